@@ -1,0 +1,1 @@
+//! The catalog: everything small and transactional.

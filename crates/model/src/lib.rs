@@ -1,0 +1,1 @@
+//! Ids, events, experiments, definitions and hashing: pure, no I/O.

@@ -1,0 +1,1 @@
+//! Ingest, aggregation and schedule.

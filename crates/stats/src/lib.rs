@@ -1,0 +1,1 @@
+//! From sufficient statistics to inference: pure, no I/O.

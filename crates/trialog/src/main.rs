@@ -1,0 +1,2 @@
+//! The trialog command.
+fn main() {}
