@@ -1,1 +1,19 @@
-//! Ids, events, experiments, definitions and hashing: pure, no I/O.
+//! Ids, events, experiments, definitions and hashing.
+//!
+//! Pure: no I/O, no clock, no randomness, no logging. Everything here is a
+//! function of its arguments, so the SDK, the HTTP interface, the importers
+//! and the consumers share one meaning of an event.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod bucket;
+pub mod decimal;
+pub mod duration;
+pub mod event;
+pub mod experiment;
+pub mod ids;
+pub mod metric;
+pub mod murmur3;
+pub mod time;
+pub mod user_id;
+pub mod wire;

@@ -1,1 +1,25 @@
 //! The warehouse: raw events in sorted Parquet runs, and the fold over them.
+//!
+//! Events are many, immutable and columnar. They are kept in the order
+//! `(experiment, user, time)`, so that a user's history in an experiment is
+//! one contiguous stretch and every analysis is a fold over it.
+#![forbid(unsafe_code)]
+
+mod background;
+pub mod batch;
+mod checked_file;
+mod codec;
+mod cursor;
+mod database;
+pub mod embedded;
+mod error;
+pub mod index;
+pub mod lock;
+mod merge;
+mod run;
+mod segment;
+pub mod snapshot;
+mod writer;
+
+pub use database::SourceMark;
+pub use error::{FoldError, WarehouseError};

@@ -1,0 +1,377 @@
+//! The definition of an experiment, as it is created and as it is shown.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::duration::Window;
+use crate::event::FieldError;
+use crate::ids::{ExperimentId, Variant};
+use crate::metric::{MetricRef, MetricRole};
+use crate::time::UnixMicros;
+
+/// The most variants that an experiment may declare.
+pub const MAX_VARIANTS: usize = 100;
+/// The most metrics that an experiment may name, over all roles.
+pub const MAX_METRICS: usize = 100;
+
+/// What `POST /v1/experiments` takes; only the id and the variants are required.
+///
+/// ```
+/// use trialog_model::experiment::Definition;
+/// let text = r#"{"experiment_id":"gate","variants":[{"variant":"a"},{"variant":"b"}]}"#;
+/// let definition: Definition = serde_json::from_str(text)?;
+/// definition.check()?;
+/// assert_eq!(definition.control().unwrap().as_str(), "a");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Definition {
+    /// The name that events carry.
+    pub experiment_id: ExperimentId,
+    /// What is believed, and why.
+    #[serde(default)]
+    pub hypothesis: Option<String>,
+    /// Who answers for it.
+    #[serde(default)]
+    pub owner: Option<String>,
+    /// The variant that the others are compared with; the first one if absent.
+    #[serde(default)]
+    pub control: Option<Variant>,
+    /// The variants and their planned shares.
+    pub variants: Vec<VariantWeight>,
+    /// The share of units that are enrolled, above 0 and at most 1.
+    #[serde(default = "one")]
+    pub allocation: f64,
+    /// The layer whose units are shared with other experiments.
+    #[serde(default)]
+    pub layer: Option<String>,
+    /// Seeds the assignment; the experiment's id if absent.
+    #[serde(default)]
+    pub salt: Option<String>,
+    /// Conditions on the context, all of which must hold.
+    #[serde(default)]
+    pub targeting: Vec<Condition>,
+    /// Parts of the product that it touches.
+    #[serde(default)]
+    pub surfaces: Vec<String>,
+    /// Assignments before this time are not looked at.
+    #[serde(default, with = "optional_time")]
+    pub start_at: Option<UnixMicros>,
+    /// Assignments from this time on are not looked at.
+    #[serde(default, with = "optional_time")]
+    pub end_at: Option<UnixMicros>,
+    /// How long after exposure an event counts.
+    #[serde(default)]
+    pub attribution_window: Window,
+    /// The two-sided level of the tests, between 0 and 1.
+    #[serde(default = "default_alpha")]
+    pub alpha: f64,
+    /// The power analysis made before launch.
+    #[serde(default)]
+    pub plan: Option<Plan>,
+    /// The metrics, by role.
+    #[serde(default)]
+    pub metrics: Metrics,
+}
+
+/// A variant and its planned share of the units.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VariantWeight {
+    /// The variant's name.
+    pub variant: Variant,
+    /// Its share, relative to the sum of all weights; above 0.
+    #[serde(default = "one")]
+    pub weight: f64,
+}
+
+/// A condition on one key of the context.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Condition {
+    /// The key of the context.
+    pub key: String,
+    /// How the value is compared.
+    pub op: Operator,
+    /// What it is compared with.
+    pub value: serde_json::Value,
+}
+
+/// How a condition compares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the names are the operators' own")]
+pub enum Operator {
+    Eq,
+    Neq,
+    In,
+    NotIn,
+    Lt,
+    Lte,
+    Gt,
+    Gte,
+    SemverLt,
+    SemverLte,
+    SemverEq,
+    SemverGt,
+    SemverGte,
+    Present,
+}
+
+/// The power analysis made before launch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// Units that each variant needs.
+    pub sample_size_per_variant: u64,
+    /// The control's expected mean or rate.
+    #[serde(default)]
+    pub baseline: Option<f64>,
+    /// The minimum detectable effect, absolute, in the metric's unit.
+    #[serde(default)]
+    pub mde: Option<f64>,
+    /// The planned power, between 0 and 1.
+    #[serde(default)]
+    pub power: Option<f64>,
+}
+
+/// The metrics of an experiment, by role.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Metrics {
+    /// Decide the experiment.
+    pub primary: Vec<MetricRef>,
+    /// Explain the outcome.
+    pub secondary: Vec<MetricRef>,
+    /// Must not get worse.
+    pub guardrail: Vec<MetricRef>,
+}
+
+impl Metrics {
+    /// Every named metric with its role.
+    pub fn iter(&self) -> impl Iterator<Item = (&MetricRef, MetricRole)> {
+        let with = |role| move |metric| (metric, role);
+        (self.primary.iter().map(with(MetricRole::Primary)))
+            .chain(self.secondary.iter().map(with(MetricRole::Secondary)))
+            .chain(self.guardrail.iter().map(with(MetricRole::Guardrail)))
+    }
+}
+
+/// Where an experiment is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Events came in, but nobody has registered it.
+    Unregistered,
+    /// Registered, not yet started.
+    Draft,
+    /// Started.
+    Running,
+    /// Stopped; late events still count.
+    Stopped,
+}
+
+impl Status {
+    /// Every status.
+    pub const ALL: [Self; 4] = [Self::Unregistered, Self::Draft, Self::Running, Self::Stopped];
+
+    /// The word used in JSON and in the catalog.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unregistered => "unregistered",
+            Self::Draft => "draft",
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+        }
+    }
+
+    /// The status that `text` names.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == text)
+    }
+}
+
+impl Definition {
+    /// What is assumed of an experiment that nobody has registered.
+    pub fn unregistered(experiment_id: ExperimentId) -> Self {
+        Self {
+            experiment_id,
+            hypothesis: None,
+            owner: None,
+            control: None,
+            variants: Vec::new(),
+            allocation: 1.0,
+            layer: None,
+            salt: None,
+            targeting: Vec::new(),
+            surfaces: Vec::new(),
+            start_at: None,
+            end_at: None,
+            attribution_window: Window::default(),
+            alpha: default_alpha(),
+            plan: None,
+            metrics: Metrics::default(),
+        }
+    }
+
+    /// The variant that the others are compared with, if any is declared.
+    pub fn control(&self) -> Option<&Variant> {
+        self.control.as_ref().or_else(|| self.variants.first().map(|first| &first.variant))
+    }
+
+    /// Checks the rules that the types cannot state.
+    ///
+    /// # Errors
+    ///
+    /// The first field that breaks a rule, with the mend.
+    pub fn check(&self) -> Result<(), FieldError> {
+        self.check_variants()?;
+        require(self.allocation > 0.0 && self.allocation <= 1.0, "allocation", || {
+            format!("is {}: give a share above 0 and at most 1", self.allocation)
+        })?;
+        require(self.alpha > 0.0 && self.alpha < 1.0, "alpha", || {
+            format!("is {}: give a level between 0 and 1, such as 0.05", self.alpha)
+        })?;
+        if let (Some(start), Some(end)) = (self.start_at, self.end_at) {
+            require(start < end, "end_at", || format!("`{end}` is not after `start_at`, `{start}`"))?;
+        }
+        for (field, text) in [("hypothesis", &self.hypothesis), ("owner", &self.owner), ("layer", &self.layer), ("salt", &self.salt)] {
+            let length = text.as_deref().unwrap_or_default().len();
+            require(length <= 4096, field, || format!("has {length} bytes: at most 4096 are allowed"))?;
+        }
+        self.check_metrics()?;
+        self.plan.as_ref().map_or(Ok(()), Plan::check)
+    }
+
+    fn check_variants(&self) -> Result<(), FieldError> {
+        let n_variants = self.variants.len();
+        require((1..=MAX_VARIANTS).contains(&n_variants), "variants", || {
+            format!("has {n_variants} entries: declare 1 to {MAX_VARIANTS}")
+        })?;
+        let mut seen = BTreeSet::new();
+        for VariantWeight { variant, weight } in &self.variants {
+            require(seen.insert(variant), "variants", || format!("names `{variant}` twice"))?;
+            require(weight.is_finite() && *weight > 0.0, "variants", || {
+                format!("gives `{variant}` the weight {weight}: weights are above 0")
+            })?;
+        }
+        match &self.control {
+            Some(control) => require(seen.contains(control), "control", || {
+                format!("`{control}` is not among the variants")
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn check_metrics(&self) -> Result<(), FieldError> {
+        let mut seen = BTreeSet::new();
+        for (metric, _) in self.metrics.iter() {
+            for kind in metric.kinds() {
+                require(seen.insert((&metric.event_type, kind)), "metrics", || {
+                    format!("names `{}:{kind}` twice: a metric has one role", metric.event_type)
+                })?;
+            }
+        }
+        require(seen.len() <= MAX_METRICS, "metrics", || {
+            format!("names {} metrics: at most {MAX_METRICS} are allowed", seen.len())
+        })
+    }
+}
+
+impl Plan {
+    fn check(&self) -> Result<(), FieldError> {
+        require(self.sample_size_per_variant > 0, "plan", || {
+            "has a sample_size_per_variant of 0: give the units that each variant needs".to_owned()
+        })?;
+        require(self.power.is_none_or(|power| power > 0.0 && power < 1.0), "plan", || {
+            "has a power outside 0 to 1".to_owned()
+        })?;
+        require(self.mde.is_none_or(|mde| mde.is_finite() && mde > 0.0), "plan", || {
+            "has an mde that is not above 0: give an absolute difference in the metric's unit".to_owned()
+        })
+    }
+}
+
+fn require(holds: bool, field: &'static str, reason: impl FnOnce() -> String) -> Result<(), FieldError> {
+    if holds { Ok(()) } else { Err(FieldError { field, reason: reason() }) }
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+fn default_alpha() -> f64 {
+    0.05
+}
+
+/// Times in JSON: RFC 3339 text, or null.
+mod optional_time {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::time::UnixMicros;
+
+    #[expect(clippy::ref_option, reason = "the shape that serde's `with` asks for")]
+    pub(super) fn serialize<S: Serializer>(time: &Option<UnixMicros>, serializer: S) -> Result<S::Ok, S::Error> {
+        match time {
+            Some(time) => serializer.serialize_some(&time.to_rfc3339()),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<UnixMicros>, D::Error> {
+        let text: Option<String> = Option::deserialize(deserializer)?;
+        text.map(|text| UnixMicros::parse_rfc3339(text.as_bytes()))
+            .transpose()
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DESIGN: &str = r#"{"experiment_id":"gate","hypothesis":"a later gate keeps players","owner":"games","control":"gate_30",
+     "variants":[{"variant":"gate_30","weight":0.5},{"variant":"gate_40","weight":0.5}],"allocation":1.0,
+     "layer":null,"salt":null,"targeting":[{"key":"platform","op":"in","value":["ios","android"]}],"surfaces":["level_map"],
+     "start_at":null,"end_at":null,"attribution_window":"7d","alpha":0.05,
+     "plan":{"sample_size_per_variant":40000,"baseline":0.19,"mde":0.01,"power":0.8},
+     "metrics":{"primary":["retention_7"],"secondary":["sum_gamerounds"],"guardrail":[]}}"#;
+
+    fn definition() -> Definition {
+        serde_json::from_str(DESIGN).unwrap()
+    }
+
+    #[test]
+    fn the_documented_definition_is_accepted_and_round_trips() {
+        let definition = definition();
+        definition.check().unwrap();
+        let text = serde_json::to_string(&definition).unwrap();
+        assert_eq!(serde_json::from_str::<Definition>(&text).unwrap(), definition);
+    }
+
+    #[test]
+    fn each_broken_rule_names_its_field() {
+        let break_it = |change: &dyn Fn(&mut Definition)| {
+            let mut broken = definition();
+            change(&mut broken);
+            broken.check().unwrap_err().field
+        };
+        assert_eq!(break_it(&|d| d.variants.clear()), "variants");
+        assert_eq!(break_it(&|d| d.variants[1].variant = d.variants[0].variant.clone()), "variants");
+        assert_eq!(break_it(&|d| d.variants[1].weight = 0.0), "variants");
+        assert_eq!(break_it(&|d| d.control = Variant::new("x").ok()), "control");
+        assert_eq!(break_it(&|d| d.allocation = 1.5), "allocation");
+        assert_eq!(break_it(&|d| d.alpha = f64::NAN), "alpha");
+        assert_eq!(break_it(&|d| { d.start_at = Some(UnixMicros(2)); d.end_at = Some(UnixMicros(2)); }), "end_at");
+        assert_eq!(break_it(&|d| d.metrics.secondary = d.metrics.primary.clone()), "metrics");
+        assert_eq!(break_it(&|d| d.plan.as_mut().unwrap().sample_size_per_variant = 0), "plan");
+    }
+
+    #[test]
+    fn unknown_fields_are_refused() {
+        let typo = DESIGN.replace("hypothesis", "hypotesis");
+        assert!(serde_json::from_str::<Definition>(&typo).unwrap_err().to_string().contains("hypotesis"));
+    }
+}

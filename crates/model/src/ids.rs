@@ -1,0 +1,155 @@
+//! The names that events and definitions carry, each a type of its own.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// Why a text cannot be a name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NameError {
+    /// The text is empty.
+    #[error("is empty: give it 1 to {max} characters")]
+    Empty {
+        /// The most characters allowed.
+        max: usize,
+    },
+    /// The text is too long.
+    #[error("has {length} characters: at most {max} are allowed")]
+    TooLong {
+        /// The characters that were given.
+        length: usize,
+        /// The most characters allowed.
+        max: usize,
+    },
+    /// The text holds a control character.
+    #[error("holds a control character at byte {at}: remove it")]
+    Control {
+        /// The byte offset of the first one.
+        at: usize,
+    },
+}
+
+/// Checks that `text` has 1 to `max` characters and no control characters.
+///
+/// # Errors
+///
+/// Names the rule that `text` breaks.
+pub fn check_name(text: &str, max: usize) -> Result<(), NameError> {
+    if text.is_empty() {
+        return Err(NameError::Empty { max });
+    }
+    // A text of at most `max` bytes has at most `max` characters.
+    if text.len() > max {
+        let length = text.chars().count();
+        if length > max {
+            return Err(NameError::TooLong { length, max });
+        }
+    }
+    match text.bytes().position(|byte| byte < 0x20 || byte == 0x7f) {
+        Some(at) => Err(NameError::Control { at }),
+        None => Ok(()),
+    }
+}
+
+macro_rules! name_type {
+    ($(#[$doc:meta])* $name:ident, $max:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The most characters that such a name may have.
+            pub const MAX_CHARS: usize = $max;
+
+            /// Checks `text` and keeps it.
+            ///
+            /// # Errors
+            ///
+            /// An empty text, one that is too long, or one with control characters.
+            pub fn new(text: impl AsRef<str>) -> Result<Self, NameError> {
+                let text = text.as_ref();
+                check_name(text, Self::MAX_CHARS)?;
+                Ok(Self(text.into()))
+            }
+
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = NameError;
+            fn try_from(text: String) -> Result<Self, NameError> {
+                Self::new(text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.0.as_ref().to_owned()
+            }
+        }
+
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.0, f)
+            }
+        }
+    };
+}
+
+name_type! {
+    /// The name of an experiment: 1 to 64 characters.
+    ///
+    /// ```
+    /// use trialog_model::ids::ExperimentId;
+    /// assert_eq!(ExperimentId::new("gate")?.as_str(), "gate");
+    /// assert!(ExperimentId::new("x".repeat(65)).is_err());
+    /// # Ok::<(), trialog_model::ids::NameError>(())
+    /// ```
+    ExperimentId, 64
+}
+name_type! {
+    /// The name of a variant: 1 to 32 characters.
+    Variant, 32
+}
+name_type! {
+    /// The kind of a metric event, such as `purchase`: 1 to 64 characters.
+    EventType, 64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn length_is_counted_in_characters() {
+        assert!(Variant::new("ä".repeat(32)).is_ok());
+        assert_eq!(
+            Variant::new("ä".repeat(33)),
+            Err(NameError::TooLong { length: 33, max: 32 })
+        );
+    }
+
+    #[test]
+    fn control_characters_are_refused() {
+        assert_eq!(EventType::new("a\u{0}b"), Err(NameError::Control { at: 1 }));
+    }
+}

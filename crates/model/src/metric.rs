@@ -1,0 +1,149 @@
+//! Which metrics an experiment names, and in which role.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::EventType;
+
+/// How the events of a type become one number per user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MetricKind {
+    /// 1 when the user has at least one event in the window, else 0.
+    Conversion,
+    /// The number of the user's events in the window.
+    Count,
+    /// The sum of the values of the user's events in the window.
+    Sum,
+}
+
+impl MetricKind {
+    /// Every kind, in the order in which results list them.
+    pub const ALL: [Self; 3] = [Self::Conversion, Self::Count, Self::Sum];
+
+    /// The word used in JSON and in `name:kind`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Conversion => "conversion",
+            Self::Count => "count",
+            Self::Sum => "sum",
+        }
+    }
+}
+
+impl fmt::Display for MetricKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for MetricKind {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .ok_or_else(|| format!("`{text}` is not a metric kind: use `conversion`, `count` or `sum`"))
+    }
+}
+
+/// A metric as an experiment names it: `name`, or `name:kind`.
+///
+/// A bare event type is analysed both as conversion and as sum.
+///
+/// ```
+/// use trialog_model::metric::{MetricKind, MetricRef};
+/// let metric: MetricRef = "purchase:sum".parse()?;
+/// assert_eq!(metric.event_type.as_str(), "purchase");
+/// assert_eq!(metric.kind, Some(MetricKind::Sum));
+/// # Ok::<(), String>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct MetricRef {
+    /// The event type.
+    pub event_type: EventType,
+    /// The kind, where one was named.
+    pub kind: Option<MetricKind>,
+}
+
+impl MetricRef {
+    /// The kinds under which the metric is analysed.
+    pub fn kinds(&self) -> &'static [MetricKind] {
+        match self.kind {
+            None => &[MetricKind::Conversion, MetricKind::Sum],
+            Some(MetricKind::Conversion) => &[MetricKind::Conversion],
+            Some(MetricKind::Count) => &[MetricKind::Count],
+            Some(MetricKind::Sum) => &[MetricKind::Sum],
+        }
+    }
+}
+
+impl FromStr for MetricRef {
+    type Err = String;
+
+    /// Splits at the last colon if a kind follows it; event types may hold colons.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, kind) = match text.rsplit_once(':') {
+            Some((name, suffix)) => match suffix.parse() {
+                Ok(kind) => (name, Some(kind)),
+                Err(_) => (text, None),
+            },
+            None => (text, None),
+        };
+        let event_type = EventType::new(name).map_err(|error| format!("metric `{text}`: {error}"))?;
+        Ok(Self { event_type, kind })
+    }
+}
+
+impl TryFrom<String> for MetricRef {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<MetricRef> for String {
+    fn from(metric: MetricRef) -> Self {
+        metric.to_string()
+    }
+}
+
+impl fmt::Display for MetricRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            Some(kind) => write!(f, "{}:{kind}", self.event_type),
+            None => write!(f, "{}", self.event_type),
+        }
+    }
+}
+
+/// What a metric decides in an experiment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MetricRole {
+    /// Decides the experiment; these tests are one family.
+    Primary,
+    /// Explains the outcome; these tests are another family.
+    Secondary,
+    /// Must not get worse; each is tested on its own.
+    Guardrail,
+    /// An event type that nobody declared: shown, never flagged.
+    Exploratory,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_kind_after_the_last_colon_is_a_kind() {
+        let plain: MetricRef = "ns:purchase".parse().unwrap();
+        assert_eq!((plain.event_type.as_str(), plain.kind), ("ns:purchase", None));
+        let kinded: MetricRef = "ns:purchase:count".parse().unwrap();
+        assert_eq!((kinded.event_type.as_str(), kinded.kind), ("ns:purchase", Some(MetricKind::Count)));
+        assert_eq!(kinded.to_string(), "ns:purchase:count");
+    }
+}

@@ -1,0 +1,17 @@
+//! Special functions: the tails and quantiles that the estimators stand on.
+//!
+//! Tails are computed as tails, never as 1 - cdf, and keep their *relative*
+//! accuracy down to the smallest double. Written here because no crate at hand is
+//! reliable for the degrees of freedom of experiments with millions of units.
+
+mod gamma;
+mod normal;
+mod student;
+
+pub use gamma::chi_squared_upper_tail;
+pub(crate) use gamma::{chi_squared_tail, half_gamma_ratio};
+pub use normal::{
+    normal_cdf, normal_critical, normal_quantile, normal_two_sided_tail, normal_upper_tail,
+};
+pub(crate) use student::{critical as student_critical, two_sided_tail as student_tail};
+pub use student::{t_critical, t_quantile, t_two_sided_tail};

@@ -1,0 +1,135 @@
+//! Welch's t-test: two means, unequal variances.
+
+use crate::relative::relative_to;
+use crate::{Alpha, Estimate, Interval, Relative, Summary, special};
+
+/// Welch's test of two means and what goes with it.
+///
+/// The p-value belongs to the absolute difference; the relative interval may
+/// disagree with it about significance.
+///
+/// ```
+/// use trialog_stats::{Summary, welch};
+/// let single = Summary::new(1, 3.0, None)?;
+/// let test = welch(&single, &Summary::new(50, 3.5, Some(1.25))?);
+/// assert_eq!((test.difference, test.p_value), (0.5, None));
+/// # Ok::<(), trialog_stats::StatsError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Welch {
+    /// `mean_b - mean_a`, in the metric's unit.
+    pub difference: f64,
+    /// `sqrt(var_a / n_a + var_b / n_b)`, in the metric's unit; `None` when an arm has
+    /// a single unit.
+    pub standard_error: Option<f64>,
+    /// difference / standard error; `None` when that is undefined or 0.
+    pub t: Option<f64>,
+    /// Degrees of freedom after Satterthwaite, not rounded; `None` as for `t`.
+    pub df: Option<f64>,
+    /// Two-sided, 0 to 1, accurate in relative terms in the far tail; `None` as for `t`.
+    pub p_value: Option<f64>,
+    /// Relative difference; `None` when an arm has a single unit or `mean_a` is 0.
+    pub relative: Option<Relative>,
+}
+
+/// Returns Welch's two-sided test of `mean_b - mean_a`.
+///
+/// Degrees of freedom after Satterthwaite (Welch 1947): with one arm without
+/// spread they are n - 1 of the other. Without spread in both arms there is a
+/// difference but no test.
+///
+/// ```
+/// use trialog_stats::{Summary, welch};
+/// let a = Summary::new(40, 2.0, Some(0.0))?;
+/// let b = Summary::new(50, 2.1, Some(1.5))?;
+/// assert!(welch(&a, &b).df.is_some_and(|df| (df - 49.0).abs() < 1e-9));
+/// # Ok::<(), trialog_stats::StatsError>(())
+/// ```
+#[must_use]
+pub fn welch(a: &Summary, b: &Summary) -> Welch {
+    let untested = Welch {
+        difference: b.mean() - a.mean(),
+        standard_error: None,
+        t: None,
+        df: None,
+        p_value: None,
+        relative: None,
+    };
+    match (a.estimate(), b.estimate()) {
+        (Some(mean_a), Some(mean_b)) => test(untested, a, b, [mean_a, mean_b]),
+        _ => untested,
+    }
+}
+
+/// Fills in what two arms with a variance each allow.
+fn test(untested: Welch, a: &Summary, b: &Summary, [mean_a, mean_b]: [Estimate; 2]) -> Welch {
+    let difference = untested.difference;
+    let standard_error = (mean_a.variance + mean_b.variance).sqrt();
+    let known = Welch {
+        standard_error: Some(standard_error),
+        relative: relative_to(&mean_a, &mean_b, difference),
+        ..untested
+    };
+    let t = difference / standard_error;
+    if !t.is_finite() {
+        return known;
+    }
+    let df = satterthwaite([a.n(), b.n()], [mean_a.variance, mean_b.variance]);
+    Welch {
+        t: Some(t),
+        df: Some(df),
+        p_value: Some(special::student_tail(t, df)),
+        ..known
+    }
+}
+
+/// Satterthwaite's degrees of freedom, written with shares of the variance so that
+/// no square of it over- or underflows.
+fn satterthwaite(n: [u64; 2], variance: [f64; 2]) -> f64 {
+    let total = variance[0] + variance[1];
+    let term = |arm: usize| {
+        let share = variance[arm] / total;
+        share * share / (n[arm] - 1) as f64
+    };
+    1.0 / (term(0) + term(1))
+}
+
+impl Welch {
+    /// Returns the two-sided interval of the difference, in the metric's unit.
+    ///
+    /// `difference -+ t(1 - alpha/2; df) * standard_error`; it excludes 0 exactly when
+    /// the p-value is below `alpha`. `None` when there is no test.
+    ///
+    /// ```
+    /// use trialog_stats::{Alpha, Summary, welch};
+    /// let a = Summary::new(40, 2.0, Some(1.0))?;
+    /// let test = welch(&a, &a);
+    /// assert!(test.interval(Alpha::P05).is_some_and(|ci| ci.contains(0.0)));
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
+    #[must_use]
+    pub fn interval(&self, alpha: Alpha) -> Option<Interval> {
+        let half_width = self.critical(alpha)? * self.standard_error?;
+        Interval::around(self.difference, half_width)
+    }
+
+    /// Returns the two-sided interval of the relative difference, a fraction.
+    ///
+    /// Uses the degrees of freedom of the absolute difference. `None` when there is
+    /// no test or no relative difference.
+    ///
+    /// ```
+    /// use trialog_stats::{Alpha, Summary, welch};
+    /// let centred = Summary::new(40, 0.0, Some(1.0))?;
+    /// assert_eq!(welch(&centred, &centred).relative_interval(Alpha::P05), None);
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
+    #[must_use]
+    pub fn relative_interval(&self, alpha: Alpha) -> Option<Interval> {
+        self.relative?.interval(self.critical(alpha)?)
+    }
+
+    fn critical(&self, alpha: Alpha) -> Option<f64> {
+        Some(special::student_critical(alpha.get(), self.df?))
+    }
+}

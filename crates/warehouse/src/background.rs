@@ -1,0 +1,212 @@
+//! The flusher and the compactor: what turns memory into runs, and runs into fewer.
+//!
+//! Both write new files first and register them in one transaction. A crash
+//! at any point leaves the old state or the new one, and at most a file that
+//! nothing registers, which the next start removes.
+
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use trialog_model::event::EventKind;
+
+use crate::cursor::Source;
+use crate::embedded::{Options, Shared, State};
+use crate::error::WarehouseError;
+use crate::merge::merge;
+use crate::run::{Run, RunReader, RunRecord, RunWriter};
+use crate::segment::Segment;
+
+/// How long a failed flush or merge waits before the next try; doubled up to 32 times this.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Sealed segments that are not due for their size are flushed when this many wait.
+const MAX_SEALED: usize = 8;
+
+/// Flushes sealed segments until the warehouse closes.
+pub(crate) fn flush_loop(shared: &Shared) {
+    let mut n_failures = 0;
+    loop {
+        let Some(group) = wait_for_work(shared, n_failures, |state| due_flush(state, &shared.options)) else {
+            return;
+        };
+        match flush(shared, &group) {
+            Ok(()) => n_failures = 0,
+            Err(error) => {
+                n_failures += 1;
+                let reason = error.chain();
+                tracing::error!(n_failures, "could not flush events: {reason}");
+                shared.state().flush_failure = Some(reason);
+                shared.changed.notify_all();
+            }
+        }
+    }
+}
+
+/// Merges runs until the warehouse closes.
+pub(crate) fn compact_loop(shared: &Shared) {
+    let mut n_failures = 0;
+    loop {
+        let Some(runs) = wait_for_work(shared, n_failures, |state| due_merge(state, &shared.options)) else {
+            return;
+        };
+        match compact(shared, &runs) {
+            Ok(()) => n_failures = 0,
+            Err(error) => {
+                n_failures += 1;
+                tracing::error!(n_failures, "could not merge runs: {}", error.chain());
+            }
+        }
+    }
+}
+
+/// Waits until `find` gives work, longer after failures; `None` on closing.
+fn wait_for_work<T>(shared: &Shared, n_failures: u32, find: impl Fn(&State) -> Option<T>) -> Option<T> {
+    let mut state = shared.state();
+    if n_failures > 0 {
+        state = pause(shared, state, RETRY * 2u32.pow(n_failures.min(5)));
+    }
+    loop {
+        if state.closing {
+            return None;
+        }
+        if let Some(work) = find(&state) {
+            return Some(work);
+        }
+        state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+    }
+}
+
+fn pause<'s>(shared: &'s Shared, state: MutexGuard<'s, State>, length: Duration) -> MutexGuard<'s, State> {
+    let (state, _) = shared
+        .changed
+        .wait_timeout_while(state, length, |state| !state.closing)
+        .unwrap_or_else(PoisonError::into_inner);
+    state
+}
+
+/// The sealed segments to flush next into one run: the oldest ones that no
+/// cut separates, once they are large or many.
+fn due_flush(state: &State, options: &Options) -> Option<Vec<Arc<Segment>>> {
+    let first = state.sealed.front()?.sequences.0;
+    let group: Vec<_> = (state.sealed.iter())
+        .take_while(|segment| !state.is_cut(first, segment.sequences.1))
+        .cloned()
+        .collect();
+    let due = state.sealed_bytes() >= options.segment_bytes / 2 || state.sealed.len() >= MAX_SEALED || state.settling;
+    due.then_some(group)
+}
+
+fn flush(shared: &Shared, group: &[Arc<Segment>]) -> Result<(), WarehouseError> {
+    let (Some(first), Some(last)) = (group.first(), group.last()) else { return Ok(()) };
+    let sequences = (first.sequences.0, last.sequences.1);
+    let mut records = Vec::new();
+    for kind in EventKind::ALL {
+        let sources: Vec<_> = (group.iter())
+            .map(|segment| segment.sorted(kind).0.clone())
+            .filter(|block| !block.is_empty())
+            .map(|block| Source::Memory(vec![block].into_iter()))
+            .collect();
+        if !sources.is_empty() {
+            records.push(write_run(shared, kind, sequences, 0, sources)?);
+        }
+    }
+    let runs = register(shared, records, &[], Some(sequences))?;
+    let mut state = shared.state();
+    state.sealed.drain(..group.len());
+    state.runs.extend(runs);
+    state.flush_failure = None;
+    shared.changed.notify_all();
+    Ok(())
+}
+
+/// The runs to merge next: of one kind, of one size class, on the same side
+/// of every cut, at least [`Options::fan_in`] of them.
+pub(crate) fn due_merge(state: &State, options: &Options) -> Option<Vec<Arc<Run>>> {
+    for kind in EventKind::ALL {
+        let mut runs: Vec<_> = state.runs.iter().filter(|run| run.record.kind == kind).collect();
+        runs.sort_by_key(|run| run.record.sequences);
+        for class in 0..32 {
+            let mut side: Vec<Arc<Run>> = Vec::new();
+            for run in runs.iter().filter(|run| size_class(run, options) == class) {
+                let first = side.first().map_or(0, |first| first.record.sequences.0);
+                if !side.is_empty() && state.is_cut(first, run.record.sequences.1) {
+                    side.clear();
+                }
+                side.push(Arc::clone(run));
+                if side.len() >= options.fan_in {
+                    return Some(side);
+                }
+            }
+        }
+    }
+    None
+}
+
+/// Runs whose sizes differ by less than the fan-in are of one class.
+fn size_class(run: &Run, options: &Options) -> u32 {
+    (run.rows().max(1) as f64).log(options.fan_in as f64).floor() as u32
+}
+
+fn compact(shared: &Shared, runs: &[Arc<Run>]) -> Result<(), WarehouseError> {
+    let Some(first) = runs.first() else { return Ok(()) };
+    let kind = first.record.kind;
+    let sequences = (
+        runs.iter().map(|run| run.record.sequences.0).min().unwrap_or_default(),
+        runs.iter().map(|run| run.record.sequences.1).max().unwrap_or_default(),
+    );
+    let replaced: Vec<i64> = runs.iter().map(|run| run.record.id).collect();
+    let sources = runs.iter().map(|run| {
+        let all = vec![0..run.rows()];
+        Source::Run(Box::new(RunReader::new(Arc::clone(run), all, kind == EventKind::Assignment)))
+    });
+    let generation = replaced.iter().copied().max().unwrap_or_default();
+    let record = write_run(shared, kind, sequences, generation, sources.collect())?;
+    let merged = register(shared, vec![record], &replaced, None)?;
+    let mut state = shared.state();
+    state.runs.retain(|run| !replaced.contains(&run.record.id));
+    state.runs.extend(merged);
+    runs.iter().for_each(|run| run.retire());
+    shared.changed.notify_all();
+    Ok(())
+}
+
+/// Writes `sources` into a durable file. Its name is new: the sequences it
+/// covers, and the newest run that it replaces.
+fn write_run(
+    shared: &Shared,
+    kind: EventKind,
+    sequences: (u64, u64),
+    generation: i64,
+    sources: Vec<Source>,
+) -> Result<RunRecord, WarehouseError> {
+    let file = format!("{:012}-{:012}-{generation}.parquet", sequences.0, sequences.1);
+    let mut writer = RunWriter::create(&shared.events, kind, &file)?;
+    if let Err(error) = merge(kind, sources, &mut writer) {
+        writer.abandon();
+        return Err(error);
+    }
+    let written = writer.finish()?;
+    Ok(RunRecord {
+        id: 0,
+        kind,
+        file,
+        bytes: written.bytes,
+        sequences,
+        checksums: written.checksums,
+        index: written.index,
+    })
+}
+
+/// Registers `records` in one transaction and opens them.
+fn register(
+    shared: &Shared,
+    mut records: Vec<RunRecord>,
+    replaced: &[i64],
+    flushed: Option<(u64, u64)>,
+) -> Result<Vec<Arc<Run>>, WarehouseError> {
+    let ids = shared.database().swap_runs(&records, replaced, flushed)?;
+    for (record, id) in records.iter_mut().zip(ids) {
+        record.id = id;
+    }
+    records.into_iter().map(|record| Run::open(record, &shared.events).map(Arc::new)).collect()
+}

@@ -1,0 +1,89 @@
+//! A position in a sorted stream of events: a run on disk or a block in memory.
+
+use crate::batch::Block;
+use crate::error::WarehouseError;
+use crate::run::RunReader;
+
+/// Where sorted blocks come from.
+pub(crate) enum Source {
+    /// Blocks that lie in memory, sorted among themselves.
+    Memory(std::vec::IntoIter<Block>),
+    /// Rows of a run.
+    Run(Box<RunReader>),
+}
+
+impl Source {
+    pub(crate) fn next_block(&mut self) -> Result<Option<Block>, WarehouseError> {
+        match self {
+            Self::Memory(blocks) => Ok(blocks.next()),
+            Self::Run(reader) => reader.next_block(),
+        }
+    }
+}
+
+/// Reads a source row by row; at any time it stands on a row or at the end.
+pub(crate) struct Cursor {
+    source: Source,
+    /// The block it stands in; none at the end.
+    block: Option<Block>,
+    row: usize,
+    /// The end, in the block, of the rows of the current row's experiment.
+    experiment_end: usize,
+    /// Counts the blocks, so that a user can tell when dictionaries changed.
+    generation: u64,
+}
+
+impl Cursor {
+    pub(crate) fn new(source: Source) -> Result<Self, WarehouseError> {
+        let mut cursor = Self { source, block: None, row: 0, experiment_end: 0, generation: 0 };
+        cursor.next_block()?;
+        Ok(cursor)
+    }
+
+    fn next_block(&mut self) -> Result<(), WarehouseError> {
+        self.block = self.source.next_block()?;
+        while self.block.as_ref().is_some_and(Block::is_empty) {
+            self.block = self.source.next_block()?;
+        }
+        self.row = 0;
+        self.generation += 1;
+        self.experiment_end = self.block.as_ref().map_or(0, |block| block.experiment_end(0));
+        Ok(())
+    }
+
+    /// The block and the row in it; none at the end.
+    pub(crate) fn here(&self) -> Option<(&Block, usize)> {
+        self.block.as_ref().map(|block| (block, self.row))
+    }
+
+    /// The experiment of the current row; none at the end.
+    pub(crate) fn experiment(&self) -> Option<&str> {
+        self.here().map(|(block, row)| block.experiment_at(row))
+    }
+
+    /// The end, in the block, of the current experiment's rows.
+    pub(crate) fn experiment_end(&self) -> usize {
+        self.experiment_end
+    }
+
+    /// Changes whenever another block, with other dictionaries, is entered.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Moves to `row` of the block, or to what follows the block.
+    ///
+    /// Tells whether the experiment may have changed.
+    pub(crate) fn move_to(&mut self, row: usize) -> Result<bool, WarehouseError> {
+        self.row = row;
+        if row < self.experiment_end {
+            return Ok(false);
+        }
+        match &self.block {
+            Some(block) if row < block.len() => self.experiment_end = block.experiment_end(row),
+            Some(_) => self.next_block()?,
+            None => {}
+        }
+        Ok(true)
+    }
+}

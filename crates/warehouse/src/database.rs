@@ -1,0 +1,300 @@
+//! `warehouse.sqlite`: the inbox, the register of runs, source positions.
+//!
+//! SQLite in WAL mode with `synchronous = FULL` is the write-ahead log of the
+//! warehouse; there is no other. All statements stand in this file.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OptionalExtension, params};
+use trialog_model::event::EventKind;
+
+use crate::error::WarehouseError;
+use crate::run::RunRecord;
+
+/// Written to `user_version`; a newer one is refused.
+const SCHEMA_VERSION: i64 = 1;
+
+const SCHEMA: &str = "
+CREATE TABLE inbox (
+    sequence  INTEGER NOT NULL,
+    kind      TEXT    NOT NULL,
+    n_rows    INTEGER NOT NULL,
+    checksum  INTEGER NOT NULL,
+    payload   BLOB    NOT NULL,
+    PRIMARY KEY (sequence, kind)
+) WITHOUT ROWID;
+CREATE TABLE runs (
+    id             INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind           TEXT    NOT NULL,
+    file           TEXT    NOT NULL UNIQUE,
+    bytes          INTEGER NOT NULL,
+    first_sequence INTEGER NOT NULL,
+    last_sequence  INTEGER NOT NULL,
+    checksums      BLOB    NOT NULL,
+    contents       BLOB    NOT NULL,
+    checksum       INTEGER NOT NULL
+);
+CREATE TABLE sources (
+    source     TEXT PRIMARY KEY,
+    position   INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX sources_by_age ON sources (updated_at);
+";
+
+/// How far a source has been stored: a file's last row, a request's key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceMark {
+    /// Which source, such as `import:5f2c…` or `key:…`.
+    pub source: String,
+    /// Up to where, in the source's own count.
+    pub position: i64,
+}
+
+/// One group commit: everything in it becomes durable together, or nothing.
+pub(crate) struct InboxEntry<'a> {
+    pub(crate) sequence: u64,
+    pub(crate) kind: EventKind,
+    pub(crate) n_rows: usize,
+    pub(crate) payload: &'a [u8],
+}
+
+/// A payload as it lies in the inbox.
+pub(crate) struct StoredPayload {
+    pub(crate) sequence: u64,
+    pub(crate) kind: EventKind,
+    pub(crate) payload: Vec<u8>,
+}
+
+pub(crate) struct Database {
+    connection: Connection,
+    path: PathBuf,
+}
+
+impl Database {
+    /// Opens or creates `warehouse.sqlite` in `directory`.
+    pub(crate) fn open(directory: &Path) -> Result<Self, WarehouseError> {
+        let path = directory.join("warehouse.sqlite");
+        let connection = Connection::open(&path).map_err(failed("open the database", &path))?;
+        let database = Self { connection, path };
+        database.prepare()?;
+        Ok(database)
+    }
+
+    fn prepare(&self) -> Result<(), WarehouseError> {
+        self.connection
+            .execute_batch("PRAGMA page_size = 16384; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 2000;")
+            .map_err(|error| self.opening(error))?;
+        let sound: String = self
+            .connection
+            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+            .map_err(|error| self.opening(error))?;
+        if sound != "ok" {
+            return Err(self.damaged(sound));
+        }
+        let found: i64 = self
+            .connection
+            .query_row("PRAGMA user_version", [], |row| row.get(0))
+            .map_err(|error| self.opening(error))?;
+        match found {
+            SCHEMA_VERSION => Ok(()),
+            0 => self
+                .connection
+                .execute_batch(&format!("BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"))
+                .map_err(self.failed("create the tables")),
+            found => Err(WarehouseError::NewerSchema { path: self.path.clone(), found, known: SCHEMA_VERSION }),
+        }
+    }
+
+    fn opening(&self, error: rusqlite::Error) -> WarehouseError {
+        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+        match error.sqlite_error_code() {
+            Some(DatabaseCorrupt | NotADatabase) => self.damaged(error.to_string()),
+            _ => failed("open the database", &self.path)(error),
+        }
+    }
+
+    /// The inbox entry `sequence` cannot be decoded.
+    pub(crate) fn damaged_entry(&self, sequence: u64, error: &dyn std::fmt::Display) -> WarehouseError {
+        self.damaged(format!("inbox entry {sequence} cannot be decoded: {error}"))
+    }
+
+    fn damaged(&self, what: String) -> WarehouseError {
+        WarehouseError::Damaged { path: self.path.clone(), what }
+    }
+
+    fn failed(&self, action: &'static str) -> impl FnOnce(rusqlite::Error) -> WarehouseError + '_ {
+        failed(action, &self.path)
+    }
+
+    /// Makes `entries` and `marks` durable, together.
+    pub(crate) fn append(&mut self, entries: &[InboxEntry<'_>], marks: &[SourceMark], now: i64) -> Result<(), WarehouseError> {
+        let path = self.path.clone();
+        let transaction = self.connection.transaction().map_err(failed("begin a commit", &path))?;
+        {
+            let mut insert = transaction
+                .prepare_cached("INSERT INTO inbox (sequence, kind, n_rows, checksum, payload) VALUES (?1, ?2, ?3, ?4, ?5)")
+                .map_err(failed("append events", &path))?;
+            for entry in entries {
+                insert
+                    .execute(params![
+                        entry.sequence.cast_signed(),
+                        entry.kind.plural(),
+                        entry.n_rows as i64,
+                        crc32fast::hash(entry.payload),
+                        entry.payload
+                    ])
+                    .map_err(failed("append events", &path))?;
+            }
+            let mut mark = transaction
+                .prepare_cached("INSERT INTO sources (source, position, updated_at) VALUES (?1, ?2, ?3) ON CONFLICT (source) DO UPDATE SET position = excluded.position, updated_at = excluded.updated_at")
+                .map_err(failed("mark a source", &path))?;
+            for SourceMark { source, position } in marks {
+                mark.execute(params![source, position, now]).map_err(failed("mark a source", &path))?;
+            }
+        }
+        transaction.commit().map_err(failed("commit events", &path))
+    }
+
+    /// Every payload of the inbox in the order of their sequences.
+    pub(crate) fn each_payload(
+        &self,
+        mut each: impl FnMut(StoredPayload) -> Result<(), WarehouseError>,
+    ) -> Result<(), WarehouseError> {
+        let mut statement = self
+            .connection
+            .prepare("SELECT sequence, kind, checksum, payload FROM inbox ORDER BY sequence, kind")
+            .map_err(self.failed("read the inbox"))?;
+        let mut rows = statement.query([]).map_err(self.failed("read the inbox"))?;
+        while let Some(row) = rows.next().map_err(self.failed("read the inbox"))? {
+            let read = || -> rusqlite::Result<(i64, String, u32, Vec<u8>)> {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+            };
+            let (sequence, kind, checksum, payload) = read().map_err(self.failed("read the inbox"))?;
+            if crc32fast::hash(&payload) != checksum {
+                return Err(self.damaged(format!("the checksum of inbox entry {sequence} does not match")));
+            }
+            let kind = self.kind(&kind)?;
+            each(StoredPayload { sequence: sequence.cast_unsigned(), kind, payload })?;
+        }
+        Ok(())
+    }
+
+    fn kind(&self, text: &str) -> Result<EventKind, WarehouseError> {
+        EventKind::ALL
+            .into_iter()
+            .find(|kind| kind.plural() == text)
+            .ok_or_else(|| self.damaged(format!("`{text}` is no kind of event")))
+    }
+
+    /// The registered runs, oldest first.
+    pub(crate) fn runs(&self) -> Result<Vec<RunRecord>, WarehouseError> {
+        let mut statement = self
+            .connection
+            .prepare("SELECT id, kind, file, bytes, first_sequence, last_sequence, checksums, contents, checksum FROM runs ORDER BY id")
+            .map_err(self.failed("read the runs"))?;
+        let mut rows = statement.query([]).map_err(self.failed("read the runs"))?;
+        let mut records = Vec::new();
+        while let Some(row) = rows.next().map_err(self.failed("read the runs"))? {
+            records.push(self.run_record(row)?);
+        }
+        Ok(records)
+    }
+
+    fn run_record(&self, row: &rusqlite::Row<'_>) -> Result<RunRecord, WarehouseError> {
+        let read = || -> rusqlite::Result<_> {
+            let sequences: (i64, i64) = (row.get(4)?, row.get(5)?);
+            let bytes: i64 = row.get(3)?;
+            let blobs: (Vec<u8>, Vec<u8>) = (row.get(6)?, row.get(7)?);
+            Ok((row.get(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?, bytes, sequences, blobs, row.get::<_, u32>(8)?))
+        };
+        let (id, kind, file, bytes, sequences, (checksums, contents), checksum) = read().map_err(self.failed("read the runs"))?;
+        let sequences = (sequences.0.cast_unsigned(), sequences.1.cast_unsigned());
+        let kind = self.kind(&kind)?;
+        let bytes = bytes.cast_unsigned();
+        if record_checksum(kind, &file, bytes, sequences, &checksums, &contents) != checksum {
+            return Err(self.damaged(format!("the register entry of run {id} does not match its checksum")));
+        }
+        let index = serde_json::from_slice(&contents).map_err(|error| self.damaged(format!("the contents of run {id} cannot be read: {error}")))?;
+        let checksums = checksums.chunks_exact(4).map(|four| u32::from_le_bytes([four[0], four[1], four[2], four[3]])).collect();
+        Ok(RunRecord { id, kind, file, bytes, sequences, checksums, index })
+    }
+
+    /// Registers the runs `added`, drops the runs `replaced`, and removes from
+    /// the inbox what the new runs now hold, all at once. Gives the new ids.
+    pub(crate) fn swap_runs(
+        &mut self,
+        added: &[RunRecord],
+        replaced: &[i64],
+        flushed: Option<(u64, u64)>,
+    ) -> Result<Vec<i64>, WarehouseError> {
+        let path = self.path.clone();
+        let transaction = self.connection.transaction().map_err(failed("begin a commit", &path))?;
+        let mut ids = Vec::new();
+        for record in added {
+            insert_run(&transaction, record).map_err(failed("register a run", &path))?;
+            ids.push(transaction.last_insert_rowid());
+        }
+        for id in replaced {
+            transaction.execute("DELETE FROM runs WHERE id = ?1", [id]).map_err(failed("replace a run", &path))?;
+        }
+        if let Some((first, last)) = flushed {
+            transaction
+                .execute("DELETE FROM inbox WHERE sequence BETWEEN ?1 AND ?2", [first.cast_signed(), last.cast_signed()])
+                .map_err(failed("empty the inbox", &path))?;
+        }
+        transaction.commit().map_err(failed("commit a run", &path))?;
+        Ok(ids)
+    }
+
+    /// How far `source` has been stored.
+    pub(crate) fn position(&self, source: &str) -> Result<Option<i64>, WarehouseError> {
+        self.connection
+            .prepare_cached("SELECT position FROM sources WHERE source = ?1")
+            .and_then(|mut statement| statement.query_row([source], |row| row.get(0)).optional())
+            .map_err(self.failed("read a source's position"))
+    }
+
+    /// Forgets the request keys that were last used before `before`.
+    pub(crate) fn forget_keys(&self, before: i64) -> Result<usize, WarehouseError> {
+        self.connection
+            .execute("DELETE FROM sources WHERE updated_at < ?1 AND source LIKE 'key:%'", [before])
+            .map_err(self.failed("forget old request keys"))
+    }
+}
+
+fn insert_run(connection: &Connection, record: &RunRecord) -> rusqlite::Result<()> {
+    let checksums: Vec<u8> = record.checksums.iter().flat_map(|checksum| checksum.to_le_bytes()).collect();
+    let contents = serde_json::to_vec(&record.index).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    let checksum = record_checksum(record.kind, &record.file, record.bytes, record.sequences, &checksums, &contents);
+    connection.execute(
+        "INSERT INTO runs (kind, file, bytes, first_sequence, last_sequence, checksums, contents, checksum) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        params![
+            record.kind.plural(),
+            record.file,
+            record.bytes.cast_signed(),
+            record.sequences.0.cast_signed(),
+            record.sequences.1.cast_signed(),
+            checksums,
+            contents,
+            checksum
+        ],
+    )?;
+    Ok(())
+}
+
+fn record_checksum(kind: EventKind, file: &str, bytes: u64, sequences: (u64, u64), checksums: &[u8], contents: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(kind.plural().as_bytes());
+    hasher.update(file.as_bytes());
+    for number in [bytes, sequences.0, sequences.1] {
+        hasher.update(&number.to_le_bytes());
+    }
+    hasher.update(checksums);
+    hasher.update(contents);
+    hasher.finalize()
+}
+
+fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(rusqlite::Error) -> WarehouseError + 'a {
+    move |source| WarehouseError::Database { action, path: path.to_owned(), source }
+}

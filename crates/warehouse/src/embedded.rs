@@ -1,0 +1,420 @@
+//! The embedded warehouse: one directory, one process, three threads.
+//!
+//! The *writer* makes submissions durable in groups and acknowledges them.
+//! The *flusher* turns sealed memory segments into sorted runs. The
+//! *compactor* merges runs of similar size. Readers take a [`Snapshot`] and
+//! never wait for any of them.
+//!
+//! Memory is bounded: queued submissions by [`Options::queue_bytes`], events
+//! not yet flushed by three times [`Options::segment_bytes`]. Where flushing
+//! falls behind, the writer waits, the queue fills, and callers are told so.
+
+use std::collections::{HashSet, VecDeque};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use trialog_model::event::EventKind;
+
+use crate::batch::Batch;
+use crate::database::{Database, SourceMark};
+use crate::error::WarehouseError;
+use crate::lock::DirectoryLock;
+use crate::run::{Run, sync_directory};
+use crate::segment::{ActiveSegment, Segment};
+use crate::snapshot::Snapshot;
+use crate::{background, codec, writer};
+
+/// The limits of a warehouse.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Submissions that may wait to be written.
+    pub queue_length: usize,
+    /// Bytes of submissions that may wait to be written.
+    pub queue_bytes: usize,
+    /// Bytes of events in memory at which a segment is sealed and flushed.
+    pub segment_bytes: usize,
+    /// How many runs of a size class are merged into one.
+    pub fan_in: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { queue_length: 4_096, queue_bytes: 64 << 20, segment_bytes: 48 << 20, fan_in: 6 }
+    }
+}
+
+/// Called once the events are durable, or could not be made so.
+pub type Reply = Box<dyn FnOnce(Result<(), Arc<WarehouseError>>) + Send>;
+
+/// Events to make durable, together with how far their source has come.
+pub struct Submission {
+    /// The events.
+    pub batch: Batch,
+    /// The source's position after them, if it has one.
+    pub mark: Option<SourceMark>,
+    /// When they were received, in microseconds since 1970.
+    pub received_at: i64,
+    /// Told the outcome.
+    pub reply: Reply,
+}
+
+/// Why a submission was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// Too much waits to be written already: try again shortly.
+    #[error("too many events wait to be written")]
+    Full,
+    /// The warehouse has been closed.
+    #[error("the warehouse is closed")]
+    Closed,
+}
+
+pub(crate) struct State {
+    pub(crate) runs: Vec<Arc<Run>>,
+    pub(crate) sealed: VecDeque<Arc<Segment>>,
+    pub(crate) active: ActiveSegment,
+    pub(crate) next_sequence: u64,
+    /// No segment and no run lies on both sides of a cut: the last published
+    /// position, and the position of the snapshot that may be published next.
+    pub(crate) published: u64,
+    pub(crate) pending: Option<u64>,
+    /// Why the last flush failed, until one succeeds.
+    pub(crate) flush_failure: Option<String>,
+    /// Somebody waits until everything is flushed.
+    pub(crate) settling: bool,
+    pub(crate) closing: bool,
+}
+
+impl State {
+    /// Ends the active segment, so that what follows lies in another one.
+    pub(crate) fn seal(&mut self) {
+        if let Some(segment) = self.active.seal() {
+            self.sealed.push_back(Arc::new(segment));
+        }
+    }
+
+    pub(crate) fn sealed_bytes(&self) -> usize {
+        self.sealed.iter().map(|segment| segment.size_bytes).sum()
+    }
+
+    /// Whether a cut separates the sequences `first` and `last`.
+    pub(crate) fn is_cut(&self, first: u64, last: u64) -> bool {
+        [Some(self.published), self.pending].into_iter().flatten().any(|cut| first <= cut && cut < last)
+    }
+}
+
+/// What the threads of a warehouse share.
+pub(crate) struct Shared {
+    pub(crate) events: PathBuf,
+    pub(crate) spill: PathBuf,
+    pub(crate) options: Options,
+    pub(crate) database: Mutex<Database>,
+    pub(crate) state: Mutex<State>,
+    /// Notified whenever `state` changed in a way a thread may wait for.
+    pub(crate) changed: Condvar,
+    pub(crate) queued_bytes: AtomicUsize,
+    /// Held until every thread has let go.
+    lock: DirectoryLock,
+}
+
+impl Shared {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn database(&self) -> MutexGuard<'_, Database> {
+        self.database.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts that describe a warehouse at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// The last position that was made durable.
+    pub position: u64,
+    /// Live runs.
+    pub n_runs: usize,
+    /// Their rows.
+    pub run_rows: u64,
+    /// Their bytes.
+    pub run_bytes: u64,
+    /// Bytes of events that are in memory and in the inbox.
+    pub unflushed_bytes: usize,
+}
+
+/// Raw events in one directory.
+pub struct Warehouse {
+    shared: Arc<Shared>,
+    submissions: Mutex<Option<SyncSender<Submission>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Warehouse {
+    /// Opens the directory that `lock` holds, and recovers what a crash left:
+    /// the inbox is read back, files that nothing registers are removed.
+    ///
+    /// `published` is the last position for which results were published.
+    ///
+    /// # Errors
+    ///
+    /// Damage and I/O errors, each naming the file.
+    pub fn open(directory: &Path, lock: DirectoryLock, options: Options, published: u64) -> Result<Self, WarehouseError> {
+        let events = directory.join("events");
+        for kind in EventKind::ALL {
+            let path = events.join(kind.plural());
+            fs::create_dir_all(&path).map_err(WarehouseError::io("create", &path))?;
+        }
+        sync_directory(&events)?;
+        let spill = directory.join("spill");
+        // What an earlier process spilled is of no use to this one.
+        let _ = fs::remove_dir_all(&spill);
+        fs::create_dir_all(&spill).map_err(WarehouseError::io("create", &spill))?;
+        let database = Database::open(directory)?;
+        let runs = open_runs(&database, &events)?;
+        remove_orphans(&events, &runs)?;
+        let state = recover(&database, runs, published)?;
+        let shared = Arc::new(Shared {
+            events,
+            spill,
+            database: Mutex::new(database),
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            queued_bytes: AtomicUsize::new(0),
+            lock,
+            options,
+        });
+        let (submissions, queue) = sync_channel(shared.options.queue_length);
+        let threads = spawn_threads(&shared, queue, directory)?;
+        Ok(Self { shared, submissions: Mutex::new(Some(submissions)), threads: Mutex::new(threads) })
+    }
+
+    /// Queues `submission`; its reply is called once it is durable.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Full`] at once where the queue is full: nothing waits here.
+    pub fn submit(&self, submission: Submission) -> Result<(), Refused> {
+        let n_bytes = submission.batch.size_bytes();
+        let queued = self.shared.queued_bytes.fetch_add(n_bytes, Ordering::AcqRel);
+        let outcome = if queued > 0 && queued + n_bytes > self.shared.options.queue_bytes {
+            Err(Refused::Full)
+        } else {
+            let sender = self.submissions.lock().unwrap_or_else(PoisonError::into_inner);
+            match sender.as_ref().map(|sender| sender.try_send(submission)) {
+                Some(Ok(())) => Ok(()),
+                Some(Err(TrySendError::Full(_))) => Err(Refused::Full),
+                Some(Err(TrySendError::Disconnected(_))) | None => Err(Refused::Closed),
+            }
+        };
+        if outcome.is_err() {
+            self.shared.queued_bytes.fetch_sub(n_bytes, Ordering::AcqRel);
+        }
+        outcome
+    }
+
+    /// How far `source` has been stored.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be read.
+    pub fn source_position(&self, source: &str) -> Result<Option<i64>, WarehouseError> {
+        self.shared.database().position(source)
+    }
+
+    /// Everything durable at this moment; a run over it may be published next.
+    pub fn snapshot(&self) -> Snapshot {
+        let mut state = self.shared.state();
+        state.seal();
+        let position = state.next_sequence - 1;
+        state.pending = Some(position);
+        self.shared.changed.notify_all();
+        self.snapshot_of(&state, position)
+    }
+
+    /// What the last published results were computed from.
+    pub fn published_snapshot(&self) -> Snapshot {
+        let state = self.shared.state();
+        self.snapshot_of(&state, state.published)
+    }
+
+    fn snapshot_of(&self, state: &State, position: u64) -> Snapshot {
+        Snapshot {
+            position,
+            runs: state.runs.iter().filter(|run| run.record.sequences.1 <= position).cloned().collect(),
+            segments: state.sealed.iter().filter(|segment| segment.sequences.1 <= position).cloned().collect(),
+            spill: self.shared.spill.clone(),
+        }
+    }
+
+    /// Notes that results up to `position` are published.
+    pub fn publish(&self, position: u64) {
+        let mut state = self.shared.state();
+        state.published = position;
+        state.pending = None;
+        self.shared.changed.notify_all();
+    }
+
+    /// The last position that was made durable.
+    pub fn position(&self) -> u64 {
+        self.shared.state().next_sequence - 1
+    }
+
+    /// Counts that describe the warehouse now.
+    pub fn usage(&self) -> Usage {
+        let state = self.shared.state();
+        Usage {
+            position: state.next_sequence - 1,
+            n_runs: state.runs.len(),
+            run_rows: state.runs.iter().map(|run| run.rows()).sum(),
+            run_bytes: state.runs.iter().map(|run| run.record.bytes).sum(),
+            unflushed_bytes: state.sealed_bytes() + state.active.size_bytes(),
+        }
+    }
+
+    /// Why events cannot be flushed at present, if that is so.
+    pub fn flush_failure(&self) -> Option<String> {
+        self.shared.state().flush_failure.clone()
+    }
+
+    /// Tells other processes where this one answers.
+    ///
+    /// # Errors
+    ///
+    /// The LOCK file cannot be written.
+    pub fn publish_address(&self, address: &str) -> Result<(), WarehouseError> {
+        self.shared.lock.publish(address)
+    }
+
+    /// Forgets request keys last used before `before` (microseconds since 1970).
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be written.
+    pub fn forget_keys(&self, before: i64) -> Result<usize, WarehouseError> {
+        self.shared.database().forget_keys(before)
+    }
+
+    /// Verifies every byte of every live run.
+    ///
+    /// # Errors
+    ///
+    /// The first damaged file.
+    pub fn verify(&self) -> Result<(), WarehouseError> {
+        let runs = self.shared.state().runs.clone();
+        runs.iter().try_for_each(|run| run.verify())
+    }
+
+    /// Waits until every event lies in a run and no merge is due.
+    ///
+    /// # Errors
+    ///
+    /// The reason for which flushing fails.
+    pub fn settle(&self) -> Result<(), WarehouseError> {
+        let mut state = self.shared.state();
+        state.seal();
+        state.settling = true;
+        let limit = state.next_sequence - 1;
+        self.shared.changed.notify_all();
+        loop {
+            if let Some(reason) = state.flush_failure.clone() {
+                state.settling = false;
+                return Err(WarehouseError::CannotWrite { reason });
+            }
+            let waiting = state.sealed.iter().any(|segment| segment.sequences.0 <= limit);
+            if !waiting && background::due_merge(&state, &self.shared.options).is_none() {
+                state.settling = false;
+                return Ok(());
+            }
+            state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Writes what is queued, ends the threads, and lets go of the directory.
+    pub fn close(&self) {
+        drop(self.submissions.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.shared.state().closing = true;
+        self.shared.changed.notify_all();
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            // A thread that panicked has said so; the others still end in order.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Warehouse {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn spawn_threads(
+    shared: &Arc<Shared>,
+    queue: Receiver<Submission>,
+    directory: &Path,
+) -> Result<Vec<JoinHandle<()>>, WarehouseError> {
+    let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+        std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(work)
+            .map_err(WarehouseError::io("start a thread for", directory))
+    };
+    let [for_writer, for_flusher, for_compactor] = [shared, shared, shared].map(Arc::clone);
+    Ok(vec![
+        spawn("warehouse-writer", Box::new(move || writer::run(&for_writer, &queue)))?,
+        spawn("warehouse-flusher", Box::new(move || background::flush_loop(&for_flusher)))?,
+        spawn("warehouse-compactor", Box::new(move || background::compact_loop(&for_compactor)))?,
+    ])
+}
+
+fn open_runs(database: &Database, events: &Path) -> Result<Vec<Arc<Run>>, WarehouseError> {
+    database.runs()?.into_iter().map(|record| Run::open(record, events).map(Arc::new)).collect()
+}
+
+/// Removes files that no run names: a crash left them between two steps.
+fn remove_orphans(events: &Path, runs: &[Arc<Run>]) -> Result<(), WarehouseError> {
+    let live: HashSet<&Path> = runs.iter().map(|run| run.path.as_path()).collect();
+    for kind in EventKind::ALL {
+        let directory = events.join(kind.plural());
+        let entries = fs::read_dir(&directory).map_err(WarehouseError::io("list", &directory))?;
+        for entry in entries {
+            let path = entry.map_err(WarehouseError::io("list", &directory))?.path();
+            if !live.contains(path.as_path()) {
+                tracing::info!(file = %path.display(), "removed a file that an interrupted write left behind");
+                fs::remove_file(&path).map_err(WarehouseError::io("remove", &path))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads the inbox back into memory, split at the published position.
+fn recover(database: &Database, runs: Vec<Arc<Run>>, published: u64) -> Result<State, WarehouseError> {
+    let last_run_sequence = runs.iter().map(|run| run.record.sequences.1).max().unwrap_or(0);
+    let mut state = State {
+        next_sequence: last_run_sequence.max(published) + 1,
+        runs,
+        sealed: VecDeque::new(),
+        active: ActiveSegment::new(),
+        published,
+        pending: None,
+        flush_failure: None,
+        settling: false,
+        closing: false,
+    };
+    database.each_payload(|stored| {
+        if state.active.sequences.is_some_and(|(first, _)| state.is_cut(first, stored.sequence)) {
+            state.seal();
+        }
+        let batch = codec::decode(stored.kind, &stored.payload)
+            .map_err(|error| database.damaged_entry(stored.sequence, &error))?;
+        state.active.append(stored.sequence, &batch);
+        state.next_sequence = state.next_sequence.max(stored.sequence + 1);
+        Ok(())
+    })?;
+    Ok(state)
+}

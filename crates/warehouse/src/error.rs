@@ -1,0 +1,114 @@
+//! What can go wrong in the warehouse, and what a person can do about it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use trialog_model::ids::ExperimentId;
+
+/// Why the warehouse could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WarehouseError {
+    /// A file or directory could not be read or written.
+    #[error("cannot {action} `{}`", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A data file does not hold what was written to it.
+    #[error("`{}` is damaged: {what}; restore the file from a backup, no result is computed from it", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        what: String,
+    },
+    /// SQLite refused a statement on `warehouse.sqlite`.
+    #[error("cannot {action} in `{}`", path.display())]
+    Database {
+        /// What was tried.
+        action: &'static str,
+        /// The database file.
+        path: PathBuf,
+        /// Why not.
+        source: rusqlite::Error,
+    },
+    /// Another process writes to this data directory.
+    #[error("`{}` is in use by another trialog process{}: stop it, or give another --data-dir", path.display(), .address.as_ref().map(|address| format!(" that serves {address}")).unwrap_or_default())]
+    Locked {
+        /// The LOCK file.
+        path: PathBuf,
+        /// Where that process listens, if it does.
+        address: Option<String>,
+    },
+    /// The data was written by a newer version.
+    #[error("`{}` has schema version {found}, this binary knows up to {known}: run a newer trialog", path.display())]
+    NewerSchema {
+        /// The database file.
+        path: PathBuf,
+        /// The version found.
+        found: i64,
+        /// The newest version this binary knows.
+        known: i64,
+    },
+    /// A run could not be written.
+    #[error("cannot write the events file `{}`", path.display())]
+    WriteRun {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: parquet::errors::ParquetError,
+    },
+    /// The thread that writes has ended, so nothing can be accepted.
+    #[error("the warehouse is closed")]
+    Closed,
+    /// The warehouse stopped accepting because writing fails.
+    #[error("the warehouse cannot write: {reason}")]
+    CannotWrite {
+        /// The first failure, with its mend.
+        reason: String,
+    },
+}
+
+impl WarehouseError {
+    pub(crate) fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Self + 'a {
+        move |source| Self::Io { action, path: path.to_owned(), source }
+    }
+
+    /// The message with all its causes, on one line.
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            text = format!("{text}: {cause}");
+            source = cause.source();
+        }
+        text
+    }
+}
+
+/// Bytes that do not match their checksum, found beneath the Parquet reader.
+#[derive(Debug, thiserror::Error)]
+#[error("the checksum of bytes {from}..{to} does not match")]
+pub(crate) struct Damage {
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+}
+
+/// Why one experiment could not be folded; the others go on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FoldError {
+    /// A sum left the range of exact sums.
+    #[error("the sum of `{metric}` in experiment `{experiment}` exceeds the range of exact sums: check the values sent, or rename the event type")]
+    SumOverflow {
+        /// The experiment.
+        experiment: ExperimentId,
+        /// The metric.
+        metric: String,
+    },
+}

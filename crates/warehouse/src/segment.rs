@@ -1,0 +1,71 @@
+//! Events that are durable in the inbox and held in memory until they are flushed.
+
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use trialog_model::event::EventKind;
+
+use crate::batch::{Batch, Block};
+use crate::index::Index;
+
+/// The segment that is still growing.
+pub(crate) struct ActiveSegment {
+    pub(crate) batches: [Batch; 2],
+    /// The first and last sequence in it, both inclusive.
+    pub(crate) sequences: Option<(u64, u64)>,
+}
+
+impl ActiveSegment {
+    pub(crate) fn new() -> Self {
+        Self { batches: EventKind::ALL.map(Batch::new), sequences: None }
+    }
+
+    pub(crate) fn append(&mut self, sequence: u64, batch: &Batch) {
+        self.batches[slot(batch.kind())].append(batch);
+        self.sequences = Some((self.sequences.map_or(sequence, |(first, _)| first), sequence));
+    }
+
+    pub(crate) fn size_bytes(&self) -> usize {
+        self.batches.iter().map(Batch::size_bytes).sum()
+    }
+
+    /// Ends the segment; `None` where it holds nothing.
+    pub(crate) fn seal(&mut self) -> Option<Segment> {
+        let sequences = self.sequences?;
+        let Self { batches, .. } = std::mem::replace(self, Self::new());
+        Some(Segment {
+            sequences,
+            size_bytes: batches.iter().map(Batch::size_bytes).sum(),
+            batches: batches.map(|batch| Mutex::new(Some(batch))),
+            sorted: [const { OnceLock::new() }; 2],
+        })
+    }
+}
+
+/// A segment that grows no more; sorted when first read.
+pub(crate) struct Segment {
+    pub(crate) sequences: (u64, u64),
+    pub(crate) size_bytes: usize,
+    batches: [Mutex<Option<Batch>>; 2],
+    sorted: [OnceLock<(Block, Index)>; 2],
+}
+
+impl Segment {
+    /// The events of `kind`, sorted, and what they hold of each experiment.
+    pub(crate) fn sorted(&self, kind: EventKind) -> &(Block, Index) {
+        let at = slot(kind);
+        self.sorted[at].get_or_init(|| {
+            let batch = self.batches[at].lock().unwrap_or_else(PoisonError::into_inner).take();
+            let block = batch.unwrap_or_else(|| Batch::new(kind)).sorted();
+            let mut index = Index::default();
+            index.add(&block);
+            (block, index)
+        })
+    }
+}
+
+fn slot(kind: EventKind) -> usize {
+    match kind {
+        EventKind::Assignment => 0,
+        EventKind::Metric => 1,
+    }
+}

@@ -1,0 +1,148 @@
+//! What a reader sees: the runs and segments up to a position, unchanging.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use trialog_model::event::EventKind;
+
+use crate::cursor::{Cursor, Source};
+use crate::error::WarehouseError;
+use crate::index::{Index, IndexEntry};
+use crate::run::{Run, RunReader};
+use crate::segment::Segment;
+
+/// Everything up to a position, whatever is written, flushed or merged meanwhile.
+#[derive(Clone)]
+pub struct Snapshot {
+    /// The last position that it covers.
+    pub position: u64,
+    pub(crate) runs: Vec<Arc<Run>>,
+    pub(crate) segments: Vec<Arc<Segment>>,
+    /// Where a fold may spill.
+    pub(crate) spill: PathBuf,
+}
+
+impl Snapshot {
+    /// What the snapshot holds of each experiment, for events of `kind` that
+    /// came after the position `after`.
+    pub fn contents_after(&self, kind: EventKind, after: u64) -> BTreeMap<String, IndexEntry> {
+        let mut contents = BTreeMap::new();
+        for run in &self.runs {
+            if run.record.kind == kind && run.record.sequences.1 > after {
+                add(&mut contents, &run.record.index);
+            }
+        }
+        for segment in self.segments.iter().filter(|segment| segment.sequences.1 > after) {
+            add(&mut contents, &segment.sorted(kind).1);
+        }
+        contents
+    }
+
+    /// What the snapshot holds of one experiment, for events of `kind`.
+    pub fn contents_of(&self, kind: EventKind, experiment: &str) -> Option<IndexEntry> {
+        let runs = self.runs.iter().filter(|run| run.record.kind == kind).map(|run| &run.record.index);
+        let segments = self.segments.iter().map(|segment| &segment.sorted(kind).1);
+        let mut found: Option<IndexEntry> = None;
+        for entry in runs.chain(segments).filter_map(|index| index.find(experiment)) {
+            match &mut found {
+                Some(found) => found.merge(entry),
+                None => found = Some(entry.clone()),
+            }
+        }
+        found
+    }
+
+    /// A cursor over the rows of `experiments` (sorted) in every run and
+    /// segment; with `users`, only over row groups that may hold such users.
+    pub(crate) fn cursors(
+        &self,
+        kind: EventKind,
+        experiments: &[&str],
+        users: &Range<Option<i64>>,
+        with_context: bool,
+    ) -> Result<Vec<Cursor>, WarehouseError> {
+        let mut cursors = Vec::new();
+        for run in self.runs.iter().filter(|run| run.record.kind == kind) {
+            let ranges = limit_users(run, run_ranges(run, experiments), users);
+            if !ranges.is_empty() {
+                let reader = RunReader::new(Arc::clone(run), ranges, with_context);
+                cursors.push(Cursor::new(Source::Run(Box::new(reader)))?);
+            }
+        }
+        for segment in &self.segments {
+            let (block, index) = segment.sorted(kind);
+            let mut blocks = Vec::new();
+            let mut at = 0;
+            for entry in &index.0 {
+                let end = at + entry.rows as usize;
+                if experiments.binary_search(&entry.experiment.as_str()).is_ok() {
+                    blocks.push(block.slice(at, end));
+                }
+                at = end;
+            }
+            if !blocks.is_empty() {
+                cursors.push(Cursor::new(Source::Memory(blocks.into_iter()))?);
+            }
+        }
+        Ok(cursors)
+    }
+
+    /// The runs of `kind`, with the rows of `experiment` in each.
+    pub(crate) fn largest_run_of(&self, kind: EventKind, experiment: &str) -> Option<(&Arc<Run>, Range<u64>)> {
+        (self.runs.iter())
+            .filter(|run| run.record.kind == kind)
+            .filter_map(|run| run.experiment_rows(experiment).map(|rows| (run, rows)))
+            .max_by_key(|(_, rows)| rows.end - rows.start)
+    }
+}
+
+fn add(contents: &mut BTreeMap<String, IndexEntry>, index: &Index) {
+    for entry in &index.0 {
+        match contents.get_mut(&entry.experiment) {
+            Some(found) => found.merge(entry),
+            None => {
+                contents.insert(entry.experiment.clone(), entry.clone());
+            }
+        }
+    }
+}
+
+/// The rows of `experiments` in `run`, neighbours joined.
+fn run_ranges(run: &Run, experiments: &[&str]) -> Vec<Range<u64>> {
+    let mut ranges: Vec<Range<u64>> = Vec::new();
+    for rows in experiments.iter().filter_map(|experiment| run.experiment_rows(experiment)) {
+        match ranges.last_mut() {
+            Some(last) if last.end == rows.start => last.end = rows.end,
+            _ => ranges.push(rows),
+        }
+    }
+    ranges
+}
+
+/// `ranges` without the row groups that hold no user in `users`; each group
+/// that remains is kept whole, since only its least and greatest user is known.
+fn limit_users(run: &Run, ranges: Vec<Range<u64>>, users: &Range<Option<i64>>) -> Vec<Range<u64>> {
+    if users.start.is_none() && users.end.is_none() {
+        return ranges;
+    }
+    let mut limited: Vec<Range<u64>> = Vec::new();
+    for (rows, bounds) in run.row_groups() {
+        let outside = bounds.is_some_and(|(least, greatest)| {
+            users.start.is_some_and(|start| greatest < start) || users.end.is_some_and(|end| least >= end)
+        });
+        if outside {
+            continue;
+        }
+        for range in &ranges {
+            let (from, to) = (range.start.max(rows.start), range.end.min(rows.end));
+            match limited.last_mut() {
+                _ if from >= to => {}
+                Some(last) if last.end == from => last.end = to,
+                _ => limited.push(from..to),
+            }
+        }
+    }
+    limited
+}

@@ -1,0 +1,109 @@
+//! The writer thread: group commit into the inbox, then the acknowledgement.
+
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, PoisonError};
+use std::sync::atomic::Ordering;
+
+use trialog_model::event::EventKind;
+
+use crate::batch::Batch;
+use crate::codec;
+use crate::database::{InboxEntry, SourceMark};
+use crate::embedded::{Reply, Shared, Submission};
+use crate::error::WarehouseError;
+
+/// Rows after which a group is committed even though more submissions wait.
+const GROUP_ROWS: usize = 64 * 1024;
+
+/// Writes submissions until the queue is closed and empty.
+pub(crate) fn run(shared: &Shared, queue: &Receiver<Submission>) {
+    while let Ok(first) = queue.recv() {
+        let mut group = Group::new();
+        let mut next = Some(first);
+        while let Some(submission) = next {
+            shared.queued_bytes.fetch_sub(submission.batch.size_bytes(), Ordering::AcqRel);
+            group.add(submission);
+            next = if group.n_rows() < GROUP_ROWS { queue.try_recv().ok() } else { None };
+        }
+        let outcome = wait_for_room(shared).and_then(|()| group.commit(shared)).map_err(Arc::new);
+        if let Err(error) = &outcome {
+            tracing::error!("could not make events durable: {}", error.chain());
+        }
+        for reply in group.replies {
+            reply(outcome.clone());
+        }
+    }
+}
+
+/// Waits while too many sealed segments wait to be flushed.
+fn wait_for_room(shared: &Shared) -> Result<(), WarehouseError> {
+    let mut state = shared.state();
+    while state.sealed_bytes() > 2 * shared.options.segment_bytes && !state.closing {
+        if let Some(reason) = state.flush_failure.clone() {
+            return Err(WarehouseError::CannotWrite { reason });
+        }
+        state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+    }
+    Ok(())
+}
+
+/// Submissions that are committed together.
+struct Group {
+    batches: [Batch; 2],
+    marks: Vec<SourceMark>,
+    received_at: i64,
+    replies: Vec<Reply>,
+}
+
+impl Group {
+    fn new() -> Self {
+        Self { batches: EventKind::ALL.map(Batch::new), marks: Vec::new(), received_at: 0, replies: Vec::new() }
+    }
+
+    fn add(&mut self, submission: Submission) {
+        let Submission { batch, mark, received_at, reply } = submission;
+        for own in &mut self.batches {
+            if own.kind() == batch.kind() {
+                own.append(&batch);
+            }
+        }
+        self.marks.extend(mark);
+        self.received_at = self.received_at.max(received_at);
+        self.replies.push(reply);
+    }
+
+    fn n_rows(&self) -> usize {
+        self.batches.iter().map(Batch::len).sum()
+    }
+
+    /// Makes the group durable, then visible.
+    fn commit(&mut self, shared: &Shared) -> Result<(), WarehouseError> {
+        let filled = || self.batches.iter().filter(|batch| !batch.is_empty());
+        let sequence = shared.state().next_sequence;
+        let mut payloads = Vec::new();
+        for batch in filled() {
+            let payload = codec::encode(batch.clone()).map_err(|source| WarehouseError::WriteRun {
+                path: shared.events.clone(),
+                source: source.into(),
+            })?;
+            payloads.push((batch.kind(), batch.len(), payload));
+        }
+        let entries: Vec<_> = payloads
+            .iter()
+            .map(|(kind, n_rows, payload)| InboxEntry { sequence, kind: *kind, n_rows: *n_rows, payload })
+            .collect();
+        shared.database().append(&entries, &self.marks, self.received_at)?;
+        let mut state = shared.state();
+        for batch in filled() {
+            state.active.append(sequence, batch);
+        }
+        if !entries.is_empty() {
+            state.next_sequence = sequence + 1;
+        }
+        if state.active.size_bytes() >= shared.options.segment_bytes {
+            state.seal();
+            shared.changed.notify_all();
+        }
+        Ok(())
+    }
+}
