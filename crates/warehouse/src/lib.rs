@@ -13,6 +13,7 @@ mod cursor;
 mod database;
 pub mod embedded;
 mod error;
+pub mod fold;
 pub mod index;
 pub mod lock;
 mod merge;

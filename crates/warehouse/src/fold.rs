@@ -1,0 +1,325 @@
+//! The fold: every analysis is one pass over each user's sorted history.
+//!
+//! For each experiment of a [`Plan`] and each user, in order: the assignments
+//! decide whether and when the user was exposed; the metric events, merged
+//! over all sources and freed of duplicates, go to an [`Accumulator`]. A new
+//! per-user analysis is one accumulator in one file; it sees users and their
+//! events and knows nothing of files.
+//!
+//! Work is cut into pieces that threads take one by one. What a piece gives
+//! can be merged exactly, so the result does not depend on the cut.
+
+mod exposure;
+mod history;
+mod pieces;
+pub mod scorecard;
+mod side;
+mod spill;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use trialog_model::event::EventKind;
+use trialog_model::ids::ExperimentId;
+
+use crate::error::{FoldError, WarehouseError};
+use crate::fold::exposure::{Status, status};
+use crate::fold::history::History;
+use crate::fold::pieces::{Piece, pieces};
+use crate::fold::side::Side;
+use crate::snapshot::Snapshot;
+
+/// The code of a name that the plan does not know: kept, not aggregated.
+pub const UNKNOWN: u32 = u32::MAX;
+
+/// One event of a user, as an accumulator sees it. Ordered by time, name,
+/// value and event id: the order in which ties are broken everywhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Row {
+    /// Microseconds since 1970, UTC.
+    pub timestamp: i64,
+    /// The name's place in the plan's names, or [`UNKNOWN`].
+    pub name: u32,
+    /// The forced flag, or the value in 1/10,000.
+    pub value: i64,
+    /// The fingerprint of the event id.
+    pub event_id: i64,
+    /// Whether the context of an assignment lies in the segment asked for.
+    in_segment: bool,
+}
+
+/// Names that are expected, in the order of their texts; a name's code is its place.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names(Vec<String>);
+
+impl Names {
+    /// The distinct `names`.
+    pub fn new(names: impl IntoIterator<Item = String>) -> Self {
+        let distinct: std::collections::BTreeSet<String> = names.into_iter().collect();
+        Self(distinct.into_iter().collect())
+    }
+
+    /// The code of `name`, if it is expected.
+    pub fn code(&self, name: &str) -> Option<u32> {
+        self.0.binary_search_by(|own| own.as_str().cmp(name)).ok().map(|at| at as u32)
+    }
+
+    /// The names, by code.
+    pub fn texts(&self) -> &[String] {
+        &self.0
+    }
+
+    /// How many names there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Which users an analysis looks at; the default is all of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UserFilter {
+    /// Only users exposed within this range, in microseconds since 1970.
+    pub exposed: Range<Option<i64>>,
+    /// Only users whose exposure's context has these keys with these values.
+    pub segment: Vec<(String, String)>,
+}
+
+/// How one experiment is folded.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The experiment.
+    pub experiment: ExperimentId,
+    /// Assignments outside this range are not looked at.
+    pub within: Range<Option<i64>>,
+    /// The variants, declared and seen.
+    pub variants: Names,
+    /// The event types that metrics are made of.
+    pub event_types: Names,
+    /// Data time: events later than this wait for the next run.
+    pub data_time: i64,
+    /// Which users are looked at.
+    pub filter: UserFilter,
+    /// About how many rows there are to fold.
+    pub n_rows: u64,
+}
+
+/// A user who counts, as an accumulator sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exposure {
+    /// The user, as stored.
+    pub user: i64,
+    /// The variant's code; never [`UNKNOWN`].
+    pub variant: u32,
+    /// When the user was first exposed, in microseconds since 1970.
+    pub at: i64,
+}
+
+/// An analysis that is made user by user.
+///
+/// For each user who counts: `begin`, then `events` any number of times with
+/// the user's events in order and without duplicates, then `end`.
+pub trait Accumulator: Send {
+    /// From when on events of a user exposed at `exposure` cannot matter.
+    fn horizon(&self, exposure: i64) -> i64;
+    /// A user begins.
+    fn begin(&mut self, exposure: &Exposure);
+    /// Events of that user before the horizon; earlier than the exposure, too.
+    fn events(&mut self, events: &[Row]);
+    /// The user's events are complete.
+    ///
+    /// # Errors
+    ///
+    /// A sum left its range; the experiment has no result then.
+    fn end(&mut self) -> Result<(), FoldError>;
+    /// Takes in what another piece of the same experiment gave.
+    ///
+    /// # Errors
+    ///
+    /// A sum left its range.
+    fn merge(&mut self, other: Self) -> Result<(), FoldError>;
+}
+
+/// What the fold gives for one experiment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folded<A> {
+    /// Exposed users by variant, crossovers and forced ones excluded.
+    pub users: Vec<u64>,
+    /// Users with two or more variants, by the first one.
+    pub crossovers: Vec<u64>,
+    /// Users with a forced assignment.
+    pub forced: u64,
+    /// Users whose variant the plan does not know.
+    pub unknown_variant: u64,
+    /// The time of the first event that waits for a later run.
+    pub next_event_at: Option<i64>,
+    /// What the accumulator gathered.
+    pub accumulator: A,
+}
+
+impl<A: Accumulator> Folded<A> {
+    fn new(plan: &Plan, accumulator: A) -> Self {
+        let n_variants = plan.variants.len();
+        Self {
+            users: vec![0; n_variants],
+            crossovers: vec![0; n_variants],
+            forced: 0,
+            unknown_variant: 0,
+            next_event_at: None,
+            accumulator,
+        }
+    }
+
+    fn merge(&mut self, other: Self) -> Result<(), FoldError> {
+        add(&mut self.users, &other.users);
+        add(&mut self.crossovers, &other.crossovers);
+        self.forced += other.forced;
+        self.unknown_variant += other.unknown_variant;
+        self.next_event_at = [self.next_event_at, other.next_event_at].into_iter().flatten().min();
+        self.accumulator.merge(other.accumulator)
+    }
+}
+
+fn add(into: &mut [u64], from: &[u64]) {
+    into.iter_mut().zip(from).for_each(|(into, from)| *into += from);
+}
+
+/// The outcome for each experiment, in the order of the plans.
+pub type Outcomes<A> = Vec<Result<Folded<A>, FoldError>>;
+
+/// Folds every plan over `snapshot` with `n_threads` threads; the plans are
+/// in the order of their experiments. One experiment's overflow is its own.
+///
+/// # Errors
+///
+/// A file is damaged or cannot be read: no result is given for any experiment.
+pub fn fold<A: Accumulator>(
+    snapshot: &Snapshot,
+    plans: &[Plan],
+    n_threads: usize,
+    make: impl Fn(&Plan) -> A + Sync,
+) -> Result<Outcomes<A>, WarehouseError> {
+    debug_assert!(plans.is_sorted_by(|a, b| a.experiment < b.experiment), "plans are in order");
+    let work = pieces(snapshot, plans, n_threads);
+    let next = AtomicUsize::new(0);
+    let failed = AtomicBool::new(false);
+    let parts: Mutex<BTreeMap<usize, Result<Folded<A>, FoldError>>> = Mutex::default();
+    let worker = || -> Result<(), WarehouseError> {
+        let mut history = History::new(&snapshot.spill);
+        while let Some(piece) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if failed.load(Ordering::Relaxed) {
+                break;
+            }
+            let folded = fold_piece(snapshot, plans, piece, &make, &mut history)
+                .inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
+            let mut parts = parts.lock().unwrap_or_else(PoisonError::into_inner);
+            for (at, part) in folded {
+                let merged = match parts.remove(&at) {
+                    None => part,
+                    Some(earlier) => earlier.and_then(|mut earlier| {
+                        earlier.merge(part?)?;
+                        Ok(earlier)
+                    }),
+                };
+                parts.insert(at, merged);
+            }
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..n_threads.min(work.len())).map(|_| scope.spawn(worker)).collect();
+        let own = worker();
+        (others.into_iter()).fold(own, |outcome, other| match other.join() {
+            Ok(joined) => outcome.and(joined),
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+    })?;
+    let parts = parts.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(parts.into_values().collect())
+}
+
+type Parts<A> = Vec<(usize, Result<Folded<A>, FoldError>)>;
+
+fn fold_piece<A: Accumulator>(
+    snapshot: &Snapshot,
+    plans: &[Plan],
+    piece: &Piece,
+    make: &impl Fn(&Plan) -> A,
+    history: &mut History,
+) -> Result<Parts<A>, WarehouseError> {
+    let own = &plans[piece.plans.clone()];
+    let experiments: Vec<&str> = own.iter().map(|plan| plan.experiment.as_str()).collect();
+    let with_context = own.iter().any(|plan| !plan.filter.segment.is_empty());
+    let open = |kind, with_context| snapshot.cursors(kind, &experiments, &piece.users, with_context);
+    let mut assignments = Side::new(open(EventKind::Assignment, with_context)?);
+    let mut metrics = Side::new(open(EventKind::Metric, false)?);
+    let mut parts = Vec::new();
+    for (at, plan) in piece.plans.clone().zip(own) {
+        let mut folded = Folded::new(plan, make(plan));
+        assignments.enter(plan.experiment.as_str(), &plan.variants)?;
+        metrics.enter(plan.experiment.as_str(), &plan.event_types)?;
+        let outcome = fold_experiment(plan, &piece.users, &mut assignments, &mut metrics, history, &mut folded)?;
+        parts.push((at, outcome.map(|()| folded)));
+    }
+    Ok(parts)
+}
+
+/// Folds the users of one experiment; the inner result is the experiment's own.
+fn fold_experiment<A: Accumulator>(
+    plan: &Plan,
+    users: &Range<Option<i64>>,
+    assignments: &mut Side,
+    metrics: &mut Side,
+    history: &mut History,
+    folded: &mut Folded<A>,
+) -> Result<Result<(), FoldError>, WarehouseError> {
+    let after_data_time = plan.data_time.saturating_add(1);
+    if let Some(start) = users.start {
+        assignments.skip_to(start)?;
+    }
+    while let Some(user) = assignments.user().filter(|user| users.end.is_none_or(|end| *user < end)) {
+        history.clear();
+        assignments.take(user, after_data_time, &plan.variants, &plan.filter.segment, history)?;
+        note_waiting(&mut folded.next_event_at, history.first_beyond(plan.data_time));
+        match status(plan, user, history)? {
+            Status::Unexposed => {}
+            Status::Forced => folded.forced += 1,
+            Status::Crossover { first } => match folded.crossovers.get_mut(first as usize) {
+                Some(count) => *count += 1,
+                None => folded.unknown_variant += 1,
+            },
+            Status::Exposed(exposure) => {
+                let Some(count) = folded.users.get_mut(exposure.variant as usize) else {
+                    folded.unknown_variant += 1;
+                    continue;
+                };
+                *count += 1;
+                metrics.skip_to(user)?;
+                let horizon = folded.accumulator.horizon(exposure.at).min(after_data_time);
+                history.clear();
+                metrics.take(user, horizon, &plan.event_types, &[], history)?;
+                note_waiting(&mut folded.next_event_at, history.first_beyond(plan.data_time));
+                let accumulator = &mut folded.accumulator;
+                accumulator.begin(&exposure);
+                history.each_chunk(|rows| accumulator.events(rows))?;
+                if let Err(error) = accumulator.end() {
+                    return Ok(Err(error));
+                }
+            }
+        }
+    }
+    Ok(Ok(()))
+}
+
+fn note_waiting(earliest: &mut Option<i64>, found: Option<i64>) {
+    if let Some(found) = found {
+        *earliest = Some(earliest.map_or(found, |earliest| earliest.min(found)));
+    }
+}

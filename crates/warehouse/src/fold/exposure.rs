@@ -1,0 +1,46 @@
+//! From a user's assignments to whether, when and to what the user was exposed.
+
+use crate::error::WarehouseError;
+use crate::fold::history::History;
+use crate::fold::{Exposure, Plan, Row};
+
+/// What a user's assignments come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Status {
+    /// No assignment counts, or the filter leaves the user out.
+    Unexposed,
+    /// An assignment was forced.
+    Forced,
+    /// Two or more variants; `first` is the earliest one's code.
+    Crossover { first: u32 },
+    /// One variant.
+    Exposed(Exposure),
+}
+
+/// Judges the assignments in `history`.
+///
+/// Only assignments within the experiment's `[start_at, end_at)` are looked
+/// at, forced ones too, so a finished experiment stays as it is.
+pub(crate) fn status(plan: &Plan, user: i64, history: &mut History) -> Result<Status, WarehouseError> {
+    let mut first: Option<Row> = None;
+    let mut forced = false;
+    let mut crossover = false;
+    history.each_chunk(|rows| {
+        for row in rows.iter().filter(|row| contains(&plan.within, row.timestamp)) {
+            forced |= row.value != 0;
+            crossover |= first.get_or_insert(*row).name != row.name;
+        }
+    })?;
+    let Some(first) = first else { return Ok(Status::Unexposed) };
+    let left_out = !first.in_segment || !contains(&plan.filter.exposed, first.timestamp);
+    Ok(match (left_out, forced, crossover) {
+        (true, _, _) => Status::Unexposed,
+        (_, true, _) => Status::Forced,
+        (_, _, true) => Status::Crossover { first: first.name },
+        _ => Status::Exposed(Exposure { user, variant: first.name, at: first.timestamp }),
+    })
+}
+
+fn contains(range: &std::ops::Range<Option<i64>>, time: i64) -> bool {
+    range.start.is_none_or(|start| time >= start) && range.end.is_none_or(|end| time < end)
+}

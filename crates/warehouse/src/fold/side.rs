@@ -1,0 +1,177 @@
+//! One kind of event over all its sources, user by user.
+
+use arrow_array::Array;
+
+use crate::cursor::Cursor;
+use crate::error::WarehouseError;
+use crate::fold::history::History;
+use crate::fold::{Names, Row, UNKNOWN};
+
+/// The cursors of one kind of event, standing on the same experiment or beyond.
+pub(crate) struct Side {
+    sources: Vec<SourceCursor>,
+}
+
+struct SourceCursor {
+    cursor: Cursor,
+    /// Whether it stands on the experiment that was entered.
+    inside: bool,
+    /// For each code of the block its code in the plan, once it was looked up.
+    names: Vec<Option<u32>>,
+    /// The cursor's generation that `names` is for; 0 for none.
+    generation: u64,
+}
+
+impl Side {
+    pub(crate) fn new(cursors: Vec<Cursor>) -> Self {
+        let sources = cursors.into_iter().map(|cursor| SourceCursor {
+            cursor,
+            inside: false,
+            names: Vec::new(),
+            generation: 0,
+        });
+        Self { sources: sources.collect() }
+    }
+
+    /// Moves to `experiment`, past what is left of earlier ones.
+    pub(crate) fn enter(&mut self, experiment: &str, _names: &Names) -> Result<(), WarehouseError> {
+        for source in &mut self.sources {
+            while source.cursor.experiment().is_some_and(|own| own < experiment) {
+                source.cursor.move_to(source.cursor.experiment_end())?;
+            }
+            source.inside = source.cursor.experiment() == Some(experiment);
+            source.generation = 0;
+        }
+        Ok(())
+    }
+
+    /// The least user of the experiment that was not yet taken.
+    pub(crate) fn user(&self) -> Option<i64> {
+        self.sources.iter().filter_map(SourceCursor::user).min()
+    }
+
+    /// Passes over the rows of users before `user`.
+    pub(crate) fn skip_to(&mut self, user: i64) -> Result<(), WarehouseError> {
+        for source in &mut self.sources {
+            while source.inside {
+                let Some((block, row)) = source.cursor.here() else { break };
+                let end = source.cursor.experiment_end();
+                let n_before = block.user[row..end].iter().take_while(|own| **own < user).count();
+                if n_before == 0 {
+                    break;
+                }
+                source.move_to(row + n_before)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the rows of `user` before `horizon` to `history`, and passes all of the user's.
+    pub(crate) fn take(
+        &mut self,
+        user: i64,
+        horizon: i64,
+        names: &Names,
+        segment: &[(String, String)],
+        history: &mut History,
+    ) -> Result<(), WarehouseError> {
+        for source in &mut self.sources {
+            if source.user() == Some(user) {
+                history.begin_source();
+            }
+            while source.user() == Some(user) {
+                source.take_stretch(user, horizon, names, segment, history)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl SourceCursor {
+    fn user(&self) -> Option<i64> {
+        if !self.inside {
+            return None;
+        }
+        self.cursor.here().map(|(block, row)| block.user[row])
+    }
+
+    /// Moves on and notes whether the experiment ended.
+    fn move_to(&mut self, row: usize) -> Result<(), WarehouseError> {
+        let experiment_code = |cursor: &Cursor| cursor.experiment().map(str::to_owned);
+        let end = self.cursor.experiment_end();
+        if row < end {
+            self.cursor.move_to(row)?;
+            return Ok(());
+        }
+        // Only here the experiment can change, so the text is compared rarely.
+        let before = experiment_code(&self.cursor);
+        self.cursor.move_to(row)?;
+        self.inside = before.is_some() && before.as_deref() == self.cursor.experiment();
+        Ok(())
+    }
+
+    /// Takes the rows of `user` in the current block.
+    fn take_stretch(
+        &mut self,
+        user: i64,
+        horizon: i64,
+        names: &Names,
+        segment: &[(String, String)],
+        history: &mut History,
+    ) -> Result<(), WarehouseError> {
+        let Some((block, from)) = self.cursor.here() else { return Ok(()) };
+        if self.generation != self.cursor.generation() {
+            self.generation = self.cursor.generation();
+            self.names.clear();
+            self.names.resize(block.names.len(), None);
+        }
+        let end = self.cursor.experiment_end();
+        let to = from + block.user[from..end].iter().take_while(|own| **own == user).count();
+        let times = &block.timestamp[from..to];
+        let n_before = times.iter().take_while(|time| **time < horizon).count();
+        for row in from..from + n_before {
+            let code = block.name[row] as usize;
+            let name = *self.names[code]
+                .get_or_insert_with(|| names.code(block.names.value(code)).unwrap_or(UNKNOWN));
+            history.push(Row {
+                timestamp: block.timestamp[row],
+                name,
+                value: block.value[row],
+                event_id: block.event_id[row],
+                in_segment: segment.is_empty() || in_segment(block.context_at(row), segment),
+            })?;
+        }
+        history.note_beyond(&times[n_before..]);
+        self.move_to(to)
+    }
+}
+
+/// Whether the JSON object `context` has every key with its value; numbers
+/// and booleans are compared by their JSON text.
+fn in_segment(context: &str, segment: &[(String, String)]) -> bool {
+    let Ok(serde_json::Value::Object(context)) = serde_json::from_str(context) else { return false };
+    segment.iter().all(|(key, wanted)| match context.get(key) {
+        Some(serde_json::Value::String(text)) => text == wanted,
+        Some(serde_json::Value::Null) | None => false,
+        Some(other) => other.to_string() == *wanted,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_compares_texts_numbers_and_booleans() {
+        let context = r#"{"platform":"ios","age":7,"new":true,"x":null}"#;
+        let holds = |pairs: &[(&str, &str)]| {
+            let pairs: Vec<_> = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            in_segment(context, &pairs)
+        };
+        assert!(holds(&[("platform", "ios"), ("age", "7"), ("new", "true")]));
+        assert!(!holds(&[("platform", "ios"), ("age", "8")]));
+        assert!(!holds(&[("x", "null")]));
+        assert!(!holds(&[("absent", "")]));
+        assert!(!in_segment("", &[("a".into(), "b".into())]));
+    }
+}
