@@ -1,1 +1,15 @@
-//! The catalog: everything small and transactional.
+//! The catalog: everything that is small and must change atomically.
+//!
+//! Experiments and their definitions, published results, the position up to
+//! which they were computed, and the history of runs. A published result and
+//! its position are committed in one transaction, so readers see whole runs.
+#![forbid(unsafe_code)]
+
+mod connection;
+mod error;
+pub mod experiments;
+pub mod pipeline;
+pub mod results;
+
+pub use connection::Catalog;
+pub use error::CatalogError;

@@ -31,7 +31,7 @@ const LAST: i64 = days_from_civil(10_000, 1, 1) * DAY - 1;
 /// assert_eq!(noon.to_string(), "2025-01-31T11:00:00Z");
 /// # Ok::<(), trialog_model::time::TimeError>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Default, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnixMicros(pub i64);
 
 /// Why something is no point in time.

@@ -1,0 +1,350 @@
+//! The position up to which results were computed, and the history of runs.
+
+use rusqlite::{OptionalExtension, Row, params};
+use serde::Serialize;
+use trialog_model::ids::ExperimentId;
+use trialog_model::time::UnixMicros;
+
+use crate::connection::Catalog;
+use crate::error::CatalogError;
+use crate::results::{self, Computation};
+
+/// The one source of the embedded warehouse: its inbox numbers every batch.
+const INBOX: &str = "inbox";
+
+/// Up to where published results reach.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HighWaterMark {
+    /// The last position in what was ingested.
+    pub position: u64,
+    /// The moment the run over it started: later events were left for the next.
+    pub data_time: UnixMicros,
+    /// The run that published it; 0 before the first.
+    pub run_id: i64,
+}
+
+/// What became of an attempt to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunStatus {
+    /// It has not ended yet.
+    Running,
+    /// Its results are published.
+    Succeeded,
+    /// It wrote nothing but this.
+    Failed,
+    /// The process ended before it did.
+    Interrupted,
+}
+
+impl RunStatus {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Interrupted => "interrupted",
+        }
+    }
+
+    fn parse(text: &str) -> Self {
+        [Self::Running, Self::Succeeded, Self::Failed]
+            .into_iter()
+            .find(|status| status.as_str() == text)
+            .unwrap_or(Self::Interrupted)
+    }
+}
+
+/// An attempt to run, as the history shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunRecord {
+    /// Its number.
+    pub run_id: i64,
+    /// What started it: `schedule`, `request`, `command`.
+    pub cause: String,
+    /// Which try it was, from 1.
+    pub attempt: u32,
+    /// What became of it.
+    pub status: RunStatus,
+    /// When it started.
+    pub started_at: UnixMicros,
+    /// When it ended.
+    pub finished_at: Option<UnixMicros>,
+    /// Up to where it read.
+    pub position: Option<u64>,
+    /// Experiments that it recomputed.
+    pub n_experiments: Option<u64>,
+    /// Experiments among them that have an error of their own.
+    pub n_failed: Option<u64>,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+/// The outcome for one experiment of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// The experiment.
+    pub experiment: ExperimentId,
+    /// The revision of the definition that was used.
+    pub revision: i64,
+    /// When the passing of time alone changes the answer.
+    pub recompute_at: Option<UnixMicros>,
+    /// What was computed, or why it could not be.
+    pub computed: Result<Computation, String>,
+}
+
+/// A finished run, to be published whole.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FinishedRun {
+    /// Its number, from [`Catalog::begin_run`].
+    pub run_id: i64,
+    /// Up to where it read.
+    pub position: u64,
+    /// When it started: data time.
+    pub data_time: UnixMicros,
+    /// When its results count as computed.
+    pub computed_at: UnixMicros,
+    /// Computations of an experiment before this are thinned out to one a day.
+    pub thin_out_before: UnixMicros,
+    /// One outcome for each experiment that was touched.
+    pub outcomes: Vec<Outcome>,
+}
+
+impl Catalog {
+    /// Up to where published results reach.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be read.
+    pub fn high_water_mark(&self) -> Result<HighWaterMark, CatalogError> {
+        let mark = |row: &Row<'_>| {
+            let position: i64 = row.get(0)?;
+            Ok(HighWaterMark { position: position.cast_unsigned(), data_time: UnixMicros(row.get(1)?), run_id: row.get(2)? })
+        };
+        self.read("read the high-water mark", |connection| {
+            let sql = "SELECT position, data_time, run_id FROM pipeline_state WHERE source = ?1";
+            Ok(connection.prepare_cached(sql)?.query_row([INBOX], mark).optional()?.unwrap_or_default())
+        })
+    }
+
+    /// Notes that an attempt to run begins, and gives its number.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be written.
+    pub fn begin_run(&self, cause: &str, attempt: u32, now: UnixMicros) -> Result<i64, CatalogError> {
+        let failed = CatalogError::database("begin a run", self.path());
+        self.write("begin a run", |transaction| {
+            transaction
+                .execute(
+                    "INSERT INTO pipeline_runs (cause, attempt, status, started_at) VALUES (?1, ?2, 'running', ?3)",
+                    params![cause, attempt, now.0],
+                )
+                .map_err(&failed)?;
+            Ok(transaction.last_insert_rowid())
+        })
+    }
+
+    /// Publishes a run: its results, their position and the run's own record,
+    /// in one transaction.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be written; nothing of the run is visible then.
+    pub fn publish(&self, run: &FinishedRun) -> Result<(), CatalogError> {
+        let failed = CatalogError::database("publish a run", self.path());
+        self.write("publish a run", |transaction| {
+            for outcome in &run.outcomes {
+                publish_outcome(transaction, run, outcome).map_err(&failed)?;
+            }
+            transaction
+                .execute(
+                    "INSERT INTO pipeline_state (source, position, data_time, run_id) VALUES (?1, ?2, ?3, ?4)
+                     ON CONFLICT (source) DO UPDATE SET position = excluded.position, data_time = excluded.data_time, run_id = excluded.run_id",
+                    params![INBOX, run.position.cast_signed(), run.data_time.0, run.run_id],
+                )
+                .map_err(&failed)?;
+            let n_failed = run.outcomes.iter().filter(|outcome| outcome.computed.is_err()).count();
+            transaction
+                .execute(
+                    "UPDATE pipeline_runs SET status = 'succeeded', finished_at = ?2, position = ?3, n_experiments = ?4, n_failed = ?5 WHERE run_id = ?1",
+                    params![
+                        run.run_id,
+                        run.computed_at.0,
+                        run.position.cast_signed(),
+                        run.outcomes.len() as i64,
+                        n_failed as i64
+                    ],
+                )
+                .map_err(&failed)?;
+            Ok(())
+        })
+    }
+
+    /// Notes that a run failed; it published nothing.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be written.
+    pub fn fail_run(&self, run_id: i64, error: &str, now: UnixMicros) -> Result<(), CatalogError> {
+        self.read("note a failed run", |connection| {
+            connection.execute(
+                "UPDATE pipeline_runs SET status = 'failed', finished_at = ?2, error = ?3 WHERE run_id = ?1",
+                params![run_id, now.0, error],
+            )
+        })?;
+        Ok(())
+    }
+
+    /// Marks the runs that an earlier process left unfinished.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be written.
+    pub fn mark_interrupted_runs(&self) -> Result<usize, CatalogError> {
+        self.read("mark interrupted runs", |connection| {
+            connection.execute("UPDATE pipeline_runs SET status = 'interrupted' WHERE status = 'running'", [])
+        })
+    }
+
+    /// The last runs, newest first.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be read.
+    pub fn runs(&self, limit: u32) -> Result<Vec<RunRecord>, CatalogError> {
+        let record = |row: &Row<'_>| {
+            Ok(RunRecord {
+                run_id: row.get(0)?,
+                cause: row.get(1)?,
+                attempt: row.get(2)?,
+                status: RunStatus::parse(&row.get::<_, String>(3)?),
+                started_at: UnixMicros(row.get(4)?),
+                finished_at: row.get::<_, Option<i64>>(5)?.map(UnixMicros),
+                position: row.get::<_, Option<i64>>(6)?.map(i64::cast_unsigned),
+                n_experiments: row.get(7)?,
+                n_failed: row.get(8)?,
+                error: row.get(9)?,
+            })
+        };
+        self.read("read the history of runs", |connection| {
+            connection
+                .prepare_cached("SELECT run_id, cause, attempt, status, started_at, finished_at, position, n_experiments, n_failed, error FROM pipeline_runs ORDER BY run_id DESC LIMIT ?1")?
+                .query_map([limit], record)?
+                .collect()
+        })
+    }
+}
+
+fn publish_outcome(
+    transaction: &rusqlite::Transaction<'_>,
+    run: &FinishedRun,
+    outcome: &Outcome,
+) -> rusqlite::Result<()> {
+    let id = outcome.experiment.as_str();
+    if let Ok(computation) = &outcome.computed {
+        results::insert(transaction, computation, run.computed_at, run.run_id)?;
+        results::thin_out(transaction, id, run.thin_out_before.0)?;
+    }
+    let computed_revision = outcome.computed.is_ok().then_some(outcome.revision);
+    transaction
+        .prepare_cached(
+            "UPDATE experiments SET computed_revision = coalesce(?2, computed_revision), recompute_at = ?3, failure = ?4 WHERE experiment_id = ?1",
+        )?
+        .execute(params![
+            id,
+            computed_revision,
+            outcome.recompute_at.map(|time| time.0),
+            outcome.computed.as_ref().err()
+        ])?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use trialog_model::experiment::Definition;
+
+    use super::*;
+    use crate::results::{VariantExposures, VariantMetric};
+
+    const DAY: i64 = 86_400_000_000;
+    const NOW: UnixMicros = UnixMicros(20_000 * DAY);
+
+    fn computation(id: &ExperimentId, users: u64) -> Computation {
+        Computation {
+            experiment: id.clone(),
+            fingerprint: "f".into(),
+            forced_users: 1,
+            unknown_variant: 0,
+            not_aggregated: 2,
+            exposures: vec![VariantExposures { variant: "a".into(), user_count: users, crossover_users: 3 }],
+            metrics: vec![VariantMetric {
+                variant: "a".into(),
+                metric_name: "buy".into(),
+                user_count: users,
+                event_count: 5,
+                total: i128::from(i64::MAX) * 1_000_000,
+                conversion_rate: 0.5,
+                mean_value: -1.25,
+                variance: None,
+                converted_users: 4,
+                squared_total: i128::MAX,
+                squared_events: 9,
+            }],
+        }
+    }
+
+    fn run(catalog: &Catalog, id: &ExperimentId, at: UnixMicros, computed: Result<Computation, String>) {
+        let run_id = catalog.begin_run("request", 1, at).unwrap();
+        let outcome = Outcome { experiment: id.clone(), revision: 1, recompute_at: Some(UnixMicros(at.0 + 5)), computed };
+        let thin_out_before = UnixMicros(at.0 - 7 * DAY);
+        catalog
+            .publish(&FinishedRun { run_id, position: 7, data_time: at, computed_at: at, thin_out_before, outcomes: vec![outcome] })
+            .unwrap();
+    }
+
+    fn catalog() -> (tempfile::TempDir, Catalog, ExperimentId) {
+        let directory = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(directory.path()).unwrap();
+        let id = ExperimentId::new("gate").unwrap();
+        catalog.create_experiment(&Definition::unregistered(id.clone()), NOW).unwrap();
+        (directory, catalog, id)
+    }
+
+    #[test]
+    fn what_is_published_reads_back_exactly() {
+        let (_directory, catalog, id) = catalog();
+        assert_eq!(catalog.published(&id, None).unwrap(), None);
+        run(&catalog, &id, NOW, Ok(computation(&id, 10)));
+        let published = catalog.published(&id, None).unwrap().unwrap();
+        assert_eq!(published.computation, computation(&id, 10));
+        assert_eq!(catalog.high_water_mark().unwrap().position, 7);
+        assert!(catalog.due_experiments(NOW).unwrap().is_empty());
+        assert_eq!(catalog.due_experiments(UnixMicros(NOW.0 + 5)).unwrap(), [id]);
+    }
+
+    #[test]
+    fn a_failed_experiment_keeps_its_last_rows_and_stays_due() {
+        let (_directory, catalog, id) = catalog();
+        run(&catalog, &id, NOW, Ok(computation(&id, 10)));
+        run(&catalog, &id, UnixMicros(NOW.0 + 1), Err("too large".into()));
+        assert_eq!(catalog.published(&id, None).unwrap().unwrap().computed_at, NOW);
+        assert_eq!(catalog.experiment(&id).unwrap().failure.as_deref(), Some("too large"));
+        assert_eq!(catalog.due_experiments(NOW).unwrap(), [id]);
+    }
+
+    #[test]
+    fn history_is_kept_and_after_a_week_thinned_out_to_one_a_day() {
+        let (_directory, catalog, id) = catalog();
+        let hours = |n: i64| UnixMicros(NOW.0 + n * DAY / 24);
+        for hour in 0..48 {
+            run(&catalog, &id, hours(hour), Ok(computation(&id, hour as u64)));
+        }
+        let as_of = |time| catalog.published(&id, Some(time)).unwrap().unwrap().computed_at;
+        assert_eq!(as_of(hours(5)), hours(5));
+        run(&catalog, &id, hours(24 * 8 + 12), Ok(computation(&id, 1)));
+        assert_eq!(as_of(hours(23)), hours(23));
+        assert_eq!(catalog.published(&id, Some(hours(22))).unwrap(), None);
+        assert_eq!(as_of(hours(30)), hours(23), "the second day is only half past a week");
+    }
+}

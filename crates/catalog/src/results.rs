@@ -1,0 +1,221 @@
+//! Published results: per experiment, variant and metric, with their history.
+
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use trialog_model::ids::ExperimentId;
+use trialog_model::time::UnixMicros;
+
+use crate::connection::Catalog;
+use crate::error::CatalogError;
+
+/// Everything that one computation of an experiment published.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Computation {
+    /// The experiment.
+    pub experiment: ExperimentId,
+    /// The definition's fingerprint that it was computed with.
+    pub fingerprint: String,
+    /// Users with a forced assignment.
+    pub forced_users: u64,
+    /// Users whose variant was not among those that are aggregated.
+    pub unknown_variant: u64,
+    /// Events whose type was not among those that are aggregated.
+    pub not_aggregated: u64,
+    /// Users by variant.
+    pub exposures: Vec<VariantExposures>,
+    /// Sums by variant and metric.
+    pub metrics: Vec<VariantMetric>,
+}
+
+/// How many users were exposed to a variant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VariantExposures {
+    /// The variant.
+    pub variant: String,
+    /// Users of this variant alone.
+    pub user_count: u64,
+    /// Users of several variants, of which this was the first.
+    pub crossover_users: u64,
+}
+
+/// A row of `variant_metrics`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VariantMetric {
+    /// The variant.
+    pub variant: String,
+    /// The metric.
+    pub metric_name: String,
+    /// Exposed users.
+    pub user_count: u64,
+    /// Events in the window.
+    pub event_count: u64,
+    /// The sum of values, in 1/10,000.
+    pub total: i128,
+    /// `converted_users / user_count`; 0 without users.
+    pub conversion_rate: f64,
+    /// The mean total per user; 0 without users.
+    pub mean_value: f64,
+    /// The sample variance of the totals per user; none below two users.
+    pub variance: Option<f64>,
+    /// Users with at least one event.
+    pub converted_users: u64,
+    /// The sum of squared totals per user, in 1/100,000,000.
+    pub squared_total: i128,
+    /// The sum of squared numbers of events per user.
+    pub squared_events: u128,
+}
+
+/// A computation and when it was published.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Published {
+    /// When.
+    pub computed_at: UnixMicros,
+    /// By which run.
+    pub run_id: i64,
+    /// What.
+    pub computation: Computation,
+}
+
+impl Catalog {
+    /// The last results of `experiment`, or the last ones published at or
+    /// before `as_of`; `None` where there are none.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be read.
+    pub fn published(
+        &self,
+        experiment: &ExperimentId,
+        as_of: Option<UnixMicros>,
+    ) -> Result<Option<Published>, CatalogError> {
+        let limit = as_of.map_or(i64::MAX, |time| time.0);
+        self.read("read results", |connection| read_published(connection, experiment, limit))
+    }
+}
+
+fn read_published(connection: &Connection, experiment: &ExperimentId, limit: i64) -> rusqlite::Result<Option<Published>> {
+    let sql = "SELECT computed_at, run_id, fingerprint, forced_users, unknown_variant, not_aggregated FROM computations
+               WHERE experiment_id = ?1 AND computed_at <= ?2 ORDER BY computed_at DESC LIMIT 1";
+    let header = |row: &Row<'_>| {
+        Ok(Published {
+            computed_at: UnixMicros(row.get(0)?),
+            run_id: row.get(1)?,
+            computation: Computation {
+                experiment: experiment.clone(),
+                fingerprint: row.get(2)?,
+                forced_users: row.get(3)?,
+                unknown_variant: row.get(4)?,
+                not_aggregated: row.get(5)?,
+                exposures: Vec::new(),
+                metrics: Vec::new(),
+            },
+        })
+    };
+    let found = connection.prepare_cached(sql)?.query_row(params![experiment.as_str(), limit], header).optional()?;
+    let Some(mut published) = found else { return Ok(None) };
+    let key = params![experiment.as_str(), published.computed_at.0];
+    published.computation.exposures = connection
+        .prepare_cached("SELECT variant, user_count, crossover_users FROM variant_exposures WHERE experiment_id = ?1 AND computed_at = ?2 ORDER BY variant")?
+        .query_map(key, |row| {
+            Ok(VariantExposures { variant: row.get(0)?, user_count: row.get(1)?, crossover_users: row.get(2)? })
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    published.computation.metrics = connection
+        .prepare_cached(
+            "SELECT variant, metric_name, user_count, event_count, total_value, conversion_rate, mean_value, variance, converted_users, squared_total, squared_events
+             FROM variant_metrics WHERE experiment_id = ?1 AND computed_at = ?2 ORDER BY metric_name, variant",
+        )?
+        .query_map(key, variant_metric)?
+        .collect::<rusqlite::Result<_>>()?;
+    Ok(Some(published))
+}
+
+fn variant_metric(row: &Row<'_>) -> rusqlite::Result<VariantMetric> {
+    Ok(VariantMetric {
+        variant: row.get(0)?,
+        metric_name: row.get(1)?,
+        user_count: row.get(2)?,
+        event_count: row.get(3)?,
+        total: trialog_model::decimal::parse_units(&row.get::<_, String>(4)?).ok_or_else(|| not_exact(4))?,
+        conversion_rate: row.get(5)?,
+        mean_value: row.get(6)?,
+        variance: row.get(7)?,
+        converted_users: row.get(8)?,
+        squared_total: row.get::<_, String>(9)?.parse().map_err(|_| not_exact(9))?,
+        squared_events: row.get::<_, String>(10)?.parse().map_err(|_| not_exact(10))?,
+    })
+}
+
+fn not_exact(column: usize) -> rusqlite::Error {
+    let what = "the column does not hold an exact sum";
+    rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, what.into())
+}
+
+pub(crate) fn insert(
+    transaction: &Transaction<'_>,
+    computation: &Computation,
+    computed_at: UnixMicros,
+    run_id: i64,
+) -> rusqlite::Result<()> {
+    let id = computation.experiment.as_str();
+    transaction
+        .prepare_cached("INSERT INTO computations (experiment_id, computed_at, run_id, fingerprint, forced_users, unknown_variant, not_aggregated) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
+        .execute(params![
+            id,
+            computed_at.0,
+            run_id,
+            computation.fingerprint,
+            computation.forced_users,
+            computation.unknown_variant,
+            computation.not_aggregated
+        ])?;
+    let mut exposures = transaction.prepare_cached(
+        "INSERT INTO variant_exposures (experiment_id, computed_at, variant, user_count, crossover_users) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?;
+    for row in &computation.exposures {
+        exposures.execute(params![id, computed_at.0, row.variant, row.user_count, row.crossover_users])?;
+    }
+    let mut metrics = transaction.prepare_cached(
+        "INSERT INTO variant_metrics (experiment_id, variant, metric_name, computed_at, user_count, event_count, total_value, conversion_rate, mean_value, variance, converted_users, squared_total, squared_events, run_id, fingerprint)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+    )?;
+    for row in &computation.metrics {
+        metrics.execute(params![
+            id,
+            row.variant,
+            row.metric_name,
+            computed_at.0,
+            row.user_count,
+            row.event_count,
+            trialog_model::decimal::format_units(row.total),
+            row.conversion_rate,
+            row.mean_value,
+            row.variance,
+            row.converted_users,
+            row.squared_total.to_string(),
+            row.squared_events.to_string(),
+            run_id,
+            computation.fingerprint
+        ])?;
+    }
+    Ok(())
+}
+
+/// Of the computations of `experiment` before `before`, keeps the last of each UTC day.
+pub(crate) fn thin_out(transaction: &Transaction<'_>, experiment: &str, before: i64) -> rusqlite::Result<()> {
+    const DAY_MICROS: i64 = 86_400_000_000;
+    let superseded: Vec<i64> = transaction
+        .prepare_cached(
+            "SELECT computed_at FROM computations WHERE experiment_id = ?1 AND computed_at < ?2
+             AND computed_at NOT IN (SELECT max(computed_at) FROM computations WHERE experiment_id = ?1 GROUP BY computed_at / ?3)",
+        )?
+        .query_map(params![experiment, before, DAY_MICROS], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    for computed_at in superseded {
+        for table in ["computations", "variant_exposures", "variant_metrics"] {
+            transaction
+                .prepare_cached(&format!("DELETE FROM {table} WHERE experiment_id = ?1 AND computed_at = ?2"))?
+                .execute(params![experiment, computed_at])?;
+        }
+    }
+    Ok(())
+}
