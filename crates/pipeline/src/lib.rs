@@ -1,1 +1,16 @@
-//! Ingest, aggregation and schedule.
+//! From events to published numbers: ingest, aggregation, schedule.
+//!
+//! Ingest validates events and hands them to the warehouse, which makes them
+//! durable. A run folds the experiments that were touched since the last
+//! published position and publishes all of it in one catalog transaction.
+#![forbid(unsafe_code)]
+
+pub mod aggregation;
+pub mod clock;
+mod compute;
+mod error;
+pub mod ingest;
+pub mod schedule;
+
+pub use compute::Limits;
+pub use error::PipelineError;

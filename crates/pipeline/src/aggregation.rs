@@ -1,0 +1,226 @@
+//! A run: from the last published position to the next, all or nothing.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
+use trialog_catalog::pipeline::{FinishedRun, Outcome};
+use trialog_catalog::results::Computation;
+use trialog_catalog::{Catalog, CatalogError};
+use trialog_catalog::experiments::Experiment;
+use trialog_model::event::EventKind;
+use trialog_model::ids::ExperimentId;
+use trialog_model::time::UnixMicros;
+use trialog_warehouse::embedded::Warehouse;
+use trialog_warehouse::fold::UserFilter;
+use trialog_warehouse::snapshot::Snapshot;
+
+use crate::clock::Clock;
+use crate::compute::{Limits, compute};
+use crate::error::PipelineError;
+
+/// Which experiments a run recomputes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Those that were touched since the last published position.
+    Touched,
+    /// All of them.
+    Full,
+}
+
+/// What a run did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RunReport {
+    /// Its number.
+    pub run_id: i64,
+    /// Up to where it read.
+    pub position: u64,
+    /// When its results count as computed, RFC 3339.
+    pub computed_at: String,
+    /// Experiments that it recomputed.
+    pub experiments: usize,
+    /// Those among them that have an error of their own, with it.
+    pub failed: Vec<(ExperimentId, String)>,
+    /// Experiments whose events are kept but not aggregated: too many are unregistered.
+    pub left_out: u64,
+    /// How long it took, in milliseconds.
+    pub duration_ms: i64,
+}
+
+/// How aggregation works.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How much of what nobody declared is aggregated.
+    pub limits: Limits,
+    /// Threads that fold.
+    pub n_threads: usize,
+    /// For how long every computation is kept; later, the last of each day.
+    pub keep_all_micros: i64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { limits: Limits::default(), n_threads, keep_all_micros: 7 * 86_400_000_000 }
+    }
+}
+
+/// Computes results and publishes them; one run at a time.
+pub struct Aggregator {
+    catalog: Arc<Catalog>,
+    warehouse: Arc<Warehouse>,
+    clock: Clock,
+    settings: Settings,
+    lease: Mutex<()>,
+}
+
+impl Aggregator {
+    /// An aggregator over `warehouse` that publishes to `catalog`.
+    pub fn new(catalog: Arc<Catalog>, warehouse: Arc<Warehouse>, clock: Clock, settings: Settings) -> Self {
+        Self { catalog, warehouse, clock, settings, lease: Mutex::new(()) }
+    }
+
+    /// Makes one attempt, waiting for a run that is under way.
+    ///
+    /// # Errors
+    ///
+    /// The reason, which is also noted in the history of runs; nothing else
+    /// was written then.
+    pub fn run(&self, cause: &str, attempt: u32, scope: Scope) -> Result<RunReport, PipelineError> {
+        let _lease: MutexGuard<'_, ()> = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
+        let started_at = (self.clock)();
+        let run_id = self.catalog.begin_run(cause, attempt, started_at)?;
+        let outcome = self.attempt(run_id, started_at, scope);
+        match &outcome {
+            Ok(report) => tracing::info!(
+                run.id = run_id,
+                experiments = report.experiments,
+                failed = report.failed.len(),
+                position = report.position,
+                duration_ms = report.duration_ms,
+                "published run {run_id}"
+            ),
+            Err(error) => {
+                tracing::error!(run.id = run_id, attempt, "run {run_id} failed: {error}");
+                self.catalog.fail_run(run_id, &error.to_string(), (self.clock)())?;
+            }
+        }
+        outcome
+    }
+
+    fn attempt(&self, run_id: i64, data_time: UnixMicros, scope: Scope) -> Result<RunReport, PipelineError> {
+        let mark = self.catalog.high_water_mark()?;
+        let snapshot = self.warehouse.snapshot();
+        let after = match scope {
+            Scope::Touched => mark.position,
+            Scope::Full => 0,
+        };
+        let touched = self.touched(&snapshot, after, data_time)?;
+        let unregistered = self.settings.limits.unregistered_experiments;
+        let left_out = self.catalog.add_unregistered(&touched, unregistered, data_time)?;
+        let experiments = self.known(&touched)?;
+        let limits = &self.settings.limits;
+        let all = UserFilter::default();
+        let computed = compute(&snapshot, &experiments, limits, data_time, &all, self.settings.n_threads)?;
+        let outcomes = experiments.iter().zip(computed).map(|(experiment, computed)| Outcome {
+            experiment: experiment.definition.experiment_id.clone(),
+            revision: experiment.revision,
+            recompute_at: computed.next_event_at,
+            computed: computed.outcome.map_err(|error| error.to_string()),
+        });
+        let computed_at = (self.clock)();
+        let run = FinishedRun {
+            run_id,
+            position: snapshot.position,
+            data_time,
+            computed_at,
+            thin_out_before: UnixMicros(computed_at.0.saturating_sub(self.settings.keep_all_micros)),
+            outcomes: outcomes.collect(),
+        };
+        self.catalog.publish(&run)?;
+        self.warehouse.publish(snapshot.position);
+        Ok(report(&run, left_out, (self.clock)()))
+    }
+
+    /// Every experiment that may have another answer than the published one.
+    fn touched(
+        &self,
+        snapshot: &Snapshot,
+        after: u64,
+        data_time: UnixMicros,
+    ) -> Result<Vec<ExperimentId>, PipelineError> {
+        let mut touched: BTreeSet<ExperimentId> = self.catalog.due_experiments(data_time)?.into_iter().collect();
+        for kind in EventKind::ALL {
+            let ids = snapshot.contents_after(kind, after).into_keys();
+            // What was ingested passed the same rule, so every id is a good one.
+            touched.extend(ids.filter_map(|id| ExperimentId::new(id).ok()));
+        }
+        Ok(touched.into_iter().collect())
+    }
+
+    /// The experiments of `ids` that the registry knows, in the same order.
+    fn known(&self, ids: &[ExperimentId]) -> Result<Vec<Experiment>, CatalogError> {
+        let mut known = Vec::with_capacity(ids.len());
+        for id in ids {
+            match self.catalog.experiment(id) {
+                Ok(experiment) => known.push(experiment),
+                Err(CatalogError::NoExperiment(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(known)
+    }
+
+    /// Folds one experiment for the users that `filter` lets through, over
+    /// exactly the events that the last published run read.
+    ///
+    /// # Errors
+    ///
+    /// The experiment is not known, a file is damaged, or a sum overflows.
+    pub fn query(&self, id: &ExperimentId, filter: &UserFilter) -> Result<Computation, PipelineError> {
+        let experiment = self.catalog.experiment(id)?;
+        let (snapshot, data_time) = self.published()?;
+        let limits = &self.settings.limits;
+        let experiments = std::slice::from_ref(&experiment);
+        let mut computed = compute(&snapshot, experiments, limits, data_time, filter, self.settings.n_threads)?;
+        match computed.pop() {
+            Some(computed) => Ok(computed.outcome?),
+            None => Err(CatalogError::NoExperiment(id.clone()).into()),
+        }
+    }
+
+    /// The events that the last published run read, and its data time.
+    fn published(&self) -> Result<(Snapshot, UnixMicros), PipelineError> {
+        loop {
+            let mark = self.catalog.high_water_mark()?;
+            let snapshot = self.warehouse.published_snapshot();
+            if snapshot.position == mark.position {
+                return Ok((snapshot, mark.data_time));
+            }
+            // A run is between its two last steps: it has told the catalog
+            // and is about to tell the warehouse.
+            std::thread::yield_now();
+        }
+    }
+
+    /// The fingerprint that `experiment`'s rows carry when computed now.
+    pub fn fingerprint(&self, experiment: &Experiment) -> String {
+        crate::compute::fingerprint(&experiment.definition, &self.settings.limits)
+    }
+}
+
+fn report(run: &FinishedRun, left_out: u64, now: UnixMicros) -> RunReport {
+    let failed = run.outcomes.iter().filter_map(|outcome| {
+        let error = outcome.computed.as_ref().err()?;
+        Some((outcome.experiment.clone(), error.clone()))
+    });
+    RunReport {
+        run_id: run.run_id,
+        position: run.position,
+        computed_at: run.computed_at.to_rfc3339(),
+        experiments: run.outcomes.len(),
+        failed: failed.collect(),
+        left_out,
+        duration_ms: (now.0 - run.data_time.0) / 1_000,
+    }
+}

@@ -1,0 +1,152 @@
+//! An event's way in: read, validated, and handed over to be made durable.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+use trialog_model::event::EventKind;
+use trialog_model::time::UnixMicros;
+use trialog_model::user_id::{event_fingerprint, position_fingerprint};
+use trialog_model::wire::{BodyError, Layout, decode};
+use trialog_warehouse::batch::Batch;
+use trialog_warehouse::embedded::{Refused, Reply, Submission, Warehouse};
+use trialog_warehouse::{SourceMark, WarehouseError};
+
+/// The most events that one request may carry.
+pub const MAX_EVENTS: u64 = 100_000;
+/// The most bytes of an `Idempotency-Key`.
+pub const MAX_KEY_BYTES: usize = 255;
+
+/// An event that was not accepted, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Rejection {
+    /// Its place in the request, from 0.
+    pub index: u64,
+    /// The field that broke a rule.
+    pub field: &'static str,
+    /// What is wrong and how to mend it.
+    pub reason: String,
+}
+
+/// A request's events, judged one by one.
+#[derive(Debug)]
+pub struct Judged {
+    /// The good ones.
+    pub batch: Batch,
+    /// The others.
+    pub rejected: Vec<Rejection>,
+    mark: Option<SourceMark>,
+    /// The very same request was stored before: there is nothing to do.
+    pub repeated: bool,
+}
+
+/// Why a whole request was refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IngestError {
+    /// The body cannot be read.
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    /// The request carries too many events.
+    #[error("the request has more than {MAX_EVENTS} events: send them in several requests")]
+    TooMany,
+    /// The key is empty or too long.
+    #[error("the Idempotency-Key has {0} bytes: give it 1 to {MAX_KEY_BYTES}")]
+    BadKey(usize),
+    /// The key was used with another body.
+    #[error("the Idempotency-Key was used before with another body: use a new key for new events")]
+    KeyReused,
+    /// The warehouse cannot be asked.
+    #[error("{}", .0.chain())]
+    Warehouse(#[from] WarehouseError),
+}
+
+/// Takes events in for one process.
+pub struct Ingest {
+    warehouse: Arc<Warehouse>,
+    /// Tells this process's requests apart from those of any other.
+    source: String,
+    n_requests: AtomicU64,
+}
+
+impl Ingest {
+    /// Takes events in for `warehouse`; `started_at` names this process.
+    pub fn new(warehouse: Arc<Warehouse>, started_at: UnixMicros) -> Self {
+        Self { warehouse, source: format!("http:{}", started_at.0), n_requests: AtomicU64::new(0) }
+    }
+
+    /// Reads the events of `body` and judges each of them.
+    ///
+    /// An event without an id gets one from `key` and its index, or from this
+    /// request and its index: with a key, delivery may be repeated.
+    ///
+    /// # Errors
+    ///
+    /// A body that cannot be read, too many events, or a misused key.
+    pub fn judge(
+        &self,
+        kind: EventKind,
+        body: &[u8],
+        layout: Layout,
+        key: Option<&str>,
+        now: UnixMicros,
+    ) -> Result<Judged, IngestError> {
+        let request = self.n_requests.fetch_add(1, Ordering::Relaxed);
+        let mark = key.map(|key| key_mark(key, kind, body)).transpose()?;
+        let repeated = match &mark {
+            Some(mark) => match self.warehouse.source_position(&mark.source)? {
+                Some(position) if position != mark.position => return Err(IngestError::KeyReused),
+                stored => stored.is_some(),
+            },
+            None => false,
+        };
+        let (source, sequence) = match &mark {
+            Some(mark) => (mark.source.as_str(), 0),
+            None => (self.source.as_str(), request),
+        };
+        let mut batch = Batch::new(kind);
+        let mut rejected = Vec::new();
+        let mut n_events = 0;
+        decode(kind, body, layout, now, |index, event| {
+            n_events = index + 1;
+            if n_events > MAX_EVENTS {
+                return;
+            }
+            match event {
+                Ok(event) => {
+                    // Only an event without an id needs one from its position.
+                    let id = event.event_id.unwrap_or_else(|| position_fingerprint(source, sequence, index));
+                    batch.push_event(&event, id);
+                }
+                Err(error) => rejected.push(Rejection { index, field: error.field, reason: error.reason }),
+            }
+        })?;
+        if n_events > MAX_EVENTS {
+            return Err(IngestError::TooMany);
+        }
+        Ok(Judged { batch, rejected, mark, repeated })
+    }
+
+    /// Queues the good events of a request; `reply` is called once they are durable.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Full`] at once where too much waits already.
+    pub fn submit(&self, judged: Judged, now: UnixMicros, reply: Reply) -> Result<(), Refused> {
+        if judged.repeated || judged.batch.is_empty() {
+            reply(Ok(()));
+            return Ok(());
+        }
+        self.warehouse.submit(Submission { batch: judged.batch, mark: judged.mark, received_at: now.0, reply })
+    }
+}
+
+/// The mark of a request's key; its position stands for the body.
+fn key_mark(key: &str, kind: EventKind, body: &[u8]) -> Result<SourceMark, IngestError> {
+    if key.is_empty() || key.len() > MAX_KEY_BYTES {
+        return Err(IngestError::BadKey(key.len()));
+    }
+    let (body, _) = trialog_model::murmur3::murmur3_x64_128(body, 0);
+    let position = body ^ event_fingerprint(kind.plural());
+    Ok(SourceMark { source: format!("key:{key}"), position: position.cast_signed() })
+}

@@ -1,0 +1,138 @@
+//! Runs in time: at an interval, and again after a failure, later each time.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::aggregation::{Aggregator, RunReport, Scope};
+use crate::error::PipelineError;
+
+/// How failed runs are tried again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retry {
+    /// The wait after the first failure.
+    pub first: Duration,
+    /// The longest wait.
+    pub longest: Duration,
+    /// Tries in a row, the first one included.
+    pub attempts: u32,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { first: Duration::from_secs(1), longest: Duration::from_secs(300), attempts: 5 }
+    }
+}
+
+impl Retry {
+    /// The wait before try number `attempt` (from 2): doubled each time, at
+    /// most `longest`, of which a random half is taken off, so that many
+    /// processes do not try at the same moment.
+    pub fn wait(&self, attempt: u32, random: &mut fastrand::Rng) -> Duration {
+        let doubled = self.first.saturating_mul(2u32.saturating_pow(attempt.saturating_sub(2)));
+        doubled.min(self.longest).mul_f64(0.5 + random.f64() / 2.0)
+    }
+}
+
+/// Tries to run until one try succeeds; `pause` waits and tells whether to go on.
+///
+/// # Errors
+///
+/// The last try's error.
+pub fn run_with_retries(
+    aggregator: &Aggregator,
+    cause: &str,
+    scope: Scope,
+    retry: &Retry,
+    random: &mut fastrand::Rng,
+    mut pause: impl FnMut(Duration) -> bool,
+) -> Result<RunReport, PipelineError> {
+    let mut attempt = 1;
+    loop {
+        match aggregator.run(cause, attempt, scope) {
+            Err(error) => {
+                attempt += 1;
+                let wait = retry.wait(attempt, random);
+                if attempt > retry.attempts || !pause(wait) {
+                    return Err(error);
+                }
+                tracing::warn!(attempt, wait_ms = wait.as_millis() as u64, "trying the run again");
+            }
+            report => return report,
+        }
+    }
+}
+
+/// Runs the aggregation at an interval, in a thread of its own.
+pub struct Scheduler {
+    stop: Arc<(Mutex<bool>, Condvar)>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Scheduler {
+    /// Starts with a run at once, then one every `interval`.
+    ///
+    /// # Errors
+    ///
+    /// The thread cannot be started.
+    pub fn start(
+        aggregator: Arc<Aggregator>,
+        interval: Duration,
+        retry: Retry,
+        mut random: fastrand::Rng,
+    ) -> std::io::Result<Self> {
+        let stop: Arc<(Mutex<bool>, Condvar)> = Arc::default();
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::Builder::new().name("scheduler".to_owned()).spawn(move || {
+            let pause = |length| wait(&stopped, length);
+            loop {
+                let run = || run_with_retries(&aggregator, "schedule", Scope::Touched, &retry, &mut random, pause);
+                // A failed try is in the history and the log; the next interval tries anew.
+                if catch_unwind(AssertUnwindSafe(run)).is_err() {
+                    tracing::error!("a run ended in a panic; the next one starts as scheduled");
+                }
+                if !pause(interval) {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+/// Waits for `length`; false as soon as it is time to stop.
+fn wait((stop, changed): &(Mutex<bool>, Condvar), length: Duration) -> bool {
+    let guard = stop.lock().unwrap_or_else(PoisonError::into_inner);
+    let (stop, _) =
+        changed.wait_timeout_while(guard, length, |stop| !*stop).unwrap_or_else(PoisonError::into_inner);
+    !*stop
+}
+
+impl Drop for Scheduler {
+    fn drop(&mut self) {
+        *self.stop.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.stop.1.notify_all();
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread was logged where it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_the_longest_and_vary_by_half() {
+        let retry = Retry { first: Duration::from_secs(1), longest: Duration::from_secs(10), attempts: 9 };
+        let mut random = fastrand::Rng::with_seed(1);
+        for (attempt, full) in [(2, 1), (3, 2), (4, 4), (5, 8), (6, 10), (40, 10)] {
+            for _ in 0..100 {
+                let wait = retry.wait(attempt, &mut random).as_secs_f64();
+                assert!((f64::from(full) / 2.0..=f64::from(full)).contains(&wait), "{attempt}: {wait}");
+            }
+        }
+    }
+}
