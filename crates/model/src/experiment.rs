@@ -245,6 +245,30 @@ impl Definition {
         self.plan.as_ref().map_or(Ok(()), Plan::check)
     }
 
+    /// Checks that an experiment that was started may become `changed`.
+    ///
+    /// Salt, variants, weights and layer are frozen, so nobody moves to
+    /// another variant; allocation may only grow; primary metrics stay as
+    /// they were named before anybody saw a result.
+    ///
+    /// # Errors
+    ///
+    /// The first field that may not change.
+    pub fn check_change_after_start(&self, changed: &Self) -> Result<(), FieldError> {
+        let frozen = |same: bool, field: &'static str| {
+            require(same, field, || "cannot change after the start: register a new experiment for a new split".to_owned())
+        };
+        frozen(self.salt == changed.salt, "salt")?;
+        frozen(self.variants == changed.variants, "variants")?;
+        frozen(self.layer == changed.layer, "layer")?;
+        require(changed.allocation >= self.allocation, "allocation", || {
+            format!("cannot shrink after the start: it is {}", self.allocation)
+        })?;
+        require(self.metrics.primary == changed.metrics.primary, "metrics", || {
+            "cannot have other primary metrics after the start: add secondary ones".to_owned()
+        })
+    }
+
     fn check_variants(&self) -> Result<(), FieldError> {
         let n_variants = self.variants.len();
         require((1..=MAX_VARIANTS).contains(&n_variants), "variants", || {

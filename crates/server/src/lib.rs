@@ -1,1 +1,18 @@
-//! The HTTP interface.
+//! The HTTP interface: handlers, problem documents, and the results report.
+//!
+//! A handler reads its request, asks the pipeline or the catalog on a
+//! blocking thread, and writes the answer. Whatever can be decided without
+//! HTTP stands in [`report`], which is pure.
+#![forbid(unsafe_code)]
+
+pub mod app;
+mod body;
+mod events;
+mod experiments;
+mod health;
+mod pipeline;
+mod problem;
+pub mod report;
+mod results;
+
+pub use app::{App, Settings, router, serve};

@@ -1,0 +1,117 @@
+//! `POST /v1/events/assignments` and `/v1/events/metrics`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::json;
+use trialog_model::event::EventKind;
+use trialog_model::wire::Layout;
+use trialog_pipeline::ingest::{IngestError, Judged, Rejection};
+use trialog_warehouse::WarehouseError;
+use trialog_warehouse::embedded::Refused;
+
+use crate::app::App;
+use crate::body;
+use crate::problem::{Answer, Problem};
+
+/// Bodies up to this size are read where they are; larger ones elsewhere, so
+/// that no other connection waits for them.
+const INLINE_BYTES: usize = 16 * 1024;
+
+#[derive(Serialize)]
+struct Accepted {
+    accepted: usize,
+    rejected: Vec<Rejection>,
+}
+
+pub(crate) async fn assignments(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Answer<Response> {
+    ingest(app, EventKind::Assignment, &headers, body).await
+}
+
+pub(crate) async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Answer<Response> {
+    ingest(app, EventKind::Metric, &headers, body).await
+}
+
+async fn ingest(app: Arc<App>, kind: EventKind, headers: &HeaderMap, body: Body) -> Answer<Response> {
+    let key = match headers.get("idempotency-key") {
+        Some(key) => Some(
+            key.to_str()
+                .map_err(|_| Problem::bad_request("the Idempotency-Key is not visible ASCII text"))?
+                .to_owned(),
+        ),
+        None => None,
+    };
+    let layout = layout(headers);
+    let body = body::read(&app, headers, body).await?;
+    let now = (app.clock)();
+    let judged = if body.bytes.len() <= INLINE_BYTES {
+        app.ingest.judge(kind, &body.bytes, layout, key.as_deref(), now)
+    } else {
+        let app = Arc::clone(&app);
+        let judge = move || Ok(app.ingest.judge(kind, &body.bytes, layout, key.as_deref(), now));
+        crate::app::blocking(judge).await?
+    };
+    store(&app, judged.map_err(refused)?, now).await
+}
+
+async fn store(app: &App, mut judged: Judged, now: trialog_model::time::UnixMicros) -> Answer<Response> {
+    let answer = Accepted { accepted: judged.batch.len(), rejected: std::mem::take(&mut judged.rejected) };
+    let (durable, outcome) = tokio::sync::oneshot::channel();
+    // A client that went away does not wait; its events are stored all the same.
+    let reply = Box::new(move |outcome| drop(durable.send(outcome)));
+    app.ingest.submit(judged, now, reply).map_err(|refused| match refused {
+        Refused::Full => Problem::busy("events come in faster than they can be written: send these again shortly", 1),
+        Refused::Closed => Problem::unavailable("the server is shutting down: send these events again shortly", 5),
+    })?;
+    match outcome.await {
+        Ok(Ok(())) => Ok(respond(answer)),
+        Ok(Err(error)) => Err(cannot_write(&error)),
+        Err(_) => Err(Problem::unavailable("the server is shutting down: send these events again shortly", 5)),
+    }
+}
+
+/// 202 where anything was accepted or nothing was sent; 422 where all of it was bad.
+fn respond(answer: Accepted) -> Response {
+    match answer.rejected.first() {
+        Some(first) if answer.accepted == 0 => {
+            let detail = format!(
+                "no event was accepted; the first, at index {}: `{}` {}",
+                first.index, first.field, first.reason
+            );
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
+                .with("accepted", json!(0))
+                .with("rejected", json!(answer.rejected))
+                .into_response()
+        }
+        _ => (StatusCode::ACCEPTED, Json(answer)).into_response(),
+    }
+}
+
+fn layout(headers: &HeaderMap) -> Layout {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    match essence {
+        "application/x-ndjson" | "application/ndjson" | "application/jsonl" | "application/x-jsonlines" => Layout::Lines,
+        _ => Layout::Detect,
+    }
+}
+
+fn refused(error: IngestError) -> Problem {
+    let status = match &error {
+        IngestError::TooMany => StatusCode::PAYLOAD_TOO_LARGE,
+        IngestError::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+        IngestError::Warehouse(error) => return cannot_write(error),
+        _ => StatusCode::BAD_REQUEST,
+    };
+    Problem::new(status, error.to_string())
+}
+
+fn cannot_write(error: &WarehouseError) -> Problem {
+    let mend = "free space on the disk or mend the directory, then send these events again";
+    Problem::unavailable(format!("the events were not stored: {}; {mend}", error.chain()), 30)
+}

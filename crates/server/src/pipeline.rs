@@ -1,0 +1,70 @@
+//! `/v1/pipeline`: how far results reach, the last runs, and a run on demand.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{RawQuery, State};
+use serde_json::{Value, json};
+use trialog_catalog::pipeline::RunRecord;
+use trialog_pipeline::aggregation::Scope;
+
+use crate::app::{App, blocking};
+use crate::problem::{Answer, Problem};
+use crate::results::pairs;
+
+/// How many runs are shown.
+const N_RUNS: u32 = 20;
+
+pub(crate) async fn state(State(app): State<Arc<App>>) -> Answer<Json<Value>> {
+    blocking(move || {
+        let mark = app.catalog.high_water_mark()?;
+        let usage = app.warehouse.usage();
+        let runs: Vec<Value> = app.catalog.runs(N_RUNS)?.iter().map(show).collect();
+        Ok(Json(json!({
+            "published": {
+                "position": mark.position,
+                "data_time": (mark.run_id > 0).then(|| mark.data_time.to_rfc3339()),
+                "run_id": (mark.run_id > 0).then_some(mark.run_id),
+            },
+            "ingested": {
+                "position": usage.position,
+                "runs": usage.n_runs,
+                "rows_in_runs": usage.run_rows,
+                "bytes_in_runs": usage.run_bytes,
+                "unflushed_bytes": usage.unflushed_bytes,
+                "flush_failure": app.warehouse.flush_failure(),
+            },
+            "runs": runs,
+        })))
+    })
+    .await
+}
+
+fn show(run: &RunRecord) -> Value {
+    json!({
+        "run_id": run.run_id,
+        "cause": run.cause,
+        "attempt": run.attempt,
+        "status": run.status,
+        "started_at": run.started_at.to_rfc3339(),
+        "finished_at": run.finished_at.map(|time| time.to_rfc3339()),
+        "position": run.position,
+        "experiments": run.n_experiments,
+        "failed_experiments": run.n_failed,
+        "error": run.error,
+    })
+}
+
+/// Runs now and answers when the results are published.
+pub(crate) async fn run(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Answer<Json<Value>> {
+    let mut scope = Scope::Touched;
+    for (name, value) in pairs(query.as_deref().unwrap_or_default())? {
+        scope = match (name.as_str(), value.as_str()) {
+            ("full", "true") => Scope::Full,
+            ("full", "false") => Scope::Touched,
+            ("full", _) => return Err(Problem::bad_field("full", "is neither true nor false")),
+            (other, _) => return Err(Problem::bad_field(other, "is no parameter here: use full")),
+        };
+    }
+    blocking(move || Ok(Json(json!(app.aggregator.run("request", 1, scope)?)))).await
+}

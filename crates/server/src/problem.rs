@@ -1,0 +1,102 @@
+//! Errors as problem documents (RFC 9457): what happened, where, and the mend.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+use trialog_catalog::CatalogError;
+use trialog_model::event::FieldError;
+use trialog_pipeline::PipelineError;
+
+/// An error on its way to the client.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    status: StatusCode,
+    detail: String,
+    retry_after_s: Option<u32>,
+    more: Map<String, Value>,
+}
+
+impl Problem {
+    pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self { status, detail: detail.into(), retry_after_s: None, more: Map::new() }
+    }
+
+    pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    /// A query parameter or field that cannot be used.
+    pub(crate) fn bad_field(field: &str, reason: &str) -> Self {
+        Self::bad_request(format!("`{field}` {reason}")).with("field", json!(field)).with("reason", json!(reason))
+    }
+
+    pub(crate) fn busy(detail: impl Into<String>, retry_after_s: u32) -> Self {
+        Self { retry_after_s: Some(retry_after_s), ..Self::new(StatusCode::TOO_MANY_REQUESTS, detail) }
+    }
+
+    pub(crate) fn unavailable(detail: impl Into<String>, retry_after_s: u32) -> Self {
+        Self { retry_after_s: Some(retry_after_s), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
+    }
+
+    /// A failure of ours; the cause is logged and told.
+    pub(crate) fn internal(detail: impl Into<String>) -> Self {
+        let detail = detail.into();
+        tracing::error!("a request failed: {detail}");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
+    }
+
+    /// Adds an extension member.
+    pub(crate) fn with(mut self, member: &str, value: Value) -> Self {
+        self.more.insert(member.to_owned(), value);
+        self
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut document = self.more;
+        document.insert("type".into(), "about:blank".into());
+        document.insert("title".into(), self.status.canonical_reason().unwrap_or_default().into());
+        document.insert("status".into(), self.status.as_u16().into());
+        document.insert("detail".into(), self.detail.into());
+        let mut response = (self.status, Json(document)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+}
+
+impl From<FieldError> for Problem {
+    fn from(error: FieldError) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, format!("`{}` {}", error.field, error.reason))
+            .with("field", json!(error.field))
+            .with("reason", json!(error.reason))
+    }
+}
+
+impl From<CatalogError> for Problem {
+    fn from(error: CatalogError) -> Self {
+        let status = match &error {
+            CatalogError::NoExperiment(_) => StatusCode::NOT_FOUND,
+            CatalogError::Exists(_) | CatalogError::WrongStatus { .. } => StatusCode::CONFLICT,
+            _ => return Self::internal(error.to_string()),
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<PipelineError> for Problem {
+    fn from(error: PipelineError) -> Self {
+        match error {
+            PipelineError::Catalog(error) => error.into(),
+            other => Self::internal(other.to_string()),
+        }
+    }
+}
+
+/// What every handler gives.
+pub(crate) type Answer<T> = Result<T, Problem>;

@@ -1,0 +1,153 @@
+//! `GET /v1/experiments/{id}/results`: the query, where rows come from, the report.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use trialog_catalog::results::Published;
+use trialog_model::ids::{ExperimentId, Variant};
+use trialog_model::metric::MetricKind;
+use trialog_model::time::UnixMicros;
+use trialog_stats::{Alpha, Correction};
+use trialog_warehouse::fold::UserFilter;
+
+use crate::app::{App, blocking};
+use crate::experiments::id;
+use crate::problem::{Answer, Problem};
+use crate::report::{self, Choices, Filter, Report};
+
+/// The query of a results request.
+#[derive(Debug, Default, PartialEq)]
+struct Query {
+    choices: Choices,
+    filter: UserFilter,
+    as_of: Option<UnixMicros>,
+}
+
+pub(crate) async fn results(
+    State(app): State<Arc<App>>,
+    Path(text): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Answer<Response> {
+    let id = id(&text)?;
+    let query = parse(query.as_deref().unwrap_or_default())?;
+    let report = if query.filter == UserFilter::default() {
+        blocking(move || published(&app, &id, &query)).await?
+    } else {
+        folded(app, id, query).await?
+    };
+    Ok(Json(report).into_response())
+}
+
+/// From rows that were computed before.
+fn published(app: &App, id: &ExperimentId, query: &Query) -> Answer<Report> {
+    let experiment = app.catalog.experiment(id)?;
+    let published = app.catalog.published(id, query.as_of)?;
+    let current = app.aggregator.fingerprint(&experiment);
+    Ok(report::build(&experiment, published.as_ref(), &current, None, &query.choices)?)
+}
+
+/// Folded for this request, over the events that the published rows cover.
+async fn folded(app: Arc<App>, id: ExperimentId, query: Query) -> Answer<Report> {
+    let busy = || Problem::busy("too many filtered results are being computed: ask again shortly", 2);
+    let _waiting = Arc::clone(&app.waiting_folds).try_acquire_owned().map_err(|_| busy())?;
+    let _turn = Arc::clone(&app.folds).acquire_owned().await.map_err(|_| busy())?;
+    blocking(move || {
+        let experiment = app.catalog.experiment(&id)?;
+        let latest = app.catalog.published(&id, None)?;
+        let current = app.aggregator.fingerprint(&experiment);
+        let shown = Filter::of(&query.filter);
+        let Some(latest) = latest else {
+            return Ok(report::build(&experiment, None, &current, Some(shown), &query.choices)?);
+        };
+        let computation = app.aggregator.query(&id, &query.filter)?;
+        let published = Published { computation, ..latest };
+        Ok(report::build(&experiment, Some(&published), &current, Some(shown), &query.choices)?)
+    })
+    .await
+}
+
+fn parse(query: &str) -> Answer<Query> {
+    let mut parsed = Query::default();
+    for (name, value) in pairs(query)? {
+        let reason = |reason: &str| Problem::bad_field(&name, reason);
+        let time = || {
+            UnixMicros::parse_rfc3339(value.as_bytes()).map_err(|error| reason(&format!("{error}: give RFC 3339 text such as 2026-01-31T00:00:00Z")))
+        };
+        match name.as_str() {
+            "metric" => parsed.choices.metric = Some(value.parse().map_err(|error: String| reason(&error))?),
+            "kind" => parsed.choices.kind = Some(value.parse::<MetricKind>().map_err(|error| reason(&error))?),
+            "from" => parsed.filter.exposed.start = Some(time()?.0),
+            "to" => parsed.filter.exposed.end = Some(time()?.0),
+            "control" => {
+                parsed.choices.control = Some(Variant::new(&value).map_err(|error| reason(&error.to_string()))?);
+            }
+            "alpha" => {
+                let alpha = value.parse().ok().and_then(|alpha| Alpha::new(alpha).ok());
+                parsed.choices.alpha = Some(alpha.ok_or_else(|| reason("is not a level between 0 and 1, such as 0.05"))?);
+            }
+            "correction" => parsed.choices.correction = correction(&value)?,
+            "as_of" => parsed.as_of = Some(time()?),
+            other => match other.strip_prefix("segment.") {
+                Some(key) if !key.is_empty() => parsed.filter.segment.push((key.to_owned(), value)),
+                _ => {
+                    return Err(reason(
+                        "is no parameter here: use metric, kind, from, to, segment.<key>, control, alpha, correction or as_of",
+                    ));
+                }
+            },
+        }
+    }
+    check(&parsed)?;
+    Ok(parsed)
+}
+
+fn check(query: &Query) -> Answer<()> {
+    if let (Some(from), Some(to)) = (query.filter.exposed.start, query.filter.exposed.end)
+        && from >= to
+    {
+        return Err(Problem::bad_field("to", "is not after `from`"));
+    }
+    if query.as_of.is_some() && query.filter != UserFilter::default() {
+        return Err(Problem::bad_field(
+            "as_of",
+            "does not go with from, to or a segment: those are folded from the events as they are now",
+        ));
+    }
+    Ok(())
+}
+
+fn correction(value: &str) -> Answer<Option<Correction>> {
+    match value {
+        "none" => Ok(None),
+        "bonferroni" => Ok(Some(Correction::Bonferroni)),
+        "holm" => Ok(Some(Correction::Holm)),
+        "bh" => Ok(Some(Correction::BenjaminiHochberg)),
+        _ => Err(Problem::bad_field("correction", "is not known: use none, bonferroni, holm or bh")),
+    }
+}
+
+/// The names and values of a query string, decoded.
+pub(crate) fn pairs(query: &str) -> Answer<Vec<(String, String)>> {
+    let uri = format!("/?{query}").parse::<axum::http::Uri>();
+    let bad = || Problem::bad_request("the query string cannot be read: percent-encode it");
+    let uri = uri.map_err(|_| bad())?;
+    let axum::extract::Query(pairs) = axum::extract::Query::try_from_uri(&uri).map_err(|_| bad())?;
+    Ok(pairs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_read_whole_and_what_it_does_not_know_is_refused() {
+        let query = parse("metric=buy:sum&from=2026-01-01T00:00:00Z&segment.platform=i%20os&segment.geo=de&correction=bh&alpha=0.1").unwrap();
+        assert_eq!(query.filter.segment, [("platform".into(), "i os".into()), ("geo".into(), "de".into())]);
+        assert_eq!(query.choices.correction, Some(Correction::BenjaminiHochberg));
+        for bad in ["metrics=x", "segment.=x", "alpha=2", "from=2026", "correction=sidak", "kind=mean", "as_of=2026-01-01T00:00:00Z&segment.a=b"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+}
