@@ -116,6 +116,10 @@ pub enum RawField<'a> {
     Array(&'a str),
     /// A cell of a table that has no types, such as CSV.
     Cell(&'a str),
+    /// A whole number of a table that has types.
+    Integer(i64),
+    /// A time of a table that has types.
+    Time(UnixMicros),
 }
 
 impl RawField<'_> {
@@ -123,7 +127,8 @@ impl RawField<'_> {
         match self {
             Self::Absent => "nothing",
             Self::Text(_) | Self::Cell(_) => "a string",
-            Self::Number(_) => "a number",
+            Self::Number(_) | Self::Integer(_) => "a number",
+            Self::Time(_) => "a time",
             Self::Bool(_) => "a boolean",
             Self::Object(_) => "an object",
             Self::Array(_) => "an array",
@@ -217,6 +222,7 @@ fn user_id(field: RawField<'_>) -> Result<i64, FieldError> {
         RawField::Text(text) => text,
         RawField::Cell(text) if !text.is_empty() => text,
         RawField::Cell(_) => return refuse("user_id", "is empty"),
+        RawField::Integer(number) => return Ok(*number),
         RawField::Number(digits) => {
             return digits.parse().or_else(|_| {
                 refuse(
@@ -275,6 +281,8 @@ fn timestamp(
                 );
             }
         },
+        RawField::Integer(millis) => UnixMicros::from_millis(*millis),
+        RawField::Time(time) => Ok(*time),
         other => {
             return wrong_type(field, "RFC 3339 text with a zone, or epoch milliseconds", other);
         }
@@ -299,15 +307,22 @@ fn value(raw: &RawField<'_>) -> Result<Value, FieldError> {
         RawField::Cell("") => return refuse("value", "is empty: give a decimal number"),
         RawField::Cell(text) => text,
         RawField::Text(text) => text,
+        RawField::Integer(number) => return whole_value(*number),
         other => return wrong_type("value", "a decimal number", other),
     };
     Value::parse(text.as_bytes()).or_else(|error| refuse("value", error))
+}
+
+fn whole_value(number: i64) -> Result<Value, FieldError> {
+    let units = number.checked_mul(10_000).and_then(Value::from_units);
+    units.map_or_else(|| refuse("value", "is out of range: at most 14 digits before the point are kept"), Ok)
 }
 
 fn forced(raw: &RawField<'_>) -> Result<bool, FieldError> {
     match raw {
         RawField::Absent | RawField::Cell("") => Ok(false),
         RawField::Bool(forced) => Ok(*forced),
+        RawField::Integer(number @ 0..=1) => Ok(*number == 1),
         RawField::Cell(text) => match text.to_ascii_lowercase().as_str() {
             "true" | "1" => Ok(true),
             "false" | "0" => Ok(false),

@@ -204,7 +204,8 @@ fn parse_event(kind: EventKind, text: &str) -> Result<RawEvent<'_>, FieldError> 
     })
 }
 
-fn raw_field(raw: Option<&RawValue>) -> RawField<'_> {
+/// A JSON value, as written, as a field.
+pub fn raw_field(raw: Option<&RawValue>) -> RawField<'_> {
     let Some(raw) = raw else { return RawField::Absent };
     let text = raw.get();
     match text.as_bytes().first() {

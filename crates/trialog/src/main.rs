@@ -1,2 +1,56 @@
-//! The trialog command.
-fn main() {}
+//! The `trialog` command: reads arguments, opens what they name, runs a command.
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to its user")]
+
+mod access;
+mod cli;
+mod clock;
+mod commands;
+mod config;
+mod import;
+mod node;
+mod show;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log(&cli.log);
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let config = config::resolve(&cli)?;
+    match cli.command {
+        Command::Serve => commands::serve::run(&config),
+        Command::Demo(demo) => commands::demo::run(config, &demo),
+        Command::Import(what) => commands::import::run(&config, &what),
+        Command::Aggregate(options) => commands::aggregate::run(&config, &options),
+        Command::Results(query) => commands::results::run(&config, &query),
+        Command::Experiments(action) => commands::experiments::run(&config, &action),
+        Command::UserId { text } => {
+            println!("{}", trialog_model::user_id::user_id_from_text(&text));
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Bench(bench) => commands::bench::run(&config, &bench),
+    }
+}
+
+/// Logs to standard error; standard output belongs to the commands.
+fn start_log(filter: &str) {
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
+}

@@ -1,0 +1,126 @@
+//! How a command reaches the data: a server, or the data directory itself.
+//!
+//! Either way it speaks the HTTP interface. Without a server the same routes
+//! are called inside this process, so there is one way to do everything.
+
+use anyhow::{Context, bail};
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Method, Request, StatusCode};
+use serde_json::Value;
+use tower::ServiceExt;
+use trialog_warehouse::WarehouseError;
+use trialog_warehouse::lock::DirectoryLock;
+
+use crate::config::Config;
+use crate::node::{Node, plain, runtime};
+
+/// The largest answer that is read.
+const MAX_ANSWER_BYTES: usize = 256 << 20;
+
+pub(crate) enum Access {
+    /// A server at this address.
+    Server { address: String, agent: ureq::Agent },
+    /// This process has the directory open.
+    Directory(Box<Opened>),
+}
+
+pub(crate) struct Opened {
+    pub(crate) node: Node,
+    router: Router,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Access {
+    /// The server that was named, else the one that holds the directory, else the directory.
+    pub(crate) fn open(config: &Config) -> anyhow::Result<Self> {
+        if let Some(address) = &config.server {
+            return Self::server(address);
+        }
+        match DirectoryLock::acquire(&config.data_dir) {
+            Ok(lock) => {
+                let node = Node::with_lock(config, lock)?;
+                let router = trialog_server::router(std::sync::Arc::clone(&node.app));
+                Ok(Self::Directory(Box::new(Opened { node, router, runtime: runtime()? })))
+            }
+            Err(WarehouseError::Locked { address: Some(address), .. }) => Self::server(&address),
+            Err(error) => Err(plain(error)),
+        }
+    }
+
+    pub(crate) fn server(address: &str) -> anyhow::Result<Self> {
+        if !address.starts_with("http://") {
+            bail!("cannot talk to `{address}`: give an address such as http://127.0.0.1:8080");
+        }
+        let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
+        Ok(Self::Server { address: address.trim_end_matches('/').to_owned(), agent })
+    }
+
+    /// Reads `path`.
+    pub(crate) fn get(&self, path: &str) -> anyhow::Result<Value> {
+        self.request(&Method::GET, path, None)?.read()
+    }
+
+    /// Sends `body` to `path`.
+    pub(crate) fn post(&self, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+        self.request(&Method::POST, path, body)?.read()
+    }
+
+    /// The answer to a request, whatever its status.
+    pub(crate) fn request(&self, method: &Method, path: &str, body: Option<&Value>) -> anyhow::Result<Answered> {
+        let text = body.map(Value::to_string).unwrap_or_default();
+        match self {
+            Self::Server { address, agent } => {
+                let url = format!("{address}{path}");
+                let request = Request::builder().method(method).uri(&url).header("content-type", "application/json");
+                let mut response = agent
+                    .run(request.body(text)?)
+                    .with_context(|| format!("cannot reach `{url}`: is the server running?"))?;
+                let status = response.status();
+                let text = response.body_mut().with_config().limit(MAX_ANSWER_BYTES as u64).read_to_string()?;
+                Ok(Answered { status, text })
+            }
+            Self::Directory(opened) => opened.runtime.block_on(async {
+                let request = Request::builder().method(method).uri(path).body(Body::from(text))?;
+                let response = opened.router.clone().oneshot(request).await?;
+                let status = response.status();
+                let bytes = axum::body::to_bytes(response.into_body(), MAX_ANSWER_BYTES).await?;
+                Ok(Answered { status, text: String::from_utf8(bytes.into())? })
+            }),
+        }
+    }
+}
+
+/// A status and a body.
+pub(crate) struct Answered {
+    pub(crate) status: StatusCode,
+    text: String,
+}
+
+impl Answered {
+    /// The body of a good answer; the detail of a bad one as the error.
+    pub(crate) fn read(&self) -> anyhow::Result<Value> {
+        let value: Value = serde_json::from_str(&self.text)
+            .with_context(|| format!("the server's answer ({}) is not JSON", self.status))?;
+        if self.status.is_success() {
+            return Ok(value);
+        }
+        match value.get("detail").and_then(Value::as_str) {
+            Some(detail) => bail!("{detail}"),
+            None => bail!("the server answered {}", self.status),
+        }
+    }
+}
+
+/// `text` as one segment of a path or a value of a query.
+pub(crate) fn encode(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}

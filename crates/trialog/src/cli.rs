@@ -1,0 +1,308 @@
+//! The arguments of the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Records which variant of an A/B test each user saw and what they did next,
+/// and tells whether a difference is real.
+#[derive(Debug, Parser)]
+#[command(name = "trialog", version, propagate_version = true)]
+pub(crate) struct Cli {
+    /// What to log, such as `info` or `trialog_pipeline=debug`.
+    #[arg(long, global = true, env = "TRIALOG_LOG", default_value = "warn")]
+    pub(crate) log: String,
+    /// A TOML file with the settings that no flag or variable gives.
+    #[arg(long, global = true, env = "TRIALOG_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) settings: SettingArgs,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Settings; a flag goes before its environment variable, which goes before the file.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct SettingArgs {
+    /// The directory that holds all data [default: trialog-data].
+    #[arg(long, global = true, env = "TRIALOG_DATA_DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// The address to listen on; port 0 picks a free one [default: 127.0.0.1:8080].
+    #[arg(long, global = true, env = "TRIALOG_LISTEN")]
+    pub(crate) listen: Option<String>,
+    /// The address of a running server to talk to, such as http://127.0.0.1:8080;
+    /// without it, the server that holds the data directory, or the directory itself.
+    #[arg(long, global = true, env = "TRIALOG_SERVER")]
+    pub(crate) server: Option<String>,
+    /// Time between aggregation runs, such as 1h, 10m or 30s [default: 1h].
+    #[arg(long, global = true, env = "TRIALOG_INTERVAL")]
+    pub(crate) interval: Option<String>,
+    /// Threads that fold events [default: one per core].
+    #[arg(long, global = true, env = "TRIALOG_THREADS")]
+    pub(crate) threads: Option<usize>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve the HTTP interface and aggregate on schedule.
+    Serve,
+    /// Serve with simulated experiments whose truth is known, beside their results.
+    Demo(DemoArgs),
+    /// Import events from a CSV, NDJSON or Parquet file.
+    #[command(subcommand)]
+    Import(ImportCommand),
+    /// Aggregate once. Exits with 0 when published, 3 when some experiments
+    /// could not be computed, 1 when the run failed.
+    Aggregate(AggregateArgs),
+    /// Show the results of an experiment.
+    Results(ResultsArgs),
+    /// Register and manage experiments.
+    #[command(subcommand)]
+    Experiments(ExperimentsCommand),
+    /// Print the integer under which a user id given as text is stored.
+    UserId {
+        /// The user id.
+        text: String,
+    },
+    /// Generate load and data for measurements; see bench/README.md.
+    #[command(subcommand)]
+    Bench(BenchCommand),
+}
+
+/// How to print.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Tables for people.
+    #[default]
+    Table,
+    /// JSON for programs.
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Seeds the simulation.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// End after the results were printed instead of serving on.
+    #[arg(long)]
+    pub(crate) exit: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImportCommand {
+    /// Import who was assigned to which variant.
+    Assignments(AssignmentColumns),
+    /// Import what users did.
+    Metrics(MetricColumns),
+}
+
+/// What both kinds of import take.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ImportArgs {
+    /// The file: .csv, .ndjson or .jsonl (each also .gz or .zst), or .parquet.
+    pub(crate) file: PathBuf,
+    /// The format, where the file's name does not tell it.
+    #[arg(long)]
+    pub(crate) format: Option<FileFormat>,
+    /// The column of the user [default: user_id].
+    #[arg(long)]
+    pub(crate) user_column: Option<String>,
+    /// The experiment of every row.
+    #[arg(long, conflicts_with = "experiment_column")]
+    pub(crate) experiment: Option<String>,
+    /// The column of the experiment [default: experiment_id].
+    #[arg(long)]
+    pub(crate) experiment_column: Option<String>,
+    /// The column of the time [default: assigned_at or timestamp].
+    #[arg(long, conflicts_with = "time")]
+    pub(crate) time_column: Option<String>,
+    /// The time of every row, RFC 3339, for files without times.
+    #[arg(long)]
+    pub(crate) time: Option<String>,
+    /// The zone of times that name none: Z, or an offset such as +01:00.
+    #[arg(long)]
+    pub(crate) time_zone: Option<String>,
+    /// The column of the event id [default: event_id, where there is one].
+    #[arg(long)]
+    pub(crate) id_column: Option<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct AssignmentColumns {
+    #[command(flatten)]
+    pub(crate) common: ImportArgs,
+    /// The column of the variant [default: variant].
+    #[arg(long)]
+    pub(crate) variant_column: Option<String>,
+    /// A column that becomes a key of the context; repeat it for more
+    /// [default: the column `context`, a JSON object, where there is one].
+    #[arg(long)]
+    pub(crate) context_column: Vec<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct MetricColumns {
+    #[command(flatten)]
+    pub(crate) common: ImportArgs,
+    /// The event type of every row.
+    #[arg(long, conflicts_with = "event_column")]
+    pub(crate) event: Option<String>,
+    /// The column of the event type [default: event_type].
+    #[arg(long)]
+    pub(crate) event_column: Option<String>,
+    /// The column of the value [default: value, where there is one; else 1].
+    #[arg(long)]
+    pub(crate) value_column: Option<String>,
+    /// A value of 0, FALSE or nothing is no event, TRUE is 1: for files with
+    /// one row per user and a column per event type.
+    #[arg(long)]
+    pub(crate) skip_zero: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FileFormat {
+    Csv,
+    Ndjson,
+    Parquet,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AggregateArgs {
+    /// Recompute every experiment, not only those with new events.
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// Tries in a row before giving up.
+    #[arg(long, default_value_t = 5)]
+    pub(crate) attempts: u32,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ResultsArgs {
+    /// The experiment.
+    pub(crate) experiment: String,
+    /// Only this metric: an event type, or `type:kind`.
+    #[arg(long)]
+    pub(crate) metric: Option<String>,
+    /// Only this kind: conversion, count or sum.
+    #[arg(long)]
+    pub(crate) kind: Option<String>,
+    /// Only users exposed at or after this time, RFC 3339.
+    #[arg(long)]
+    pub(crate) from: Option<String>,
+    /// Only users exposed before this time, RFC 3339.
+    #[arg(long)]
+    pub(crate) to: Option<String>,
+    /// Only users whose context has this value, as key=value; repeat it for more.
+    #[arg(long)]
+    pub(crate) segment: Vec<String>,
+    /// The variant to compare with.
+    #[arg(long)]
+    pub(crate) control: Option<String>,
+    /// The level of tests and intervals.
+    #[arg(long)]
+    pub(crate) alpha: Option<f64>,
+    /// How p-values are adjusted: none, bonferroni, holm or bh.
+    #[arg(long)]
+    pub(crate) correction: Option<String>,
+    /// The results as published at this time, RFC 3339.
+    #[arg(long)]
+    pub(crate) as_of: Option<String>,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ExperimentsCommand {
+    /// Register the experiments of a JSON file, one or an array; change those
+    /// that are registered and differ.
+    Apply {
+        /// The file; - for standard input.
+        file: PathBuf,
+    },
+    /// List experiments.
+    List {
+        /// Only of this status.
+        #[arg(long)]
+        status: Option<String>,
+        /// How to print.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Show one experiment as JSON.
+    Show {
+        /// The experiment.
+        experiment: String,
+    },
+    /// Start a draft.
+    Start {
+        /// The experiment.
+        experiment: String,
+    },
+    /// Stop a running experiment.
+    Stop {
+        /// The experiment.
+        experiment: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// Write the events of a simulated population as Parquet.
+    Generate(GenerateArgs),
+    /// Send metric events to a server as fast as it takes them.
+    Load(LoadArgs),
+    /// Flush the data directory's inbox and merge its runs until none is due.
+    Settle,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GenerateArgs {
+    /// The directory to write to.
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+    /// Seeds the simulation.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// How many experiments.
+    #[arg(long, default_value_t = 1_000)]
+    pub(crate) experiments: u32,
+    /// How many assignments.
+    #[arg(long, default_value_t = 3_000_000)]
+    pub(crate) assignments: u64,
+    /// How many metric events.
+    #[arg(long, default_value_t = 42_000_000)]
+    pub(crate) metrics: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LoadArgs {
+    /// How long, in seconds.
+    #[arg(long, default_value_t = 30)]
+    pub(crate) seconds: u64,
+    /// Connections.
+    #[arg(long, default_value_t = 8)]
+    pub(crate) clients: usize,
+    /// Events per request.
+    #[arg(long, default_value_t = 1_000)]
+    pub(crate) batch: usize,
+    /// Events per second to aim at; as fast as possible if absent.
+    #[arg(long)]
+    pub(crate) rate: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}

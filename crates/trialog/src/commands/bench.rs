@@ -1,0 +1,28 @@
+//! `trialog bench`: what `bench/run` measures with.
+
+mod generate;
+mod load;
+
+use std::process::ExitCode;
+
+use crate::access::Access;
+use crate::cli::BenchCommand;
+use crate::config::Config;
+
+pub(crate) fn run(config: &Config, command: &BenchCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        BenchCommand::Generate(args) => generate::run(args),
+        BenchCommand::Load(args) => load::run(config, args),
+        BenchCommand::Settle => {
+            match Access::open(config)? {
+                Access::Directory(opened) => {
+                    opened.node.warehouse.settle()?;
+                    println!("{:?}", opened.node.warehouse.usage());
+                    opened.node.warehouse.close();
+                }
+                Access::Server { address, .. } => anyhow::bail!("{address} has the directory open: stop it first"),
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}

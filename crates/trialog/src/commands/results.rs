@@ -1,0 +1,46 @@
+//! `trialog results`: the report of an experiment, as a table or as JSON.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use trialog_server::report::Report;
+
+use crate::access::{Access, encode};
+use crate::cli::{Format, ResultsArgs};
+use crate::config::Config;
+use crate::show;
+
+pub(crate) fn run(config: &Config, args: &ResultsArgs) -> anyhow::Result<ExitCode> {
+    let path = path(args)?;
+    let answer = Access::open(config)?.get(&path)?;
+    match args.format {
+        Format::Json => println!("{}", serde_json::to_string_pretty(&answer)?),
+        Format::Table => {
+            let report: Report = serde_json::from_value(answer).context("the server speaks another version")?;
+            print!("{}", show::report(&report));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn path(args: &ResultsArgs) -> anyhow::Result<String> {
+    let alpha = args.alpha.map(|alpha| alpha.to_string());
+    let named = [
+        ("metric", &args.metric),
+        ("kind", &args.kind),
+        ("from", &args.from),
+        ("to", &args.to),
+        ("control", &args.control),
+        ("alpha", &alpha),
+        ("correction", &args.correction),
+        ("as_of", &args.as_of),
+    ];
+    let mut query: Vec<String> = (named.into_iter())
+        .filter_map(|(name, value)| value.as_ref().map(|value| format!("{name}={}", encode(value))))
+        .collect();
+    for pair in &args.segment {
+        let (key, value) = pair.split_once('=').with_context(|| format!("`{pair}` is no segment: give key=value"))?;
+        query.push(format!("segment.{}={}", encode(key), encode(value)));
+    }
+    Ok(format!("/v1/experiments/{}/results?{}", encode(&args.experiment), query.join("&")))
+}
