@@ -26,13 +26,14 @@ CREATE TABLE inbox (
 CREATE TABLE runs (
     id             INTEGER PRIMARY KEY AUTOINCREMENT,
     kind           TEXT    NOT NULL,
-    file           TEXT    NOT NULL UNIQUE,
+    file           TEXT    NOT NULL,
     bytes          INTEGER NOT NULL,
     first_sequence INTEGER NOT NULL,
     last_sequence  INTEGER NOT NULL,
     checksums      BLOB    NOT NULL,
     contents       BLOB    NOT NULL,
-    checksum       INTEGER NOT NULL
+    checksum       INTEGER NOT NULL,
+    UNIQUE (kind, file)
 );
 CREATE TABLE sources (
     source     TEXT PRIMARY KEY,

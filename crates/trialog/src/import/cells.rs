@@ -84,7 +84,11 @@ impl<'m> Layout<'m> {
             }
         }
         let context = match self.context_columns.as_slice() {
-            [] => get(self.context),
+            // A table has no type for objects: there they are text.
+            [] => match get(self.context) {
+                RawField::Text(text) => RawField::Object(text),
+                other => other,
+            },
             columns => RawField::Object(Cow::Owned(context(columns, cell))),
         };
         let raw = RawEvent {
