@@ -116,6 +116,7 @@ impl Aggregator {
             Scope::Full => 0,
         };
         let touched = self.touched(&snapshot, after, data_time)?;
+        let found_at = (self.clock)();
         let unregistered = self.settings.limits.unregistered_experiments;
         let left_out = self.catalog.add_unregistered(&touched, unregistered, data_time)?;
         let experiments = self.known(&touched)?;
@@ -129,6 +130,12 @@ impl Aggregator {
             computed: computed.outcome.map_err(|error| error.to_string()),
         });
         let computed_at = (self.clock)();
+        tracing::debug!(
+            run.id = run_id,
+            find_ms = (found_at.0 - data_time.0) / 1_000,
+            compute_ms = (computed_at.0 - found_at.0) / 1_000,
+            "computed run {run_id}"
+        );
         let run = FinishedRun {
             run_id,
             position: snapshot.position,

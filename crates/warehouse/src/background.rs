@@ -92,7 +92,7 @@ fn due_flush(state: &State, options: &Options) -> Option<Vec<Arc<Segment>>> {
         .take_while(|segment| !state.is_cut(first, segment.sequences.1))
         .cloned()
         .collect();
-    let due = state.sealed_bytes() >= options.segment_bytes / 2 || state.sealed.len() >= MAX_SEALED || state.settling;
+    let due = state.sealed_bytes() >= options.segment_bytes || state.sealed.len() >= MAX_SEALED || state.settling;
     due.then_some(group)
 }
 

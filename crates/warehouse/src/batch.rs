@@ -272,23 +272,64 @@ impl Batch {
         }
     }
 
+    /// The rows in order. They are first dealt out to their experiments, then
+    /// each experiment is sorted by user, and each user by time and content.
     fn order(&self, experiment_ranks: &[u32], name_ranks: &[u32]) -> Vec<u32> {
         let n_rows = u32::try_from(self.len()).expect("a batch is bounded far below 2^32 rows");
-        let mut keys: Vec<(u32, u32, i64, i64)> = (0..n_rows)
-            .map(|row| {
-                let at = row as usize;
-                (experiment_ranks[self.experiment[at] as usize], row, self.user[at], self.timestamp[at])
-            })
-            .collect();
+        let mut ends = vec![0usize; experiment_ranks.len()];
+        for &code in &self.experiment {
+            ends[experiment_ranks[code as usize] as usize] += 1;
+        }
+        let mut n_before = 0;
+        for end in &mut ends {
+            n_before += std::mem::replace(end, n_before);
+        }
+        let mut keys = vec![(0i64, 0u32); self.len()];
+        for row in 0..n_rows {
+            let at = row as usize;
+            let end = &mut ends[experiment_ranks[self.experiment[at] as usize] as usize];
+            keys[*end] = (self.user[at], row);
+            *end += 1;
+        }
         let content = |row: u32| {
             let at = row as usize;
-            (name_ranks[self.name[at] as usize], self.value[at], self.event_id[at])
+            (self.timestamp[at], name_ranks[self.name[at] as usize], self.value[at], self.event_id[at])
         };
-        keys.sort_unstable_by(|a, b| {
-            (a.0, a.2, a.3).cmp(&(b.0, b.2, b.3)).then_with(|| content(a.1).cmp(&content(b.1)))
+        sort_stretches(&mut keys, &ends, &|keys| {
+            keys.sort_unstable_by_key(|key| key.0);
+            for of_user in keys.chunk_by_mut(|a, b| a.0 == b.0).filter(|rows| rows.len() > 1) {
+                of_user.sort_unstable_by_key(|key| content(key.1));
+            }
         });
         keys.into_iter().map(|key| key.1).collect()
     }
+}
+
+/// Rows from which on two threads sort faster than one.
+const PARALLEL_ROWS: usize = 64 * 1024;
+
+/// Users and rows.
+type Keys = [(i64, u32)];
+
+/// Sorts each stretch of `keys`; `ends` are where the stretches end.
+fn sort_stretches(keys: &mut Keys, ends: &[usize], sort: &(impl Fn(&mut Keys) + Sync)) {
+    let middle = ends[..ends.partition_point(|end| *end <= keys.len() / 2)].last().copied().unwrap_or(0);
+    let n_left = ends.partition_point(|end| *end <= middle);
+    let each = |keys: &mut Keys, ends: &[usize], offset: usize| {
+        let mut start = 0;
+        for end in ends {
+            sort(&mut keys[start..end - offset]);
+            start = end - offset;
+        }
+    };
+    if keys.len() < PARALLEL_ROWS || middle == 0 {
+        return each(keys, ends, 0);
+    }
+    let (left, right) = keys.split_at_mut(middle);
+    std::thread::scope(|scope| {
+        scope.spawn(|| each(left, &ends[..n_left], 0));
+        each(right, &ends[n_left..], middle);
+    });
 }
 
 /// For every code of `from` the code of the same text in `into`.

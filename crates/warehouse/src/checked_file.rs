@@ -1,6 +1,6 @@
 //! Files whose every byte is verified as it is read.
 //!
-//! A file is cut into blocks of 64 KiB and each block has a CRC-32, kept in
+//! A file is cut into blocks of 16 KiB and each block has a CRC-32, kept in
 //! `warehouse.sqlite`. A read verifies the blocks it touches, so reading one
 //! experiment verifies its slice and not the whole file. CRC-32 finds every
 //! error within 32 consecutive bits, so one flipped byte cannot pass.
@@ -17,7 +17,7 @@ use parquet::file::reader::{ChunkReader, Length};
 
 use crate::error::{Damage, WarehouseError};
 
-const BLOCK_BYTES: usize = 64 * 1024;
+const BLOCK_BYTES: usize = 16 * 1024;
 
 /// Passes bytes on and keeps the checksum of every block.
 pub(crate) struct ChecksumWriter<W> {

@@ -29,7 +29,7 @@ use crate::index::Index;
 /// Rows per row group: what a writer holds in memory.
 pub(crate) const ROW_GROUP_ROWS: usize = 128 * 1024;
 /// Rows per page: what reading a small experiment costs at least.
-const PAGE_ROWS: usize = 8 * 1024;
+const PAGE_ROWS: usize = 4 * 1024;
 /// Rows that are decoded at a time; they fit into a core's cache.
 const READ_ROWS: usize = 8 * 1024;
 

@@ -1,0 +1,254 @@
+//! How simulated users behave, and what follows from it exactly.
+//!
+//! The rates that draw the events are the rates that the expectations are
+//! computed from: nothing is estimated.
+
+use std::ops::Range;
+
+use fastrand::Rng;
+use trialog_model::decimal::Value;
+use trialog_model::metric::MetricKind;
+use trialog_model::time::UnixMicros;
+
+use crate::mix::unit_interval;
+
+pub(super) const HOUR: i64 = 3_600_000_000;
+pub(super) const DAY: i64 = 24 * HOUR;
+
+const UNITS_PER_ONE: f64 = 10_000.0;
+
+/// Where a user is; the one attribute that behaviour depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Platform {
+    Ios,
+    Android,
+    Web,
+}
+
+impl Platform {
+    pub(super) const ALL: [Self; 3] = [Self::Ios, Self::Android, Self::Web];
+
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Ios => "ios",
+            Self::Android => "android",
+            Self::Web => "web",
+        }
+    }
+
+    /// The share of all people who use it.
+    fn share(self) -> f64 {
+        match self {
+            Self::Ios | Self::Android => 0.3,
+            Self::Web => 0.4,
+        }
+    }
+
+    /// The platform of the person whose hash is `draw`.
+    pub(super) fn of(draw: u64) -> Self {
+        let mut left = unit_interval(draw);
+        for platform in [Self::Ios, Self::Android] {
+            left -= platform.share();
+            if left < 0.0 {
+                return platform;
+            }
+        }
+        Self::Web
+    }
+}
+
+/// One rate per platform, in the order of [`Platform::ALL`].
+pub(super) type ByPlatform = [f64; 3];
+
+/// One thing that users of an experiment may do.
+#[derive(Debug, Clone)]
+pub(super) struct Habit {
+    pub(super) event_type: &'static str,
+    pub(super) luck: Luck,
+    /// The share of the control's users who do it.
+    pub(super) rate: ByPlatform,
+    /// What each treatment adds to the rate.
+    pub(super) lifts: Vec<ByPlatform>,
+    /// Days of exposure after which a lift is down to 1/e; `None` if it lasts.
+    pub(super) fades_over_days: Option<f64>,
+    /// The share of those who do it that do it a second time.
+    pub(super) again: f64,
+    /// The value of an event; `None` for events that only count.
+    pub(super) amounts: Option<Amounts>,
+}
+
+/// Which of a user's draws decides a habit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Luck {
+    /// One draw for all: whoever takes a rarer step takes the commoner ones first.
+    Funnel,
+    /// A draw of its own.
+    Own,
+}
+
+/// Values of events: a level, plus up to `n_steps` steps, all equally likely.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Amounts {
+    /// Levels in 1/10,000 with their relative weights.
+    pub(super) levels: &'static [(i64, u32)],
+    pub(super) step_units: i64,
+    pub(super) n_steps: i64,
+}
+
+impl Amounts {
+    pub(super) fn draw(&self, rng: &mut Rng) -> Option<Value> {
+        let total = self.levels.iter().map(|(_, weight)| weight).sum();
+        let mut left = rng.u32(0..total);
+        for &(level, weight) in self.levels {
+            if left < weight {
+                return Value::from_units(level + self.step_units * rng.i64(0..=self.n_steps));
+            }
+            left -= weight;
+        }
+        None
+    }
+
+    fn mean(&self) -> f64 {
+        let weights: u32 = self.levels.iter().map(|(_, weight)| weight).sum();
+        let levels: i64 =
+            self.levels.iter().map(|(level, weight)| level * i64::from(*weight)).sum();
+        let steps = (self.step_units * self.n_steps) as f64 / 2.0;
+        (levels as f64 / f64::from(weights) + steps) / UNITS_PER_ONE
+    }
+}
+
+/// Some users whose assignments never arrive.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Loss {
+    pub(super) arm_idx: usize,
+    pub(super) platform: Platform,
+    pub(super) share: f64,
+}
+
+/// Everything that decides what the users of one scenario do.
+#[derive(Debug, Clone)]
+pub(super) struct Model {
+    pub(super) n_users: usize,
+    pub(super) started_at: UnixMicros,
+    pub(super) n_days: usize,
+    /// No event is later than this.
+    pub(super) now: UnixMicros,
+    pub(super) platforms: &'static [Platform],
+    pub(super) habits: Vec<Habit>,
+    pub(super) loss: Option<Loss>,
+}
+
+/// A part of an experiment's users.
+#[derive(Debug, Clone)]
+pub(super) struct Part<'a> {
+    pub(super) platforms: &'a [Platform],
+    /// Days of exposure, counted from the start.
+    pub(super) days: Range<usize>,
+}
+
+/// Whose average is meant when users have been lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Among {
+    /// All who were assigned: the true effect.
+    Assigned,
+    /// Those whose assignment arrived: what an analysis can see.
+    Arrived,
+}
+
+impl Model {
+    pub(super) fn whole(&self) -> Part<'_> {
+        Part { platforms: self.platforms, days: 0..self.n_days }
+    }
+
+    /// The end of exposure.
+    pub(super) fn ended_at(&self) -> UnixMicros {
+        UnixMicros(self.started_at.0 + self.n_days as i64 * DAY)
+    }
+
+    /// How likely a user is exposed on a day, relative to the others.
+    pub(super) fn day_weight(&self, day_idx: usize) -> f64 {
+        let day = (self.started_at.0 + day_idx as i64 * DAY).div_euclid(DAY);
+        // 1970-01-01 was a Thursday.
+        match (day + 3).rem_euclid(7) {
+            5 | 6 => 1.25,
+            _ => 1.0,
+        }
+    }
+
+    /// The share of assignments that arrive.
+    pub(super) fn arrival(&self, arm_idx: usize, platform: Platform) -> f64 {
+        match self.loss {
+            Some(loss) if loss.arm_idx == arm_idx && loss.platform == platform => 1.0 - loss.share,
+            _ => 1.0,
+        }
+    }
+
+    /// The expected average per user of `part` in an arm.
+    pub(super) fn mean(
+        &self,
+        habit: &Habit,
+        kind: MetricKind,
+        arm_idx: usize,
+        part: &Part<'_>,
+        among: Among,
+    ) -> f64 {
+        let (mut sum, mut weights) = (0.0, 0.0);
+        for &platform in part.platforms {
+            let arrival = match among {
+                Among::Assigned => 1.0,
+                Among::Arrived => self.arrival(arm_idx, platform),
+            };
+            for day_idx in part.days.clone() {
+                let weight = platform.share() * arrival * self.day_weight(day_idx);
+                sum += weight * habit.rate(arm_idx, platform, day_idx);
+                weights += weight;
+            }
+        }
+        sum / weights * habit.per_doer(kind)
+    }
+}
+
+impl Habit {
+    /// The share of users who do it.
+    pub(super) fn rate(&self, arm_idx: usize, platform: Platform, day_idx: usize) -> f64 {
+        let lift = match arm_idx.checked_sub(1) {
+            Some(treatment_idx) => self.lifts[treatment_idx][platform as usize],
+            None => 0.0,
+        };
+        let strength = self.fades_over_days.map_or(1.0, |days| (-(day_idx as f64) / days).exp());
+        self.rate[platform as usize] + lift * strength
+    }
+
+    /// The expected metric of a user who does it.
+    fn per_doer(&self, kind: MetricKind) -> f64 {
+        let n_events = 1.0 + self.again;
+        match kind {
+            MetricKind::Conversion => 1.0,
+            MetricKind::Count => n_events,
+            MetricKind::Sum => n_events * self.amounts.map_or(1.0, |amounts| amounts.mean()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AMOUNTS: Amounts = Amounts { levels: &[(100_000, 3), (500_000, 1)], step_units: 100, n_steps: 999 };
+
+    #[test]
+    fn mean_of_amounts_is_that_of_their_draws() {
+        assert!((AMOUNTS.mean() - 24.995).abs() < 1e-9);
+        let mut rng = Rng::with_seed(1);
+        let sum: i64 = (0..100_000).map(|_| AMOUNTS.draw(&mut rng).unwrap().units()).sum();
+        // The standard deviation is about 17.6: four standard errors are 0.22.
+        assert!((sum as f64 / 1e9 - 24.995).abs() < 0.22);
+    }
+
+    #[test]
+    fn platforms_have_their_shares() {
+        assert!((Platform::ALL.map(Platform::share).iter().sum::<f64>() - 1.0).abs() < 1e-12);
+        let n_web = (0..100_000u64).filter(|n| Platform::of(crate::mix::mix(*n)) == Platform::Web).count();
+        assert!(n_web.abs_diff(40_000) < 620, "{n_web}");
+    }
+}

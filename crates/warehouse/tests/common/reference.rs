@@ -1,0 +1,130 @@
+//! The scorecard as section 4 of the design defines it, in the plainest way:
+//! all events in memory, one definition after the other.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use trialog_model::event::EventKind;
+use trialog_warehouse::batch::EventRow;
+use trialog_warehouse::fold::scorecard::MetricSums;
+
+use crate::harness::Event;
+
+/// What is asked about one experiment.
+#[derive(Debug, Clone)]
+pub(crate) struct Question {
+    pub(crate) experiment: &'static str,
+    pub(crate) start_at: Option<i64>,
+    pub(crate) end_at: Option<i64>,
+    /// In order.
+    pub(crate) variants: Vec<&'static str>,
+    /// An event type and how long after exposure its events count, in
+    /// microseconds; without a length they count until `end_at`.
+    pub(crate) metrics: Vec<(&'static str, Option<i64>)>,
+    pub(crate) data_time: i64,
+    pub(crate) exposed_from: Option<i64>,
+    pub(crate) exposed_to: Option<i64>,
+    pub(crate) segment: Vec<(&'static str, &'static str)>,
+}
+
+/// The numbers that answer it, by variant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) users: Vec<u64>,
+    pub(crate) crossovers: Vec<u64>,
+    pub(crate) forced: u64,
+    pub(crate) unknown_variant: u64,
+    /// By variant, then by metric.
+    pub(crate) sums: Vec<Vec<MetricSums>>,
+}
+
+/// Answers `question` from `events`; `None` where a sum leaves its range.
+pub(crate) fn answer(question: &Question, events: &[Event]) -> Option<Answer> {
+    let n_variants = question.variants.len();
+    let mut answer = Answer {
+        users: vec![0; n_variants],
+        crossovers: vec![0; n_variants],
+        forced: 0,
+        unknown_variant: 0,
+        sums: vec![vec![MetricSums::default(); question.metrics.len()]; n_variants],
+    };
+    let assignments = by_user(question, events, EventKind::Assignment);
+    let metrics = by_user(question, events, EventKind::Metric);
+    for (user, assignments) in assignments {
+        let within: Vec<_> = (assignments.into_iter())
+            .filter(|row| question.start_at.is_none_or(|start| start <= row.timestamp))
+            .filter(|row| question.end_at.is_none_or(|end| row.timestamp < end))
+            .collect();
+        let Some(exposure) = within.first() else { continue };
+        if !looked_at(question, exposure) {
+            continue;
+        }
+        let variant = question.variants.iter().position(|variant| *variant == exposure.name);
+        let variants: BTreeSet<&str> = within.iter().map(|row| row.name).collect();
+        if within.iter().any(|row| row.value != 0) {
+            answer.forced += 1;
+            continue;
+        }
+        let Some(variant) = variant else {
+            answer.unknown_variant += 1;
+            continue;
+        };
+        if variants.len() > 1 {
+            answer.crossovers[variant] += 1;
+            continue;
+        }
+        answer.users[variant] += 1;
+        let own = metrics.get(&user).map_or(&[][..], Vec::as_slice);
+        for ((event_type, window), sums) in question.metrics.iter().zip(&mut answer.sums[variant]) {
+            let counted = own.iter().filter(|row| {
+                row.name == *event_type
+                    && exposure.timestamp <= row.timestamp
+                    && match window {
+                        Some(window) => row.timestamp - exposure.timestamp < *window,
+                        None => question.end_at.is_none_or(|end| row.timestamp < end),
+                    }
+            });
+            add_user(sums, counted.map(|row| row.value))?;
+        }
+    }
+    Some(answer)
+}
+
+fn add_user(sums: &mut MetricSums, values: impl Iterator<Item = i64>) -> Option<()> {
+    let values: Vec<i64> = values.collect();
+    let n_events = values.len() as u64;
+    let total: i128 = values.iter().copied().map(i128::from).sum();
+    sums.converted_users += u64::from(n_events > 0);
+    sums.events += n_events;
+    sums.squared_events += u128::from(n_events) * u128::from(n_events);
+    sums.total += total;
+    sums.squared_total = sums.squared_total.checked_add(total.checked_mul(total)?)?;
+    Some(())
+}
+
+/// Each user's events up to the data time, in order, each counted once.
+fn by_user(question: &Question, events: &[Event], kind: EventKind) -> BTreeMap<i64, Vec<EventRow<'static>>> {
+    let mut users: BTreeMap<i64, Vec<EventRow<'static>>> = BTreeMap::new();
+    for (own, row) in events {
+        if *own == kind && row.experiment == question.experiment && row.timestamp <= question.data_time {
+            users.entry(row.user).or_default().push(*row);
+        }
+    }
+    for rows in users.values_mut() {
+        rows.sort_by_key(|row| (row.timestamp, row.name, row.value, row.event_id));
+        let mut seen = BTreeSet::new();
+        rows.retain(|row| seen.insert(row.event_id));
+    }
+    users
+}
+
+/// Whether the filter leaves a user with this exposure in.
+fn looked_at(question: &Question, exposure: &EventRow<'_>) -> bool {
+    let context: serde_json::Value = serde_json::from_str(exposure.context).unwrap_or_default();
+    question.exposed_from.is_none_or(|from| from <= exposure.timestamp)
+        && question.exposed_to.is_none_or(|to| exposure.timestamp < to)
+        && question.segment.iter().all(|(key, wanted)| match &context[*key] {
+            serde_json::Value::Null => false,
+            serde_json::Value::String(text) => text == wanted,
+            other => other.to_string() == *wanted,
+        })
+}

@@ -1,0 +1,474 @@
+//! The warehouse against a plain reference: whatever the arrival order, the
+//! batches, the flushes, merges and restarts, the scorecard is the same.
+
+#[path = "common/harness.rs"]
+mod harness;
+#[path = "common/reference.rs"]
+mod reference;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+use trialog_model::duration::Window;
+use trialog_model::event::EventKind;
+use trialog_model::ids::ExperimentId;
+use trialog_warehouse::batch::EventRow;
+use trialog_warehouse::embedded::{Options, Warehouse};
+use trialog_warehouse::fold::scorecard::{MetricPlan, Scorecard};
+use trialog_warehouse::fold::{Folded, Names, Plan, UserFilter, fold};
+use trialog_warehouse::snapshot::Snapshot;
+
+use harness::{Event, assigned, bought, open, store};
+use reference::{Answer, Question, answer};
+
+const SECOND: i64 = 1_000_000;
+/// Every time is this plus a few quarters of a second, so that ties abound.
+const START: i64 = 1_700_000_000 * SECOND;
+const QUARTER: i64 = SECOND / 4;
+const N_QUARTERS: i64 = 24;
+
+/// The last one has no events.
+const EXPERIMENTS: [&str; 4] = ["gate", "gate-2", "price", "silent"];
+const VARIANTS: [&str; 3] = ["a", "b", "c"];
+const EVENT_TYPES: [&str; 3] = ["buy", "click", "view"];
+const USERS: [i64; 6] = [i64::MIN, -5, 0, 1, 2, i64::MAX];
+const CONTEXTS: [&str; 5] =
+    ["", "{}", r#"{"platform":"ios","age":7}"#, r#"{"platform":"android","new":true}"#, r#"{"platform":null}"#];
+const LARGEST: i64 = 999_999_999_999_999_999;
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let event_id = prop_oneof![2 => 0i64..8, 3 => any::<i64>()];
+    let place = (0..3usize, 0..USERS.len(), 0..N_QUARTERS);
+    let value = prop_oneof![8 => -3i64..4, 1 => Just(LARGEST), 1 => Just(-LARGEST)];
+    let event = (any::<bool>(), place, 0..10u8, value, event_id).prop_map(|(is_metric, place, name, value, event_id)| {
+        let (experiment, user, quarter) = place;
+        let row = EventRow {
+            experiment: EXPERIMENTS[experiment],
+            user: USERS[user],
+            timestamp: START + quarter * QUARTER,
+            name: EVENT_TYPES[usize::from(name) % 3],
+            value,
+            event_id,
+            context: "",
+        };
+        if is_metric {
+            return (EventKind::Metric, row);
+        }
+        // Most users stay with the variant of their number, few are forced.
+        let variant = if name < 7 { user % 3 } else { usize::from(name) % 3 };
+        let forced = i64::from(name == 9);
+        // A function of what breaks ties, so that every exposure has one context.
+        let context = CONTEXTS[(event_id ^ quarter ^ forced).rem_euclid(5) as usize];
+        (EventKind::Assignment, EventRow { name: VARIANTS[variant], value: forced, context, ..row })
+    });
+    prop::collection::vec(event, 0..150)
+}
+
+fn time() -> impl Strategy<Value = Option<i64>> {
+    prop::option::of((0..N_QUARTERS).prop_map(|quarter| START + quarter * QUARTER))
+}
+
+fn names(all: [&'static str; 3]) -> impl Strategy<Value = Vec<&'static str>> {
+    prop_oneof![Just(all.to_vec()), prop::sample::subsequence(all.to_vec(), 0..=3)]
+}
+
+fn question(experiment: &'static str) -> impl Strategy<Value = Question> {
+    let window = prop::option::of((1..4i64).prop_map(|seconds| seconds * SECOND));
+    let metric = (prop::sample::select(EVENT_TYPES.to_vec()), window);
+    let segment = prop_oneof![
+        3 => Just(vec![]),
+        1 => prop::sample::select(vec![
+            vec![("platform", "ios")],
+            vec![("platform", "ios"), ("age", "7")],
+            vec![("new", "true")],
+            vec![("platform", "null")],
+        ]),
+    ];
+    let bounds = (time(), time());
+    let exposed = prop_oneof![2 => Just((None, None)), 1 => (time(), time())];
+    let data_time = (0..N_QUARTERS + 4).prop_map(|quarter| START + quarter * QUARTER);
+    (bounds, names(VARIANTS), prop::collection::vec(metric, 0..4), data_time, exposed, segment).prop_map(
+        move |((start_at, end_at), variants, metrics, data_time, (exposed_from, exposed_to), segment)| Question {
+            experiment,
+            start_at,
+            end_at,
+            variants,
+            metrics,
+            data_time,
+            exposed_from,
+            exposed_to,
+            segment,
+        },
+    )
+}
+
+fn questions() -> impl Strategy<Value = Vec<Question>> {
+    EXPERIMENTS.map(question).prop_map(Vec::from)
+}
+
+fn options() -> impl Strategy<Value = Options> {
+    (200usize..4_000, 2usize..5)
+        .prop_map(|(segment_bytes, fan_in)| Options { segment_bytes, fan_in, ..Options::default() })
+}
+
+fn plan(question: &Question, n_rows: u64) -> Plan {
+    let texts = |texts: Vec<&str>| Names::new(texts.into_iter().map(str::to_owned));
+    Plan {
+        experiment: ExperimentId::new(question.experiment).unwrap(),
+        within: question.start_at..question.end_at,
+        variants: texts(question.variants.clone()),
+        event_types: texts(question.metrics.iter().map(|metric| metric.0).collect()),
+        data_time: question.data_time,
+        filter: UserFilter {
+            exposed: question.exposed_from..question.exposed_to,
+            segment: question.segment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+        },
+        n_rows,
+    }
+}
+
+fn window(length: Option<i64>) -> Window {
+    length.map_or(Window::UNBOUNDED, |micros| Window::parse(&format!("{}s", micros / SECOND)).unwrap())
+}
+
+fn scorecard(question: &Question, plan: &Plan) -> Scorecard {
+    let metrics = question.metrics.iter().map(|(event_type, length)| MetricPlan {
+        name: (*event_type).to_owned(),
+        event_type: plan.event_types.code(event_type).unwrap(),
+        window: window(*length),
+    });
+    Scorecard::new(plan, metrics.collect())
+}
+
+/// What the fold gives for each question; `None` where a sum leaves its range.
+fn folded(snapshot: &Snapshot, questions: &[Question], n_threads: usize, n_rows: u64) -> Vec<Option<Folded<Scorecard>>> {
+    let plans: Vec<Plan> = questions.iter().map(|question| plan(question, n_rows)).collect();
+    let make = |plan: &Plan| {
+        let question = questions.iter().find(|question| question.experiment == plan.experiment.as_str()).unwrap();
+        scorecard(question, plan)
+    };
+    fold(snapshot, &plans, n_threads, make).unwrap().into_iter().map(Result::ok).collect()
+}
+
+fn as_answer(question: &Question, folded: &Folded<Scorecard>) -> Answer {
+    let sums = |variant| (0..question.metrics.len()).map(|metric| *folded.accumulator.sums(variant, metric)).collect();
+    Answer {
+        users: folded.users.clone(),
+        crossovers: folded.crossovers.clone(),
+        forced: folded.forced,
+        unknown_variant: folded.unknown_variant,
+        sums: (0..question.variants.len()).map(sums).collect(),
+    }
+}
+
+/// The answers of the warehouse, with `n_threads` threads.
+fn answers(snapshot: &Snapshot, questions: &[Question], n_threads: usize) -> Vec<Option<Answer>> {
+    // Some pretend to be so large that they are cut by users, or stand alone.
+    let n_rows = [1, 1 << 20, 9 << 20][n_threads % 3];
+    let folded = folded(snapshot, questions, n_threads, n_rows);
+    questions.iter().zip(folded).map(|(question, folded)| folded.map(|folded| as_answer(question, &folded))).collect()
+}
+
+fn expected(questions: &[Question], events: &[Event]) -> Vec<Option<Answer>> {
+    questions.iter().map(|question| answer(question, events)).collect()
+}
+
+/// What one does with a warehouse between two submissions.
+#[derive(Debug, Clone, Copy)]
+enum Action {
+    Nothing,
+    Snapshot,
+    Hold,
+    Publish,
+    Settle,
+    Reopen,
+    AskPublished,
+}
+
+fn steps() -> impl Strategy<Value = Vec<(usize, Action)>> {
+    let action = prop::sample::select(vec![
+        Action::Nothing,
+        Action::Snapshot,
+        Action::Hold,
+        Action::Publish,
+        Action::Publish,
+        Action::Settle,
+        Action::Reopen,
+        Action::AskPublished,
+    ]);
+    prop::collection::vec((0..20usize, action), 0..16)
+}
+
+/// A warehouse, and what should be in it.
+struct Trial<'t> {
+    directory: tempfile::TempDir,
+    options: Options,
+    questions: &'t [Question],
+    warehouse: Option<Warehouse>,
+    stored: Vec<Event>,
+    /// A position, and how many of the stored events it covers.
+    published: (u64, usize),
+    pending: Option<(u64, usize)>,
+    held: Vec<(Snapshot, usize)>,
+}
+
+impl<'t> Trial<'t> {
+    fn new(options: Options, questions: &'t [Question]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let warehouse = Some(open(directory.path(), &options, 0).unwrap());
+        let published = (0, 0);
+        Self { directory, options, questions, warehouse, stored: Vec::new(), published, pending: None, held: Vec::new() }
+    }
+
+    fn warehouse(&self) -> &Warehouse {
+        self.warehouse.as_ref().unwrap()
+    }
+
+    fn store(&mut self, events: &[Event]) {
+        store(self.warehouse(), events);
+        self.stored.extend_from_slice(events);
+    }
+
+    fn snapshot(&mut self) -> Snapshot {
+        let snapshot = self.warehouse().snapshot();
+        self.pending = Some((snapshot.position, self.stored.len()));
+        snapshot
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Nothing => {}
+            Action::Snapshot => drop(self.snapshot()),
+            Action::Hold => {
+                let snapshot = self.snapshot();
+                self.held.push((snapshot, self.stored.len()));
+            }
+            Action::Publish => {
+                if let Some(pending) = self.pending.take() {
+                    self.warehouse().publish(pending.0);
+                    self.published = pending;
+                }
+            }
+            Action::Settle => self.warehouse().settle().unwrap(),
+            Action::Reopen => {
+                // First let go, then take again.
+                self.warehouse = None;
+                self.pending = None;
+                self.warehouse = Some(open(self.directory.path(), &self.options, self.published.0).unwrap());
+            }
+            Action::AskPublished => self.check_published(),
+        }
+    }
+
+    fn check_published(&self) {
+        let snapshot = self.warehouse().published_snapshot();
+        assert_eq!(
+            answers(&snapshot, self.questions, 2),
+            expected(self.questions, &self.stored[..self.published.1]),
+            "of the published snapshot"
+        );
+    }
+
+    fn check(&mut self) {
+        self.check_published();
+        for (snapshot, n_events) in &self.held {
+            let expected = expected(self.questions, &self.stored[..*n_events]);
+            assert_eq!(answers(snapshot, self.questions, 1), expected, "of a snapshot that was held");
+        }
+        let snapshot = self.snapshot();
+        let expected = expected(self.questions, &self.stored);
+        for n_threads in 1..=3 {
+            assert_eq!(answers(&snapshot, self.questions, n_threads), expected, "with {n_threads} threads");
+        }
+        check_contents(&snapshot, 0, &self.stored);
+        check_contents(&snapshot, self.published.0, &self.stored[self.published.1..]);
+    }
+}
+
+/// What `snapshot` says that it holds since the position `after` is `events`.
+fn check_contents(snapshot: &Snapshot, after: u64, events: &[Event]) {
+    for kind in EventKind::ALL {
+        let mut expected: BTreeMap<String, (u64, i64, BTreeSet<String>)> = BTreeMap::new();
+        for (_, row) in events.iter().filter(|event| event.0 == kind) {
+            let entry = expected.entry(row.experiment.to_owned()).or_insert((0, i64::MIN, BTreeSet::new()));
+            entry.0 += 1;
+            entry.1 = entry.1.max(row.timestamp);
+            entry.2.insert(row.name.to_owned());
+        }
+        let contents = snapshot.contents_after(kind, after);
+        let found: BTreeMap<_, _> = (contents.into_iter())
+            .map(|(experiment, entry)| (experiment, (entry.rows, entry.max_timestamp, entry.names)))
+            .collect();
+        assert_eq!(found, expected, "{kind:?} events after position {after}");
+        for experiment in EXPERIMENTS.iter().filter(|_| after == 0) {
+            let rows = snapshot.contents_of(kind, experiment).map(|entry| entry.rows);
+            assert_eq!(rows, expected.get(*experiment).map(|entry| entry.0));
+        }
+    }
+}
+
+/// A warehouse that got `events` in their order, `n_at_once` at a time.
+fn filled(options: &Options, events: &[Event], n_at_once: usize) -> (tempfile::TempDir, Warehouse) {
+    let directory = tempfile::tempdir().unwrap();
+    let warehouse = open(directory.path(), options, 0).unwrap();
+    events.chunks(n_at_once).for_each(|events| store(&warehouse, events));
+    (directory, warehouse)
+}
+
+fn shuffled(events: &[Event], seed: u64) -> Vec<Event> {
+    let mut events = events.to_vec();
+    fastrand::Rng::with_seed(seed).shuffle(&mut events);
+    events
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 120, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_between_submissions_the_scorecard_is_that_of_the_reference(
+        events in events(),
+        questions in questions(),
+        steps in steps(),
+        options in options(),
+    ) {
+        let mut trial = Trial::new(options, &questions);
+        let mut rest = events.as_slice();
+        for (n_events, action) in steps {
+            let (next, later) = rest.split_at(n_events.min(rest.len()));
+            trial.store(next);
+            trial.act(action);
+            rest = later;
+        }
+        trial.store(rest);
+        trial.check();
+        trial.act(Action::Settle);
+        trial.check();
+        trial.act(Action::Reopen);
+        trial.check();
+    }
+
+    #[test]
+    fn events_in_another_order_give_the_same_scorecard(
+        events in events(),
+        questions in questions(),
+        options in options(),
+        seed in any::<u64>(),
+        n_at_once in 1..40usize,
+    ) {
+        let (_left, in_order) = filled(&options, &events, 40);
+        let (_right, shuffled) = filled(&options, &shuffled(&events, seed), n_at_once);
+        let all = |warehouse: &Warehouse| {
+            (folded(&warehouse.snapshot(), &questions, 1, 1).into_iter())
+                .map(|folded| folded.map(|folded| (folded.users.clone(), folded.accumulator.not_aggregated)))
+                .collect::<Vec<_>>()
+        };
+        prop_assert_eq!(all(&in_order), all(&shuffled));
+        shuffled.settle().unwrap();
+        prop_assert_eq!(all(&in_order), all(&shuffled));
+        prop_assert_eq!(answers(&shuffled.snapshot(), &questions, 2), expected(&questions, &events));
+    }
+
+    #[test]
+    fn no_answer_changes_before_the_next_event_that_waits(
+        events in events(),
+        mut questions in questions(),
+    ) {
+        let (_directory, warehouse) = filled(&Options::default(), &events, 50);
+        let snapshot = warehouse.snapshot();
+        let now = folded(&snapshot, &questions, 1, 1);
+        for (question, now) in questions.iter_mut().zip(&now) {
+            let Some(now) = now else { continue };
+            let waits_until = now.next_event_at;
+            prop_assert!(waits_until.is_none_or(|time| time > question.data_time));
+            let before = as_answer(question, now);
+            question.data_time = waits_until.map_or(i64::MAX, |time| time - 1);
+            prop_assert_eq!(answer(question, &events), Some(before));
+        }
+    }
+
+    /// Copies of one assignment may differ in nothing but their context.
+    #[test]
+    fn a_user_is_in_one_segment_whichever_copy_came_first(
+        copies in prop::collection::vec((0..3i64, 0..2i64, 0..2usize), 1..20),
+        seed in any::<u64>(),
+        options in options(),
+    ) {
+        let copies: Vec<Event> = (copies.into_iter().enumerate())
+            .map(|(at, (user, event_id, context))| {
+                let (kind, row) = assigned("gate", user, START + (at % 2) as i64, "a", event_id);
+                (kind, EventRow { context: [CONTEXTS[2], CONTEXTS[3]][context], ..row })
+            })
+            .collect();
+        let question = Question { segment: vec![], ..everything("gate") };
+        let users = |warehouse: &Warehouse, platform: Option<&'static str>| {
+            let segment = platform.map(|platform| ("platform", platform)).into_iter().collect();
+            let question = Question { segment, ..question.clone() };
+            answers(&warehouse.snapshot(), &[question], 1)[0].as_ref().unwrap().users[0]
+        };
+        let per_segment = |warehouse: &Warehouse| [Some("ios"), Some("android"), None].map(|platform| users(warehouse, platform));
+        let (_left, in_order) = filled(&options, &copies, 5);
+        let (_right, other) = filled(&options, &shuffled(&copies, seed), 1);
+        let [ios, android, all] = per_segment(&in_order);
+        prop_assert_eq!(ios + android, all);
+        prop_assert_eq!(per_segment(&other), [ios, android, all]);
+        other.settle().unwrap();
+        prop_assert_eq!(per_segment(&other), [ios, android, all]);
+    }
+
+    /// Also where none of the variants is known.
+    #[test]
+    fn copies_that_tie_in_time_give_the_same_counts_in_every_order(
+        copies in prop::collection::vec((0..2i64, 0..3usize, 0..2i64, 0..5usize), 1..20),
+        variants in names(VARIANTS),
+        seed in any::<u64>(),
+        options in options(),
+    ) {
+        let copies: Vec<Event> = (copies.into_iter())
+            .map(|(event_id, variant, forced, context)| {
+                let (kind, row) = assigned("gate", 1, START, VARIANTS[variant], event_id);
+                (kind, EventRow { value: forced, context: CONTEXTS[context], ..row })
+            })
+            .collect();
+        for segment in [vec![], vec![("platform", "ios")]] {
+            let question = [Question { variants: variants.clone(), segment, ..everything("gate") }];
+            let (_left, in_order) = filled(&options, &copies, 20);
+            let (_right, other) = filled(&options, &shuffled(&copies, seed), 2);
+            let first = answers(&in_order.snapshot(), &question, 1);
+            prop_assert_eq!(&answers(&other.snapshot(), &question, 1), &first);
+            other.settle().unwrap();
+            prop_assert_eq!(&answers(&other.snapshot(), &question, 1), &first);
+        }
+    }
+}
+
+/// All of `experiment`: the variants `a`, `b` and `c`, purchases without end.
+fn everything(experiment: &'static str) -> Question {
+    Question {
+        experiment,
+        start_at: None,
+        end_at: None,
+        variants: VARIANTS.to_vec(),
+        metrics: vec![("buy", None)],
+        data_time: i64::MAX,
+        exposed_from: None,
+        exposed_to: None,
+        segment: vec![],
+    }
+}
+
+#[test]
+fn a_sum_beyond_its_range_costs_only_its_own_experiment() {
+    let mut events = vec![assigned("gate", 1, START, "a", 0), assigned("gate-2", 1, START, "a", 0)];
+    for event_id in 0..16 {
+        events.push(bought("gate", 1, START, LARGEST, event_id));
+        events.push(bought("gate-2", 1, START, event_id, event_id));
+    }
+    let (_directory, warehouse) = filled(&Options::default(), &events, 10);
+    let questions = [everything("gate"), everything("gate-2")];
+    let plans = questions.each_ref().map(|question| plan(question, 1));
+    let outcomes = fold(&warehouse.snapshot(), &plans, 1, |plan| scorecard(&questions[0], plan)).unwrap();
+    let error = outcomes[0].as_ref().unwrap_err().to_string();
+    assert!(error.contains("`buy` in experiment `gate`"), "{error}");
+    assert_eq!(as_answer(&questions[1], outcomes[1].as_ref().unwrap()), answer(&questions[1], &events).unwrap());
+    assert_eq!(answer(&questions[0], &events), None);
+}
