@@ -86,7 +86,7 @@ pub(crate) fn report(report: &Report) -> String {
         let _ = writeln!(text, "warning: {}", warning.message);
     }
     for metric in &report.metrics {
-        let _ = writeln!(text, "\n{}", metric_table(metric, report.alpha));
+        let _ = write!(text, "\n{}", metric_table(metric, report.alpha));
     }
     text
 }
@@ -111,20 +111,23 @@ fn metric_table(metric: &MetricReport, alpha: f64) -> String {
 fn comparison_cells(comparison: &Comparison) -> [String; 6] {
     let interval = |ci: Option<[f64; 2]>| ci.map_or_else(String::new, |[low, high]| format!("[{}, {}]", number(Some(low)), number(Some(high))));
     let relative = comparison.relative_difference.map_or_else(String::new, |lift| format!("{:+.2} %", lift * 100.0));
-    let flag = match comparison.flag {
-        Some(Flag::Significant) => "significant",
-        Some(Flag::Trending) => "trending",
-        Some(Flag::NotSignificant) => "not significant",
-        None => "",
-    };
     [
         number(comparison.difference),
         interval(comparison.ci),
         relative,
         number(comparison.p_value),
         number(comparison.adjusted_p_value),
-        flag.to_owned(),
+        flag(comparison.flag).to_owned(),
     ]
+}
+
+pub(crate) fn flag(flag: Option<Flag>) -> &'static str {
+    match flag {
+        Some(Flag::Significant) => "significant",
+        Some(Flag::Trending) => "trending",
+        Some(Flag::NotSignificant) => "not significant",
+        None => "",
+    }
 }
 
 /// Five significant digits; `-` where there is no number.

@@ -53,13 +53,17 @@ pub(crate) fn compact_loop(shared: &Shared) {
             Ok(()) => n_failures = 0,
             Err(error) => {
                 n_failures += 1;
-                tracing::error!(n_failures, "could not merge runs: {}", error.chain());
+                let reason = error.chain();
+                tracing::error!(n_failures, "could not merge runs: {reason}");
+                shared.state().merge_failure = Some(reason);
+                shared.changed.notify_all();
             }
         }
     }
 }
 
-/// Waits until `find` gives work, longer after failures; `None` on closing.
+/// Waits until `find` gives work, longer after failures unless somebody wants
+/// to know now; `None` on closing.
 fn wait_for_work<T>(shared: &Shared, n_failures: u32, find: impl Fn(&State) -> Option<T>) -> Option<T> {
     let mut state = shared.state();
     if n_failures > 0 {
@@ -79,7 +83,7 @@ fn wait_for_work<T>(shared: &Shared, n_failures: u32, find: impl Fn(&State) -> O
 fn pause<'s>(shared: &'s Shared, state: MutexGuard<'s, State>, length: Duration) -> MutexGuard<'s, State> {
     let (state, _) = shared
         .changed
-        .wait_timeout_while(state, length, |state| !state.closing)
+        .wait_timeout_while(state, length, |state| !state.closing && state.n_settling == 0)
         .unwrap_or_else(PoisonError::into_inner);
     state
 }
@@ -92,7 +96,7 @@ fn due_flush(state: &State, options: &Options) -> Option<Vec<Arc<Segment>>> {
         .take_while(|segment| !state.is_cut(first, segment.sequences.1))
         .cloned()
         .collect();
-    let due = state.sealed_bytes() >= options.segment_bytes || state.sealed.len() >= MAX_SEALED || state.settling;
+    let due = state.sealed_bytes() >= options.segment_bytes || state.sealed.len() >= MAX_SEALED || state.n_settling > 0;
     due.then_some(group)
 }
 
@@ -165,6 +169,7 @@ fn compact(shared: &Shared, runs: &[Arc<Run>]) -> Result<(), WarehouseError> {
     let mut state = shared.state();
     state.runs.retain(|run| !replaced.contains(&run.record.id));
     state.runs.extend(merged);
+    state.merge_failure = None;
     runs.iter().for_each(|run| run.retire());
     shared.changed.notify_all();
     Ok(())
@@ -197,16 +202,19 @@ fn write_run(
     })
 }
 
-/// Registers `records` in one transaction and opens them.
+/// Opens the files of `records` and registers them in one transaction. Once
+/// they are registered nothing can fail, so that a retry never meets them.
 fn register(
     shared: &Shared,
-    mut records: Vec<RunRecord>,
+    records: Vec<RunRecord>,
     replaced: &[i64],
     flushed: Option<(u64, u64)>,
 ) -> Result<Vec<Arc<Run>>, WarehouseError> {
+    let open = |record: &RunRecord| Run::open(record.clone(), &shared.events);
+    let mut runs = records.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     let ids = shared.database().swap_runs(&records, replaced, flushed)?;
-    for (record, id) in records.iter_mut().zip(ids) {
-        record.id = id;
+    for (run, id) in runs.iter_mut().zip(ids) {
+        run.record.id = id;
     }
-    records.into_iter().map(|record| Run::open(record, &shared.events).map(Arc::new)).collect()
+    Ok(runs.into_iter().map(Arc::new).collect())
 }

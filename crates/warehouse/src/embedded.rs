@@ -43,7 +43,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { queue_length: 4_096, queue_bytes: 64 << 20, segment_bytes: 48 << 20, fan_in: 6 }
+        Self { queue_length: 4_096, queue_bytes: 64 << 20, segment_bytes: 48 << 20, fan_in: 4 }
     }
 }
 
@@ -84,8 +84,10 @@ pub(crate) struct State {
     pub(crate) pending: Option<u64>,
     /// Why the last flush failed, until one succeeds.
     pub(crate) flush_failure: Option<String>,
-    /// Somebody waits until everything is flushed.
-    pub(crate) settling: bool,
+    /// Why the last merge failed, until one succeeds.
+    pub(crate) merge_failure: Option<String>,
+    /// How many wait until everything is flushed and merged.
+    pub(crate) n_settling: usize,
     pub(crate) closing: bool,
 }
 
@@ -117,8 +119,8 @@ pub(crate) struct Shared {
     /// Notified whenever `state` changed in a way a thread may wait for.
     pub(crate) changed: Condvar,
     pub(crate) queued_bytes: AtomicUsize,
-    /// Held until every thread has let go.
-    lock: DirectoryLock,
+    /// Held until every thread has ended.
+    lock: Mutex<Option<DirectoryLock>>,
 }
 
 impl Shared {
@@ -184,7 +186,7 @@ impl Warehouse {
             state: Mutex::new(state),
             changed: Condvar::new(),
             queued_bytes: AtomicUsize::new(0),
-            lock,
+            lock: Mutex::new(Some(lock)),
             options,
         });
         let (submissions, queue) = sync_channel(shared.options.queue_length);
@@ -284,9 +286,10 @@ impl Warehouse {
     ///
     /// # Errors
     ///
-    /// The LOCK file cannot be written.
+    /// The LOCK file cannot be written, or the warehouse has been closed.
     pub fn publish_address(&self, address: &str) -> Result<(), WarehouseError> {
-        self.shared.lock.publish(address)
+        let lock = self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        lock.as_ref().ok_or(WarehouseError::Closed)?.publish(address)
     }
 
     /// Forgets request keys last used before `before` (microseconds since 1970).
@@ -308,26 +311,36 @@ impl Warehouse {
         runs.iter().try_for_each(|run| run.verify())
     }
 
-    /// Waits until every event lies in a run and no merge is due.
+    /// Waits until every event lies in a run and no merge is due; what failed
+    /// before is tried again at once.
     ///
     /// # Errors
     ///
-    /// The reason for which flushing fails.
+    /// The reason for which flushing or merging fails, or that the warehouse
+    /// was closed meanwhile.
     pub fn settle(&self) -> Result<(), WarehouseError> {
         let mut state = self.shared.state();
         state.seal();
-        state.settling = true;
+        state.n_settling += 1;
+        state.flush_failure = None;
+        state.merge_failure = None;
         let limit = state.next_sequence - 1;
         self.shared.changed.notify_all();
-        loop {
-            if let Some(reason) = state.flush_failure.clone() {
-                state.settling = false;
-                return Err(WarehouseError::CannotWrite { reason });
+        let settled = |state: &State| {
+            if let Some(reason) = state.flush_failure.as_ref().or(state.merge_failure.as_ref()) {
+                return Some(Err(WarehouseError::CannotWrite { reason: reason.clone() }));
             }
             let waiting = state.sealed.iter().any(|segment| segment.sequences.0 <= limit);
-            if !waiting && background::due_merge(&state, &self.shared.options).is_none() {
-                state.settling = false;
-                return Ok(());
+            match waiting || background::due_merge(state, &self.shared.options).is_some() {
+                true if state.closing => Some(Err(WarehouseError::Closed)),
+                true => None,
+                false => Some(Ok(())),
+            }
+        };
+        loop {
+            if let Some(outcome) = settled(&state) {
+                state.n_settling -= 1;
+                return outcome;
             }
             state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -343,6 +356,7 @@ impl Warehouse {
             // A thread that panicked has said so; the others still end in order.
             let _ = thread.join();
         }
+        drop(self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 
@@ -403,7 +417,8 @@ fn recover(database: &Database, runs: Vec<Arc<Run>>, published: u64) -> Result<S
         published,
         pending: None,
         flush_failure: None,
-        settling: false,
+        merge_failure: None,
+        n_settling: 0,
         closing: false,
     };
     database.each_payload(|stored| {
@@ -416,5 +431,9 @@ fn recover(database: &Database, runs: Vec<Arc<Run>>, published: u64) -> Result<S
         state.next_sequence = state.next_sequence.max(stored.sequence + 1);
         Ok(())
     })?;
+    // What comes next may lie on the other side of the published position.
+    if state.active.sequences.is_some_and(|(first, _)| state.is_cut(first, state.next_sequence)) {
+        state.seal();
+    }
     Ok(state)
 }

@@ -32,23 +32,51 @@ use crate::fold::pieces::{Piece, pieces};
 use crate::fold::side::Side;
 use crate::snapshot::Snapshot;
 
-/// The code of a name that the plan does not know: kept, not aggregated.
-pub const UNKNOWN: u32 = u32::MAX;
-
 /// One event of a user, as an accumulator sees it. Ordered by time, name,
 /// value and event id: the order in which ties are broken everywhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Row {
     /// Microseconds since 1970, UTC.
     pub timestamp: i64,
-    /// The name's place in the plan's names, or [`UNKNOWN`].
-    pub name: u32,
+    /// The variant or the event type.
+    pub name: NamePlace,
     /// The forced flag, or the value in 1/10,000.
     pub value: i64,
     /// The fingerprint of the event id.
     pub event_id: i64,
     /// Whether the context of an assignment lies in the segment asked for.
-    in_segment: bool,
+    context: ContextTag,
+}
+
+/// Where a name stands among the expected ones, so that places are ordered as
+/// the texts are, those of unexpected names included. Unexpected names without
+/// an expected one between them share a place: none of them is aggregated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NamePlace(u32);
+
+impl NamePlace {
+    /// The code of the name; `None` where the plan does not know it.
+    pub fn code(self) -> Option<u32> {
+        (self.0 % 2 == 1).then_some(self.0 / 2)
+    }
+}
+
+/// What a segment filter keeps of a context: in the lowest bit whether it lies
+/// in the segment, above that bits of its checksum, by which assignments that
+/// differ in nothing else are ordered. The same for all where nothing is filtered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct ContextTag(u32);
+
+impl ContextTag {
+    const UNFILTERED: Self = Self(1);
+
+    fn new(context: &str, in_segment: bool) -> Self {
+        Self(crc32fast::hash(context.as_bytes()) & !1 | u32::from(in_segment))
+    }
+
+    fn in_segment(self) -> bool {
+        self.0 % 2 == 1
+    }
 }
 
 /// Names that are expected, in the order of their texts; a name's code is its place.
@@ -65,6 +93,13 @@ impl Names {
     /// The code of `name`, if it is expected.
     pub fn code(&self, name: &str) -> Option<u32> {
         self.0.binary_search_by(|own| own.as_str().cmp(name)).ok().map(|at| at as u32)
+    }
+
+    fn place(&self, name: &str) -> NamePlace {
+        match self.0.binary_search_by(|own| own.as_str().cmp(name)) {
+            Ok(at) => NamePlace(2 * at as u32 + 1),
+            Err(at) => NamePlace(2 * at as u32),
+        }
     }
 
     /// The names, by code.
@@ -116,7 +151,7 @@ pub struct Plan {
 pub struct Exposure {
     /// The user, as stored.
     pub user: i64,
-    /// The variant's code; never [`UNKNOWN`].
+    /// The variant's code.
     pub variant: u32,
     /// When the user was first exposed, in microseconds since 1970.
     pub at: i64,
@@ -291,16 +326,10 @@ fn fold_experiment<A: Accumulator>(
         match status(plan, user, history)? {
             Status::Unexposed => {}
             Status::Forced => folded.forced += 1,
-            Status::Crossover { first } => match folded.crossovers.get_mut(first as usize) {
-                Some(count) => *count += 1,
-                None => folded.unknown_variant += 1,
-            },
+            Status::UnknownVariant => folded.unknown_variant += 1,
+            Status::Crossover { first } => folded.crossovers[first as usize] += 1,
             Status::Exposed(exposure) => {
-                let Some(count) = folded.users.get_mut(exposure.variant as usize) else {
-                    folded.unknown_variant += 1;
-                    continue;
-                };
-                *count += 1;
+                folded.users[exposure.variant as usize] += 1;
                 metrics.skip_to(user)?;
                 let horizon = folded.accumulator.horizon(exposure.at).min(after_data_time);
                 history.clear();

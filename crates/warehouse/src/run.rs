@@ -293,6 +293,7 @@ fn properties(kind: EventKind) -> WriterProperties {
     properties = properties
         .set_column_dictionary_enabled(column("event_id"), false)
         .set_column_encoding(column("event_id"), Encoding::PLAIN)
+        .set_column_dictionary_enabled(column(kind.value_field()), false)
         .set_column_compression(column(kind.value_field()), Compression::LZ4_RAW);
     if kind == EventKind::Assignment {
         properties = properties.set_column_compression(column("context"), Compression::LZ4_RAW);

@@ -110,8 +110,11 @@ impl Amounts {
 
     fn mean(&self) -> f64 {
         let weights: u32 = self.levels.iter().map(|(_, weight)| weight).sum();
-        let levels: i64 =
-            self.levels.iter().map(|(level, weight)| level * i64::from(*weight)).sum();
+        let levels: i64 = self
+            .levels
+            .iter()
+            .map(|(level, weight)| level * i64::from(*weight))
+            .sum();
         let steps = (self.step_units * self.n_steps) as f64 / 2.0;
         (levels as f64 / f64::from(weights) + steps) / UNITS_PER_ONE
     }
@@ -157,7 +160,10 @@ pub(super) enum Among {
 
 impl Model {
     pub(super) fn whole(&self) -> Part<'_> {
-        Part { platforms: self.platforms, days: 0..self.n_days }
+        Part {
+            platforms: self.platforms,
+            days: 0..self.n_days,
+        }
     }
 
     /// The end of exposure.
@@ -215,7 +221,9 @@ impl Habit {
             Some(treatment_idx) => self.lifts[treatment_idx][platform as usize],
             None => 0.0,
         };
-        let strength = self.fades_over_days.map_or(1.0, |days| (-(day_idx as f64) / days).exp());
+        let strength = self
+            .fades_over_days
+            .map_or(1.0, |days| (-(day_idx as f64) / days).exp());
         self.rate[platform as usize] + lift * strength
     }
 
@@ -234,13 +242,19 @@ impl Habit {
 mod tests {
     use super::*;
 
-    const AMOUNTS: Amounts = Amounts { levels: &[(100_000, 3), (500_000, 1)], step_units: 100, n_steps: 999 };
+    const AMOUNTS: Amounts = Amounts {
+        levels: &[(100_000, 3), (500_000, 1)],
+        step_units: 100,
+        n_steps: 999,
+    };
 
     #[test]
     fn mean_of_amounts_is_that_of_their_draws() {
         assert!((AMOUNTS.mean() - 24.995).abs() < 1e-9);
         let mut rng = Rng::with_seed(1);
-        let sum: i64 = (0..100_000).map(|_| AMOUNTS.draw(&mut rng).unwrap().units()).sum();
+        let sum: i64 = (0..100_000)
+            .map(|_| AMOUNTS.draw(&mut rng).unwrap().units())
+            .sum();
         // The standard deviation is about 17.6: four standard errors are 0.22.
         assert!((sum as f64 / 1e9 - 24.995).abs() < 0.22);
     }
@@ -248,7 +262,9 @@ mod tests {
     #[test]
     fn platforms_have_their_shares() {
         assert!((Platform::ALL.map(Platform::share).iter().sum::<f64>() - 1.0).abs() < 1e-12);
-        let n_web = (0..100_000u64).filter(|n| Platform::of(crate::mix::mix(*n)) == Platform::Web).count();
+        let n_web = (0..100_000u64)
+            .filter(|n| Platform::of(crate::mix::mix(*n)) == Platform::Web)
+            .count();
         assert!(n_web.abs_diff(40_000) < 620, "{n_web}");
     }
 }

@@ -63,7 +63,10 @@ pub struct MetricEvent {
     /// What the user did.
     pub event_type: EventType,
     /// Its value; absent for events that only count.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "exact_number")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "exact_number"
+    )]
     pub value: Option<Value>,
     /// When the user did it.
     #[serde(serialize_with = "rfc3339")]
@@ -75,10 +78,17 @@ fn rfc3339<S: Serializer>(time: &UnixMicros, serializer: S) -> Result<S::Ok, S::
 }
 
 /// Writes the decimal digits as a JSON number, past any binary float.
-#[expect(clippy::ref_option, reason = "the shape that serde's `serialize_with` asks for")]
+#[expect(
+    clippy::ref_option,
+    reason = "the shape that serde's `serialize_with` asks for"
+)]
 fn exact_number<S: Serializer>(value: &Option<Value>, serializer: S) -> Result<S::Ok, S::Error> {
-    let digits = value.map(|value| RawValue::from_string(value.to_string())).transpose();
-    digits.map_err(serde::ser::Error::custom)?.serialize(serializer)
+    let digits = value
+        .map(|value| RawValue::from_string(value.to_string()))
+        .transpose();
+    digits
+        .map_err(serde::ser::Error::custom)?
+        .serialize(serializer)
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@ pub(crate) enum Status {
     Unexposed,
     /// An assignment was forced.
     Forced,
+    /// The plan does not know the earliest variant.
+    UnknownVariant,
     /// Two or more variants; `first` is the earliest one's code.
     Crossover { first: u32 },
     /// One variant.
@@ -32,12 +34,13 @@ pub(crate) fn status(plan: &Plan, user: i64, history: &mut History) -> Result<St
         }
     })?;
     let Some(first) = first else { return Ok(Status::Unexposed) };
-    let left_out = !first.in_segment || !contains(&plan.filter.exposed, first.timestamp);
-    Ok(match (left_out, forced, crossover) {
-        (true, _, _) => Status::Unexposed,
-        (_, true, _) => Status::Forced,
-        (_, _, true) => Status::Crossover { first: first.name },
-        _ => Status::Exposed(Exposure { user, variant: first.name, at: first.timestamp }),
+    let left_out = !first.context.in_segment() || !contains(&plan.filter.exposed, first.timestamp);
+    Ok(match (left_out, forced, first.name.code(), crossover) {
+        (true, _, _, _) => Status::Unexposed,
+        (_, true, _, _) => Status::Forced,
+        (_, _, None, _) => Status::UnknownVariant,
+        (_, _, Some(first), true) => Status::Crossover { first },
+        (_, _, Some(variant), false) => Status::Exposed(Exposure { user, variant, at: first.timestamp }),
     })
 }
 

@@ -22,6 +22,8 @@ pub(crate) struct History {
     memory_rows: usize,
     rows: Vec<Row>,
     n_sources: usize,
+    /// Whether a single source, too, has to be sorted.
+    ties_unordered: bool,
     spilled: Option<Sorter>,
     /// The first time at or after the horizon, per source the least is kept.
     beyond: Vec<i64>,
@@ -36,6 +38,7 @@ impl History {
             memory_rows: MEMORY_ROWS,
             rows: Vec::new(),
             n_sources: 0,
+            ties_unordered: false,
             spilled: None,
             beyond: Vec::new(),
             scratch: Vec::new(),
@@ -46,6 +49,7 @@ impl History {
     pub(crate) fn clear(&mut self) {
         self.rows.clear();
         self.n_sources = 0;
+        self.ties_unordered = false;
         self.spilled = None;
         self.beyond.clear();
     }
@@ -53,6 +57,11 @@ impl History {
     /// The rows that follow come from another sorted source.
     pub(crate) fn begin_source(&mut self) {
         self.n_sources += 1;
+    }
+
+    /// Rows of one source may tie in what sources are sorted by and yet differ.
+    pub(crate) fn order_ties(&mut self) {
+        self.ties_unordered = true;
     }
 
     pub(crate) fn push(&mut self, row: Row) -> Result<(), WarehouseError> {
@@ -90,7 +99,7 @@ impl History {
     /// one event id the least remains.
     pub(crate) fn each_chunk(&mut self, mut each: impl FnMut(&[Row])) -> Result<(), WarehouseError> {
         let Some(mut by_id) = self.spilled.take() else {
-            if self.n_sources > 1 {
+            if self.n_sources > 1 || self.ties_unordered {
                 self.rows.sort_unstable();
             }
             self.remove_duplicates();
@@ -175,9 +184,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::fold::{ContextTag, NamePlace};
 
     fn row(timestamp: i64, event_id: i64, value: i64) -> Row {
-        Row { timestamp, name: 0, value, event_id, in_segment: true }
+        Row { timestamp, name: NamePlace(1), value, event_id, context: ContextTag::UNFILTERED }
     }
 
     /// What section "duplicate" of the definitions says, in the plainest way.

@@ -7,8 +7,11 @@ use trialog_model::event::EventKind;
 use crate::fold::Plan;
 use crate::snapshot::Snapshot;
 
-/// Neighbouring small experiments are taken together up to about this many rows.
+/// Neighbouring small experiments are taken together up to about this many
+/// rows, and fewer where there would be too few pieces for the threads.
 const PIECE_ROWS: u64 = 1 << 20;
+/// Pieces per thread that are enough for threads to end at about the same time.
+const PIECES_PER_THREAD: u64 = 4;
 /// An experiment is cut by users only where it is larger than this: every cut
 /// decodes some row groups twice.
 const LARGE_ROWS: u64 = 8 << 20;
@@ -27,6 +30,8 @@ pub(crate) struct Piece {
 pub(crate) fn pieces(snapshot: &Snapshot, plans: &[Plan], n_threads: usize) -> Vec<Piece> {
     let mut pieces: Vec<Piece> = Vec::new();
     let mut open: Option<Piece> = None;
+    let n_rows: u64 = plans.iter().map(|plan| plan.n_rows).sum();
+    let piece_rows = PIECE_ROWS.min(n_rows / (PIECES_PER_THREAD * n_threads.max(1) as u64));
     for (at, plan) in plans.iter().enumerate() {
         if plan.n_rows > LARGE_ROWS && n_threads > 1 {
             pieces.extend(open.take());
@@ -36,7 +41,7 @@ pub(crate) fn pieces(snapshot: &Snapshot, plans: &[Plan], n_threads: usize) -> V
         let piece = open.get_or_insert_with(|| Piece { plans: at..at, users: None..None, n_rows: 0 });
         piece.plans.end = at + 1;
         piece.n_rows += plan.n_rows;
-        if piece.n_rows >= PIECE_ROWS {
+        if piece.n_rows >= piece_rows {
             pieces.extend(open.take());
         }
     }

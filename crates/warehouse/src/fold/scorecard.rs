@@ -66,6 +66,8 @@ struct UserSums {
 #[derive(Debug, Clone)]
 pub struct Scorecard {
     experiment: ExperimentId,
+    /// Where metrics without a window end: with the experiment, if it does.
+    end_at: i64,
     metrics: Vec<MetricPlan>,
     /// For each event type the metrics made of it.
     by_type: Vec<Vec<usize>>,
@@ -86,6 +88,7 @@ impl Scorecard {
         }
         Self {
             experiment: plan.experiment.clone(),
+            end_at: plan.within.end.unwrap_or(i64::MAX),
             by_type,
             sums: vec![MetricSums::default(); plan.variants.len() * metrics.len()],
             user: vec![UserSums::default(); metrics.len()],
@@ -110,27 +113,33 @@ impl Scorecard {
     }
 }
 
+/// Where the attribution window of a user exposed at `exposure` ends.
+fn window_end(window: Window, exposure: i64, end_at: i64) -> i64 {
+    if window == Window::UNBOUNDED { end_at } else { window.end(UnixMicros(exposure)) }
+}
+
 impl Accumulator for Scorecard {
     fn horizon(&self, exposure: i64) -> i64 {
-        let end = |metric: &MetricPlan| metric.window.end(UnixMicros(exposure));
+        let end = |metric: &MetricPlan| window_end(metric.window, exposure, self.end_at);
         self.metrics.iter().map(end).max().unwrap_or(exposure)
     }
 
     fn begin(&mut self, exposure: &Exposure) {
         self.exposure = *exposure;
         for (user, metric) in self.user.iter_mut().zip(&self.metrics) {
-            *user = UserSums { until: metric.window.end(UnixMicros(exposure.at)), ..UserSums::default() };
+            let until = window_end(metric.window, exposure.at, self.end_at);
+            *user = UserSums { until, ..UserSums::default() };
         }
     }
 
     fn events(&mut self, events: &[Row]) {
         let first = events.partition_point(|event| event.timestamp < self.exposure.at);
         for event in &events[first..] {
-            let Some(metrics) = self.by_type.get(event.name as usize) else {
+            let Some(code) = event.name.code() else {
                 self.not_aggregated += 1;
                 continue;
             };
-            for &metric in metrics {
+            for &metric in &self.by_type[code as usize] {
                 let user = &mut self.user[metric];
                 if event.timestamp < user.until {
                     user.events += 1;

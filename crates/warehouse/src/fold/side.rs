@@ -5,7 +5,7 @@ use arrow_array::Array;
 use crate::cursor::Cursor;
 use crate::error::WarehouseError;
 use crate::fold::history::History;
-use crate::fold::{Names, Row, UNKNOWN};
+use crate::fold::{ContextTag, NamePlace, Names, Row};
 
 /// The cursors of one kind of event, standing on the same experiment or beyond.
 pub(crate) struct Side {
@@ -16,8 +16,8 @@ struct SourceCursor {
     cursor: Cursor,
     /// Whether it stands on the experiment that was entered.
     inside: bool,
-    /// For each code of the block its code in the plan, once it was looked up.
-    names: Vec<Option<u32>>,
+    /// For each code of the block its place in the plan, once it was looked up.
+    names: Vec<Option<NamePlace>>,
     /// The cursor's generation that `names` is for; 0 for none.
     generation: u64,
 }
@@ -129,17 +129,24 @@ impl SourceCursor {
         let to = from + block.user[from..end].iter().take_while(|own| **own == user).count();
         let times = &block.timestamp[from..to];
         let n_before = times.iter().take_while(|time| **time < horizon).count();
+        let mut all_known = true;
         for row in from..from + n_before {
             let code = block.name[row] as usize;
-            let name = *self.names[code]
-                .get_or_insert_with(|| names.code(block.names.value(code)).unwrap_or(UNKNOWN));
+            let name = *self.names[code].get_or_insert_with(|| names.place(block.names.value(code)));
+            all_known &= name.code().is_some();
             history.push(Row {
                 timestamp: block.timestamp[row],
                 name,
                 value: block.value[row],
                 event_id: block.event_id[row],
-                in_segment: segment.is_empty() || in_segment(block.context_at(row), segment),
+                context: match segment {
+                    [] => ContextTag::UNFILTERED,
+                    _ => ContextTag::new(block.context_at(row), in_segment(block.context_at(row), segment)),
+                },
             })?;
+        }
+        if !(all_known && segment.is_empty()) {
+            history.order_ties();
         }
         history.note_beyond(&times[n_before..]);
         self.move_to(to)

@@ -7,9 +7,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::WarehouseError;
-use crate::fold::Row;
+use crate::fold::{ContextTag, NamePlace, Row};
 
-const ROW_BYTES: usize = 29;
+const ROW_BYTES: usize = 32;
 /// Memory for reading chunks back, shared by all of them.
 const READ_BYTES: usize = 8 << 20;
 
@@ -131,8 +131,8 @@ fn encode(row: &Row, into: &mut Vec<u8>) {
     into.extend_from_slice(&row.timestamp.to_le_bytes());
     into.extend_from_slice(&row.value.to_le_bytes());
     into.extend_from_slice(&row.event_id.to_le_bytes());
-    into.extend_from_slice(&row.name.to_le_bytes());
-    into.push(u8::from(row.in_segment));
+    into.extend_from_slice(&row.name.0.to_le_bytes());
+    into.extend_from_slice(&row.context.0.to_le_bytes());
 }
 
 fn decode(bytes: &[u8]) -> Row {
@@ -141,13 +141,16 @@ fn decode(bytes: &[u8]) -> Row {
         eight.copy_from_slice(&bytes[at..at + 8]);
         i64::from_le_bytes(eight)
     };
-    let mut four = [0; 4];
-    four.copy_from_slice(&bytes[24..28]);
+    let code = |at: usize| {
+        let mut four = [0; 4];
+        four.copy_from_slice(&bytes[at..at + 4]);
+        u32::from_le_bytes(four)
+    };
     Row {
         timestamp: number(0),
         value: number(8),
         event_id: number(16),
-        name: u32::from_le_bytes(four),
-        in_segment: bytes[28] != 0,
+        name: NamePlace(code(24)),
+        context: ContextTag(code(28)),
     }
 }
