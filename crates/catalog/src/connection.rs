@@ -106,9 +106,13 @@ impl Catalog {
     /// A damaged file, a newer schema, or a directory that cannot be written.
     pub fn open(directory: &Path) -> Result<Self, CatalogError> {
         let path = directory.join("catalog.sqlite");
-        let connection = Connection::open(&path).map_err(CatalogError::database("open the database", &path))?;
+        let connection =
+            Connection::open(&path).map_err(CatalogError::database("open the database", &path))?;
         prepare(&connection, &path)?;
-        Ok(Self { connection: Mutex::new(connection), path })
+        Ok(Self {
+            connection: Mutex::new(connection),
+            path,
+        })
     }
 
     /// The database file.
@@ -139,24 +143,41 @@ impl Catalog {
     }
 
     fn connection(&self) -> MutexGuard<'_, Connection> {
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+        self.connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 fn prepare(connection: &Connection, path: &Path) -> Result<(), CatalogError> {
     let failed = CatalogError::database("open the database", path);
-    connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;").map_err(&failed)?;
+    connection
+        .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
+        .map_err(&failed)?;
     connection.set_prepared_statement_cache_capacity(64);
-    let sound: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(&failed)?;
+    let sound: String = connection
+        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+        .map_err(&failed)?;
     if sound != "ok" {
-        return Err(CatalogError::Damaged { path: path.to_owned(), what: sound });
+        return Err(CatalogError::Damaged {
+            path: path.to_owned(),
+            what: sound,
+        });
     }
-    let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(&failed)?;
+    let found: i64 = connection
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .map_err(&failed)?;
     match found {
         SCHEMA_VERSION => Ok(()),
         0 => connection
-            .execute_batch(&format!("BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"))
+            .execute_batch(&format!(
+                "BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+            ))
             .map_err(&failed),
-        found => Err(CatalogError::NewerSchema { path: path.to_owned(), found, known: SCHEMA_VERSION }),
+        found => Err(CatalogError::NewerSchema {
+            path: path.to_owned(),
+            found,
+            known: SCHEMA_VERSION,
+        }),
     }
 }

@@ -56,11 +56,21 @@ pub enum CatalogError {
 }
 
 impl CatalogError {
-    pub(crate) fn database<'a>(action: &'static str, path: &'a Path) -> impl Fn(rusqlite::Error) -> Self + 'a {
+    pub(crate) fn database<'a>(
+        action: &'static str,
+        path: &'a Path,
+    ) -> impl Fn(rusqlite::Error) -> Self + 'a {
         use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
         move |source| match source.sqlite_error_code() {
-            Some(DatabaseCorrupt | NotADatabase) => Self::Damaged { path: path.to_owned(), what: source.to_string() },
-            _ => Self::Database { action, path: path.to_owned(), source },
+            Some(DatabaseCorrupt | NotADatabase) => Self::Damaged {
+                path: path.to_owned(),
+                what: source.to_string(),
+            },
+            _ => Self::Database {
+                action,
+                path: path.to_owned(),
+                source,
+            },
         }
     }
 }

@@ -29,7 +29,8 @@ pub struct Experiment {
     pub failure: Option<String>,
 }
 
-const COLUMNS: &str = "definition, status, created_at, updated_at, started_at, stopped_at, revision, failure";
+const COLUMNS: &str =
+    "definition, status, created_at, updated_at, started_at, stopped_at, revision, failure";
 
 fn experiment(row: &Row<'_>) -> rusqlite::Result<Experiment> {
     let bad = |column: usize, error: Box<dyn std::error::Error + Send + Sync>| {
@@ -39,7 +40,8 @@ fn experiment(row: &Row<'_>) -> rusqlite::Result<Experiment> {
     let status: String = row.get(1)?;
     Ok(Experiment {
         definition: serde_json::from_str(&definition).map_err(|error| bad(0, error.into()))?,
-        status: Status::parse(&status).ok_or_else(|| bad(1, format!("`{status}` is no status").into()))?,
+        status: Status::parse(&status)
+            .ok_or_else(|| bad(1, format!("`{status}` is no status").into()))?,
         created_at: UnixMicros(row.get(2)?),
         updated_at: UnixMicros(row.get(3)?),
         started_at: row.get::<_, Option<i64>>(4)?.map(UnixMicros),
@@ -51,7 +53,9 @@ fn experiment(row: &Row<'_>) -> rusqlite::Result<Experiment> {
 
 fn find(connection: &Connection, id: &ExperimentId) -> rusqlite::Result<Option<Experiment>> {
     connection
-        .prepare_cached(&format!("SELECT {COLUMNS} FROM experiments WHERE experiment_id = ?1"))?
+        .prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM experiments WHERE experiment_id = ?1"
+        ))?
         .query_row([id.as_str()], experiment)
         .optional()
 }
@@ -100,7 +104,11 @@ impl Catalog {
     /// # Errors
     ///
     /// [`CatalogError::Exists`] where the id is taken.
-    pub fn create_experiment(&self, definition: &Definition, now: UnixMicros) -> Result<Experiment, CatalogError> {
+    pub fn create_experiment(
+        &self,
+        definition: &Definition,
+        now: UnixMicros,
+    ) -> Result<Experiment, CatalogError> {
         let id = &definition.experiment_id;
         self.write("create an experiment", |transaction| {
             let failed = CatalogError::database("create an experiment", self.path());
@@ -160,10 +168,16 @@ impl Catalog {
     /// # Errors
     ///
     /// The experiment is not known or not a draft.
-    pub fn start_experiment(&self, id: &ExperimentId, now: UnixMicros) -> Result<Experiment, CatalogError> {
+    pub fn start_experiment(
+        &self,
+        id: &ExperimentId,
+        now: UnixMicros,
+    ) -> Result<Experiment, CatalogError> {
         let mend = |status| match status {
             Status::Running => Some("it was started already"),
-            Status::Stopped => Some("a stopped experiment does not start again, register a new one"),
+            Status::Stopped => {
+                Some("a stopped experiment does not start again, register a new one")
+            }
             Status::Unregistered => Some("register it first with POST /v1/experiments"),
             Status::Draft => None,
         };
@@ -175,7 +189,11 @@ impl Catalog {
     /// # Errors
     ///
     /// The experiment is not known or not running.
-    pub fn stop_experiment(&self, id: &ExperimentId, now: UnixMicros) -> Result<Experiment, CatalogError> {
+    pub fn stop_experiment(
+        &self,
+        id: &ExperimentId,
+        now: UnixMicros,
+    ) -> Result<Experiment, CatalogError> {
         let mend = |status| match status {
             Status::Running => None,
             Status::Stopped => Some("it was stopped already"),
@@ -193,12 +211,22 @@ impl Catalog {
     ) -> Result<Experiment, CatalogError> {
         let failed = CatalogError::database("change an experiment's status", self.path());
         self.write("change an experiment's status", |transaction| {
-            let known = find(transaction, id).map_err(&failed)?.ok_or_else(|| CatalogError::NoExperiment(id.clone()))?;
+            let known = find(transaction, id)
+                .map_err(&failed)?
+                .ok_or_else(|| CatalogError::NoExperiment(id.clone()))?;
             if let Some(mend) = mend(known.status) {
-                return Err(CatalogError::WrongStatus { experiment: id.clone(), status: known.status, mend });
+                return Err(CatalogError::WrongStatus {
+                    experiment: id.clone(),
+                    status: known.status,
+                    mend,
+                });
             }
-            transaction.execute(sql, params![id.as_str(), now.0]).map_err(&failed)?;
-            find(transaction, id).map_err(&failed)?.ok_or_else(|| CatalogError::NoExperiment(id.clone()))
+            transaction
+                .execute(sql, params![id.as_str(), now.0])
+                .map_err(&failed)?;
+            find(transaction, id)
+                .map_err(&failed)?
+                .ok_or_else(|| CatalogError::NoExperiment(id.clone()))
         })
     }
 
@@ -209,7 +237,12 @@ impl Catalog {
     /// # Errors
     ///
     /// The database cannot be written.
-    pub fn add_unregistered(&self, ids: &[ExperimentId], limit: u64, now: UnixMicros) -> Result<u64, CatalogError> {
+    pub fn add_unregistered(
+        &self,
+        ids: &[ExperimentId],
+        limit: u64,
+        now: UnixMicros,
+    ) -> Result<u64, CatalogError> {
         let failed = CatalogError::database("note new experiments", self.path());
         self.write("note new experiments", |transaction| {
             let mut n_present: u64 = transaction
@@ -243,7 +276,10 @@ impl Catalog {
     /// # Errors
     ///
     /// The database cannot be read.
-    pub fn due_experiments(&self, data_time: UnixMicros) -> Result<Vec<ExperimentId>, CatalogError> {
+    pub fn due_experiments(
+        &self,
+        data_time: UnixMicros,
+    ) -> Result<Vec<ExperimentId>, CatalogError> {
         self.read("find the experiments to recompute", |connection| {
             let sql = "SELECT experiment_id FROM experiments WHERE revision <> computed_revision
                        UNION SELECT experiment_id FROM experiments WHERE failure IS NOT NULL
@@ -262,7 +298,12 @@ impl Catalog {
         self.read("count experiments", |connection| {
             let sql = "SELECT count(*) FROM experiments WHERE status = ?1";
             let count = |status: Status| {
-                Ok((status, connection.prepare_cached(sql)?.query_row([status.as_str()], |row| row.get(0))?))
+                Ok((
+                    status,
+                    connection
+                        .prepare_cached(sql)?
+                        .query_row([status.as_str()], |row| row.get(0))?,
+                ))
             };
             Status::ALL.into_iter().map(count).collect()
         })
@@ -271,8 +312,9 @@ impl Catalog {
 
 fn id(row: &Row<'_>) -> rusqlite::Result<ExperimentId> {
     let text: String = row.get(0)?;
-    ExperimentId::new(text)
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, error.into()))
+    ExperimentId::new(text).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, error.into())
+    })
 }
 
 fn to_json(definition: &Definition) -> String {
@@ -284,7 +326,10 @@ mod tests {
     use super::*;
 
     fn definition(id: &str) -> Definition {
-        serde_json::from_str(&format!(r#"{{"experiment_id":"{id}","variants":[{{"variant":"a"}},{{"variant":"b"}}]}}"#)).unwrap()
+        serde_json::from_str(&format!(
+            r#"{{"experiment_id":"{id}","variants":[{{"variant":"a"}},{{"variant":"b"}}]}}"#
+        ))
+        .unwrap()
     }
 
     fn catalog() -> (tempfile::TempDir, Catalog) {
@@ -300,22 +345,54 @@ mod tests {
         let (_directory, catalog) = catalog();
         let gate = definition("gate");
         let id = gate.experiment_id.clone();
-        assert_eq!(catalog.create_experiment(&gate, NOW).unwrap().status, Status::Draft);
-        assert!(matches!(catalog.create_experiment(&gate, NOW), Err(CatalogError::Exists(_))));
-        assert!(catalog.stop_experiment(&id, NOW).unwrap_err().to_string().contains("is draft: start it first"));
-        assert_eq!(catalog.start_experiment(&id, NOW).unwrap().started_at, Some(NOW));
-        assert!(matches!(catalog.start_experiment(&id, NOW), Err(CatalogError::WrongStatus { .. })));
-        assert_eq!(catalog.stop_experiment(&id, NOW).unwrap().status, Status::Stopped);
+        assert_eq!(
+            catalog.create_experiment(&gate, NOW).unwrap().status,
+            Status::Draft
+        );
+        assert!(matches!(
+            catalog.create_experiment(&gate, NOW),
+            Err(CatalogError::Exists(_))
+        ));
+        assert!(
+            catalog
+                .stop_experiment(&id, NOW)
+                .unwrap_err()
+                .to_string()
+                .contains("is draft: start it first")
+        );
+        assert_eq!(
+            catalog.start_experiment(&id, NOW).unwrap().started_at,
+            Some(NOW)
+        );
+        assert!(matches!(
+            catalog.start_experiment(&id, NOW),
+            Err(CatalogError::WrongStatus { .. })
+        ));
+        assert_eq!(
+            catalog.stop_experiment(&id, NOW).unwrap().status,
+            Status::Stopped
+        );
     }
 
     #[test]
     fn unregistered_experiments_are_limited_and_can_be_completed() {
         let (_directory, catalog) = catalog();
-        let ids: Vec<_> = ["a", "b", "c"].map(|id| ExperimentId::new(id).unwrap()).into();
+        let ids: Vec<_> = ["a", "b", "c"]
+            .map(|id| ExperimentId::new(id).unwrap())
+            .into();
         assert_eq!(catalog.add_unregistered(&ids, 2, NOW).unwrap(), 1);
         assert_eq!(catalog.add_unregistered(&ids, 2, NOW).unwrap(), 1);
-        assert_eq!(catalog.experiment(&ids[0]).unwrap().status, Status::Unregistered);
-        assert_eq!(catalog.create_experiment(&definition("a"), NOW).unwrap().status, Status::Draft);
+        assert_eq!(
+            catalog.experiment(&ids[0]).unwrap().status,
+            Status::Unregistered
+        );
+        assert_eq!(
+            catalog
+                .create_experiment(&definition("a"), NOW)
+                .unwrap()
+                .status,
+            Status::Draft
+        );
         assert_eq!(catalog.add_unregistered(&ids, 2, NOW).unwrap(), 0);
     }
 
@@ -325,11 +402,18 @@ mod tests {
         let gate = definition("gate");
         let id = gate.experiment_id.clone();
         catalog.create_experiment(&gate, NOW).unwrap();
-        let same = catalog.change_experiment(&id, NOW, |known| Ok::<_, CatalogError>(known.definition.clone())).unwrap();
+        let same = catalog
+            .change_experiment(&id, NOW, |known| {
+                Ok::<_, CatalogError>(known.definition.clone())
+            })
+            .unwrap();
         assert_eq!(same.revision, 1);
         let longer = catalog
             .change_experiment(&id, NOW, |known| {
-                Ok::<_, CatalogError>(Definition { owner: Some("me".into()), ..known.definition.clone() })
+                Ok::<_, CatalogError>(Definition {
+                    owner: Some("me".into()),
+                    ..known.definition.clone()
+                })
             })
             .unwrap();
         assert_eq!(longer.revision, 2);
@@ -342,12 +426,39 @@ mod tests {
         for id in ["c", "a", "b"] {
             catalog.create_experiment(&definition(id), NOW).unwrap();
         }
-        catalog.start_experiment(&ExperimentId::new("b").unwrap(), NOW).unwrap();
+        catalog
+            .start_experiment(&ExperimentId::new("b").unwrap(), NOW)
+            .unwrap();
         let ids = |listing: &Listing| -> Vec<String> {
-            catalog.list_experiments(listing).unwrap().into_iter().map(|e| e.definition.experiment_id.into()).collect()
+            catalog
+                .list_experiments(listing)
+                .unwrap()
+                .into_iter()
+                .map(|e| e.definition.experiment_id.into())
+                .collect()
         };
-        assert_eq!(ids(&Listing { limit: 2, ..Listing::default() }), ["a", "b"]);
-        assert_eq!(ids(&Listing { limit: 2, after: Some("b".into()), ..Listing::default() }), ["c"]);
-        assert_eq!(ids(&Listing { limit: 9, status: Some(Status::Running), ..Listing::default() }), ["b"]);
+        assert_eq!(
+            ids(&Listing {
+                limit: 2,
+                ..Listing::default()
+            }),
+            ["a", "b"]
+        );
+        assert_eq!(
+            ids(&Listing {
+                limit: 2,
+                after: Some("b".into()),
+                ..Listing::default()
+            }),
+            ["c"]
+        );
+        assert_eq!(
+            ids(&Listing {
+                limit: 9,
+                status: Some(Status::Running),
+                ..Listing::default()
+            }),
+            ["b"]
+        );
     }
 }

@@ -119,11 +119,19 @@ impl Catalog {
     pub fn high_water_mark(&self) -> Result<HighWaterMark, CatalogError> {
         let mark = |row: &Row<'_>| {
             let position: i64 = row.get(0)?;
-            Ok(HighWaterMark { position: position.cast_unsigned(), data_time: UnixMicros(row.get(1)?), run_id: row.get(2)? })
+            Ok(HighWaterMark {
+                position: position.cast_unsigned(),
+                data_time: UnixMicros(row.get(1)?),
+                run_id: row.get(2)?,
+            })
         };
         self.read("read the high-water mark", |connection| {
             let sql = "SELECT position, data_time, run_id FROM pipeline_state WHERE source = ?1";
-            Ok(connection.prepare_cached(sql)?.query_row([INBOX], mark).optional()?.unwrap_or_default())
+            Ok(connection
+                .prepare_cached(sql)?
+                .query_row([INBOX], mark)
+                .optional()?
+                .unwrap_or_default())
         })
     }
 
@@ -132,7 +140,12 @@ impl Catalog {
     /// # Errors
     ///
     /// The database cannot be written.
-    pub fn begin_run(&self, cause: &str, attempt: u32, now: UnixMicros) -> Result<i64, CatalogError> {
+    pub fn begin_run(
+        &self,
+        cause: &str,
+        attempt: u32,
+        now: UnixMicros,
+    ) -> Result<i64, CatalogError> {
         let failed = CatalogError::database("begin a run", self.path());
         self.write("begin a run", |transaction| {
             transaction
@@ -203,7 +216,10 @@ impl Catalog {
     /// The database cannot be written.
     pub fn mark_interrupted_runs(&self) -> Result<usize, CatalogError> {
         self.read("mark interrupted runs", |connection| {
-            connection.execute("UPDATE pipeline_runs SET status = 'interrupted' WHERE status = 'running'", [])
+            connection.execute(
+                "UPDATE pipeline_runs SET status = 'interrupted' WHERE status = 'running'",
+                [],
+            )
         })
     }
 
@@ -277,7 +293,11 @@ mod tests {
             forced_users: 1,
             unknown_variant: 0,
             not_aggregated: 2,
-            exposures: vec![VariantExposures { variant: "a".into(), user_count: users, crossover_users: 3 }],
+            exposures: vec![VariantExposures {
+                variant: "a".into(),
+                user_count: users,
+                crossover_users: 3,
+            }],
             metrics: vec![VariantMetric {
                 variant: "a".into(),
                 metric_name: "buy".into(),
@@ -294,12 +314,29 @@ mod tests {
         }
     }
 
-    fn run(catalog: &Catalog, id: &ExperimentId, at: UnixMicros, computed: Result<Computation, String>) {
+    fn run(
+        catalog: &Catalog,
+        id: &ExperimentId,
+        at: UnixMicros,
+        computed: Result<Computation, String>,
+    ) {
         let run_id = catalog.begin_run("request", 1, at).unwrap();
-        let outcome = Outcome { experiment: id.clone(), revision: 1, recompute_at: Some(UnixMicros(at.0 + 5)), computed };
+        let outcome = Outcome {
+            experiment: id.clone(),
+            revision: 1,
+            recompute_at: Some(UnixMicros(at.0 + 5)),
+            computed,
+        };
         let thin_out_before = UnixMicros(at.0 - 7 * DAY);
         catalog
-            .publish(&FinishedRun { run_id, position: 7, data_time: at, computed_at: at, thin_out_before, outcomes: vec![outcome] })
+            .publish(&FinishedRun {
+                run_id,
+                position: 7,
+                data_time: at,
+                computed_at: at,
+                thin_out_before,
+                outcomes: vec![outcome],
+            })
             .unwrap();
     }
 
@@ -307,7 +344,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let catalog = Catalog::open(directory.path()).unwrap();
         let id = ExperimentId::new("gate").unwrap();
-        catalog.create_experiment(&Definition::unregistered(id.clone()), NOW).unwrap();
+        catalog
+            .create_experiment(&Definition::unregistered(id.clone()), NOW)
+            .unwrap();
         (directory, catalog, id)
     }
 
@@ -320,16 +359,30 @@ mod tests {
         assert_eq!(published.computation, computation(&id, 10));
         assert_eq!(catalog.high_water_mark().unwrap().position, 7);
         assert!(catalog.due_experiments(NOW).unwrap().is_empty());
-        assert_eq!(catalog.due_experiments(UnixMicros(NOW.0 + 5)).unwrap(), [id]);
+        assert_eq!(
+            catalog.due_experiments(UnixMicros(NOW.0 + 5)).unwrap(),
+            [id]
+        );
     }
 
     #[test]
     fn a_failed_experiment_keeps_its_last_rows_and_stays_due() {
         let (_directory, catalog, id) = catalog();
         run(&catalog, &id, NOW, Ok(computation(&id, 10)));
-        run(&catalog, &id, UnixMicros(NOW.0 + 1), Err("too large".into()));
-        assert_eq!(catalog.published(&id, None).unwrap().unwrap().computed_at, NOW);
-        assert_eq!(catalog.experiment(&id).unwrap().failure.as_deref(), Some("too large"));
+        run(
+            &catalog,
+            &id,
+            UnixMicros(NOW.0 + 1),
+            Err("too large".into()),
+        );
+        assert_eq!(
+            catalog.published(&id, None).unwrap().unwrap().computed_at,
+            NOW
+        );
+        assert_eq!(
+            catalog.experiment(&id).unwrap().failure.as_deref(),
+            Some("too large")
+        );
         assert_eq!(catalog.due_experiments(NOW).unwrap(), [id]);
     }
 
@@ -338,13 +391,28 @@ mod tests {
         let (_directory, catalog, id) = catalog();
         let hours = |n: i64| UnixMicros(NOW.0 + n * DAY / 24);
         for hour in 0..48 {
-            run(&catalog, &id, hours(hour), Ok(computation(&id, hour as u64)));
+            run(
+                &catalog,
+                &id,
+                hours(hour),
+                Ok(computation(&id, hour as u64)),
+            );
         }
-        let as_of = |time| catalog.published(&id, Some(time)).unwrap().unwrap().computed_at;
+        let as_of = |time| {
+            catalog
+                .published(&id, Some(time))
+                .unwrap()
+                .unwrap()
+                .computed_at
+        };
         assert_eq!(as_of(hours(5)), hours(5));
         run(&catalog, &id, hours(24 * 8 + 12), Ok(computation(&id, 1)));
         assert_eq!(as_of(hours(23)), hours(23));
         assert_eq!(catalog.published(&id, Some(hours(22))).unwrap(), None);
-        assert_eq!(as_of(hours(30)), hours(23), "the second day is only half past a week");
+        assert_eq!(
+            as_of(hours(30)),
+            hours(23),
+            "the second day is only half past a week"
+        );
     }
 }

@@ -88,11 +88,17 @@ impl Catalog {
         as_of: Option<UnixMicros>,
     ) -> Result<Option<Published>, CatalogError> {
         let limit = as_of.map_or(i64::MAX, |time| time.0);
-        self.read("read results", |connection| read_published(connection, experiment, limit))
+        self.read("read results", |connection| {
+            read_published(connection, experiment, limit)
+        })
     }
 }
 
-fn read_published(connection: &Connection, experiment: &ExperimentId, limit: i64) -> rusqlite::Result<Option<Published>> {
+fn read_published(
+    connection: &Connection,
+    experiment: &ExperimentId,
+    limit: i64,
+) -> rusqlite::Result<Option<Published>> {
     let sql = "SELECT computed_at, run_id, fingerprint, forced_users, unknown_variant, not_aggregated FROM computations
                WHERE experiment_id = ?1 AND computed_at <= ?2 ORDER BY computed_at DESC LIMIT 1";
     let header = |row: &Row<'_>| {
@@ -110,8 +116,13 @@ fn read_published(connection: &Connection, experiment: &ExperimentId, limit: i64
             },
         })
     };
-    let found = connection.prepare_cached(sql)?.query_row(params![experiment.as_str(), limit], header).optional()?;
-    let Some(mut published) = found else { return Ok(None) };
+    let found = connection
+        .prepare_cached(sql)?
+        .query_row(params![experiment.as_str(), limit], header)
+        .optional()?;
+    let Some(mut published) = found else {
+        return Ok(None);
+    };
     let key = params![experiment.as_str(), published.computed_at.0];
     published.computation.exposures = connection
         .prepare_cached("SELECT variant, user_count, crossover_users FROM variant_exposures WHERE experiment_id = ?1 AND computed_at = ?2 ORDER BY variant")?
@@ -135,13 +146,17 @@ fn variant_metric(row: &Row<'_>) -> rusqlite::Result<VariantMetric> {
         metric_name: row.get(1)?,
         user_count: row.get(2)?,
         event_count: row.get(3)?,
-        total: trialog_model::decimal::parse_units(&row.get::<_, String>(4)?).ok_or_else(|| not_exact(4))?,
+        total: trialog_model::decimal::parse_units(&row.get::<_, String>(4)?)
+            .ok_or_else(|| not_exact(4))?,
         conversion_rate: row.get(5)?,
         mean_value: row.get(6)?,
         variance: row.get(7)?,
         converted_users: row.get(8)?,
         squared_total: row.get::<_, String>(9)?.parse().map_err(|_| not_exact(9))?,
-        squared_events: row.get::<_, String>(10)?.parse().map_err(|_| not_exact(10))?,
+        squared_events: row
+            .get::<_, String>(10)?
+            .parse()
+            .map_err(|_| not_exact(10))?,
     })
 }
 
@@ -172,7 +187,13 @@ pub(crate) fn insert(
         "INSERT INTO variant_exposures (experiment_id, computed_at, variant, user_count, crossover_users) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?;
     for row in &computation.exposures {
-        exposures.execute(params![id, computed_at.0, row.variant, row.user_count, row.crossover_users])?;
+        exposures.execute(params![
+            id,
+            computed_at.0,
+            row.variant,
+            row.user_count,
+            row.crossover_users
+        ])?;
     }
     let mut metrics = transaction.prepare_cached(
         "INSERT INTO variant_metrics (experiment_id, variant, metric_name, computed_at, user_count, event_count, total_value, conversion_rate, mean_value, variance, converted_users, squared_total, squared_events, run_id, fingerprint)
@@ -201,7 +222,11 @@ pub(crate) fn insert(
 }
 
 /// Of the computations of `experiment` before `before`, keeps the last of each UTC day.
-pub(crate) fn thin_out(transaction: &Transaction<'_>, experiment: &str, before: i64) -> rusqlite::Result<()> {
+pub(crate) fn thin_out(
+    transaction: &Transaction<'_>,
+    experiment: &str,
+    before: i64,
+) -> rusqlite::Result<()> {
     const DAY_MICROS: i64 = 86_400_000_000;
     let superseded: Vec<i64> = transaction
         .prepare_cached(
@@ -213,7 +238,9 @@ pub(crate) fn thin_out(transaction: &Transaction<'_>, experiment: &str, before: 
     for computed_at in superseded {
         for table in ["computations", "variant_exposures", "variant_metrics"] {
             transaction
-                .prepare_cached(&format!("DELETE FROM {table} WHERE experiment_id = ?1 AND computed_at = ?2"))?
+                .prepare_cached(&format!(
+                    "DELETE FROM {table} WHERE experiment_id = ?1 AND computed_at = ?2"
+                ))?
                 .execute(params![experiment, computed_at])?;
         }
     }

@@ -166,17 +166,19 @@ pub struct FieldError {
 }
 
 fn refuse<T>(field: &'static str, reason: impl fmt::Display) -> Result<T, FieldError> {
-    Err(FieldError { field, reason: reason.to_string() })
+    Err(FieldError {
+        field,
+        reason: reason.to_string(),
+    })
 }
 
-fn wrong_type<T>(
-    field: &'static str,
-    wanted: &str,
-    got: &RawField<'_>,
-) -> Result<T, FieldError> {
+fn wrong_type<T>(field: &'static str, wanted: &str, got: &RawField<'_>) -> Result<T, FieldError> {
     match got {
         RawField::Absent => refuse(field, format_args!("is missing: give {wanted}")),
-        other => refuse(field, format_args!("is {}: give {wanted}", other.describe())),
+        other => refuse(
+            field,
+            format_args!("is {}: give {wanted}", other.describe()),
+        ),
     }
 }
 
@@ -227,7 +229,10 @@ fn user_id(field: RawField<'_>) -> Result<i64, FieldError> {
             return digits.parse().or_else(|_| {
                 refuse(
                     "user_id",
-                    format_args!("`{}` is not an integer within BIGINT: send it as a string", clip(digits)),
+                    format_args!(
+                        "`{}` is not an integer within BIGINT: send it as a string",
+                        clip(digits)
+                    ),
                 )
             });
         }
@@ -239,7 +244,10 @@ fn user_id(field: RawField<'_>) -> Result<i64, FieldError> {
     if text.len() > MAX_USER_ID_BYTES {
         return refuse(
             "user_id",
-            format_args!("has {} bytes: at most {MAX_USER_ID_BYTES} are allowed", text.len()),
+            format_args!(
+                "has {} bytes: at most {MAX_USER_ID_BYTES} are allowed",
+                text.len()
+            ),
         );
     }
     Ok(user_id_from_text(text))
@@ -277,24 +285,38 @@ fn timestamp(
             Err(_) => {
                 return refuse(
                     field,
-                    format_args!("`{}` is not a whole number of epoch milliseconds", clip(digits)),
+                    format_args!(
+                        "`{}` is not a whole number of epoch milliseconds",
+                        clip(digits)
+                    ),
                 );
             }
         },
         RawField::Integer(millis) => UnixMicros::from_millis(*millis),
         RawField::Time(time) => Ok(*time),
         other => {
-            return wrong_type(field, "RFC 3339 text with a zone, or epoch milliseconds", other);
+            return wrong_type(
+                field,
+                "RFC 3339 text with a zone, or epoch milliseconds",
+                other,
+            );
         }
     };
     let at = parsed.or_else(|error| refuse(field, error))?;
     if at < EARLIEST {
-        return refuse(field, format_args!("`{at}` is before {EARLIEST}: check its unit, epoch milliseconds are expected"));
+        return refuse(
+            field,
+            format_args!(
+                "`{at}` is before {EARLIEST}: check its unit, epoch milliseconds are expected"
+            ),
+        );
     }
     if at.0 > received_at.0.saturating_add(MAX_AHEAD) {
         return refuse(
             field,
-            format_args!("`{at}` is more than 24 hours after it was received: check the clock and the unit"),
+            format_args!(
+                "`{at}` is more than 24 hours after it was received: check the clock and the unit"
+            ),
         );
     }
     Ok(at)
@@ -315,7 +337,15 @@ fn value(raw: &RawField<'_>) -> Result<Value, FieldError> {
 
 fn whole_value(number: i64) -> Result<Value, FieldError> {
     let units = number.checked_mul(10_000).and_then(Value::from_units);
-    units.map_or_else(|| refuse("value", "is out of range: at most 14 digits before the point are kept"), Ok)
+    units.map_or_else(
+        || {
+            refuse(
+                "value",
+                "is out of range: at most 14 digits before the point are kept",
+            )
+        },
+        Ok,
+    )
 }
 
 fn forced(raw: &RawField<'_>) -> Result<bool, FieldError> {
@@ -326,7 +356,10 @@ fn forced(raw: &RawField<'_>) -> Result<bool, FieldError> {
         RawField::Cell(text) => match text.to_ascii_lowercase().as_str() {
             "true" | "1" => Ok(true),
             "false" | "0" => Ok(false),
-            _ => refuse("forced", format_args!("`{}` is neither true nor false", clip(text))),
+            _ => refuse(
+                "forced",
+                format_args!("`{}` is neither true nor false", clip(text)),
+            ),
         },
         other => wrong_type("forced", "true or false", other),
     }
@@ -345,7 +378,10 @@ fn event_id(raw: &RawField<'_>) -> Result<Option<u64>, FieldError> {
     if text.len() > MAX_EVENT_ID_BYTES {
         return refuse(
             "event_id",
-            format_args!("has {} bytes: at most {MAX_EVENT_ID_BYTES} are allowed", text.len()),
+            format_args!(
+                "has {} bytes: at most {MAX_EVENT_ID_BYTES} are allowed",
+                text.len()
+            ),
         );
     }
     Ok(Some(event_fingerprint(text)))
@@ -361,7 +397,10 @@ fn context(raw: RawField<'_>) -> Result<Option<Cow<'_, str>>, FieldError> {
     if text.len() > MAX_CONTEXT_BYTES {
         return refuse(
             "context",
-            format_args!("has {} bytes: at most {MAX_CONTEXT_BYTES} are allowed", text.len()),
+            format_args!(
+                "has {} bytes: at most {MAX_CONTEXT_BYTES} are allowed",
+                text.len()
+            ),
         );
     }
     match crate::wire::count_keys(&text) {
@@ -408,12 +447,18 @@ mod tests {
     #[test]
     fn a_metric_without_value_counts_one() {
         let event = validate(EventKind::Metric, metric(), NOW).unwrap();
-        assert_eq!((event.user_id, event.value, event.timestamp), (7, 10_000, NOW));
+        assert_eq!(
+            (event.user_id, event.value, event.timestamp),
+            (7, 10_000, NOW)
+        );
     }
 
     #[test]
     fn a_missing_experiment_says_what_to_do() {
-        let error = refused(RawEvent { experiment_id: RawField::Absent, ..metric() });
+        let error = refused(RawEvent {
+            experiment_id: RawField::Absent,
+            ..metric()
+        });
         assert_eq!(error.field, "experiment_id");
         assert!(error.reason.contains("names its experiment"), "{error}");
     }
@@ -422,18 +467,90 @@ mod tests {
     fn each_bad_field_is_named() {
         let long = "x".repeat(65);
         let cases = [
-            (RawEvent { user_id: RawField::Number("1.5"), ..metric() }, "user_id"),
-            (RawEvent { user_id: RawField::Bool(true), ..metric() }, "user_id"),
-            (RawEvent { user_id: RawField::Text("".into()), ..metric() }, "user_id"),
-            (RawEvent { experiment_id: RawField::Text(long.as_str().into()), ..metric() }, "experiment_id"),
-            (RawEvent { name: RawField::Text(long.as_str().into()), ..metric() }, "event_type"),
-            (RawEvent { timestamp: RawField::Text("2023-11-14T22:13:20".into()), ..metric() }, "timestamp"),
-            (RawEvent { timestamp: RawField::Text("9999-11-14T22:13:20Z".into()), ..metric() }, "timestamp"),
-            (RawEvent { timestamp: RawField::Number("1700000000"), ..metric() }, "timestamp"),
-            (RawEvent { value: RawField::Text("NaN".into()), ..metric() }, "value"),
-            (RawEvent { value: RawField::Number("1234567890123456789"), ..metric() }, "value"),
-            (RawEvent { value: RawField::Bool(true), ..metric() }, "value"),
-            (RawEvent { event_id: RawField::Text(long.as_str().into()), ..metric() }, "event_id"),
+            (
+                RawEvent {
+                    user_id: RawField::Number("1.5"),
+                    ..metric()
+                },
+                "user_id",
+            ),
+            (
+                RawEvent {
+                    user_id: RawField::Bool(true),
+                    ..metric()
+                },
+                "user_id",
+            ),
+            (
+                RawEvent {
+                    user_id: RawField::Text("".into()),
+                    ..metric()
+                },
+                "user_id",
+            ),
+            (
+                RawEvent {
+                    experiment_id: RawField::Text(long.as_str().into()),
+                    ..metric()
+                },
+                "experiment_id",
+            ),
+            (
+                RawEvent {
+                    name: RawField::Text(long.as_str().into()),
+                    ..metric()
+                },
+                "event_type",
+            ),
+            (
+                RawEvent {
+                    timestamp: RawField::Text("2023-11-14T22:13:20".into()),
+                    ..metric()
+                },
+                "timestamp",
+            ),
+            (
+                RawEvent {
+                    timestamp: RawField::Text("9999-11-14T22:13:20Z".into()),
+                    ..metric()
+                },
+                "timestamp",
+            ),
+            (
+                RawEvent {
+                    timestamp: RawField::Number("1700000000"),
+                    ..metric()
+                },
+                "timestamp",
+            ),
+            (
+                RawEvent {
+                    value: RawField::Text("NaN".into()),
+                    ..metric()
+                },
+                "value",
+            ),
+            (
+                RawEvent {
+                    value: RawField::Number("1234567890123456789"),
+                    ..metric()
+                },
+                "value",
+            ),
+            (
+                RawEvent {
+                    value: RawField::Bool(true),
+                    ..metric()
+                },
+                "value",
+            ),
+            (
+                RawEvent {
+                    event_id: RawField::Text(long.as_str().into()),
+                    ..metric()
+                },
+                "event_id",
+            ),
         ];
         for (raw, field) in cases {
             assert_eq!(refused(raw.clone()).field, field, "{raw:?}");
@@ -444,7 +561,10 @@ mod tests {
     fn a_time_up_to_a_day_ahead_is_accepted() {
         let ahead = |micros: i64| {
             let text = UnixMicros(NOW.0 + micros).to_rfc3339();
-            let raw = RawEvent { timestamp: RawField::Text(text.into()), ..metric() };
+            let raw = RawEvent {
+                timestamp: RawField::Text(text.into()),
+                ..metric()
+            };
             validate(EventKind::Metric, raw, NOW).is_ok()
         };
         assert!(ahead(MAX_AHEAD));
@@ -454,8 +574,12 @@ mod tests {
     #[test]
     fn contexts_are_bounded() {
         let assignment = |context: String| {
-            let raw = RawEvent { context: RawField::Object(context.into()), ..metric() };
-            validate(EventKind::Assignment, raw, NOW).map(|event| event.context.map(Cow::into_owned))
+            let raw = RawEvent {
+                context: RawField::Object(context.into()),
+                ..metric()
+            };
+            validate(EventKind::Assignment, raw, NOW)
+                .map(|event| event.context.map(Cow::into_owned))
         };
         let keys = |n: usize| {
             let pairs: Vec<String> = (0..n).map(|key| format!("\"k{key}\":1")).collect();
@@ -463,7 +587,12 @@ mod tests {
         };
         assert!(assignment(keys(64)).is_ok());
         assert_eq!(assignment(keys(65)).unwrap_err().field, "context");
-        assert_eq!(assignment(format!("{{\"k\":\"{}\"}}", "x".repeat(5000))).unwrap_err().field, "context");
+        assert_eq!(
+            assignment(format!("{{\"k\":\"{}\"}}", "x".repeat(5000)))
+                .unwrap_err()
+                .field,
+            "context"
+        );
         assert_eq!(assignment("{}".into()), Ok(None));
     }
 }

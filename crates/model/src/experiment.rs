@@ -175,7 +175,12 @@ pub enum Status {
 
 impl Status {
     /// Every status.
-    pub const ALL: [Self; 4] = [Self::Unregistered, Self::Draft, Self::Running, Self::Stopped];
+    pub const ALL: [Self; 4] = [
+        Self::Unregistered,
+        Self::Draft,
+        Self::Running,
+        Self::Stopped,
+    ];
 
     /// The word used in JSON and in the catalog.
     pub fn as_str(self) -> &'static str {
@@ -218,7 +223,9 @@ impl Definition {
 
     /// The variant that the others are compared with, if any is declared.
     pub fn control(&self) -> Option<&Variant> {
-        self.control.as_ref().or_else(|| self.variants.first().map(|first| &first.variant))
+        self.control
+            .as_ref()
+            .or_else(|| self.variants.first().map(|first| &first.variant))
     }
 
     /// Checks the rules that the types cannot state.
@@ -228,18 +235,32 @@ impl Definition {
     /// The first field that breaks a rule, with the mend.
     pub fn check(&self) -> Result<(), FieldError> {
         self.check_variants()?;
-        require(self.allocation > 0.0 && self.allocation <= 1.0, "allocation", || {
-            format!("is {}: give a share above 0 and at most 1", self.allocation)
-        })?;
+        require(
+            self.allocation > 0.0 && self.allocation <= 1.0,
+            "allocation",
+            || format!("is {}: give a share above 0 and at most 1", self.allocation),
+        )?;
         require(self.alpha > 0.0 && self.alpha < 1.0, "alpha", || {
-            format!("is {}: give a level between 0 and 1, such as 0.05", self.alpha)
+            format!(
+                "is {}: give a level between 0 and 1, such as 0.05",
+                self.alpha
+            )
         })?;
         if let (Some(start), Some(end)) = (self.start_at, self.end_at) {
-            require(start < end, "end_at", || format!("`{end}` is not after `start_at`, `{start}`"))?;
+            require(start < end, "end_at", || {
+                format!("`{end}` is not after `start_at`, `{start}`")
+            })?;
         }
-        for (field, text) in [("hypothesis", &self.hypothesis), ("owner", &self.owner), ("layer", &self.layer), ("salt", &self.salt)] {
+        for (field, text) in [
+            ("hypothesis", &self.hypothesis),
+            ("owner", &self.owner),
+            ("layer", &self.layer),
+            ("salt", &self.salt),
+        ] {
             let length = text.as_deref().unwrap_or_default().len();
-            require(length <= 4096, field, || format!("has {length} bytes: at most 4096 are allowed"))?;
+            require(length <= 4096, field, || {
+                format!("has {length} bytes: at most 4096 are allowed")
+            })?;
         }
         self.check_metrics()?;
         self.plan.as_ref().map_or(Ok(()), Plan::check)
@@ -256,7 +277,10 @@ impl Definition {
     /// The first field that may not change.
     pub fn check_change_after_start(&self, changed: &Self) -> Result<(), FieldError> {
         let frozen = |same: bool, field: &'static str| {
-            require(same, field, || "cannot change after the start: register a new experiment for a new split".to_owned())
+            require(same, field, || {
+                "cannot change after the start: register a new experiment for a new split"
+                    .to_owned()
+            })
         };
         frozen(self.salt == changed.salt, "salt")?;
         frozen(self.variants == changed.variants, "variants")?;
@@ -264,9 +288,11 @@ impl Definition {
         require(changed.allocation >= self.allocation, "allocation", || {
             format!("cannot shrink after the start: it is {}", self.allocation)
         })?;
-        require(self.metrics.primary == changed.metrics.primary, "metrics", || {
-            "cannot have other primary metrics after the start: add secondary ones".to_owned()
-        })
+        require(
+            self.metrics.primary == changed.metrics.primary,
+            "metrics",
+            || "cannot have other primary metrics after the start: add secondary ones".to_owned(),
+        )
     }
 
     fn check_variants(&self) -> Result<(), FieldError> {
@@ -276,7 +302,9 @@ impl Definition {
         })?;
         let mut seen = BTreeSet::new();
         for VariantWeight { variant, weight } in &self.variants {
-            require(seen.insert(variant), "variants", || format!("names `{variant}` twice"))?;
+            require(seen.insert(variant), "variants", || {
+                format!("names `{variant}` twice")
+            })?;
             require(weight.is_finite() && *weight > 0.0, "variants", || {
                 format!("gives `{variant}` the weight {weight}: weights are above 0")
             })?;
@@ -294,12 +322,18 @@ impl Definition {
         for (metric, _) in self.metrics.iter() {
             for kind in metric.kinds() {
                 require(seen.insert((&metric.event_type, kind)), "metrics", || {
-                    format!("names `{}:{kind}` twice: a metric has one role", metric.event_type)
+                    format!(
+                        "names `{}:{kind}` twice: a metric has one role",
+                        metric.event_type
+                    )
                 })?;
             }
         }
         require(seen.len() <= MAX_METRICS, "metrics", || {
-            format!("names {} metrics: at most {MAX_METRICS} are allowed", seen.len())
+            format!(
+                "names {} metrics: at most {MAX_METRICS} are allowed",
+                seen.len()
+            )
         })
     }
 }
@@ -309,17 +343,35 @@ impl Plan {
         require(self.sample_size_per_variant > 0, "plan", || {
             "has a sample_size_per_variant of 0: give the units that each variant needs".to_owned()
         })?;
-        require(self.power.is_none_or(|power| power > 0.0 && power < 1.0), "plan", || {
-            "has a power outside 0 to 1".to_owned()
-        })?;
-        require(self.mde.is_none_or(|mde| mde.is_finite() && mde > 0.0), "plan", || {
-            "has an mde that is not above 0: give an absolute difference in the metric's unit".to_owned()
-        })
+        require(
+            self.power.is_none_or(|power| power > 0.0 && power < 1.0),
+            "plan",
+            || "has a power outside 0 to 1".to_owned(),
+        )?;
+        require(
+            self.mde.is_none_or(|mde| mde.is_finite() && mde > 0.0),
+            "plan",
+            || {
+                "has an mde that is not above 0: give an absolute difference in the metric's unit"
+                    .to_owned()
+            },
+        )
     }
 }
 
-fn require(holds: bool, field: &'static str, reason: impl FnOnce() -> String) -> Result<(), FieldError> {
-    if holds { Ok(()) } else { Err(FieldError { field, reason: reason() }) }
+fn require(
+    holds: bool,
+    field: &'static str,
+    reason: impl FnOnce() -> String,
+) -> Result<(), FieldError> {
+    if holds {
+        Ok(())
+    } else {
+        Err(FieldError {
+            field,
+            reason: reason(),
+        })
+    }
 }
 
 fn one() -> f64 {
@@ -337,14 +389,19 @@ mod optional_time {
     use crate::time::UnixMicros;
 
     #[expect(clippy::ref_option, reason = "the shape that serde's `with` asks for")]
-    pub(super) fn serialize<S: Serializer>(time: &Option<UnixMicros>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        time: &Option<UnixMicros>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         match time {
             Some(time) => serializer.serialize_some(&time.to_rfc3339()),
             None => serializer.serialize_none(),
         }
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<UnixMicros>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<UnixMicros>, D::Error> {
         let text: Option<String> = Option::deserialize(deserializer)?;
         text.map(|text| UnixMicros::parse_rfc3339(text.as_bytes()))
             .transpose()
@@ -372,7 +429,10 @@ mod tests {
         let definition = definition();
         definition.check().unwrap();
         let text = serde_json::to_string(&definition).unwrap();
-        assert_eq!(serde_json::from_str::<Definition>(&text).unwrap(), definition);
+        assert_eq!(
+            serde_json::from_str::<Definition>(&text).unwrap(),
+            definition
+        );
     }
 
     #[test]
@@ -383,19 +443,39 @@ mod tests {
             broken.check().unwrap_err().field
         };
         assert_eq!(break_it(&|d| d.variants.clear()), "variants");
-        assert_eq!(break_it(&|d| d.variants[1].variant = d.variants[0].variant.clone()), "variants");
+        assert_eq!(
+            break_it(&|d| d.variants[1].variant = d.variants[0].variant.clone()),
+            "variants"
+        );
         assert_eq!(break_it(&|d| d.variants[1].weight = 0.0), "variants");
         assert_eq!(break_it(&|d| d.control = Variant::new("x").ok()), "control");
         assert_eq!(break_it(&|d| d.allocation = 1.5), "allocation");
         assert_eq!(break_it(&|d| d.alpha = f64::NAN), "alpha");
-        assert_eq!(break_it(&|d| { d.start_at = Some(UnixMicros(2)); d.end_at = Some(UnixMicros(2)); }), "end_at");
-        assert_eq!(break_it(&|d| d.metrics.secondary = d.metrics.primary.clone()), "metrics");
-        assert_eq!(break_it(&|d| d.plan.as_mut().unwrap().sample_size_per_variant = 0), "plan");
+        assert_eq!(
+            break_it(&|d| {
+                d.start_at = Some(UnixMicros(2));
+                d.end_at = Some(UnixMicros(2));
+            }),
+            "end_at"
+        );
+        assert_eq!(
+            break_it(&|d| d.metrics.secondary = d.metrics.primary.clone()),
+            "metrics"
+        );
+        assert_eq!(
+            break_it(&|d| d.plan.as_mut().unwrap().sample_size_per_variant = 0),
+            "plan"
+        );
     }
 
     #[test]
     fn unknown_fields_are_refused() {
         let typo = DESIGN.replace("hypothesis", "hypotesis");
-        assert!(serde_json::from_str::<Definition>(&typo).unwrap_err().to_string().contains("hypotesis"));
+        assert!(
+            serde_json::from_str::<Definition>(&typo)
+                .unwrap_err()
+                .to_string()
+                .contains("hypotesis")
+        );
     }
 }

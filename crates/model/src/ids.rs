@@ -144,7 +144,10 @@ mod tests {
         assert!(Variant::new("ä".repeat(32)).is_ok());
         assert_eq!(
             Variant::new("ä".repeat(33)),
-            Err(NameError::TooLong { length: 33, max: 32 })
+            Err(NameError::TooLong {
+                length: 33,
+                max: 32
+            })
         );
     }
 

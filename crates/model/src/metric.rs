@@ -45,7 +45,9 @@ impl FromStr for MetricKind {
         Self::ALL
             .into_iter()
             .find(|kind| kind.as_str() == text)
-            .ok_or_else(|| format!("`{text}` is not a metric kind: use `conversion`, `count` or `sum`"))
+            .ok_or_else(|| {
+                format!("`{text}` is not a metric kind: use `conversion`, `count` or `sum`")
+            })
     }
 }
 
@@ -93,7 +95,8 @@ impl FromStr for MetricRef {
             },
             None => (text, None),
         };
-        let event_type = EventType::new(name).map_err(|error| format!("metric `{text}`: {error}"))?;
+        let event_type =
+            EventType::new(name).map_err(|error| format!("metric `{text}`: {error}"))?;
         Ok(Self { event_type, kind })
     }
 }
@@ -141,9 +144,15 @@ mod tests {
     #[test]
     fn only_a_kind_after_the_last_colon_is_a_kind() {
         let plain: MetricRef = "ns:purchase".parse().unwrap();
-        assert_eq!((plain.event_type.as_str(), plain.kind), ("ns:purchase", None));
+        assert_eq!(
+            (plain.event_type.as_str(), plain.kind),
+            ("ns:purchase", None)
+        );
         let kinded: MetricRef = "ns:purchase:count".parse().unwrap();
-        assert_eq!((kinded.event_type.as_str(), kinded.kind), ("ns:purchase", Some(MetricKind::Count)));
+        assert_eq!(
+            (kinded.event_type.as_str(), kinded.kind),
+            ("ns:purchase", Some(MetricKind::Count))
+        );
         assert_eq!(kinded.to_string(), "ns:purchase:count");
     }
 }

@@ -23,7 +23,9 @@ pub enum BodyError {
     #[error("the body is not JSON: {0}")]
     Json(#[from] serde_json::Error),
     /// The body is JSON, but neither an object nor an array.
-    #[error("the body is neither an object nor an array: send an event, an array of events, or one event per line")]
+    #[error(
+        "the body is neither an object nor an array: send an event, an array of events, or one event per line"
+    )]
     NotEvents,
 }
 
@@ -62,9 +64,15 @@ pub fn decode<'a>(
     received_at: UnixMicros,
     mut each: impl FnMut(u64, Result<Event<'a>, FieldError>),
 ) -> Result<(), BodyError> {
-    let start = body.iter().position(|byte| !byte.is_ascii_whitespace()).ok_or(BodyError::Empty)?;
+    let start = body
+        .iter()
+        .position(|byte| !byte.is_ascii_whitespace())
+        .ok_or(BodyError::Empty)?;
     let mut judge = |index: u64, text: &'a str| {
-        each(index, parse_event(kind, text).and_then(|raw| validate(kind, raw, received_at)));
+        each(
+            index,
+            parse_event(kind, text).and_then(|raw| validate(kind, raw, received_at)),
+        );
     };
     match (layout, body[start]) {
         (Layout::Detect, b'[') => {
@@ -206,7 +214,9 @@ fn parse_event(kind: EventKind, text: &str) -> Result<RawEvent<'_>, FieldError> 
 
 /// A JSON value, as written, as a field.
 pub fn raw_field(raw: Option<&RawValue>) -> RawField<'_> {
-    let Some(raw) = raw else { return RawField::Absent };
+    let Some(raw) = raw else {
+        return RawField::Absent;
+    };
     let text = raw.get();
     match text.as_bytes().first() {
         Some(b'"') => RawField::Text(unescape(text)),
@@ -268,12 +278,18 @@ mod tests {
 
     fn outcomes(body: &str, layout: Layout) -> Result<Vec<String>, BodyError> {
         let mut seen = Vec::new();
-        decode(EventKind::Metric, body.as_bytes(), layout, NOW, |index, event| {
-            seen.push(match event {
-                Ok(event) => format!("{index} ok {}", event.value),
-                Err(error) => format!("{index} {}", error.field),
-            });
-        })?;
+        decode(
+            EventKind::Metric,
+            body.as_bytes(),
+            layout,
+            NOW,
+            |index, event| {
+                seen.push(match event {
+                    Ok(event) => format!("{index} ok {}", event.value),
+                    Err(error) => format!("{index} {}", error.field),
+                });
+            },
+        )?;
         Ok(seen)
     }
 
@@ -282,23 +298,52 @@ mod tests {
         let pretty = GOOD.replace(",\"", ",\n\"");
         assert_eq!(outcomes(GOOD, Layout::Detect).unwrap(), ["0 ok 15000"]);
         assert_eq!(outcomes(&pretty, Layout::Detect).unwrap(), ["0 ok 15000"]);
-        assert_eq!(outcomes(&format!(" [{GOOD},{GOOD}]"), Layout::Detect).unwrap().len(), 2);
-        assert_eq!(outcomes(&format!("{GOOD}\r\n\n{GOOD}\n"), Layout::Detect).unwrap().len(), 2);
-        assert_eq!(outcomes(&format!("{GOOD}\n"), Layout::Lines).unwrap().len(), 1);
+        assert_eq!(
+            outcomes(&format!(" [{GOOD},{GOOD}]"), Layout::Detect)
+                .unwrap()
+                .len(),
+            2
+        );
+        assert_eq!(
+            outcomes(&format!("{GOOD}\r\n\n{GOOD}\n"), Layout::Detect)
+                .unwrap()
+                .len(),
+            2
+        );
+        assert_eq!(
+            outcomes(&format!("{GOOD}\n"), Layout::Lines).unwrap().len(),
+            1
+        );
         assert_eq!(outcomes("[]", Layout::Detect).unwrap().len(), 0);
     }
 
     #[test]
     fn one_bad_event_spoils_no_other() {
         let array = format!(r#"[{GOOD}, 7, {{"user_id":[]}}, {GOOD}]"#);
-        assert_eq!(outcomes(&array, Layout::Detect).unwrap(), ["0 ok 15000", "1 event", "2 experiment_id", "3 ok 15000"]);
+        assert_eq!(
+            outcomes(&array, Layout::Detect).unwrap(),
+            ["0 ok 15000", "1 event", "2 experiment_id", "3 ok 15000"]
+        );
         let lines = format!("{GOOD}\n{{oops\n{GOOD}");
-        assert_eq!(outcomes(&lines, Layout::Detect).unwrap(), ["0 ok 15000", "1 event", "2 ok 15000"]);
+        assert_eq!(
+            outcomes(&lines, Layout::Detect).unwrap(),
+            ["0 ok 15000", "1 event", "2 ok 15000"]
+        );
     }
 
     #[test]
     fn a_broken_body_is_refused_whole() {
-        for body in ["", "  ", "{\"user_id\":", "[{}", "[{}]x", "\"text\"", "17", "nope", "{} x"] {
+        for body in [
+            "",
+            "  ",
+            "{\"user_id\":",
+            "[{}",
+            "[{}]x",
+            "\"text\"",
+            "17",
+            "nope",
+            "{} x",
+        ] {
             assert!(outcomes(body, Layout::Detect).is_err(), "{body}");
         }
     }
@@ -306,9 +351,15 @@ mod tests {
     #[test]
     fn escaped_text_is_resolved() {
         let mut user = None;
-        decode(EventKind::Metric, GOOD.as_bytes(), Layout::Detect, NOW, |_, event| {
-            user = event.ok().map(|event| event.user_id);
-        })
+        decode(
+            EventKind::Metric,
+            GOOD.as_bytes(),
+            Layout::Detect,
+            NOW,
+            |_, event| {
+                user = event.ok().map(|event| event.user_id);
+            },
+        )
         .unwrap();
         assert_eq!(user, Some(crate::user_id::user_id_from_text("ab")));
     }

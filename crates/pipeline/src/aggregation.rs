@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
+use trialog_catalog::experiments::Experiment;
 use trialog_catalog::pipeline::{FinishedRun, Outcome};
 use trialog_catalog::results::Computation;
 use trialog_catalog::{Catalog, CatalogError};
-use trialog_catalog::experiments::Experiment;
 use trialog_model::event::EventKind;
 use trialog_model::ids::ExperimentId;
 use trialog_model::time::UnixMicros;
@@ -61,7 +61,11 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { limits: Limits::default(), n_threads, keep_all_micros: 7 * 86_400_000_000 }
+        Self {
+            limits: Limits::default(),
+            n_threads,
+            keep_all_micros: 7 * 86_400_000_000,
+        }
     }
 }
 
@@ -76,8 +80,19 @@ pub struct Aggregator {
 
 impl Aggregator {
     /// An aggregator over `warehouse` that publishes to `catalog`.
-    pub fn new(catalog: Arc<Catalog>, warehouse: Arc<Warehouse>, clock: Clock, settings: Settings) -> Self {
-        Self { catalog, warehouse, clock, settings, lease: Mutex::new(()) }
+    pub fn new(
+        catalog: Arc<Catalog>,
+        warehouse: Arc<Warehouse>,
+        clock: Clock,
+        settings: Settings,
+    ) -> Self {
+        Self {
+            catalog,
+            warehouse,
+            clock,
+            settings,
+            lease: Mutex::new(()),
+        }
     }
 
     /// Makes one attempt, waiting for a run that is under way.
@@ -102,13 +117,19 @@ impl Aggregator {
             ),
             Err(error) => {
                 tracing::error!(run.id = run_id, attempt, "run {run_id} failed: {error}");
-                self.catalog.fail_run(run_id, &error.to_string(), (self.clock)())?;
+                self.catalog
+                    .fail_run(run_id, &error.to_string(), (self.clock)())?;
             }
         }
         outcome
     }
 
-    fn attempt(&self, run_id: i64, data_time: UnixMicros, scope: Scope) -> Result<RunReport, PipelineError> {
+    fn attempt(
+        &self,
+        run_id: i64,
+        data_time: UnixMicros,
+        scope: Scope,
+    ) -> Result<RunReport, PipelineError> {
         let mark = self.catalog.high_water_mark()?;
         let snapshot = self.warehouse.snapshot();
         let after = match scope {
@@ -118,17 +139,29 @@ impl Aggregator {
         let touched = self.touched(&snapshot, after, data_time)?;
         let found_at = (self.clock)();
         let unregistered = self.settings.limits.unregistered_experiments;
-        let left_out = self.catalog.add_unregistered(&touched, unregistered, data_time)?;
+        let left_out = self
+            .catalog
+            .add_unregistered(&touched, unregistered, data_time)?;
         let experiments = self.known(&touched)?;
         let limits = &self.settings.limits;
         let all = UserFilter::default();
-        let computed = compute(&snapshot, &experiments, limits, data_time, &all, self.settings.n_threads)?;
-        let outcomes = experiments.iter().zip(computed).map(|(experiment, computed)| Outcome {
-            experiment: experiment.definition.experiment_id.clone(),
-            revision: experiment.revision,
-            recompute_at: computed.next_event_at,
-            computed: computed.outcome.map_err(|error| error.to_string()),
-        });
+        let computed = compute(
+            &snapshot,
+            &experiments,
+            limits,
+            data_time,
+            &all,
+            self.settings.n_threads,
+        )?;
+        let outcomes = experiments
+            .iter()
+            .zip(computed)
+            .map(|(experiment, computed)| Outcome {
+                experiment: experiment.definition.experiment_id.clone(),
+                revision: experiment.revision,
+                recompute_at: computed.next_event_at,
+                computed: computed.outcome.map_err(|error| error.to_string()),
+            });
         let computed_at = (self.clock)();
         tracing::debug!(
             run.id = run_id,
@@ -141,7 +174,9 @@ impl Aggregator {
             position: snapshot.position,
             data_time,
             computed_at,
-            thin_out_before: UnixMicros(computed_at.0.saturating_sub(self.settings.keep_all_micros)),
+            thin_out_before: UnixMicros(
+                computed_at.0.saturating_sub(self.settings.keep_all_micros),
+            ),
             outcomes: outcomes.collect(),
         };
         self.catalog.publish(&run)?;
@@ -156,7 +191,11 @@ impl Aggregator {
         after: u64,
         data_time: UnixMicros,
     ) -> Result<Vec<ExperimentId>, PipelineError> {
-        let mut touched: BTreeSet<ExperimentId> = self.catalog.due_experiments(data_time)?.into_iter().collect();
+        let mut touched: BTreeSet<ExperimentId> = self
+            .catalog
+            .due_experiments(data_time)?
+            .into_iter()
+            .collect();
         for kind in EventKind::ALL {
             let ids = snapshot.contents_after(kind, after).into_keys();
             // What was ingested passed the same rule, so every id is a good one.
@@ -184,12 +223,23 @@ impl Aggregator {
     /// # Errors
     ///
     /// The experiment is not known, a file is damaged, or a sum overflows.
-    pub fn query(&self, id: &ExperimentId, filter: &UserFilter) -> Result<Computation, PipelineError> {
+    pub fn query(
+        &self,
+        id: &ExperimentId,
+        filter: &UserFilter,
+    ) -> Result<Computation, PipelineError> {
         let experiment = self.catalog.experiment(id)?;
         let (snapshot, data_time) = self.published()?;
         let limits = &self.settings.limits;
         let experiments = std::slice::from_ref(&experiment);
-        let mut computed = compute(&snapshot, experiments, limits, data_time, filter, self.settings.n_threads)?;
+        let mut computed = compute(
+            &snapshot,
+            experiments,
+            limits,
+            data_time,
+            filter,
+            self.settings.n_threads,
+        )?;
         match computed.pop() {
             Some(computed) => Ok(computed.outcome?),
             None => Err(CatalogError::NoExperiment(id.clone()).into()),

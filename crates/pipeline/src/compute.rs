@@ -28,7 +28,10 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { unregistered_experiments: 10_000, undeclared_event_types: 100 }
+        Self {
+            unregistered_experiments: 10_000,
+            undeclared_event_types: 100,
+        }
     }
 }
 
@@ -51,7 +54,10 @@ pub(crate) fn compute(
     let plans: Vec<Plan> = (experiments.iter())
         .map(|experiment| plan(snapshot, &experiment.definition, limits, data_time, filter))
         .collect();
-    let windows: Vec<_> = experiments.iter().map(|experiment| experiment.definition.attribution_window).collect();
+    let windows: Vec<_> = experiments
+        .iter()
+        .map(|experiment| experiment.definition.attribution_window)
+        .collect();
     let outcomes = fold(snapshot, &plans, n_threads, |plan| {
         let at = plans.partition_point(|other| other.experiment < plan.experiment);
         let metric = |(code, name): (usize, &String)| MetricPlan {
@@ -59,10 +65,22 @@ pub(crate) fn compute(
             event_type: code as u32,
             window: windows[at],
         };
-        Scorecard::new(plan, plan.event_types.texts().iter().enumerate().map(metric).collect())
+        Scorecard::new(
+            plan,
+            plan.event_types
+                .texts()
+                .iter()
+                .enumerate()
+                .map(metric)
+                .collect(),
+        )
     })?;
     let results = experiments.iter().zip(&plans).zip(outcomes);
-    Ok(results.map(|((experiment, plan), outcome)| computed(&experiment.definition, plan, limits, outcome)).collect())
+    Ok(results
+        .map(|((experiment, plan), outcome)| {
+            computed(&experiment.definition, plan, limits, outcome)
+        })
+        .collect())
 }
 
 fn plan(
@@ -76,8 +94,14 @@ fn plan(
     let assignments = snapshot.contents_of(EventKind::Assignment, id);
     let metrics = snapshot.contents_of(EventKind::Metric, id);
     let n_rows = |entry: &Option<IndexEntry>| entry.as_ref().map_or(0, |entry| entry.rows);
-    let variants = definition.variants.iter().map(|declared| declared.variant.as_str());
-    let event_types = definition.metrics.iter().map(|(metric, _)| metric.event_type.as_str());
+    let variants = definition
+        .variants
+        .iter()
+        .map(|declared| declared.variant.as_str());
+    let event_types = definition
+        .metrics
+        .iter()
+        .map(|(metric, _)| metric.event_type.as_str());
     Plan {
         experiment: definition.experiment_id.clone(),
         within: Range {
@@ -95,10 +119,19 @@ fn plan(
 /// What was declared, and of what was seen beyond it the first `limit` in
 /// the order of their texts: the choice depends on the events, not on when
 /// they arrived.
-fn names<'a>(declared: impl Iterator<Item = &'a str>, seen: Option<&'a IndexEntry>, limit: usize) -> Names {
+fn names<'a>(
+    declared: impl Iterator<Item = &'a str>,
+    seen: Option<&'a IndexEntry>,
+    limit: usize,
+) -> Names {
     let declared: std::collections::BTreeSet<&str> = declared.collect();
-    let seen = seen.into_iter().flat_map(|entry| entry.names.iter().map(String::as_str));
-    let undeclared: Vec<&str> = seen.filter(|name| !declared.contains(name)).take(limit).collect();
+    let seen = seen
+        .into_iter()
+        .flat_map(|entry| entry.names.iter().map(String::as_str));
+    let undeclared: Vec<&str> = seen
+        .filter(|name| !declared.contains(name))
+        .take(limit)
+        .collect();
     Names::new(declared.into_iter().chain(undeclared).map(str::to_owned))
 }
 
@@ -108,7 +141,11 @@ fn computed(
     limits: &Limits,
     outcome: Result<Folded<Scorecard>, FoldError>,
 ) -> Computed {
-    let next_event_at = outcome.as_ref().ok().and_then(|folded| folded.next_event_at).map(UnixMicros);
+    let next_event_at = outcome
+        .as_ref()
+        .ok()
+        .and_then(|folded| folded.next_event_at)
+        .map(UnixMicros);
     let outcome = outcome.map(|folded| Computation {
         experiment: definition.experiment_id.clone(),
         fingerprint: fingerprint(definition, limits),
@@ -126,12 +163,22 @@ fn computed(
             .flat_map(|metric| (0..plan.variants.len()).map(move |variant| (metric, variant)))
             .map(|(metric, variant)| {
                 let scorecard = &folded.accumulator;
-                let names = (&plan.variants.texts()[variant], &scorecard.metrics()[metric].name);
-                row(names, folded.users[variant], scorecard.sums(variant, metric))
+                let names = (
+                    &plan.variants.texts()[variant],
+                    &scorecard.metrics()[metric].name,
+                );
+                row(
+                    names,
+                    folded.users[variant],
+                    scorecard.sums(variant, metric),
+                )
             })
             .collect(),
     });
-    Computed { outcome, next_event_at }
+    Computed {
+        outcome,
+        next_event_at,
+    }
 }
 
 fn row((variant, metric): (&String, &String), users: u64, sums: &MetricSums) -> VariantMetric {
@@ -143,7 +190,11 @@ fn row((variant, metric): (&String, &String), users: u64, sums: &MetricSums) -> 
         user_count: users,
         event_count: sums.events,
         total: sums.total,
-        conversion_rate: if users == 0 { 0.0 } else { sums.converted_users as f64 / users as f64 },
+        conversion_rate: if users == 0 {
+            0.0
+        } else {
+            sums.converted_users as f64 / users as f64
+        },
         mean_value: summary.map_or(0.0, |summary| summary.mean()),
         variance: summary.and_then(|summary| summary.variance()),
         converted_users: sums.converted_users,
@@ -157,8 +208,16 @@ const UNIT: f64 = 1e-4;
 
 /// Stands for everything in a definition that published rows depend on.
 pub(crate) fn fingerprint(definition: &Definition, limits: &Limits) -> String {
-    let variants: Vec<_> = definition.variants.iter().map(|declared| &declared.variant).collect();
-    let event_types: Vec<_> = definition.metrics.iter().map(|(metric, _)| &metric.event_type).collect();
+    let variants: Vec<_> = definition
+        .variants
+        .iter()
+        .map(|declared| &declared.variant)
+        .collect();
+    let event_types: Vec<_> = definition
+        .metrics
+        .iter()
+        .map(|(metric, _)| &metric.event_type)
+        .collect();
     let meaning = serde_json::json!([
         MEANING,
         definition.start_at.map(|time| time.0),

@@ -72,7 +72,11 @@ pub struct Ingest {
 impl Ingest {
     /// Takes events in for `warehouse`; `started_at` names this process.
     pub fn new(warehouse: Arc<Warehouse>, started_at: UnixMicros) -> Self {
-        Self { warehouse, source: format!("http:{}", started_at.0), n_requests: AtomicU64::new(0) }
+        Self {
+            warehouse,
+            source: format!("http:{}", started_at.0),
+            n_requests: AtomicU64::new(0),
+        }
     }
 
     /// Reads the events of `body` and judges each of them.
@@ -115,16 +119,27 @@ impl Ingest {
             match event {
                 Ok(event) => {
                     // Only an event without an id needs one from its position.
-                    let id = event.event_id.unwrap_or_else(|| position_fingerprint(source, sequence, index));
+                    let id = event
+                        .event_id
+                        .unwrap_or_else(|| position_fingerprint(source, sequence, index));
                     batch.push_event(&event, id);
                 }
-                Err(error) => rejected.push(Rejection { index, field: error.field, reason: error.reason }),
+                Err(error) => rejected.push(Rejection {
+                    index,
+                    field: error.field,
+                    reason: error.reason,
+                }),
             }
         })?;
         if n_events > MAX_EVENTS {
             return Err(IngestError::TooMany);
         }
-        Ok(Judged { batch, rejected, mark, repeated })
+        Ok(Judged {
+            batch,
+            rejected,
+            mark,
+            repeated,
+        })
     }
 
     /// Queues the good events of a request; `reply` is called once they are durable.
@@ -137,7 +152,12 @@ impl Ingest {
             reply(Ok(()));
             return Ok(());
         }
-        self.warehouse.submit(Submission { batch: judged.batch, mark: judged.mark, received_at: now.0, reply })
+        self.warehouse.submit(Submission {
+            batch: judged.batch,
+            mark: judged.mark,
+            received_at: now.0,
+            reply,
+        })
     }
 }
 
@@ -148,5 +168,8 @@ fn key_mark(key: &str, kind: EventKind, body: &[u8]) -> Result<SourceMark, Inges
     }
     let (body, _) = trialog_model::murmur3::murmur3_x64_128(body, 0);
     let position = body ^ event_fingerprint(kind.plural());
-    Ok(SourceMark { source: format!("key:{key}"), position: position.cast_signed() })
+    Ok(SourceMark {
+        source: format!("key:{key}"),
+        position: position.cast_signed(),
+    })
 }

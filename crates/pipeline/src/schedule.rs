@@ -21,7 +21,11 @@ pub struct Retry {
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { first: Duration::from_secs(1), longest: Duration::from_secs(300), attempts: 5 }
+        Self {
+            first: Duration::from_secs(1),
+            longest: Duration::from_secs(300),
+            attempts: 5,
+        }
     }
 }
 
@@ -30,7 +34,9 @@ impl Retry {
     /// most `longest`, of which a random half is taken off, so that many
     /// processes do not try at the same moment.
     pub fn wait(&self, attempt: u32, random: &mut fastrand::Rng) -> Duration {
-        let doubled = self.first.saturating_mul(2u32.saturating_pow(attempt.saturating_sub(2)));
+        let doubled = self
+            .first
+            .saturating_mul(2u32.saturating_pow(attempt.saturating_sub(2)));
         doubled.min(self.longest).mul_f64(0.5 + random.f64() / 2.0)
     }
 }
@@ -57,7 +63,11 @@ pub fn run_with_retries(
                 if attempt > retry.attempts || !pause(wait) {
                     return Err(error);
                 }
-                tracing::warn!(attempt, wait_ms = wait.as_millis() as u64, "trying the run again");
+                tracing::warn!(
+                    attempt,
+                    wait_ms = wait.as_millis() as u64,
+                    "trying the run again"
+                );
             }
             report => return report,
         }
@@ -84,28 +94,43 @@ impl Scheduler {
     ) -> std::io::Result<Self> {
         let stop: Arc<(Mutex<bool>, Condvar)> = Arc::default();
         let stopped = Arc::clone(&stop);
-        let thread = std::thread::Builder::new().name("scheduler".to_owned()).spawn(move || {
-            let pause = |length| wait(&stopped, length);
-            loop {
-                let run = || run_with_retries(&aggregator, "schedule", Scope::Touched, &retry, &mut random, pause);
-                // A failed try is in the history and the log; the next interval tries anew.
-                if catch_unwind(AssertUnwindSafe(run)).is_err() {
-                    tracing::error!("a run ended in a panic; the next one starts as scheduled");
+        let thread = std::thread::Builder::new()
+            .name("scheduler".to_owned())
+            .spawn(move || {
+                let pause = |length| wait(&stopped, length);
+                loop {
+                    let run = || {
+                        run_with_retries(
+                            &aggregator,
+                            "schedule",
+                            Scope::Touched,
+                            &retry,
+                            &mut random,
+                            pause,
+                        )
+                    };
+                    // A failed try is in the history and the log; the next interval tries anew.
+                    if catch_unwind(AssertUnwindSafe(run)).is_err() {
+                        tracing::error!("a run ended in a panic; the next one starts as scheduled");
+                    }
+                    if !pause(interval) {
+                        return;
+                    }
                 }
-                if !pause(interval) {
-                    return;
-                }
-            }
-        })?;
-        Ok(Self { stop, thread: Some(thread) })
+            })?;
+        Ok(Self {
+            stop,
+            thread: Some(thread),
+        })
     }
 }
 
 /// Waits for `length`; false as soon as it is time to stop.
 fn wait((stop, changed): &(Mutex<bool>, Condvar), length: Duration) -> bool {
     let guard = stop.lock().unwrap_or_else(PoisonError::into_inner);
-    let (stop, _) =
-        changed.wait_timeout_while(guard, length, |stop| !*stop).unwrap_or_else(PoisonError::into_inner);
+    let (stop, _) = changed
+        .wait_timeout_while(guard, length, |stop| !*stop)
+        .unwrap_or_else(PoisonError::into_inner);
     !*stop
 }
 
@@ -126,12 +151,19 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_the_longest_and_vary_by_half() {
-        let retry = Retry { first: Duration::from_secs(1), longest: Duration::from_secs(10), attempts: 9 };
+        let retry = Retry {
+            first: Duration::from_secs(1),
+            longest: Duration::from_secs(10),
+            attempts: 9,
+        };
         let mut random = fastrand::Rng::with_seed(1);
         for (attempt, full) in [(2, 1), (3, 2), (4, 4), (5, 8), (6, 10), (40, 10)] {
             for _ in 0..100 {
                 let wait = retry.wait(attempt, &mut random).as_secs_f64();
-                assert!((f64::from(full) / 2.0..=f64::from(full)).contains(&wait), "{attempt}: {wait}");
+                assert!(
+                    (f64::from(full) / 2.0..=f64::from(full)).contains(&wait),
+                    "{attempt}: {wait}"
+                );
             }
         }
     }

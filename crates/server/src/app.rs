@@ -71,8 +71,20 @@ impl App {
         let ingest = Ingest::new(Arc::clone(&warehouse), clock());
         let bodies = Arc::new(Semaphore::new(settings.max_bodies_bytes / 1024));
         let folds = Arc::new(Semaphore::new(settings.max_folds));
-        let waiting_folds = Arc::new(Semaphore::new(settings.max_folds + settings.max_waiting_folds));
-        Self { catalog, warehouse, ingest, aggregator, clock, settings, bodies, folds, waiting_folds }
+        let waiting_folds = Arc::new(Semaphore::new(
+            settings.max_folds + settings.max_waiting_folds,
+        ));
+        Self {
+            catalog,
+            warehouse,
+            ingest,
+            aggregator,
+            clock,
+            settings,
+            bodies,
+            folds,
+            waiting_folds,
+        }
     }
 }
 
@@ -81,8 +93,14 @@ pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/v1/events/assignments", post(events::assignments))
         .route("/v1/events/metrics", post(events::metrics))
-        .route("/v1/experiments", get(experiments::list).post(experiments::create))
-        .route("/v1/experiments/{id}", get(experiments::read).patch(experiments::change))
+        .route(
+            "/v1/experiments",
+            get(experiments::list).post(experiments::create),
+        )
+        .route(
+            "/v1/experiments/{id}",
+            get(experiments::read).patch(experiments::change),
+        )
         .route("/v1/experiments/{id}/start", post(experiments::start))
         .route("/v1/experiments/{id}/stop", post(experiments::stop))
         .route("/v1/experiments/{id}/results", get(results::results))
@@ -96,11 +114,20 @@ pub fn router(app: Arc<App>) -> Router {
 }
 
 async fn no_route(uri: Uri) -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at `{}`: docs/api.md lists the paths", uri.path()))
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        format!(
+            "there is nothing at `{}`: docs/api.md lists the paths",
+            uri.path()
+        ),
+    )
 }
 
 async fn no_method(uri: Uri) -> Problem {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("`{}` does not take this method", uri.path()))
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        format!("`{}` does not take this method", uri.path()),
+    )
 }
 
 /// Serves `app` on `listener` until `shutdown`; requests under way are finished.
@@ -113,7 +140,9 @@ pub async fn serve(
     app: Arc<App>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    axum::serve(listener, router(app)).with_graceful_shutdown(shutdown).await
+    axum::serve(listener, router(app))
+        .with_graceful_shutdown(shutdown)
+        .await
 }
 
 /// Runs `work`, which blocks, on a thread for such work.
@@ -122,6 +151,8 @@ pub(crate) async fn blocking<T: Send + 'static>(
 ) -> Answer<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(answer) => answer,
-        Err(error) => Err(Problem::internal(format!("the request's work ended early: {error}"))),
+        Err(error) => Err(Problem::internal(format!(
+            "the request's work ended early: {error}"
+        ))),
     }
 }

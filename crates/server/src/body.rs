@@ -29,7 +29,9 @@ enum Coding {
 pub(crate) async fn read(app: &App, headers: &HeaderMap, body: Body) -> Answer<HeldBody> {
     let limit = app.settings.max_body_bytes;
     let coding = coding(headers)?;
-    let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    let declared = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if declared.is_some_and(|length| length > limit) {
         return Err(too_large(limit));
     }
@@ -41,15 +43,32 @@ pub(crate) async fn read(app: &App, headers: &HeaderMap, body: Body) -> Answer<H
     let permits = u32::try_from(held / 1024 + 1).unwrap_or(u32::MAX);
     let permit = Arc::clone(&app.bodies)
         .try_acquire_many_owned(permits)
-        .map_err(|_| Problem::busy("too many requests are in work: send this one again shortly", 1))?;
+        .map_err(|_| {
+            Problem::busy(
+                "too many requests are in work: send this one again shortly",
+                1,
+            )
+        })?;
     let reading = axum::body::to_bytes(body, limit);
     let bytes = match tokio::time::timeout(app.settings.body_timeout, reading).await {
         Ok(Ok(bytes)) => bytes,
         Ok(Err(error)) if is_length_limit(&error) => return Err(too_large(limit)),
-        Ok(Err(error)) => return Err(Problem::bad_request(format!("the body ended early: {error}"))),
-        Err(_) => return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time")),
+        Ok(Err(error)) => {
+            return Err(Problem::bad_request(format!(
+                "the body ended early: {error}"
+            )));
+        }
+        Err(_) => {
+            return Err(Problem::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "the body did not arrive in time",
+            ));
+        }
     };
-    Ok(HeldBody { bytes: decompress(coding, bytes, limit)?, _permit: permit })
+    Ok(HeldBody {
+        bytes: decompress(coding, bytes, limit)?,
+        _permit: permit,
+    })
 }
 
 fn is_length_limit(error: &axum::Error) -> bool {
@@ -71,8 +90,16 @@ fn too_large(limit: usize) -> Problem {
 }
 
 fn coding(headers: &HeaderMap) -> Answer<Coding> {
-    let Some(value) = headers.get(header::CONTENT_ENCODING) else { return Ok(Coding::Identity) };
-    match value.to_str().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
+    let Some(value) = headers.get(header::CONTENT_ENCODING) else {
+        return Ok(Coding::Identity);
+    };
+    match value
+        .to_str()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase()
+        .as_str()
+    {
         "" | "identity" => Ok(Coding::Identity),
         "gzip" | "x-gzip" => Ok(Coding::Gzip),
         "zstd" => Ok(Coding::Zstd),
@@ -84,14 +111,15 @@ fn coding(headers: &HeaderMap) -> Answer<Coding> {
 }
 
 fn decompress(coding: Coding, bytes: Bytes, limit: usize) -> Answer<Vec<u8>> {
-    let broken = |error: &dyn std::fmt::Display| Problem::bad_request(format!("the body cannot be decompressed: {error}"));
+    let broken = |error: &dyn std::fmt::Display| {
+        Problem::bad_request(format!("the body cannot be decompressed: {error}"))
+    };
     match coding {
         Coding::Identity => Ok(bytes.into()),
-        Coding::Gzip => {
-            read_bounded(flate2::read::MultiGzDecoder::new(bytes.as_ref()), limit)
-        }
+        Coding::Gzip => read_bounded(flate2::read::MultiGzDecoder::new(bytes.as_ref()), limit),
         Coding::Zstd => {
-            let decoder = ruzstd::decoding::StreamingDecoder::new(bytes.as_ref()).map_err(|error| broken(&error))?;
+            let decoder = ruzstd::decoding::StreamingDecoder::new(bytes.as_ref())
+                .map_err(|error| broken(&error))?;
             read_bounded(decoder, limit)
         }
     }
@@ -102,7 +130,9 @@ fn read_bounded(decoder: impl Read, limit: usize) -> Answer<Vec<u8>> {
     decoder
         .take(limit as u64 + 1)
         .read_to_end(&mut decompressed)
-        .map_err(|error| Problem::bad_request(format!("the body cannot be decompressed: {error}")))?;
+        .map_err(|error| {
+            Problem::bad_request(format!("the body cannot be decompressed: {error}"))
+        })?;
     if decompressed.len() > limit {
         return Err(too_large(limit));
     }

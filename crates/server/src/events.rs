@@ -29,15 +29,28 @@ struct Accepted {
     rejected: Vec<Rejection>,
 }
 
-pub(crate) async fn assignments(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Answer<Response> {
+pub(crate) async fn assignments(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer<Response> {
     ingest(app, EventKind::Assignment, &headers, body).await
 }
 
-pub(crate) async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Answer<Response> {
+pub(crate) async fn metrics(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer<Response> {
     ingest(app, EventKind::Metric, &headers, body).await
 }
 
-async fn ingest(app: Arc<App>, kind: EventKind, headers: &HeaderMap, body: Body) -> Answer<Response> {
+async fn ingest(
+    app: Arc<App>,
+    kind: EventKind,
+    headers: &HeaderMap,
+    body: Body,
+) -> Answer<Response> {
     let key = match headers.get("idempotency-key") {
         Some(key) => Some(
             key.to_str()
@@ -50,28 +63,51 @@ async fn ingest(app: Arc<App>, kind: EventKind, headers: &HeaderMap, body: Body)
     let body = body::read(&app, headers, body).await?;
     let now = (app.clock)();
     let judged = if body.bytes.len() <= INLINE_BYTES {
-        app.ingest.judge(kind, &body.bytes, layout, key.as_deref(), now)
+        app.ingest
+            .judge(kind, &body.bytes, layout, key.as_deref(), now)
     } else {
         let app = Arc::clone(&app);
-        let judge = move || Ok(app.ingest.judge(kind, &body.bytes, layout, key.as_deref(), now));
+        let judge = move || {
+            Ok(app
+                .ingest
+                .judge(kind, &body.bytes, layout, key.as_deref(), now))
+        };
         crate::app::blocking(judge).await?
     };
     store(&app, judged.map_err(refused)?, now).await
 }
 
-async fn store(app: &App, mut judged: Judged, now: trialog_model::time::UnixMicros) -> Answer<Response> {
-    let answer = Accepted { accepted: judged.batch.len(), rejected: std::mem::take(&mut judged.rejected) };
+async fn store(
+    app: &App,
+    mut judged: Judged,
+    now: trialog_model::time::UnixMicros,
+) -> Answer<Response> {
+    let answer = Accepted {
+        accepted: judged.batch.len(),
+        rejected: std::mem::take(&mut judged.rejected),
+    };
     let (durable, outcome) = tokio::sync::oneshot::channel();
     // A client that went away does not wait; its events are stored all the same.
     let reply = Box::new(move |outcome| drop(durable.send(outcome)));
-    app.ingest.submit(judged, now, reply).map_err(|refused| match refused {
-        Refused::Full => Problem::busy("events come in faster than they can be written: send these again shortly", 1),
-        Refused::Closed => Problem::unavailable("the server is shutting down: send these events again shortly", 5),
-    })?;
+    app.ingest
+        .submit(judged, now, reply)
+        .map_err(|refused| match refused {
+            Refused::Full => Problem::busy(
+                "events come in faster than they can be written: send these again shortly",
+                1,
+            ),
+            Refused::Closed => Problem::unavailable(
+                "the server is shutting down: send these events again shortly",
+                5,
+            ),
+        })?;
     match outcome.await {
         Ok(Ok(())) => Ok(respond(answer)),
         Ok(Err(error)) => Err(cannot_write(&error)),
-        Err(_) => Err(Problem::unavailable("the server is shutting down: send these events again shortly", 5)),
+        Err(_) => Err(Problem::unavailable(
+            "the server is shutting down: send these events again shortly",
+            5,
+        )),
     }
 }
 
@@ -93,10 +129,16 @@ fn respond(answer: Accepted) -> Response {
 }
 
 fn layout(headers: &HeaderMap) -> Layout {
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let content_type = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     match essence {
-        "application/x-ndjson" | "application/ndjson" | "application/jsonl" | "application/x-jsonlines" => Layout::Lines,
+        "application/x-ndjson"
+        | "application/ndjson"
+        | "application/jsonl"
+        | "application/x-jsonlines" => Layout::Lines,
         _ => Layout::Detect,
     }
 }
@@ -113,5 +155,8 @@ fn refused(error: IngestError) -> Problem {
 
 fn cannot_write(error: &WarehouseError) -> Problem {
     let mend = "free space on the disk or mend the directory, then send these events again";
-    Problem::unavailable(format!("the events were not stored: {}; {mend}", error.chain()), 30)
+    Problem::unavailable(
+        format!("the events were not stored: {}; {mend}", error.chain()),
+        30,
+    )
 }

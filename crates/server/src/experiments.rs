@@ -9,8 +9,8 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
-use trialog_catalog::experiments::{Experiment, Listing};
 use trialog_catalog::CatalogError;
+use trialog_catalog::experiments::{Experiment, Listing};
 use trialog_model::experiment::{Definition, Status};
 use trialog_model::ids::ExperimentId;
 
@@ -50,36 +50,59 @@ fn show(experiment: Experiment) -> Shown {
 
 /// The id in a path; an id that cannot exist is not found.
 pub(crate) fn id(text: &str) -> Answer<ExperimentId> {
-    ExperimentId::new(text)
-        .map_err(|error| Problem::new(StatusCode::NOT_FOUND, format!("no experiment has such an id: it {error}")))
+    ExperimentId::new(text).map_err(|error| {
+        Problem::new(
+            StatusCode::NOT_FOUND,
+            format!("no experiment has such an id: it {error}"),
+        )
+    })
 }
 
 pub(crate) async fn create(State(app): State<Arc<App>>, body: Bytes) -> Answer<Response> {
-    let definition: Definition =
-        serde_json::from_slice(&body).map_err(|error| Problem::bad_request(format!("not an experiment: {error}")))?;
+    let definition: Definition = serde_json::from_slice(&body)
+        .map_err(|error| Problem::bad_request(format!("not an experiment: {error}")))?;
     definition.check()?;
     let now = (app.clock)();
     let created = blocking(move || Ok(app.catalog.create_experiment(&definition, now)?)).await?;
-    let location = format!("/v1/experiments/{}", encode(created.definition.experiment_id.as_str()));
+    let location = format!(
+        "/v1/experiments/{}",
+        encode(created.definition.experiment_id.as_str())
+    );
     let mut headers = HeaderMap::new();
-    headers.extend(location.parse().ok().map(|location| (header::LOCATION, location)));
+    headers.extend(
+        location
+            .parse()
+            .ok()
+            .map(|location| (header::LOCATION, location)),
+    );
     Ok((StatusCode::CREATED, headers, Json(show(created))).into_response())
 }
 
-pub(crate) async fn read(State(app): State<Arc<App>>, Path(text): Path<String>) -> Answer<Response> {
+pub(crate) async fn read(
+    State(app): State<Arc<App>>,
+    Path(text): Path<String>,
+) -> Answer<Response> {
     let id = id(&text)?;
     let found = blocking(move || Ok(app.catalog.experiment(&id)?)).await?;
     Ok(Json(show(found)).into_response())
 }
 
 /// Replaces the fields that the body names.
-pub(crate) async fn change(State(app): State<Arc<App>>, Path(text): Path<String>, body: Bytes) -> Answer<Response> {
+pub(crate) async fn change(
+    State(app): State<Arc<App>>,
+    Path(text): Path<String>,
+    body: Bytes,
+) -> Answer<Response> {
     let id = id(&text)?;
-    let patch: serde_json::Map<String, Value> = serde_json::from_slice(&body)
-        .map_err(|error| Problem::bad_request(format!("not an object of fields to change: {error}")))?;
+    let patch: serde_json::Map<String, Value> = serde_json::from_slice(&body).map_err(|error| {
+        Problem::bad_request(format!("not an object of fields to change: {error}"))
+    })?;
     let now = (app.clock)();
-    let changed =
-        blocking(move || app.catalog.change_experiment(&id, now, |known| changed(known, patch))).await?;
+    let changed = blocking(move || {
+        app.catalog
+            .change_experiment(&id, now, |known| changed(known, patch))
+    })
+    .await?;
     Ok(Json(show(changed)).into_response())
 }
 
@@ -87,68 +110,107 @@ fn changed(known: &Experiment, patch: serde_json::Map<String, Value>) -> Answer<
     let id = &known.definition.experiment_id;
     if known.status == Status::Unregistered {
         let mend = "register it first with POST /v1/experiments";
-        return Err(CatalogError::WrongStatus { experiment: id.clone(), status: known.status, mend }.into());
+        return Err(CatalogError::WrongStatus {
+            experiment: id.clone(),
+            status: known.status,
+            mend,
+        }
+        .into());
     }
-    let mut fields = serde_json::to_value(&known.definition).map_err(|error| Problem::internal(error.to_string()))?;
+    let mut fields = serde_json::to_value(&known.definition)
+        .map_err(|error| Problem::internal(error.to_string()))?;
     if let Value::Object(fields) = &mut fields {
         fields.extend(patch);
     }
-    let definition: Definition =
-        serde_json::from_value(fields).map_err(|error| Problem::bad_request(format!("not an experiment: {error}")))?;
+    let definition: Definition = serde_json::from_value(fields)
+        .map_err(|error| Problem::bad_request(format!("not an experiment: {error}")))?;
     if definition.experiment_id != *id {
-        return Err(Problem::bad_field("experiment_id", "cannot change: register a new experiment"));
+        return Err(Problem::bad_field(
+            "experiment_id",
+            "cannot change: register a new experiment",
+        ));
     }
     definition.check()?;
     if known.status != Status::Draft {
-        known.definition.check_change_after_start(&definition).map_err(|error| {
-            Problem::new(StatusCode::CONFLICT, error.to_string())
-                .with("field", json!(error.field))
-                .with("reason", json!(error.reason))
-        })?;
+        known
+            .definition
+            .check_change_after_start(&definition)
+            .map_err(|error| {
+                Problem::new(StatusCode::CONFLICT, error.to_string())
+                    .with("field", json!(error.field))
+                    .with("reason", json!(error.reason))
+            })?;
     }
     Ok(definition)
 }
 
-pub(crate) async fn start(State(app): State<Arc<App>>, Path(text): Path<String>) -> Answer<Response> {
+pub(crate) async fn start(
+    State(app): State<Arc<App>>,
+    Path(text): Path<String>,
+) -> Answer<Response> {
     let id = id(&text)?;
     let now = (app.clock)();
     let started = blocking(move || Ok(app.catalog.start_experiment(&id, now)?)).await?;
     Ok(Json(show(started)).into_response())
 }
 
-pub(crate) async fn stop(State(app): State<Arc<App>>, Path(text): Path<String>) -> Answer<Response> {
+pub(crate) async fn stop(
+    State(app): State<Arc<App>>,
+    Path(text): Path<String>,
+) -> Answer<Response> {
     let id = id(&text)?;
     let now = (app.clock)();
     let stopped = blocking(move || Ok(app.catalog.stop_experiment(&id, now)?)).await?;
     Ok(Json(show(stopped)).into_response())
 }
 
-pub(crate) async fn list(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Answer<Response> {
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+) -> Answer<Response> {
     let listing = listing(query.as_deref().unwrap_or_default())?;
     let limit = listing.limit;
     let found = blocking(move || Ok(app.catalog.list_experiments(&listing)?)).await?;
     let is_full = found.len() as u64 >= u64::from(limit);
-    let next = found.last().filter(|_| is_full).map(|last| last.definition.experiment_id.to_string());
+    let next = found
+        .last()
+        .filter(|_| is_full)
+        .map(|last| last.definition.experiment_id.to_string());
     let experiments: Vec<Shown> = found.into_iter().map(show).collect();
     Ok(Json(json!({ "experiments": experiments, "next": next })).into_response())
 }
 
 fn listing(query: &str) -> Answer<Listing> {
-    let mut listing = Listing { limit: PAGE, ..Listing::default() };
+    let mut listing = Listing {
+        limit: PAGE,
+        ..Listing::default()
+    };
     for (name, value) in pairs(query)? {
         match name.as_str() {
             "status" => {
                 let status = Status::parse(&value).ok_or_else(|| {
-                    Problem::bad_field("status", "is not a status: use unregistered, draft, running or stopped")
+                    Problem::bad_field(
+                        "status",
+                        "is not a status: use unregistered, draft, running or stopped",
+                    )
                 })?;
                 listing.status = Some(status);
             }
             "after" => listing.after = Some(value),
             "limit" => {
-                let limit = value.parse().ok().filter(|limit| (1..=MAX_PAGE).contains(limit));
-                listing.limit = limit.ok_or_else(|| Problem::bad_field("limit", "is not a number from 1 to 1000"))?;
+                let limit = value
+                    .parse()
+                    .ok()
+                    .filter(|limit| (1..=MAX_PAGE).contains(limit));
+                listing.limit = limit
+                    .ok_or_else(|| Problem::bad_field("limit", "is not a number from 1 to 1000"))?;
             }
-            other => return Err(Problem::bad_field(other, "is no parameter here: use status, after or limit")),
+            other => {
+                return Err(Problem::bad_field(
+                    other,
+                    "is no parameter here: use status, after or limit",
+                ));
+            }
         }
     }
     Ok(listing)
@@ -159,7 +221,9 @@ fn encode(text: &str) -> String {
     let mut encoded = String::new();
     for byte in text.bytes() {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(char::from(byte)),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                encoded.push(char::from(byte))
+            }
             _ => encoded.push_str(&format!("%{byte:02X}")),
         }
     }

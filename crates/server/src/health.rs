@@ -19,7 +19,10 @@ pub(crate) async fn ready(State(app): State<Arc<App>>) -> Answer<Json<Value>> {
     blocking(move || {
         app.catalog.high_water_mark()?;
         match app.warehouse.flush_failure() {
-            Some(reason) => Err(Problem::unavailable(format!("events cannot be flushed: {reason}"), 30)),
+            Some(reason) => Err(Problem::unavailable(
+                format!("events cannot be flushed: {reason}"),
+                30,
+            )),
             None => Ok(Json(json!({ "status": "ready" }))),
         }
     })

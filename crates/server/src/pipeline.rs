@@ -56,7 +56,10 @@ fn show(run: &RunRecord) -> Value {
 }
 
 /// Runs now and answers when the results are published.
-pub(crate) async fn run(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Answer<Json<Value>> {
+pub(crate) async fn run(
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+) -> Answer<Json<Value>> {
     let mut scope = Scope::Touched;
     for (name, value) in pairs(query.as_deref().unwrap_or_default())? {
         scope = match (name.as_str(), value.as_str()) {

@@ -19,7 +19,12 @@ pub(crate) struct Problem {
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), retry_after_s: None, more: Map::new() }
+        Self {
+            status,
+            detail: detail.into(),
+            retry_after_s: None,
+            more: Map::new(),
+        }
     }
 
     pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
@@ -28,15 +33,23 @@ impl Problem {
 
     /// A query parameter or field that cannot be used.
     pub(crate) fn bad_field(field: &str, reason: &str) -> Self {
-        Self::bad_request(format!("`{field}` {reason}")).with("field", json!(field)).with("reason", json!(reason))
+        Self::bad_request(format!("`{field}` {reason}"))
+            .with("field", json!(field))
+            .with("reason", json!(reason))
     }
 
     pub(crate) fn busy(detail: impl Into<String>, retry_after_s: u32) -> Self {
-        Self { retry_after_s: Some(retry_after_s), ..Self::new(StatusCode::TOO_MANY_REQUESTS, detail) }
+        Self {
+            retry_after_s: Some(retry_after_s),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, detail)
+        }
     }
 
     pub(crate) fn unavailable(detail: impl Into<String>, retry_after_s: u32) -> Self {
-        Self { retry_after_s: Some(retry_after_s), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
+        Self {
+            retry_after_s: Some(retry_after_s),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+        }
     }
 
     /// A failure of ours; the cause is logged and told.
@@ -57,12 +70,18 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut document = self.more;
         document.insert("type".into(), "about:blank".into());
-        document.insert("title".into(), self.status.canonical_reason().unwrap_or_default().into());
+        document.insert(
+            "title".into(),
+            self.status.canonical_reason().unwrap_or_default().into(),
+        );
         document.insert("status".into(), self.status.as_u16().into());
         document.insert("detail".into(), self.detail.into());
         let mut response = (self.status, Json(document)).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
@@ -72,9 +91,12 @@ impl IntoResponse for Problem {
 
 impl From<FieldError> for Problem {
     fn from(error: FieldError) -> Self {
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, format!("`{}` {}", error.field, error.reason))
-            .with("field", json!(error.field))
-            .with("reason", json!(error.reason))
+        Self::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            format!("`{}` {}", error.field, error.reason),
+        )
+        .with("field", json!(error.field))
+        .with("reason", json!(error.reason))
     }
 }
 

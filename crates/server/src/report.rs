@@ -41,7 +41,13 @@ pub struct Choices {
 
 impl Default for Choices {
     fn default() -> Self {
-        Self { metric: None, kind: None, control: None, alpha: None, correction: Some(Correction::Holm) }
+        Self {
+            metric: None,
+            kind: None,
+            control: None,
+            alpha: None,
+            correction: Some(Correction::Holm),
+        }
     }
 }
 
@@ -158,14 +164,29 @@ pub fn build(
     choices: &Choices,
 ) -> Result<Report, FieldError> {
     let definition = &experiment.definition;
-    let alpha = choices.alpha.or_else(|| Alpha::new(definition.alpha).ok()).unwrap_or(Alpha::P05);
+    let alpha = choices
+        .alpha
+        .or_else(|| Alpha::new(definition.alpha).ok())
+        .unwrap_or(Alpha::P05);
     let empty = empty(definition);
     let computation = published.map_or(&empty, |published| &published.computation);
     let control = control(definition, computation, choices)?;
-    let all = metrics(definition, computation, control.as_deref(), alpha, choices.correction);
-    let metrics = all.into_iter().filter(|report| is_chosen(report, choices)).collect::<Vec<_>>();
+    let all = metrics(
+        definition,
+        computation,
+        control.as_deref(),
+        alpha,
+        choices.correction,
+    );
+    let metrics = all
+        .into_iter()
+        .filter(|report| is_chosen(report, choices))
+        .collect::<Vec<_>>();
     if let (Some(metric), true) = (&choices.metric, metrics.is_empty()) {
-        return Err(FieldError { field: "metric", reason: format!("`{metric}` does not occur in this experiment") });
+        return Err(FieldError {
+            field: "metric",
+            reason: format!("`{metric}` does not occur in this experiment"),
+        });
     }
     Ok(Report {
         experiment_id: definition.experiment_id.to_string(),
@@ -197,7 +218,10 @@ fn empty(definition: &Definition) -> Computation {
 /// The variants in their declared order, then the others.
 fn variants(definition: &Definition, computation: &Computation) -> Vec<VariantUsers> {
     let users = |variant: &str| {
-        let found = computation.exposures.iter().find(|row| row.variant == variant);
+        let found = computation
+            .exposures
+            .iter()
+            .find(|row| row.variant == variant);
         found.map_or(0, |row| row.user_count)
     };
     let declared = definition.variants.iter().map(|declared| VariantUsers {
@@ -205,10 +229,19 @@ fn variants(definition: &Definition, computation: &Computation) -> Vec<VariantUs
         users: users(declared.variant.as_str()),
         weight: Some(declared.weight),
     });
-    let is_declared = |variant: &str| definition.variants.iter().any(|own| own.variant.as_str() == variant);
+    let is_declared = |variant: &str| {
+        definition
+            .variants
+            .iter()
+            .any(|own| own.variant.as_str() == variant)
+    };
     let others = (computation.exposures.iter())
         .filter(|row| !is_declared(&row.variant))
-        .map(|row| VariantUsers { variant: row.variant.clone(), users: row.user_count, weight: None });
+        .map(|row| VariantUsers {
+            variant: row.variant.clone(),
+            users: row.user_count,
+            weight: None,
+        });
     declared.chain(others).collect()
 }
 
@@ -222,19 +255,30 @@ fn control(
     if let Some(wanted) = &choices.control {
         return match known.iter().find(|own| own.variant == wanted.as_str()) {
             Some(own) => Ok(Some(own.variant.clone())),
-            None => Err(FieldError { field: "control", reason: format!("`{wanted}` is no variant of this experiment") }),
+            None => Err(FieldError {
+                field: "control",
+                reason: format!("`{wanted}` is no variant of this experiment"),
+            }),
         };
     }
     let declared = definition.control().map(ToString::to_string);
-    let named = || known.iter().find(|own| own.variant == "control").map(|own| own.variant.clone());
-    Ok(declared.or_else(named).or_else(|| known.first().map(|own| own.variant.clone())))
+    let named = || {
+        known
+            .iter()
+            .find(|own| own.variant == "control")
+            .map(|own| own.variant.clone())
+    };
+    Ok(declared
+        .or_else(named)
+        .or_else(|| known.first().map(|own| own.variant.clone())))
 }
 
 fn is_chosen(report: &MetricReport, choices: &Choices) -> bool {
     let by_kind = choices.kind.is_none_or(|kind| kind == report.kind);
     by_kind
         && choices.metric.as_ref().is_none_or(|metric| {
-            metric.event_type.as_str() == report.metric && metric.kind.is_none_or(|kind| kind == report.kind)
+            metric.event_type.as_str() == report.metric
+                && metric.kind.is_none_or(|kind| kind == report.kind)
         })
 }
 
@@ -256,12 +300,18 @@ fn metrics(
     alpha: Alpha,
     correction: Option<Correction>,
 ) -> Vec<MetricReport> {
-    let order: Vec<String> = variants(definition, computation).into_iter().map(|own| own.variant).collect();
+    let order: Vec<String> = variants(definition, computation)
+        .into_iter()
+        .map(|own| own.variant)
+        .collect();
     let mut reports = Vec::new();
     for (metric, kind, role) in analyses(definition, computation) {
         let rows: Vec<&VariantMetric> = (order.iter())
             .filter_map(|variant| {
-                computation.metrics.iter().find(|row| row.metric_name == metric && row.variant == *variant)
+                computation
+                    .metrics
+                    .iter()
+                    .find(|row| row.metric_name == metric && row.variant == *variant)
             })
             .collect();
         reports.push(MetricReport {
@@ -278,7 +328,10 @@ fn metrics(
 }
 
 /// The metrics that the experiment names, in that order, then what else came in.
-fn analyses(definition: &Definition, computation: &Computation) -> Vec<(String, MetricKind, MetricRole)> {
+fn analyses(
+    definition: &Definition,
+    computation: &Computation,
+) -> Vec<(String, MetricKind, MetricRole)> {
     let mut analyses = Vec::new();
     for (metric, role) in definition.metrics.iter() {
         for &kind in metric.kinds() {
@@ -287,11 +340,22 @@ fn analyses(definition: &Definition, computation: &Computation) -> Vec<(String, 
     }
     let declared = analyses.len();
     for row in &computation.metrics {
-        if analyses.iter().any(|(metric, ..)| *metric == row.metric_name) {
+        if analyses
+            .iter()
+            .any(|(metric, ..)| *metric == row.metric_name)
+        {
             continue;
         }
-        analyses.push((row.metric_name.clone(), MetricKind::Conversion, MetricRole::Exploratory));
-        analyses.push((row.metric_name.clone(), MetricKind::Sum, MetricRole::Exploratory));
+        analyses.push((
+            row.metric_name.clone(),
+            MetricKind::Conversion,
+            MetricRole::Exploratory,
+        ));
+        analyses.push((
+            row.metric_name.clone(),
+            MetricKind::Sum,
+            MetricRole::Exploratory,
+        ));
     }
     debug_assert!(declared <= analyses.len(), "declared metrics come first");
     analyses

@@ -45,25 +45,56 @@ fn published(app: &App, id: &ExperimentId, query: &Query) -> Answer<Report> {
     let experiment = app.catalog.experiment(id)?;
     let published = app.catalog.published(id, query.as_of)?;
     let current = app.aggregator.fingerprint(&experiment);
-    Ok(report::build(&experiment, published.as_ref(), &current, None, &query.choices)?)
+    Ok(report::build(
+        &experiment,
+        published.as_ref(),
+        &current,
+        None,
+        &query.choices,
+    )?)
 }
 
 /// Folded for this request, over the events that the published rows cover.
 async fn folded(app: Arc<App>, id: ExperimentId, query: Query) -> Answer<Report> {
-    let busy = || Problem::busy("too many filtered results are being computed: ask again shortly", 2);
-    let _waiting = Arc::clone(&app.waiting_folds).try_acquire_owned().map_err(|_| busy())?;
-    let _turn = Arc::clone(&app.folds).acquire_owned().await.map_err(|_| busy())?;
+    let busy = || {
+        Problem::busy(
+            "too many filtered results are being computed: ask again shortly",
+            2,
+        )
+    };
+    let _waiting = Arc::clone(&app.waiting_folds)
+        .try_acquire_owned()
+        .map_err(|_| busy())?;
+    let _turn = Arc::clone(&app.folds)
+        .acquire_owned()
+        .await
+        .map_err(|_| busy())?;
     blocking(move || {
         let experiment = app.catalog.experiment(&id)?;
         let latest = app.catalog.published(&id, None)?;
         let current = app.aggregator.fingerprint(&experiment);
         let shown = Filter::of(&query.filter);
         let Some(latest) = latest else {
-            return Ok(report::build(&experiment, None, &current, Some(shown), &query.choices)?);
+            return Ok(report::build(
+                &experiment,
+                None,
+                &current,
+                Some(shown),
+                &query.choices,
+            )?);
         };
         let computation = app.aggregator.query(&id, &query.filter)?;
-        let published = Published { computation, ..latest };
-        Ok(report::build(&experiment, Some(&published), &current, Some(shown), &query.choices)?)
+        let published = Published {
+            computation,
+            ..latest
+        };
+        Ok(report::build(
+            &experiment,
+            Some(&published),
+            &current,
+            Some(shown),
+            &query.choices,
+        )?)
     })
     .await
 }
@@ -73,19 +104,34 @@ fn parse(query: &str) -> Answer<Query> {
     for (name, value) in pairs(query)? {
         let reason = |reason: &str| Problem::bad_field(&name, reason);
         let time = || {
-            UnixMicros::parse_rfc3339(value.as_bytes()).map_err(|error| reason(&format!("{error}: give RFC 3339 text such as 2026-01-31T00:00:00Z")))
+            UnixMicros::parse_rfc3339(value.as_bytes()).map_err(|error| {
+                reason(&format!(
+                    "{error}: give RFC 3339 text such as 2026-01-31T00:00:00Z"
+                ))
+            })
         };
         match name.as_str() {
-            "metric" => parsed.choices.metric = Some(value.parse().map_err(|error: String| reason(&error))?),
-            "kind" => parsed.choices.kind = Some(value.parse::<MetricKind>().map_err(|error| reason(&error))?),
+            "metric" => {
+                parsed.choices.metric = Some(value.parse().map_err(|error: String| reason(&error))?)
+            }
+            "kind" => {
+                parsed.choices.kind = Some(
+                    value
+                        .parse::<MetricKind>()
+                        .map_err(|error| reason(&error))?,
+                )
+            }
             "from" => parsed.filter.exposed.start = Some(time()?.0),
             "to" => parsed.filter.exposed.end = Some(time()?.0),
             "control" => {
-                parsed.choices.control = Some(Variant::new(&value).map_err(|error| reason(&error.to_string()))?);
+                parsed.choices.control =
+                    Some(Variant::new(&value).map_err(|error| reason(&error.to_string()))?);
             }
             "alpha" => {
                 let alpha = value.parse().ok().and_then(|alpha| Alpha::new(alpha).ok());
-                parsed.choices.alpha = Some(alpha.ok_or_else(|| reason("is not a level between 0 and 1, such as 0.05"))?);
+                parsed.choices.alpha = Some(
+                    alpha.ok_or_else(|| reason("is not a level between 0 and 1, such as 0.05"))?,
+                );
             }
             "correction" => parsed.choices.correction = correction(&value)?,
             "as_of" => parsed.as_of = Some(time()?),
@@ -124,7 +170,10 @@ fn correction(value: &str) -> Answer<Option<Correction>> {
         "bonferroni" => Ok(Some(Correction::Bonferroni)),
         "holm" => Ok(Some(Correction::Holm)),
         "bh" => Ok(Some(Correction::BenjaminiHochberg)),
-        _ => Err(Problem::bad_field("correction", "is not known: use none, bonferroni, holm or bh")),
+        _ => Err(Problem::bad_field(
+            "correction",
+            "is not known: use none, bonferroni, holm or bh",
+        )),
     }
 }
 
@@ -133,7 +182,8 @@ pub(crate) fn pairs(query: &str) -> Answer<Vec<(String, String)>> {
     let uri = format!("/?{query}").parse::<axum::http::Uri>();
     let bad = || Problem::bad_request("the query string cannot be read: percent-encode it");
     let uri = uri.map_err(|_| bad())?;
-    let axum::extract::Query(pairs) = axum::extract::Query::try_from_uri(&uri).map_err(|_| bad())?;
+    let axum::extract::Query(pairs) =
+        axum::extract::Query::try_from_uri(&uri).map_err(|_| bad())?;
     Ok(pairs)
 }
 
@@ -144,9 +194,26 @@ mod tests {
     #[test]
     fn a_query_is_read_whole_and_what_it_does_not_know_is_refused() {
         let query = parse("metric=buy:sum&from=2026-01-01T00:00:00Z&segment.platform=i%20os&segment.geo=de&correction=bh&alpha=0.1").unwrap();
-        assert_eq!(query.filter.segment, [("platform".into(), "i os".into()), ("geo".into(), "de".into())]);
-        assert_eq!(query.choices.correction, Some(Correction::BenjaminiHochberg));
-        for bad in ["metrics=x", "segment.=x", "alpha=2", "from=2026", "correction=sidak", "kind=mean", "as_of=2026-01-01T00:00:00Z&segment.a=b"] {
+        assert_eq!(
+            query.filter.segment,
+            [
+                ("platform".into(), "i os".into()),
+                ("geo".into(), "de".into())
+            ]
+        );
+        assert_eq!(
+            query.choices.correction,
+            Some(Correction::BenjaminiHochberg)
+        );
+        for bad in [
+            "metrics=x",
+            "segment.=x",
+            "alpha=2",
+            "from=2026",
+            "correction=sidak",
+            "kind=mean",
+            "as_of=2026-01-01T00:00:00Z&segment.a=b",
+        ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

@@ -72,7 +72,16 @@ pub enum Spread {
 
 /// The event types, the frequent ones first.
 pub const EVENT_TYPES: [&str; 10] = [
-    "page_view", "click", "search", "scroll_end", "add_to_cart", "session_start", "wishlist_add", "share", "purchase", "refund",
+    "page_view",
+    "click",
+    "search",
+    "scroll_end",
+    "add_to_cart",
+    "session_start",
+    "wishlist_add",
+    "share",
+    "purchase",
+    "refund",
 ];
 /// Event types from this one on have values with cents.
 const FIRST_PRICED: u8 = 8;
@@ -95,7 +104,9 @@ impl Population {
     /// The population of `spec`. Sizes follow a power law: the largest of
     /// 1,000 experiments has about a tenth of all users.
     pub fn new(spec: Spec) -> Self {
-        let shares: Vec<f64> = (0..spec.n_experiments).map(|rank| 1.0 / (f64::from(rank) + 1.5).powf(0.95)).collect();
+        let shares: Vec<f64> = (0..spec.n_experiments)
+            .map(|rank| 1.0 / (f64::from(rank) + 1.5).powf(0.95))
+            .collect();
         let total: f64 = shares.iter().sum();
         let mut first_users = vec![0];
         let mut sum = 0.0;
@@ -116,7 +127,10 @@ impl Population {
         let draw = mix(assignment.user.cast_unsigned() ^ 0x00c0_ffee);
         let platform = PLATFORMS[(draw & 3) as usize];
         let country = COUNTRIES[(draw >> 2 & 7) as usize];
-        format!(r#"{{"platform":"{platform}","geo":"{country}","session_id":"s{:08x}"}}"#, draw >> 32)
+        format!(
+            r#"{{"platform":"{platform}","geo":"{country}","session_id":"s{:08x}"}}"#,
+            draw >> 32
+        )
     }
 
     /// How many slices of time there are.
@@ -132,13 +146,18 @@ impl Population {
         let span = i64::from(self.spec.days) * DAY + ACTIVE + 2 * DAY;
         let n_slices = i64::from(self.n_slices());
         let cut = |slice: i64| begin + span / n_slices * slice;
-        let end = if i64::from(slice) + 1 == n_slices { i64::MAX } else { cut(i64::from(slice) + 1) };
+        let end = if i64::from(slice) + 1 == n_slices {
+            i64::MAX
+        } else {
+            cut(i64::from(slice) + 1)
+        };
         cut(i64::from(slice))..end
     }
 
     fn users(&self) -> impl Iterator<Item = User> + '_ {
         (0..self.spec.n_experiments).flat_map(move |experiment| {
-            let bounds = self.first_users[experiment as usize]..self.first_users[experiment as usize + 1];
+            let bounds =
+                self.first_users[experiment as usize]..self.first_users[experiment as usize + 1];
             bounds.map(move |number| self.user(experiment, number))
         })
     }
@@ -162,13 +181,19 @@ impl Population {
         let mut assignments = Vec::new();
         for user in self.users() {
             let first = user.assignment(user.assigned_at, user.variant, 3);
-            let second_at = user.assigned_at + share_of(ACTIVE.unsigned_abs(), mix(user.draw ^ 5)).cast_signed();
+            let second_at = user.assigned_at
+                + share_of(ACTIVE.unsigned_abs(), mix(user.draw ^ 5)).cast_signed();
             let again = match share_of(1_000, mix(user.draw ^ 4)) {
                 0..10 => Some(user.assignment(second_at, user.variant, 6)),
                 10..15 => Some(user.assignment(second_at, (user.variant + 1) % 2, 6)),
                 _ => None,
             };
-            assignments.extend([Some(first), again].into_iter().flatten().filter(|own| span.contains(&own.at)));
+            assignments.extend(
+                [Some(first), again]
+                    .into_iter()
+                    .flatten()
+                    .filter(|own| span.contains(&own.at)),
+            );
         }
         assignments.sort_unstable_by_key(|own| (own.at, own.user));
         assignments
@@ -204,20 +229,30 @@ impl Population {
     pub fn refresh(&self, fraction: f64, spread: Spread) -> Vec<Metric> {
         let n_events = (self.spec.n_metrics as f64 * fraction) as u64;
         let n_experiments = self.spec.n_experiments;
-        let of_ten: Vec<u32> = (0..10).map(|tenth| tenth * n_experiments / 10 + n_experiments / 20).collect();
+        let of_ten: Vec<u32> = (0..10)
+            .map(|tenth| tenth * n_experiments / 10 + n_experiments / 20)
+            .collect();
         let n_all = self.spec.n_assignments;
         let at = self.spec.start + i64::from(self.spec.days) * DAY;
         let events = (0..n_events).map(|number| {
             let draw = mix(mix(self.spec.seed ^ 0x0f0f) ^ number);
             let experiment = match spread {
                 Spread::TenExperiments => of_ten[(number % 10) as usize],
-                Spread::All => (self.first_users.partition_point(|first| *first <= share_of(n_all, draw)) - 1) as u32,
+                Spread::All => {
+                    (self
+                        .first_users
+                        .partition_point(|first| *first <= share_of(n_all, draw))
+                        - 1) as u32
+                }
             };
             let first = self.first_users[experiment as usize];
             let n_users = self.first_users[experiment as usize + 1] - first;
             let user = self.user(experiment, first + share_of(n_users.max(1), mix(draw ^ 1)));
             let (metric, _) = user.metric(1_000_000 + number as u32);
-            Metric { at: at + share_of(DAY.unsigned_abs(), mix(draw ^ 2)).cast_signed(), ..metric }
+            Metric {
+                at: at + share_of(DAY.unsigned_abs(), mix(draw ^ 2)).cast_signed(),
+                ..metric
+            }
         });
         events.collect()
     }
@@ -234,7 +269,13 @@ struct User {
 
 impl User {
     fn assignment(&self, at: i64, variant: u8, salt: u64) -> Assignment {
-        Assignment { experiment: self.experiment, user: self.id, at, variant, event_id: mix(self.draw ^ salt) }
+        Assignment {
+            experiment: self.experiment,
+            user: self.id,
+            at,
+            variant,
+            event_id: mix(self.draw ^ salt),
+        }
     }
 
     /// Between none and twice the average, evenly.
@@ -246,7 +287,8 @@ impl User {
     fn metric(&self, number: u32) -> (Metric, Option<i64>) {
         let draw = mix(self.draw ^ mix(u64::from(number) + 8));
         // A few events come before the assignment.
-        let offset = share_of((ACTIVE + HOUR * 6).unsigned_abs(), mix(draw ^ 1)).cast_signed() - HOUR * 6;
+        let offset =
+            share_of((ACTIVE + HOUR * 6).unsigned_abs(), mix(draw ^ 1)).cast_signed() - HOUR * 6;
         let at = self.assigned_at + offset;
         let skewed = unit_interval(mix(draw ^ 2));
         let event_type = (skewed * skewed * EVENT_TYPES.len() as f64) as u8;
@@ -256,9 +298,19 @@ impl User {
         } else {
             10_000
         };
-        let metric = Metric { experiment: self.experiment, user: self.id, at, event_type, value, event_id: mix(draw ^ 4) };
+        let metric = Metric {
+            experiment: self.experiment,
+            user: self.id,
+            at,
+            event_type,
+            value,
+            event_id: mix(draw ^ 4),
+        };
         let is_repeated = share_of(100, mix(draw ^ 5)) == 0;
-        (metric, is_repeated.then(|| at + share_of(DAY.unsigned_abs(), mix(draw ^ 6)).cast_signed()))
+        (
+            metric,
+            is_repeated.then(|| at + share_of(DAY.unsigned_abs(), mix(draw ^ 6)).cast_signed()),
+        )
     }
 }
 
@@ -282,7 +334,9 @@ mod tests {
     #[test]
     fn slices_hold_every_event_once_but_for_duplicates() {
         let population = population();
-        let all: Vec<Metric> = (0..population.n_slices()).flat_map(|slice| population.metrics(slice)).collect();
+        let all: Vec<Metric> = (0..population.n_slices())
+            .flat_map(|slice| population.metrics(slice))
+            .collect();
         let mut copies: HashMap<u64, Vec<Metric>> = HashMap::new();
         for metric in &all {
             copies.entry(metric.event_id).or_default().push(*metric);
@@ -290,8 +344,14 @@ mod tests {
         let n_distinct = copies.len() as f64;
         assert!((n_distinct / 70_000.0 - 1.0).abs() < 0.02, "{n_distinct}");
         assert!(((all.len() as f64 - n_distinct) / n_distinct - 0.01).abs() < 0.003);
-        assert!(copies.values().all(|copies| copies.iter().all(|copy| *copy == copies[0])));
-        let n_assignments: usize = (0..population.n_slices()).map(|slice| population.assignments(slice).len()).sum();
+        assert!(
+            copies
+                .values()
+                .all(|copies| copies.iter().all(|copy| *copy == copies[0]))
+        );
+        let n_assignments: usize = (0..population.n_slices())
+            .map(|slice| population.assignments(slice).len())
+            .sum();
         assert!((5_050..5_110).contains(&n_assignments), "{n_assignments}");
     }
 
@@ -299,20 +359,34 @@ mod tests {
     fn a_seed_gives_the_same_events_and_another_seed_others() {
         let population = population();
         assert_eq!(population.metrics(3), population.metrics(3));
-        let other = Population::new(Spec { seed: 8, ..population.spec });
+        let other = Population::new(Spec {
+            seed: 8,
+            ..population.spec
+        });
         assert_ne!(population.metrics(3), other.metrics(3));
     }
 
     #[test]
     fn a_refresh_names_users_that_exist() {
         let population = population();
-        let users: std::collections::HashSet<(u32, i64)> = population.users().map(|user| (user.experiment, user.id)).collect();
+        let users: std::collections::HashSet<(u32, i64)> = population
+            .users()
+            .map(|user| (user.experiment, user.id))
+            .collect();
         for spread in [Spread::TenExperiments, Spread::All] {
             let events = population.refresh(0.01, spread);
             assert_eq!(events.len(), 700);
-            assert!(events.iter().all(|event| users.contains(&(event.experiment, event.user))));
+            assert!(
+                events
+                    .iter()
+                    .all(|event| users.contains(&(event.experiment, event.user)))
+            );
         }
-        let ten: std::collections::HashSet<u32> = population.refresh(0.01, Spread::TenExperiments).iter().map(|event| event.experiment).collect();
+        let ten: std::collections::HashSet<u32> = population
+            .refresh(0.01, Spread::TenExperiments)
+            .iter()
+            .map(|event| event.experiment)
+            .collect();
         assert_eq!(ten.len(), 10);
     }
 }

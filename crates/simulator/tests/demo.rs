@@ -57,7 +57,7 @@ fn only_lost_users_part_the_expected_from_the_truth() {
 
 #[test]
 fn only_the_redirect_has_a_broken_split() {
-    for seed in 1..=20 {
+    for seed in 1..=10 {
         for scenario in scenarios(NOW) {
             let chi_squared = sample_ratio(&scenario, &exposed(&scenario.events(seed)));
             let is_broken = scenario.definition.experiment_id.as_str() == "landing_redirect";

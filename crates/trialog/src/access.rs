@@ -41,9 +41,16 @@ impl Access {
             Ok(lock) => {
                 let node = Node::with_lock(config, lock)?;
                 let router = trialog_server::router(std::sync::Arc::clone(&node.app));
-                Ok(Self::Directory(Box::new(Opened { node, router, runtime: runtime()? })))
+                Ok(Self::Directory(Box::new(Opened {
+                    node,
+                    router,
+                    runtime: runtime()?,
+                })))
             }
-            Err(WarehouseError::Locked { address: Some(address), .. }) => Self::server(&address),
+            Err(WarehouseError::Locked {
+                address: Some(address),
+                ..
+            }) => Self::server(&address),
             Err(error) => Err(plain(error)),
         }
     }
@@ -52,8 +59,14 @@ impl Access {
         if !address.starts_with("http://") {
             bail!("cannot talk to `{address}`: give an address such as http://127.0.0.1:8080");
         }
-        let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
-        Ok(Self::Server { address: address.trim_end_matches('/').to_owned(), agent })
+        let agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .build()
+            .new_agent();
+        Ok(Self::Server {
+            address: address.trim_end_matches('/').to_owned(),
+            agent,
+        })
     }
 
     /// Reads `path`.
@@ -67,25 +80,43 @@ impl Access {
     }
 
     /// The answer to a request, whatever its status.
-    pub(crate) fn request(&self, method: &Method, path: &str, body: Option<&Value>) -> anyhow::Result<Answered> {
+    pub(crate) fn request(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> anyhow::Result<Answered> {
         let text = body.map(Value::to_string).unwrap_or_default();
         match self {
             Self::Server { address, agent } => {
                 let url = format!("{address}{path}");
-                let request = Request::builder().method(method).uri(&url).header("content-type", "application/json");
+                let request = Request::builder()
+                    .method(method)
+                    .uri(&url)
+                    .header("content-type", "application/json");
                 let mut response = agent
                     .run(request.body(text)?)
                     .with_context(|| format!("cannot reach `{url}`: is the server running?"))?;
                 let status = response.status();
-                let text = response.body_mut().with_config().limit(MAX_ANSWER_BYTES as u64).read_to_string()?;
+                let text = response
+                    .body_mut()
+                    .with_config()
+                    .limit(MAX_ANSWER_BYTES as u64)
+                    .read_to_string()?;
                 Ok(Answered { status, text })
             }
             Self::Directory(opened) => opened.runtime.block_on(async {
-                let request = Request::builder().method(method).uri(path).body(Body::from(text))?;
+                let request = Request::builder()
+                    .method(method)
+                    .uri(path)
+                    .body(Body::from(text))?;
                 let response = opened.router.clone().oneshot(request).await?;
                 let status = response.status();
                 let bytes = axum::body::to_bytes(response.into_body(), MAX_ANSWER_BYTES).await?;
-                Ok(Answered { status, text: String::from_utf8(bytes.into())? })
+                Ok(Answered {
+                    status,
+                    text: String::from_utf8(bytes.into())?,
+                })
             }),
         }
     }

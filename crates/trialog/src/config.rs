@@ -42,8 +42,10 @@ pub(crate) fn resolve(cli: &Cli) -> anyhow::Result<Config> {
     let file = match &cli.config {
         None => File::default(),
         Some(path) => {
-            let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the configuration `{}`", path.display()))?;
-            toml::from_str(&text).with_context(|| format!("cannot use the configuration `{}`", path.display()))?
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read the configuration `{}`", path.display()))?;
+            toml::from_str(&text)
+                .with_context(|| format!("cannot use the configuration `{}`", path.display()))?
         }
     };
     let flags = cli.settings.clone();
@@ -56,8 +58,12 @@ pub(crate) fn resolve(cli: &Cli) -> anyhow::Result<Config> {
     let mut aggregation = Settings::default();
     aggregation.n_threads = threads.unwrap_or(aggregation.n_threads);
     aggregation.limits = Limits {
-        unregistered_experiments: file.unregistered_experiments.unwrap_or(aggregation.limits.unregistered_experiments),
-        undeclared_event_types: file.undeclared_event_types.unwrap_or(aggregation.limits.undeclared_event_types),
+        unregistered_experiments: file
+            .unregistered_experiments
+            .unwrap_or(aggregation.limits.unregistered_experiments),
+        undeclared_event_types: file
+            .undeclared_event_types
+            .unwrap_or(aggregation.limits.undeclared_event_types),
     };
     if let Some(text) = &file.keep_all_results_for {
         aggregation.keep_all_micros = micros("keep_all_results_for", text)?;
@@ -77,22 +83,32 @@ pub(crate) fn resolve(cli: &Cli) -> anyhow::Result<Config> {
 
 fn micros(name: &str, text: &str) -> anyhow::Result<i64> {
     let window = Window::parse(text).with_context(|| format!("cannot use `{name}`"))?;
-    window.micros().with_context(|| format!("`{name}` is `none`: give a length such as 1h"))
+    window
+        .micros()
+        .with_context(|| format!("`{name}` is `none`: give a length such as 1h"))
 }
 
 impl Config {
     /// The address to listen on, which without keys is on this machine only.
     pub(crate) fn address(&self) -> anyhow::Result<SocketAddr> {
-        let mut addresses = (self.listen.as_str())
-            .to_socket_addrs()
-            .with_context(|| format!("cannot listen on `{}`: give an address and a port such as 127.0.0.1:8080", self.listen))?;
-        let Some(address) = addresses.next() else { bail!("`{}` names no address", self.listen) };
+        let mut addresses = (self.listen.as_str()).to_socket_addrs().with_context(|| {
+            format!(
+                "cannot listen on `{}`: give an address and a port such as 127.0.0.1:8080",
+                self.listen
+            )
+        })?;
+        let Some(address) = addresses.next() else {
+            bail!("`{}` names no address", self.listen)
+        };
         let is_loopback = match address.ip() {
             IpAddr::V4(ip) => ip.is_loopback(),
             IpAddr::V6(ip) => ip.is_loopback(),
         };
         if !is_loopback {
-            bail!("`{}` can be reached from other machines, and there are no API keys yet: listen on 127.0.0.1 and put a proxy that checks access in front", self.listen);
+            bail!(
+                "`{}` can be reached from other machines, and there are no API keys yet: listen on 127.0.0.1 and put a proxy that checks access in front",
+                self.listen
+            );
         }
         Ok(address)
     }
@@ -109,14 +125,24 @@ mod tests {
         let path = directory.path().join("trialog.toml");
         std::fs::write(&path, text).unwrap();
         let path = path.display().to_string();
-        let arguments = ["trialog", "--config", &path].into_iter().chain(flags.iter().copied()).chain(["serve"]);
+        let arguments = ["trialog", "--config", &path]
+            .into_iter()
+            .chain(flags.iter().copied())
+            .chain(["serve"]);
         resolve(&Cli::parse_from(arguments))
     }
 
     #[test]
     fn a_flag_goes_before_the_file() {
-        let config = resolved("interval = \"10m\"\nlisten = \"127.0.0.1:1\"", &["--interval", "30s"]).unwrap();
-        assert_eq!((config.interval.as_secs(), config.listen.as_str()), (30, "127.0.0.1:1"));
+        let config = resolved(
+            "interval = \"10m\"\nlisten = \"127.0.0.1:1\"",
+            &["--interval", "30s"],
+        )
+        .unwrap();
+        assert_eq!(
+            (config.interval.as_secs(), config.listen.as_str()),
+            (30, "127.0.0.1:1")
+        );
     }
 
     #[test]
@@ -129,7 +155,17 @@ mod tests {
 
     #[test]
     fn an_address_that_others_can_reach_is_refused() {
-        assert!(resolved("listen = \"0.0.0.0:8080\"", &[]).unwrap().address().is_err());
-        assert!(resolved("listen = \"127.0.0.1:0\"", &[]).unwrap().address().is_ok());
+        assert!(
+            resolved("listen = \"0.0.0.0:8080\"", &[])
+                .unwrap()
+                .address()
+                .is_err()
+        );
+        assert!(
+            resolved("listen = \"127.0.0.1:0\"", &[])
+                .unwrap()
+                .address()
+                .is_ok()
+        );
     }
 }

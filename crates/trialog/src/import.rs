@@ -1,7 +1,7 @@
 //! Reading events from files: formats, columns, and where the events go.
 
-pub(crate) mod columns;
 pub(crate) mod cells;
+pub(crate) mod columns;
 pub(crate) mod delimited;
 pub(crate) mod parquet_file;
 pub(crate) mod sink;
@@ -25,8 +25,15 @@ enum Compression {
 
 /// A file's format and compression, told from its name unless given.
 pub(crate) fn format_of(path: &Path, given: Option<FileFormat>) -> anyhow::Result<FileFormat> {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_ascii_lowercase();
-    let stem = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(&name);
+    let name = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default()
+        .to_ascii_lowercase();
+    let stem = name
+        .strip_suffix(".gz")
+        .or_else(|| name.strip_suffix(".zst"))
+        .unwrap_or(&name);
     let from_name = match stem.rsplit_once('.').map(|(_, extension)| extension) {
         Some("csv") => Some(FileFormat::Csv),
         Some("ndjson" | "jsonl" | "json") => Some(FileFormat::Ndjson),
@@ -34,7 +41,10 @@ pub(crate) fn format_of(path: &Path, given: Option<FileFormat>) -> anyhow::Resul
         _ => None,
     };
     given.or(from_name).with_context(|| {
-        format!("`{}` does not tell its format: give --format csv, ndjson or parquet", path.display())
+        format!(
+            "`{}` does not tell its format: give --format csv, ndjson or parquet",
+            path.display()
+        )
     })
 }
 
@@ -54,8 +64,9 @@ pub(crate) fn open_text(path: &Path, progress: &ProgressBar) -> anyhow::Result<B
         Compression::None => return Ok(Box::new(counted)),
         Compression::Gzip => Box::new(flate2::read::MultiGzDecoder::new(counted)),
         Compression::Zstd => Box::new(
-            ruzstd::decoding::StreamingDecoder::new(counted)
-                .map_err(|error| anyhow::anyhow!("cannot decompress `{}`: {error}", path.display()))?,
+            ruzstd::decoding::StreamingDecoder::new(counted).map_err(|error| {
+                anyhow::anyhow!("cannot decompress `{}`: {error}", path.display())
+            })?,
         ),
     };
     Ok(Box::new(BufReader::with_capacity(256 * 1024, text)))
@@ -94,7 +105,10 @@ pub(crate) fn fingerprint(path: &Path) -> anyhow::Result<u64> {
             return Ok(state);
         }
         let (hash, _) = trialog_model::murmur3::murmur3_x64_128(&chunk[..length], 0);
-        let (next, _) = trialog_model::murmur3::murmur3_x64_128(&[state.to_le_bytes(), hash.to_le_bytes()].concat(), 0);
+        let (next, _) = trialog_model::murmur3::murmur3_x64_128(
+            &[state.to_le_bytes(), hash.to_le_bytes()].concat(),
+            0,
+        );
         state = next;
     }
 }

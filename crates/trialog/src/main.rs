@@ -1,6 +1,10 @@
 //! The `trialog` command: reads arguments, opens what they name, runs a command.
 #![forbid(unsafe_code)]
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to its user")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command talks to its user"
+)]
 
 mod access;
 mod cli;

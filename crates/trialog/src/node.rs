@@ -22,17 +22,24 @@ pub(crate) struct Node {
 impl Node {
     /// Opens the data directory, which no other process may have open.
     pub(crate) fn open(config: &Config) -> anyhow::Result<Self> {
-        Ok(Self::with_lock(config, DirectoryLock::acquire(&config.data_dir).map_err(plain)?)?)
+        Ok(Self::with_lock(
+            config,
+            DirectoryLock::acquire(&config.data_dir).map_err(plain)?,
+        )?)
     }
 
     pub(crate) fn with_lock(config: &Config, lock: DirectoryLock) -> anyhow::Result<Self> {
         let catalog = Arc::new(Catalog::open(&config.data_dir)?);
         let n_interrupted = catalog.mark_interrupted_runs()?;
         if n_interrupted > 0 {
-            tracing::warn!(n_interrupted, "an earlier process ended during a run; nothing of it was published");
+            tracing::warn!(
+                n_interrupted,
+                "an earlier process ended during a run; nothing of it was published"
+            );
         }
         let published = catalog.high_water_mark()?.position;
-        let warehouse = Warehouse::open(&config.data_dir, lock, Options::default(), published).map_err(plain)?;
+        let warehouse = Warehouse::open(&config.data_dir, lock, Options::default(), published)
+            .map_err(plain)?;
         let warehouse = Arc::new(warehouse);
         let clock = clock::system();
         let aggregator = Aggregator::new(
@@ -42,8 +49,18 @@ impl Node {
             config.aggregation.clone(),
         );
         let aggregator = Arc::new(aggregator);
-        let app = App::new(catalog, Arc::clone(&warehouse), Arc::clone(&aggregator), clock, Settings::default());
-        Ok(Self { warehouse, aggregator, app: Arc::new(app) })
+        let app = App::new(
+            catalog,
+            Arc::clone(&warehouse),
+            Arc::clone(&aggregator),
+            clock,
+            Settings::default(),
+        );
+        Ok(Self {
+            warehouse,
+            aggregator,
+            app: Arc::new(app),
+        })
     }
 }
 
@@ -54,5 +71,8 @@ pub(crate) fn plain(error: WarehouseError) -> anyhow::Error {
 
 /// The runtime that serves HTTP.
 pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
 }

@@ -13,7 +13,9 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) fn new(head: &[&str]) -> Self {
-        Self { rows: vec![head.iter().map(|cell| (*cell).to_owned()).collect()] }
+        Self {
+            rows: vec![head.iter().map(|cell| (*cell).to_owned()).collect()],
+        }
     }
 
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
@@ -22,15 +24,28 @@ impl Table {
 
     pub(crate) fn text(&self) -> String {
         let n_columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let width = |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
-        let widths: Vec<usize> = (0..n_columns).map(|column| width(column).unwrap_or(0)).collect();
+        let width = |column: usize| {
+            self.rows
+                .iter()
+                .filter_map(|row| row.get(column))
+                .map(|cell| cell.chars().count())
+                .max()
+        };
+        let widths: Vec<usize> = (0..n_columns)
+            .map(|column| width(column).unwrap_or(0))
+            .collect();
         let mut text = String::new();
         for row in &self.rows {
             let mut line = String::from("  ");
             for (cell, width) in row.iter().zip(&widths) {
                 let padding = " ".repeat(width - cell.chars().count());
-                let is_number = cell.starts_with(|first: char| first.is_ascii_digit() || "-+[".contains(first));
-                let (before, after) = if is_number { (padding.as_str(), "") } else { ("", padding.as_str()) };
+                let is_number =
+                    cell.starts_with(|first: char| first.is_ascii_digit() || "-+[".contains(first));
+                let (before, after) = if is_number {
+                    (padding.as_str(), "")
+                } else {
+                    ("", padding.as_str())
+                };
                 line.push_str(&format!("{before}{cell}{after}  "));
             }
             text.push_str(line.trim_end());
@@ -44,9 +59,20 @@ pub(crate) fn experiments(experiments: &[Value]) -> String {
     let mut table = Table::new(&["experiment", "status", "variants", "owner"]);
     for experiment in experiments {
         let text = |field: &str| experiment[field].as_str().unwrap_or_default().to_owned();
-        let variants = experiment["variants"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let names: Vec<&str> = variants.iter().filter_map(|variant| variant["variant"].as_str()).collect();
-        table.row([text("experiment_id"), text("status"), names.join(", "), text("owner")]);
+        let variants = experiment["variants"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        let names: Vec<&str> = variants
+            .iter()
+            .filter_map(|variant| variant["variant"].as_str())
+            .collect();
+        table.row([
+            text("experiment_id"),
+            text("status"),
+            names.join(", "),
+            text("owner"),
+        ]);
     }
     table.text()
 }
@@ -55,29 +81,67 @@ pub(crate) fn report(report: &Report) -> String {
     let mut text = String::new();
     let computed = report.computed_at.as_deref().unwrap_or("never");
     // Writing to a String cannot fail.
-    let _ = writeln!(text, "{} ({}), computed at {computed}", report.experiment_id, report.status.as_str());
+    let _ = writeln!(
+        text,
+        "{} ({}), computed at {computed}",
+        report.experiment_id,
+        report.status.as_str()
+    );
     if let Some(filter) = &report.filter {
-        let segment: Vec<String> = filter.segment.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        let bound = |name: &str, time: &Option<String>| time.as_ref().map(|time| format!("exposed {name} {time}"));
-        let parts = segment.into_iter().chain(bound("from", &filter.from)).chain(bound("before", &filter.to));
-        let _ = writeln!(text, "only users with {}", parts.collect::<Vec<_>>().join(", "));
+        let segment: Vec<String> = filter
+            .segment
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        let bound = |name: &str, time: &Option<String>| {
+            time.as_ref().map(|time| format!("exposed {name} {time}"))
+        };
+        let parts = segment
+            .into_iter()
+            .chain(bound("from", &filter.from))
+            .chain(bound("before", &filter.to));
+        let _ = writeln!(
+            text,
+            "only users with {}",
+            parts.collect::<Vec<_>>().join(", ")
+        );
     }
     let mut users = Table::new(&["variant", "users", "weight", ""]);
     for variant in &report.variants {
         let is_control = report.control.as_deref() == Some(&variant.variant);
-        let weight = variant.weight.map(|weight| weight.to_string()).unwrap_or_default();
+        let weight = variant
+            .weight
+            .map(|weight| weight.to_string())
+            .unwrap_or_default();
         let note = if is_control { "control" } else { "" };
-        users.row([variant.variant.clone(), variant.users.to_string(), weight, note.to_owned()]);
+        users.row([
+            variant.variant.clone(),
+            variant.users.to_string(),
+            weight,
+            note.to_owned(),
+        ]);
     }
     let _ = writeln!(text, "\n{}", users.text());
     if let Some(srm) = &report.health.srm {
         let verdict = if srm.failed { "FAILED" } else { "passed" };
-        let _ = writeln!(text, "sample ratio: {verdict} (p = {})", number(srm.p_value));
+        let _ = writeln!(
+            text,
+            "sample ratio: {verdict} (p = {})",
+            number(srm.p_value)
+        );
     }
-    let _ = writeln!(text, "crossovers: {}, forced: {}", report.health.crossovers, report.health.forced);
+    let _ = writeln!(
+        text,
+        "crossovers: {}, forced: {}",
+        report.health.crossovers, report.health.forced
+    );
     if let Some(plan) = &report.plan {
         let percent = plan.share * 100.0;
-        let _ = writeln!(text, "planned sample: {percent:.0} % of {} users per variant", plan.sample_size_per_variant);
+        let _ = writeln!(
+            text,
+            "planned sample: {percent:.0} % of {} users per variant",
+            plan.sample_size_per_variant
+        );
         if let Some(mde) = plan.mde {
             let _ = writeln!(text, "minimum detectable effect as planned: {mde} absolute");
         }
@@ -99,18 +163,55 @@ fn metric_table(metric: &MetricReport, alpha: f64) -> String {
         MetricRole::Exploratory => "exploratory",
     };
     let level = format!("{} % interval", (1.0 - alpha) * 100.0);
-    let mut table = Table::new(&["variant", "users", "converted", "events", "total", "mean", "difference", &level, "relative", "p", "adjusted p", ""]);
+    let mut table = Table::new(&[
+        "variant",
+        "users",
+        "converted",
+        "events",
+        "total",
+        "mean",
+        "difference",
+        &level,
+        "relative",
+        "p",
+        "adjusted p",
+        "",
+    ]);
     for row in &metric.variants {
-        let comparison = metric.comparisons.iter().find(|own| own.treatment == row.variant);
-        let sums = [row.variant.clone(), row.users.to_string(), row.converted_users.to_string(), row.events.to_string(), row.total.clone(), number(Some(row.mean))];
-        table.row(sums.into_iter().chain(comparison.into_iter().flat_map(comparison_cells)));
+        let comparison = metric
+            .comparisons
+            .iter()
+            .find(|own| own.treatment == row.variant);
+        let sums = [
+            row.variant.clone(),
+            row.users.to_string(),
+            row.converted_users.to_string(),
+            row.events.to_string(),
+            row.total.clone(),
+            number(Some(row.mean)),
+        ];
+        table.row(
+            sums.into_iter()
+                .chain(comparison.into_iter().flat_map(comparison_cells)),
+        );
     }
-    format!("{} ({}, {role})\n{}", metric.metric, metric.kind, table.text())
+    format!(
+        "{} ({}, {role})\n{}",
+        metric.metric,
+        metric.kind,
+        table.text()
+    )
 }
 
 fn comparison_cells(comparison: &Comparison) -> [String; 6] {
-    let interval = |ci: Option<[f64; 2]>| ci.map_or_else(String::new, |[low, high]| format!("[{}, {}]", number(Some(low)), number(Some(high))));
-    let relative = comparison.relative_difference.map_or_else(String::new, |lift| format!("{:+.2} %", lift * 100.0));
+    let interval = |ci: Option<[f64; 2]>| {
+        ci.map_or_else(String::new, |[low, high]| {
+            format!("[{}, {}]", number(Some(low)), number(Some(high)))
+        })
+    };
+    let relative = comparison
+        .relative_difference
+        .map_or_else(String::new, |lift| format!("{:+.2} %", lift * 100.0));
     [
         number(comparison.difference),
         interval(comparison.ci),
@@ -132,7 +233,9 @@ pub(crate) fn flag(flag: Option<Flag>) -> &'static str {
 
 /// Five significant digits; `-` where there is no number.
 pub(crate) fn number(value: Option<f64>) -> String {
-    let Some(value) = value else { return "-".to_owned() };
+    let Some(value) = value else {
+        return "-".to_owned();
+    };
     if value == 0.0 {
         return "0".to_owned();
     }
@@ -150,7 +253,27 @@ mod tests {
 
     #[test]
     fn numbers_have_five_significant_digits() {
-        let shown = [0.0, 0.123456789, -12.345678, 123456.7, 0.00012345678, 0.00001, 1e12].map(|value| number(Some(value)));
-        assert_eq!(shown, ["0", "0.12346", "-12.346", "123457", "0.00012346", "1.0000e-5", "1.0000e12"]);
+        let shown = [
+            0.0,
+            0.123456789,
+            -12.345678,
+            123456.7,
+            0.00012345678,
+            0.00001,
+            1e12,
+        ]
+        .map(|value| number(Some(value)));
+        assert_eq!(
+            shown,
+            [
+                "0",
+                "0.12346",
+                "-12.346",
+                "123457",
+                "0.00012346",
+                "1.0000e-5",
+                "1.0000e12"
+            ]
+        );
     }
 }

@@ -26,7 +26,9 @@ const MAX_SEALED: usize = 8;
 pub(crate) fn flush_loop(shared: &Shared) {
     let mut n_failures = 0;
     loop {
-        let Some(group) = wait_for_work(shared, n_failures, |state| due_flush(state, &shared.options)) else {
+        let Some(group) = wait_for_work(shared, n_failures, |state| {
+            due_flush(state, &shared.options)
+        }) else {
             return;
         };
         match flush(shared, &group) {
@@ -46,7 +48,9 @@ pub(crate) fn flush_loop(shared: &Shared) {
 pub(crate) fn compact_loop(shared: &Shared) {
     let mut n_failures = 0;
     loop {
-        let Some(runs) = wait_for_work(shared, n_failures, |state| due_merge(state, &shared.options)) else {
+        let Some(runs) = wait_for_work(shared, n_failures, |state| {
+            due_merge(state, &shared.options)
+        }) else {
             return;
         };
         match compact(shared, &runs) {
@@ -64,7 +68,11 @@ pub(crate) fn compact_loop(shared: &Shared) {
 
 /// Waits until `find` gives work, longer after failures unless somebody wants
 /// to know now; `None` on closing.
-fn wait_for_work<T>(shared: &Shared, n_failures: u32, find: impl Fn(&State) -> Option<T>) -> Option<T> {
+fn wait_for_work<T>(
+    shared: &Shared,
+    n_failures: u32,
+    find: impl Fn(&State) -> Option<T>,
+) -> Option<T> {
     let mut state = shared.state();
     if n_failures > 0 {
         state = pause(shared, state, RETRY * 2u32.pow(n_failures.min(5)));
@@ -76,14 +84,23 @@ fn wait_for_work<T>(shared: &Shared, n_failures: u32, find: impl Fn(&State) -> O
         if let Some(work) = find(&state) {
             return Some(work);
         }
-        state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        state = shared
+            .changed
+            .wait(state)
+            .unwrap_or_else(PoisonError::into_inner);
     }
 }
 
-fn pause<'s>(shared: &'s Shared, state: MutexGuard<'s, State>, length: Duration) -> MutexGuard<'s, State> {
+fn pause<'s>(
+    shared: &'s Shared,
+    state: MutexGuard<'s, State>,
+    length: Duration,
+) -> MutexGuard<'s, State> {
     let (state, _) = shared
         .changed
-        .wait_timeout_while(state, length, |state| !state.closing && state.n_settling == 0)
+        .wait_timeout_while(state, length, |state| {
+            !state.closing && state.n_settling == 0
+        })
         .unwrap_or_else(PoisonError::into_inner);
     state
 }
@@ -96,12 +113,16 @@ fn due_flush(state: &State, options: &Options) -> Option<Vec<Arc<Segment>>> {
         .take_while(|segment| !state.is_cut(first, segment.sequences.1))
         .cloned()
         .collect();
-    let due = state.sealed_bytes() >= options.segment_bytes || state.sealed.len() >= MAX_SEALED || state.n_settling > 0;
+    let due = state.sealed_bytes() >= options.segment_bytes
+        || state.sealed.len() >= MAX_SEALED
+        || state.n_settling > 0;
     due.then_some(group)
 }
 
 fn flush(shared: &Shared, group: &[Arc<Segment>]) -> Result<(), WarehouseError> {
-    let (Some(first), Some(last)) = (group.first(), group.last()) else { return Ok(()) };
+    let (Some(first), Some(last)) = (group.first(), group.last()) else {
+        return Ok(());
+    };
     let sequences = (first.sequences.0, last.sequences.1);
     let mut records = Vec::new();
     for kind in EventKind::ALL {
@@ -127,7 +148,11 @@ fn flush(shared: &Shared, group: &[Arc<Segment>]) -> Result<(), WarehouseError> 
 /// of every cut, at least [`Options::fan_in`] of them.
 pub(crate) fn due_merge(state: &State, options: &Options) -> Option<Vec<Arc<Run>>> {
     for kind in EventKind::ALL {
-        let mut runs: Vec<_> = state.runs.iter().filter(|run| run.record.kind == kind).collect();
+        let mut runs: Vec<_> = state
+            .runs
+            .iter()
+            .filter(|run| run.record.kind == kind)
+            .collect();
         runs.sort_by_key(|run| run.record.sequences);
         for class in 0..32 {
             let mut side: Vec<Arc<Run>> = Vec::new();
@@ -148,20 +173,34 @@ pub(crate) fn due_merge(state: &State, options: &Options) -> Option<Vec<Arc<Run>
 
 /// Runs whose sizes differ by less than the fan-in are of one class.
 fn size_class(run: &Run, options: &Options) -> u32 {
-    (run.rows().max(1) as f64).log(options.fan_in as f64).floor() as u32
+    (run.rows().max(1) as f64)
+        .log(options.fan_in as f64)
+        .floor() as u32
 }
 
 fn compact(shared: &Shared, runs: &[Arc<Run>]) -> Result<(), WarehouseError> {
-    let Some(first) = runs.first() else { return Ok(()) };
+    let Some(first) = runs.first() else {
+        return Ok(());
+    };
     let kind = first.record.kind;
     let sequences = (
-        runs.iter().map(|run| run.record.sequences.0).min().unwrap_or_default(),
-        runs.iter().map(|run| run.record.sequences.1).max().unwrap_or_default(),
+        runs.iter()
+            .map(|run| run.record.sequences.0)
+            .min()
+            .unwrap_or_default(),
+        runs.iter()
+            .map(|run| run.record.sequences.1)
+            .max()
+            .unwrap_or_default(),
     );
     let replaced: Vec<i64> = runs.iter().map(|run| run.record.id).collect();
     let sources = runs.iter().map(|run| {
         let all = vec![0..run.rows()];
-        Source::Run(Box::new(RunReader::new(Arc::clone(run), all, kind == EventKind::Assignment)))
+        Source::Run(Box::new(RunReader::new(
+            Arc::clone(run),
+            all,
+            kind == EventKind::Assignment,
+        )))
     });
     let generation = replaced.iter().copied().max().unwrap_or_default();
     let record = write_run(shared, kind, sequences, generation, sources.collect())?;
@@ -184,7 +223,10 @@ fn write_run(
     generation: i64,
     sources: Vec<Source>,
 ) -> Result<RunRecord, WarehouseError> {
-    let file = format!("{:012}-{:012}-{generation}.parquet", sequences.0, sequences.1);
+    let file = format!(
+        "{:012}-{:012}-{generation}.parquet",
+        sequences.0, sequences.1
+    );
     let mut writer = RunWriter::create(&shared.events, kind, &file)?;
     if let Err(error) = merge(kind, sources, &mut writer) {
         writer.abandon();

@@ -25,13 +25,18 @@ pub struct Dictionary {
 impl Dictionary {
     /// The code of `text`, a new one if it was not seen before.
     pub fn code(&mut self, text: &str) -> u32 {
-        if self.texts.get(self.last as usize).is_some_and(|last| last == text) {
+        if self
+            .texts
+            .get(self.last as usize)
+            .is_some_and(|last| last == text)
+        {
             return self.last;
         }
         self.last = match self.codes.get(text) {
             Some(&code) => code,
             None => {
-                let code = u32::try_from(self.texts.len()).expect("a batch is bounded far below 2^32 rows");
+                let code = u32::try_from(self.texts.len())
+                    .expect("a batch is bounded far below 2^32 rows");
                 self.texts.push(text.to_owned());
                 self.codes.insert(text.to_owned(), code);
                 self.n_bytes += 2 * text.len() + 80;
@@ -54,7 +59,10 @@ impl Dictionary {
         for (rank, &code) in order.iter().enumerate() {
             ranks[code as usize] = rank as u32;
         }
-        let texts = order.iter().map(|&code| self.texts[code as usize].clone()).collect();
+        let texts = order
+            .iter()
+            .map(|&code| self.texts[code as usize].clone())
+            .collect();
         (ranks, texts)
     }
 }
@@ -131,8 +139,11 @@ impl Batch {
     /// About how much memory it takes.
     pub fn size_bytes(&self) -> usize {
         let row = size_of::<i64>() * 4 + size_of::<u32>() * 2;
-        self.len() * row + self.contexts.len() + self.context_ends.len() * size_of::<usize>()
-            + self.experiments.n_bytes + self.names.n_bytes
+        self.len() * row
+            + self.contexts.len()
+            + self.context_ends.len() * size_of::<usize>()
+            + self.experiments.n_bytes
+            + self.names.n_bytes
     }
 
     /// Adds a validated event; `event_id` stands in where the event has none.
@@ -179,7 +190,11 @@ impl Batch {
         if self.context_ends.is_empty() {
             return "";
         }
-        let from = if row == 0 { 0 } else { self.context_ends[row - 1] };
+        let from = if row == 0 {
+            0
+        } else {
+            self.context_ends[row - 1]
+        };
         std::str::from_utf8(&self.contexts[from..self.context_ends[row]])
             .expect("contexts are pushed as whole texts")
     }
@@ -189,15 +204,22 @@ impl Batch {
         debug_assert_eq!(self.kind, other.kind, "a batch holds one kind of event");
         let experiments = recode(&mut self.experiments, &other.experiments);
         let names = recode(&mut self.names, &other.names);
-        self.experiment.extend(other.experiment.iter().map(|&code| experiments[code as usize]));
-        self.name.extend(other.name.iter().map(|&code| names[code as usize]));
+        self.experiment.extend(
+            other
+                .experiment
+                .iter()
+                .map(|&code| experiments[code as usize]),
+        );
+        self.name
+            .extend(other.name.iter().map(|&code| names[code as usize]));
         self.user.extend_from_slice(&other.user);
         self.timestamp.extend_from_slice(&other.timestamp);
         self.value.extend_from_slice(&other.value);
         self.event_id.extend_from_slice(&other.event_id);
         let start = self.contexts.len();
         self.contexts.extend_from_slice(&other.contexts);
-        self.context_ends.extend(other.context_ends.iter().map(|end| start + end));
+        self.context_ends
+            .extend(other.context_ends.iter().map(|end| start + end));
     }
 
     /// Adds `rows` of `block`; the code tables remember how its codes translate.
@@ -210,18 +232,22 @@ impl Batch {
     ) {
         for row in rows.clone() {
             let (experiment, name) = (block.experiment[row] as usize, block.name[row] as usize);
-            let experiment = *experiments[experiment].get_or_insert_with(|| self.experiments.code(block.experiment_at(row)));
+            let experiment = *experiments[experiment]
+                .get_or_insert_with(|| self.experiments.code(block.experiment_at(row)));
             let name = *names[name].get_or_insert_with(|| self.names.code(block.name_at(row)));
             self.experiment.push(experiment);
             self.name.push(name);
         }
         self.user.extend_from_slice(&block.user[rows.clone()]);
-        self.timestamp.extend_from_slice(&block.timestamp[rows.clone()]);
+        self.timestamp
+            .extend_from_slice(&block.timestamp[rows.clone()]);
         self.value.extend_from_slice(&block.value[rows.clone()]);
-        self.event_id.extend_from_slice(&block.event_id[rows.clone()]);
+        self.event_id
+            .extend_from_slice(&block.event_id[rows.clone()]);
         if self.kind == EventKind::Assignment {
             for row in rows {
-                self.contexts.extend_from_slice(block.context_at(row).as_bytes());
+                self.contexts
+                    .extend_from_slice(block.context_at(row).as_bytes());
                 self.context_ends.push(self.contexts.len());
             }
         }
@@ -252,11 +278,16 @@ impl Batch {
         let order = self.order(&experiment_ranks, &name_ranks);
         let pick = |column: &[i64]| order.iter().map(|&row| column[row as usize]).collect();
         let rank = |ranks: &[u32], column: &[u32]| {
-            order.iter().map(|&row| ranks[column[row as usize] as usize].cast_signed()).collect()
+            order
+                .iter()
+                .map(|&row| ranks[column[row as usize] as usize].cast_signed())
+                .collect()
         };
         let context = (self.kind == EventKind::Assignment).then(|| {
             let mut contexts = StringBuilder::with_capacity(order.len(), self.contexts.len());
-            order.iter().for_each(|&row| contexts.append_value(self.context(row as usize)));
+            order
+                .iter()
+                .for_each(|&row| contexts.append_value(self.context(row as usize)));
             contexts.finish()
         });
         Block {
@@ -293,11 +324,19 @@ impl Batch {
         }
         let content = |row: u32| {
             let at = row as usize;
-            (self.timestamp[at], name_ranks[self.name[at] as usize], self.value[at], self.event_id[at])
+            (
+                self.timestamp[at],
+                name_ranks[self.name[at] as usize],
+                self.value[at],
+                self.event_id[at],
+            )
         };
         sort_stretches(&mut keys, &ends, &|keys| {
             keys.sort_unstable_by_key(|key| key.0);
-            for of_user in keys.chunk_by_mut(|a, b| a.0 == b.0).filter(|rows| rows.len() > 1) {
+            for of_user in keys
+                .chunk_by_mut(|a, b| a.0 == b.0)
+                .filter(|rows| rows.len() > 1)
+            {
                 of_user.sort_unstable_by_key(|key| content(key.1));
             }
         });
@@ -313,7 +352,10 @@ type Keys = [(i64, u32)];
 
 /// Sorts each stretch of `keys`; `ends` are where the stretches end.
 fn sort_stretches(keys: &mut Keys, ends: &[usize], sort: &(impl Fn(&mut Keys) + Sync)) {
-    let middle = ends[..ends.partition_point(|end| *end <= keys.len() / 2)].last().copied().unwrap_or(0);
+    let middle = ends[..ends.partition_point(|end| *end <= keys.len() / 2)]
+        .last()
+        .copied()
+        .unwrap_or(0);
     let n_left = ends.partition_point(|end| *end <= middle);
     let each = |keys: &mut Keys, ends: &[usize], offset: usize| {
         let mut start = 0;
@@ -422,7 +464,10 @@ impl Block {
             name: self.name.slice(from, to - from),
             value: cut(&self.value),
             event_id: cut(&self.event_id),
-            context: self.context.as_ref().map(|contexts| contexts.slice(from, to - from)),
+            context: self
+                .context
+                .as_ref()
+                .map(|contexts| contexts.slice(from, to - from)),
         }
     }
 }
@@ -431,36 +476,75 @@ impl Block {
 mod tests {
     use super::*;
 
-    pub(crate) fn row<'a>(experiment: &'a str, user: i64, timestamp: i64, name: &'a str) -> EventRow<'a> {
-        EventRow { experiment, user, timestamp, name, value: 1, event_id: 1, context: "" }
+    pub(crate) fn row<'a>(
+        experiment: &'a str,
+        user: i64,
+        timestamp: i64,
+        name: &'a str,
+    ) -> EventRow<'a> {
+        EventRow {
+            experiment,
+            user,
+            timestamp,
+            name,
+            value: 1,
+            event_id: 1,
+            context: "",
+        }
     }
 
     #[test]
     fn sorting_orders_by_experiment_user_time_and_content() {
         let mut batch = Batch::new(EventKind::Metric);
-        for row in [row("b", 1, 1, "x"), row("a", 2, 1, "x"), row("a", -1, 5, "y"), row("a", -1, 5, "x"), row("a", -1, 4, "z")] {
+        for row in [
+            row("b", 1, 1, "x"),
+            row("a", 2, 1, "x"),
+            row("a", -1, 5, "y"),
+            row("a", -1, 5, "x"),
+            row("a", -1, 4, "z"),
+        ] {
             batch.push(&row);
         }
         let block = batch.sorted();
-        let order: Vec<_> = (0..block.len()).map(|at| {
-            let row = block.row(at);
-            (row.experiment, row.user, row.timestamp, row.name)
-        }).collect();
-        assert_eq!(order, [("a", -1, 4, "z"), ("a", -1, 5, "x"), ("a", -1, 5, "y"), ("a", 2, 1, "x"), ("b", 1, 1, "x")]);
+        let order: Vec<_> = (0..block.len())
+            .map(|at| {
+                let row = block.row(at);
+                (row.experiment, row.user, row.timestamp, row.name)
+            })
+            .collect();
+        assert_eq!(
+            order,
+            [
+                ("a", -1, 4, "z"),
+                ("a", -1, 5, "x"),
+                ("a", -1, 5, "y"),
+                ("a", 2, 1, "x"),
+                ("b", 1, 1, "x")
+            ]
+        );
         assert_eq!(block.experiment_end(0), 4);
     }
 
     #[test]
     fn appending_keeps_every_row_with_its_context() {
         let mut left = Batch::new(EventKind::Assignment);
-        left.push(&EventRow { context: "{\"a\":1}", ..row("a", 1, 1, "x") });
+        left.push(&EventRow {
+            context: "{\"a\":1}",
+            ..row("a", 1, 1, "x")
+        });
         let mut right = Batch::new(EventKind::Assignment);
         right.push(&row("b", 2, 2, "y"));
-        right.push(&EventRow { context: "{\"b\":2}", ..row("a", 3, 3, "x") });
+        right.push(&EventRow {
+            context: "{\"b\":2}",
+            ..row("a", 3, 3, "x")
+        });
         left.append(&right);
         let rows: Vec<_> = (0..left.len()).map(|at| left.row(at)).collect();
         assert_eq!(rows[0].context, "{\"a\":1}");
-        assert_eq!((rows[1].experiment, rows[1].name, rows[1].context), ("b", "y", ""));
+        assert_eq!(
+            (rows[1].experiment, rows[1].name, rows[1].context),
+            ("b", "y", "")
+        );
         assert_eq!((rows[2].experiment, rows[2].context), ("a", "{\"b\":2}"));
     }
 }

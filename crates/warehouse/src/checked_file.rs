@@ -30,7 +30,13 @@ pub(crate) struct ChecksumWriter<W> {
 
 impl<W: Write> ChecksumWriter<W> {
     pub(crate) fn new(inner: W) -> Self {
-        Self { inner, hasher: crc32fast::Hasher::new(), n_in_block: 0, n_bytes: 0, checksums: Vec::new() }
+        Self {
+            inner,
+            hasher: crc32fast::Hasher::new(),
+            n_in_block: 0,
+            n_bytes: 0,
+            checksums: Vec::new(),
+        }
     }
 
     /// The inner writer, the bytes written, and the checksums of their blocks.
@@ -50,7 +56,8 @@ impl<W: Write> Write for ChecksumWriter<W> {
         self.n_in_block += n_written;
         self.n_bytes += n_written as u64;
         if self.n_in_block == BLOCK_BYTES {
-            self.checksums.push(std::mem::take(&mut self.hasher).finalize());
+            self.checksums
+                .push(std::mem::take(&mut self.hasher).finalize());
             self.n_in_block = 0;
         }
         Ok(n_written)
@@ -79,16 +86,28 @@ pub(crate) struct CheckedFile {
 
 impl CheckedFile {
     /// Opens `path`, which must have the size that was registered for it.
-    pub(crate) fn open(path: &Path, n_bytes: u64, checksums: Vec<u32>) -> Result<Self, WarehouseError> {
+    pub(crate) fn open(
+        path: &Path,
+        n_bytes: u64,
+        checksums: Vec<u32>,
+    ) -> Result<Self, WarehouseError> {
         let file = File::open(path).map_err(WarehouseError::io("open", path))?;
-        let found = file.metadata().map_err(WarehouseError::io("read the size of", path))?.len();
+        let found = file
+            .metadata()
+            .map_err(WarehouseError::io("read the size of", path))?
+            .len();
         if found != n_bytes {
             return Err(WarehouseError::Damaged {
                 path: path.to_owned(),
                 what: format!("it has {found} bytes where {n_bytes} were written"),
             });
         }
-        Ok(Self { file: Arc::new(file), n_bytes, checksums: checksums.into(), failure: Arc::default() })
+        Ok(Self {
+            file: Arc::new(file),
+            n_bytes,
+            checksums: checksums.into(),
+            failure: Arc::default(),
+        })
     }
 
     /// Verifies every block of the file.
@@ -96,7 +115,8 @@ impl CheckedFile {
         let mut at = 0;
         while at < self.n_bytes {
             let length = BLOCK_BYTES.min((self.n_bytes - at) as usize);
-            self.get_bytes(at, length).map_err(|error| self.explain(path, &error))?;
+            self.get_bytes(at, length)
+                .map_err(|error| self.explain(path, &error))?;
             at += length as u64;
         }
         Ok(())
@@ -104,13 +124,21 @@ impl CheckedFile {
 
     /// What a failed read of this file comes down to.
     pub(crate) fn explain(&self, path: &Path, error: &dyn std::fmt::Display) -> WarehouseError {
-        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let failure = self
+            .failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         match failure {
             Some(Failure::Io(source)) => WarehouseError::io("read", path)(source),
-            Some(Failure::Damage(damage)) => {
-                WarehouseError::Damaged { path: path.to_owned(), what: damage.to_string() }
-            }
-            None => WarehouseError::Damaged { path: path.to_owned(), what: error.to_string() },
+            Some(Failure::Damage(damage)) => WarehouseError::Damaged {
+                path: path.to_owned(),
+                what: damage.to_string(),
+            },
+            None => WarehouseError::Damaged {
+                path: path.to_owned(),
+                what: error.to_string(),
+            },
         }
     }
 
@@ -126,13 +154,20 @@ impl CheckedFile {
     fn read_verified(&self, start: u64, length: usize) -> Result<Bytes, Failure> {
         let first_block = start as usize / BLOCK_BYTES;
         let from = (first_block * BLOCK_BYTES) as u64;
-        let end = (start + length as u64).next_multiple_of(BLOCK_BYTES as u64).min(self.n_bytes);
+        let end = (start + length as u64)
+            .next_multiple_of(BLOCK_BYTES as u64)
+            .min(self.n_bytes);
         let mut bytes = vec![0; end.saturating_sub(from) as usize];
-        self.file.read_exact_at(&mut bytes, from).map_err(Failure::Io)?;
+        self.file
+            .read_exact_at(&mut bytes, from)
+            .map_err(Failure::Io)?;
         for (block, content) in bytes.chunks(BLOCK_BYTES).enumerate() {
             if self.checksums.get(first_block + block) != Some(&crc32fast::hash(content)) {
                 let from = from + (block * BLOCK_BYTES) as u64;
-                return Err(Failure::Damage(Damage { from, to: from + content.len() as u64 }));
+                return Err(Failure::Damage(Damage {
+                    from,
+                    to: from + content.len() as u64,
+                }));
             }
         }
         let offset = (start - from) as usize;
@@ -150,14 +185,24 @@ impl ChunkReader for CheckedFile {
     type T = BlockReader;
 
     fn get_read(&self, start: u64) -> parquet::errors::Result<BlockReader> {
-        Ok(BlockReader { file: self.clone(), at: start, block: Bytes::new() })
+        Ok(BlockReader {
+            file: self.clone(),
+            at: start,
+            block: Bytes::new(),
+        })
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
-        if start.checked_add(length as u64).is_none_or(|end| end > self.n_bytes) {
-            return Err(ParquetError::EOF(format!("bytes {start}.. end beyond the file")));
+        if start
+            .checked_add(length as u64)
+            .is_none_or(|end| end > self.n_bytes)
+        {
+            return Err(ParquetError::EOF(format!(
+                "bytes {start}.. end beyond the file"
+            )));
         }
-        self.read_verified(start, length).map_err(|failure| self.fail(failure))
+        self.read_verified(start, length)
+            .map_err(|failure| self.fail(failure))
     }
 }
 
@@ -173,7 +218,10 @@ impl Read for BlockReader {
         if self.block.is_empty() {
             let to_block_end = BLOCK_BYTES - self.at as usize % BLOCK_BYTES;
             let length = to_block_end.min(self.file.n_bytes.saturating_sub(self.at) as usize);
-            self.block = self.file.get_bytes(self.at, length).map_err(io::Error::other)?;
+            self.block = self
+                .file
+                .get_bytes(self.at, length)
+                .map_err(io::Error::other)?;
             self.at += length as u64;
         }
         let n_copied = into.len().min(self.block.len());
@@ -200,8 +248,17 @@ mod tests {
         let content: Vec<u8> = (0..200_000u32).map(|at| (at * 31 % 251) as u8).collect();
         let (_directory, path, n_bytes, checksums) = written(&content);
         let file = CheckedFile::open(&path, n_bytes, checksums.clone()).unwrap();
-        for (from, length) in [(0, 10), (65_535, 2), (0, 200_000), (199_999, 1), (131_072, 60_000)] {
-            assert_eq!(file.get_bytes(from as u64, length).unwrap(), content[from..from + length]);
+        for (from, length) in [
+            (0, 10),
+            (65_535, 2),
+            (0, 200_000),
+            (199_999, 1),
+            (131_072, 60_000),
+        ] {
+            assert_eq!(
+                file.get_bytes(from as u64, length).unwrap(),
+                content[from..from + length]
+            );
         }
         for at in [0, 65_535, 65_536, 199_999] {
             let mut flipped = content.clone();
@@ -217,6 +274,11 @@ mod tests {
     fn a_truncated_file_is_refused() {
         let (_directory, path, n_bytes, checksums) = written(b"four");
         std::fs::write(&path, b"fou").unwrap();
-        assert!(CheckedFile::open(&path, n_bytes, checksums).unwrap_err().to_string().contains("3 bytes where 4"));
+        assert!(
+            CheckedFile::open(&path, n_bytes, checksums)
+                .unwrap_err()
+                .to_string()
+                .contains("3 bytes where 4")
+        );
     }
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{
-    Array, ArrayRef, DictionaryArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    Array, ArrayRef, DictionaryArray, Int32Array, Int64Array, RecordBatch, StringArray,
+    TimestampMicrosecondArray,
 };
 use arrow_buffer::ScalarBuffer;
 use arrow_ipc::CompressionType;
@@ -39,9 +40,14 @@ pub(crate) fn schema(kind: EventKind) -> SchemaRef {
 pub(crate) fn to_arrow(kind: EventKind, block: &Block) -> Result<RecordBatch, ArrowError> {
     let text = |codes: &ScalarBuffer<i32>, texts: &StringArray| -> Result<ArrayRef, ArrowError> {
         let codes = Int32Array::new(codes.clone(), None);
-        Ok(Arc::new(DictionaryArray::<Int32Type>::try_new(codes, Arc::new(texts.clone()))?))
+        Ok(Arc::new(DictionaryArray::<Int32Type>::try_new(
+            codes,
+            Arc::new(texts.clone()),
+        )?))
     };
-    let number = |column: &ScalarBuffer<i64>| -> ArrayRef { Arc::new(Int64Array::new(column.clone(), None)) };
+    let number = |column: &ScalarBuffer<i64>| -> ArrayRef {
+        Arc::new(Int64Array::new(column.clone(), None))
+    };
     let time = TimestampMicrosecondArray::new(block.timestamp.clone(), None).with_timezone("UTC");
     let mut columns = vec![
         text(&block.experiment, &block.experiments)?,
@@ -60,12 +66,21 @@ pub(crate) fn to_arrow(kind: EventKind, block: &Block) -> Result<RecordBatch, Ar
 /// The block that `columns`, read from a run or a payload, hold.
 pub(crate) fn from_arrow(columns: &RecordBatch) -> Result<Block, ArrowError> {
     let text = |at: usize| -> Result<(ScalarBuffer<i32>, StringArray), ArrowError> {
-        let column = columns.column(at).as_dictionary_opt::<Int32Type>().ok_or_else(|| unexpected(columns, at))?;
-        let texts = column.values().as_string_opt::<i32>().ok_or_else(|| unexpected(columns, at))?;
+        let column = columns
+            .column(at)
+            .as_dictionary_opt::<Int32Type>()
+            .ok_or_else(|| unexpected(columns, at))?;
+        let texts = column
+            .values()
+            .as_string_opt::<i32>()
+            .ok_or_else(|| unexpected(columns, at))?;
         Ok((column.keys().values().clone(), texts.clone()))
     };
     let number = |at: usize| -> Result<ScalarBuffer<i64>, ArrowError> {
-        let column = columns.column(at).as_primitive_opt::<Int64Type>().ok_or_else(|| unexpected(columns, at))?;
+        let column = columns
+            .column(at)
+            .as_primitive_opt::<Int64Type>()
+            .ok_or_else(|| unexpected(columns, at))?;
         Ok(column.values().clone())
     };
     let (experiment, experiments) = text(0)?;
@@ -84,14 +99,23 @@ pub(crate) fn from_arrow(columns: &RecordBatch) -> Result<Block, ArrowError> {
         value: number(4)?,
         event_id: number(5)?,
         context: match columns.num_columns() {
-            7 => Some(columns.column(6).as_string_opt::<i32>().ok_or_else(|| unexpected(columns, 6))?.clone()),
+            7 => Some(
+                columns
+                    .column(6)
+                    .as_string_opt::<i32>()
+                    .ok_or_else(|| unexpected(columns, 6))?
+                    .clone(),
+            ),
             _ => None,
         },
     })
 }
 
 fn unexpected(columns: &RecordBatch, at: usize) -> ArrowError {
-    ArrowError::SchemaError(format!("column {at} has the type {}", columns.column(at).data_type()))
+    ArrowError::SchemaError(format!(
+        "column {at} has the type {}",
+        columns.column(at).data_type()
+    ))
 }
 
 /// `batch` as an Arrow IPC stream, compressed with lz4.
@@ -99,7 +123,8 @@ pub(crate) fn encode(batch: Batch) -> Result<Vec<u8>, ArrowError> {
     let kind = batch.kind();
     let block = batch.into_block();
     let columns = to_arrow(kind, &block)?;
-    let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME))?;
+    let options =
+        IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME))?;
     let mut stream = StreamWriter::try_new_with_options(Vec::new(), &columns.schema(), options)?;
     stream.write(&columns)?;
     stream.into_inner()
@@ -128,8 +153,20 @@ mod tests {
             let mut batch = Batch::new(kind);
             for user in 0..100 {
                 let experiment = format!("e{}", user % 3);
-                let context = if kind == EventKind::Assignment { "{\"p\":1}" } else { "" };
-                batch.push(&EventRow { experiment: &experiment, user, timestamp: -user, name: "n", value: user * 7, event_id: !user, context });
+                let context = if kind == EventKind::Assignment {
+                    "{\"p\":1}"
+                } else {
+                    ""
+                };
+                batch.push(&EventRow {
+                    experiment: &experiment,
+                    user,
+                    timestamp: -user,
+                    name: "n",
+                    value: user * 7,
+                    event_id: !user,
+                    context,
+                });
             }
             let back = decode(kind, &encode(batch.clone()).unwrap()).unwrap();
             assert_eq!(back.len(), batch.len());

@@ -35,7 +35,13 @@ pub(crate) struct Cursor {
 
 impl Cursor {
     pub(crate) fn new(source: Source) -> Result<Self, WarehouseError> {
-        let mut cursor = Self { source, block: None, row: 0, experiment_end: 0, generation: 0 };
+        let mut cursor = Self {
+            source,
+            block: None,
+            row: 0,
+            experiment_end: 0,
+            generation: 0,
+        };
         cursor.next_block()?;
         Ok(cursor)
     }
@@ -47,7 +53,10 @@ impl Cursor {
         }
         self.row = 0;
         self.generation += 1;
-        self.experiment_end = self.block.as_ref().map_or(0, |block| block.experiment_end(0));
+        self.experiment_end = self
+            .block
+            .as_ref()
+            .map_or(0, |block| block.experiment_end(0));
         Ok(())
     }
 

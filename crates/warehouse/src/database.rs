@@ -101,9 +101,15 @@ impl Database {
             SCHEMA_VERSION => Ok(()),
             0 => self
                 .connection
-                .execute_batch(&format!("BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"))
+                .execute_batch(&format!(
+                    "BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+                ))
                 .map_err(self.failed("create the tables")),
-            found => Err(WarehouseError::NewerSchema { path: self.path.clone(), found, known: SCHEMA_VERSION }),
+            found => Err(WarehouseError::NewerSchema {
+                path: self.path.clone(),
+                found,
+                known: SCHEMA_VERSION,
+            }),
         }
     }
 
@@ -116,12 +122,19 @@ impl Database {
     }
 
     /// The inbox entry `sequence` cannot be decoded.
-    pub(crate) fn damaged_entry(&self, sequence: u64, error: &dyn std::fmt::Display) -> WarehouseError {
+    pub(crate) fn damaged_entry(
+        &self,
+        sequence: u64,
+        error: &dyn std::fmt::Display,
+    ) -> WarehouseError {
         self.damaged(format!("inbox entry {sequence} cannot be decoded: {error}"))
     }
 
     fn damaged(&self, what: String) -> WarehouseError {
-        WarehouseError::Damaged { path: self.path.clone(), what }
+        WarehouseError::Damaged {
+            path: self.path.clone(),
+            what,
+        }
     }
 
     fn failed(&self, action: &'static str) -> impl FnOnce(rusqlite::Error) -> WarehouseError + '_ {
@@ -129,9 +142,17 @@ impl Database {
     }
 
     /// Makes `entries` and `marks` durable, together.
-    pub(crate) fn append(&mut self, entries: &[InboxEntry<'_>], marks: &[SourceMark], now: i64) -> Result<(), WarehouseError> {
+    pub(crate) fn append(
+        &mut self,
+        entries: &[InboxEntry<'_>],
+        marks: &[SourceMark],
+        now: i64,
+    ) -> Result<(), WarehouseError> {
         let path = self.path.clone();
-        let transaction = self.connection.transaction().map_err(failed("begin a commit", &path))?;
+        let transaction = self
+            .connection
+            .transaction()
+            .map_err(failed("begin a commit", &path))?;
         {
             let mut insert = transaction
                 .prepare_cached("INSERT INTO inbox (sequence, kind, n_rows, checksum, payload) VALUES (?1, ?2, ?3, ?4, ?5)")
@@ -151,7 +172,8 @@ impl Database {
                 .prepare_cached("INSERT INTO sources (source, position, updated_at) VALUES (?1, ?2, ?3) ON CONFLICT (source) DO UPDATE SET position = excluded.position, updated_at = excluded.updated_at")
                 .map_err(failed("mark a source", &path))?;
             for SourceMark { source, position } in marks {
-                mark.execute(params![source, position, now]).map_err(failed("mark a source", &path))?;
+                mark.execute(params![source, position, now])
+                    .map_err(failed("mark a source", &path))?;
             }
         }
         transaction.commit().map_err(failed("commit events", &path))
@@ -171,12 +193,19 @@ impl Database {
             let read = || -> rusqlite::Result<(i64, String, u32, Vec<u8>)> {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
             };
-            let (sequence, kind, checksum, payload) = read().map_err(self.failed("read the inbox"))?;
+            let (sequence, kind, checksum, payload) =
+                read().map_err(self.failed("read the inbox"))?;
             if crc32fast::hash(&payload) != checksum {
-                return Err(self.damaged(format!("the checksum of inbox entry {sequence} does not match")));
+                return Err(self.damaged(format!(
+                    "the checksum of inbox entry {sequence} does not match"
+                )));
             }
             let kind = self.kind(&kind)?;
-            each(StoredPayload { sequence: sequence.cast_unsigned(), kind, payload })?;
+            each(StoredPayload {
+                sequence: sequence.cast_unsigned(),
+                kind,
+                payload,
+            })?;
         }
         Ok(())
     }
@@ -207,18 +236,42 @@ impl Database {
             let sequences: (i64, i64) = (row.get(4)?, row.get(5)?);
             let bytes: i64 = row.get(3)?;
             let blobs: (Vec<u8>, Vec<u8>) = (row.get(6)?, row.get(7)?);
-            Ok((row.get(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?, bytes, sequences, blobs, row.get::<_, u32>(8)?))
+            Ok((
+                row.get(0)?,
+                row.get::<_, String>(1)?,
+                row.get::<_, String>(2)?,
+                bytes,
+                sequences,
+                blobs,
+                row.get::<_, u32>(8)?,
+            ))
         };
-        let (id, kind, file, bytes, sequences, (checksums, contents), checksum) = read().map_err(self.failed("read the runs"))?;
+        let (id, kind, file, bytes, sequences, (checksums, contents), checksum) =
+            read().map_err(self.failed("read the runs"))?;
         let sequences = (sequences.0.cast_unsigned(), sequences.1.cast_unsigned());
         let kind = self.kind(&kind)?;
         let bytes = bytes.cast_unsigned();
         if record_checksum(kind, &file, bytes, sequences, &checksums, &contents) != checksum {
-            return Err(self.damaged(format!("the register entry of run {id} does not match its checksum")));
+            return Err(self.damaged(format!(
+                "the register entry of run {id} does not match its checksum"
+            )));
         }
-        let index = serde_json::from_slice(&contents).map_err(|error| self.damaged(format!("the contents of run {id} cannot be read: {error}")))?;
-        let checksums = checksums.chunks_exact(4).map(|four| u32::from_le_bytes([four[0], four[1], four[2], four[3]])).collect();
-        Ok(RunRecord { id, kind, file, bytes, sequences, checksums, index })
+        let index = serde_json::from_slice(&contents).map_err(|error| {
+            self.damaged(format!("the contents of run {id} cannot be read: {error}"))
+        })?;
+        let checksums = checksums
+            .chunks_exact(4)
+            .map(|four| u32::from_le_bytes([four[0], four[1], four[2], four[3]]))
+            .collect();
+        Ok(RunRecord {
+            id,
+            kind,
+            file,
+            bytes,
+            sequences,
+            checksums,
+            index,
+        })
     }
 
     /// Registers the runs `added`, drops the runs `replaced`, and removes from
@@ -230,21 +283,31 @@ impl Database {
         flushed: Option<(u64, u64)>,
     ) -> Result<Vec<i64>, WarehouseError> {
         let path = self.path.clone();
-        let transaction = self.connection.transaction().map_err(failed("begin a commit", &path))?;
+        let transaction = self
+            .connection
+            .transaction()
+            .map_err(failed("begin a commit", &path))?;
         let mut ids = Vec::new();
         for record in added {
             insert_run(&transaction, record).map_err(failed("register a run", &path))?;
             ids.push(transaction.last_insert_rowid());
         }
         for id in replaced {
-            transaction.execute("DELETE FROM runs WHERE id = ?1", [id]).map_err(failed("replace a run", &path))?;
+            transaction
+                .execute("DELETE FROM runs WHERE id = ?1", [id])
+                .map_err(failed("replace a run", &path))?;
         }
         if let Some((first, last)) = flushed {
             transaction
-                .execute("DELETE FROM inbox WHERE sequence BETWEEN ?1 AND ?2", [first.cast_signed(), last.cast_signed()])
+                .execute(
+                    "DELETE FROM inbox WHERE sequence BETWEEN ?1 AND ?2",
+                    [first.cast_signed(), last.cast_signed()],
+                )
                 .map_err(failed("empty the inbox", &path))?;
         }
-        transaction.commit().map_err(failed("commit a run", &path))?;
+        transaction
+            .commit()
+            .map_err(failed("commit a run", &path))?;
         Ok(ids)
     }
 
@@ -259,15 +322,30 @@ impl Database {
     /// Forgets the request keys that were last used before `before`.
     pub(crate) fn forget_keys(&self, before: i64) -> Result<usize, WarehouseError> {
         self.connection
-            .execute("DELETE FROM sources WHERE updated_at < ?1 AND source LIKE 'key:%'", [before])
+            .execute(
+                "DELETE FROM sources WHERE updated_at < ?1 AND source LIKE 'key:%'",
+                [before],
+            )
             .map_err(self.failed("forget old request keys"))
     }
 }
 
 fn insert_run(connection: &Connection, record: &RunRecord) -> rusqlite::Result<()> {
-    let checksums: Vec<u8> = record.checksums.iter().flat_map(|checksum| checksum.to_le_bytes()).collect();
-    let contents = serde_json::to_vec(&record.index).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-    let checksum = record_checksum(record.kind, &record.file, record.bytes, record.sequences, &checksums, &contents);
+    let checksums: Vec<u8> = record
+        .checksums
+        .iter()
+        .flat_map(|checksum| checksum.to_le_bytes())
+        .collect();
+    let contents = serde_json::to_vec(&record.index)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    let checksum = record_checksum(
+        record.kind,
+        &record.file,
+        record.bytes,
+        record.sequences,
+        &checksums,
+        &contents,
+    );
     connection.execute(
         "INSERT INTO runs (kind, file, bytes, first_sequence, last_sequence, checksums, contents, checksum) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         params![
@@ -284,7 +362,14 @@ fn insert_run(connection: &Connection, record: &RunRecord) -> rusqlite::Result<(
     Ok(())
 }
 
-fn record_checksum(kind: EventKind, file: &str, bytes: u64, sequences: (u64, u64), checksums: &[u8], contents: &[u8]) -> u32 {
+fn record_checksum(
+    kind: EventKind,
+    file: &str,
+    bytes: u64,
+    sequences: (u64, u64),
+    checksums: &[u8],
+    contents: &[u8],
+) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(kind.plural().as_bytes());
     hasher.update(file.as_bytes());
@@ -296,6 +381,13 @@ fn record_checksum(kind: EventKind, file: &str, bytes: u64, sequences: (u64, u64
     hasher.finalize()
 }
 
-fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(rusqlite::Error) -> WarehouseError + 'a {
-    move |source| WarehouseError::Database { action, path: path.to_owned(), source }
+fn failed<'a>(
+    action: &'static str,
+    path: &'a Path,
+) -> impl FnOnce(rusqlite::Error) -> WarehouseError + 'a {
+    move |source| WarehouseError::Database {
+        action,
+        path: path.to_owned(),
+        source,
+    }
 }

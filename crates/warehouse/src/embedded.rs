@@ -43,7 +43,12 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { queue_length: 4_096, queue_bytes: 64 << 20, segment_bytes: 48 << 20, fan_in: 4 }
+        Self {
+            queue_length: 4_096,
+            queue_bytes: 64 << 20,
+            segment_bytes: 48 << 20,
+            fan_in: 4,
+        }
     }
 }
 
@@ -105,7 +110,10 @@ impl State {
 
     /// Whether a cut separates the sequences `first` and `last`.
     pub(crate) fn is_cut(&self, first: u64, last: u64) -> bool {
-        [Some(self.published), self.pending].into_iter().flatten().any(|cut| first <= cut && cut < last)
+        [Some(self.published), self.pending]
+            .into_iter()
+            .flatten()
+            .any(|cut| first <= cut && cut < last)
     }
 }
 
@@ -164,7 +172,12 @@ impl Warehouse {
     /// # Errors
     ///
     /// Damage and I/O errors, each naming the file.
-    pub fn open(directory: &Path, lock: DirectoryLock, options: Options, published: u64) -> Result<Self, WarehouseError> {
+    pub fn open(
+        directory: &Path,
+        lock: DirectoryLock,
+        options: Options,
+        published: u64,
+    ) -> Result<Self, WarehouseError> {
         let events = directory.join("events");
         for kind in EventKind::ALL {
             let path = events.join(kind.plural());
@@ -191,7 +204,11 @@ impl Warehouse {
         });
         let (submissions, queue) = sync_channel(shared.options.queue_length);
         let threads = spawn_threads(&shared, queue, directory)?;
-        Ok(Self { shared, submissions: Mutex::new(Some(submissions)), threads: Mutex::new(threads) })
+        Ok(Self {
+            shared,
+            submissions: Mutex::new(Some(submissions)),
+            threads: Mutex::new(threads),
+        })
     }
 
     /// Queues `submission`; its reply is called once it is durable.
@@ -201,11 +218,17 @@ impl Warehouse {
     /// [`Refused::Full`] at once where the queue is full: nothing waits here.
     pub fn submit(&self, submission: Submission) -> Result<(), Refused> {
         let n_bytes = submission.batch.size_bytes();
-        let queued = self.shared.queued_bytes.fetch_add(n_bytes, Ordering::AcqRel);
+        let queued = self
+            .shared
+            .queued_bytes
+            .fetch_add(n_bytes, Ordering::AcqRel);
         let outcome = if queued > 0 && queued + n_bytes > self.shared.options.queue_bytes {
             Err(Refused::Full)
         } else {
-            let sender = self.submissions.lock().unwrap_or_else(PoisonError::into_inner);
+            let sender = self
+                .submissions
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             match sender.as_ref().map(|sender| sender.try_send(submission)) {
                 Some(Ok(())) => Ok(()),
                 Some(Err(TrySendError::Full(_))) => Err(Refused::Full),
@@ -213,7 +236,9 @@ impl Warehouse {
             }
         };
         if outcome.is_err() {
-            self.shared.queued_bytes.fetch_sub(n_bytes, Ordering::AcqRel);
+            self.shared
+                .queued_bytes
+                .fetch_sub(n_bytes, Ordering::AcqRel);
         }
         outcome
     }
@@ -246,8 +271,18 @@ impl Warehouse {
     fn snapshot_of(&self, state: &State, position: u64) -> Snapshot {
         Snapshot {
             position,
-            runs: state.runs.iter().filter(|run| run.record.sequences.1 <= position).cloned().collect(),
-            segments: state.sealed.iter().filter(|segment| segment.sequences.1 <= position).cloned().collect(),
+            runs: state
+                .runs
+                .iter()
+                .filter(|run| run.record.sequences.1 <= position)
+                .cloned()
+                .collect(),
+            segments: state
+                .sealed
+                .iter()
+                .filter(|segment| segment.sequences.1 <= position)
+                .cloned()
+                .collect(),
             spill: self.shared.spill.clone(),
         }
     }
@@ -288,8 +323,14 @@ impl Warehouse {
     ///
     /// The LOCK file cannot be written, or the warehouse has been closed.
     pub fn publish_address(&self, address: &str) -> Result<(), WarehouseError> {
-        let lock = self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        lock.as_ref().ok_or(WarehouseError::Closed)?.publish(address)
+        let lock = self
+            .shared
+            .lock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        lock.as_ref()
+            .ok_or(WarehouseError::Closed)?
+            .publish(address)
     }
 
     /// Forgets request keys last used before `before` (microseconds since 1970).
@@ -327,10 +368,19 @@ impl Warehouse {
         let limit = state.next_sequence - 1;
         self.shared.changed.notify_all();
         let settled = |state: &State| {
-            if let Some(reason) = state.flush_failure.as_ref().or(state.merge_failure.as_ref()) {
-                return Some(Err(WarehouseError::CannotWrite { reason: reason.clone() }));
+            if let Some(reason) = state
+                .flush_failure
+                .as_ref()
+                .or(state.merge_failure.as_ref())
+            {
+                return Some(Err(WarehouseError::CannotWrite {
+                    reason: reason.clone(),
+                }));
             }
-            let waiting = state.sealed.iter().any(|segment| segment.sequences.0 <= limit);
+            let waiting = state
+                .sealed
+                .iter()
+                .any(|segment| segment.sequences.0 <= limit);
             match waiting || background::due_merge(state, &self.shared.options).is_some() {
                 true if state.closing => Some(Err(WarehouseError::Closed)),
                 true => None,
@@ -342,21 +392,37 @@ impl Warehouse {
                 state.n_settling -= 1;
                 return outcome;
             }
-            state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self
+                .shared
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 
     /// Writes what is queued, ends the threads, and lets go of the directory.
     pub fn close(&self) {
-        drop(self.submissions.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(
+            self.submissions
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
         self.shared.state().closing = true;
         self.shared.changed.notify_all();
-        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let threads =
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
             // A thread that panicked has said so; the others still end in order.
             let _ = thread.join();
         }
-        drop(self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(
+            self.shared
+                .lock
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
     }
 }
 
@@ -379,14 +445,27 @@ fn spawn_threads(
     };
     let [for_writer, for_flusher, for_compactor] = [shared, shared, shared].map(Arc::clone);
     Ok(vec![
-        spawn("warehouse-writer", Box::new(move || writer::run(&for_writer, &queue)))?,
-        spawn("warehouse-flusher", Box::new(move || background::flush_loop(&for_flusher)))?,
-        spawn("warehouse-compactor", Box::new(move || background::compact_loop(&for_compactor)))?,
+        spawn(
+            "warehouse-writer",
+            Box::new(move || writer::run(&for_writer, &queue)),
+        )?,
+        spawn(
+            "warehouse-flusher",
+            Box::new(move || background::flush_loop(&for_flusher)),
+        )?,
+        spawn(
+            "warehouse-compactor",
+            Box::new(move || background::compact_loop(&for_compactor)),
+        )?,
     ])
 }
 
 fn open_runs(database: &Database, events: &Path) -> Result<Vec<Arc<Run>>, WarehouseError> {
-    database.runs()?.into_iter().map(|record| Run::open(record, events).map(Arc::new)).collect()
+    database
+        .runs()?
+        .into_iter()
+        .map(|record| Run::open(record, events).map(Arc::new))
+        .collect()
 }
 
 /// Removes files that no run names: a crash left them between two steps.
@@ -396,7 +475,9 @@ fn remove_orphans(events: &Path, runs: &[Arc<Run>]) -> Result<(), WarehouseError
         let directory = events.join(kind.plural());
         let entries = fs::read_dir(&directory).map_err(WarehouseError::io("list", &directory))?;
         for entry in entries {
-            let path = entry.map_err(WarehouseError::io("list", &directory))?.path();
+            let path = entry
+                .map_err(WarehouseError::io("list", &directory))?
+                .path();
             if !live.contains(path.as_path()) {
                 tracing::info!(file = %path.display(), "removed a file that an interrupted write left behind");
                 fs::remove_file(&path).map_err(WarehouseError::io("remove", &path))?;
@@ -407,8 +488,16 @@ fn remove_orphans(events: &Path, runs: &[Arc<Run>]) -> Result<(), WarehouseError
 }
 
 /// Reads the inbox back into memory, split at the published position.
-fn recover(database: &Database, runs: Vec<Arc<Run>>, published: u64) -> Result<State, WarehouseError> {
-    let last_run_sequence = runs.iter().map(|run| run.record.sequences.1).max().unwrap_or(0);
+fn recover(
+    database: &Database,
+    runs: Vec<Arc<Run>>,
+    published: u64,
+) -> Result<State, WarehouseError> {
+    let last_run_sequence = runs
+        .iter()
+        .map(|run| run.record.sequences.1)
+        .max()
+        .unwrap_or(0);
     let mut state = State {
         next_sequence: last_run_sequence.max(published) + 1,
         runs,
@@ -422,7 +511,11 @@ fn recover(database: &Database, runs: Vec<Arc<Run>>, published: u64) -> Result<S
         closing: false,
     };
     database.each_payload(|stored| {
-        if state.active.sequences.is_some_and(|(first, _)| state.is_cut(first, stored.sequence)) {
+        if state
+            .active
+            .sequences
+            .is_some_and(|(first, _)| state.is_cut(first, stored.sequence))
+        {
             state.seal();
         }
         let batch = codec::decode(stored.kind, &stored.payload)
@@ -432,7 +525,11 @@ fn recover(database: &Database, runs: Vec<Arc<Run>>, published: u64) -> Result<S
         Ok(())
     })?;
     // What comes next may lie on the other side of the published position.
-    if state.active.sequences.is_some_and(|(first, _)| state.is_cut(first, state.next_sequence)) {
+    if state
+        .active
+        .sequences
+        .is_some_and(|(first, _)| state.is_cut(first, state.next_sequence))
+    {
         state.seal();
     }
     Ok(state)

@@ -75,8 +75,15 @@ pub enum WarehouseError {
 }
 
 impl WarehouseError {
-    pub(crate) fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Self + 'a {
-        move |source| Self::Io { action, path: path.to_owned(), source }
+    pub(crate) fn io<'a>(
+        action: &'static str,
+        path: &'a Path,
+    ) -> impl FnOnce(io::Error) -> Self + 'a {
+        move |source| Self::Io {
+            action,
+            path: path.to_owned(),
+            source,
+        }
     }
 
     /// The message with all its causes, on one line.
@@ -104,7 +111,9 @@ pub(crate) struct Damage {
 #[non_exhaustive]
 pub enum FoldError {
     /// A sum left the range of exact sums.
-    #[error("the sum of `{metric}` in experiment `{experiment}` exceeds the range of exact sums: check the values sent, or rename the event type")]
+    #[error(
+        "the sum of `{metric}` in experiment `{experiment}` exceeds the range of exact sums: check the values sent, or rename the event type"
+    )]
     SumOverflow {
         /// The experiment.
         experiment: ExperimentId,

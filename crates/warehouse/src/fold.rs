@@ -92,7 +92,10 @@ impl Names {
 
     /// The code of `name`, if it is expected.
     pub fn code(&self, name: &str) -> Option<u32> {
-        self.0.binary_search_by(|own| own.as_str().cmp(name)).ok().map(|at| at as u32)
+        self.0
+            .binary_search_by(|own| own.as_str().cmp(name))
+            .ok()
+            .map(|at| at as u32)
     }
 
     fn place(&self, name: &str) -> NamePlace {
@@ -217,13 +220,18 @@ impl<A: Accumulator> Folded<A> {
         add(&mut self.crossovers, &other.crossovers);
         self.forced += other.forced;
         self.unknown_variant += other.unknown_variant;
-        self.next_event_at = [self.next_event_at, other.next_event_at].into_iter().flatten().min();
+        self.next_event_at = [self.next_event_at, other.next_event_at]
+            .into_iter()
+            .flatten()
+            .min();
         self.accumulator.merge(other.accumulator)
     }
 }
 
 fn add(into: &mut [u64], from: &[u64]) {
-    into.iter_mut().zip(from).for_each(|(into, from)| *into += from);
+    into.iter_mut()
+        .zip(from)
+        .for_each(|(into, from)| *into += from);
 }
 
 /// The outcome for each experiment, in the order of the plans.
@@ -241,7 +249,10 @@ pub fn fold<A: Accumulator>(
     n_threads: usize,
     make: impl Fn(&Plan) -> A + Sync,
 ) -> Result<Outcomes<A>, WarehouseError> {
-    debug_assert!(plans.is_sorted_by(|a, b| a.experiment < b.experiment), "plans are in order");
+    debug_assert!(
+        plans.is_sorted_by(|a, b| a.experiment < b.experiment),
+        "plans are in order"
+    );
     let work = pieces(snapshot, plans, n_threads);
     let next = AtomicUsize::new(0);
     let failed = AtomicBool::new(false);
@@ -269,7 +280,9 @@ pub fn fold<A: Accumulator>(
         Ok(())
     };
     std::thread::scope(|scope| {
-        let others: Vec<_> = (1..n_threads.min(work.len())).map(|_| scope.spawn(worker)).collect();
+        let others: Vec<_> = (1..n_threads.min(work.len()))
+            .map(|_| scope.spawn(worker))
+            .collect();
         let own = worker();
         (others.into_iter()).fold(own, |outcome, other| match other.join() {
             Ok(joined) => outcome.and(joined),
@@ -292,7 +305,8 @@ fn fold_piece<A: Accumulator>(
     let own = &plans[piece.plans.clone()];
     let experiments: Vec<&str> = own.iter().map(|plan| plan.experiment.as_str()).collect();
     let with_context = own.iter().any(|plan| !plan.filter.segment.is_empty());
-    let open = |kind, with_context| snapshot.cursors(kind, &experiments, &piece.users, with_context);
+    let open =
+        |kind, with_context| snapshot.cursors(kind, &experiments, &piece.users, with_context);
     let mut assignments = Side::new(open(EventKind::Assignment, with_context)?);
     let mut metrics = Side::new(open(EventKind::Metric, false)?);
     let mut parts = Vec::new();
@@ -300,7 +314,14 @@ fn fold_piece<A: Accumulator>(
         let mut folded = Folded::new(plan, make(plan));
         assignments.enter(plan.experiment.as_str(), &plan.variants)?;
         metrics.enter(plan.experiment.as_str(), &plan.event_types)?;
-        let outcome = fold_experiment(plan, &piece.users, &mut assignments, &mut metrics, history, &mut folded)?;
+        let outcome = fold_experiment(
+            plan,
+            &piece.users,
+            &mut assignments,
+            &mut metrics,
+            history,
+            &mut folded,
+        )?;
         parts.push((at, outcome.map(|()| folded)));
     }
     Ok(parts)
@@ -319,10 +340,22 @@ fn fold_experiment<A: Accumulator>(
     if let Some(start) = users.start {
         assignments.skip_to(start)?;
     }
-    while let Some(user) = assignments.user().filter(|user| users.end.is_none_or(|end| *user < end)) {
+    while let Some(user) = assignments
+        .user()
+        .filter(|user| users.end.is_none_or(|end| *user < end))
+    {
         history.clear();
-        assignments.take(user, after_data_time, &plan.variants, &plan.filter.segment, history)?;
-        note_waiting(&mut folded.next_event_at, history.first_beyond(plan.data_time));
+        assignments.take(
+            user,
+            after_data_time,
+            &plan.variants,
+            &plan.filter.segment,
+            history,
+        )?;
+        note_waiting(
+            &mut folded.next_event_at,
+            history.first_beyond(plan.data_time),
+        );
         match status(plan, user, history)? {
             Status::Unexposed => {}
             Status::Forced => folded.forced += 1,
@@ -334,7 +367,10 @@ fn fold_experiment<A: Accumulator>(
                 let horizon = folded.accumulator.horizon(exposure.at).min(after_data_time);
                 history.clear();
                 metrics.take(user, horizon, &plan.event_types, &[], history)?;
-                note_waiting(&mut folded.next_event_at, history.first_beyond(plan.data_time));
+                note_waiting(
+                    &mut folded.next_event_at,
+                    history.first_beyond(plan.data_time),
+                );
                 let accumulator = &mut folded.accumulator;
                 accumulator.begin(&exposure);
                 history.each_chunk(|rows| accumulator.events(rows))?;

@@ -48,7 +48,11 @@ impl Index {
     /// Adds rows `from..to`, all of one experiment; `seen` is all false before and after.
     fn add_stretch(&mut self, block: &Block, from: usize, to: usize, seen: &mut [bool]) {
         let experiment = block.experiment_at(from);
-        if self.0.last().is_none_or(|last| last.experiment != experiment) {
+        if self
+            .0
+            .last()
+            .is_none_or(|last| last.experiment != experiment)
+        {
             self.0.push(IndexEntry {
                 experiment: experiment.to_owned(),
                 rows: 0,
@@ -57,9 +61,15 @@ impl Index {
                 more_names: false,
             });
         }
-        let Some(entry) = self.0.last_mut() else { return };
+        let Some(entry) = self.0.last_mut() else {
+            return;
+        };
         entry.rows += (to - from) as u64;
-        let latest = block.timestamp[from..to].iter().copied().max().unwrap_or(i64::MIN);
+        let latest = block.timestamp[from..to]
+            .iter()
+            .copied()
+            .max()
+            .unwrap_or(i64::MIN);
         entry.max_timestamp = entry.max_timestamp.max(latest);
         let mut codes = Vec::new();
         for &code in &block.name[from..to] {
@@ -77,7 +87,10 @@ impl Index {
 
     /// The entry of `experiment`.
     pub fn find(&self, experiment: &str) -> Option<&IndexEntry> {
-        let at = self.0.binary_search_by(|entry| entry.experiment.as_str().cmp(experiment)).ok()?;
+        let at = self
+            .0
+            .binary_search_by(|entry| entry.experiment.as_str().cmp(experiment))
+            .ok()?;
         self.0.get(at)
     }
 
@@ -122,12 +135,30 @@ mod tests {
             let mut batch = Batch::new(EventKind::Metric);
             for number in 0..800 {
                 let name = format!("n{:04}", half * 800 + number);
-                batch.push(&EventRow { experiment: "e", user: half, timestamp: i64::from(number), name: &name, value: 0, event_id: 0, context: "" });
+                batch.push(&EventRow {
+                    experiment: "e",
+                    user: half,
+                    timestamp: i64::from(number),
+                    name: &name,
+                    value: 0,
+                    event_id: 0,
+                    context: "",
+                });
             }
             index.add(&batch.sorted());
         }
-        let [entry] = index.0.as_slice() else { panic!("one experiment") };
-        assert_eq!((entry.rows, entry.max_timestamp, entry.names.len(), entry.more_names), (1600, 799, MAX_NAMES, true));
+        let [entry] = index.0.as_slice() else {
+            panic!("one experiment")
+        };
+        assert_eq!(
+            (
+                entry.rows,
+                entry.max_timestamp,
+                entry.names.len(),
+                entry.more_names
+            ),
+            (1600, 799, MAX_NAMES, true)
+        );
         assert_eq!(entry.names.last().map(String::as_str), Some("n0999"));
     }
 }

@@ -24,7 +24,8 @@ impl DirectoryLock {
     /// [`WarehouseError::Locked`] with the holder's address where another
     /// process has it; an I/O error where the directory cannot be written.
     pub fn acquire(directory: &Path) -> Result<Self, WarehouseError> {
-        std::fs::create_dir_all(directory).map_err(WarehouseError::io("create the data directory", directory))?;
+        std::fs::create_dir_all(directory)
+            .map_err(WarehouseError::io("create the data directory", directory))?;
         let path = directory.join("LOCK");
         let file = OpenOptions::new()
             .read(true)
@@ -39,8 +40,15 @@ impl DirectoryLock {
                 lock.publish("")?;
                 Ok(lock)
             }
-            Err(TryLockError::WouldBlock) => Err(WarehouseError::Locked { address: address_in(&path), path }),
-            Err(TryLockError::Error(source)) => Err(WarehouseError::Io { action: "lock", path, source }),
+            Err(TryLockError::WouldBlock) => Err(WarehouseError::Locked {
+                address: address_in(&path),
+                path,
+            }),
+            Err(TryLockError::Error(source)) => Err(WarehouseError::Io {
+                action: "lock",
+                path,
+                source,
+            }),
         }
     }
 
@@ -62,7 +70,11 @@ impl DirectoryLock {
 
 fn address_in(path: &Path) -> Option<String> {
     let mut text = String::new();
-    File::open(path).ok()?.take(1024).read_to_string(&mut text).ok()?;
+    File::open(path)
+        .ok()?
+        .take(1024)
+        .read_to_string(&mut text)
+        .ok()?;
     let address = text.trim();
     (!address.is_empty()).then(|| address.to_owned())
 }
@@ -76,7 +88,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let first = DirectoryLock::acquire(directory.path()).unwrap();
         first.publish("http://127.0.0.1:1").unwrap();
-        let error = DirectoryLock::acquire(directory.path()).unwrap_err().to_string();
+        let error = DirectoryLock::acquire(directory.path())
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("that serves http://127.0.0.1:1"), "{error}");
         drop(first);
         DirectoryLock::acquire(directory.path()).unwrap();

@@ -11,16 +11,30 @@ use crate::error::WarehouseError;
 use crate::run::{ROW_GROUP_ROWS, RunWriter};
 
 /// Writes all rows of `sources` in the order of the warehouse.
-pub(crate) fn merge(kind: EventKind, sources: Vec<Source>, writer: &mut RunWriter) -> Result<(), WarehouseError> {
+pub(crate) fn merge(
+    kind: EventKind,
+    sources: Vec<Source>,
+    writer: &mut RunWriter,
+) -> Result<(), WarehouseError> {
     let mut inputs = Vec::new();
     for source in sources {
         inputs.push(Input::new(Cursor::new(source)?));
     }
-    let mut output = Output { batch: Batch::new(kind), generation: 0, writer };
-    while let Some(experiment) = inputs.iter().filter_map(|input| input.cursor.experiment()).min() {
+    let mut output = Output {
+        batch: Batch::new(kind),
+        generation: 0,
+        writer,
+    };
+    while let Some(experiment) = inputs
+        .iter()
+        .filter_map(|input| input.cursor.experiment())
+        .min()
+    {
         let experiment = experiment.to_owned();
-        let mut active: Vec<&mut Input> =
-            inputs.iter_mut().filter(|input| input.cursor.experiment() == Some(&experiment)).collect();
+        let mut active: Vec<&mut Input> = inputs
+            .iter_mut()
+            .filter(|input| input.cursor.experiment() == Some(&experiment))
+            .collect();
         merge_experiment(&experiment, &mut active, &mut output)?;
     }
     output.write()
@@ -60,7 +74,12 @@ struct Input {
 
 impl Input {
     fn new(cursor: Cursor) -> Self {
-        Self { cursor, translated: (0, 0), experiments: Vec::new(), names: Vec::new() }
+        Self {
+            cursor,
+            translated: (0, 0),
+            experiments: Vec::new(),
+            names: Vec::new(),
+        }
     }
 
     fn compare(&self, other: &Self) -> Ordering {
@@ -73,7 +92,9 @@ impl Input {
     /// The end of the rows, from the current one on, that do not come after
     /// the current row of `other`. At least one, as the caller took the least.
     fn rows_up_to(&self, other: &Self) -> usize {
-        let (Some((block, row)), Some((stop, stop_row))) = (self.cursor.here(), other.cursor.here()) else {
+        let (Some((block, row)), Some((stop, stop_row))) =
+            (self.cursor.here(), other.cursor.here())
+        else {
             return 0;
         };
         let mut to = row + 1;
@@ -103,13 +124,16 @@ impl Output<'_> {
     /// Takes the rows of `input` from its position up to `to`.
     fn take(&mut self, input: &mut Input, to: usize) -> Result<(), WarehouseError> {
         let generation = (input.cursor.generation(), self.generation);
-        let Some((block, from)) = input.cursor.here() else { return Ok(()) };
+        let Some((block, from)) = input.cursor.here() else {
+            return Ok(());
+        };
         if input.translated != generation {
             input.experiments = vec![None; block.experiments.len()];
             input.names = vec![None; block.names.len()];
             input.translated = generation;
         }
-        self.batch.extend(block, from..to, &mut input.experiments, &mut input.names);
+        self.batch
+            .extend(block, from..to, &mut input.experiments, &mut input.names);
         if self.batch.len() >= ROW_GROUP_ROWS {
             self.write()?;
         }

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
-    RowSelector,
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
+    ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
 };
 use parquet::arrow::arrow_writer::ArrowWriter;
 use parquet::basic::{Compression, Encoding};
@@ -68,13 +68,21 @@ impl Run {
         let options = ArrowReaderOptions::new()
             .with_offset_index_policy(PageIndexPolicy::Required)
             .with_column_index_policy(PageIndexPolicy::Skip);
-        let metadata = ArrowReaderMetadata::load(&file, options).map_err(|error| file.explain(&path, &error))?;
+        let metadata = ArrowReaderMetadata::load(&file, options)
+            .map_err(|error| file.explain(&path, &error))?;
         let mut n_before = 0;
         let first_rows = record.index.0.iter().map(|entry| {
             n_before += entry.rows;
             n_before - entry.rows
         });
-        Ok(Self { first_rows: first_rows.collect(), path, file, metadata, obsolete: AtomicBool::new(false), record })
+        Ok(Self {
+            first_rows: first_rows.collect(),
+            path,
+            file,
+            metadata,
+            obsolete: AtomicBool::new(false),
+            record,
+        })
     }
 
     pub(crate) fn rows(&self) -> u64 {
@@ -84,7 +92,9 @@ impl Run {
     /// The rows of `experiment`.
     pub(crate) fn experiment_rows(&self, experiment: &str) -> Option<Range<u64>> {
         let entries = &self.record.index.0;
-        let at = entries.binary_search_by(|entry| entry.experiment.as_str().cmp(experiment)).ok()?;
+        let at = entries
+            .binary_search_by(|entry| entry.experiment.as_str().cmp(experiment))
+            .ok()?;
         Some(self.first_rows[at]..self.first_rows[at] + entries[at].rows)
     }
 
@@ -106,7 +116,9 @@ impl Run {
             let rows = start..start + group.num_rows().cast_unsigned();
             start = rows.end;
             let users = match group.column(1).statistics() {
-                Some(Statistics::Int64(users)) => users.min_opt().copied().zip(users.max_opt().copied()),
+                Some(Statistics::Int64(users)) => {
+                    users.min_opt().copied().zip(users.max_opt().copied())
+                }
                 _ => None,
             };
             (rows, users)
@@ -137,7 +149,14 @@ pub(crate) struct RunReader {
 impl RunReader {
     /// A reader of the rows in `ranges`, which are in order and do not touch.
     pub(crate) fn new(run: Arc<Run>, ranges: Vec<Range<u64>>, with_context: bool) -> Self {
-        Self { run, ranges, with_context, next_group: 0, next_row: 0, current: None }
+        Self {
+            run,
+            ranges,
+            with_context,
+            next_group: 0,
+            next_row: 0,
+            current: None,
+        }
     }
 
     /// The next block, or `None` at the end.
@@ -147,7 +166,9 @@ impl RunReader {
                 match reader.next() {
                     Some(columns) => {
                         let block = columns.and_then(|columns| codec::from_arrow(&columns));
-                        return block.map(Some).map_err(|error| self.run.file.explain(&self.run.path, &error));
+                        return block
+                            .map(Some)
+                            .map_err(|error| self.run.file.explain(&self.run.path, &error));
                     }
                     None => self.current = None,
                 }
@@ -170,14 +191,19 @@ impl RunReader {
             let Some(selection) = selection else { continue };
             let n_columns = if self.with_context { 7 } else { 6 };
             let mask = ProjectionMask::leaves(metadata.parquet_schema(), 0..n_columns);
-            let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(self.run.file.clone(), metadata.clone())
-                .with_batch_size(READ_ROWS)
-                .with_projection(mask)
-                .with_row_groups(vec![group_idx]);
+            let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(
+                self.run.file.clone(),
+                metadata.clone(),
+            )
+            .with_batch_size(READ_ROWS)
+            .with_projection(mask)
+            .with_row_groups(vec![group_idx]);
             if selection.iter().any(|selector| selector.skip) {
                 builder = builder.with_row_selection(RowSelection::from(selection));
             }
-            let reader = builder.build().map_err(|error| self.run.file.explain(&self.run.path, &error))?;
+            let reader = builder
+                .build()
+                .map_err(|error| self.run.file.explain(&self.run.path, &error))?;
             self.current = Some(reader);
             return Ok(true);
         }
@@ -228,36 +254,69 @@ pub(crate) struct WrittenRun {
 
 impl RunWriter {
     /// Starts `directory/<kind>/<file>` under the name `<file>.tmp`.
-    pub(crate) fn create(directory: &Path, kind: EventKind, file: &str) -> Result<Self, WarehouseError> {
+    pub(crate) fn create(
+        directory: &Path,
+        kind: EventKind,
+        file: &str,
+    ) -> Result<Self, WarehouseError> {
         let path = directory.join(kind.plural()).join(file);
         let temporary = path.with_extension("parquet.tmp");
         let output = File::create(&temporary).map_err(WarehouseError::io("create", &temporary))?;
         let output = ChecksumWriter::new(BufWriter::with_capacity(256 * 1024, output));
         let writer = ArrowWriter::try_new(output, codec::schema(kind), Some(properties(kind)))
-            .map_err(|source| WarehouseError::WriteRun { path: temporary.clone(), source })?;
-        Ok(Self { kind, path, temporary, writer, index: Index::default() })
+            .map_err(|source| WarehouseError::WriteRun {
+                path: temporary.clone(),
+                source,
+            })?;
+        Ok(Self {
+            kind,
+            path,
+            temporary,
+            writer,
+            index: Index::default(),
+        })
     }
 
     /// Appends `block`, whose rows follow all rows before.
     pub(crate) fn write(&mut self, block: &Block) -> Result<(), WarehouseError> {
         self.index.add(block);
-        let failed = |source| WarehouseError::WriteRun { path: self.temporary.clone(), source };
+        let failed = |source| WarehouseError::WriteRun {
+            path: self.temporary.clone(),
+            source,
+        };
         let columns = codec::to_arrow(self.kind, block).map_err(|error| failed(error.into()))?;
         self.writer.write(&columns).map_err(failed)
     }
 
     /// Makes the file durable under its own name: fsync, rename, fsync the directory.
     pub(crate) fn finish(self) -> Result<WrittenRun, WarehouseError> {
-        let Self { path, temporary, writer, index, .. } = self;
-        let failed = |source| WarehouseError::WriteRun { path: temporary.clone(), source };
+        let Self {
+            path,
+            temporary,
+            writer,
+            index,
+            ..
+        } = self;
+        let failed = |source| WarehouseError::WriteRun {
+            path: temporary.clone(),
+            source,
+        };
         let (output, bytes, checksums) = writer.into_inner().map_err(failed)?.finish();
         let write_error = WarehouseError::io("write", &temporary);
-        let output = output.into_inner().map_err(|error| write_error(error.into_error()))?;
-        output.sync_all().map_err(WarehouseError::io("sync", &temporary))?;
+        let output = output
+            .into_inner()
+            .map_err(|error| write_error(error.into_error()))?;
+        output
+            .sync_all()
+            .map_err(WarehouseError::io("sync", &temporary))?;
         fs::rename(&temporary, &path).map_err(WarehouseError::io("rename", &temporary))?;
         let parent = path.parent().unwrap_or(&path);
         sync_directory(parent)?;
-        Ok(WrittenRun { bytes, checksums, index })
+        Ok(WrittenRun {
+            bytes,
+            checksums,
+            index,
+        })
     }
 
     /// Removes what was written so far.
@@ -310,7 +369,16 @@ mod tests {
         let all = [10..20, 30..40];
         let steps = |rows: Range<u64>| {
             select(&all, &rows).map(|selectors| {
-                selectors.iter().map(|s| if s.skip { -(s.row_count as i64) } else { s.row_count as i64 }).collect::<Vec<_>>()
+                selectors
+                    .iter()
+                    .map(|s| {
+                        if s.skip {
+                            -(s.row_count as i64)
+                        } else {
+                            s.row_count as i64
+                        }
+                    })
+                    .collect::<Vec<_>>()
             })
         };
         assert_eq!(steps(0..10), None);

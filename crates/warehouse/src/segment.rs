@@ -16,12 +16,18 @@ pub(crate) struct ActiveSegment {
 
 impl ActiveSegment {
     pub(crate) fn new() -> Self {
-        Self { batches: EventKind::ALL.map(Batch::new), sequences: None }
+        Self {
+            batches: EventKind::ALL.map(Batch::new),
+            sequences: None,
+        }
     }
 
     pub(crate) fn append(&mut self, sequence: u64, batch: &Batch) {
         self.batches[slot(batch.kind())].append(batch);
-        self.sequences = Some((self.sequences.map_or(sequence, |(first, _)| first), sequence));
+        self.sequences = Some((
+            self.sequences.map_or(sequence, |(first, _)| first),
+            sequence,
+        ));
     }
 
     pub(crate) fn size_bytes(&self) -> usize {
@@ -54,7 +60,10 @@ impl Segment {
     pub(crate) fn sorted(&self, kind: EventKind) -> &(Block, Index) {
         let at = slot(kind);
         self.sorted[at].get_or_init(|| {
-            let batch = self.batches[at].lock().unwrap_or_else(PoisonError::into_inner).take();
+            let batch = self.batches[at]
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
             let block = batch.unwrap_or_else(|| Batch::new(kind)).sorted();
             let mut index = Index::default();
             index.add(&block);

@@ -34,7 +34,11 @@ impl Snapshot {
                 add(&mut contents, &run.record.index);
             }
         }
-        for segment in self.segments.iter().filter(|segment| segment.sequences.1 > after) {
+        for segment in self
+            .segments
+            .iter()
+            .filter(|segment| segment.sequences.1 > after)
+        {
             add(&mut contents, &segment.sorted(kind).1);
         }
         contents
@@ -42,10 +46,17 @@ impl Snapshot {
 
     /// What the snapshot holds of one experiment, for events of `kind`.
     pub fn contents_of(&self, kind: EventKind, experiment: &str) -> Option<IndexEntry> {
-        let runs = self.runs.iter().filter(|run| run.record.kind == kind).map(|run| &run.record.index);
+        let runs = self
+            .runs
+            .iter()
+            .filter(|run| run.record.kind == kind)
+            .map(|run| &run.record.index);
         let segments = self.segments.iter().map(|segment| &segment.sorted(kind).1);
         let mut found: Option<IndexEntry> = None;
-        for entry in runs.chain(segments).filter_map(|index| index.find(experiment)) {
+        for entry in runs
+            .chain(segments)
+            .filter_map(|index| index.find(experiment))
+        {
             match &mut found {
                 Some(found) => found.merge(entry),
                 None => found = Some(entry.clone()),
@@ -77,7 +88,10 @@ impl Snapshot {
             let mut at = 0;
             for entry in &index.0 {
                 let end = at + entry.rows as usize;
-                if experiments.binary_search(&entry.experiment.as_str()).is_ok() {
+                if experiments
+                    .binary_search(&entry.experiment.as_str())
+                    .is_ok()
+                {
                     blocks.push(block.slice(at, end));
                 }
                 at = end;
@@ -90,7 +104,11 @@ impl Snapshot {
     }
 
     /// The runs of `kind`, with the rows of `experiment` in each.
-    pub(crate) fn largest_run_of(&self, kind: EventKind, experiment: &str) -> Option<(&Arc<Run>, Range<u64>)> {
+    pub(crate) fn largest_run_of(
+        &self,
+        kind: EventKind,
+        experiment: &str,
+    ) -> Option<(&Arc<Run>, Range<u64>)> {
         (self.runs.iter())
             .filter(|run| run.record.kind == kind)
             .filter_map(|run| run.experiment_rows(experiment).map(|rows| (run, rows)))
@@ -112,7 +130,10 @@ fn add(contents: &mut BTreeMap<String, IndexEntry>, index: &Index) {
 /// The rows of `experiments` in `run`, neighbours joined.
 fn run_ranges(run: &Run, experiments: &[&str]) -> Vec<Range<u64>> {
     let mut ranges: Vec<Range<u64>> = Vec::new();
-    for rows in experiments.iter().filter_map(|experiment| run.experiment_rows(experiment)) {
+    for rows in experiments
+        .iter()
+        .filter_map(|experiment| run.experiment_rows(experiment))
+    {
         match ranges.last_mut() {
             Some(last) if last.end == rows.start => last.end = rows.end,
             _ => ranges.push(rows),
@@ -130,7 +151,8 @@ fn limit_users(run: &Run, ranges: Vec<Range<u64>>, users: &Range<Option<i64>>) -
     let mut limited: Vec<Range<u64>> = Vec::new();
     for (rows, bounds) in run.row_groups() {
         let outside = bounds.is_some_and(|(least, greatest)| {
-            users.start.is_some_and(|start| greatest < start) || users.end.is_some_and(|end| least >= end)
+            users.start.is_some_and(|start| greatest < start)
+                || users.end.is_some_and(|end| least >= end)
         });
         if outside {
             continue;

@@ -1,8 +1,8 @@
 //! The writer thread: group commit into the inbox, then the acknowledgement.
 
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, PoisonError};
-use std::sync::atomic::Ordering;
 
 use trialog_model::event::EventKind;
 
@@ -21,11 +21,19 @@ pub(crate) fn run(shared: &Shared, queue: &Receiver<Submission>) {
         let mut group = Group::new();
         let mut next = Some(first);
         while let Some(submission) = next {
-            shared.queued_bytes.fetch_sub(submission.batch.size_bytes(), Ordering::AcqRel);
+            shared
+                .queued_bytes
+                .fetch_sub(submission.batch.size_bytes(), Ordering::AcqRel);
             group.add(submission);
-            next = if group.n_rows() < GROUP_ROWS { queue.try_recv().ok() } else { None };
+            next = if group.n_rows() < GROUP_ROWS {
+                queue.try_recv().ok()
+            } else {
+                None
+            };
         }
-        let outcome = wait_for_room(shared).and_then(|()| group.commit(shared)).map_err(Arc::new);
+        let outcome = wait_for_room(shared)
+            .and_then(|()| group.commit(shared))
+            .map_err(Arc::new);
         if let Err(error) = &outcome {
             tracing::error!("could not make events durable: {}", error.chain());
         }
@@ -42,7 +50,10 @@ fn wait_for_room(shared: &Shared) -> Result<(), WarehouseError> {
         if let Some(reason) = state.flush_failure.clone() {
             return Err(WarehouseError::CannotWrite { reason });
         }
-        state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        state = shared
+            .changed
+            .wait(state)
+            .unwrap_or_else(PoisonError::into_inner);
     }
     Ok(())
 }
@@ -57,11 +68,21 @@ struct Group {
 
 impl Group {
     fn new() -> Self {
-        Self { batches: EventKind::ALL.map(Batch::new), marks: Vec::new(), received_at: 0, replies: Vec::new() }
+        Self {
+            batches: EventKind::ALL.map(Batch::new),
+            marks: Vec::new(),
+            received_at: 0,
+            replies: Vec::new(),
+        }
     }
 
     fn add(&mut self, submission: Submission) {
-        let Submission { batch, mark, received_at, reply } = submission;
+        let Submission {
+            batch,
+            mark,
+            received_at,
+            reply,
+        } = submission;
         for own in &mut self.batches {
             if own.kind() == batch.kind() {
                 own.append(&batch);
@@ -82,17 +103,25 @@ impl Group {
         let sequence = shared.state().next_sequence;
         let mut payloads = Vec::new();
         for batch in filled() {
-            let payload = codec::encode(batch.clone()).map_err(|source| WarehouseError::WriteRun {
-                path: shared.events.clone(),
-                source: source.into(),
-            })?;
+            let payload =
+                codec::encode(batch.clone()).map_err(|source| WarehouseError::WriteRun {
+                    path: shared.events.clone(),
+                    source: source.into(),
+                })?;
             payloads.push((batch.kind(), batch.len(), payload));
         }
         let entries: Vec<_> = payloads
             .iter()
-            .map(|(kind, n_rows, payload)| InboxEntry { sequence, kind: *kind, n_rows: *n_rows, payload })
+            .map(|(kind, n_rows, payload)| InboxEntry {
+                sequence,
+                kind: *kind,
+                n_rows: *n_rows,
+                payload,
+            })
             .collect();
-        shared.database().append(&entries, &self.marks, self.received_at)?;
+        shared
+            .database()
+            .append(&entries, &self.marks, self.received_at)?;
         let mut state = shared.state();
         for batch in filled() {
             state.active.append(sequence, batch);

@@ -5,7 +5,8 @@ use trialog_catalog::results::VariantMetric;
 use trialog_model::metric::{MetricKind, MetricRole};
 use trialog_stats::special::normal_critical;
 use trialog_stats::{
-    Alpha, Correction, Estimate, Interval, Proportion, Relative, adjust, effect_size, two_proportion_z, welch,
+    Alpha, Correction, Estimate, Interval, Proportion, Relative, adjust, effect_size,
+    two_proportion_z, welch,
 };
 
 use super::{MetricReport, summary};
@@ -64,7 +65,10 @@ pub(super) fn compare_all(
     control: Option<&str>,
     alpha: Alpha,
 ) -> Vec<Comparison> {
-    let Some(control) = rows.iter().find(|row| Some(row.variant.as_str()) == control && row.user_count > 0) else {
+    let Some(control) = rows
+        .iter()
+        .find(|row| Some(row.variant.as_str()) == control && row.user_count > 0)
+    else {
         return Vec::new();
     };
     rows.iter()
@@ -73,7 +77,12 @@ pub(super) fn compare_all(
         .collect()
 }
 
-fn compare(kind: MetricKind, control: &VariantMetric, treatment: &VariantMetric, alpha: Alpha) -> Option<Comparison> {
+fn compare(
+    kind: MetricKind,
+    control: &VariantMetric,
+    treatment: &VariantMetric,
+    alpha: Alpha,
+) -> Option<Comparison> {
     let (a, b) = (summary(kind, control)?, summary(kind, treatment)?);
     let cohens_d = effect_size(&a, &b).cohens_d;
     let treatment_name = treatment.variant.clone();
@@ -100,9 +109,17 @@ fn compare(kind: MetricKind, control: &VariantMetric, treatment: &VariantMetric,
         });
     }
     let test = welch(&a, &b);
-    let includes_zero = a.mean_interval(alpha).is_none_or(|interval| interval.contains(0.0));
-    let interval = if includes_zero { None } else { test.relative_interval(alpha) };
-    let reason = interval.is_none().then(|| no_relative(test.relative.is_some()));
+    let includes_zero = a
+        .mean_interval(alpha)
+        .is_none_or(|interval| interval.contains(0.0));
+    let interval = if includes_zero {
+        None
+    } else {
+        test.relative_interval(alpha)
+    };
+    let reason = interval
+        .is_none()
+        .then(|| no_relative(test.relative.is_some()));
     Some(Comparison {
         treatment: treatment_name,
         test: "welch_t".to_owned(),
@@ -125,14 +142,21 @@ type RelativeParts = (Option<f64>, Option<[f64; 2]>, Option<String>);
 /// The relative difference of rates; no interval where the control's own includes 0.
 fn relative(relative: Option<Relative>, critical: f64, control: &Estimate) -> RelativeParts {
     let includes_zero = control.value.abs() <= critical * control.variance.sqrt();
-    let interval = relative.filter(|_| !includes_zero).and_then(|relative| relative.interval(critical));
+    let interval = relative
+        .filter(|_| !includes_zero)
+        .and_then(|relative| relative.interval(critical));
     let reason = interval.is_none().then(|| no_relative(relative.is_some()));
-    (relative.map(|relative| relative.lift), interval.map(ends), reason)
+    (
+        relative.map(|relative| relative.lift),
+        interval.map(ends),
+        reason,
+    )
 }
 
 fn no_relative(has_lift: bool) -> String {
     if has_lift {
-        "the interval of the control's own mean includes 0, so a ratio to it can be anything".to_owned()
+        "the interval of the control's own mean includes 0, so a ratio to it can be anything"
+            .to_owned()
     } else {
         "the control's mean is 0".to_owned()
     }
@@ -147,14 +171,25 @@ fn ends(interval: Interval) -> [f64; 2] {
 /// Primary metrics times treatments are one family, secondary ones another;
 /// guardrails are tested on their own, and exploratory event types are
 /// neither adjusted nor flagged.
-pub(super) fn adjust_families(reports: &mut [MetricReport], alpha: Alpha, correction: Option<Correction>) {
-    for role in [MetricRole::Primary, MetricRole::Secondary, MetricRole::Guardrail] {
+pub(super) fn adjust_families(
+    reports: &mut [MetricReport],
+    alpha: Alpha,
+    correction: Option<Correction>,
+) {
+    for role in [
+        MetricRole::Primary,
+        MetricRole::Secondary,
+        MetricRole::Guardrail,
+    ] {
         let mut family: Vec<&mut Comparison> = (reports.iter_mut())
             .filter(|report| report.role == role)
             .flat_map(|report| &mut report.comparisons)
             .filter(|comparison| comparison.p_value.is_some())
             .collect();
-        let p_values: Vec<f64> = family.iter().filter_map(|comparison| comparison.p_value).collect();
+        let p_values: Vec<f64> = family
+            .iter()
+            .filter_map(|comparison| comparison.p_value)
+            .collect();
         let adjusted = match correction.filter(|_| role != MetricRole::Guardrail) {
             // p-values of tests lie within 0 and 1, which is all that `adjust` asks.
             Some(correction) => adjust(correction, &p_values).unwrap_or(p_values),

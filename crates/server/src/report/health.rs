@@ -63,7 +63,10 @@ pub struct Progress {
 
 pub(super) fn progress(definition: &Definition, computation: &Computation) -> Option<Progress> {
     let plan = definition.plan.as_ref()?;
-    let least = declared_counts(definition, computation, false).into_iter().min().unwrap_or(0);
+    let least = declared_counts(definition, computation, false)
+        .into_iter()
+        .min()
+        .unwrap_or(0);
     Some(Progress {
         sample_size_per_variant: plan.sample_size_per_variant,
         share: least as f64 / plan.sample_size_per_variant as f64,
@@ -72,53 +75,109 @@ pub(super) fn progress(definition: &Definition, computation: &Computation) -> Op
     })
 }
 
-pub(super) fn health(experiment: &Experiment, computation: &Computation, is_published: bool, current: &str) -> Health {
+pub(super) fn health(
+    experiment: &Experiment,
+    computation: &Computation,
+    is_published: bool,
+    current: &str,
+) -> Health {
     let definition = &experiment.definition;
     let srm = self::srm(definition, computation, false);
     let srm_with_crossovers = self::srm(definition, computation, true);
-    let crossovers = computation.exposures.iter().map(|row| row.crossover_users).sum();
+    let crossovers = computation
+        .exposures
+        .iter()
+        .map(|row| row.crossover_users)
+        .sum();
     let mut warnings = Warnings(Vec::new());
     if !is_published {
-        warnings.add("no_results", "no run has published results yet: POST /v1/pipeline/run runs now".to_owned());
+        warnings.add(
+            "no_results",
+            "no run has published results yet: POST /v1/pipeline/run runs now".to_owned(),
+        );
     } else if computation.fingerprint != current {
-        warnings.add("definition_changed", "the definition changed since these results were computed: the next run applies it".to_owned());
+        warnings.add(
+            "definition_changed",
+            "the definition changed since these results were computed: the next run applies it"
+                .to_owned(),
+        );
     }
     if let Some(failure) = &experiment.failure {
-        warnings.add("computation_failed", format!("the last run could not compute this experiment, these results are older: {failure}"));
+        warnings.add(
+            "computation_failed",
+            format!(
+                "the last run could not compute this experiment, these results are older: {failure}"
+            ),
+        );
     }
-    if [&srm, &srm_with_crossovers].into_iter().flatten().any(|srm| srm.failed) {
+    if [&srm, &srm_with_crossovers]
+        .into_iter()
+        .flatten()
+        .any(|srm| srm.failed)
+    {
         warnings.add("srm", "users are not split as planned (sample ratio mismatch, p < 0.001): find the cause before you trust any difference".to_owned());
     }
     warn_of_users(&mut warnings, definition, computation, crossovers);
     warn_of_plan(&mut warnings, experiment, computation);
-    Health { srm, srm_with_crossovers, crossovers, forced: computation.forced_users, warnings: warnings.0 }
+    Health {
+        srm,
+        srm_with_crossovers,
+        crossovers,
+        forced: computation.forced_users,
+        warnings: warnings.0,
+    }
 }
 
 struct Warnings(Vec<Warning>);
 
 impl Warnings {
     fn add(&mut self, code: &str, message: String) {
-        self.0.push(Warning { code: code.to_owned(), message });
+        self.0.push(Warning {
+            code: code.to_owned(),
+            message,
+        });
     }
 }
 
-fn warn_of_users(warnings: &mut Warnings, definition: &Definition, computation: &Computation, crossovers: u64) {
+fn warn_of_users(
+    warnings: &mut Warnings,
+    definition: &Definition,
+    computation: &Computation,
+    crossovers: u64,
+) {
     let users: u64 = computation.exposures.iter().map(|row| row.user_count).sum();
     let share = crossovers as f64 / (users + crossovers).max(1) as f64;
     if share > CROSSOVER_SHARE {
         let percent = share * 100.0;
         warnings.add("crossovers", format!("{crossovers} users ({percent:.1} %) saw more than one variant: assignment is not stable"));
     }
-    let is_declared = |variant: &str| definition.variants.iter().any(|own| own.variant.as_str() == variant);
+    let is_declared = |variant: &str| {
+        definition
+            .variants
+            .iter()
+            .any(|own| own.variant.as_str() == variant)
+    };
     let undeclared: Vec<&str> = (computation.exposures.iter())
         .map(|row| row.variant.as_str())
         .filter(|variant| !definition.variants.is_empty() && !is_declared(variant))
         .collect();
     if !undeclared.is_empty() {
-        warnings.add("undeclared_variants", format!("events name variants that the experiment does not declare: {}", undeclared.join(", ")));
+        warnings.add(
+            "undeclared_variants",
+            format!(
+                "events name variants that the experiment does not declare: {}",
+                undeclared.join(", ")
+            ),
+        );
     }
     if computation.unknown_variant > 0 {
-        warnings.add("too_many_variants", format!("{} users are left out: their variants exceed the limit of undeclared ones", computation.unknown_variant));
+        warnings.add(
+            "too_many_variants",
+            format!(
+                "{} users are left out: their variants exceed the limit of undeclared ones",
+                computation.unknown_variant
+            ),
+        );
     }
     if computation.not_aggregated > 0 {
         warnings.add("too_many_event_types", format!("{} events are kept but not aggregated: their types exceed the limit of undeclared ones", computation.not_aggregated));
@@ -126,7 +185,9 @@ fn warn_of_users(warnings: &mut Warnings, definition: &Definition, computation: 
 }
 
 fn warn_of_plan(warnings: &mut Warnings, experiment: &Experiment, computation: &Computation) {
-    let Some(progress) = progress(&experiment.definition, computation) else { return };
+    let Some(progress) = progress(&experiment.definition, computation) else {
+        return;
+    };
     if experiment.status == Status::Stopped && progress.share < 1.0 {
         let percent = progress.share * 100.0;
         warnings.add(
@@ -140,16 +201,42 @@ fn warn_of_plan(warnings: &mut Warnings, experiment: &Experiment, computation: &
 }
 
 /// Users of the declared variants, in their order.
-fn declared_counts(definition: &Definition, computation: &Computation, with_crossovers: bool) -> Vec<u64> {
+fn declared_counts(
+    definition: &Definition,
+    computation: &Computation,
+    with_crossovers: bool,
+) -> Vec<u64> {
     let count = |variant: &str| {
-        let found = computation.exposures.iter().find(|row| row.variant == variant);
-        found.map_or(0, |row| row.user_count + if with_crossovers { row.crossover_users } else { 0 })
+        let found = computation
+            .exposures
+            .iter()
+            .find(|row| row.variant == variant);
+        found.map_or(0, |row| {
+            row.user_count
+                + if with_crossovers {
+                    row.crossover_users
+                } else {
+                    0
+                }
+        })
     };
-    definition.variants.iter().map(|declared| count(declared.variant.as_str())).collect()
+    definition
+        .variants
+        .iter()
+        .map(|declared| count(declared.variant.as_str()))
+        .collect()
 }
 
-fn srm(definition: &Definition, computation: &Computation, with_crossovers: bool) -> Option<SrmReport> {
-    let weights: Vec<f64> = definition.variants.iter().map(|declared| declared.weight).collect();
+fn srm(
+    definition: &Definition,
+    computation: &Computation,
+    with_crossovers: bool,
+) -> Option<SrmReport> {
+    let weights: Vec<f64> = definition
+        .variants
+        .iter()
+        .map(|declared| declared.weight)
+        .collect();
     let counts = declared_counts(definition, computation, with_crossovers);
     let test = sample_ratio_mismatch(&counts, &weights).ok()?;
     Some(SrmReport {

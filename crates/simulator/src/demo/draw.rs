@@ -12,13 +12,15 @@ use trialog_model::user_id::event_fingerprint;
 
 use super::behaviour::{DAY, HOUR, Habit, Luck, Model, Platform};
 use super::wire::{AssignmentEvent, Context, Events, MetricEvent};
-use crate::mix::mix;
+use crate::mix::{mix, share_of};
 
 const MINUTE: i64 = HOUR / 60;
 const SECOND: i64 = MINUTE / 60;
 
-/// People whom the experiments share; user ids are the numbers from here on.
+/// People whom the experiments share: one in each stretch of user ids from here
+/// on. Which one is up to the seed, so that no split is unlucky for every seed.
 const FIRST_USER: i64 = 4_000_000;
+const STRETCH: u64 = 50;
 const N_PEOPLE: i64 = 80_000;
 const FIRST_TESTER: i64 = 100;
 const N_TESTERS: i64 = 4;
@@ -59,7 +61,7 @@ pub(super) fn events(definition: &Definition, model: &Model, seed: u64) -> Event
         assignments: Vec::new(),
         metrics: Vec::new(),
     };
-    let mut people: Vec<i64> = (FIRST_USER..FIRST_USER + N_PEOPLE).collect();
+    let mut people: Vec<i64> = (0..N_PEOPLE).map(|number| person(number, seed)).collect();
     drawer.rng.shuffle(&mut people);
     let mut n_left = model.n_users;
     for user_id in people {
@@ -78,6 +80,12 @@ pub(super) fn events(definition: &Definition, model: &Model, seed: u64) -> Event
         assignments: in_order_of_delivery(drawer.assignments),
         metrics: in_order_of_delivery(drawer.metrics),
     }
+}
+
+/// The user id of a person, the same in every scenario of a seed.
+fn person(number: i64, seed: u64) -> i64 {
+    let into_stretch = share_of(STRETCH, mix(seed ^ mix(number as u64)));
+    FIRST_USER + number * STRETCH as i64 + into_stretch as i64
 }
 
 /// Who is enrolled, and in which arm.

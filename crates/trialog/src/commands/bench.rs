@@ -20,7 +20,9 @@ pub(crate) fn run(config: &Config, command: &BenchCommand) -> anyhow::Result<Exi
                     println!("{:?}", opened.node.warehouse.usage());
                     opened.node.warehouse.close();
                 }
-                Access::Server { address, .. } => anyhow::bail!("{address} has the directory open: stop it first"),
+                Access::Server { address, .. } => {
+                    anyhow::bail!("{address} has the directory open: stop it first")
+                }
             }
             Ok(ExitCode::SUCCESS)
         }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use serde::Serialize;
 use tokio::net::TcpListener;
-use trialog_model::ids::ExperimentId;
 use trialog_model::experiment::Status;
+use trialog_model::ids::ExperimentId;
 use trialog_model::time::UnixMicros;
 use trialog_pipeline::schedule::{Retry, Scheduler};
 use trialog_server::report::Report;
@@ -42,13 +42,23 @@ pub(crate) fn run(mut config: Config, args: &DemoArgs) -> anyhow::Result<ExitCod
         }));
         let (seed, directory) = (args.seed, config.data_dir.display().to_string());
         let shown_at = url.clone();
-        tokio::task::spawn_blocking(move || show(&Access::server(&shown_at)?, seed, &directory)).await??;
+        tokio::task::spawn_blocking(move || show(&Access::server(&shown_at)?, seed, &directory))
+            .await??;
         if !args.exit {
-            let scheduler =
-                Scheduler::start(Arc::clone(&node.aggregator), config.interval, Retry::default(), fastrand::Rng::new())?;
+            let scheduler = Scheduler::start(
+                Arc::clone(&node.aggregator),
+                config.interval,
+                Retry::default(),
+                fastrand::Rng::new(),
+            )?;
             println!("\nserving {url} until you press Ctrl-C; try");
-            println!("  curl '{url}/v1/experiments/checkout_one_page/results?segment.platform=ios'");
-            println!("  trialog --data-dir {} results checkout_one_page", config.data_dir.display());
+            println!(
+                "  curl '{url}/v1/experiments/checkout_one_page/results?segment.platform=ios'"
+            );
+            println!(
+                "  trialog --data-dir {} results checkout_one_page",
+                config.data_dir.display()
+            );
             stop_signal()?.await;
             tokio::task::spawn_blocking(move || drop(scheduler)).await?;
         }
@@ -75,20 +85,31 @@ fn show(access: &Access, seed: u64, directory: &str) -> anyhow::Result<()> {
     let known = known["experiments"].as_array().cloned().unwrap_or_default();
     let stories = scenarios(now);
     let find = |id: &ExperimentId| known.iter().find(|own| own["experiment_id"] == id.as_str());
-    let (Some(first), Some(last)) = (stories.first(), stories.last()) else { bail!("there are no scenarios") };
-    let stories = match (find(&first.definition.experiment_id), find(&last.definition.experiment_id)) {
+    let (Some(first), Some(last)) = (stories.first(), stories.last()) else {
+        bail!("there are no scenarios")
+    };
+    let stories = match (
+        find(&first.definition.experiment_id),
+        find(&last.definition.experiment_id),
+    ) {
         (Some(first_known), Some(_)) => {
             println!("found the demo's data in `{directory}`");
-            let start = first_known["start_at"].as_str().context("the demo's first experiment has no start_at")?;
+            let start = first_known["start_at"]
+                .as_str()
+                .context("the demo's first experiment has no start_at")?;
             let age = now.0 - first.started_at.0;
             scenarios(UnixMicros(UnixMicros::parse_rfc3339(start)?.0 + age))
         }
         (None, None) if known.is_empty() => {
-            stories.iter().try_for_each(|scenario| fill(access, scenario, seed))?;
+            stories
+                .iter()
+                .try_for_each(|scenario| fill(access, scenario, seed))?;
             access.post("/v1/pipeline/run", None)?;
             stories
         }
-        _ => bail!("`{directory}` holds something else, or a demo that was interrupted: give an empty --data-dir"),
+        _ => bail!(
+            "`{directory}` holds something else, or a demo that was interrupted: give an empty --data-dir"
+        ),
     };
     for scenario in &stories {
         compare(access, scenario)?;
@@ -102,21 +123,36 @@ fn fill(access: &Access, scenario: &Scenario, seed: u64) -> anyhow::Result<()> {
     send(access, "assignments", &events.assignments)?;
     send(access, "metrics", &events.metrics)?;
     let id = encode(scenario.definition.experiment_id.as_str());
-    access.post("/v1/experiments", Some(&serde_json::to_value(&scenario.definition)?))?;
+    access.post(
+        "/v1/experiments",
+        Some(&serde_json::to_value(&scenario.definition)?),
+    )?;
     access.post(&format!("/v1/experiments/{id}/start"), None)?;
     if scenario.status == Status::Stopped {
         access.post(&format!("/v1/experiments/{id}/stop"), None)?;
     }
     let n_events = events.assignments.len() + events.metrics.len();
-    println!("sent {n_events} events of `{}`", scenario.definition.experiment_id);
+    println!(
+        "sent {n_events} events of `{}`",
+        scenario.definition.experiment_id
+    );
     Ok(())
 }
 
 fn send<T: Serialize>(access: &Access, kind: &str, events: &[T]) -> anyhow::Result<()> {
     for batch in events.chunks(BATCH) {
-        let answer = access.post(&format!("/v1/events/{kind}"), Some(&serde_json::to_value(batch)?))?;
-        if answer["rejected"].as_array().is_some_and(|rejected| !rejected.is_empty()) {
-            bail!("the server rejected simulated events: {}", answer["rejected"][0]);
+        let answer = access.post(
+            &format!("/v1/events/{kind}"),
+            Some(&serde_json::to_value(batch)?),
+        )?;
+        if answer["rejected"]
+            .as_array()
+            .is_some_and(|rejected| !rejected.is_empty())
+        {
+            bail!(
+                "the server rejected simulated events: {}",
+                answer["rejected"][0]
+            );
         }
     }
     Ok(())
@@ -126,12 +162,30 @@ fn compare(access: &Access, scenario: &Scenario) -> anyhow::Result<()> {
     let id = &scenario.definition.experiment_id;
     println!("\n{} (`{id}`)\n  {}", scenario.title, scenario.lesson);
     let whole = report(access, id, None)?;
-    let users: Vec<String> = whole.variants.iter().map(|own| format!("{} {}", own.variant, own.users)).collect();
-    println!("  users: {}; crossovers {}, forced {}", users.join(", "), whole.health.crossovers, whole.health.forced);
+    let users: Vec<String> = whole
+        .variants
+        .iter()
+        .map(|own| format!("{} {}", own.variant, own.users))
+        .collect();
+    println!(
+        "  users: {}; crossovers {}, forced {}",
+        users.join(", "),
+        whole.health.crossovers,
+        whole.health.forced
+    );
     for warning in &whole.health.warnings {
         println!("  warning: {}", warning.message);
     }
-    let mut table = Table::new(&["metric", "kind", "treatment", "users", "truth", "measured", "95 % interval", "flag"]);
+    let mut table = Table::new(&[
+        "metric",
+        "kind",
+        "treatment",
+        "users",
+        "truth",
+        "measured",
+        "95 % interval",
+        "flag",
+    ]);
     for statement in &scenario.truth {
         let report = report(access, id, Some(statement))?;
         table.row(cells(statement, &report));
@@ -141,15 +195,31 @@ fn compare(access: &Access, scenario: &Scenario) -> anyhow::Result<()> {
 }
 
 /// The results of the users that `statement` is about.
-fn report(access: &Access, id: &ExperimentId, statement: Option<&Statement>) -> anyhow::Result<Report> {
+fn report(
+    access: &Access,
+    id: &ExperimentId,
+    statement: Option<&Statement>,
+) -> anyhow::Result<Report> {
     let mut query = Vec::new();
     if let Some(segment) = statement.and_then(|statement| statement.segment.as_ref()) {
-        query.push(format!("segment.{}={}", encode(&segment.key), encode(&segment.value)));
+        query.push(format!(
+            "segment.{}={}",
+            encode(&segment.key),
+            encode(&segment.value)
+        ));
     }
     if let Some((from, to)) = statement.and_then(|statement| statement.exposed) {
-        query.push(format!("from={}&to={}", encode(&from.to_rfc3339()), encode(&to.to_rfc3339())));
+        query.push(format!(
+            "from={}&to={}",
+            encode(&from.to_rfc3339()),
+            encode(&to.to_rfc3339())
+        ));
     }
-    let answer = access.get(&format!("/v1/experiments/{}/results?{}", encode(id.as_str()), query.join("&")))?;
+    let answer = access.get(&format!(
+        "/v1/experiments/{}/results?{}",
+        encode(id.as_str()),
+        query.join("&")
+    ))?;
     serde_json::from_value(answer).context("the report cannot be read")
 }
 
@@ -157,15 +227,20 @@ fn cells(statement: &Statement, report: &Report) -> [String; 8] {
     let whom = match (&statement.segment, &statement.exposed) {
         (Some(segment), _) => format!("{}={}", segment.key, segment.value),
         (None, Some((from, to))) => {
-            let day = |time: &UnixMicros| time.to_rfc3339().get(5..10).unwrap_or_default().to_owned();
+            let day =
+                |time: &UnixMicros| time.to_rfc3339().get(5..10).unwrap_or_default().to_owned();
             format!("exposed {} to {}", day(from), day(to))
         }
         (None, None) => "all".to_owned(),
     };
     let metric = (report.metrics.iter())
         .find(|own| own.metric == statement.metric.as_str() && own.kind == statement.kind);
-    let comparison = metric
-        .and_then(|metric| metric.comparisons.iter().find(|own| own.treatment == statement.treatment.as_str()));
+    let comparison = metric.and_then(|metric| {
+        metric
+            .comparisons
+            .iter()
+            .find(|own| own.treatment == statement.treatment.as_str())
+    });
     let interval = comparison.and_then(|own| own.ci);
     [
         statement.metric.to_string(),
@@ -174,7 +249,10 @@ fn cells(statement: &Statement, report: &Report) -> [String; 8] {
         whom,
         number(Some(statement.difference)),
         number(comparison.and_then(|own| own.difference)),
-        interval.map_or_else(|| "-".to_owned(), |[low, high]| format!("[{}, {}]", number(Some(low)), number(Some(high)))),
+        interval.map_or_else(
+            || "-".to_owned(),
+            |[low, high]| format!("[{}, {}]", number(Some(low)), number(Some(high))),
+        ),
         flag(comparison.and_then(|own| own.flag)).to_owned(),
     ]
 }

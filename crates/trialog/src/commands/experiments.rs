@@ -19,7 +19,8 @@ pub(crate) fn run(config: &Config, command: &ExperimentsCommand) -> anyhow::Resu
         ExperimentsCommand::Apply { file } => apply(config, file),
         ExperimentsCommand::List { status, format } => list(config, status.as_deref(), *format),
         ExperimentsCommand::Show { experiment } => {
-            let shown = Access::open(config)?.get(&format!("/v1/experiments/{}", encode(experiment)))?;
+            let shown =
+                Access::open(config)?.get(&format!("/v1/experiments/{}", encode(experiment)))?;
             println!("{}", serde_json::to_string_pretty(&shown)?);
             Ok(ExitCode::SUCCESS)
         }
@@ -29,14 +30,21 @@ pub(crate) fn run(config: &Config, command: &ExperimentsCommand) -> anyhow::Resu
 }
 
 fn step(config: &Config, experiment: &str, step: &str) -> anyhow::Result<ExitCode> {
-    let shown = Access::open(config)?.post(&format!("/v1/experiments/{}/{step}", encode(experiment)), None)?;
-    println!("`{experiment}` is {}", shown["status"].as_str().unwrap_or_default());
+    let shown = Access::open(config)?.post(
+        &format!("/v1/experiments/{}/{step}", encode(experiment)),
+        None,
+    )?;
+    println!(
+        "`{experiment}` is {}",
+        shown["status"].as_str().unwrap_or_default()
+    );
     Ok(ExitCode::SUCCESS)
 }
 
 fn apply(config: &Config, file: &Path) -> anyhow::Result<ExitCode> {
     let text = read(file)?;
-    let value: Value = serde_json::from_str(&text).with_context(|| format!("`{}` is not JSON", file.display()))?;
+    let value: Value =
+        serde_json::from_str(&text).with_context(|| format!("`{}` is not JSON", file.display()))?;
     let fields = match value {
         Value::Array(experiments) => experiments,
         one => vec![one],
@@ -59,14 +67,21 @@ fn apply_one(access: &Access, fields: &Value) -> anyhow::Result<()> {
     let path = format!("/v1/experiments/{}", encode(id));
     let created = access.request(&Method::POST, "/v1/experiments", Some(fields))?;
     if created.status != StatusCode::CONFLICT {
-        created.read().with_context(|| format!("cannot register `{id}`"))?;
+        created
+            .read()
+            .with_context(|| format!("cannot register `{id}`"))?;
         println!("registered `{id}`");
         return Ok(());
     }
     let known = access.get(&path)?;
     let wanted = serde_json::to_value(serde_json::from_value::<Definition>(fields.clone())?)?;
-    let Value::Object(wanted) = wanted else { bail!("`{id}` is not an object") };
-    let different: Map<String, Value> = wanted.into_iter().filter(|(field, value)| known[field] != *value).collect();
+    let Value::Object(wanted) = wanted else {
+        bail!("`{id}` is not an object")
+    };
+    let different: Map<String, Value> = wanted
+        .into_iter()
+        .filter(|(field, value)| known[field] != *value)
+        .collect();
     if different.is_empty() {
         println!("unchanged `{id}`");
         return Ok(());
@@ -74,7 +89,9 @@ fn apply_one(access: &Access, fields: &Value) -> anyhow::Result<()> {
     let names: Vec<&str> = different.keys().map(String::as_str).collect();
     let names = names.join(", ");
     let changed = access.request(&Method::PATCH, &path, Some(&Value::Object(different)))?;
-    changed.read().with_context(|| format!("cannot change {names} of `{id}`"))?;
+    changed
+        .read()
+        .with_context(|| format!("cannot change {names} of `{id}`"))?;
     println!("changed `{id}`: {names}");
     Ok(())
 }
@@ -82,7 +99,9 @@ fn apply_one(access: &Access, fields: &Value) -> anyhow::Result<()> {
 fn read(file: &Path) -> anyhow::Result<String> {
     if file == Path::new("-") {
         let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .context("cannot read standard input")?;
         return Ok(text);
     }
     std::fs::read_to_string(file).with_context(|| format!("cannot read `{}`", file.display()))
@@ -93,8 +112,13 @@ fn list(config: &Config, status: Option<&str>, format: Format) -> anyhow::Result
     let mut all = Vec::new();
     let mut after = String::new();
     loop {
-        let status = status.map(|status| format!("&status={}", encode(status))).unwrap_or_default();
-        let mut page = access.get(&format!("/v1/experiments?limit=1000&after={}{status}", encode(&after)))?;
+        let status = status
+            .map(|status| format!("&status={}", encode(status)))
+            .unwrap_or_default();
+        let mut page = access.get(&format!(
+            "/v1/experiments?limit=1000&after={}{status}",
+            encode(&after)
+        ))?;
         if let Some(experiments) = page["experiments"].as_array_mut() {
             all.append(experiments);
         }

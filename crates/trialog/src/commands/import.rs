@@ -25,7 +25,10 @@ pub(crate) fn run(config: &Config, command: &ImportCommand) -> anyhow::Result<Ex
     let access = Access::open(config)?;
     let sink = match &access {
         Access::Directory(opened) => Sink::Directory(&opened.node.warehouse),
-        Access::Server { address, agent } => Sink::Server { address: address.clone(), agent },
+        Access::Server { address, agent } => Sink::Server {
+            address: address.clone(),
+            agent,
+        },
     };
     let mut rows = Rows::new(sink, mapping.kind, source, now)?;
     if format == FileFormat::Parquet {
@@ -33,7 +36,9 @@ pub(crate) fn run(config: &Config, command: &ImportCommand) -> anyhow::Result<Ex
         parquet_file::read_parquet(path, &mapping, &bar, now, &mut rows)?;
         bar.finish_and_clear();
     } else {
-        let length = std::fs::metadata(path).with_context(|| format!("cannot read `{}`", path.display()))?.len();
+        let length = std::fs::metadata(path)
+            .with_context(|| format!("cannot read `{}`", path.display()))?
+            .len();
         let bar = progress(length, true);
         match format {
             FileFormat::Csv => delimited::read_csv(path, &mapping, &bar, now, &mut rows)?,
@@ -46,7 +51,11 @@ pub(crate) fn run(config: &Config, command: &ImportCommand) -> anyhow::Result<Ex
         opened.node.warehouse.close();
     }
     print_summary(mapping.kind, &summary);
-    Ok(if summary.rejected.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_PARTIAL) })
+    Ok(if summary.rejected.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(EXIT_PARTIAL)
+    })
 }
 
 /// Names a file and how it is read: the same import again is the same
@@ -59,16 +68,32 @@ fn source(content: u64, mapping: &Mapping) -> String {
         format!("{:?}", mapping.time),
     ]);
     let (how, _) = trialog_model::murmur3::murmur3_x64_128(how.to_string().as_bytes(), 0);
-    format!("{}:{content:016x}{how:08x}", if mapping.kind == EventKind::Metric { "m" } else { "a" }).chars().take(34).collect()
+    format!(
+        "{}:{content:016x}{how:08x}",
+        if mapping.kind == EventKind::Metric {
+            "m"
+        } else {
+            "a"
+        }
+    )
+    .chars()
+    .take(34)
+    .collect()
 }
 
 fn print_summary(kind: EventKind, summary: &Summary) {
-    println!("{} rows: {} {kind} accepted", summary.rows, summary.accepted);
+    println!(
+        "{} rows: {} {kind} accepted",
+        summary.rows, summary.accepted
+    );
     if summary.no_event > 0 {
         println!("{} rows hold no event (--skip-zero)", summary.no_event);
     }
     if summary.stored_before > 0 {
-        println!("{} rows were stored by an earlier import of the same file", summary.stored_before);
+        println!(
+            "{} rows were stored by an earlier import of the same file",
+            summary.stored_before
+        );
     }
     if summary.rejected.is_empty() {
         return;

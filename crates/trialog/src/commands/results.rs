@@ -16,7 +16,8 @@ pub(crate) fn run(config: &Config, args: &ResultsArgs) -> anyhow::Result<ExitCod
     match args.format {
         Format::Json => println!("{}", serde_json::to_string_pretty(&answer)?),
         Format::Table => {
-            let report: Report = serde_json::from_value(answer).context("the server speaks another version")?;
+            let report: Report =
+                serde_json::from_value(answer).context("the server speaks another version")?;
             print!("{}", show::report(&report));
         }
     }
@@ -36,11 +37,21 @@ fn path(args: &ResultsArgs) -> anyhow::Result<String> {
         ("as_of", &args.as_of),
     ];
     let mut query: Vec<String> = (named.into_iter())
-        .filter_map(|(name, value)| value.as_ref().map(|value| format!("{name}={}", encode(value))))
+        .filter_map(|(name, value)| {
+            value
+                .as_ref()
+                .map(|value| format!("{name}={}", encode(value)))
+        })
         .collect();
     for pair in &args.segment {
-        let (key, value) = pair.split_once('=').with_context(|| format!("`{pair}` is no segment: give key=value"))?;
+        let (key, value) = pair
+            .split_once('=')
+            .with_context(|| format!("`{pair}` is no segment: give key=value"))?;
         query.push(format!("segment.{}={}", encode(key), encode(value)));
     }
-    Ok(format!("/v1/experiments/{}/results?{}", encode(&args.experiment), query.join("&")))
+    Ok(format!(
+        "/v1/experiments/{}/results?{}",
+        encode(&args.experiment),
+        query.join("&")
+    ))
 }

@@ -33,7 +33,12 @@ impl<'m> Layout<'m> {
     pub(crate) fn new(mapping: &'m Mapping, header: &[String]) -> anyhow::Result<Self> {
         let find = |name: &str| header.iter().position(|own| own == name);
         let must = |name: &str| {
-            find(name).with_context(|| format!("the file has no column `{name}`; it has: {}", header.join(", ")))
+            find(name).with_context(|| {
+                format!(
+                    "the file has no column `{name}`; it has: {}",
+                    header.join(", ")
+                )
+            })
         };
         let place = |origin: &'m Origin| -> anyhow::Result<Place<'m>> {
             Ok(match origin {
@@ -43,8 +48,11 @@ impl<'m> Layout<'m> {
                 Origin::Nothing => Place::Nothing,
             })
         };
-        let contexts: anyhow::Result<Vec<_>> =
-            mapping.context_columns.iter().map(|name| Ok((name.as_str(), must(name)?))).collect();
+        let contexts: anyhow::Result<Vec<_>> = mapping
+            .context_columns
+            .iter()
+            .map(|name| Ok((name.as_str(), must(name)?)))
+            .collect();
         Ok(Self {
             mapping,
             user: place(&mapping.user)?,
@@ -105,14 +113,21 @@ impl<'m> Layout<'m> {
 
     /// Adds the zone to a time that is text and has none.
     fn with_zone<'r>(&self, time: RawField<'r>) -> RawField<'r> {
-        let Some(zone) = &self.mapping.time_zone else { return time };
+        let Some(zone) = &self.mapping.time_zone else {
+            return time;
+        };
         let text = match &time {
             RawField::Cell(text) => text,
             RawField::Text(text) => text.as_ref(),
             _ => return time,
         };
-        let has_zone = text.ends_with(['Z', 'z']) || text.get(19..).is_some_and(|rest| rest.contains(['+', '-']));
-        if has_zone || text.len() < 19 { time } else { RawField::Text(Cow::Owned(format!("{text}{zone}"))) }
+        let has_zone = text.ends_with(['Z', 'z'])
+            || text.get(19..).is_some_and(|rest| rest.contains(['+', '-']));
+        if has_zone || text.len() < 19 {
+            time
+        } else {
+            RawField::Text(Cow::Owned(format!("{text}{zone}")))
+        }
     }
 }
 
@@ -132,7 +147,9 @@ fn zero_text(text: &str) -> Option<bool> {
     match text.to_ascii_lowercase().as_str() {
         "" | "false" => Some(false),
         "true" => Some(true),
-        number => (number.starts_with(['0', '.']) && number.bytes().all(|byte| b"0.".contains(&byte))).then_some(false),
+        number => (number.starts_with(['0', '.'])
+            && number.bytes().all(|byte| b"0.".contains(&byte)))
+        .then_some(false),
     }
 }
 
@@ -148,7 +165,9 @@ fn context<'r>(columns: &[(&str, usize)], cell: &dyn Fn(usize) -> RawField<'r>) 
             RawField::Bool(value) => value.into(),
             RawField::Integer(number) => number.into(),
             RawField::Time(time) => time.to_rfc3339().into(),
-            RawField::Object(text) => serde_json::from_str(&text).unwrap_or_else(|_| text.into_owned().into()),
+            RawField::Object(text) => {
+                serde_json::from_str(&text).unwrap_or_else(|_| text.into_owned().into())
+            }
             RawField::Array(text) => serde_json::from_str(text).unwrap_or_else(|_| text.into()),
         };
         context.insert((*name).to_owned(), value);

@@ -49,12 +49,30 @@ impl Mapping {
                 };
                 let name = column(columns.variant_column.as_ref(), "variant");
                 let forced = Origin::Optional("forced".to_owned());
-                (EventKind::Assignment, name, forced, context, columns.context_column.clone(), false)
+                (
+                    EventKind::Assignment,
+                    name,
+                    forced,
+                    context,
+                    columns.context_column.clone(),
+                    false,
+                )
             }
             ImportCommand::Metrics(columns) => {
-                let name = constant_or(columns.event.as_ref(), columns.event_column.as_ref(), "event_type");
+                let name = constant_or(
+                    columns.event.as_ref(),
+                    columns.event_column.as_ref(),
+                    "event_type",
+                );
                 let value = optional(columns.value_column.as_ref(), "value");
-                (EventKind::Metric, name, value, Origin::Nothing, Vec::new(), columns.skip_zero)
+                (
+                    EventKind::Metric,
+                    name,
+                    value,
+                    Origin::Nothing,
+                    Vec::new(),
+                    columns.skip_zero,
+                )
             }
         };
         Ok(Self {
@@ -65,8 +83,16 @@ impl Mapping {
             context_columns,
             skip_zero,
             user: column(common.user_column.as_ref(), "user_id"),
-            experiment: constant_or(common.experiment.as_ref(), common.experiment_column.as_ref(), "experiment_id"),
-            time: constant_or(common.time.as_ref(), common.time_column.as_ref(), kind.time_field()),
+            experiment: constant_or(
+                common.experiment.as_ref(),
+                common.experiment_column.as_ref(),
+                "experiment_id",
+            ),
+            time: constant_or(
+                common.time.as_ref(),
+                common.time_column.as_ref(),
+                kind.time_field(),
+            ),
             event_id: optional(common.id_column.as_ref(), "event_id"),
             time_zone: common.time_zone.as_deref().map(zone).transpose()?,
         })
@@ -74,7 +100,15 @@ impl Mapping {
 
     /// Every column that the file must or may have.
     pub(crate) fn columns(&self) -> impl Iterator<Item = &str> {
-        let origins = [&self.user, &self.experiment, &self.name, &self.time, &self.value, &self.event_id, &self.context];
+        let origins = [
+            &self.user,
+            &self.experiment,
+            &self.name,
+            &self.time,
+            &self.value,
+            &self.event_id,
+            &self.context,
+        ];
         let named = origins.into_iter().filter_map(|origin| match origin {
             Origin::Column(name) | Origin::Optional(name) => Some(name.as_str()),
             Origin::Constant(_) | Origin::Nothing => None,
@@ -112,7 +146,11 @@ fn constant_or(constant: Option<&String>, given: Option<&String>, default: &str)
 
 /// `text` if it is a zone that a time may end with.
 fn zone(text: &str) -> anyhow::Result<String> {
-    let text = if text.eq_ignore_ascii_case("utc") { "Z" } else { text };
+    let text = if text.eq_ignore_ascii_case("utc") {
+        "Z"
+    } else {
+        text
+    };
     if UnixMicros::parse_rfc3339(format!("2026-01-01T00:00:00{text}")).is_err() {
         bail!("`{text}` is no time zone that can be used: give Z, or an offset such as +01:00");
     }

@@ -26,7 +26,9 @@ pub(crate) fn read_csv(
     now: UnixMicros,
     rows: &mut Rows<'_>,
 ) -> anyhow::Result<()> {
-    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(open_text(path, progress)?);
+    let mut reader = csv::ReaderBuilder::new()
+        .flexible(true)
+        .from_reader(open_text(path, progress)?);
     let reading = || format!("cannot read `{}`", path.display());
     let header: Vec<String> = reader
         .headers()
@@ -40,17 +42,31 @@ pub(crate) fn read_csv(
         match reader.read_record(&mut record) {
             Ok(false) => return Ok(()),
             Ok(true) => {
-                let cell = |column: usize| record.get(column).map_or(RawField::Absent, |cell| RawField::Cell(cell.trim()));
+                let cell = |column: usize| {
+                    record
+                        .get(column)
+                        .map_or(RawField::Absent, |cell| RawField::Cell(cell.trim()))
+                };
                 let event = if record.len() == header.len() {
                     layout.event(&cell, now)
                 } else {
-                    let reason = format!("has {} cells where the header has {}", record.len(), header.len());
-                    Err(FieldError { field: "row", reason })
+                    let reason = format!(
+                        "has {} cells where the header has {}",
+                        record.len(),
+                        header.len()
+                    );
+                    Err(FieldError {
+                        field: "row",
+                        reason,
+                    })
                 };
                 rows.take(event)?;
             }
             Err(error) if matches!(error.kind(), csv::ErrorKind::Utf8 { .. }) => {
-                rows.take(Err(FieldError { field: "row", reason: "is not UTF-8".to_owned() }))?;
+                rows.take(Err(FieldError {
+                    field: "row",
+                    reason: "is not UTF-8".to_owned(),
+                }))?;
             }
             Err(error) => return Err(error).with_context(reading),
         }
@@ -77,7 +93,9 @@ pub(crate) fn read_ndjson(
     loop {
         line.clear();
         let mut limited = std::io::Read::take(&mut reader, MAX_LINE_BYTES);
-        let n_read = limited.read_until(b'\n', &mut line).with_context(|| format!("cannot read `{}`", path.display()))?;
+        let n_read = limited
+            .read_until(b'\n', &mut line)
+            .with_context(|| format!("cannot read `{}`", path.display()))?;
         if n_read == 0 {
             return Ok(());
         }
@@ -86,7 +104,10 @@ pub(crate) fn read_ndjson(
         }
         if n_read as u64 == MAX_LINE_BYTES && !line.ends_with(b"\n") {
             skip_line(&mut reader)?;
-            rows.take(Err(FieldError { field: "row", reason: "has more than 1 MiB".to_owned() }))?;
+            rows.take(Err(FieldError {
+                field: "row",
+                reason: "has more than 1 MiB".to_owned(),
+            }))?;
             continue;
         }
         match serde_json::from_slice::<std::collections::HashMap<&str, &RawValue>>(&line) {
@@ -94,7 +115,10 @@ pub(crate) fn read_ndjson(
                 let cell = |column: usize| raw_field(fields.get(names[column].as_str()).copied());
                 rows.take(layout.event(&cell, now))?;
             }
-            Err(error) => rows.take(Err(FieldError { field: "row", reason: format!("is not a JSON object: {error}") }))?,
+            Err(error) => rows.take(Err(FieldError {
+                field: "row",
+                reason: format!("is not a JSON object: {error}"),
+            }))?,
         }
     }
 }

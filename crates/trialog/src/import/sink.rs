@@ -40,7 +40,10 @@ pub(crate) enum Sink<'a> {
     /// Into a data directory that this process has open.
     Directory(&'a Warehouse),
     /// To a server.
-    Server { address: String, agent: &'a ureq::Agent },
+    Server {
+        address: String,
+        agent: &'a ureq::Agent,
+    },
 }
 
 /// Takes the rows of one file in order, and passes the good ones on in batches.
@@ -61,9 +64,16 @@ pub(crate) struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    pub(crate) fn new(sink: Sink<'a>, kind: EventKind, source: String, received_at: UnixMicros) -> anyhow::Result<Self> {
+    pub(crate) fn new(
+        sink: Sink<'a>,
+        kind: EventKind,
+        source: String,
+        received_at: UnixMicros,
+    ) -> anyhow::Result<Self> {
         let skip = match &sink {
-            Sink::Directory(warehouse) => warehouse.source_position(&source)?.map_or(0, i64::cast_unsigned),
+            Sink::Directory(warehouse) => warehouse
+                .source_position(&source)?
+                .map_or(0, i64::cast_unsigned),
             Sink::Server { .. } => 0,
         };
         let (done, outcomes) = channel();
@@ -83,7 +93,10 @@ impl<'a> Rows<'a> {
     }
 
     /// Takes the next row: an event, none, or the reason it is bad.
-    pub(crate) fn take(&mut self, event: Result<Option<Event<'_>>, FieldError>) -> anyhow::Result<()> {
+    pub(crate) fn take(
+        &mut self,
+        event: Result<Option<Event<'_>>, FieldError>,
+    ) -> anyhow::Result<()> {
         let row = self.summary.rows;
         self.summary.rows += 1;
         match event {
@@ -95,7 +108,11 @@ impl<'a> Rows<'a> {
             }
             Err(error) => self.reject(row, &error),
         }
-        if self.summary.rows.is_multiple_of(BATCH_ROWS) { self.send() } else { Ok(()) }
+        if self.summary.rows.is_multiple_of(BATCH_ROWS) {
+            self.send()
+        } else {
+            Ok(())
+        }
     }
 
     fn reject(&mut self, row: u64, error: &FieldError) {
@@ -107,11 +124,20 @@ impl<'a> Rows<'a> {
 
     /// Without an id of its own an event is named by its file and row.
     fn add(&mut self, row: u64, event: &Event<'_>) {
-        let id = event.event_id.map_or_else(|| format!("{}:{row}", self.source), |id| format!("#{id:016x}"));
+        let id = event.event_id.map_or_else(
+            || format!("{}:{row}", self.source),
+            |id| format!("#{id:016x}"),
+        );
         match &self.sink {
             Sink::Directory(_) => {
                 // A row's own id and its text below give one fingerprint on either way.
-                self.batch.push_event(&Event { event_id: None, ..event.clone() }, event_fingerprint(&id));
+                self.batch.push_event(
+                    &Event {
+                        event_id: None,
+                        ..event.clone()
+                    },
+                    event_fingerprint(&id),
+                );
             }
             Sink::Server { .. } => write_line(&mut self.lines, self.kind, event, &id),
         }
@@ -133,14 +159,24 @@ impl<'a> Rows<'a> {
                 if batch.is_empty() {
                     return Ok(());
                 }
-                let mark = SourceMark { source: self.source.clone(), position: self.summary.rows.cast_signed() };
+                let mark = SourceMark {
+                    source: self.source.clone(),
+                    position: self.summary.rows.cast_signed(),
+                };
                 let done = self.done.clone();
                 // The receiver lives as long as the import; without it nobody wants to know.
                 let reply = Box::new(move |outcome| drop(done.send(outcome)));
-                let submission = Submission { batch, mark: Some(mark), received_at: self.received_at.0, reply };
+                let submission = Submission {
+                    batch,
+                    mark: Some(mark),
+                    received_at: self.received_at.0,
+                    reply,
+                };
                 match warehouse.submit(submission) {
                     Ok(()) => self.n_waiting += 1,
-                    Err(refused @ (Refused::Full | Refused::Closed)) => bail!("cannot store events: {refused}"),
+                    Err(refused @ (Refused::Full | Refused::Closed)) => {
+                        bail!("cannot store events: {refused}")
+                    }
                 }
                 while self.n_waiting >= MAX_WAITING {
                     self.wait()?;
@@ -154,7 +190,12 @@ impl<'a> Rows<'a> {
                 }
                 let first_row = (self.summary.rows - 1) / BATCH_ROWS * BATCH_ROWS;
                 let key = format!("import:{}:{first_row}", self.source);
-                post(agent, &format!("{address}/v1/events/{}", self.kind), &key, &lines)
+                post(
+                    agent,
+                    &format!("{address}/v1/events/{}", self.kind),
+                    &key,
+                    &lines,
+                )
             }
         }
     }
@@ -163,7 +204,10 @@ impl<'a> Rows<'a> {
         self.n_waiting -= 1;
         match self.outcomes.recv() {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => bail!("cannot store events: {}; run the same command again to go on", error.chain()),
+            Ok(Err(error)) => bail!(
+                "cannot store events: {}; run the same command again to go on",
+                error.chain()
+            ),
             Err(_) => bail!("cannot store events: the warehouse is closed"),
         }
     }
@@ -177,9 +221,14 @@ fn post(agent: &ureq::Agent, url: &str, key: &str, lines: &[u8]) -> anyhow::Resu
             .header("content-type", "application/x-ndjson")
             .header("idempotency-key", key)
             .send(lines)
-            .with_context(|| format!("cannot reach `{url}`; run the same command again to go on"))?;
+            .with_context(|| {
+                format!("cannot reach `{url}`; run the same command again to go on")
+            })?;
         if response.status() == StatusCode::TOO_MANY_REQUESTS {
-            let seconds = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
+            let seconds = response
+                .headers()
+                .get("retry-after")
+                .and_then(|value| value.to_str().ok()?.parse().ok());
             std::thread::sleep(std::time::Duration::from_secs(seconds.unwrap_or(1)));
             continue;
         }
@@ -188,7 +237,10 @@ fn post(agent: &ureq::Agent, url: &str, key: &str, lines: &[u8]) -> anyhow::Resu
             return Ok(());
         }
         let detail = serde_json::from_str::<Value>(&text).ok();
-        let detail = detail.as_ref().and_then(|answer| answer["detail"].as_str()).unwrap_or(&text);
+        let detail = detail
+            .as_ref()
+            .and_then(|answer| answer["detail"].as_str())
+            .unwrap_or(&text);
         bail!("the server refused a batch: {detail}");
     }
 }
@@ -204,7 +256,10 @@ fn write_line(lines: &mut Vec<u8>, kind: EventKind, event: &Event<'_>, id: &str)
     add("event_id", id.into());
     match kind {
         EventKind::Assignment => add("forced", (event.value != 0).into()),
-        EventKind::Metric => add("value", trialog_model::decimal::format_units(event.value.into()).into()),
+        EventKind::Metric => add(
+            "value",
+            trialog_model::decimal::format_units(event.value.into()).into(),
+        ),
     };
     if let Some(context) = &event.context {
         add("context", serde_json::from_str(context).unwrap_or_default());

@@ -23,24 +23,37 @@ pub(crate) enum Status {
 ///
 /// Only assignments within the experiment's `[start_at, end_at)` are looked
 /// at, forced ones too, so a finished experiment stays as it is.
-pub(crate) fn status(plan: &Plan, user: i64, history: &mut History) -> Result<Status, WarehouseError> {
+pub(crate) fn status(
+    plan: &Plan,
+    user: i64,
+    history: &mut History,
+) -> Result<Status, WarehouseError> {
     let mut first: Option<Row> = None;
     let mut forced = false;
     let mut crossover = false;
     history.each_chunk(|rows| {
-        for row in rows.iter().filter(|row| contains(&plan.within, row.timestamp)) {
+        for row in rows
+            .iter()
+            .filter(|row| contains(&plan.within, row.timestamp))
+        {
             forced |= row.value != 0;
             crossover |= first.get_or_insert(*row).name != row.name;
         }
     })?;
-    let Some(first) = first else { return Ok(Status::Unexposed) };
+    let Some(first) = first else {
+        return Ok(Status::Unexposed);
+    };
     let left_out = !first.context.in_segment() || !contains(&plan.filter.exposed, first.timestamp);
     Ok(match (left_out, forced, first.name.code(), crossover) {
         (true, _, _, _) => Status::Unexposed,
         (_, true, _, _) => Status::Forced,
         (_, _, None, _) => Status::UnknownVariant,
         (_, _, Some(first), true) => Status::Crossover { first },
-        (_, _, Some(variant), false) => Status::Exposed(Exposure { user, variant, at: first.timestamp }),
+        (_, _, Some(variant), false) => Status::Exposed(Exposure {
+            user,
+            variant,
+            at: first.timestamp,
+        }),
     })
 }
 

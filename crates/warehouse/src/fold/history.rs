@@ -66,7 +66,9 @@ impl History {
 
     pub(crate) fn push(&mut self, row: Row) -> Result<(), WarehouseError> {
         if self.rows.len() == self.memory_rows {
-            let sorter = self.spilled.get_or_insert_with(|| Sorter::new(&self.spill, Order::EventId, self.memory_rows));
+            let sorter = self
+                .spilled
+                .get_or_insert_with(|| Sorter::new(&self.spill, Order::EventId, self.memory_rows));
             sorter.push_all(&mut self.rows)?;
         }
         self.rows.push(row);
@@ -86,10 +88,22 @@ impl History {
     /// first is not after `data_time` but the last is, the bound is the next
     /// microsecond: the experiment is then looked at again a little early.
     pub(crate) fn first_beyond(&self, data_time: i64) -> Option<i64> {
-        let latest = self.beyond.iter().copied().max().filter(|latest| *latest > data_time)?;
-        let exact = self.beyond.chunks(2).all(|pair| pair[0] > data_time || pair[1] <= data_time);
+        let latest = self
+            .beyond
+            .iter()
+            .copied()
+            .max()
+            .filter(|latest| *latest > data_time)?;
+        let exact = self
+            .beyond
+            .chunks(2)
+            .all(|pair| pair[0] > data_time || pair[1] <= data_time);
         if exact {
-            self.beyond.iter().copied().filter(|time| *time > data_time).min()
+            self.beyond
+                .iter()
+                .copied()
+                .filter(|time| *time > data_time)
+                .min()
         } else {
             Some(latest.min(data_time.saturating_add(1)))
         }
@@ -97,7 +111,10 @@ impl History {
 
     /// Hands on the rows in order and without duplicates: of the rows with
     /// one event id the least remains.
-    pub(crate) fn each_chunk(&mut self, mut each: impl FnMut(&[Row])) -> Result<(), WarehouseError> {
+    pub(crate) fn each_chunk(
+        &mut self,
+        mut each: impl FnMut(&[Row]),
+    ) -> Result<(), WarehouseError> {
         let Some(mut by_id) = self.spilled.take() else {
             if self.n_sources > 1 || self.ties_unordered {
                 self.rows.sort_unstable();
@@ -116,7 +133,11 @@ impl History {
                 return Ok(());
             }
             self.rows.push(row);
-            if self.rows.len() == self.memory_rows { by_time.push_all(&mut self.rows) } else { Ok(()) }
+            if self.rows.len() == self.memory_rows {
+                by_time.push_all(&mut self.rows)
+            } else {
+                Ok(())
+            }
         })?;
         by_time.push_all(&mut self.rows)?;
         by_time.drain(|row| {
@@ -165,9 +186,17 @@ fn remove_few(rows: &mut Vec<Row>) {
 
 fn remove_many(rows: &mut Vec<Row>, scratch: &mut Vec<(i64, u32)>) {
     scratch.clear();
-    scratch.extend(rows.iter().enumerate().map(|(at, row)| (row.event_id, at as u32)));
+    scratch.extend(
+        rows.iter()
+            .enumerate()
+            .map(|(at, row)| (row.event_id, at as u32)),
+    );
     scratch.sort_unstable();
-    let copies: Vec<u32> = scratch.windows(2).filter(|pair| pair[0].0 == pair[1].0).map(|pair| pair[1].1).collect();
+    let copies: Vec<u32> = scratch
+        .windows(2)
+        .filter(|pair| pair[0].0 == pair[1].0)
+        .map(|pair| pair[1].1)
+        .collect();
     if copies.is_empty() {
         return;
     }
@@ -187,7 +216,13 @@ mod tests {
     use crate::fold::{ContextTag, NamePlace};
 
     fn row(timestamp: i64, event_id: i64, value: i64) -> Row {
-        Row { timestamp, name: NamePlace(1), value, event_id, context: ContextTag::UNFILTERED }
+        Row {
+            timestamp,
+            name: NamePlace(1),
+            value,
+            event_id,
+            context: ContextTag::UNFILTERED,
+        }
     }
 
     /// What section "duplicate" of the definitions says, in the plainest way.
@@ -201,7 +236,10 @@ mod tests {
 
     fn collected(rows: &[Row], memory_rows: usize) -> Vec<Row> {
         let spill = tempfile::tempdir().unwrap();
-        let mut history = History { memory_rows, ..History::new(spill.path()) };
+        let mut history = History {
+            memory_rows,
+            ..History::new(spill.path())
+        };
         // Two sources, each sorted, as the fold gives them.
         for half in rows.chunks(rows.len().div_ceil(2).max(1)) {
             let mut half = half.to_vec();
@@ -210,7 +248,9 @@ mod tests {
             half.into_iter().for_each(|row| history.push(row).unwrap());
         }
         let mut collected = Vec::new();
-        history.each_chunk(|chunk| collected.extend_from_slice(chunk)).unwrap();
+        history
+            .each_chunk(|chunk| collected.extend_from_slice(chunk))
+            .unwrap();
         collected
     }
 

@@ -38,7 +38,11 @@ pub(crate) fn pieces(snapshot: &Snapshot, plans: &[Plan], n_threads: usize) -> V
             pieces.extend(cut_by_users(snapshot, at, plan));
             continue;
         }
-        let piece = open.get_or_insert_with(|| Piece { plans: at..at, users: None..None, n_rows: 0 });
+        let piece = open.get_or_insert_with(|| Piece {
+            plans: at..at,
+            users: None..None,
+            n_rows: 0,
+        });
         piece.plans.end = at + 1;
         piece.n_rows += plan.n_rows;
         if piece.n_rows >= piece_rows {
@@ -52,8 +56,13 @@ pub(crate) fn pieces(snapshot: &Snapshot, plans: &[Plan], n_threads: usize) -> V
 
 /// Cuts one experiment at users that begin row groups of its largest run.
 fn cut_by_users(snapshot: &Snapshot, at: usize, plan: &Plan) -> Vec<Piece> {
-    let whole = Piece { plans: at..at + 1, users: None..None, n_rows: plan.n_rows };
-    let Some((run, rows)) = snapshot.largest_run_of(EventKind::Metric, plan.experiment.as_str()) else {
+    let whole = Piece {
+        plans: at..at + 1,
+        users: None..None,
+        n_rows: plan.n_rows,
+    };
+    let Some((run, rows)) = snapshot.largest_run_of(EventKind::Metric, plan.experiment.as_str())
+    else {
         return vec![whole];
     };
     let starts: Vec<i64> = (run.row_groups())
@@ -62,10 +71,23 @@ fn cut_by_users(snapshot: &Snapshot, at: usize, plan: &Plan) -> Vec<Piece> {
         .collect();
     let n_pieces = plan.n_rows.div_ceil(LARGE_ROWS / 2) as usize;
     let step = starts.len().div_ceil(n_pieces).max(1);
-    let mut cuts: Vec<Option<i64>> = starts.iter().skip(step).step_by(step).copied().map(Some).collect();
+    let mut cuts: Vec<Option<i64>> = starts
+        .iter()
+        .skip(step)
+        .step_by(step)
+        .copied()
+        .map(Some)
+        .collect();
     cuts.dedup();
     let begins = std::iter::once(None).chain(cuts.iter().copied());
     let ends = cuts.iter().copied().chain(std::iter::once(None));
     let n_rows = plan.n_rows / (cuts.len() as u64 + 1);
-    begins.zip(ends).map(|(begin, end)| Piece { plans: at..at + 1, users: begin..end, n_rows }).collect()
+    begins
+        .zip(ends)
+        .map(|(begin, end)| Piece {
+            plans: at..at + 1,
+            users: begin..end,
+            n_rows,
+        })
+        .collect()
 }

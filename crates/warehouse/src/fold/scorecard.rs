@@ -39,7 +39,9 @@ impl MetricSums {
         self.events += user.events;
         self.squared_events += u128::from(user.events) * u128::from(user.events);
         self.total = self.total.checked_add(user.total)?;
-        self.squared_total = self.squared_total.checked_add(user.total.checked_mul(user.total)?)?;
+        self.squared_total = self
+            .squared_total
+            .checked_add(user.total.checked_mul(user.total)?)?;
         Some(())
     }
 
@@ -92,7 +94,11 @@ impl Scorecard {
             by_type,
             sums: vec![MetricSums::default(); plan.variants.len() * metrics.len()],
             user: vec![UserSums::default(); metrics.len()],
-            exposure: Exposure { user: 0, variant: 0, at: 0 },
+            exposure: Exposure {
+                user: 0,
+                variant: 0,
+                at: 0,
+            },
             not_aggregated: 0,
             metrics,
         }
@@ -109,13 +115,20 @@ impl Scorecard {
     }
 
     fn overflow(&self, metric: usize) -> FoldError {
-        FoldError::SumOverflow { experiment: self.experiment.clone(), metric: self.metrics[metric].name.clone() }
+        FoldError::SumOverflow {
+            experiment: self.experiment.clone(),
+            metric: self.metrics[metric].name.clone(),
+        }
     }
 }
 
 /// Where the attribution window of a user exposed at `exposure` ends.
 fn window_end(window: Window, exposure: i64, end_at: i64) -> i64 {
-    if window == Window::UNBOUNDED { end_at } else { window.end(UnixMicros(exposure)) }
+    if window == Window::UNBOUNDED {
+        end_at
+    } else {
+        window.end(UnixMicros(exposure))
+    }
 }
 
 impl Accumulator for Scorecard {
@@ -128,7 +141,10 @@ impl Accumulator for Scorecard {
         self.exposure = *exposure;
         for (user, metric) in self.user.iter_mut().zip(&self.metrics) {
             let until = window_end(metric.window, exposure.at, self.end_at);
-            *user = UserSums { until, ..UserSums::default() };
+            *user = UserSums {
+                until,
+                ..UserSums::default()
+            };
         }
     }
 

@@ -30,13 +30,19 @@ impl Side {
             names: Vec::new(),
             generation: 0,
         });
-        Self { sources: sources.collect() }
+        Self {
+            sources: sources.collect(),
+        }
     }
 
     /// Moves to `experiment`, past what is left of earlier ones.
     pub(crate) fn enter(&mut self, experiment: &str, _names: &Names) -> Result<(), WarehouseError> {
         for source in &mut self.sources {
-            while source.cursor.experiment().is_some_and(|own| own < experiment) {
+            while source
+                .cursor
+                .experiment()
+                .is_some_and(|own| own < experiment)
+            {
                 source.cursor.move_to(source.cursor.experiment_end())?;
             }
             source.inside = source.cursor.experiment() == Some(experiment);
@@ -54,9 +60,14 @@ impl Side {
     pub(crate) fn skip_to(&mut self, user: i64) -> Result<(), WarehouseError> {
         for source in &mut self.sources {
             while source.inside {
-                let Some((block, row)) = source.cursor.here() else { break };
+                let Some((block, row)) = source.cursor.here() else {
+                    break;
+                };
                 let end = source.cursor.experiment_end();
-                let n_before = block.user[row..end].iter().take_while(|own| **own < user).count();
+                let n_before = block.user[row..end]
+                    .iter()
+                    .take_while(|own| **own < user)
+                    .count();
                 if n_before == 0 {
                     break;
                 }
@@ -119,20 +130,27 @@ impl SourceCursor {
         segment: &[(String, String)],
         history: &mut History,
     ) -> Result<(), WarehouseError> {
-        let Some((block, from)) = self.cursor.here() else { return Ok(()) };
+        let Some((block, from)) = self.cursor.here() else {
+            return Ok(());
+        };
         if self.generation != self.cursor.generation() {
             self.generation = self.cursor.generation();
             self.names.clear();
             self.names.resize(block.names.len(), None);
         }
         let end = self.cursor.experiment_end();
-        let to = from + block.user[from..end].iter().take_while(|own| **own == user).count();
+        let to = from
+            + block.user[from..end]
+                .iter()
+                .take_while(|own| **own == user)
+                .count();
         let times = &block.timestamp[from..to];
         let n_before = times.iter().take_while(|time| **time < horizon).count();
         let mut all_known = true;
         for row in from..from + n_before {
             let code = block.name[row] as usize;
-            let name = *self.names[code].get_or_insert_with(|| names.place(block.names.value(code)));
+            let name =
+                *self.names[code].get_or_insert_with(|| names.place(block.names.value(code)));
             all_known &= name.code().is_some();
             history.push(Row {
                 timestamp: block.timestamp[row],
@@ -141,7 +159,10 @@ impl SourceCursor {
                 event_id: block.event_id[row],
                 context: match segment {
                     [] => ContextTag::UNFILTERED,
-                    _ => ContextTag::new(block.context_at(row), in_segment(block.context_at(row), segment)),
+                    _ => ContextTag::new(
+                        block.context_at(row),
+                        in_segment(block.context_at(row), segment),
+                    ),
                 },
             })?;
         }
@@ -156,7 +177,9 @@ impl SourceCursor {
 /// Whether the JSON object `context` has every key with its value; numbers
 /// and booleans are compared by their JSON text.
 fn in_segment(context: &str, segment: &[(String, String)]) -> bool {
-    let Ok(serde_json::Value::Object(context)) = serde_json::from_str(context) else { return false };
+    let Ok(serde_json::Value::Object(context)) = serde_json::from_str(context) else {
+        return false;
+    };
     segment.iter().all(|(key, wanted)| match context.get(key) {
         Some(serde_json::Value::String(text)) => text == wanted,
         Some(serde_json::Value::Null) | None => false,
@@ -172,7 +195,10 @@ mod tests {
     fn a_segment_compares_texts_numbers_and_booleans() {
         let context = r#"{"platform":"ios","age":7,"new":true,"x":null}"#;
         let holds = |pairs: &[(&str, &str)]| {
-            let pairs: Vec<_> = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            let pairs: Vec<_> = pairs
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect();
             in_segment(context, &pairs)
         };
         assert!(holds(&[("platform", "ios"), ("age", "7"), ("new", "true")]));

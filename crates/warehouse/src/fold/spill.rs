@@ -46,7 +46,14 @@ pub(crate) struct Sorter {
 impl Sorter {
     /// A sorter whose temporary file lies in `directory`.
     pub(crate) fn new(directory: &Path, order: Order, memory_rows: usize) -> Self {
-        Self { directory: directory.to_owned(), order, memory_rows, file: None, n_written: 0, chunk_ends: Vec::new() }
+        Self {
+            directory: directory.to_owned(),
+            order,
+            memory_rows,
+            file: None,
+            n_written: 0,
+            chunk_ends: Vec::new(),
+        }
     }
 
     /// Takes all of `rows` as one chunk and leaves it empty.
@@ -77,13 +84,21 @@ impl Sorter {
         self,
         mut each: impl FnMut(Row) -> Result<(), WarehouseError>,
     ) -> Result<(), WarehouseError> {
-        let Some(file) = &self.file else { return Ok(()) };
+        let Some(file) = &self.file else {
+            return Ok(());
+        };
         let n_chunks = self.chunk_ends.len();
         let buffer_rows = (READ_BYTES / ROW_BYTES / n_chunks).clamp(16, self.memory_rows.max(16));
         let mut start = 0;
         let mut chunks: Vec<Chunk<'_>> = Vec::with_capacity(n_chunks);
         for &end in &self.chunk_ends {
-            chunks.push(Chunk { file, directory: &self.directory, next: start..end, buffer_rows, rows: Vec::new().into_iter() });
+            chunks.push(Chunk {
+                file,
+                directory: &self.directory,
+                next: start..end,
+                buffer_rows,
+                rows: Vec::new().into_iter(),
+            });
             start = end;
         }
         let mut heap = BinaryHeap::new();
@@ -116,13 +131,21 @@ impl Chunk<'_> {
         if let Some(row) = self.rows.next() {
             return Ok(Some(row));
         }
-        let n_bytes = ((self.next.end - self.next.start) as usize).min(self.buffer_rows * ROW_BYTES);
+        let n_bytes =
+            ((self.next.end - self.next.start) as usize).min(self.buffer_rows * ROW_BYTES);
         let mut bytes = vec![0; n_bytes];
         self.file
             .read_exact_at(&mut bytes, self.next.start)
-            .map_err(WarehouseError::io("read a temporary file in", self.directory))?;
+            .map_err(WarehouseError::io(
+                "read a temporary file in",
+                self.directory,
+            ))?;
         self.next.start += n_bytes as u64;
-        self.rows = bytes.chunks_exact(ROW_BYTES).map(decode).collect::<Vec<_>>().into_iter();
+        self.rows = bytes
+            .chunks_exact(ROW_BYTES)
+            .map(decode)
+            .collect::<Vec<_>>()
+            .into_iter();
         Ok(self.rows.next())
     }
 }

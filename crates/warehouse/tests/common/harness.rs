@@ -14,20 +14,57 @@ use trialog_warehouse::{SourceMark, WarehouseError};
 pub(crate) type Event = (EventKind, EventRow<'static>);
 
 /// An assignment event with the forced flag 0 and no context.
-pub(crate) fn assigned(experiment: &'static str, user: i64, timestamp: i64, variant: &'static str, event_id: i64) -> Event {
-    let row = EventRow { experiment, user, timestamp, name: variant, value: 0, event_id, context: "" };
+pub(crate) fn assigned(
+    experiment: &'static str,
+    user: i64,
+    timestamp: i64,
+    variant: &'static str,
+    event_id: i64,
+) -> Event {
+    let row = EventRow {
+        experiment,
+        user,
+        timestamp,
+        name: variant,
+        value: 0,
+        event_id,
+        context: "",
+    };
     (EventKind::Assignment, row)
 }
 
 /// A metric event of the type `buy`.
-pub(crate) fn bought(experiment: &'static str, user: i64, timestamp: i64, value: i64, event_id: i64) -> Event {
-    let row = EventRow { experiment, user, timestamp, name: "buy", value, event_id, context: "" };
+pub(crate) fn bought(
+    experiment: &'static str,
+    user: i64,
+    timestamp: i64,
+    value: i64,
+    event_id: i64,
+) -> Event {
+    let row = EventRow {
+        experiment,
+        user,
+        timestamp,
+        name: "buy",
+        value,
+        event_id,
+        context: "",
+    };
     (EventKind::Metric, row)
 }
 
 /// Opens `directory`, whose results were published up to the position `published`.
-pub(crate) fn open(directory: &Path, options: &Options, published: u64) -> Result<Warehouse, WarehouseError> {
-    Warehouse::open(directory, DirectoryLock::acquire(directory)?, options.clone(), published)
+pub(crate) fn open(
+    directory: &Path,
+    options: &Options,
+    published: u64,
+) -> Result<Warehouse, WarehouseError> {
+    Warehouse::open(
+        directory,
+        DirectoryLock::acquire(directory)?,
+        options.clone(),
+        published,
+    )
 }
 
 /// Stores `events` and waits until they are durable.
@@ -45,10 +82,23 @@ pub(crate) fn try_store(
     let (done, outcomes) = channel();
     for kind in EventKind::ALL {
         let mut batch = Batch::new(kind);
-        events.iter().filter(|event| event.0 == kind).for_each(|(_, row)| batch.push(row));
+        events
+            .iter()
+            .filter(|event| event.0 == kind)
+            .for_each(|(_, row)| batch.push(row));
         let done = done.clone();
-        let reply = Box::new(move |outcome| done.send(outcome).expect("the test waits for every outcome"));
-        warehouse.submit(Submission { batch, mark: mark.cloned(), received_at: 0, reply }).unwrap();
+        let reply = Box::new(move |outcome| {
+            done.send(outcome)
+                .expect("the test waits for every outcome")
+        });
+        warehouse
+            .submit(Submission {
+                batch,
+                mark: mark.cloned(),
+                received_at: 0,
+                reply,
+            })
+            .unwrap();
     }
     drop(done);
     outcomes.into_iter().collect()

@@ -54,11 +54,16 @@ pub(crate) fn answer(question: &Question, events: &[Event]) -> Option<Answer> {
             .filter(|row| question.start_at.is_none_or(|start| start <= row.timestamp))
             .filter(|row| question.end_at.is_none_or(|end| row.timestamp < end))
             .collect();
-        let Some(exposure) = within.first() else { continue };
+        let Some(exposure) = within.first() else {
+            continue;
+        };
         if !looked_at(question, exposure) {
             continue;
         }
-        let variant = question.variants.iter().position(|variant| *variant == exposure.name);
+        let variant = question
+            .variants
+            .iter()
+            .position(|variant| *variant == exposure.name);
         let variants: BTreeSet<&str> = within.iter().map(|row| row.name).collect();
         if within.iter().any(|row| row.value != 0) {
             answer.forced += 1;
@@ -102,10 +107,17 @@ fn add_user(sums: &mut MetricSums, values: impl Iterator<Item = i64>) -> Option<
 }
 
 /// Each user's events up to the data time, in order, each counted once.
-fn by_user(question: &Question, events: &[Event], kind: EventKind) -> BTreeMap<i64, Vec<EventRow<'static>>> {
+fn by_user(
+    question: &Question,
+    events: &[Event],
+    kind: EventKind,
+) -> BTreeMap<i64, Vec<EventRow<'static>>> {
     let mut users: BTreeMap<i64, Vec<EventRow<'static>>> = BTreeMap::new();
     for (own, row) in events {
-        if *own == kind && row.experiment == question.experiment && row.timestamp <= question.data_time {
+        if *own == kind
+            && row.experiment == question.experiment
+            && row.timestamp <= question.data_time
+        {
             users.entry(row.user).or_default().push(*row);
         }
     }
@@ -120,11 +132,16 @@ fn by_user(question: &Question, events: &[Event], kind: EventKind) -> BTreeMap<i
 /// Whether the filter leaves a user with this exposure in.
 fn looked_at(question: &Question, exposure: &EventRow<'_>) -> bool {
     let context: serde_json::Value = serde_json::from_str(exposure.context).unwrap_or_default();
-    question.exposed_from.is_none_or(|from| from <= exposure.timestamp)
+    question
+        .exposed_from
+        .is_none_or(|from| from <= exposure.timestamp)
         && question.exposed_to.is_none_or(|to| exposure.timestamp < to)
-        && question.segment.iter().all(|(key, wanted)| match &context[*key] {
-            serde_json::Value::Null => false,
-            serde_json::Value::String(text) => text == wanted,
-            other => other.to_string() == *wanted,
-        })
+        && question
+            .segment
+            .iter()
+            .all(|(key, wanted)| match &context[*key] {
+                serde_json::Value::Null => false,
+                serde_json::Value::String(text) => text == wanted,
+                other => other.to_string() == *wanted,
+            })
 }

@@ -8,12 +8,16 @@ use std::sync::Arc;
 use anyhow::Context;
 use arrow_array::builder::StringDictionaryBuilder;
 use arrow_array::types::Int32Type;
-use arrow_array::{ArrayRef, Decimal128Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow_array::{
+    ArrayRef, Decimal128Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 use trialog_model::time::UnixMicros;
-use trialog_simulator::population::{Assignment, EVENT_TYPES, Metric, Population, Spec, Spread, VARIANTS};
+use trialog_simulator::population::{
+    Assignment, EVENT_TYPES, Metric, Population, Spec, Spread, VARIANTS,
+};
 
 use crate::cli::GenerateArgs;
 use crate::import::progress;
@@ -24,7 +28,8 @@ const START: &str = "2026-01-05T00:00:00Z";
 const REFRESH: f64 = 0.01;
 
 pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<ExitCode> {
-    std::fs::create_dir_all(&args.out).with_context(|| format!("cannot create `{}`", args.out.display()))?;
+    std::fs::create_dir_all(&args.out)
+        .with_context(|| format!("cannot create `{}`", args.out.display()))?;
     let population = Population::new(Spec {
         seed: args.seed,
         n_experiments: args.experiments,
@@ -43,12 +48,20 @@ pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<ExitCode> {
     }
     bar.finish_and_clear();
     let n_rows = (assignments.close()?, metrics.close()?);
-    for (name, spread) in [("refresh_ten", Spread::TenExperiments), ("refresh_all", Spread::All)] {
+    for (name, spread) in [
+        ("refresh_ten", Spread::TenExperiments),
+        ("refresh_all", Spread::All),
+    ] {
         let mut output = Output::new(&args.out.join(format!("{name}.parquet")));
         output.write(metric_columns(&population.refresh(REFRESH, spread))?)?;
         output.close()?;
     }
-    println!("{} assignments and {} metric events in `{}`", n_rows.0, n_rows.1, args.out.display());
+    println!(
+        "{} assignments and {} metric events in `{}`",
+        n_rows.0,
+        n_rows.1,
+        args.out.display()
+    );
     Ok(ExitCode::SUCCESS)
 }
 
@@ -61,7 +74,11 @@ struct Output<'p> {
 
 impl Output<'_> {
     fn new(path: &Path) -> Self {
-        Self { path: path.to_owned().into(), writer: None, n_rows: 0 }
+        Self {
+            path: path.to_owned().into(),
+            writer: None,
+            n_rows: 0,
+        }
     }
 
     fn write(&mut self, columns: RecordBatch) -> anyhow::Result<()> {
@@ -69,9 +86,16 @@ impl Output<'_> {
         let writer = match &mut self.writer {
             Some(writer) => writer,
             none => {
-                let file = File::create(&self.path).with_context(|| format!("cannot create `{}`", self.path.display()))?;
-                let properties = WriterProperties::builder().set_compression(Compression::LZ4_RAW).build();
-                none.insert(ArrowWriter::try_new(file, columns.schema(), Some(properties))?)
+                let file = File::create(&self.path)
+                    .with_context(|| format!("cannot create `{}`", self.path.display()))?;
+                let properties = WriterProperties::builder()
+                    .set_compression(Compression::LZ4_RAW)
+                    .build();
+                none.insert(ArrowWriter::try_new(
+                    file,
+                    columns.schema(),
+                    Some(properties),
+                )?)
             }
         };
         Ok(writer.write(&columns)?)
@@ -86,11 +110,20 @@ impl Output<'_> {
 }
 
 fn assignment_columns(events: &[Assignment]) -> anyhow::Result<RecordBatch> {
-    let contexts: StringArray = events.iter().map(|event| Some(Population::context(event))).collect();
+    let contexts: StringArray = events
+        .iter()
+        .map(|event| Some(Population::context(event)))
+        .collect();
     Ok(RecordBatch::try_from_iter([
         ("user_id", users(events.iter().map(|event| event.user))),
-        ("experiment_id", experiments(events.iter().map(|event| event.experiment))),
-        ("variant", names(events.iter().map(|event| VARIANTS[event.variant as usize]))),
+        (
+            "experiment_id",
+            experiments(events.iter().map(|event| event.experiment)),
+        ),
+        (
+            "variant",
+            names(events.iter().map(|event| VARIANTS[event.variant as usize])),
+        ),
         ("assigned_at", times(events.iter().map(|event| event.at))),
         ("context", Arc::new(contexts) as ArrayRef),
         ("event_id", ids(events.iter().map(|event| event.event_id))),
@@ -101,9 +134,22 @@ fn metric_columns(events: &[Metric]) -> anyhow::Result<RecordBatch> {
     let values = Decimal128Array::from_iter_values(events.iter().map(|event| event.value.into()));
     Ok(RecordBatch::try_from_iter([
         ("user_id", users(events.iter().map(|event| event.user))),
-        ("experiment_id", experiments(events.iter().map(|event| event.experiment))),
-        ("event_type", names(events.iter().map(|event| EVENT_TYPES[event.event_type as usize]))),
-        ("value", Arc::new(values.with_precision_and_scale(18, 4)?) as ArrayRef),
+        (
+            "experiment_id",
+            experiments(events.iter().map(|event| event.experiment)),
+        ),
+        (
+            "event_type",
+            names(
+                events
+                    .iter()
+                    .map(|event| EVENT_TYPES[event.event_type as usize]),
+            ),
+        ),
+        (
+            "value",
+            Arc::new(values.with_precision_and_scale(18, 4)?) as ArrayRef,
+        ),
         ("timestamp", times(events.iter().map(|event| event.at))),
         ("event_id", ids(events.iter().map(|event| event.event_id))),
     ])?)
@@ -118,7 +164,9 @@ fn times(times: impl Iterator<Item = i64>) -> ArrayRef {
 }
 
 fn ids(ids: impl Iterator<Item = u64>) -> ArrayRef {
-    Arc::new(StringArray::from_iter_values(ids.map(|id| format!("{id:016x}"))))
+    Arc::new(StringArray::from_iter_values(
+        ids.map(|id| format!("{id:016x}")),
+    ))
 }
 
 fn names<'a>(names: impl Iterator<Item = &'a str>) -> ArrayRef {

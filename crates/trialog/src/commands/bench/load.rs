@@ -27,7 +27,10 @@ struct Counts {
 
 pub(crate) fn run(config: &Config, args: &LoadArgs) -> anyhow::Result<ExitCode> {
     let Access::Server { address, agent } = Access::open(config)? else {
-        bail!("no server runs on `{}`: start one with trialog serve, or give --server", config.data_dir.display());
+        bail!(
+            "no server runs on `{}`: start one with trialog serve, or give --server",
+            config.data_dir.display()
+        );
     };
     let url = format!("{address}/v1/events/metrics");
     let counts = Counts::default();
@@ -41,7 +44,11 @@ pub(crate) fn run(config: &Config, args: &LoadArgs) -> anyhow::Result<ExitCode> 
                 let (counts, next_id, agent, url) = (&counts, &next_id, &agent, &url);
                 scope.spawn(move || {
                     let mut body = Body::new(args.batch, client as u64);
-                    let pace = args.rate.map(|rate| Duration::from_secs_f64(args.clients as f64 * args.batch as f64 / rate as f64));
+                    let pace = args.rate.map(|rate| {
+                        Duration::from_secs_f64(
+                            args.clients as f64 * args.batch as f64 / rate as f64,
+                        )
+                    });
                     let mut due = Instant::now();
                     let mut latencies = Vec::new();
                     while Instant::now() < end {
@@ -58,11 +65,20 @@ pub(crate) fn run(config: &Config, args: &LoadArgs) -> anyhow::Result<ExitCode> 
                 })
             })
             .collect();
-        latencies.extend(clients.into_iter().filter_map(|client| client.join().ok()).flatten());
+        latencies.extend(
+            clients
+                .into_iter()
+                .filter_map(|client| client.join().ok())
+                .flatten(),
+        );
     });
     let seconds = started.elapsed().as_secs_f64();
     latencies.sort_unstable();
-    let quantile = |q: f64| latencies.get((latencies.len() as f64 * q) as usize).map_or(0.0, |l| l.as_secs_f64() * 1e3);
+    let quantile = |q: f64| {
+        latencies
+            .get((latencies.len() as f64 * q) as usize)
+            .map_or(0.0, |l| l.as_secs_f64() * 1e3)
+    };
     let accepted = counts.accepted.load(Ordering::Relaxed);
     println!(
         "{}",
@@ -72,11 +88,18 @@ pub(crate) fn run(config: &Config, args: &LoadArgs) -> anyhow::Result<ExitCode> 
             "latency_ms": { "p50": quantile(0.5), "p99": quantile(0.99), "max": quantile(1.0 - 1e-9) },
         })
     );
-    Ok(if counts.failed.load(Ordering::Relaxed) == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if counts.failed.load(Ordering::Relaxed) == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn send(agent: &ureq::Agent, url: &str, body: &[u8], n_events: u64, counts: &Counts) {
-    let outcome = agent.post(url).header("content-type", "application/json").send(body);
+    let outcome = agent
+        .post(url)
+        .header("content-type", "application/json")
+        .send(body);
     let counter = match outcome {
         Ok(mut response) => {
             // The body has to be read before the connection can be used again.
@@ -122,7 +145,10 @@ impl Body {
             .collect();
         let text = format!("[{}]", events.join(","));
         let ids = text.match_indices(ID).map(|(at, _)| at).collect();
-        Self { bytes: text.into_bytes(), ids }
+        Self {
+            bytes: text.into_bytes(),
+            ids,
+        }
     }
 
     fn renew(&mut self, first_id: u64) {

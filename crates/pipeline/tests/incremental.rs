@@ -1,0 +1,343 @@
+//! Incremental equals full, exactly, and neither depends on the order of arrival.
+//!
+//! Random streams go through a real catalog and a real warehouse in several
+//! rounds with runs in between, definitions that change and times that pass.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, mpsc};
+
+use proptest::prelude::*;
+use trialog_catalog::Catalog;
+use trialog_catalog::results::Computation;
+use trialog_model::event::EventKind;
+use trialog_model::experiment::Definition;
+use trialog_model::ids::ExperimentId;
+use trialog_model::time::UnixMicros;
+use trialog_pipeline::aggregation::{Aggregator, Scope, Settings};
+use trialog_pipeline::{Limits, PipelineError};
+use trialog_warehouse::batch::{Batch, EventRow};
+use trialog_warehouse::embedded::{Options, Submission, Warehouse};
+use trialog_warehouse::fold::UserFilter;
+use trialog_warehouse::lock::DirectoryLock;
+
+const NOW: i64 = 1_760_000_000_000_000;
+const HOUR: i64 = 3_600_000_000;
+const EXPERIMENTS: [&str; 3] = ["a", "b", "c"];
+const NAMES: [&str; 3] = ["v0", "v1", "v2"];
+
+#[derive(Debug, Clone)]
+struct Event {
+    is_assignment: bool,
+    experiment: usize,
+    user: i64,
+    /// Hours from `NOW`; a few lie ahead of it.
+    hour: i64,
+    name: usize,
+    value: i64,
+    event_id: i64,
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Send(Vec<Event>),
+    Run,
+    Wait(i64),
+    Define {
+        experiment: usize,
+        window_hours: i64,
+        start_hour: Option<i64>,
+    },
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    (
+        any::<bool>(),
+        0..3usize,
+        0..12i64,
+        -60..12i64,
+        0..3usize,
+        -3..5i64,
+        0..90i64,
+    )
+        .prop_map(
+            |(is_assignment, experiment, user, hour, name, value, event_id)| Event {
+                is_assignment,
+                experiment,
+                user,
+                hour,
+                name,
+                value: if is_assignment {
+                    i64::from(value == 4)
+                } else {
+                    value * 10_000
+                },
+                event_id,
+            },
+        )
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let define = (0..3usize, 1..80i64, prop::option::of(-60..0i64));
+    prop_oneof![
+        4 => prop::collection::vec(event(), 1..40).prop_map(Step::Send),
+        3 => Just(Step::Run),
+        1 => (1..8i64).prop_map(Step::Wait),
+        1 => define.prop_map(|(experiment, window_hours, start_hour)| Step::Define { experiment, window_hours, start_hour }),
+    ]
+}
+
+struct System {
+    catalog: Arc<Catalog>,
+    warehouse: Arc<Warehouse>,
+    aggregator: Aggregator,
+    now: Arc<AtomicI64>,
+}
+
+impl System {
+    fn open(directory: &Path) -> Self {
+        let catalog = Arc::new(Catalog::open(directory).unwrap());
+        let published = catalog.high_water_mark().unwrap().position;
+        let lock = DirectoryLock::acquire(directory).unwrap();
+        let options = Options {
+            segment_bytes: 2_000,
+            fan_in: 2,
+            ..Options::default()
+        };
+        let warehouse = Arc::new(Warehouse::open(directory, lock, options, published).unwrap());
+        let now = Arc::new(AtomicI64::new(NOW));
+        let reading = Arc::clone(&now);
+        // Every reading is later than the one before, so that no two runs share a time.
+        let clock = Arc::new(move || UnixMicros(reading.fetch_add(1, Ordering::Relaxed)));
+        let limits = Limits {
+            undeclared_event_types: 2,
+            ..Limits::default()
+        };
+        let settings = Settings {
+            n_threads: 2,
+            limits,
+            ..Settings::default()
+        };
+        let aggregator = Aggregator::new(
+            Arc::clone(&catalog),
+            Arc::clone(&warehouse),
+            clock,
+            settings,
+        );
+        Self {
+            catalog,
+            warehouse,
+            aggregator,
+            now,
+        }
+    }
+
+    fn send(&self, events: &[Event]) {
+        let (done, outcome) = mpsc::channel();
+        for kind in EventKind::ALL {
+            let mut batch = Batch::new(kind);
+            for event in events
+                .iter()
+                .filter(|event| event.is_assignment == (kind == EventKind::Assignment))
+            {
+                batch.push(&row(event));
+            }
+            let done = done.clone();
+            let reply = Box::new(move |outcome| done.send(outcome).unwrap());
+            assert!(
+                self.warehouse
+                    .submit(Submission {
+                        batch,
+                        mark: None,
+                        received_at: NOW,
+                        reply
+                    })
+                    .is_ok()
+            );
+        }
+        drop(done);
+        outcome.iter().for_each(|outcome| outcome.unwrap());
+    }
+
+    fn step(&self, step: &Step) -> Result<(), PipelineError> {
+        match step {
+            Step::Send(events) => self.send(events),
+            Step::Run => drop(self.aggregator.run("test", 1, Scope::Touched)?),
+            Step::Wait(hours) => drop(self.now.fetch_add(hours * HOUR, Ordering::Relaxed)),
+            Step::Define {
+                experiment,
+                window_hours,
+                start_hour,
+            } => {
+                let definition = definition(EXPERIMENTS[*experiment], *window_hours, *start_hour);
+                if self
+                    .catalog
+                    .create_experiment(&definition, UnixMicros(NOW))
+                    .is_err()
+                {
+                    let change = |_: &_| Ok::<_, PipelineError>(definition.clone());
+                    self.catalog.change_experiment(
+                        &definition.experiment_id,
+                        UnixMicros(NOW),
+                        change,
+                    )?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn published(&self) -> Vec<Option<Computation>> {
+        let latest = |id| {
+            self.catalog
+                .published(&ExperimentId::new(id).unwrap(), None)
+                .unwrap()
+        };
+        EXPERIMENTS
+            .into_iter()
+            .map(|id| latest(id).map(|published| published.computation))
+            .collect()
+    }
+}
+
+fn definition(id: &str, window_hours: i64, start_hour: Option<i64>) -> Definition {
+    let start = start_hour.map_or("null".to_owned(), |hour| {
+        format!("\"{}\"", UnixMicros(NOW + hour * HOUR))
+    });
+    let text = format!(
+        r#"{{"experiment_id":"{id}","variants":[{{"variant":"v0"}},{{"variant":"v1"}}],
+        "attribution_window":"{window_hours}h","start_at":{start},"metrics":{{"primary":["v2"]}}}}"#
+    );
+    serde_json::from_str(&text).unwrap()
+}
+
+fn row(event: &Event) -> EventRow<'_> {
+    EventRow {
+        experiment: EXPERIMENTS[event.experiment],
+        user: event.user,
+        timestamp: NOW + event.hour * HOUR,
+        name: NAMES[event.name],
+        value: event.value,
+        event_id: event.event_id,
+        context: "",
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn incremental_equals_full_in_any_order_of_arrival(
+        steps in prop::collection::vec(step(), 1..14),
+        seed in any::<u64>(),
+    ) {
+        let directory = tempfile::tempdir().unwrap();
+        let system = System::open(directory.path());
+        for step in &steps {
+            system.step(step).unwrap();
+        }
+        system.aggregator.run("test", 1, Scope::Touched).unwrap();
+        let incremental = system.published();
+        system.aggregator.run("test", 1, Scope::Full).unwrap();
+        prop_assert_eq!(&incremental, &system.published(), "incremental and full differ");
+
+        // A drill-down that leaves nobody out adds up to the scorecard.
+        for (id, published) in EXPERIMENTS.iter().zip(&incremental) {
+            let everybody = UserFilter { exposed: Some(i64::MIN)..None, ..UserFilter::default() };
+            if let Some(published) = published {
+                let id = ExperimentId::new(id).unwrap();
+                prop_assert_eq!(&system.aggregator.query(&id, &everybody).unwrap(), published);
+            }
+        }
+
+        // The same events in another order, in one go, under the last definitions.
+        let other = tempfile::tempdir().unwrap();
+        let shuffled = System::open(other.path());
+        let mut events = Vec::new();
+        for step in &steps {
+            match step {
+                Step::Send(sent) => events.extend(sent.clone()),
+                Step::Run => {}
+                other => shuffled.step(other).unwrap(),
+            }
+        }
+        fastrand::Rng::with_seed(seed).shuffle(&mut events);
+        shuffled.send(&events);
+        shuffled.aggregator.run("test", 1, Scope::Touched).unwrap();
+        prop_assert_eq!(&incremental, &shuffled.published(), "the order of arrival matters");
+    }
+}
+
+fn of_user_1(experiment: usize, is_assignment: bool, value: i64, event_id: i64) -> Event {
+    Event {
+        is_assignment,
+        experiment,
+        user: 1,
+        hour: if is_assignment { -6 } else { -5 },
+        name: 0,
+        value,
+        event_id,
+    }
+}
+
+#[test]
+fn a_failed_run_publishes_nothing_and_is_in_the_history() {
+    let directory = tempfile::tempdir().unwrap();
+    let system = System::open(directory.path());
+    system.send(&[of_user_1(0, true, 0, 1), of_user_1(0, false, 1, 2)]);
+    system.warehouse.settle().unwrap();
+    let run = std::fs::read_dir(directory.path().join("events/metrics"))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let mut bytes = std::fs::read(&run).unwrap();
+    bytes[10] ^= 1;
+    std::fs::write(&run, bytes).unwrap();
+    let error = system
+        .aggregator
+        .run("test", 1, Scope::Touched)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains(&run.display().to_string()) && error.contains("is damaged"),
+        "{error}"
+    );
+    assert_eq!(system.published(), [None, None, None]);
+    let runs = system.catalog.runs(5).unwrap();
+    assert_eq!(
+        (runs.len(), runs[0].error.as_deref()),
+        (1, Some(error.as_str()))
+    );
+    assert_eq!(system.catalog.high_water_mark().unwrap().position, 0);
+}
+
+#[test]
+fn one_experiments_overflow_is_its_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let system = System::open(directory.path());
+    system.send(&[
+        of_user_1(0, true, 0, 1),
+        of_user_1(1, true, 0, 1),
+        of_user_1(1, false, 10_000, 2),
+    ]);
+    // Each value is in range; the square of their sum is not.
+    let large: Vec<Event> = (0..200)
+        .map(|id| of_user_1(0, false, 999_999_999_999_999_999, id))
+        .collect();
+    system.send(&large);
+    let report = system.aggregator.run("test", 1, Scope::Touched).unwrap();
+    assert_eq!(report.failed.len(), 1);
+    assert!(
+        report.failed[0]
+            .1
+            .contains("the sum of `v0` in experiment `a`"),
+        "{:?}",
+        report.failed
+    );
+    let published = system.published();
+    assert!(published[0].is_none() && published[1].is_some());
+    let again = system.aggregator.run("test", 1, Scope::Touched).unwrap();
+    assert_eq!(again.failed.len(), 1, "it stays touched");
+}
