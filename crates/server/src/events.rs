@@ -74,7 +74,7 @@ async fn ingest(
         };
         crate::app::blocking(judge).await?
     };
-    store(&app, judged.map_err(refused)?, now).await
+    store(&app, judged.map_err(|error| refused(&error))?, now).await
 }
 
 async fn store(
@@ -143,8 +143,8 @@ fn layout(headers: &HeaderMap) -> Layout {
     }
 }
 
-fn refused(error: IngestError) -> Problem {
-    let status = match &error {
+fn refused(error: &IngestError) -> Problem {
+    let status = match error {
         IngestError::TooMany => StatusCode::PAYLOAD_TOO_LARGE,
         IngestError::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
         IngestError::Warehouse(error) => return cannot_write(error),

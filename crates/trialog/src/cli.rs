@@ -30,7 +30,7 @@ pub(crate) struct SettingArgs {
     /// The address to listen on; port 0 picks a free one [default: 127.0.0.1:8080].
     #[arg(long, global = true, env = "TRIALOG_LISTEN")]
     pub(crate) listen: Option<String>,
-    /// The address of a running server to talk to, such as http://127.0.0.1:8080;
+    /// The address of a running server to talk to, such as <http://127.0.0.1:8080>;
     /// without it, the server that holds the data directory, or the directory itself.
     #[arg(long, global = true, env = "TRIALOG_SERVER")]
     pub(crate) server: Option<String>,
@@ -105,16 +105,16 @@ pub(crate) struct ImportArgs {
     /// The format, where the file's name does not tell it.
     #[arg(long)]
     pub(crate) format: Option<FileFormat>,
-    /// The column of the user [default: user_id].
+    /// The column of the user [default: `user_id`].
     #[arg(long)]
     pub(crate) user_column: Option<String>,
     /// The experiment of every row.
     #[arg(long, conflicts_with = "experiment_column")]
     pub(crate) experiment: Option<String>,
-    /// The column of the experiment [default: experiment_id].
+    /// The column of the experiment [default: `experiment_id`].
     #[arg(long)]
     pub(crate) experiment_column: Option<String>,
-    /// The column of the time [default: assigned_at or timestamp].
+    /// The column of the time [default: `assigned_at` or timestamp].
     #[arg(long, conflicts_with = "time")]
     pub(crate) time_column: Option<String>,
     /// The time of every row, RFC 3339, for files without times.
@@ -123,7 +123,7 @@ pub(crate) struct ImportArgs {
     /// The zone of times that name none: Z, or an offset such as +01:00.
     #[arg(long)]
     pub(crate) time_zone: Option<String>,
-    /// The column of the event id [default: event_id, where there is one].
+    /// The column of the event id [default: `event_id`, where there is one].
     #[arg(long)]
     pub(crate) id_column: Option<String>,
 }
@@ -148,7 +148,7 @@ pub(crate) struct MetricColumns {
     /// The event type of every row.
     #[arg(long, conflicts_with = "event_column")]
     pub(crate) event: Option<String>,
-    /// The column of the event type [default: event_type].
+    /// The column of the event type [default: `event_type`].
     #[arg(long)]
     pub(crate) event_column: Option<String>,
     /// The column of the value [default: value, where there is one; else 1].

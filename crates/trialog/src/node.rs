@@ -22,10 +22,10 @@ pub(crate) struct Node {
 impl Node {
     /// Opens the data directory, which no other process may have open.
     pub(crate) fn open(config: &Config) -> anyhow::Result<Self> {
-        Ok(Self::with_lock(
+        Self::with_lock(
             config,
             DirectoryLock::acquire(&config.data_dir).map_err(plain)?,
-        )?)
+        )
     }
 
     pub(crate) fn with_lock(config: &Config, lock: DirectoryLock) -> anyhow::Result<Self> {

@@ -135,7 +135,7 @@ fn flush(shared: &Shared, group: &[Arc<Segment>]) -> Result<(), WarehouseError> 
             records.push(write_run(shared, kind, sequences, 0, sources)?);
         }
     }
-    let runs = register(shared, records, &[], Some(sequences))?;
+    let runs = register(shared, &records, &[], Some(sequences))?;
     let mut state = shared.state();
     state.sealed.drain(..group.len());
     state.runs.extend(runs);
@@ -195,7 +195,7 @@ fn compact(shared: &Shared, runs: &[Arc<Run>]) -> Result<(), WarehouseError> {
     );
     let replaced: Vec<i64> = runs.iter().map(|run| run.record.id).collect();
     let sources = runs.iter().map(|run| {
-        let all = vec![0..run.rows()];
+        let all = std::iter::once(0..run.rows()).collect();
         Source::Run(Box::new(RunReader::new(
             Arc::clone(run),
             all,
@@ -204,7 +204,7 @@ fn compact(shared: &Shared, runs: &[Arc<Run>]) -> Result<(), WarehouseError> {
     });
     let generation = replaced.iter().copied().max().unwrap_or_default();
     let record = write_run(shared, kind, sequences, generation, sources.collect())?;
-    let merged = register(shared, vec![record], &replaced, None)?;
+    let merged = register(shared, &[record], &replaced, None)?;
     let mut state = shared.state();
     state.runs.retain(|run| !replaced.contains(&run.record.id));
     state.runs.extend(merged);
@@ -248,13 +248,13 @@ fn write_run(
 /// they are registered nothing can fail, so that a retry never meets them.
 fn register(
     shared: &Shared,
-    records: Vec<RunRecord>,
+    records: &[RunRecord],
     replaced: &[i64],
     flushed: Option<(u64, u64)>,
 ) -> Result<Vec<Arc<Run>>, WarehouseError> {
     let open = |record: &RunRecord| Run::open(record.clone(), &shared.events);
     let mut runs = records.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-    let ids = shared.database().swap_runs(&records, replaced, flushed)?;
+    let ids = shared.database().swap_runs(records, replaced, flushed)?;
     for (run, id) in runs.iter_mut().zip(ids) {
         run.record.id = id;
     }

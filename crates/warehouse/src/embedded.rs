@@ -229,10 +229,14 @@ impl Warehouse {
                 .submissions
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            match sender.as_ref().map(|sender| sender.try_send(submission)) {
-                Some(Ok(())) => Ok(()),
-                Some(Err(TrySendError::Full(_))) => Err(Refused::Full),
-                Some(Err(TrySendError::Disconnected(_))) | None => Err(Refused::Closed),
+            match sender.as_ref() {
+                None => Err(Refused::Closed),
+                Some(sender) => sender
+                    .try_send(submission)
+                    .map_err(|refused| match refused {
+                        TrySendError::Full(_) => Refused::Full,
+                        TrySendError::Disconnected(_) => Refused::Closed,
+                    }),
             }
         };
         if outcome.is_err() {

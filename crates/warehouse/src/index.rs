@@ -138,7 +138,7 @@ mod tests {
                 batch.push(&EventRow {
                     experiment: "e",
                     user: half,
-                    timestamp: i64::from(number),
+                    timestamp: number,
                     name: &name,
                     value: 0,
                     event_id: 0,

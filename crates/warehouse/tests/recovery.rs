@@ -199,6 +199,23 @@ fn the_published_events_stay_apart_from_later_ones_after_a_restart() {
 }
 
 #[test]
+fn what_is_about_to_be_published_stays_apart_from_later_events() {
+    let directory = tempfile::tempdir().unwrap();
+    let warehouse = open(directory.path(), &eager(), 0).unwrap();
+    for before in 1..4 {
+        store(&warehouse, &shoppers(10 * before - 7..10 * before));
+        let snapshot = warehouse.snapshot();
+        store(&warehouse, &shoppers(10 * before..10 * before + 3));
+        warehouse.settle().unwrap();
+        warehouse.publish(snapshot.position);
+        assert_eq!(
+            both(&warehouse),
+            [expected(3..10 * before), expected(3..10 * before + 3)]
+        );
+    }
+}
+
+#[test]
 fn files_that_nothing_registers_are_removed() {
     let directory = with_one_run(&shoppers(0..10));
     let live = EventKind::ALL.map(|kind| runs(directory.path(), kind));

@@ -565,6 +565,80 @@ fn everything(experiment: &'static str) -> Question {
 }
 
 #[test]
+fn of_copies_that_tie_in_time_the_least_name_counts_whether_expected_or_not() {
+    let typed = |name: &'static str, event_id| {
+        (
+            EventKind::Metric,
+            EventRow {
+                name,
+                ..bought("gate", 1, START, 5, event_id).1
+            },
+        )
+    };
+    let variant = |user, name: &'static str| assigned("gate", user, START, name, 1);
+    // Of the copies of event 1 the `another` counts, of event 2 the `buy`.
+    let purchases = [
+        typed("buy", 1),
+        typed("another", 1),
+        typed("buy", 2),
+        typed("click", 2),
+    ];
+    // User 2's only assignment is one to `a`, which is not expected; user 3's one to `b`.
+    let assignments = [
+        variant(1, "b"),
+        variant(2, "b"),
+        variant(2, "a"),
+        variant(3, "c"),
+        variant(3, "b"),
+    ];
+    let events: Vec<Event> = purchases.into_iter().chain(assignments).collect();
+    let question = [Question {
+        variants: vec!["b"],
+        ..everything("gate")
+    }];
+    // Either all lie in one sorted segment, or each in its own run.
+    for (n_at_once, segment_bytes) in [(events.len(), 1 << 20), (1, 1)] {
+        let options = Options {
+            segment_bytes,
+            fan_in: 100,
+            ..Options::default()
+        };
+        let (_directory, warehouse) = filled(&options, &events, n_at_once);
+        let answers = answers(&warehouse.snapshot(), &question, 1);
+        assert_eq!(answers, expected(&question, &events));
+        let answer = answers[0].as_ref().unwrap();
+        assert_eq!(
+            (
+                answer.users[0],
+                answer.unknown_variant,
+                answer.sums[0][0].events
+            ),
+            (2, 1, 1)
+        );
+    }
+}
+
+#[test]
+fn a_metric_without_a_window_ends_with_the_experiment() {
+    let events = [
+        assigned("gate", 1, START, "a", 1),
+        bought("gate", 1, START + 9, 1, 1),
+        bought("gate", 1, START + 10, 2, 2),
+        bought("gate", 1, START + 11, 4, 3),
+    ];
+    let (_directory, warehouse) = filled(&Options::default(), &events, 4);
+    for (end_at, total) in [(None, 7), (Some(START + 10), 1), (Some(START + 11), 3)] {
+        let question = [Question {
+            end_at,
+            ..everything("gate")
+        }];
+        let answers = answers(&warehouse.snapshot(), &question, 1);
+        assert_eq!(answers, expected(&question, &events));
+        assert_eq!(answers[0].as_ref().unwrap().sums[0][0].total, total);
+    }
+}
+
+#[test]
 fn a_sum_beyond_its_range_costs_only_its_own_experiment() {
     let mut events = vec![
         assigned("gate", 1, START, "a", 0),

@@ -38,7 +38,7 @@ pub(crate) fn pieces(snapshot: &Snapshot, plans: &[Plan], n_threads: usize) -> V
             pieces.extend(cut_by_users(snapshot, at, plan));
             continue;
         }
-        let piece = open.get_or_insert_with(|| Piece {
+        let piece = open.get_or_insert(Piece {
             plans: at..at,
             users: None..None,
             n_rows: 0,

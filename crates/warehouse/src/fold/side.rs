@@ -183,7 +183,7 @@ fn in_segment(context: &str, segment: &[(String, String)]) -> bool {
     segment.iter().all(|(key, wanted)| match context.get(key) {
         Some(serde_json::Value::String(text)) => text == wanted,
         Some(serde_json::Value::Null) | None => false,
-        Some(other) => other.to_string() == *wanted,
+        Some(other) => *wanted == other.to_string(),
     })
 }
 

@@ -42,8 +42,8 @@ pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<ExitCode> {
     let mut assignments = Output::new(&args.out.join("assignments.parquet"));
     let mut metrics = Output::new(&args.out.join("metrics.parquet"));
     for slice in 0..population.n_slices() {
-        assignments.write(assignment_columns(&population.assignments(slice))?)?;
-        metrics.write(metric_columns(&population.metrics(slice))?)?;
+        assignments.write(&assignment_columns(&population.assignments(slice))?)?;
+        metrics.write(&metric_columns(&population.metrics(slice))?)?;
         bar.inc(1);
     }
     bar.finish_and_clear();
@@ -53,7 +53,7 @@ pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<ExitCode> {
         ("refresh_all", Spread::All),
     ] {
         let mut output = Output::new(&args.out.join(format!("{name}.parquet")));
-        output.write(metric_columns(&population.refresh(REFRESH, spread))?)?;
+        output.write(&metric_columns(&population.refresh(REFRESH, spread))?)?;
         output.close()?;
     }
     println!(
@@ -81,7 +81,7 @@ impl Output<'_> {
         }
     }
 
-    fn write(&mut self, columns: RecordBatch) -> anyhow::Result<()> {
+    fn write(&mut self, columns: &RecordBatch) -> anyhow::Result<()> {
         self.n_rows += columns.num_rows() as u64;
         let writer = match &mut self.writer {
             Some(writer) => writer,
@@ -98,7 +98,7 @@ impl Output<'_> {
                 )?)
             }
         };
-        Ok(writer.write(&columns)?)
+        Ok(writer.write(columns)?)
     }
 
     fn close(self) -> anyhow::Result<u64> {
