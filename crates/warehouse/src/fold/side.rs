@@ -183,7 +183,10 @@ fn in_segment(context: &str, segment: &[(String, String)]) -> bool {
     segment.iter().all(|(key, wanted)| match context.get(key) {
         Some(serde_json::Value::String(text)) => text == wanted,
         Some(serde_json::Value::Null) | None => false,
-        Some(other) => *wanted == other.to_string(),
+        Some(other) => {
+            let text = other.to_string();
+            text == *wanted
+        }
     })
 }
 

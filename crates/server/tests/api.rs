@@ -1,0 +1,380 @@
+//! The HTTP interface over a real catalog and a real warehouse, without a socket.
+
+#![expect(clippy::unwrap_used, reason = "a failing helper fails its test")]
+
+use std::io::Write;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use serde_json::{Value, json};
+use tower::ServiceExt;
+use trialog_catalog::Catalog;
+use trialog_model::time::UnixMicros;
+use trialog_pipeline::aggregation::{Aggregator, Settings as Aggregation};
+use trialog_server::{App, Settings, router};
+use trialog_warehouse::embedded::{Options, Warehouse};
+use trialog_warehouse::lock::DirectoryLock;
+
+const NOW: i64 = 1_760_000_000_000_000;
+
+struct Api {
+    router: Router,
+    runtime: tokio::runtime::Runtime,
+    _directory: tempfile::TempDir,
+}
+
+impl Api {
+    fn new() -> Self {
+        Self::with(Settings::default(), Options::default())
+    }
+
+    fn with(settings: Settings, options: Options) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let catalog = Arc::new(Catalog::open(directory.path()).unwrap());
+        let lock = DirectoryLock::acquire(directory.path()).unwrap();
+        let warehouse = Arc::new(Warehouse::open(directory.path(), lock, options, 0).unwrap());
+        let readings = std::sync::atomic::AtomicI64::new(NOW);
+        let clock: trialog_pipeline::clock::Clock = Arc::new(move || {
+            UnixMicros(readings.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+        });
+        let aggregator = Aggregator::new(
+            Arc::clone(&catalog),
+            Arc::clone(&warehouse),
+            Arc::clone(&clock),
+            Aggregation::default(),
+        );
+        let app = App::new(catalog, warehouse, Arc::new(aggregator), clock, settings);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        Self {
+            router: router(Arc::new(app)),
+            runtime,
+            _directory: directory,
+        }
+    }
+
+    fn send(&self, request: Request<Body>) -> (StatusCode, Value) {
+        self.runtime.block_on(async {
+            let response = self.router.clone().oneshot(request).await.unwrap();
+            let status = response.status();
+            let bytes = axum::body::to_bytes(response.into_body(), 1 << 24)
+                .await
+                .unwrap();
+            (status, serde_json::from_slice(&bytes).unwrap())
+        })
+    }
+
+    fn post(&self, path: &str, body: impl ToString) -> (StatusCode, Value) {
+        self.send(
+            Request::post(path)
+                .body(Body::from(body.to_string()))
+                .unwrap(),
+        )
+    }
+
+    fn get(&self, path: &str) -> (StatusCode, Value) {
+        self.send(Request::get(path).body(Body::empty()).unwrap())
+    }
+
+    fn patch(&self, path: &str, body: &Value) -> (StatusCode, Value) {
+        self.send(
+            Request::patch(path)
+                .body(Body::from(body.to_string()))
+                .unwrap(),
+        )
+    }
+}
+
+fn metric(user: i64) -> Value {
+    json!({"user_id": user, "experiment_id": "gate", "event_type": "buy", "value": "2.5", "timestamp": 1_759_990_000_000i64})
+}
+
+fn assignment(user: i64, variant: &str, platform: &str) -> Value {
+    json!({"user_id": user, "experiment_id": "gate", "variant": variant, "assigned_at": "2025-10-09T00:00:00Z",
+           "context": {"platform": platform}, "event_id": format!("a{user}")})
+}
+
+fn gate() -> Value {
+    json!({"experiment_id": "gate", "variants": [{"variant": "a"}, {"variant": "b"}], "metrics": {"primary": ["buy"]}})
+}
+
+/// 40 users in two variants, half of each on ios; users 1, 3, 5, 7 of `b` buy.
+fn filled() -> Api {
+    let api = Api::new();
+    let platform = |user| if user % 4 < 2 { "ios" } else { "web" };
+    let variant = |user| if user % 2 == 0 { "a" } else { "b" };
+    let assignments: Vec<Value> = (0..40)
+        .map(|user| assignment(user, variant(user), platform(user)))
+        .collect();
+    assert_eq!(
+        api.post("/v1/events/assignments", json!(assignments)).0,
+        StatusCode::ACCEPTED
+    );
+    let metrics: Vec<Value> = [1, 3, 5, 7].into_iter().map(metric).collect();
+    assert_eq!(
+        api.post("/v1/events/metrics", json!(metrics)).0,
+        StatusCode::ACCEPTED
+    );
+    assert_eq!(api.post("/v1/pipeline/run", "").0, StatusCode::OK);
+    api
+}
+
+#[test]
+fn good_events_are_kept_and_bad_ones_named() {
+    let api = Api::new();
+    let (status, answer) = api.post(
+        "/v1/events/metrics",
+        json!([metric(1), {"user_id": 1}, metric(2)]),
+    );
+    assert_eq!(
+        (status, &answer["accepted"]),
+        (StatusCode::ACCEPTED, &json!(2))
+    );
+    let rejected = &answer["rejected"][0];
+    assert_eq!(
+        (&rejected["index"], &rejected["field"]),
+        (&json!(1), &json!("experiment_id"))
+    );
+    let (status, answer) = api.post("/v1/events/metrics", json!({"user_id": 1}));
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(answer["rejected"][0]["field"], "experiment_id");
+    assert!(
+        answer["detail"]
+            .as_str()
+            .unwrap()
+            .contains("names its experiment")
+    );
+}
+
+#[test]
+fn compressed_bodies_are_read_and_bombs_are_not() {
+    let api = Api::with(
+        Settings {
+            max_body_bytes: 4096,
+            ..Settings::default()
+        },
+        Options::default(),
+    );
+    let gzip = |text: &str| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    };
+    let send = |body: Vec<u8>, coding: &str| {
+        let request = Request::post("/v1/events/metrics").header("content-encoding", coding);
+        api.send(request.body(Body::from(body)).unwrap()).0
+    };
+    assert_eq!(
+        send(gzip(&metric(1).to_string()), "gzip"),
+        StatusCode::ACCEPTED
+    );
+    assert_eq!(
+        send(gzip(&" ".repeat(100_000)), "gzip"),
+        StatusCode::PAYLOAD_TOO_LARGE
+    );
+    assert_eq!(send(b"nonsense".to_vec(), "gzip"), StatusCode::BAD_REQUEST);
+    assert_eq!(send(b"nonsense".to_vec(), "zstd"), StatusCode::BAD_REQUEST);
+    assert_eq!(
+        send(b"{}".to_vec(), "br"),
+        StatusCode::UNSUPPORTED_MEDIA_TYPE
+    );
+    assert_eq!(
+        send(vec![b' '; 5000], "identity"),
+        StatusCode::PAYLOAD_TOO_LARGE
+    );
+}
+
+#[test]
+fn a_repeated_key_counts_once_and_a_reused_one_is_refused() {
+    let api = filled();
+    let send = |body: &Value| {
+        let request = Request::post("/v1/events/metrics").header("idempotency-key", "k1");
+        api.send(request.body(Body::from(body.to_string())).unwrap())
+    };
+    assert_eq!(send(&metric(1)), send(&metric(1)));
+    assert_eq!(send(&metric(2)).0, StatusCode::UNPROCESSABLE_ENTITY);
+    api.post("/v1/pipeline/run", "");
+    let (_, report) = api.get("/v1/experiments/gate/results?metric=buy:count");
+    assert_eq!(
+        report["detail"],
+        "`metric` `buy:count` does not occur in this experiment"
+    );
+    let (_, report) = api.get("/v1/experiments/gate/results?metric=buy:sum");
+    assert_eq!(report["metrics"][0]["variants"][1]["events"], 5);
+}
+
+#[test]
+fn a_full_queue_is_told_with_retry_after() {
+    let settings = Settings {
+        max_bodies_bytes: 1024,
+        ..Settings::default()
+    };
+    let api = Api::with(settings, Options::default());
+    let body = json!((0..100).map(metric).collect::<Vec<_>>()).to_string();
+    let request = Request::post("/v1/events/metrics").header("content-length", body.len());
+    let response = api
+        .runtime
+        .block_on(
+            api.router
+                .clone()
+                .oneshot(request.body(Body::from(body)).unwrap()),
+        )
+        .unwrap();
+    assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(response.headers()["retry-after"], "1");
+    assert_eq!(
+        response.headers()["content-type"],
+        "application/problem+json"
+    );
+}
+
+#[test]
+fn experiments_are_created_started_changed_and_stopped() {
+    let api = Api::new();
+    let (status, created) = api.post("/v1/experiments", gate());
+    assert_eq!(
+        (status, &created["status"]),
+        (StatusCode::CREATED, &json!("draft"))
+    );
+    assert_eq!(api.post("/v1/experiments", gate()).0, StatusCode::CONFLICT);
+    assert_eq!(
+        api.patch("/v1/experiments/gate", &json!({"salt": "x"})).0,
+        StatusCode::OK
+    );
+    assert_eq!(
+        api.post("/v1/experiments/gate/start", "").1["status"],
+        "running"
+    );
+    let (status, refused) = api.patch("/v1/experiments/gate", &json!({"salt": "y"}));
+    assert_eq!(
+        (status, &refused["field"]),
+        (StatusCode::CONFLICT, &json!("salt"))
+    );
+    assert_eq!(
+        api.patch("/v1/experiments/gate", &json!({"owner": "me"})).1["owner"],
+        "me"
+    );
+    assert_eq!(
+        api.post("/v1/experiments/gate/stop", "").1["status"],
+        "stopped"
+    );
+    assert_eq!(
+        api.post("/v1/experiments/gate/start", "").0,
+        StatusCode::CONFLICT
+    );
+    assert_eq!(
+        api.get("/v1/experiments?status=stopped").1["experiments"][0]["experiment_id"],
+        "gate"
+    );
+}
+
+#[test]
+fn bad_definitions_name_the_field() {
+    let api = Api::new();
+    let (status, answer) = api.post(
+        "/v1/experiments",
+        json!({"experiment_id": "x", "variants": []}),
+    );
+    assert_eq!(
+        (status, &answer["field"]),
+        (StatusCode::UNPROCESSABLE_ENTITY, &json!("variants"))
+    );
+    let (status, answer) = api.post(
+        "/v1/experiments",
+        "{\"experiment_id\": \"x\", \"variant\": []}",
+    );
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(
+        answer["detail"]
+            .as_str()
+            .unwrap()
+            .contains("unknown field `variant`")
+    );
+}
+
+#[test]
+fn what_is_not_there_is_a_problem_document() {
+    let api = Api::new();
+    assert_eq!(
+        api.get("/v1/experiments/nobody/results").0,
+        StatusCode::NOT_FOUND
+    );
+    assert_eq!(api.get("/nowhere").1["title"], "Not Found");
+    assert_eq!(
+        api.get("/v1/events/metrics").0,
+        StatusCode::METHOD_NOT_ALLOWED
+    );
+    assert_eq!(
+        api.get("/v1/experiments/nobody/results?p=1").1["field"],
+        "p"
+    );
+}
+
+#[test]
+fn events_of_an_unregistered_experiment_are_analysed_with_the_defaults() {
+    let api = filled();
+    let (_, shown) = api.get("/v1/experiments/gate");
+    assert_eq!(shown["status"], "unregistered");
+    let (_, report) = api.get("/v1/experiments/gate/results");
+    assert_eq!(report["health"]["srm"], Value::Null);
+    assert_eq!(
+        report["variants"][1],
+        json!({"variant": "b", "users": 20, "weight": null})
+    );
+    let kinds: Vec<&Value> = report["metrics"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|metric| &metric["kind"])
+        .collect();
+    assert_eq!(kinds, ["conversion", "sum"]);
+    assert_eq!(report["metrics"][0]["comparisons"][0]["flag"], Value::Null);
+    assert_eq!(api.post("/v1/experiments", gate()).1["status"], "draft");
+}
+
+#[test]
+fn segments_add_up_to_the_whole() {
+    let api = filled();
+    let sums = |query: &str| -> (u64, u64) {
+        let (status, report) = api.get(&format!("/v1/experiments/gate/results?kind=sum&{query}"));
+        assert_eq!(status, StatusCode::OK, "{report}");
+        let row = &report["metrics"][0]["variants"][1];
+        (
+            row["users"].as_u64().unwrap(),
+            row["converted_users"].as_u64().unwrap(),
+        )
+    };
+    let (ios, web) = (sums("segment.platform=ios"), sums("segment.platform=web"));
+    assert_eq!((ios.0 + web.0, ios.1 + web.1), sums(""));
+    assert_eq!(sums("segment.platform=tv"), (0, 0));
+    assert_eq!(
+        sums("from=2025-10-09T00:00:00Z&to=2025-10-09T00:00:01Z"),
+        (20, 4)
+    );
+    assert_eq!(sums("from=2025-10-09T00:00:01Z"), (0, 0));
+}
+
+#[test]
+fn history_is_shown_as_it_was_published() {
+    let api = filled();
+    let (_, first) = api.get("/v1/experiments/gate/results");
+    let then = first["computed_at"].as_str().unwrap();
+    api.post("/v1/events/metrics", metric(9));
+    api.post("/v1/pipeline/run", "");
+    let events = |path: &str| api.get(path).1["metrics"][0]["variants"][1]["events"].clone();
+    assert_eq!(events("/v1/experiments/gate/results"), 5);
+    assert_eq!(
+        events(&format!("/v1/experiments/gate/results?as_of={then}")),
+        4
+    );
+    let (_, state) = api.get("/v1/pipeline");
+    assert_eq!(
+        state["published"]["position"],
+        state["ingested"]["position"]
+    );
+    assert_eq!(state["runs"][0]["status"], "succeeded");
+}
