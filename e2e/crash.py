@@ -244,6 +244,10 @@ def live(server, data, ledger, chance, round_number):
     for thread in threads:
         thread.start()
     time.sleep(chance.uniform(0.2, 3.2 if load else 1.6))
+    if round_number % 4 == 2:
+        wait_for_file(data, "*.parquet.tmp")
+    if round_number % 8 == 4:
+        wait_for_file(data, "*-[1-9]*.parquet*")
     # The server dies first; then its clients see it.
     server.process.kill()
     stop.set()
@@ -254,11 +258,21 @@ def live(server, data, ledger, chance, round_number):
         load.wait()
 
 
+def wait_for_file(data, pattern):
+    """Until a flush (a temporary file) or a merge (a number after the last dash) is under way; at most 6 s."""
+    before = {path.name for path in data.glob(f"events/*/{pattern}")}
+    deadline = time.monotonic() + 6
+    while time.monotonic() < deadline:
+        if {path.name for path in data.glob(f"events/*/{pattern}")} - before:
+            return
+        time.sleep(0.0005)
+
+
 def note_moment(server, data, seen):
     seen["kills"] += 1
     if list(data.glob("events/*/*.tmp")):
         seen["flush or merge under way"] += 1
-    if [path for path in data.glob("events/*/*.parquet") if not path.stem.endswith("-0")]:
+    if [path for path in data.glob("events/*/*.parquet") if not path.stem.endswith("-0")]:  # the newest run that it replaced
         seen["merged runs"] += 1
     if any(path.is_file() for path in data.glob("events/*/*.parquet")):
         seen["flushed runs"] += 1

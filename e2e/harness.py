@@ -27,18 +27,18 @@ START_SECONDS = 60
 
 
 class Checks:
-    """Prints one line per check: `pass`, `FAIL` or `skip`."""
+    """Prints one line per check: `passed`, `FAILED` or `skipped`."""
 
     def __init__(self):
         self.failed = 0
 
     def check(self, name, good, detail=""):
         if good:
-            self._say(f"pass  {name}")
+            self._say(f"passed   {name}")
         else:
             self.failed += 1
             shown = detail if isinstance(detail, str) else json.dumps(detail, default=str)
-            self._say(f"FAIL  {name}" + (f": {_one_line(shown)}" if shown else ""))
+            self._say(f"FAILED   {name}" + (f": {_one_line(shown)}" if shown else ""))
         return bool(good)
 
     def equal(self, name, actual, expected):
@@ -57,10 +57,10 @@ class Checks:
             self.check(f"{part.__name__} runs to its end", False, f"{type(error).__name__}: {error}")
 
     def skip(self, name, reason):
-        self._say(f"skip  {name}: {_one_line(reason)}")
+        self._say(f"skipped  {name}: {_one_line(reason)}")
 
     def note(self, text):
-        self._say(f"      {text}")
+        self._say(f"         {text}")
 
     @staticmethod
     def _say(line):
@@ -207,6 +207,12 @@ class Server(Client):
         except subprocess.TimeoutExpired:
             self.kill()
             raise
+
+    def stop_traced(self):
+        """Asks a server that runs under a tracer to end."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGTERM)
+        return self.process.wait(60)
 
     def peak_mib(self):
         """The most memory that the process ever had resident."""

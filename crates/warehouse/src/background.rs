@@ -10,7 +10,7 @@ use std::time::Duration;
 use trialog_model::event::EventKind;
 
 use crate::cursor::Source;
-use crate::embedded::{Options, Shared, State};
+use crate::embedded::{Failure, Options, Shared, State};
 use crate::error::WarehouseError;
 use crate::merge::merge;
 use crate::run::{Run, RunReader, RunRecord, RunWriter};
@@ -26,7 +26,7 @@ const MAX_SEALED: usize = 8;
 pub(crate) fn flush_loop(shared: &Shared) {
     let mut n_failures = 0;
     loop {
-        let Some(group) = wait_for_work(shared, n_failures, |state| {
+        let Some((group, begun_at)) = wait_for_work(shared, n_failures, |state| {
             due_flush(state, &shared.options)
         }) else {
             return;
@@ -37,7 +37,7 @@ pub(crate) fn flush_loop(shared: &Shared) {
                 n_failures += 1;
                 let reason = error.chain();
                 tracing::error!(n_failures, "could not flush events: {reason}");
-                shared.state().flush_failure = Some(reason);
+                shared.state().flush_failure = Some(Failure { reason, begun_at });
                 shared.changed.notify_all();
             }
         }
@@ -48,7 +48,7 @@ pub(crate) fn flush_loop(shared: &Shared) {
 pub(crate) fn compact_loop(shared: &Shared) {
     let mut n_failures = 0;
     loop {
-        let Some(runs) = wait_for_work(shared, n_failures, |state| {
+        let Some((runs, begun_at)) = wait_for_work(shared, n_failures, |state| {
             due_merge(state, &shared.options)
         }) else {
             return;
@@ -59,7 +59,7 @@ pub(crate) fn compact_loop(shared: &Shared) {
                 n_failures += 1;
                 let reason = error.chain();
                 tracing::error!(n_failures, "could not merge runs: {reason}");
-                shared.state().merge_failure = Some(reason);
+                shared.state().merge_failure = Some(Failure { reason, begun_at });
                 shared.changed.notify_all();
             }
         }
@@ -67,12 +67,13 @@ pub(crate) fn compact_loop(shared: &Shared) {
 }
 
 /// Waits until `find` gives work, longer after failures unless somebody wants
-/// to know now; `None` on closing.
+/// to know now; `None` on closing. Also tells how often it had been asked to
+/// settle by then.
 fn wait_for_work<T>(
     shared: &Shared,
     n_failures: u32,
     find: impl Fn(&State) -> Option<T>,
-) -> Option<T> {
+) -> Option<(T, u64)> {
     let mut state = shared.state();
     if n_failures > 0 {
         state = pause(shared, state, RETRY * 2u32.pow(n_failures.min(5)));
@@ -82,7 +83,7 @@ fn wait_for_work<T>(
             return None;
         }
         if let Some(work) = find(&state) {
-            return Some(work);
+            return Some((work, state.n_settles));
         }
         state = shared
             .changed
@@ -223,10 +224,7 @@ fn write_run(
     generation: i64,
     sources: Vec<Source>,
 ) -> Result<RunRecord, WarehouseError> {
-    let file = format!(
-        "{:012}-{:012}-{generation}.parquet",
-        sequences.0, sequences.1
-    );
+    let file = Run::file_name(sequences, generation);
     let mut writer = RunWriter::create(&shared.events, kind, &file)?;
     if let Err(error) = merge(kind, sources, &mut writer) {
         writer.abandon();

@@ -311,6 +311,26 @@ impl Database {
         Ok(ids)
     }
 
+    /// The last sequence that lies in the inbox or in a run; 0 for none.
+    pub(crate) fn last_sequence(&self) -> Result<u64, WarehouseError> {
+        self.connection
+            .query_row(
+                "SELECT max(ifnull((SELECT max(sequence) FROM inbox), 0), ifnull((SELECT max(last_sequence) FROM runs), 0))",
+                [],
+                |row| row.get(0),
+            )
+            .map(i64::cast_unsigned)
+            .map_err(self.failed("read the last position"))
+    }
+
+    /// The run at `path` holds events that came after all that are known here.
+    pub(crate) fn older_than(&self, path: &Path) -> WarehouseError {
+        let path = path.display();
+        self.damaged(format!(
+            "it does not know of the events in `{path}`, so one of the two is not of this time"
+        ))
+    }
+
     /// How far `source` has been stored.
     pub(crate) fn position(&self, source: &str) -> Result<Option<i64>, WarehouseError> {
         self.connection

@@ -78,6 +78,13 @@ pub enum Refused {
     Closed,
 }
 
+/// Why the last try of something failed.
+pub(crate) struct Failure {
+    pub(crate) reason: String,
+    /// [`State::n_settles`] when that try began.
+    pub(crate) begun_at: u64,
+}
+
 pub(crate) struct State {
     pub(crate) runs: Vec<Arc<Run>>,
     pub(crate) sealed: VecDeque<Arc<Segment>>,
@@ -88,11 +95,13 @@ pub(crate) struct State {
     pub(crate) published: u64,
     pub(crate) pending: Option<u64>,
     /// Why the last flush failed, until one succeeds.
-    pub(crate) flush_failure: Option<String>,
+    pub(crate) flush_failure: Option<Failure>,
     /// Why the last merge failed, until one succeeds.
-    pub(crate) merge_failure: Option<String>,
+    pub(crate) merge_failure: Option<Failure>,
     /// How many wait until everything is flushed and merged.
     pub(crate) n_settling: usize,
+    /// How many have ever waited for that.
+    pub(crate) n_settles: u64,
     pub(crate) closing: bool,
 }
 
@@ -190,7 +199,7 @@ impl Warehouse {
         fs::create_dir_all(&spill).map_err(WarehouseError::io("create", &spill))?;
         let database = Database::open(directory)?;
         let runs = open_runs(&database, &events)?;
-        remove_orphans(&events, &runs)?;
+        remove_orphans(&database, &events, &runs)?;
         let state = recover(&database, runs, published)?;
         let shared = Arc::new(Shared {
             events,
@@ -318,7 +327,9 @@ impl Warehouse {
 
     /// Why events cannot be flushed at present, if that is so.
     pub fn flush_failure(&self) -> Option<String> {
-        self.shared.state().flush_failure.clone()
+        let state = self.shared.state();
+        let failure = state.flush_failure.as_ref()?;
+        Some(failure.reason.clone())
     }
 
     /// Tells other processes where this one answers.
@@ -367,16 +378,17 @@ impl Warehouse {
         let mut state = self.shared.state();
         state.seal();
         state.n_settling += 1;
-        state.flush_failure = None;
-        state.merge_failure = None;
+        state.n_settles += 1;
+        let begun_at = state.n_settles;
         let limit = state.next_sequence - 1;
         self.shared.changed.notify_all();
         let settled = |state: &State| {
-            if let Some(reason) = state
-                .flush_failure
-                .as_ref()
-                .or(state.merge_failure.as_ref())
-            {
+            // A try that began before may have met what is mended by now.
+            let failure = [&state.flush_failure, &state.merge_failure]
+                .into_iter()
+                .flatten()
+                .find(|failure| failure.begun_at >= begun_at);
+            if let Some(Failure { reason, .. }) = failure {
                 return Some(Err(WarehouseError::CannotWrite {
                     reason: reason.clone(),
                 }));
@@ -414,9 +426,9 @@ impl Warehouse {
         );
         self.shared.state().closing = true;
         self.shared.changed.notify_all();
-        let threads =
-            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        for thread in threads {
+        // Held until the end, so that who closes at the same time waits, too.
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        for thread in threads.drain(..) {
             // A thread that panicked has said so; the others still end in order.
             let _ = thread.join();
         }
@@ -472,8 +484,15 @@ fn open_runs(database: &Database, events: &Path) -> Result<Vec<Arc<Run>>, Wareho
         .collect()
 }
 
-/// Removes files that no run names: a crash left them between two steps.
-fn remove_orphans(events: &Path, runs: &[Arc<Run>]) -> Result<(), WarehouseError> {
+/// Removes files that no run names: a crash left them between two steps, so
+/// the database knows their events. Where it does not, it is older than the
+/// files, and what they hold is nowhere else.
+fn remove_orphans(
+    database: &Database,
+    events: &Path,
+    runs: &[Arc<Run>],
+) -> Result<(), WarehouseError> {
+    let last_known = database.last_sequence()?;
     let live: HashSet<&Path> = runs.iter().map(|run| run.path.as_path()).collect();
     for kind in EventKind::ALL {
         let directory = events.join(kind.plural());
@@ -483,6 +502,9 @@ fn remove_orphans(events: &Path, runs: &[Arc<Run>]) -> Result<(), WarehouseError
                 .map_err(WarehouseError::io("list", &directory))?
                 .path();
             if !live.contains(path.as_path()) {
+                if Run::last_sequence_in(&path).is_some_and(|last| last > last_known) {
+                    return Err(database.older_than(&path));
+                }
                 tracing::info!(file = %path.display(), "removed a file that an interrupted write left behind");
                 fs::remove_file(&path).map_err(WarehouseError::io("remove", &path))?;
             }
@@ -512,6 +534,7 @@ fn recover(
         flush_failure: None,
         merge_failure: None,
         n_settling: 0,
+        n_settles: 0,
         closing: false,
     };
     database.each_payload(|stored| {

@@ -50,7 +50,8 @@ pub struct Row {
 
 /// Where a name stands among the expected ones, so that places are ordered as
 /// the texts are, those of unexpected names included. Unexpected names without
-/// an expected one between them share a place: none of them is aggregated.
+/// an expected one between them share a place: none of them is aggregated, and
+/// events that differ in nothing before it are ordered by value and event id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NamePlace(u32);
 

@@ -85,6 +85,21 @@ impl Run {
         })
     }
 
+    /// The name of a file that covers `sequences` and replaces runs up to the
+    /// id `generation`.
+    pub(crate) fn file_name(sequences: (u64, u64), generation: i64) -> String {
+        format!(
+            "{:012}-{:012}-{generation}.parquet",
+            sequences.0, sequences.1
+        )
+    }
+
+    /// The last sequence that a finished file at `path` covers, by its name.
+    pub(crate) fn last_sequence_in(path: &Path) -> Option<u64> {
+        let name = path.file_name()?.to_str()?.strip_suffix(".parquet")?;
+        name.split('-').nth(1)?.parse().ok()
+    }
+
     pub(crate) fn rows(&self) -> u64 {
         self.record.index.rows()
     }

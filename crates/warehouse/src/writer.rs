@@ -47,7 +47,8 @@ pub(crate) fn run(shared: &Shared, queue: &Receiver<Submission>) {
 fn wait_for_room(shared: &Shared) -> Result<(), WarehouseError> {
     let mut state = shared.state();
     while state.sealed_bytes() > 2 * shared.options.segment_bytes && !state.closing {
-        if let Some(reason) = state.flush_failure.clone() {
+        if let Some(failure) = &state.flush_failure {
+            let reason = failure.reason.clone();
             return Err(WarehouseError::CannotWrite { reason });
         }
         state = shared

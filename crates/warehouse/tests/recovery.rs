@@ -1,5 +1,6 @@
 //! What a crash, damage or a full disk may cost: never an acknowledged event,
 //! and never a wrong number.
+#![expect(clippy::unwrap_used, reason = "a failing helper fails its test")]
 
 #[path = "common/harness.rs"]
 mod harness;
@@ -222,7 +223,7 @@ fn files_that_nothing_registers_are_removed() {
     for path in live.iter().flatten() {
         fs::copy(
             path,
-            path.with_file_name("000000000099-000000000099-0.parquet"),
+            path.with_file_name("000000000001-000000000001-9.parquet"),
         )
         .unwrap();
         fs::write(path.with_extension("parquet.tmp"), "half a file").unwrap();
@@ -233,6 +234,35 @@ fn files_that_nothing_registers_are_removed() {
         live
     );
     assert_eq!(purchases(&warehouse.snapshot()).unwrap(), expected(0..10));
+}
+
+#[test]
+fn a_lost_or_older_database_costs_no_run_that_it_does_not_know() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = directory.path().join("warehouse.sqlite");
+    let warehouse = open(directory.path(), &unflushed(), 0).unwrap();
+    store(&warehouse, &shoppers(0..5));
+    warehouse.settle().unwrap();
+    drop(warehouse);
+    let older = fs::read(&database).unwrap();
+    let warehouse = open(directory.path(), &unflushed(), 0).unwrap();
+    store(&warehouse, &shoppers(5..10));
+    warehouse.settle().unwrap();
+    drop(warehouse);
+    let newest = fs::read(&database).unwrap();
+    for content in [None, Some(&older)] {
+        fs::remove_file(&database).unwrap();
+        if let Some(content) = content {
+            fs::write(&database, content).unwrap();
+        }
+        let message = message(open(directory.path(), &unflushed(), 0));
+        assert!(
+            message.contains("warehouse.sqlite` is damaged: it does not know of the events in"),
+            "{message}"
+        );
+    }
+    fs::write(&database, newest).unwrap();
+    assert_eq!(attempt(directory.path()).0, Some(expected(0..10)));
 }
 
 #[test]

@@ -47,8 +47,9 @@ pub(crate) fn answer(question: &Question, events: &[Event]) -> Option<Answer> {
         unknown_variant: 0,
         sums: vec![vec![MetricSums::default(); question.metrics.len()]; n_variants],
     };
-    let assignments = by_user(question, events, EventKind::Assignment);
-    let metrics = by_user(question, events, EventKind::Metric);
+    let event_types: Vec<&str> = question.metrics.iter().map(|metric| metric.0).collect();
+    let assignments = by_user(question, events, EventKind::Assignment, &question.variants);
+    let metrics = by_user(question, events, EventKind::Metric, &event_types);
     for (user, assignments) in assignments {
         let within: Vec<_> = (assignments.into_iter())
             .filter(|row| question.start_at.is_none_or(|start| start <= row.timestamp))
@@ -111,6 +112,7 @@ fn by_user(
     question: &Question,
     events: &[Event],
     kind: EventKind,
+    expected: &[&str],
 ) -> BTreeMap<i64, Vec<EventRow<'static>>> {
     let mut users: BTreeMap<i64, Vec<EventRow<'static>>> = BTreeMap::new();
     for (own, row) in events {
@@ -122,11 +124,21 @@ fn by_user(
         }
     }
     for rows in users.values_mut() {
-        rows.sort_by_key(|row| (row.timestamp, row.name, row.value, row.event_id));
+        rows.sort_by_key(|row| {
+            let name = place(row.name, expected);
+            (row.timestamp, name, row.value, row.event_id)
+        });
         let mut seen = BTreeSet::new();
         rows.retain(|row| seen.insert(row.event_id));
     }
     users
+}
+
+/// Where `name` stands among the expected ones. Names that nobody asked about
+/// and that no expected name separates count as one name.
+fn place(name: &str, expected: &[&str]) -> (usize, bool) {
+    let distinct: BTreeSet<&str> = expected.iter().copied().collect();
+    (distinct.range(..name).count(), distinct.contains(name))
 }
 
 /// Whether the filter leaves a user with this exposure in.
@@ -141,7 +153,7 @@ fn looked_at(question: &Question, exposure: &EventRow<'_>) -> bool {
             .iter()
             .all(|(key, wanted)| match &context[*key] {
                 serde_json::Value::Null => false,
-                serde_json::Value::String(text) => text == wanted,
-                other => other.to_string() == *wanted,
+                serde_json::Value::String(text) => text.as_str() == *wanted,
+                other => wanted == &other.to_string(),
             })
 }
