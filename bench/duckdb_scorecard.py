@@ -5,7 +5,7 @@ DuckDB tables sorted like the warehouse (the time of loading is shown, not
 counted), and computes what a full recomputation computes: duplicates removed
 by event id, crossovers excluded, the seven-day window, and per experiment,
 variant and event type the exact sums. Prints a digest of every sum, which
-has to be the one that `compare.py` takes of `variant_metrics`.
+has to be the one that `digest.py` takes of `variant_metrics`.
 """
 
 import hashlib

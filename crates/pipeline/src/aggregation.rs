@@ -19,6 +19,10 @@ use crate::clock::Clock;
 use crate::compute::{Limits, compute};
 use crate::error::PipelineError;
 
+/// How long an `Idempotency-Key` is remembered; events without ids of their
+/// own stay exact beyond it, as their ids are made from the key.
+const KEEP_KEYS_MICROS: i64 = 2 * 86_400_000_000;
+
 /// Which experiments a run recomputes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
@@ -181,6 +185,11 @@ impl Aggregator {
         };
         self.catalog.publish(&run)?;
         self.warehouse.publish(snapshot.position);
+        let forgotten = UnixMicros(computed_at.0.saturating_sub(KEEP_KEYS_MICROS));
+        if let Err(error) = self.warehouse.forget_keys(forgotten.0) {
+            // The results are published; old keys only take space until the next run.
+            tracing::warn!("could not forget old request keys: {}", error.chain());
+        }
         Ok(report(&run, left_out, (self.clock)()))
     }
 

@@ -104,11 +104,7 @@ fn parse(query: &str) -> Answer<Query> {
     for (name, value) in pairs(query)? {
         let reason = |reason: &str| Problem::bad_field(&name, reason);
         let time = || {
-            UnixMicros::parse_rfc3339(value.as_bytes()).map_err(|error| {
-                reason(&format!(
-                    "{error}: give RFC 3339 text such as 2026-01-31T00:00:00Z"
-                ))
-            })
+            UnixMicros::parse_rfc3339(value.as_bytes()).map_err(|error| reason(&error.to_string()))
         };
         match name.as_str() {
             "metric" => {

@@ -22,6 +22,7 @@ use clap::Parser;
 use crate::cli::{Cli, Command};
 
 fn main() -> ExitCode {
+    end_quietly_on_closed_pipe();
     let cli = Cli::parse();
     start_log(&cli.log);
     match run(cli) {
@@ -48,6 +49,19 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Bench(bench) => commands::bench::run(&config, &bench),
     }
+}
+
+/// A reader such as `head` that closes the pipe ends the command without a
+/// backtrace; every other panic is reported as usual.
+fn end_quietly_on_closed_pipe() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let text = panic.payload_as_str().unwrap_or_default();
+        if text.contains("failed printing to stdout") {
+            std::process::exit(0);
+        }
+        report(panic);
+    }));
 }
 
 /// Logs to standard error; standard output belongs to the commands.

@@ -93,7 +93,7 @@ pub(super) fn health(
     if !is_published {
         warnings.add(
             "no_results",
-            "no run has published results yet: POST /v1/pipeline/run runs now".to_owned(),
+            "no results were published by then: POST /v1/pipeline/run, or `trialog aggregate`, runs now".to_owned(),
         );
     } else if computation.fingerprint != current {
         warnings.add(

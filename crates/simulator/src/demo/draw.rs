@@ -211,7 +211,7 @@ impl Drawer<'_> {
         if self.happens(SHARE_ACTS_AFTER) {
             let habit_idx = self.rng.usize(0..model.habits.len());
             let at = exposure + AFTER_WINDOW + self.between(0, 3 * DAY);
-            if at < model.now.0 {
+            if at <= model.now.0 - MINUTE {
                 self.act(user_id, &model.habits[habit_idx], at);
             }
         }
@@ -224,8 +224,10 @@ impl Drawer<'_> {
             let arm_idx = user_id as usize % self.definition.variants.len();
             let at = model.started_at.0 + self.between(HOUR, 2 * DAY);
             let place = Place::draw(&mut self.rng, model.platforms[0]);
+            let n_before = self.assignments.len();
             self.assign(user_id, arm_idx, at, &place);
-            if let Some(delivery) = self.assignments.last_mut() {
+            // A redelivered copy is the same event, so it is forced as well.
+            for delivery in &mut self.assignments[n_before..] {
                 delivery.event.forced = true;
             }
             self.acts(user_id, at, |_| 1.0);

@@ -21,6 +21,7 @@ pub(crate) fn run(config: &Config, command: &ImportCommand) -> anyhow::Result<Ex
     let mapping = Mapping::of(command)?;
     let format = format_of(path, common.format)?;
     let source = source(fingerprint(path)?, &mapping);
+    let mark = mark(&source, &mapping);
     let now = clock::now();
     let access = Access::open(config)?;
     let sink = match &access {
@@ -30,7 +31,7 @@ pub(crate) fn run(config: &Config, command: &ImportCommand) -> anyhow::Result<Ex
             agent,
         },
     };
-    let mut rows = Rows::new(sink, mapping.kind, source, now)?;
+    let mut rows = Rows::new(sink, mapping.kind, source, mark, now)?;
     if format == FileFormat::Parquet {
         let bar = progress(parquet_file::count_rows(path)?, false);
         parquet_file::read_parquet(path, &mapping, &bar, now, &mut rows)?;
@@ -58,7 +59,15 @@ pub(crate) fn run(config: &Config, command: &ImportCommand) -> anyhow::Result<Ex
     })
 }
 
-/// Names a file and how it is read: the same import again is the same
+/// Names an import with every setting: another setting, such as a time zone,
+/// reads the file from its beginning, for rows that were bad without it.
+fn mark(source: &str, mapping: &Mapping) -> String {
+    let settings = format!("{mapping:?}");
+    let (settings, _) = trialog_model::murmur3::murmur3_x64_128(settings.as_bytes(), 0);
+    format!("import:{source}:{settings:016x}")
+}
+
+/// Names a file and what its rows become: the same import again is the same
 /// source, and another column of the same file is another one.
 fn source(content: u64, mapping: &Mapping) -> String {
     let how = json!([
@@ -68,17 +77,11 @@ fn source(content: u64, mapping: &Mapping) -> String {
         format!("{:?}", mapping.time),
     ]);
     let (how, _) = trialog_model::murmur3::murmur3_x64_128(how.to_string().as_bytes(), 0);
-    format!(
-        "{}:{content:016x}{how:08x}",
-        if mapping.kind == EventKind::Metric {
-            "m"
-        } else {
-            "a"
-        }
-    )
-    .chars()
-    .take(34)
-    .collect()
+    let kind = match mapping.kind {
+        EventKind::Assignment => "a",
+        EventKind::Metric => "m",
+    };
+    format!("{kind}:{content:016x}{how:016x}")
 }
 
 fn print_summary(kind: EventKind, summary: &Summary) {

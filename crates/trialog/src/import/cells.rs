@@ -21,6 +21,12 @@ pub(crate) struct Layout<'m> {
     context_columns: Vec<(&'m str, usize)>,
 }
 
+/// An event of a row, and its id as it stands there.
+pub(crate) struct Imported<'r> {
+    pub(crate) event: Event<'r>,
+    pub(crate) event_id: Option<Cow<'r, str>>,
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Place<'m> {
     Constant(&'m str),
@@ -72,7 +78,7 @@ impl<'m> Layout<'m> {
         &self,
         cell: &dyn Fn(usize) -> RawField<'r>,
         received_at: UnixMicros,
-    ) -> Result<Option<Event<'r>>, FieldError>
+    ) -> Result<Option<Imported<'r>>, FieldError>
     where
         'm: 'r,
     {
@@ -99,16 +105,22 @@ impl<'m> Layout<'m> {
             },
             columns => RawField::Object(Cow::Owned(context(columns, cell))),
         };
+        let event_id = get(self.event_id);
+        let event_id_text = text_of(&event_id);
         let raw = RawEvent {
             user_id: get(self.user),
             experiment_id: get(self.experiment),
             name: get(self.name),
             timestamp: self.with_zone(get(self.time)),
             value,
-            event_id: get(self.event_id),
+            event_id,
             context,
         };
-        validate(self.mapping.kind, raw, received_at).map(Some)
+        let event = validate(self.mapping.kind, raw, received_at)?;
+        Ok(Some(Imported {
+            event,
+            event_id: event_id_text,
+        }))
     }
 
     /// Adds the zone to a time that is text and has none.
@@ -128,6 +140,16 @@ impl<'m> Layout<'m> {
         } else {
             RawField::Text(Cow::Owned(format!("{text}{zone}")))
         }
+    }
+}
+
+/// The text of an id that is a text or a number.
+fn text_of<'r>(field: &RawField<'r>) -> Option<Cow<'r, str>> {
+    match field {
+        RawField::Text(text) => Some(text.clone()),
+        RawField::Cell("") => None,
+        RawField::Cell(text) | RawField::Number(text) => Some(Cow::Borrowed(text)),
+        _ => None,
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
+use super::cells::Imported;
 use anyhow::{Context, bail};
 use axum::http::StatusCode;
 use serde_json::Value;
@@ -50,8 +51,10 @@ pub(crate) enum Sink<'a> {
 pub(crate) struct Rows<'a> {
     sink: Sink<'a>,
     kind: EventKind,
-    /// Names the file and how it is read.
+    /// Names the file and what its rows become.
     source: String,
+    /// Names the file and every setting it is read with: how far it was read.
+    mark: String,
     received_at: UnixMicros,
     /// Rows that are stored already.
     skip: u64,
@@ -68,11 +71,12 @@ impl<'a> Rows<'a> {
         sink: Sink<'a>,
         kind: EventKind,
         source: String,
+        mark: String,
         received_at: UnixMicros,
     ) -> anyhow::Result<Self> {
         let skip = match &sink {
             Sink::Directory(warehouse) => warehouse
-                .source_position(&source)?
+                .source_position(&mark)?
                 .map_or(0, i64::cast_unsigned),
             Sink::Server { .. } => 0,
         };
@@ -81,6 +85,7 @@ impl<'a> Rows<'a> {
             sink,
             kind,
             source,
+            mark,
             received_at,
             skip,
             batch: Batch::new(kind),
@@ -95,7 +100,7 @@ impl<'a> Rows<'a> {
     /// Takes the next row: an event, none, or the reason it is bad.
     pub(crate) fn take(
         &mut self,
-        event: Result<Option<Event<'_>>, FieldError>,
+        event: Result<Option<Imported<'_>>, FieldError>,
     ) -> anyhow::Result<()> {
         let row = self.summary.rows;
         self.summary.rows += 1;
@@ -123,23 +128,14 @@ impl<'a> Rows<'a> {
     }
 
     /// Without an id of its own an event is named by its file and row.
-    fn add(&mut self, row: u64, event: &Event<'_>) {
-        let id = event.event_id.map_or_else(
-            || format!("{}:{row}", self.source),
-            |id| format!("#{id:016x}"),
-        );
+    fn add(&mut self, row: u64, imported: &Imported<'_>) {
+        let own = imported.event_id.as_deref();
+        let id = own.map_or_else(|| format!("{}:{row}", self.source), str::to_owned);
         match &self.sink {
-            Sink::Directory(_) => {
-                // A row's own id and its text below give one fingerprint on either way.
-                self.batch.push_event(
-                    &Event {
-                        event_id: None,
-                        ..event.clone()
-                    },
-                    event_fingerprint(&id),
-                );
-            }
-            Sink::Server { .. } => write_line(&mut self.lines, self.kind, event, &id),
+            Sink::Directory(_) => self
+                .batch
+                .push_event(&imported.event, event_fingerprint(&id)),
+            Sink::Server { .. } => write_line(&mut self.lines, self.kind, &imported.event, &id),
         }
     }
 
@@ -160,7 +156,7 @@ impl<'a> Rows<'a> {
                     return Ok(());
                 }
                 let mark = SourceMark {
-                    source: self.source.clone(),
+                    source: self.mark.clone(),
                     position: self.summary.rows.cast_signed(),
                 };
                 let done = self.done.clone();
@@ -189,7 +185,7 @@ impl<'a> Rows<'a> {
                     return Ok(());
                 }
                 let first_row = (self.summary.rows - 1) / BATCH_ROWS * BATCH_ROWS;
-                let key = format!("import:{}:{first_row}", self.source);
+                let key = format!("{}:{first_row}", self.mark);
                 post(
                     agent,
                     &format!("{address}/v1/events/{}", self.kind),
