@@ -101,5 +101,7 @@ pub(crate) fn try_store(
             .unwrap();
     }
     drop(done);
+    // Wait for all of them, also after one that failed.
+    let outcomes: Vec<_> = outcomes.into_iter().collect();
     outcomes.into_iter().collect()
 }
