@@ -46,7 +46,7 @@ def found(checks, name):
     folder = SHARED / name
     if folder.is_dir():
         return folder
-    checks.skip(name, f"there is no folder {name} in $TRIALOG_SHARED or ../shared/data")
+    checks.skip(name, f"there is no folder {name} in $TRIALOG_SHARED or ../shared")
     return None
 
 

@@ -39,6 +39,7 @@ CREATE TABLE computations (
     forced_users    INTEGER NOT NULL,
     unknown_variant INTEGER NOT NULL,
     not_aggregated  INTEGER NOT NULL,
+    checksum        INTEGER NOT NULL,
     PRIMARY KEY (experiment_id, computed_at)
 ) WITHOUT ROWID;
 

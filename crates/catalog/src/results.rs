@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use trialog_model::ids::ExperimentId;
+use trialog_model::murmur3::murmur3_x64_128;
 use trialog_model::time::UnixMicros;
 
 use crate::connection::Catalog;
@@ -99,10 +100,11 @@ fn read_published(
     experiment: &ExperimentId,
     limit: i64,
 ) -> rusqlite::Result<Option<Published>> {
-    let sql = "SELECT computed_at, run_id, fingerprint, forced_users, unknown_variant, not_aggregated FROM computations
+    let sql = "SELECT computed_at, run_id, fingerprint, forced_users, unknown_variant, not_aggregated, checksum FROM computations
                WHERE experiment_id = ?1 AND computed_at <= ?2 ORDER BY computed_at DESC LIMIT 1";
     let header = |row: &Row<'_>| {
-        Ok(Published {
+        let checksum: i64 = row.get(6)?;
+        let published = Published {
             computed_at: UnixMicros(row.get(0)?),
             run_id: row.get(1)?,
             computation: Computation {
@@ -114,13 +116,14 @@ fn read_published(
                 exposures: Vec::new(),
                 metrics: Vec::new(),
             },
-        })
+        };
+        Ok((published, checksum))
     };
     let found = connection
         .prepare_cached(sql)?
         .query_row(params![experiment.as_str(), limit], header)
         .optional()?;
-    let Some(mut published) = found else {
+    let Some((mut published, checksum)) = found else {
         return Ok(None);
     };
     let key = params![experiment.as_str(), published.computed_at.0];
@@ -137,7 +140,20 @@ fn read_published(
         )?
         .query_map(key, variant_metric)?
         .collect::<rusqlite::Result<_>>()?;
+    if fingerprint(&published.computation) != checksum {
+        let what = format!("the results of `{experiment}` do not match their checksum");
+        return Err(rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT),
+            Some(what),
+        ));
+    }
     Ok(Some(published))
+}
+
+/// Stands for every number of a computation: one changed digit changes it.
+fn fingerprint(computation: &Computation) -> i64 {
+    let (text, _) = murmur3_x64_128(format!("{computation:?}").as_bytes(), 0);
+    text.cast_signed()
 }
 
 fn variant_metric(row: &Row<'_>) -> rusqlite::Result<VariantMetric> {
@@ -165,6 +181,16 @@ fn not_exact(column: usize) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, what.into())
 }
 
+/// `computation` with its rows in the order in which they are read back.
+fn ordered(computation: &Computation) -> Computation {
+    let mut ordered = computation.clone();
+    ordered.exposures.sort_by(|a, b| a.variant.cmp(&b.variant));
+    ordered
+        .metrics
+        .sort_by(|a, b| (&a.metric_name, &a.variant).cmp(&(&b.metric_name, &b.variant)));
+    ordered
+}
+
 pub(crate) fn insert(
     transaction: &Transaction<'_>,
     computation: &Computation,
@@ -173,7 +199,7 @@ pub(crate) fn insert(
 ) -> rusqlite::Result<()> {
     let id = computation.experiment.as_str();
     transaction
-        .prepare_cached("INSERT INTO computations (experiment_id, computed_at, run_id, fingerprint, forced_users, unknown_variant, not_aggregated) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
+        .prepare_cached("INSERT INTO computations (experiment_id, computed_at, run_id, fingerprint, forced_users, unknown_variant, not_aggregated, checksum) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?
         .execute(params![
             id,
             computed_at.0,
@@ -181,7 +207,8 @@ pub(crate) fn insert(
             computation.fingerprint,
             computation.forced_users,
             computation.unknown_variant,
-            computation.not_aggregated
+            computation.not_aggregated,
+            fingerprint(&ordered(computation)),
         ])?;
     let mut exposures = transaction.prepare_cached(
         "INSERT INTO variant_exposures (experiment_id, computed_at, variant, user_count, crossover_users) VALUES (?1, ?2, ?3, ?4, ?5)",

@@ -257,7 +257,7 @@ pub fn count_keys(text: &str) -> Result<usize, serde_json::Error> {
                 }
                 fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Keys, A::Error> {
                     let mut n_keys = 0;
-                    while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
+                    while map.next_entry::<String, IgnoredAny>()?.is_some() {
                         n_keys += 1;
                     }
                     Ok(Keys(n_keys))

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -49,7 +50,13 @@ fn show(experiment: Experiment) -> Shown {
 }
 
 /// The id in a path; an id that cannot exist is not found.
-pub(crate) fn id(text: &str) -> Answer<ExperimentId> {
+pub(crate) fn id(path: Result<Path<String>, PathRejection>) -> Answer<ExperimentId> {
+    let Path(text) = path.map_err(|error| {
+        Problem::new(
+            StatusCode::NOT_FOUND,
+            format!("no experiment has such an id: {error}"),
+        )
+    })?;
     ExperimentId::new(text).map_err(|error| {
         Problem::new(
             StatusCode::NOT_FOUND,
@@ -58,8 +65,20 @@ pub(crate) fn id(text: &str) -> Answer<ExperimentId> {
     })
 }
 
-pub(crate) async fn create(State(app): State<Arc<App>>, body: Bytes) -> Answer<Response> {
-    let definition: Definition = serde_json::from_slice(&body)
+fn received(body: Result<Bytes, BytesRejection>) -> Answer<Bytes> {
+    body.map_err(|error| {
+        Problem::new(
+            error.status(),
+            format!("the definition cannot be read: {error}"),
+        )
+    })
+}
+
+pub(crate) async fn create(
+    State(app): State<Arc<App>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Answer<Response> {
+    let definition: Definition = serde_json::from_slice(&received(body)?)
         .map_err(|error| Problem::bad_request(format!("not an experiment: {error}")))?;
     definition.check()?;
     let now = (app.clock)();
@@ -80,9 +99,9 @@ pub(crate) async fn create(State(app): State<Arc<App>>, body: Bytes) -> Answer<R
 
 pub(crate) async fn read(
     State(app): State<Arc<App>>,
-    Path(text): Path<String>,
+    path: Result<Path<String>, PathRejection>,
 ) -> Answer<Response> {
-    let id = id(&text)?;
+    let id = id(path)?;
     let found = blocking(move || Ok(app.catalog.experiment(&id)?)).await?;
     Ok(Json(show(found)).into_response())
 }
@@ -90,13 +109,14 @@ pub(crate) async fn read(
 /// Replaces the fields that the body names.
 pub(crate) async fn change(
     State(app): State<Arc<App>>,
-    Path(text): Path<String>,
-    body: Bytes,
+    path: Result<Path<String>, PathRejection>,
+    body: Result<Bytes, BytesRejection>,
 ) -> Answer<Response> {
-    let id = id(&text)?;
-    let patch: serde_json::Map<String, Value> = serde_json::from_slice(&body).map_err(|error| {
-        Problem::bad_request(format!("not an object of fields to change: {error}"))
-    })?;
+    let id = id(path)?;
+    let patch: serde_json::Map<String, Value> =
+        serde_json::from_slice(&received(body)?).map_err(|error| {
+            Problem::bad_request(format!("not an object of fields to change: {error}"))
+        })?;
     let now = (app.clock)();
     let changed = blocking(move || {
         app.catalog
@@ -146,9 +166,9 @@ fn changed(known: &Experiment, patch: serde_json::Map<String, Value>) -> Answer<
 
 pub(crate) async fn start(
     State(app): State<Arc<App>>,
-    Path(text): Path<String>,
+    path: Result<Path<String>, PathRejection>,
 ) -> Answer<Response> {
-    let id = id(&text)?;
+    let id = id(path)?;
     let now = (app.clock)();
     let started = blocking(move || Ok(app.catalog.start_experiment(&id, now)?)).await?;
     Ok(Json(show(started)).into_response())
@@ -156,9 +176,9 @@ pub(crate) async fn start(
 
 pub(crate) async fn stop(
     State(app): State<Arc<App>>,
-    Path(text): Path<String>,
+    path: Result<Path<String>, PathRejection>,
 ) -> Answer<Response> {
-    let id = id(&text)?;
+    let id = id(path)?;
     let now = (app.clock)();
     let stopped = blocking(move || Ok(app.catalog.stop_experiment(&id, now)?)).await?;
     Ok(Json(show(stopped)).into_response())

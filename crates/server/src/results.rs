@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use trialog_catalog::results::Published;
@@ -27,10 +28,10 @@ struct Query {
 
 pub(crate) async fn results(
     State(app): State<Arc<App>>,
-    Path(text): Path<String>,
+    path: Result<Path<String>, PathRejection>,
     RawQuery(query): RawQuery,
 ) -> Answer<Response> {
-    let id = id(&text)?;
+    let id = id(path)?;
     let query = parse(query.as_deref().unwrap_or_default())?;
     let report = if query.filter == UserFilter::default() {
         blocking(move || published(&app, &id, &query)).await?

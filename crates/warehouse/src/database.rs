@@ -10,6 +10,7 @@ use trialog_model::event::EventKind;
 
 use crate::error::WarehouseError;
 use crate::run::RunRecord;
+use crate::wal;
 
 /// Written to `user_version`; a newer one is refused.
 const SCHEMA_VERSION: i64 = 1;
@@ -76,6 +77,7 @@ impl Database {
     /// Opens or creates `warehouse.sqlite` in `directory`.
     pub(crate) fn open(directory: &Path) -> Result<Self, WarehouseError> {
         let path = directory.join("warehouse.sqlite");
+        wal::check(&directory.join("warehouse.sqlite-wal"))?;
         let connection = Connection::open(&path).map_err(failed("open the database", &path))?;
         let database = Self { connection, path };
         database.prepare()?;

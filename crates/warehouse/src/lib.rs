@@ -20,6 +20,7 @@ mod merge;
 mod run;
 mod segment;
 pub mod snapshot;
+mod wal;
 mod writer;
 
 pub use database::SourceMark;

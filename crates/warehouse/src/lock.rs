@@ -8,6 +8,7 @@ use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::WarehouseError;
+use crate::run::sync_directory;
 
 /// Held for as long as this process may write to the directory.
 #[derive(Debug)]
@@ -24,8 +25,7 @@ impl DirectoryLock {
     /// [`WarehouseError::Locked`] with the holder's address where another
     /// process has it; an I/O error where the directory cannot be written.
     pub fn acquire(directory: &Path) -> Result<Self, WarehouseError> {
-        std::fs::create_dir_all(directory)
-            .map_err(WarehouseError::io("create the data directory", directory))?;
+        create_durably(directory)?;
         let path = directory.join("LOCK");
         let file = OpenOptions::new()
             .read(true)
@@ -66,6 +66,21 @@ impl DirectoryLock {
         };
         write().map_err(WarehouseError::io("write", &self.path))
     }
+}
+
+/// Creates `directory` and its missing parents so that they outlive a loss of power.
+fn create_durably(directory: &Path) -> Result<(), WarehouseError> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    let parent = match directory.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    create_durably(parent)?;
+    std::fs::create_dir(directory)
+        .map_err(WarehouseError::io("create the data directory", directory))?;
+    sync_directory(parent)
 }
 
 fn address_in(path: &Path) -> Option<String> {

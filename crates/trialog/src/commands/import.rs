@@ -71,6 +71,7 @@ fn mark(source: &str, mapping: &Mapping) -> String {
 /// source, and another column of the same file is another one.
 fn source(content: u64, mapping: &Mapping) -> String {
     let how = json!([
+        format!("{:?}", mapping.user),
         format!("{:?}", mapping.experiment),
         format!("{:?}", mapping.name),
         format!("{:?}", mapping.value),

@@ -1,7 +1,9 @@
 //! CSV and NDJSON files, row by row.
 
-use std::io::BufRead;
+use std::cell::Cell;
+use std::io::{BufRead, Read};
 use std::path::Path;
+use std::rc::Rc;
 
 use anyhow::Context;
 use indicatif::ProgressBar;
@@ -15,6 +17,8 @@ use super::columns::Mapping;
 use super::open_text;
 use super::sink::Rows;
 
+/// A CSV row beyond this is an error: a quote that is not closed makes one row of the rest.
+const MAX_ROW_BYTES: u64 = 8 << 20;
 /// A line beyond this is no event.
 const MAX_LINE_BYTES: u64 = 1 << 20;
 
@@ -26,9 +30,13 @@ pub(crate) fn read_csv(
     now: UnixMicros,
     rows: &mut Rows<'_>,
 ) -> anyhow::Result<()> {
+    let n_bytes = Rc::new(Cell::new(0));
     let mut reader = csv::ReaderBuilder::new()
         .flexible(true)
-        .from_reader(open_text(path, progress)?);
+        .from_reader(RowReader {
+            inner: open_text(path, progress)?,
+            n_bytes: Rc::clone(&n_bytes),
+        });
     let reading = || format!("cannot read `{}`", path.display());
     let header: Vec<String> = reader
         .headers()
@@ -39,6 +47,7 @@ pub(crate) fn read_csv(
     let layout = Layout::new(mapping, &header)?;
     let mut record = csv::StringRecord::new();
     loop {
+        n_bytes.set(0);
         match reader.read_record(&mut record) {
             Ok(false) => return Ok(()),
             Ok(true) => {
@@ -73,6 +82,26 @@ pub(crate) fn read_csv(
     }
 }
 
+/// Reads on, but not beyond what one row may have.
+struct RowReader {
+    inner: Box<dyn BufRead>,
+    /// Bytes read for the present row.
+    n_bytes: Rc<Cell<u64>>,
+}
+
+impl Read for RowReader {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        if self.n_bytes.get() > MAX_ROW_BYTES {
+            return Err(std::io::Error::other(
+                "a row has more than 8 MiB: is a quote not closed?",
+            ));
+        }
+        let n_read = self.inner.read(into)?;
+        self.n_bytes.set(self.n_bytes.get() + n_read as u64);
+        Ok(n_read)
+    }
+}
+
 /// Hands every line of an NDJSON file to `rows`.
 pub(crate) fn read_ndjson(
     path: &Path,
@@ -92,7 +121,7 @@ pub(crate) fn read_ndjson(
     let mut line = Vec::new();
     loop {
         line.clear();
-        let mut limited = std::io::Read::take(&mut reader, MAX_LINE_BYTES);
+        let mut limited = Read::take(&mut reader, MAX_LINE_BYTES);
         let n_read = limited
             .read_until(b'\n', &mut line)
             .with_context(|| format!("cannot read `{}`", path.display()))?;
@@ -110,7 +139,7 @@ pub(crate) fn read_ndjson(
             }))?;
             continue;
         }
-        match serde_json::from_slice::<std::collections::HashMap<&str, &RawValue>>(&line) {
+        match serde_json::from_slice::<std::collections::HashMap<String, &RawValue>>(&line) {
             Ok(fields) => {
                 let cell = |column: usize| raw_field(fields.get(names[column].as_str()).copied());
                 rows.take(layout.event(&cell, now))?;

@@ -1,6 +1,9 @@
 //! One kind of event over all its sources, user by user.
 
+use std::collections::HashMap;
+
 use arrow_array::Array;
+use serde_json::value::RawValue;
 
 use crate::cursor::Cursor;
 use crate::error::WarehouseError;
@@ -175,17 +178,19 @@ impl SourceCursor {
 }
 
 /// Whether the JSON object `context` has every key with its value; numbers
-/// and booleans are compared by their JSON text.
+/// and booleans are compared by their JSON text. Values of other keys are
+/// passed over as ingest does, so what it accepted can be asked for.
 fn in_segment(context: &str, segment: &[(String, String)]) -> bool {
-    let Ok(serde_json::Value::Object(context)) = serde_json::from_str(context) else {
+    let Ok(context) = serde_json::from_str::<HashMap<String, &RawValue>>(context) else {
         return false;
     };
-    segment.iter().all(|(key, wanted)| match context.get(key) {
-        Some(serde_json::Value::String(text)) => text == wanted,
-        Some(serde_json::Value::Null) | None => false,
-        Some(other) => {
-            let text = other.to_string();
-            text == *wanted
+    segment.iter().all(|(key, wanted)| {
+        let Some(value) = context.get(key).map(|value| value.get()) else {
+            return false;
+        };
+        match serde_json::from_str::<String>(value) {
+            Ok(text) => text == *wanted,
+            Err(_) => value == wanted && value != "null",
         }
     })
 }
