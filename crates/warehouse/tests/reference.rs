@@ -155,6 +155,31 @@ fn options() -> impl Strategy<Value = Options> {
     })
 }
 
+/// How the work is to be cut into pieces: plans pretend to be as large as that takes.
+#[derive(Debug, Clone, Copy)]
+enum Work {
+    /// All experiments in one piece.
+    Together,
+    /// One piece for each experiment.
+    Apart,
+    /// Several pieces for each experiment that has row groups enough.
+    CutByUsers,
+}
+
+fn plans(questions: &[Question], work: Work) -> Vec<Plan> {
+    let n_rows = |at| match work {
+        // A piece ends where it has its share of all rows.
+        Work::Together if at + 1 < questions.len() => 1,
+        Work::Together => 1 << 10,
+        Work::Apart => 1 << 20,
+        Work::CutByUsers => 9 << 20,
+    };
+    let plans = questions.iter().enumerate();
+    plans
+        .map(|(at, question)| plan(question, n_rows(at)))
+        .collect()
+}
+
 fn plan(question: &Question, n_rows: u64) -> Plan {
     let texts = |texts: Vec<&str>| Names::new(texts.into_iter().map(str::to_owned));
     Plan {
@@ -198,12 +223,9 @@ fn folded(
     snapshot: &Snapshot,
     questions: &[Question],
     n_threads: usize,
-    n_rows: u64,
+    work: Work,
 ) -> Vec<Option<Folded<Scorecard>>> {
-    let plans: Vec<Plan> = questions
-        .iter()
-        .map(|question| plan(question, n_rows))
-        .collect();
+    let plans = plans(questions, work);
     let make = |plan: &Plan| {
         let question = questions
             .iter()
@@ -235,9 +257,8 @@ fn as_answer(question: &Question, folded: &Folded<Scorecard>) -> Answer {
 
 /// The answers of the warehouse, with `n_threads` threads.
 fn answers(snapshot: &Snapshot, questions: &[Question], n_threads: usize) -> Vec<Option<Answer>> {
-    // Some pretend to be so large that they are cut by users, or stand alone.
-    let n_rows = [1, 1 << 20, 9 << 20][n_threads % 3];
-    let folded = folded(snapshot, questions, n_threads, n_rows);
+    let work = [Work::Apart, Work::Together, Work::CutByUsers][n_threads % 3];
+    let folded = folded(snapshot, questions, n_threads, work);
     questions
         .iter()
         .zip(folded)
@@ -469,7 +490,7 @@ proptest! {
         let (_left, in_order) = filled(&options, &events, 40);
         let (_right, shuffled) = filled(&options, &shuffled(&events, seed), n_at_once);
         let all = |warehouse: &Warehouse| {
-            (folded(&warehouse.snapshot(), &questions, 1, 1).into_iter())
+            (folded(&warehouse.snapshot(), &questions, 1, Work::Together).into_iter())
                 .map(|folded| folded.map(|folded| (folded.users.clone(), folded.accumulator.not_aggregated)))
                 .collect::<Vec<_>>()
         };
@@ -486,7 +507,7 @@ proptest! {
     ) {
         let (_directory, warehouse) = filled(&Options::default(), &events, 50);
         let snapshot = warehouse.snapshot();
-        let now = folded(&snapshot, &questions, 1, 1);
+        let now = folded(&snapshot, &questions, 1, Work::Together);
         for (question, now) in questions.iter_mut().zip(&now) {
             let Some(now) = now else { continue };
             let waits_until = now.next_event_at;
@@ -653,16 +674,18 @@ fn a_sum_beyond_its_range_costs_only_its_own_experiment() {
     }
     let (_directory, warehouse) = filled(&Options::default(), &events, 10);
     let questions = [everything("gate"), everything("gate-2")];
-    let plans = questions.each_ref().map(|question| plan(question, 1));
-    let outcomes = fold(&warehouse.snapshot(), &plans, 1, |plan| {
-        scorecard(&questions[0], plan)
-    })
-    .unwrap();
-    let error = outcomes[0].as_ref().unwrap_err().to_string();
-    assert!(error.contains("`buy` in experiment `gate`"), "{error}");
-    assert_eq!(
-        as_answer(&questions[1], outcomes[1].as_ref().unwrap()),
-        answer(&questions[1], &events).unwrap()
-    );
+    for work in [Work::Together, Work::Apart] {
+        let plans = plans(&questions, work);
+        let outcomes = fold(&warehouse.snapshot(), &plans, 1, |plan| {
+            scorecard(&questions[0], plan)
+        })
+        .unwrap();
+        let error = outcomes[0].as_ref().unwrap_err().to_string();
+        assert!(error.contains("`buy` in experiment `gate`"), "{error}");
+        assert_eq!(
+            as_answer(&questions[1], outcomes[1].as_ref().unwrap()),
+            answer(&questions[1], &events).unwrap()
+        );
+    }
     assert_eq!(answer(&questions[0], &events), None);
 }
