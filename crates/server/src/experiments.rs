@@ -51,12 +51,8 @@ fn show(experiment: Experiment) -> Shown {
 
 /// The id in a path; an id that cannot exist is not found.
 pub(crate) fn id(path: Result<Path<String>, PathRejection>) -> Answer<ExperimentId> {
-    let Path(text) = path.map_err(|error| {
-        Problem::new(
-            StatusCode::NOT_FOUND,
-            format!("no experiment has such an id: {error}"),
-        )
-    })?;
+    let Path(text) =
+        path.map_err(|error| Problem::bad_request(format!("the path cannot be read: {error}")))?;
     ExperimentId::new(text).map_err(|error| {
         Problem::new(
             StatusCode::NOT_FOUND,

@@ -8,7 +8,6 @@ use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::WarehouseError;
-use crate::run::sync_directory;
 
 /// Held for as long as this process may write to the directory.
 #[derive(Debug)]
@@ -25,7 +24,8 @@ impl DirectoryLock {
     /// [`WarehouseError::Locked`] with the holder's address where another
     /// process has it; an I/O error where the directory cannot be written.
     pub fn acquire(directory: &Path) -> Result<Self, WarehouseError> {
-        create_durably(directory)?;
+        create_durably(directory)
+            .map_err(WarehouseError::io("create the data directory", directory))?;
         let path = directory.join("LOCK");
         let file = OpenOptions::new()
             .read(true)
@@ -69,7 +69,7 @@ impl DirectoryLock {
 }
 
 /// Creates `directory` and its missing parents so that they outlive a loss of power.
-fn create_durably(directory: &Path) -> Result<(), WarehouseError> {
+fn create_durably(directory: &Path) -> std::io::Result<()> {
     if directory.is_dir() {
         return Ok(());
     }
@@ -78,9 +78,8 @@ fn create_durably(directory: &Path) -> Result<(), WarehouseError> {
         _ => Path::new("."),
     };
     create_durably(parent)?;
-    std::fs::create_dir(directory)
-        .map_err(WarehouseError::io("create the data directory", directory))?;
-    sync_directory(parent)
+    std::fs::create_dir(directory)?;
+    File::open(parent)?.sync_all()
 }
 
 fn address_in(path: &Path) -> Option<String> {
