@@ -68,7 +68,7 @@ impl Api {
         })
     }
 
-    fn post(&self, path: &str, body: impl ToString) -> (StatusCode, Value) {
+    fn post(&self, path: &str, body: impl std::fmt::Display) -> (StatusCode, Value) {
         self.send(
             Request::post(path)
                 .body(Body::from(body.to_string()))
