@@ -16,6 +16,7 @@ use trialog_model::experiment::{Definition, Status};
 use trialog_model::ids::ExperimentId;
 
 use crate::app::{App, blocking};
+use crate::percent_encode;
 use crate::problem::{Answer, Problem};
 use crate::results::pairs;
 
@@ -81,7 +82,7 @@ pub(crate) async fn create(
     let created = blocking(move || Ok(app.catalog.create_experiment(&definition, now)?)).await?;
     let location = format!(
         "/v1/experiments/{}",
-        encode(created.definition.experiment_id.as_str())
+        percent_encode(created.definition.experiment_id.as_str())
     );
     let mut headers = HeaderMap::new();
     headers.extend(
@@ -230,18 +231,4 @@ fn listing(query: &str) -> Answer<Listing> {
         }
     }
     Ok(listing)
-}
-
-/// `text` as one segment of a path.
-fn encode(text: &str) -> String {
-    let mut encoded = String::new();
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                encoded.push(char::from(byte))
-            }
-            _ => encoded.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    encoded
 }

@@ -16,3 +16,16 @@ pub mod report;
 mod results;
 
 pub use app::{App, Settings, router, serve};
+
+/// `text` as one segment of a path or a value of a query.
+pub fn percent_encode(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}

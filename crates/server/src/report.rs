@@ -338,7 +338,6 @@ fn analyses(
             analyses.push((metric.event_type.to_string(), kind, role));
         }
     }
-    let declared = analyses.len();
     for row in &computation.metrics {
         if analyses
             .iter()
@@ -357,7 +356,6 @@ fn analyses(
             MetricRole::Exploratory,
         ));
     }
-    debug_assert!(declared <= analyses.len(), "declared metrics come first");
     analyses
 }
 

@@ -9,6 +9,7 @@ use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use serde_json::Value;
 use tower::ServiceExt;
+pub(crate) use trialog_server::percent_encode as encode;
 use trialog_warehouse::WarehouseError;
 use trialog_warehouse::lock::DirectoryLock;
 
@@ -141,17 +142,4 @@ impl Answered {
             None => bail!("the server answered {}", self.status),
         }
     }
-}
-
-/// `text` as one segment of a path or a value of a query.
-pub(crate) fn encode(text: &str) -> String {
-    let mut encoded = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    encoded
 }

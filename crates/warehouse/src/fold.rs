@@ -313,8 +313,8 @@ fn fold_piece<A: Accumulator>(
     let mut parts = Vec::new();
     for (at, plan) in piece.plans.clone().zip(own) {
         let mut folded = Folded::new(plan, make(plan));
-        assignments.enter(plan.experiment.as_str(), &plan.variants)?;
-        metrics.enter(plan.experiment.as_str(), &plan.event_types)?;
+        assignments.enter(plan.experiment.as_str())?;
+        metrics.enter(plan.experiment.as_str())?;
         let outcome = fold_experiment(
             plan,
             &piece.users,

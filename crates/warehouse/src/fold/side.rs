@@ -39,7 +39,7 @@ impl Side {
     }
 
     /// Moves to `experiment`, past what is left of earlier ones.
-    pub(crate) fn enter(&mut self, experiment: &str, _names: &Names) -> Result<(), WarehouseError> {
+    pub(crate) fn enter(&mut self, experiment: &str) -> Result<(), WarehouseError> {
         for source in &mut self.sources {
             while source
                 .cursor
