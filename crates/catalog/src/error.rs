@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use trialog_model::experiment::Status;
 use trialog_model::ids::ExperimentId;
+use trialog_sqlite::{OpenError, is_damage};
 
 /// Why the catalog could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -27,16 +28,9 @@ pub enum CatalogError {
         /// What does not fit.
         what: String,
     },
-    /// The data was written by a newer version.
-    #[error("`{}` has schema version {found}, this binary knows up to {known}: run a newer trialog", path.display())]
-    NewerSchema {
-        /// The database file.
-        path: PathBuf,
-        /// The version found.
-        found: i64,
-        /// The newest version this binary knows.
-        known: i64,
-    },
+    /// The file cannot be opened.
+    #[error("{}", chain(.0))]
+    Open(OpenError),
     /// No experiment has this id.
     #[error("no experiment `{0}` is registered and no event named it")]
     NoExperiment(ExperimentId),
@@ -60,17 +54,41 @@ impl CatalogError {
         action: &'static str,
         path: &'a Path,
     ) -> impl Fn(rusqlite::Error) -> Self + 'a {
-        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
-        move |source| match source.sqlite_error_code() {
-            Some(DatabaseCorrupt | NotADatabase) => Self::Damaged {
-                path: path.to_owned(),
-                what: source.to_string(),
-            },
-            _ => Self::Database {
-                action,
-                path: path.to_owned(),
-                source,
-            },
+        move |source| {
+            let path = path.to_owned();
+            if is_damage(&source) {
+                let what = source.to_string();
+                Self::Damaged { path, what }
+            } else {
+                Self::Database {
+                    action,
+                    path,
+                    source,
+                }
+            }
         }
+    }
+}
+
+impl From<OpenError> for CatalogError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Damaged { path, what } => Self::Damaged { path, what },
+            other => Self::Open(other),
+        }
+    }
+}
+
+/// What SQLite says of a damaged file, for damage that we find ourselves.
+pub(crate) fn corrupt(what: String) -> rusqlite::Error {
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+    rusqlite::Error::SqliteFailure(code, Some(what))
+}
+
+/// An error with its cause: this crate's messages are whole.
+fn chain(error: &OpenError) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
     }
 }

@@ -4,9 +4,10 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use trialog_model::experiment::{Definition, Status};
 use trialog_model::ids::ExperimentId;
 use trialog_model::time::UnixMicros;
+use trialog_sqlite::seal;
 
 use crate::connection::Catalog;
-use crate::error::CatalogError;
+use crate::error::{CatalogError, corrupt};
 
 /// An experiment as the registry knows it.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,25 +30,32 @@ pub struct Experiment {
     pub failure: Option<String>,
 }
 
-const COLUMNS: &str =
-    "definition, status, created_at, updated_at, started_at, stopped_at, revision, failure";
+/// All columns of `experiments` in the table's order, then the seal.
+const COLUMNS: &str = "experiment_id, status, definition, created_at, updated_at, started_at, stopped_at, revision, computed_revision, recompute_at, failure, seal";
+const N_COLUMNS: usize = 11;
 
 fn experiment(row: &Row<'_>) -> rusqlite::Result<Experiment> {
+    if !seal::is_sound(row, N_COLUMNS)? {
+        let id: String = row.get(0)?;
+        return Err(corrupt(format!(
+            "the definition of `{id}` does not match its checksum"
+        )));
+    }
     let bad = |column: usize, error: Box<dyn std::error::Error + Send + Sync>| {
         rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, error)
     };
-    let definition: String = row.get(0)?;
     let status: String = row.get(1)?;
+    let definition: String = row.get(2)?;
     Ok(Experiment {
-        definition: serde_json::from_str(&definition).map_err(|error| bad(0, error.into()))?,
         status: Status::parse(&status)
             .ok_or_else(|| bad(1, format!("`{status}` is no status").into()))?,
-        created_at: UnixMicros(row.get(2)?),
-        updated_at: UnixMicros(row.get(3)?),
-        started_at: row.get::<_, Option<i64>>(4)?.map(UnixMicros),
-        stopped_at: row.get::<_, Option<i64>>(5)?.map(UnixMicros),
-        revision: row.get(6)?,
-        failure: row.get(7)?,
+        definition: serde_json::from_str(&definition).map_err(|error| bad(2, error.into()))?,
+        created_at: UnixMicros(row.get(3)?),
+        updated_at: UnixMicros(row.get(4)?),
+        started_at: row.get::<_, Option<i64>>(5)?.map(UnixMicros),
+        stopped_at: row.get::<_, Option<i64>>(6)?.map(UnixMicros),
+        revision: row.get(7)?,
+        failure: row.get(10)?,
     })
 }
 

@@ -10,6 +10,7 @@ mod error;
 pub mod experiments;
 pub mod pipeline;
 pub mod results;
+mod schema;
 
 pub use connection::Catalog;
 pub use error::CatalogError;

@@ -4,9 +4,10 @@ use rusqlite::{OptionalExtension, Row, params};
 use serde::Serialize;
 use trialog_model::ids::ExperimentId;
 use trialog_model::time::UnixMicros;
+use trialog_sqlite::seal;
 
 use crate::connection::Catalog;
-use crate::error::CatalogError;
+use crate::error::{CatalogError, corrupt};
 use crate::results::{self, Computation};
 
 /// The one source of the embedded warehouse: its inbox numbers every batch.
@@ -118,15 +119,20 @@ impl Catalog {
     /// The database cannot be read.
     pub fn high_water_mark(&self) -> Result<HighWaterMark, CatalogError> {
         let mark = |row: &Row<'_>| {
-            let position: i64 = row.get(0)?;
+            if !seal::is_sound(row, 4)? {
+                return Err(corrupt(
+                    "the high-water mark does not match its checksum".to_owned(),
+                ));
+            }
+            let position: i64 = row.get(1)?;
             Ok(HighWaterMark {
                 position: position.cast_unsigned(),
-                data_time: UnixMicros(row.get(1)?),
-                run_id: row.get(2)?,
+                data_time: UnixMicros(row.get(2)?),
+                run_id: row.get(3)?,
             })
         };
         self.read("read the high-water mark", |connection| {
-            let sql = "SELECT position, data_time, run_id FROM pipeline_state WHERE source = ?1";
+            let sql = "SELECT source, position, data_time, run_id, seal FROM pipeline_state WHERE source = ?1";
             Ok(connection
                 .prepare_cached(sql)?
                 .query_row([INBOX], mark)

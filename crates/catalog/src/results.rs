@@ -6,7 +6,7 @@ use trialog_model::murmur3::murmur3_x64_128;
 use trialog_model::time::UnixMicros;
 
 use crate::connection::Catalog;
-use crate::error::CatalogError;
+use crate::error::{CatalogError, corrupt};
 
 /// Everything that one computation of an experiment published.
 #[derive(Debug, Clone, PartialEq)]
@@ -141,11 +141,9 @@ fn read_published(
         .query_map(key, variant_metric)?
         .collect::<rusqlite::Result<_>>()?;
     if fingerprint(&published.computation) != checksum {
-        let what = format!("the results of `{experiment}` do not match their checksum");
-        return Err(rusqlite::Error::SqliteFailure(
-            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT),
-            Some(what),
-        ));
+        return Err(corrupt(format!(
+            "the results of `{experiment}` do not match their checksum"
+        )));
     }
     Ok(Some(published))
 }

@@ -102,7 +102,7 @@ impl System {
         let published = catalog.high_water_mark().unwrap().position;
         let lock = DirectoryLock::acquire(directory).unwrap();
         let options = Options {
-            segment_bytes: 2_000,
+            flush_bytes: 2_000,
             fan_in: 2,
             ..Options::default()
         };

@@ -20,16 +20,35 @@ use crate::segment::Segment;
 const RETRY: Duration = Duration::from_millis(500);
 
 /// Sealed segments that are not due for their size are flushed when this many wait.
-const MAX_SEALED: usize = 8;
+const MAX_SEALED: usize = 16;
 
-/// Flushes sealed segments until the warehouse closes.
+/// What the flusher does next.
+enum Work {
+    /// Write these segments into one run.
+    Flush(Vec<Arc<Segment>>),
+    /// Sort this one, which is not due yet.
+    Sort(Arc<Segment>),
+}
+
+/// Sorts and flushes sealed segments until the warehouse closes.
 pub(crate) fn flush_loop(shared: &Shared) {
     let mut n_failures = 0;
     loop {
-        let Some((group, begun_at)) = wait_for_work(shared, n_failures, |state| {
+        let Some((work, begun_at)) = wait_for_work(shared, n_failures, |state| {
             due_flush(state, &shared.options)
+                .map(Work::Flush)
+                .or_else(|| unsorted(state).map(Work::Sort))
         }) else {
             return;
+        };
+        let group = match work {
+            Work::Flush(group) => group,
+            Work::Sort(segment) => {
+                EventKind::ALL.iter().for_each(|kind| {
+                    segment.sorted(*kind);
+                });
+                continue;
+            }
         };
         match flush(shared, &group) {
             Ok(()) => n_failures = 0,
@@ -42,6 +61,11 @@ pub(crate) fn flush_loop(shared: &Shared) {
             }
         }
     }
+}
+
+fn unsorted(state: &State) -> Option<Arc<Segment>> {
+    let found = state.sealed.iter().find(|segment| !segment.is_sorted());
+    found.cloned()
 }
 
 /// Merges runs until the warehouse closes.
@@ -59,7 +83,12 @@ pub(crate) fn compact_loop(shared: &Shared) {
                 n_failures += 1;
                 let reason = error.chain();
                 tracing::error!(n_failures, "could not merge runs: {reason}");
-                shared.state().merge_failure = Some(Failure { reason, begun_at });
+                let mut state = shared.state();
+                if state.set_aside(&error) {
+                    n_failures = 0;
+                } else {
+                    state.merge_failure = Some(Failure { reason, begun_at });
+                }
                 shared.changed.notify_all();
             }
         }
@@ -114,7 +143,7 @@ fn due_flush(state: &State, options: &Options) -> Option<Vec<Arc<Segment>>> {
         .take_while(|segment| !state.is_cut(first, segment.sequences.1))
         .cloned()
         .collect();
-    let due = state.sealed_bytes() >= options.segment_bytes
+    let due = state.sealed_bytes() >= options.flush_bytes
         || state.sealed.len() >= MAX_SEALED
         || state.n_settling > 0;
     due.then_some(group)
@@ -132,8 +161,15 @@ fn flush(shared: &Shared, group: &[Arc<Segment>]) -> Result<(), WarehouseError> 
             .filter(|block| !block.is_empty())
             .map(|block| Source::Memory(vec![block].into_iter()))
             .collect();
-        if !sources.is_empty() {
-            records.push(write_run(shared, kind, sequences, 0, sources)?);
+        if sources.is_empty() {
+            continue;
+        }
+        match write_run(shared, kind, sequences, 0, sources) {
+            Ok(record) => records.push(record),
+            Err(error) => {
+                remove_unregistered(shared, &records);
+                return Err(error);
+            }
         }
     }
     let runs = register(shared, &records, &[], Some(sequences))?;
@@ -145,6 +181,16 @@ fn flush(shared: &Shared, group: &[Arc<Segment>]) -> Result<(), WarehouseError> 
     Ok(())
 }
 
+/// Removes files that were written for a flush that cannot be completed; the
+/// next try may cover more segments and then has other names.
+fn remove_unregistered(shared: &Shared, records: &[RunRecord]) {
+    for record in records {
+        let path = shared.events.join(record.kind.plural()).join(&record.file);
+        // A file that stays behind is an orphan, which the next start removes.
+        let _ = std::fs::remove_file(path);
+    }
+}
+
 /// The runs to merge next: of one kind, of one size class, on the same side
 /// of every cut, at least [`Options::fan_in`] of them.
 pub(crate) fn due_merge(state: &State, options: &Options) -> Option<Vec<Arc<Run>>> {
@@ -152,7 +198,7 @@ pub(crate) fn due_merge(state: &State, options: &Options) -> Option<Vec<Arc<Run>
         let mut runs: Vec<_> = state
             .runs
             .iter()
-            .filter(|run| run.record.kind == kind)
+            .filter(|run| run.record.kind == kind && !state.set_aside.contains_key(&run.record.id))
             .collect();
         runs.sort_by_key(|run| run.record.sequences);
         for class in 0..32 {

@@ -5,17 +5,21 @@
 
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use trialog_model::event::EventKind;
+use trialog_sqlite::{Migration, Opening, sql};
 
 use crate::error::WarehouseError;
 use crate::run::RunRecord;
-use crate::wal;
 
-/// Written to `user_version`; a newer one is refused.
-const SCHEMA_VERSION: i64 = 1;
+/// The source whose position is the last sequence that was committed.
+const INBOX: &str = "inbox";
 
-const SCHEMA: &str = "
+/// The steps from an empty file to the newest schema; a step that was
+/// released never changes.
+const MIGRATIONS: &[Migration] = &[sql!(INBOX_RUNS_SOURCES), seal_everything];
+
+const INBOX_RUNS_SOURCES: &str = "
 CREATE TABLE inbox (
     sequence  INTEGER NOT NULL,
     kind      TEXT    NOT NULL,
@@ -43,6 +47,43 @@ CREATE TABLE sources (
 ) WITHOUT ROWID;
 CREATE INDEX sources_by_age ON sources (updated_at);
 ";
+
+/// Lets checksums cover whole entries of the inbox and every source's position.
+fn seal_everything(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    transaction.execute_batch(
+        "ALTER TABLE sources ADD COLUMN seal INTEGER;
+         INSERT INTO sources (source, position, updated_at)
+             SELECT 'inbox', max(ifnull((SELECT max(sequence) FROM inbox), 0), ifnull((SELECT max(last_sequence) FROM runs), 0)), 0;",
+    )?;
+    let mut entries =
+        transaction.prepare("SELECT sequence, kind, n_rows, checksum, payload FROM inbox")?;
+    let mut rows = entries.query([])?;
+    while let Some(row) = rows.next()? {
+        let (sequence, kind, n_rows): (i64, String, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let payload: Vec<u8> = row.get(4)?;
+        // One that is damaged already keeps its checksum, and is found when it is read.
+        if crc32fast::hash(&payload) == row.get::<_, u32>(3)? {
+            transaction.execute(
+                "UPDATE inbox SET checksum = ?3 WHERE sequence = ?1 AND kind = ?2",
+                params![
+                    sequence,
+                    kind,
+                    entry_checksum(sequence, &kind, n_rows, &payload)
+                ],
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn entry_checksum(sequence: i64, kind: &str, n_rows: i64, payload: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&sequence.to_le_bytes());
+    hasher.update(kind.as_bytes());
+    hasher.update(&n_rows.to_le_bytes());
+    hasher.update(payload);
+    hasher.finalize()
+}
 
 /// How far a source has been stored: a file's last row, a request's key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,50 +118,13 @@ impl Database {
     /// Opens or creates `warehouse.sqlite` in `directory`.
     pub(crate) fn open(directory: &Path) -> Result<Self, WarehouseError> {
         let path = directory.join("warehouse.sqlite");
-        wal::check(&directory.join("warehouse.sqlite-wal"))?;
-        let connection = Connection::open(&path).map_err(failed("open the database", &path))?;
-        let database = Self { connection, path };
-        database.prepare()?;
-        Ok(database)
-    }
-
-    fn prepare(&self) -> Result<(), WarehouseError> {
-        self.connection
-            .execute_batch("PRAGMA page_size = 16384; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 2000;")
-            .map_err(|error| self.opening(error))?;
-        let sound: String = self
-            .connection
-            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
-            .map_err(|error| self.opening(error))?;
-        if sound != "ok" {
-            return Err(self.damaged(sound));
+        let connection = Opening {
+            path: &path,
+            pragmas: "PRAGMA page_size = 16384; PRAGMA wal_autocheckpoint = 2000;",
+            migrations: MIGRATIONS,
         }
-        let found: i64 = self
-            .connection
-            .query_row("PRAGMA user_version", [], |row| row.get(0))
-            .map_err(|error| self.opening(error))?;
-        match found {
-            SCHEMA_VERSION => Ok(()),
-            0 => self
-                .connection
-                .execute_batch(&format!(
-                    "BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-                ))
-                .map_err(self.failed("create the tables")),
-            found => Err(WarehouseError::NewerSchema {
-                path: self.path.clone(),
-                found,
-                known: SCHEMA_VERSION,
-            }),
-        }
-    }
-
-    fn opening(&self, error: rusqlite::Error) -> WarehouseError {
-        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
-        match error.sqlite_error_code() {
-            Some(DatabaseCorrupt | NotADatabase) => self.damaged(error.to_string()),
-            _ => failed("open the database", &self.path)(error),
-        }
+        .open()?;
+        Ok(Self { connection, path })
     }
 
     /// The inbox entry `sequence` cannot be decoded.
@@ -132,7 +136,7 @@ impl Database {
         self.damaged(format!("inbox entry {sequence} cannot be decoded: {error}"))
     }
 
-    fn damaged(&self, what: String) -> WarehouseError {
+    pub(crate) fn damaged(&self, what: String) -> WarehouseError {
         WarehouseError::Damaged {
             path: self.path.clone(),
             what,
@@ -160,20 +164,21 @@ impl Database {
                 .prepare_cached("INSERT INTO inbox (sequence, kind, n_rows, checksum, payload) VALUES (?1, ?2, ?3, ?4, ?5)")
                 .map_err(failed("append events", &path))?;
             for entry in entries {
+                let (sequence, n_rows) = (entry.sequence.cast_signed(), entry.n_rows as i64);
+                let kind = entry.kind.plural();
+                let checksum = entry_checksum(sequence, kind, n_rows, entry.payload);
                 insert
-                    .execute(params![
-                        entry.sequence.cast_signed(),
-                        entry.kind.plural(),
-                        entry.n_rows as i64,
-                        crc32fast::hash(entry.payload),
-                        entry.payload
-                    ])
+                    .execute(params![sequence, kind, n_rows, checksum, entry.payload])
                     .map_err(failed("append events", &path))?;
             }
             let mut mark = transaction
                 .prepare_cached("INSERT INTO sources (source, position, updated_at) VALUES (?1, ?2, ?3) ON CONFLICT (source) DO UPDATE SET position = excluded.position, updated_at = excluded.updated_at")
                 .map_err(failed("mark a source", &path))?;
-            for SourceMark { source, position } in marks {
+            let last = entries.last().map(|entry| SourceMark {
+                source: INBOX.to_owned(),
+                position: entry.sequence.cast_signed(),
+            });
+            for SourceMark { source, position } in marks.iter().chain(&last) {
                 mark.execute(params![source, position, now])
                     .map_err(failed("mark a source", &path))?;
             }
@@ -188,16 +193,22 @@ impl Database {
     ) -> Result<(), WarehouseError> {
         let mut statement = self
             .connection
-            .prepare("SELECT sequence, kind, checksum, payload FROM inbox ORDER BY sequence, kind")
+            .prepare("SELECT sequence, kind, n_rows, checksum, payload FROM inbox ORDER BY sequence, kind")
             .map_err(self.failed("read the inbox"))?;
         let mut rows = statement.query([]).map_err(self.failed("read the inbox"))?;
         while let Some(row) = rows.next().map_err(self.failed("read the inbox"))? {
-            let read = || -> rusqlite::Result<(i64, String, u32, Vec<u8>)> {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+            let read = || -> rusqlite::Result<(i64, String, i64, u32, Vec<u8>)> {
+                Ok((
+                    row.get(0)?,
+                    row.get(1)?,
+                    row.get(2)?,
+                    row.get(3)?,
+                    row.get(4)?,
+                ))
             };
-            let (sequence, kind, checksum, payload) =
+            let (sequence, kind, n_rows, checksum, payload) =
                 read().map_err(self.failed("read the inbox"))?;
-            if crc32fast::hash(&payload) != checksum {
+            if entry_checksum(sequence, &kind, n_rows, &payload) != checksum {
                 return Err(self.damaged(format!(
                     "the checksum of inbox entry {sequence} does not match"
                 )));
@@ -313,16 +324,10 @@ impl Database {
         Ok(ids)
     }
 
-    /// The last sequence that lies in the inbox or in a run; 0 for none.
+    /// The last sequence that was committed; 0 for none.
     pub(crate) fn last_sequence(&self) -> Result<u64, WarehouseError> {
-        self.connection
-            .query_row(
-                "SELECT max(ifnull((SELECT max(sequence) FROM inbox), 0), ifnull((SELECT max(last_sequence) FROM runs), 0))",
-                [],
-                |row| row.get(0),
-            )
-            .map(i64::cast_unsigned)
-            .map_err(self.failed("read the last position"))
+        let last = self.position(INBOX)?;
+        Ok(last.unwrap_or_default().cast_unsigned())
     }
 
     /// The run at `path` holds events that came after all that are known here.

@@ -1,15 +1,15 @@
 //! The embedded warehouse: one directory, one process, three threads.
 //!
 //! The *writer* makes submissions durable in groups and acknowledges them.
-//! The *flusher* turns sealed memory segments into sorted runs. The
+//! The *flusher* sorts sealed memory segments and turns them into runs. The
 //! *compactor* merges runs of similar size. Readers take a [`Snapshot`] and
 //! never wait for any of them.
 //!
 //! Memory is bounded: queued submissions by [`Options::queue_bytes`], events
-//! not yet flushed by three times [`Options::segment_bytes`]. Where flushing
+//! not yet flushed by three times [`Options::flush_bytes`]. Where flushing
 //! falls behind, the writer waits, the queue fills, and callers are told so.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,10 +23,14 @@ use crate::batch::Batch;
 use crate::database::{Database, SourceMark};
 use crate::error::WarehouseError;
 use crate::lock::DirectoryLock;
+use crate::position::PositionFile;
 use crate::run::{Run, sync_directory};
 use crate::segment::{ActiveSegment, Segment};
 use crate::snapshot::Snapshot;
 use crate::{background, codec, writer};
+
+/// Segments that make up a run, unless aggregation seals them earlier.
+const SEGMENTS_PER_FLUSH: usize = 6;
 
 /// The limits of a warehouse.
 #[derive(Debug, Clone)]
@@ -35,8 +39,8 @@ pub struct Options {
     pub queue_length: usize,
     /// Bytes of submissions that may wait to be written.
     pub queue_bytes: usize,
-    /// Bytes of events in memory at which a segment is sealed and flushed.
-    pub segment_bytes: usize,
+    /// Bytes of events in memory at which they are flushed into a run.
+    pub flush_bytes: usize,
     /// How many runs of a size class are merged into one.
     pub fan_in: usize,
 }
@@ -46,9 +50,17 @@ impl Default for Options {
         Self {
             queue_length: 4_096,
             queue_bytes: 64 << 20,
-            segment_bytes: 48 << 20,
+            flush_bytes: 48 << 20,
             fan_in: 4,
         }
+    }
+}
+
+impl Options {
+    /// Bytes at which a segment is sealed: it is sorted while the next one
+    /// grows, so that a run that wants to read finds little left to sort.
+    pub(crate) fn segment_bytes(&self) -> usize {
+        self.flush_bytes / SEGMENTS_PER_FLUSH
     }
 }
 
@@ -98,6 +110,8 @@ pub(crate) struct State {
     pub(crate) flush_failure: Option<Failure>,
     /// Why the last merge failed, until one succeeds.
     pub(crate) merge_failure: Option<Failure>,
+    /// Damaged runs, and how: they are not merged, so that the others can be.
+    pub(crate) set_aside: BTreeMap<i64, String>,
     /// How many wait until everything is flushed and merged.
     pub(crate) n_settling: usize,
     /// How many have ever waited for that.
@@ -117,6 +131,19 @@ impl State {
         self.sealed.iter().map(|segment| segment.size_bytes).sum()
     }
 
+    /// Leaves the run that `error` says is damaged out of merges; false where
+    /// the error is another one.
+    pub(crate) fn set_aside(&mut self, error: &WarehouseError) -> bool {
+        let WarehouseError::Damaged { path, .. } = error else {
+            return false;
+        };
+        let Some(run) = self.runs.iter().find(|run| run.path == *path) else {
+            return false;
+        };
+        self.set_aside.insert(run.record.id, error.chain());
+        true
+    }
+
     /// Whether a cut separates the sequences `first` and `last`.
     pub(crate) fn is_cut(&self, first: u64, last: u64) -> bool {
         [Some(self.published), self.pending]
@@ -132,6 +159,7 @@ pub(crate) struct Shared {
     pub(crate) spill: PathBuf,
     pub(crate) options: Options,
     pub(crate) database: Mutex<Database>,
+    pub(crate) position: PositionFile,
     pub(crate) state: Mutex<State>,
     /// Notified whenever `state` changed in a way a thread may wait for.
     pub(crate) changed: Condvar,
@@ -198,13 +226,23 @@ impl Warehouse {
         let _ = fs::remove_dir_all(&spill);
         fs::create_dir_all(&spill).map_err(WarehouseError::io("create", &spill))?;
         let database = Database::open(directory)?;
+        let (position, told) = PositionFile::open(directory)?;
+        let last = database.last_sequence()?;
+        if let Some(told) = told.filter(|told| *told > last) {
+            return Err(database.damaged(format!(
+                "it ends at position {last}, but events up to {told} were acknowledged: \
+                 `warehouse.sqlite-wal` lost its end, or the file is older than `POSITION` beside it"
+            )));
+        }
+        position.tell(last)?;
         let runs = open_runs(&database, &events)?;
-        remove_orphans(&database, &events, &runs)?;
-        let state = recover(&database, runs, published)?;
+        remove_orphans(&database, &events, &runs, last)?;
+        let state = recover(&database, runs, last, published, options.segment_bytes())?;
         let shared = Arc::new(Shared {
             events,
             spill,
             database: Mutex::new(database),
+            position,
             state: Mutex::new(state),
             changed: Condvar::new(),
             queued_bytes: AtomicUsize::new(0),
@@ -377,6 +415,7 @@ impl Warehouse {
     pub fn settle(&self) -> Result<(), WarehouseError> {
         let mut state = self.shared.state();
         state.seal();
+        state.set_aside.clear();
         state.n_settling += 1;
         state.n_settles += 1;
         let begun_at = state.n_settles;
@@ -400,7 +439,12 @@ impl Warehouse {
             match waiting || background::due_merge(state, &self.shared.options).is_some() {
                 true if state.closing => Some(Err(WarehouseError::Closed)),
                 true => None,
-                false => Some(Ok(())),
+                false => Some(match state.set_aside.values().next() {
+                    Some(reason) => Err(WarehouseError::CannotWrite {
+                        reason: reason.clone(),
+                    }),
+                    None => Ok(()),
+                }),
             }
         };
         loop {
@@ -491,8 +535,8 @@ fn remove_orphans(
     database: &Database,
     events: &Path,
     runs: &[Arc<Run>],
+    last_known: u64,
 ) -> Result<(), WarehouseError> {
-    let last_known = database.last_sequence()?;
     let live: HashSet<&Path> = runs.iter().map(|run| run.path.as_path()).collect();
     for kind in EventKind::ALL {
         let directory = events.join(kind.plural());
@@ -517,15 +561,12 @@ fn remove_orphans(
 fn recover(
     database: &Database,
     runs: Vec<Arc<Run>>,
+    last: u64,
     published: u64,
+    segment_bytes: usize,
 ) -> Result<State, WarehouseError> {
-    let last_run_sequence = runs
-        .iter()
-        .map(|run| run.record.sequences.1)
-        .max()
-        .unwrap_or(0);
     let mut state = State {
-        next_sequence: last_run_sequence.max(published) + 1,
+        next_sequence: last.max(published) + 1,
         runs,
         sealed: VecDeque::new(),
         active: ActiveSegment::new(),
@@ -533,6 +574,7 @@ fn recover(
         pending: None,
         flush_failure: None,
         merge_failure: None,
+        set_aside: BTreeMap::new(),
         n_settling: 0,
         n_settles: 0,
         closing: false,
@@ -548,6 +590,9 @@ fn recover(
         let batch = codec::decode(stored.kind, &stored.payload)
             .map_err(|error| database.damaged_entry(stored.sequence, &error))?;
         state.active.append(stored.sequence, &batch);
+        if state.active.size_bytes() >= segment_bytes {
+            state.seal();
+        }
         state.next_sequence = state.next_sequence.max(stored.sequence + 1);
         Ok(())
     })?;

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use trialog_model::ids::ExperimentId;
+use trialog_sqlite::OpenError;
 
 /// Why the warehouse could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -45,16 +46,9 @@ pub enum WarehouseError {
         /// Where that process listens, if it does.
         address: Option<String>,
     },
-    /// The data was written by a newer version.
-    #[error("`{}` has schema version {found}, this binary knows up to {known}: run a newer trialog", path.display())]
-    NewerSchema {
-        /// The database file.
-        path: PathBuf,
-        /// The version found.
-        found: i64,
-        /// The newest version this binary knows.
-        known: i64,
-    },
+    /// `warehouse.sqlite` cannot be opened.
+    #[error(transparent)]
+    Open(OpenError),
     /// A run could not be written.
     #[error("cannot write the events file `{}`", path.display())]
     WriteRun {
@@ -95,6 +89,15 @@ impl WarehouseError {
             source = cause.source();
         }
         text
+    }
+}
+
+impl From<OpenError> for WarehouseError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Damaged { path, what } => Self::Damaged { path, what },
+            other => Self::Open(other),
+        }
     }
 }
 

@@ -17,10 +17,10 @@ pub mod fold;
 pub mod index;
 pub mod lock;
 mod merge;
+mod position;
 mod run;
 mod segment;
 pub mod snapshot;
-mod wal;
 mod writer;
 
 pub use database::SourceMark;

@@ -47,7 +47,7 @@ impl ActiveSegment {
     }
 }
 
-/// A segment that grows no more; sorted when first read.
+/// A segment that grows no more; sorted by the flusher, or by who reads it before.
 pub(crate) struct Segment {
     pub(crate) sequences: (u64, u64),
     pub(crate) size_bytes: usize,
@@ -56,6 +56,10 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
+    pub(crate) fn is_sorted(&self) -> bool {
+        self.sorted.iter().all(|sorted| sorted.get().is_some())
+    }
+
     /// The events of `kind`, sorted, and what they hold of each experiment.
     pub(crate) fn sorted(&self, kind: EventKind) -> &(Block, Index) {
         let at = slot(kind);

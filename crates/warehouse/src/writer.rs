@@ -46,7 +46,7 @@ pub(crate) fn run(shared: &Shared, queue: &Receiver<Submission>) {
 /// Waits while too many sealed segments wait to be flushed.
 fn wait_for_room(shared: &Shared) -> Result<(), WarehouseError> {
     let mut state = shared.state();
-    while state.sealed_bytes() > 2 * shared.options.segment_bytes && !state.closing {
+    while state.sealed_bytes() > 2 * shared.options.flush_bytes && !state.closing {
         if let Some(failure) = &state.flush_failure {
             let reason = failure.reason.clone();
             return Err(WarehouseError::CannotWrite { reason });
@@ -123,6 +123,12 @@ impl Group {
         shared
             .database()
             .append(&entries, &self.marks, self.received_at)?;
+        if !entries.is_empty()
+            && let Err(error) = shared.position.tell(sequence)
+        {
+            // The events are durable; only the guard against a damaged log lags behind.
+            tracing::warn!("could not note the position: {}", error.chain());
+        }
         let mut state = shared.state();
         for batch in filled() {
             state.active.append(sequence, batch);
@@ -130,7 +136,7 @@ impl Group {
         if !entries.is_empty() {
             state.next_sequence = sequence + 1;
         }
-        if state.active.size_bytes() >= shared.options.segment_bytes {
+        if state.active.size_bytes() >= shared.options.segment_bytes() {
             state.seal();
             shared.changed.notify_all();
         }

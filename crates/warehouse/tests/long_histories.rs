@@ -49,7 +49,7 @@ fn purchases(snapshot: &Snapshot, n_threads: usize, event_type: &str) -> (u64, M
 fn warehouse() -> (tempfile::TempDir, Warehouse) {
     let directory = tempfile::tempdir().unwrap();
     let options = Options {
-        segment_bytes: 16 << 20,
+        flush_bytes: 16 << 20,
         fan_in: 2,
         ..Options::default()
     };

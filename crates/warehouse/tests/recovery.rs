@@ -32,7 +32,7 @@ fn unflushed() -> Options {
 /// Merges two runs of a size as soon as they are there.
 fn eager() -> Options {
     Options {
-        segment_bytes: 1_000,
+        flush_bytes: 1_000,
         fan_in: 2,
         ..Options::default()
     }
@@ -255,11 +255,22 @@ fn a_lost_or_older_database_costs_no_run_that_it_does_not_know() {
         if let Some(content) = content {
             fs::write(&database, content).unwrap();
         }
-        let message = message(open(directory.path(), &unflushed(), 0));
+        let refused = || message(open(directory.path(), &unflushed(), 0));
+        let told = refused();
         assert!(
-            message.contains("warehouse.sqlite` is damaged: it does not know of the events in"),
-            "{message}"
+            told.contains("warehouse.sqlite` is damaged: it ends at position")
+                && told.contains("were acknowledged"),
+            "{told}"
         );
+        // Without that file, too, no run is taken for what a crash left.
+        let position = fs::read(directory.path().join("POSITION")).unwrap();
+        fs::remove_file(directory.path().join("POSITION")).unwrap();
+        let told = refused();
+        assert!(
+            told.contains("warehouse.sqlite` is damaged: it does not know of the events in"),
+            "{told}"
+        );
+        fs::write(directory.path().join("POSITION"), position).unwrap();
     }
     fs::write(&database, newest).unwrap();
     assert_eq!(attempt(directory.path()).0, Some(expected(0..10)));
@@ -664,6 +675,61 @@ fn a_merge_that_fails_is_reported_and_not_waited_for() {
     warehouse.settle().unwrap();
     assert_eq!(purchases(&warehouse.snapshot()).unwrap(), expected(0..20));
     assert_eq!(warehouse.usage().n_runs, 2, "one of each kind");
+}
+
+#[test]
+fn a_damaged_run_does_not_keep_the_others_from_being_merged() {
+    let directory = tempfile::tempdir().unwrap();
+    let warehouse = open(directory.path(), &eager(), 0).unwrap();
+    store(&warehouse, &shoppers(0..10));
+    warehouse.settle().unwrap();
+    let damaged = runs(directory.path(), EventKind::Metric).remove(0);
+    flip(&damaged, 10);
+    store(&warehouse, &shoppers(10..20));
+    message(warehouse.settle());
+    let rows_before = warehouse.usage().run_rows;
+    store(&warehouse, &shoppers(20..30));
+    store(&warehouse, &shoppers(30..40));
+    let told = message(warehouse.settle());
+    assert!(told.contains(damaged.to_str().unwrap()), "{told}");
+    assert_eq!(warehouse.usage().run_rows, 2 * rows_before);
+    let metrics = runs(directory.path(), EventKind::Metric);
+    // Of the three sound ones, two are of one size class and were merged.
+    assert!(
+        metrics.contains(&damaged) && metrics.len() == 3,
+        "{metrics:?}"
+    );
+}
+
+#[test]
+fn a_flipped_byte_in_the_last_commit_of_the_log_is_told_apart_from_a_torn_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let warehouse = open(directory.path(), &unflushed(), 0).unwrap();
+    store(&warehouse, &shoppers(0..5));
+    store(&warehouse, &shoppers(5..10));
+    // As a process that is killed leaves them.
+    let copy = tempfile::tempdir().unwrap();
+    for name in ["warehouse.sqlite", "warehouse.sqlite-wal", "POSITION"] {
+        fs::copy(directory.path().join(name), copy.path().join(name)).unwrap();
+    }
+    let log = copy.path().join("warehouse.sqlite-wal");
+    let sound = fs::read(&log).unwrap();
+    for from_end in [1, 5_000, 16_000] {
+        let mut flipped = sound.clone();
+        let at = flipped.len() - from_end;
+        flipped[at] ^= 1;
+        fs::write(&log, flipped).unwrap();
+        let told = message(open(copy.path(), &unflushed(), 0));
+        assert!(told.contains("warehouse.sqlite"), "{told}");
+        assert!(told.contains("were acknowledged"), "{told}");
+        for name in ["warehouse.sqlite", "warehouse.sqlite-wal", "POSITION"] {
+            fs::copy(directory.path().join(name), copy.path().join(name)).unwrap();
+        }
+    }
+    // After a loss of power the position may be older than the log, and the end torn.
+    fs::write(copy.path().join("POSITION"), "").unwrap();
+    fs::write(&log, &sound[..sound.len() - 100]).unwrap();
+    open(copy.path(), &unflushed(), 0).unwrap();
 }
 
 #[test]

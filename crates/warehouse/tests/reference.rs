@@ -147,9 +147,9 @@ fn questions() -> impl Strategy<Value = Vec<Question>> {
 }
 
 fn options() -> impl Strategy<Value = Options> {
-    let segment_bytes = prop_oneof![2 => 200usize..4_000, 1 => Just(1 << 20)];
-    (segment_bytes, 2usize..5).prop_map(|(segment_bytes, fan_in)| Options {
-        segment_bytes,
+    let flush_bytes = prop_oneof![2 => 200usize..4_000, 1 => Just(1 << 20)];
+    (flush_bytes, 2usize..5).prop_map(|(flush_bytes, fan_in)| Options {
+        flush_bytes,
         fan_in,
         ..Options::default()
     })
@@ -621,9 +621,9 @@ fn of_copies_that_tie_in_time_the_least_name_counts_whether_expected_or_not() {
         ..everything("gate")
     }];
     // Either all lie in one sorted segment, or each in its own run.
-    for (n_at_once, segment_bytes) in [(events.len(), 1 << 20), (1, 1)] {
+    for (n_at_once, flush_bytes) in [(events.len(), 1 << 20), (1, 1)] {
         let options = Options {
-            segment_bytes,
+            flush_bytes,
             fan_in: 100,
             ..Options::default()
         };

@@ -12,23 +12,33 @@ use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read};
 use std::path::Path;
 
-use crate::error::WarehouseError;
+use crate::error::OpenError;
 
 const HEADER_BYTES: usize = 32;
 const FRAME_HEADER_BYTES: usize = 24;
 
 /// Checks the log at `path`, if there is one, before SQLite opens it.
-pub(crate) fn check(path: &Path) -> Result<(), WarehouseError> {
+pub(crate) fn check(path: &Path) -> Result<(), OpenError> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(WarehouseError::io("open", path)(error)),
+        Err(source) => {
+            return Err(OpenError::Io {
+                action: "open",
+                path: path.to_owned(),
+                source,
+            });
+        }
     };
     let mut log = BufReader::with_capacity(1 << 20, file);
-    let lost = lost_commits(&mut log).map_err(WarehouseError::io("read", path))?;
+    let lost = lost_commits(&mut log).map_err(|source| OpenError::Io {
+        action: "read",
+        path: path.to_owned(),
+        source,
+    })?;
     match lost {
         0 | 1 => Ok(()),
-        lost => Err(WarehouseError::Damaged {
+        lost => Err(OpenError::Damaged {
             path: path.to_owned(),
             what: format!("a frame does not match its checksum, and {lost} commits follow it"),
         }),

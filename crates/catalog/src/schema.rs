@@ -1,0 +1,96 @@
+//! The tables of `catalog.sqlite`, one step per schema version.
+//!
+//! Times are microseconds since 1970, UTC. Sums that exceed 64 bits are
+//! decimal text, so that they stay exact. A table with a column `seal` has a
+//! checksum in every row; a computation has one over all its rows.
+
+use trialog_sqlite::{Migration, sql};
+
+/// The steps from an empty file to the newest schema; a step that was
+/// released never changes.
+pub(crate) const MIGRATIONS: &[Migration] = &[sql!(EXPERIMENTS_AND_RESULTS), sql!(SEALS)];
+
+const EXPERIMENTS_AND_RESULTS: &str = "
+CREATE TABLE experiments (
+    experiment_id     TEXT    PRIMARY KEY,
+    status            TEXT    NOT NULL,
+    definition        TEXT    NOT NULL,
+    created_at        INTEGER NOT NULL,
+    updated_at        INTEGER NOT NULL,
+    started_at        INTEGER,
+    stopped_at        INTEGER,
+    revision          INTEGER NOT NULL,
+    computed_revision INTEGER NOT NULL,
+    recompute_at      INTEGER,
+    failure           TEXT
+) WITHOUT ROWID;
+CREATE INDEX experiments_by_status ON experiments (status, experiment_id);
+CREATE INDEX experiments_changed ON experiments (experiment_id) WHERE revision <> computed_revision;
+CREATE INDEX experiments_due ON experiments (recompute_at) WHERE recompute_at IS NOT NULL;
+CREATE INDEX experiments_failed ON experiments (experiment_id) WHERE failure IS NOT NULL;
+
+CREATE TABLE computations (
+    experiment_id   TEXT    NOT NULL,
+    computed_at     INTEGER NOT NULL,
+    run_id          INTEGER NOT NULL,
+    fingerprint     TEXT    NOT NULL,
+    forced_users    INTEGER NOT NULL,
+    unknown_variant INTEGER NOT NULL,
+    not_aggregated  INTEGER NOT NULL,
+    checksum        INTEGER NOT NULL,
+    PRIMARY KEY (experiment_id, computed_at)
+) WITHOUT ROWID;
+
+CREATE TABLE variant_exposures (
+    experiment_id   TEXT    NOT NULL,
+    computed_at     INTEGER NOT NULL,
+    variant         TEXT    NOT NULL,
+    user_count      INTEGER NOT NULL,
+    crossover_users INTEGER NOT NULL,
+    PRIMARY KEY (experiment_id, computed_at, variant)
+) WITHOUT ROWID;
+
+CREATE TABLE variant_metrics (
+    experiment_id   TEXT    NOT NULL,
+    variant         TEXT    NOT NULL,
+    metric_name     TEXT    NOT NULL,
+    computed_at     INTEGER NOT NULL,
+    user_count      INTEGER NOT NULL,
+    event_count     INTEGER NOT NULL,
+    total_value     TEXT    NOT NULL,
+    conversion_rate REAL    NOT NULL,
+    mean_value      REAL    NOT NULL,
+    variance        REAL,
+    converted_users INTEGER NOT NULL,
+    squared_total   TEXT    NOT NULL,
+    squared_events  TEXT    NOT NULL,
+    run_id          INTEGER NOT NULL,
+    fingerprint     TEXT    NOT NULL,
+    PRIMARY KEY (experiment_id, computed_at, variant, metric_name)
+) WITHOUT ROWID;
+
+CREATE TABLE pipeline_state (
+    source    TEXT    PRIMARY KEY,
+    position  INTEGER NOT NULL,
+    data_time INTEGER NOT NULL,
+    run_id    INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE pipeline_runs (
+    run_id        INTEGER PRIMARY KEY AUTOINCREMENT,
+    cause         TEXT    NOT NULL,
+    attempt       INTEGER NOT NULL,
+    status        TEXT    NOT NULL,
+    started_at    INTEGER NOT NULL,
+    finished_at   INTEGER,
+    position      INTEGER,
+    n_experiments INTEGER,
+    n_failed      INTEGER,
+    error         TEXT
+);
+";
+
+const SEALS: &str = "
+ALTER TABLE experiments ADD COLUMN seal INTEGER;
+ALTER TABLE pipeline_state ADD COLUMN seal INTEGER;
+";

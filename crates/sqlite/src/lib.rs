@@ -1,0 +1,17 @@
+//! Opening SQLite files so that no damage passes in silence.
+//!
+//! The catalog and the warehouse both keep a SQLite file in WAL mode. What
+//! they share stands here: the check of the log before SQLite reads it
+//! ([`wal`]), migrations ([`Migration`]), and rows that carry a checksum of
+//! their own ([`seal`]). No statement of either of the two is here.
+#![forbid(unsafe_code)]
+
+mod error;
+mod migrate;
+mod open;
+pub mod seal;
+mod wal;
+
+pub use error::OpenError;
+pub use migrate::Migration;
+pub use open::{Opening, is_damage};

@@ -1,0 +1,234 @@
+//! Rows that carry a checksum of their own.
+//!
+//! SQLite finds a broken structure, not a changed value. A table with a
+//! column `seal` is *sealed*: every insert and update through a connection
+//! that [`install`] prepared stores the CRC-32 of all other columns, key
+//! included, in that column. [`find_broken`] compares them all; a reader of
+//! single rows compares with [`is_sound`]. CRC-32 finds every error within 32
+//! consecutive bits, so one flipped byte cannot pass.
+
+use rusqlite::functions::FunctionFlags;
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension, Row};
+
+/// A table with a column `seal`.
+struct Table {
+    name: String,
+    /// All columns but `seal`, in order.
+    columns: Vec<String>,
+    keys: Vec<String>,
+}
+
+impl Table {
+    /// The call that computes the seal from columns named with `prefix`.
+    fn expected(&self, prefix: &str) -> String {
+        let columns: Vec<_> = (self.columns.iter())
+            .map(|column| format!("{prefix}{column}"))
+            .collect();
+        format!("row_seal({})", columns.join(", "))
+    }
+
+    fn triggers(&self) -> String {
+        let name = &self.name;
+        let keys: Vec<_> = (self.keys.iter())
+            .map(|key| format!("{key} = new.{key}"))
+            .collect();
+        let set = format!(
+            "BEGIN UPDATE {name} SET seal = {} WHERE {}; END;",
+            self.expected("new."),
+            keys.join(" AND ")
+        );
+        format!(
+            "CREATE TEMP TRIGGER IF NOT EXISTS seal_{name}_insert AFTER INSERT ON main.{name} {set}
+             CREATE TEMP TRIGGER IF NOT EXISTS seal_{name}_update AFTER UPDATE OF {} ON main.{name} {set}",
+            self.columns.join(", ")
+        )
+    }
+}
+
+fn tables(connection: &Connection) -> rusqlite::Result<Vec<Table>> {
+    let mut statement = connection.prepare(
+        "SELECT m.name FROM main.sqlite_schema m, pragma_table_info(m.name) c
+         WHERE m.type = 'table' AND c.name = 'seal' ORDER BY m.name",
+    )?;
+    let names: Vec<String> = statement
+        .query_map([], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    names
+        .into_iter()
+        .map(|name| table(connection, name))
+        .collect()
+}
+
+fn table(connection: &Connection, name: String) -> rusqlite::Result<Table> {
+    let mut statement = connection
+        .prepare("SELECT name, pk FROM pragma_table_info(?1) WHERE name <> 'seal' ORDER BY cid")?;
+    let columns: Vec<(String, i64)> = statement
+        .query_map([&name], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    let keys = (columns.iter().filter(|column| column.1 > 0))
+        .map(|column| column.0.clone())
+        .collect();
+    let columns = columns.into_iter().map(|column| column.0).collect();
+    Ok(Table {
+        name,
+        columns,
+        keys,
+    })
+}
+
+/// Gives `connection` the function that seals are computed with.
+pub(crate) fn register(connection: &Connection) -> rusqlite::Result<()> {
+    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
+    connection.create_scalar_function("row_seal", -1, flags, |values| {
+        Ok(seal((0..values.len()).map(|at| values.get_raw(at))))
+    })
+}
+
+/// Seals the rows that have no seal yet, after a migration brought the column.
+pub(crate) fn fill(connection: &rusqlite::Transaction<'_>) -> rusqlite::Result<()> {
+    for table in tables(connection)? {
+        let (name, expected) = (&table.name, table.expected(""));
+        connection.execute_batch(&format!(
+            "UPDATE {name} SET seal = {expected} WHERE seal IS NULL"
+        ))?;
+    }
+    Ok(())
+}
+
+/// Lets `connection` seal what it writes.
+pub(crate) fn install(connection: &Connection) -> rusqlite::Result<()> {
+    for table in tables(connection)? {
+        connection.execute_batch(&table.triggers())?;
+    }
+    Ok(())
+}
+
+/// The first sealed row that does not match its seal, or the first index of a
+/// sealed table that does not match the table, in words.
+///
+/// # Errors
+///
+/// The file cannot be read.
+pub fn find_broken(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    for table in tables(connection)? {
+        let name = &table.name;
+        let sound: String =
+            connection.query_row(&format!("PRAGMA integrity_check('{name}')"), [], |row| {
+                row.get(0)
+            })?;
+        if sound != "ok" {
+            return Ok(Some(sound));
+        }
+        let key: Vec<_> = (table.keys.iter())
+            .map(|key| format!("'{key} = ' || {key}"))
+            .collect();
+        let sql = format!(
+            "SELECT {} FROM {name} WHERE seal IS NOT {} LIMIT 1",
+            key.join(" || ', ' || "),
+            table.expected("")
+        );
+        let broken: Option<String> = connection
+            .prepare(&sql)?
+            .query_row([], |row| row.get(0))
+            .optional()?;
+        if let Some(key) = broken {
+            return Ok(Some(format!(
+                "the row {key} of `{name}` does not match its checksum"
+            )));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether `row`, which has all columns of its table in order and then the
+/// seal, is what was written.
+///
+/// # Errors
+///
+/// The row has fewer than `n_columns + 1` columns.
+pub fn is_sound(row: &Row<'_>, n_columns: usize) -> rusqlite::Result<bool> {
+    let stored: Option<i64> = row.get(n_columns)?;
+    let mut values = Vec::with_capacity(n_columns);
+    for column in 0..n_columns {
+        values.push(row.get_ref(column)?);
+    }
+    Ok(stored == Some(seal(values.into_iter())))
+}
+
+fn seal<'a>(values: impl Iterator<Item = ValueRef<'a>>) -> i64 {
+    let mut hasher = crc32fast::Hasher::new();
+    for value in values {
+        let (tag, bytes): (u8, &[u8]) = match &value {
+            ValueRef::Null => (0, &[]),
+            ValueRef::Integer(number) => (1, &number.to_le_bytes()),
+            ValueRef::Real(number) => (2, &number.to_bits().to_le_bytes()),
+            ValueRef::Text(text) => (3, text),
+            ValueRef::Blob(blob) => (4, blob),
+        };
+        hasher.update(&[tag]);
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    }
+    i64::from(hasher.finalize())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn database() -> Connection {
+        let connection = Connection::open_in_memory().unwrap();
+        connection
+            .execute_batch(
+                "CREATE TABLE t (a TEXT, b INTEGER, v REAL, w BLOB, seal INTEGER, PRIMARY KEY (a, b)) WITHOUT ROWID;
+                 CREATE TABLE plain (x)",
+            )
+            .unwrap();
+        register(&connection).unwrap();
+        install(&connection).unwrap();
+        connection
+    }
+
+    #[test]
+    fn whatever_is_written_is_sealed() {
+        let connection = database();
+        connection
+            .execute_batch(
+                "INSERT INTO t (a, b, v) VALUES ('x', 1, 2), ('y', 2, 2.5);
+                 UPDATE t SET v = 3 WHERE a = 'x';
+                 INSERT INTO t (a, b, v) VALUES ('y', 2, 9) ON CONFLICT DO UPDATE SET w = x'00ff';
+                 INSERT INTO plain VALUES (1)",
+            )
+            .unwrap();
+        assert_eq!(find_broken(&connection).unwrap(), None);
+        let sound: Vec<bool> = connection
+            .prepare("SELECT a, b, v, w, seal FROM t")
+            .unwrap()
+            .query_map([], |row| is_sound(row, 4))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        assert_eq!(sound, [true, true]);
+    }
+
+    #[test]
+    fn a_changed_value_or_seal_is_found() {
+        for spoil in [
+            "UPDATE t SET v = 2.25",
+            "UPDATE t SET a = 'z'",
+            "UPDATE t SET seal = NULL",
+            "UPDATE t SET seal = seal + 1",
+        ] {
+            let connection = database();
+            connection
+                .execute_batch("INSERT INTO t (a, b, v) VALUES ('x', 1, 2)")
+                .unwrap();
+            connection
+                .execute_batch("DROP TRIGGER seal_t_update")
+                .unwrap();
+            connection.execute_batch(spoil).unwrap();
+            assert!(find_broken(&connection).unwrap().is_some(), "{spoil}");
+        }
+    }
+}
