@@ -20,7 +20,7 @@ use crate::segment::Segment;
 const RETRY: Duration = Duration::from_millis(500);
 
 /// Sealed segments that are not due for their size are flushed when this many wait.
-const MAX_SEALED: usize = 16;
+const MAX_SEALED: usize = 24;
 
 /// What the flusher does next.
 enum Work {

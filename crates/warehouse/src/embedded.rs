@@ -30,7 +30,7 @@ use crate::snapshot::Snapshot;
 use crate::{background, codec, writer};
 
 /// Segments that make up a run, unless aggregation seals them earlier.
-const SEGMENTS_PER_FLUSH: usize = 6;
+const SEGMENTS_PER_FLUSH: usize = 12;
 
 /// The limits of a warehouse.
 #[derive(Debug, Clone)]
