@@ -1,6 +1,6 @@
 //! The position up to which results were computed, and the history of runs.
 
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 use trialog_model::ids::ExperimentId;
 use trialog_model::time::UnixMicros;
@@ -118,27 +118,7 @@ impl Catalog {
     ///
     /// The database cannot be read.
     pub fn high_water_mark(&self) -> Result<HighWaterMark, CatalogError> {
-        let mark = |row: &Row<'_>| {
-            if !seal::is_sound(row, 4)? {
-                return Err(corrupt(
-                    "the high-water mark does not match its checksum".to_owned(),
-                ));
-            }
-            let position: i64 = row.get(1)?;
-            Ok(HighWaterMark {
-                position: position.cast_unsigned(),
-                data_time: UnixMicros(row.get(2)?),
-                run_id: row.get(3)?,
-            })
-        };
-        self.read("read the high-water mark", |connection| {
-            let sql = "SELECT source, position, data_time, run_id, seal FROM pipeline_state WHERE source = ?1";
-            Ok(connection
-                .prepare_cached(sql)?
-                .query_row([INBOX], mark)
-                .optional()?
-                .unwrap_or_default())
-        })
+        self.read("read the high-water mark", high_water_mark)
     }
 
     /// Notes that an attempt to run begins, and gives its number.
@@ -256,6 +236,51 @@ impl Catalog {
                 .collect()
         })
     }
+}
+
+pub(crate) fn high_water_mark(connection: &Connection) -> rusqlite::Result<HighWaterMark> {
+    let mark = |row: &Row<'_>| {
+        if !seal::is_sound(row, 4)? {
+            return Err(corrupt(
+                "the high-water mark does not match its checksum".to_owned(),
+            ));
+        }
+        let position: i64 = row.get(1)?;
+        Ok(HighWaterMark {
+            position: position.cast_unsigned(),
+            data_time: UnixMicros(row.get(2)?),
+            run_id: row.get(3)?,
+        })
+    };
+    let sql =
+        "SELECT source, position, data_time, run_id, seal FROM pipeline_state WHERE source = ?1";
+    let found = connection
+        .prepare_cached(sql)?
+        .query_row([INBOX], mark)
+        .optional()?;
+    Ok(found.unwrap_or_default())
+}
+
+/// The high-water mark as it was published at `time`.
+pub(crate) fn mark_at(
+    connection: &Connection,
+    time: UnixMicros,
+) -> rusqlite::Result<HighWaterMark> {
+    let mark = |row: &Row<'_>| {
+        let position: i64 = row.get(0)?;
+        Ok(HighWaterMark {
+            position: position.cast_unsigned(),
+            data_time: UnixMicros(row.get(1)?),
+            run_id: row.get(2)?,
+        })
+    };
+    let sql = "SELECT position, started_at, run_id FROM pipeline_runs
+               WHERE status = 'succeeded' AND finished_at <= ?1 ORDER BY run_id DESC LIMIT 1";
+    let found = connection
+        .prepare_cached(sql)?
+        .query_row([time.0], mark)
+        .optional()?;
+    Ok(found.unwrap_or_default())
 }
 
 fn publish_outcome(

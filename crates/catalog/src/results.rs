@@ -7,6 +7,7 @@ use trialog_model::time::UnixMicros;
 
 use crate::connection::Catalog;
 use crate::error::{CatalogError, corrupt};
+use crate::pipeline::{HighWaterMark, high_water_mark, mark_at};
 
 /// Everything that one computation of an experiment published.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,6 +73,9 @@ pub struct Published {
     pub computed_at: UnixMicros,
     /// By which run.
     pub run_id: i64,
+    /// Up to where it holds: an experiment that nothing touched since then
+    /// keeps its rows.
+    pub mark: HighWaterMark,
     /// What.
     pub computation: Computation,
 }
@@ -90,7 +94,13 @@ impl Catalog {
     ) -> Result<Option<Published>, CatalogError> {
         let limit = as_of.map_or(i64::MAX, |time| time.0);
         self.read("read results", |connection| {
-            read_published(connection, experiment, limit)
+            // In one transaction, so that the mark is the one of the rows.
+            let transaction = connection.unchecked_transaction()?;
+            let mark = match as_of {
+                None => high_water_mark(&transaction)?,
+                Some(time) => mark_at(&transaction, time)?,
+            };
+            read_published(&transaction, experiment, limit, mark)
         })
     }
 }
@@ -99,6 +109,7 @@ fn read_published(
     connection: &Connection,
     experiment: &ExperimentId,
     limit: i64,
+    mark: HighWaterMark,
 ) -> rusqlite::Result<Option<Published>> {
     let sql = "SELECT computed_at, run_id, fingerprint, forced_users, unknown_variant, not_aggregated, checksum FROM computations
                WHERE experiment_id = ?1 AND computed_at <= ?2 ORDER BY computed_at DESC LIMIT 1";
@@ -107,6 +118,7 @@ fn read_published(
         let published = Published {
             computed_at: UnixMicros(row.get(0)?),
             run_id: row.get(1)?,
+            mark,
             computation: Computation {
                 experiment: experiment.clone(),
                 fingerprint: row.get(2)?,

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 use trialog_catalog::experiments::Experiment;
-use trialog_catalog::pipeline::{FinishedRun, Outcome};
+use trialog_catalog::pipeline::{FinishedRun, HighWaterMark, Outcome};
 use trialog_catalog::results::Computation;
 use trialog_catalog::{Catalog, CatalogError};
 use trialog_model::event::EventKind;
@@ -227,7 +227,7 @@ impl Aggregator {
     }
 
     /// Folds one experiment for the users that `filter` lets through, over
-    /// exactly the events that the last published run read.
+    /// exactly the events that the last published run read; tells up to where.
     ///
     /// # Errors
     ///
@@ -236,32 +236,32 @@ impl Aggregator {
         &self,
         id: &ExperimentId,
         filter: &UserFilter,
-    ) -> Result<Computation, PipelineError> {
+    ) -> Result<(Computation, HighWaterMark), PipelineError> {
         let experiment = self.catalog.experiment(id)?;
-        let (snapshot, data_time) = self.published()?;
+        let (snapshot, mark) = self.published()?;
         let limits = &self.settings.limits;
         let experiments = std::slice::from_ref(&experiment);
         let mut computed = compute(
             &snapshot,
             experiments,
             limits,
-            data_time,
+            mark.data_time,
             filter,
             self.settings.n_threads,
         )?;
         match computed.pop() {
-            Some(computed) => Ok(computed.outcome?),
+            Some(computed) => Ok((computed.outcome?, mark)),
             None => Err(CatalogError::NoExperiment(id.clone()).into()),
         }
     }
 
-    /// The events that the last published run read, and its data time.
-    fn published(&self) -> Result<(Snapshot, UnixMicros), PipelineError> {
+    /// The events that the last published run read, and up to where that is.
+    fn published(&self) -> Result<(Snapshot, HighWaterMark), PipelineError> {
         loop {
             let mark = self.catalog.high_water_mark()?;
             let snapshot = self.warehouse.published_snapshot();
             if snapshot.position == mark.position {
-                return Ok((snapshot, mark.data_time));
+                return Ok((snapshot, mark));
             }
             // A run is between its two last steps: it has told the catalog
             // and is about to tell the warehouse.

@@ -83,6 +83,10 @@ pub struct Report {
     pub status: Status,
     /// When the numbers were published; null before the first run.
     pub computed_at: Option<String>,
+    /// The position in what was ingested that the numbers hold for.
+    pub position: Option<u64>,
+    /// The moment that they hold for: later events wait for the next run.
+    pub data_time: Option<String>,
     /// The users that it is about; null for all.
     pub filter: Option<Filter>,
     /// The two-sided level of tests and intervals.
@@ -192,6 +196,8 @@ pub fn build(
         experiment_id: definition.experiment_id.to_string(),
         status: experiment.status,
         computed_at: published.map(|published| published.computed_at.to_rfc3339()),
+        position: published.map(|published| published.mark.position),
+        data_time: published.map(|published| published.mark.data_time.to_rfc3339()),
         filter,
         alpha: alpha.get(),
         correction: correction_name(choices.correction).to_owned(),

@@ -84,9 +84,10 @@ async fn folded(app: Arc<App>, id: ExperimentId, query: Query) -> Answer<Report>
                 &query.choices,
             )?);
         };
-        let computation = app.aggregator.query(&id, &query.filter)?;
+        let (computation, mark) = app.aggregator.query(&id, &query.filter)?;
         let published = Published {
             computation,
+            mark,
             ..latest
         };
         Ok(report::build(

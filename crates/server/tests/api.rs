@@ -365,6 +365,17 @@ fn history_is_shown_as_it_was_published() {
     let then = first["computed_at"].as_str().unwrap();
     api.post("/v1/events/metrics", metric(9));
     api.post("/v1/pipeline/run", "");
+    let (_, last) = api.get("/v1/experiments/gate/results");
+    let (_, filtered) = api.get("/v1/experiments/gate/results?segment.platform=ios");
+    for member in ["position", "data_time"] {
+        assert_eq!(
+            filtered[member], last[member],
+            "a drill-down holds for the same"
+        );
+        assert_ne!(last[member], first[member]);
+        let (_, again) = api.get(&format!("/v1/experiments/gate/results?as_of={then}"));
+        assert_eq!(again[member], first[member], "as it was published then");
+    }
     let events = |path: &str| api.get(path).1["metrics"][0]["variants"][1]["events"].clone();
     assert_eq!(events("/v1/experiments/gate/results"), 5);
     assert_eq!(
