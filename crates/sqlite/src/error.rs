@@ -35,6 +35,22 @@ pub enum OpenError {
         /// What does not fit.
         what: String,
     },
+    /// The file was written by an older version, and this is no time to change it.
+    #[error("`{}` has schema version {found}, this binary needs {known}: start `trialog serve` or `trialog aggregate` once, which brings it up to date", path.display())]
+    OlderSchema {
+        /// The database file.
+        path: PathBuf,
+        /// The version found.
+        found: i64,
+        /// The version that this binary needs.
+        known: i64,
+    },
+    /// A reader keeps the file's log.
+    #[error("`{}` is being read: try again when the backup or verification under way has ended", path.display())]
+    InUse {
+        /// The database file.
+        path: PathBuf,
+    },
     /// The file was written by a newer version.
     #[error("`{}` has schema version {found}, this binary knows up to {known}: run trialog {needs} or newer", path.display())]
     NewerSchema {

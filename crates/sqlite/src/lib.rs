@@ -9,6 +9,7 @@
 mod error;
 mod migrate;
 mod open;
+pub mod pin;
 pub mod seal;
 mod wal;
 

@@ -65,7 +65,7 @@ pub(crate) fn migrate(
 }
 
 /// The version of Trialog that brought `version`, as far as the file tells.
-fn brought_by(connection: &Connection, version: i64) -> rusqlite::Result<String> {
+pub(crate) fn brought_by(connection: &Connection, version: i64) -> rusqlite::Result<String> {
     let sql = "SELECT trialog FROM schema_versions WHERE version = ?1";
     let told = match connection.prepare(sql) {
         Ok(mut statement) => statement

@@ -72,9 +72,7 @@ impl Opening<'_> {
     }
 
     fn log_path(&self) -> PathBuf {
-        let mut name = self.path.as_os_str().to_owned();
-        name.push("-wal");
-        name.into()
+        crate::pin::log_of(self.path)
     }
 
     fn damaged(&self, what: String) -> OpenError {
