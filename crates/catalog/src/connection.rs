@@ -30,11 +30,15 @@ impl Catalog {
             migrations: MIGRATIONS,
         }
         .open()?;
+        Ok(Self::new(connection, path))
+    }
+
+    pub(crate) fn new(connection: Connection, path: PathBuf) -> Self {
         connection.set_prepared_statement_cache_capacity(64);
-        Ok(Self {
+        Self {
             connection: Mutex::new(connection),
             path,
-        })
+        }
     }
 
     /// The database file.
@@ -64,7 +68,7 @@ impl Catalog {
         Ok(outcome)
     }
 
-    fn connection(&self) -> MutexGuard<'_, Connection> {
+    pub(crate) fn connection(&self) -> MutexGuard<'_, Connection> {
         self.connection
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -318,7 +318,7 @@ impl Catalog {
     }
 }
 
-fn id(row: &Row<'_>) -> rusqlite::Result<ExperimentId> {
+pub(crate) fn id(row: &Row<'_>) -> rusqlite::Result<ExperimentId> {
     let text: String = row.get(0)?;
     ExperimentId::new(text).map_err(|error| {
         rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, error.into())

@@ -106,7 +106,7 @@ impl Aggregator {
     /// The reason, which is also noted in the history of runs; nothing else
     /// was written then.
     pub fn run(&self, cause: &str, attempt: u32, scope: Scope) -> Result<RunReport, PipelineError> {
-        let _lease: MutexGuard<'_, ()> = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
+        let _lease = self.lease();
         let started_at = (self.clock)();
         let run_id = self.catalog.begin_run(cause, attempt, started_at)?;
         let outcome = self.attempt(run_id, started_at, scope);
@@ -126,6 +126,15 @@ impl Aggregator {
             }
         }
         outcome
+    }
+
+    /// Held by a run; who holds it keeps runs from beginning.
+    pub(crate) fn lease(&self) -> MutexGuard<'_, ()> {
+        self.lease.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     fn attempt(

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod aggregation;
+pub mod care;
 pub mod clock;
 mod compute;
 mod error;

@@ -1,6 +1,7 @@
 //! What the handlers share, the routes, and serving them.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,12 +12,13 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use trialog_catalog::Catalog;
 use trialog_pipeline::aggregation::Aggregator;
+use trialog_pipeline::care::Care;
 use trialog_pipeline::clock::Clock;
 use trialog_pipeline::ingest::Ingest;
 use trialog_warehouse::embedded::Warehouse;
 
 use crate::problem::{Answer, Problem};
-use crate::{events, experiments, health, pipeline, results};
+use crate::{care, events, experiments, health, pipeline, results};
 
 /// The limits of the HTTP interface.
 #[derive(Debug, Clone)]
@@ -31,6 +33,8 @@ pub struct Settings {
     pub max_folds: usize,
     /// Filtered results that may wait for their turn.
     pub max_waiting_folds: usize,
+    /// Below which directory backups may be made; none allows none.
+    pub backup_dir: Option<PathBuf>,
 }
 
 impl Default for Settings {
@@ -41,6 +45,7 @@ impl Default for Settings {
             body_timeout: Duration::from_secs(30),
             max_folds: 2,
             max_waiting_folds: 16,
+            backup_dir: None,
         }
     }
 }
@@ -51,6 +56,7 @@ pub struct App {
     pub(crate) warehouse: Arc<Warehouse>,
     pub(crate) ingest: Ingest,
     pub(crate) aggregator: Arc<Aggregator>,
+    pub(crate) care: Arc<Care>,
     pub(crate) clock: Clock,
     pub(crate) settings: Settings,
     /// A permit per KiB of body in work.
@@ -74,17 +80,29 @@ impl App {
         let waiting_folds = Arc::new(Semaphore::new(
             settings.max_folds + settings.max_waiting_folds,
         ));
+        let care = Arc::new(Care::new(
+            Arc::clone(&catalog),
+            Arc::clone(&warehouse),
+            Arc::clone(&aggregator),
+            Arc::clone(&clock),
+        ));
         Self {
             catalog,
             warehouse,
             ingest,
             aggregator,
+            care,
             clock,
             settings,
             bodies,
             folds,
             waiting_folds,
         }
+    }
+
+    /// Backup, verification and the like over the same data.
+    pub fn care(&self) -> &Arc<Care> {
+        &self.care
     }
 }
 
@@ -106,6 +124,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/experiments/{id}/results", get(results::results))
         .route("/v1/pipeline", get(pipeline::state))
         .route("/v1/pipeline/run", post(pipeline::run))
+        .route("/v1/backup", post(care::backup))
+        .route("/v1/verify", get(care::verify))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .fallback(no_route)

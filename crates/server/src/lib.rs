@@ -7,6 +7,7 @@
 
 pub mod app;
 mod body;
+mod care;
 mod events;
 mod experiments;
 mod health;
@@ -14,6 +15,7 @@ mod pipeline;
 mod problem;
 pub mod report;
 mod results;
+mod stream;
 
 pub use app::{App, Settings, router, serve};
 

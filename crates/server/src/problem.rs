@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use trialog_catalog::CatalogError;
 use trialog_model::event::FieldError;
 use trialog_pipeline::PipelineError;
+use trialog_pipeline::care::CareError;
 
 /// An error on its way to the client.
 #[derive(Debug)]
@@ -115,6 +116,16 @@ impl From<PipelineError> for Problem {
     fn from(error: PipelineError) -> Self {
         match error {
             PipelineError::Catalog(error) => error.into(),
+            other => Self::internal(other.to_string()),
+        }
+    }
+}
+
+impl From<CareError> for Problem {
+    fn from(error: CareError) -> Self {
+        match error {
+            CareError::Pipeline(error) => error.into(),
+            CareError::Exists(_) => Self::new(StatusCode::CONFLICT, error.to_string()),
             other => Self::internal(other.to_string()),
         }
     }

@@ -3,6 +3,8 @@
 //! Either way it speaks the HTTP interface. Without a server the same routes
 //! are called inside this process, so there is one way to do everything.
 
+use std::io::BufReader;
+
 use anyhow::{Context, bail};
 use axum::Router;
 use axum::body::Body;
@@ -78,6 +80,25 @@ impl Access {
     /// Sends `body` to `path`.
     pub(crate) fn post(&self, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
         self.request(&Method::POST, path, body)?.read()
+    }
+
+    /// The body of a good answer to a request of a server, as it comes in.
+    pub(crate) fn stream(
+        &self,
+        path: &str,
+    ) -> anyhow::Result<BufReader<ureq::BodyReader<'static>>> {
+        let Self::Server { address, agent } = self else {
+            bail!("`{path}` is asked of a server only");
+        };
+        let url = format!("{address}{path}");
+        let mut response = (agent.get(&url).call())
+            .with_context(|| format!("cannot reach `{url}`: is the server running?"))?;
+        if !response.status().is_success() {
+            let (status, text) = (response.status(), response.body_mut().read_to_string()?);
+            Answered { status, text }.read()?;
+            bail!("the server answered {status}");
+        }
+        Ok(BufReader::new(response.into_body().into_reader()))
     }
 
     /// The answer to a request, whatever its status.

@@ -1,8 +1,12 @@
 //! The arguments of the command line.
 
+mod care;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use care::{BackupArgs, RestoreArgs, VerifyArgs};
 
 /// Records which variant of an A/B test each user saw and what they did next,
 /// and tells whether a difference is real.
@@ -37,6 +41,9 @@ pub(crate) struct SettingArgs {
     /// Time between aggregation runs, such as 1h, 10m or 30s [default: 1h].
     #[arg(long, global = true, env = "TRIALOG_INTERVAL")]
     pub(crate) interval: Option<String>,
+    /// Below which directory a server makes backups [default: `backups` in the data directory].
+    #[arg(long, global = true, env = "TRIALOG_BACKUP_DIR")]
+    pub(crate) backup_dir: Option<PathBuf>,
     /// Threads that fold events [default: one per core].
     #[arg(long, global = true, env = "TRIALOG_THREADS")]
     pub(crate) threads: Option<usize>,
@@ -59,6 +66,13 @@ pub(crate) enum Command {
     /// Register and manage experiments.
     #[command(subcommand)]
     Experiments(ExperimentsCommand),
+    /// Back the data up, beside a running server or without one.
+    Backup(BackupArgs),
+    /// Restore a backup into an empty data directory.
+    Restore(RestoreArgs),
+    /// Check that all data is as it was written and all results are right.
+    /// Exits with 0 when it is, 2 when damage was found, 1 when it could not be told.
+    Verify(VerifyArgs),
     /// Print the integer under which a user id given as text is stored.
     UserId {
         /// The user id.

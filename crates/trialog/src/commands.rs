@@ -1,12 +1,14 @@
 //! One file per command.
 
 pub(crate) mod aggregate;
+pub(crate) mod backup;
 pub(crate) mod bench;
 pub(crate) mod demo;
 pub(crate) mod experiments;
 pub(crate) mod import;
 pub(crate) mod results;
 pub(crate) mod serve;
+pub(crate) mod verify;
 
 /// Some experiments or rows could not be used; the others were.
 pub(crate) const EXIT_PARTIAL: u8 = 3;

@@ -21,6 +21,7 @@ pub(crate) struct Config {
     pub(crate) listen_is_default: bool,
     pub(crate) server: Option<String>,
     pub(crate) interval: Duration,
+    pub(crate) backup_dir: PathBuf,
     pub(crate) aggregation: Settings,
 }
 
@@ -32,6 +33,7 @@ struct File {
     listen: Option<String>,
     server: Option<String>,
     interval: Option<String>,
+    backup_dir: Option<PathBuf>,
     threads: Option<usize>,
     unregistered_experiments: Option<u64>,
     undeclared_event_types: Option<usize>,
@@ -70,9 +72,14 @@ pub(crate) fn resolve(cli: &Cli) -> anyhow::Result<Config> {
     }
     let interval = flags.interval.or(file.interval);
     let interval = interval.map_or(Ok(3_600_000_000), |text| micros("interval", &text))?;
+    let data_dir_is_default = data_dir.is_none();
+    let data_dir = data_dir.unwrap_or_else(|| "trialog-data".into());
+    let backup_dir = flags.backup_dir.or(file.backup_dir);
+    let backup_dir = backup_dir.unwrap_or_else(|| data_dir.join("backups"));
     Ok(Config {
-        data_dir_is_default: data_dir.is_none(),
-        data_dir: data_dir.unwrap_or_else(|| "trialog-data".into()),
+        data_dir_is_default,
+        data_dir,
+        backup_dir: std::path::absolute(backup_dir).context("cannot use `backup_dir`")?,
         listen_is_default: listen.is_none(),
         listen: listen.unwrap_or_else(|| "127.0.0.1:8080".to_owned()),
         server: flags.server.or(file.server),

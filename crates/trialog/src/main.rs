@@ -43,6 +43,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Aggregate(options) => commands::aggregate::run(&config, &options),
         Command::Results(query) => commands::results::run(&config, &query),
         Command::Experiments(action) => commands::experiments::run(&config, &action),
+        Command::Backup(options) => commands::backup::backup(&config, &options),
+        Command::Restore(options) => commands::backup::restore_command(&config, &options),
+        Command::Verify(options) => commands::verify::run(&config, &options),
         Command::UserId { text } => {
             println!("{}", trialog_model::user_id::user_id_from_text(&text));
             Ok(ExitCode::SUCCESS)

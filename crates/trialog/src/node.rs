@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use trialog_catalog::Catalog;
 use trialog_pipeline::aggregation::Aggregator;
+use trialog_pipeline::care::restore::check_complete;
 use trialog_server::{App, Settings};
 use trialog_warehouse::WarehouseError;
 use trialog_warehouse::embedded::{Options, Warehouse};
@@ -29,6 +30,7 @@ impl Node {
     }
 
     pub(crate) fn with_lock(config: &Config, lock: DirectoryLock) -> anyhow::Result<Self> {
+        check_complete(&config.data_dir)?;
         let catalog = Arc::new(Catalog::open(&config.data_dir)?);
         let n_interrupted = catalog.mark_interrupted_runs()?;
         if n_interrupted > 0 {
@@ -54,7 +56,10 @@ impl Node {
             Arc::clone(&warehouse),
             Arc::clone(&aggregator),
             clock,
-            Settings::default(),
+            Settings {
+                backup_dir: Some(config.backup_dir.clone()),
+                ..Settings::default()
+            },
         );
         Ok(Self {
             warehouse,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use trialog_model::event::EventKind;
-use trialog_sqlite::{Migration, Opening, sql};
+use trialog_sqlite::{Migration, Opening, pin, sql};
 
 use crate::error::WarehouseError;
 use crate::run::RunRecord;
@@ -125,6 +125,39 @@ impl Database {
         }
         .open()?;
         Ok(Self { connection, path })
+    }
+
+    /// The database in `directory` for reading only, as it is now.
+    pub(crate) fn pin(directory: &Path) -> Result<Self, WarehouseError> {
+        let path = directory.join("warehouse.sqlite");
+        let connection = pin::pin(&path, MIGRATIONS)?;
+        Ok(Self { connection, path })
+    }
+
+    /// Copies what is seen here to a new file, durably.
+    pub(crate) fn copy_to(&self, path: &Path) -> Result<(), WarehouseError> {
+        Ok(pin::copy(&self.connection, &self.path, path)?)
+    }
+
+    /// Everything in the file that is not as it was written.
+    pub(crate) fn find_damage(&self) -> Result<Vec<String>, WarehouseError> {
+        pin::find_damage(&self.connection).map_err(self.failed("check"))
+    }
+
+    /// Removes every trace of what was deleted.
+    pub(crate) fn scrub(&self) -> Result<(), WarehouseError> {
+        Ok(pin::scrub(&self.connection, &self.path)?)
+    }
+
+    /// The ids of the registered runs.
+    pub(crate) fn run_ids(&self) -> Result<Vec<i64>, WarehouseError> {
+        let read = || -> rusqlite::Result<Vec<i64>> {
+            self.connection
+                .prepare("SELECT id FROM runs ORDER BY id")?
+                .query_map([], |row| row.get(0))?
+                .collect()
+        };
+        read().map_err(self.failed("read the runs"))
     }
 
     /// The inbox entry `sequence` cannot be decoded.

@@ -155,6 +155,7 @@ impl State {
 
 /// What the threads of a warehouse share.
 pub(crate) struct Shared {
+    pub(crate) directory: PathBuf,
     pub(crate) events: PathBuf,
     pub(crate) spill: PathBuf,
     pub(crate) options: Options,
@@ -195,7 +196,7 @@ pub struct Usage {
 
 /// Raw events in one directory.
 pub struct Warehouse {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     submissions: Mutex<Option<SyncSender<Submission>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -239,6 +240,7 @@ impl Warehouse {
         remove_orphans(&database, &events, &runs, last)?;
         let state = recover(&database, runs, last, published, options.segment_bytes())?;
         let shared = Arc::new(Shared {
+            directory: directory.to_owned(),
             events,
             spill,
             database: Mutex::new(database),
@@ -317,6 +319,16 @@ impl Warehouse {
     pub fn published_snapshot(&self) -> Snapshot {
         let state = self.shared.state();
         self.snapshot_of(&state, state.published)
+    }
+
+    /// Everything durable at this moment, for a reader that publishes nothing:
+    /// a run in progress does not notice it.
+    pub fn reading_snapshot(&self) -> Snapshot {
+        let mut state = self.shared.state();
+        state.seal();
+        let position = state.next_sequence - 1;
+        self.shared.changed.notify_all();
+        self.snapshot_of(&state, position)
     }
 
     fn snapshot_of(&self, state: &State, position: u64) -> Snapshot {

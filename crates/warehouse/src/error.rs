@@ -80,6 +80,15 @@ impl WarehouseError {
         }
     }
 
+    /// Whether a file does not hold what was written to it.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged { .. } => true,
+            Self::Database { source, .. } => trialog_sqlite::is_damage(source),
+            _ => false,
+        }
+    }
+
     /// The message with all its causes, on one line.
     pub fn chain(&self) -> String {
         let mut text = self.to_string();

@@ -17,6 +17,7 @@ pub mod fold;
 pub mod index;
 pub mod lock;
 mod merge;
+pub mod pin;
 mod position;
 mod run;
 mod segment;

@@ -49,6 +49,16 @@ impl PositionFile {
         Ok((Self { file, path }, told))
     }
 
+    /// What `POSITION` in `directory` tells; nothing where it is absent or damaged.
+    pub(crate) fn read(directory: &Path) -> Result<Option<u64>, WarehouseError> {
+        let path = directory.join("POSITION");
+        match std::fs::read(&path) {
+            Ok(bytes) => Ok(bytes.try_into().ok().and_then(decode)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(WarehouseError::io("read", &path)(error)),
+        }
+    }
+
     /// Tells that everything up to `sequence` is durable.
     pub(crate) fn tell(&self, sequence: u64) -> Result<(), WarehouseError> {
         self.file

@@ -1,0 +1,77 @@
+//! The catalog as it is at one moment, whatever is written meanwhile.
+
+use std::path::Path;
+
+use rusqlite::params;
+use trialog_model::ids::ExperimentId;
+use trialog_sqlite::pin;
+
+use crate::connection::Catalog;
+use crate::error::CatalogError;
+use crate::schema::MIGRATIONS;
+
+impl Catalog {
+    /// The catalog of this moment, for reading only. `meanwhile` runs while
+    /// nothing can be published, so what it fixes is of the same moment.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub fn pin<T>(&self, meanwhile: impl FnOnce() -> T) -> Result<(Self, T), CatalogError> {
+        let _publishing = self.connection();
+        let pinned = Self::pinned(self.path())?;
+        Ok((pinned, meanwhile()))
+    }
+
+    /// The catalog in `directory`, which nobody has open, for reading only.
+    ///
+    /// # Errors
+    ///
+    /// The file is absent, damaged, or of another schema.
+    pub fn open_pinned(directory: &Path) -> Result<Self, CatalogError> {
+        let path = directory.join("catalog.sqlite");
+        pin::check_log(&path)?;
+        Self::pinned(&path)
+    }
+
+    fn pinned(path: &Path) -> Result<Self, CatalogError> {
+        let connection = pin::pin(path, MIGRATIONS)?;
+        Ok(Self::new(connection, path.to_owned()))
+    }
+
+    /// Copies what this pinned catalog sees to a new file, durably.
+    ///
+    /// # Errors
+    ///
+    /// The catalog is damaged, or the file cannot be written.
+    pub fn copy_to(&self, path: &Path) -> Result<(), CatalogError> {
+        Ok(pin::copy(&self.connection(), self.path(), path)?)
+    }
+
+    /// Everything in the file that is not as it was written.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub fn find_damage(&self) -> Result<Vec<String>, CatalogError> {
+        self.read("check", pin::find_damage)
+    }
+
+    /// Up to `limit` ids of experiments that come after `after`, in order.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub fn experiment_ids(
+        &self,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<ExperimentId>, CatalogError> {
+        self.read("list experiments", |connection| {
+            connection
+                .prepare_cached("SELECT experiment_id FROM experiments WHERE experiment_id > ?1 ORDER BY experiment_id LIMIT ?2")?
+                .query_map(params![after, limit], crate::experiments::id)?
+                .collect()
+        })
+    }
+}

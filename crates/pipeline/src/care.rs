@@ -1,0 +1,55 @@
+//! Care of the data: backup, restore, verification, erasure, retention, export.
+//!
+//! Each of them sees the catalog and the warehouse of one moment, and none
+//! keeps events from being taken in.
+
+pub mod backup;
+mod error;
+pub mod manifest;
+pub mod restore;
+pub mod verify;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use trialog_catalog::Catalog;
+use trialog_warehouse::embedded::Warehouse;
+
+use crate::aggregation::Aggregator;
+use crate::clock::Clock;
+
+pub use error::CareError;
+
+/// Takes care of the data of one process.
+pub struct Care {
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) warehouse: Arc<Warehouse>,
+    pub(crate) aggregator: Arc<Aggregator>,
+    pub(crate) clock: Clock,
+    /// One piece of work at a time: erasure cannot go on while a backup reads.
+    turn: Mutex<()>,
+}
+
+impl Care {
+    /// Takes care of `catalog` and `warehouse`.
+    pub fn new(
+        catalog: Arc<Catalog>,
+        warehouse: Arc<Warehouse>,
+        aggregator: Arc<Aggregator>,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            catalog,
+            warehouse,
+            aggregator,
+            clock,
+            turn: Mutex::new(()),
+        }
+    }
+
+    pub(crate) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Told how far a piece of work has come: done, and in all.
+pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);

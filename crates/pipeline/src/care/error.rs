@@ -1,0 +1,93 @@
+//! Why the data could not be taken care of, and what a person can do about it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use trialog_catalog::CatalogError;
+use trialog_warehouse::WarehouseError;
+
+use crate::error::PipelineError;
+
+/// Why the data could not be taken care of.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CareError {
+    /// The catalog, the warehouse or a run failed.
+    #[error(transparent)]
+    Pipeline(#[from] PipelineError),
+    /// A file or directory could not be read or written.
+    #[error("cannot {action} `{}`: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// There is something where the backup is to go.
+    #[error("`{}` exists: give a directory that does not", .0.display())]
+    Exists(PathBuf),
+    /// The directory is no backup, or half of one.
+    #[error("`{}` is no complete backup: {why}", path.display())]
+    NoBackup {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// The backup does not hold what was written to it.
+    #[error("the backup `{}` is damaged: {}; nothing was restored, take another backup", path.display(), what.join("; "))]
+    DamagedBackup {
+        /// The directory.
+        path: PathBuf,
+        /// The files, and what is wrong with each.
+        what: Vec<String>,
+    },
+    /// The directory to restore into is not empty.
+    #[error("`{}` holds data already (`{found}`): restore into an empty directory, or move the data away first", path.display())]
+    HoldsData {
+        /// The data directory.
+        path: PathBuf,
+        /// What is there.
+        found: String,
+    },
+    /// A restore into the directory did not come to its end.
+    #[error("`{}` holds half of a backup, as a restore into it was interrupted: run `trialog restore` again", .0.display())]
+    HalfRestored(PathBuf),
+}
+
+impl CareError {
+    pub(crate) fn io<'a>(
+        action: &'static str,
+        path: &'a Path,
+    ) -> impl FnOnce(io::Error) -> Self + 'a {
+        move |source| Self::Io {
+            action,
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    /// Whether data or a backup is not as it was written.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::DamagedBackup { .. }
+            | Self::Pipeline(PipelineError::Catalog(CatalogError::Damaged { .. })) => true,
+            Self::Pipeline(PipelineError::Warehouse(error)) => error.is_damage(),
+            _ => false,
+        }
+    }
+}
+
+impl From<CatalogError> for CareError {
+    fn from(error: CatalogError) -> Self {
+        Self::Pipeline(error.into())
+    }
+}
+
+impl From<WarehouseError> for CareError {
+    fn from(error: WarehouseError) -> Self {
+        Self::Pipeline(error.into())
+    }
+}

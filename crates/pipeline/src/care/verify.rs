@@ -1,0 +1,374 @@
+//! Verification: every byte, every position, and every published number.
+//!
+//! It reads one moment and changes nothing. It goes on after it found damage,
+//! so that its report is whole.
+
+use std::path::Path;
+
+use serde::Serialize;
+use trialog_catalog::Catalog;
+use trialog_catalog::experiments::Experiment;
+use trialog_catalog::pipeline::HighWaterMark;
+use trialog_catalog::results::Computation;
+use trialog_warehouse::WarehouseError;
+use trialog_warehouse::fold::UserFilter;
+use trialog_warehouse::pin::Pinned;
+use trialog_warehouse::snapshot::Snapshot;
+
+use super::{Care, CareError, Progress, restore};
+use crate::aggregation::Settings;
+use crate::compute::{compute, fingerprint};
+
+/// Experiments that are recomputed at a time.
+const CHUNK: u32 = 500;
+/// Experiments that are named in the report, for each reason.
+const MAX_NAMED: usize = 100;
+
+/// What a verification found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct VerifyReport {
+    /// Whether nothing is damaged.
+    pub sound: bool,
+    /// What is damaged, and how.
+    pub damage: Vec<Damage>,
+    /// What is odd, and does no harm.
+    pub notes: Vec<String>,
+    /// The last position of the events.
+    pub position: u64,
+    /// The position up to which results were computed.
+    pub published_position: u64,
+    /// Runs whose every byte was read.
+    pub runs: usize,
+    /// Their bytes.
+    pub run_bytes: u64,
+    /// Entries of the inbox that were read.
+    pub inbox_entries: u64,
+    /// Experiments whose results equal a recomputation.
+    pub recomputed: u64,
+    /// Experiments that cannot be compared, at most a hundred.
+    pub skipped: Vec<Skipped>,
+    /// How many cannot be compared.
+    pub n_skipped: u64,
+}
+
+/// Something that is not as it was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Damage {
+    /// What: `catalog`, `warehouse`, `run`, `inbox`, `position`, `orphan` or `results`.
+    pub part: &'static str,
+    /// Where, and how.
+    pub message: String,
+}
+
+/// An experiment that cannot be compared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Skipped {
+    /// The experiment.
+    pub experiment: String,
+    /// Why not.
+    pub reason: &'static str,
+}
+
+impl Care {
+    /// Verifies the data of this moment while events come in.
+    ///
+    /// # Errors
+    ///
+    /// The data cannot be read; damage is no error, it is reported.
+    pub fn verify(&self, progress: Progress<'_>) -> Result<VerifyReport, CareError> {
+        let _turn = self.turn();
+        let (catalog, warehouse) = self.catalog.pin(|| self.warehouse.pin())?;
+        let mut verification = Verification::new(self.aggregator.settings());
+        verification.all(&catalog, &warehouse?, progress)?;
+        Ok(verification.finish())
+    }
+}
+
+/// Verifies a data directory that no process has open, without a change to it.
+///
+/// # Errors
+///
+/// The data cannot be read; damage is no error, it is reported.
+pub fn verify_directory(
+    directory: &Path,
+    settings: &Settings,
+    progress: Progress<'_>,
+) -> Result<VerifyReport, CareError> {
+    restore::check_complete(directory)?;
+    let mut verification = Verification::new(settings);
+    let catalog = verification.note("catalog", Catalog::open_pinned(directory))?;
+    let warehouse = verification.note("warehouse", Pinned::open(directory))?;
+    if let (Some(catalog), Some(warehouse)) = (&catalog, &warehouse) {
+        verification.all(catalog, warehouse, progress)?;
+        verification.orphans(warehouse)?;
+    } else if let Some(catalog) = &catalog {
+        verification.catalog(catalog)?;
+    } else if let Some(warehouse) = &warehouse {
+        verification.events(warehouse, progress)?;
+    }
+    Ok(verification.finish())
+}
+
+struct Verification<'a> {
+    settings: &'a Settings,
+    report: VerifyReport,
+}
+
+impl<'a> Verification<'a> {
+    fn new(settings: &'a Settings) -> Self {
+        Self {
+            settings,
+            report: VerifyReport::default(),
+        }
+    }
+
+    fn finish(mut self) -> VerifyReport {
+        self.report.sound = self.report.damage.is_empty();
+        self.report
+    }
+
+    fn damage(&mut self, part: &'static str, message: String) {
+        self.report.damage.push(Damage { part, message });
+    }
+
+    /// What came of a step; damage is noted and gives nothing.
+    fn note<T, E: Into<CareError>>(
+        &mut self,
+        part: &'static str,
+        outcome: Result<T, E>,
+    ) -> Result<Option<T>, CareError> {
+        match outcome.map_err(Into::into) {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if error.is_damage() => {
+                self.damage(part, error.to_string());
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn all(
+        &mut self,
+        catalog: &Catalog,
+        warehouse: &Pinned,
+        progress: Progress<'_>,
+    ) -> Result<(), CareError> {
+        self.catalog(catalog)?;
+        self.events(warehouse, progress)?;
+        let Some(mark) = self.note("catalog", catalog.high_water_mark())? else {
+            return Ok(());
+        };
+        self.report.published_position = mark.position;
+        if mark.position > self.report.position {
+            self.damage("position", format!(
+                "results are published up to position {}, but the events end at {}: one of the two files is not of this time",
+                mark.position, self.report.position
+            ));
+            return Ok(());
+        }
+        let unreadable = |damage: &Damage| ["run", "inbox", "warehouse"].contains(&damage.part);
+        if self.report.damage.iter().any(unreadable) {
+            let note = "results were not recomputed, as events are damaged";
+            self.report.notes.push(note.to_owned());
+            return Ok(());
+        }
+        let snapshot = warehouse.snapshot(mark.position)?;
+        self.results(catalog, &snapshot, mark, progress)
+    }
+
+    fn catalog(&mut self, catalog: &Catalog) -> Result<(), CareError> {
+        let found = self.note("catalog", catalog.find_damage())?;
+        for what in found.into_iter().flatten() {
+            self.damage("catalog", format!("`{}`: {what}", catalog.path().display()));
+        }
+        Ok(())
+    }
+
+    fn events(&mut self, warehouse: &Pinned, progress: Progress<'_>) -> Result<(), CareError> {
+        let found = self.note("warehouse", warehouse.find_database_damage())?;
+        for what in found.into_iter().flatten() {
+            self.damage("warehouse", format!("`warehouse.sqlite`: {what}"));
+        }
+        for error in warehouse.unreadable() {
+            self.damage("run", error.chain());
+        }
+        if let Some(position) = self.note("warehouse", warehouse.position())? {
+            self.report.position = position;
+        }
+        if let Some(told) = warehouse.told()
+            && told > self.report.position
+        {
+            self.damage("position", format!(
+                "events up to position {told} were acknowledged, but they end at {}: `warehouse.sqlite` lost its end",
+                self.report.position
+            ));
+        }
+        if let Some(n_entries) = self.note("inbox", warehouse.verify_inbox())? {
+            self.report.inbox_entries = n_entries;
+        }
+        let runs = warehouse.run_files();
+        let total = runs.iter().map(|run| run.bytes).sum();
+        for run in runs {
+            let verified = match warehouse.verify_run(&run.path) {
+                // The file is there and cannot be read: a broken disk says so.
+                Err(error @ WarehouseError::Io { .. }) => {
+                    self.damage("run", error.chain());
+                    None
+                }
+                outcome => self.note("run", outcome)?,
+            };
+            self.report.runs += usize::from(verified.is_some());
+            self.report.run_bytes += run.bytes;
+            progress(self.report.run_bytes, total);
+        }
+        Ok(())
+    }
+
+    fn orphans(&mut self, warehouse: &Pinned) -> Result<(), CareError> {
+        for path in warehouse.orphans()? {
+            let shown = path.display();
+            if warehouse.is_from_later(&path)? {
+                self.damage("orphan", format!(
+                    "`{shown}` holds events that `warehouse.sqlite` has never seen: one of the two is not of this time"
+                ));
+            } else {
+                self.report.notes.push(format!(
+                    "`{shown}` is left over from an interrupted write: the next start removes it"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn results(
+        &mut self,
+        catalog: &Catalog,
+        snapshot: &Snapshot,
+        mark: HighWaterMark,
+        progress: Progress<'_>,
+    ) -> Result<(), CareError> {
+        let mut after = String::new();
+        loop {
+            let ids = catalog.experiment_ids(&after, CHUNK)?;
+            let Some(last) = ids.last() else {
+                return Ok(());
+            };
+            after = last.to_string();
+            let due = catalog.due_experiments(mark.data_time)?;
+            let mut comparable = Vec::new();
+            for id in &ids {
+                let Some(experiment) = self.note("catalog", catalog.experiment(id))? else {
+                    continue;
+                };
+                let Some(published) = self.note("results", catalog.published(id, None))? else {
+                    continue;
+                };
+                let published = published.map(|published| published.computation);
+                match self.incomparable(&experiment, published.as_ref(), due.contains(id)) {
+                    Some(reason) => self.skip(id.as_str(), reason),
+                    None => comparable.extend(published.map(|rows| (experiment, rows))),
+                }
+            }
+            self.compare(snapshot, mark, &comparable)?;
+            progress(0, 0);
+        }
+    }
+
+    /// Why an experiment's rows need not equal a recomputation.
+    fn incomparable(
+        &self,
+        experiment: &Experiment,
+        published: Option<&Computation>,
+        is_due: bool,
+    ) -> Option<&'static str> {
+        if experiment.failure.is_some() {
+            return Some("its last computation failed");
+        }
+        let Some(published) = published else {
+            return Some("it has no results yet");
+        };
+        let current = fingerprint(&experiment.definition, &self.settings.limits);
+        if published.fingerprint != current {
+            return Some("its definition changed since its results were computed");
+        }
+        is_due.then_some("the next run recomputes it")
+    }
+
+    fn skip(&mut self, experiment: &str, reason: &'static str) {
+        self.report.n_skipped += 1;
+        if self.report.skipped.len() < MAX_NAMED {
+            let experiment = experiment.to_owned();
+            self.report.skipped.push(Skipped { experiment, reason });
+        }
+    }
+
+    fn compare(
+        &mut self,
+        snapshot: &Snapshot,
+        mark: HighWaterMark,
+        comparable: &[(Experiment, Computation)],
+    ) -> Result<(), CareError> {
+        let experiments: Vec<_> = (comparable.iter())
+            .map(|(experiment, _)| experiment.clone())
+            .collect();
+        let computed = compute(
+            snapshot,
+            &experiments,
+            &self.settings.limits,
+            mark.data_time,
+            &UserFilter::default(),
+            self.settings.n_threads,
+        )?;
+        for ((experiment, published), computed) in comparable.iter().zip(computed) {
+            let id = &experiment.definition.experiment_id;
+            match computed.outcome {
+                Ok(computed) if ordered(&computed) == ordered(published) => {
+                    self.report.recomputed += 1;
+                }
+                Ok(computed) => self.damage("results", format!(
+                    "the results of `{id}` do not equal a recomputation: {}; `trialog aggregate --full` computes them anew",
+                    difference(published, &computed)
+                )),
+                Err(error) => self.damage("results", format!(
+                    "`{id}` has results, but cannot be computed: {error}"
+                )),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `computation` with its rows in one order.
+fn ordered(computation: &Computation) -> Computation {
+    let mut ordered = computation.clone();
+    ordered.exposures.sort_by(|a, b| a.variant.cmp(&b.variant));
+    ordered
+        .metrics
+        .sort_by(|a, b| (&a.metric_name, &a.variant).cmp(&(&b.metric_name, &b.variant)));
+    ordered
+}
+
+/// The first thing in which two computations differ, in words.
+fn difference(published: &Computation, computed: &Computation) -> String {
+    let (published, computed) = (ordered(published), ordered(computed));
+    let users = published.exposures.iter().zip(&computed.exposures);
+    if let Some((old, new)) = users.into_iter().find(|(old, new)| old != new) {
+        return format!(
+            "variant `{}` has {} users where {} are found",
+            old.variant, old.user_count, new.user_count
+        );
+    }
+    let rows = published.metrics.iter().zip(&computed.metrics);
+    match rows.into_iter().find(|(old, new)| old != new) {
+        Some((old, new)) => format!(
+            "`{}` of variant `{}` has {} events with the sum {} where {} with {} are found",
+            old.metric_name,
+            old.variant,
+            old.event_count,
+            trialog_model::decimal::format_units(old.total),
+            new.event_count,
+            trialog_model::decimal::format_units(new.total)
+        ),
+        None => "the counts of events or users beside the metrics differ".to_owned(),
+    }
+}

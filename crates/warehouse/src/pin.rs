@@ -1,0 +1,263 @@
+//! The warehouse as it is at one moment, whatever is written meanwhile: what a
+//! backup copies and a verification reads.
+//!
+//! The inbox and the register are read through a connection of their own. The
+//! runs are held open, so a merge does not take them away before their reader
+//! has ended.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use trialog_model::event::EventKind;
+
+use crate::codec;
+use crate::database::Database;
+use crate::embedded::Warehouse;
+use crate::error::WarehouseError;
+use crate::position::PositionFile;
+use crate::run::Run;
+use crate::segment::ActiveSegment;
+use crate::snapshot::Snapshot;
+
+/// The warehouse at one moment.
+pub struct Pinned {
+    directory: PathBuf,
+    database: Database,
+    runs: Vec<Arc<Run>>,
+    /// What is wrong with runs that cannot be opened.
+    unreadable: Vec<WarehouseError>,
+    /// The last position of which anybody was told.
+    told: Option<u64>,
+}
+
+/// A live run as a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunFile {
+    /// Its path below the data directory, such as `events/metrics/….parquet`.
+    pub name: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its size.
+    pub bytes: u64,
+    /// Its rows.
+    pub rows: u64,
+}
+
+impl Warehouse {
+    /// The warehouse at this moment.
+    ///
+    /// # Errors
+    ///
+    /// `warehouse.sqlite` cannot be read.
+    pub fn pin(&self) -> Result<Pinned, WarehouseError> {
+        let shared = &self.shared;
+        loop {
+            // Nothing is committed while this is held.
+            let _committing = shared.database();
+            let database = Database::pin(&shared.directory)?;
+            let ids = database.run_ids()?;
+            let state = shared.state();
+            let runs: Vec<_> = (state.runs.iter())
+                .filter(|run| ids.contains(&run.record.id))
+                .cloned()
+                .collect();
+            if runs.len() == ids.len() {
+                return Ok(Pinned {
+                    directory: shared.directory.clone(),
+                    told: Some(database.last_sequence()?),
+                    database,
+                    runs,
+                    unreadable: Vec::new(),
+                });
+            }
+            // A flush or a merge has registered its run and is about to open it to readers.
+            drop(state);
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Pinned {
+    /// The warehouse in `directory`, which nobody has open. Runs that cannot
+    /// be opened are told by [`Self::unreadable`].
+    ///
+    /// # Errors
+    ///
+    /// `warehouse.sqlite` is absent, damaged, or of another schema.
+    pub fn open(directory: &Path) -> Result<Self, WarehouseError> {
+        trialog_sqlite::pin::check_log(&directory.join("warehouse.sqlite"))?;
+        let database = Database::pin(directory)?;
+        let (mut runs, mut unreadable) = (Vec::new(), Vec::new());
+        for record in database.runs()? {
+            match Run::open(record, &directory.join("events")) {
+                Ok(run) => runs.push(Arc::new(run)),
+                Err(error) => unreadable.push(error),
+            }
+        }
+        Ok(Self {
+            directory: directory.to_owned(),
+            database,
+            runs,
+            unreadable,
+            told: PositionFile::read(directory)?,
+        })
+    }
+
+    /// The last position that it covers.
+    ///
+    /// # Errors
+    ///
+    /// `warehouse.sqlite` cannot be read.
+    pub fn position(&self) -> Result<u64, WarehouseError> {
+        self.database.last_sequence()
+    }
+
+    /// The last position of which anybody was told, as far as is known.
+    pub fn told(&self) -> Option<u64> {
+        self.told
+    }
+
+    /// Why runs cannot be opened.
+    pub fn unreadable(&self) -> &[WarehouseError] {
+        &self.unreadable
+    }
+
+    /// The live runs.
+    pub fn run_files(&self) -> Vec<RunFile> {
+        let file = |run: &Arc<Run>| RunFile {
+            name: format!("events/{}/{}", run.record.kind.plural(), run.record.file),
+            path: run.path.clone(),
+            bytes: run.record.bytes,
+            rows: run.rows(),
+        };
+        self.runs.iter().map(file).collect()
+    }
+
+    /// Verifies every byte of the run at `path`, and that it ends where the
+    /// position allows.
+    ///
+    /// # Errors
+    ///
+    /// The damage.
+    pub fn verify_run(&self, path: &Path) -> Result<(), WarehouseError> {
+        let Some(run) = self.runs.iter().find(|run| run.path == path) else {
+            return Ok(());
+        };
+        if run.record.sequences.1 > self.position()? {
+            return Err(self.database.older_than(path));
+        }
+        run.verify()
+    }
+
+    /// Copies `warehouse.sqlite` as it was at the moment to a new file, durably.
+    ///
+    /// # Errors
+    ///
+    /// The file is damaged, or the new one cannot be written.
+    pub fn copy_database(&self, to: &Path) -> Result<(), WarehouseError> {
+        self.database.copy_to(to)
+    }
+
+    /// Everything in `warehouse.sqlite` that is not as it was written.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub fn find_database_damage(&self) -> Result<Vec<String>, WarehouseError> {
+        self.database.find_damage()
+    }
+
+    /// Reads every entry of the inbox, and gives their number.
+    ///
+    /// # Errors
+    ///
+    /// The first one that is damaged or lies beyond the last position.
+    pub fn verify_inbox(&self) -> Result<u64, WarehouseError> {
+        let last = self.position()?;
+        let mut n_entries = 0;
+        self.database.each_payload(|stored| {
+            if stored.sequence > last {
+                return Err(self.database.damaged(format!(
+                    "inbox entry {} lies beyond the last position {last}",
+                    stored.sequence
+                )));
+            }
+            n_entries += 1;
+            codec::decode(stored.kind, &stored.payload)
+                .map(drop)
+                .map_err(|error| self.database.damaged_entry(stored.sequence, &error))
+        })?;
+        Ok(n_entries)
+    }
+
+    /// Files beside the runs that no run is registered for.
+    ///
+    /// # Errors
+    ///
+    /// A directory cannot be listed.
+    pub fn orphans(&self) -> Result<Vec<PathBuf>, WarehouseError> {
+        let mut orphans = Vec::new();
+        let registered: Vec<PathBuf> = (self.database.runs()?.iter())
+            .map(|record| {
+                let directory = self.directory.join("events").join(record.kind.plural());
+                directory.join(&record.file)
+            })
+            .collect();
+        for kind in EventKind::ALL {
+            let directory = self.directory.join("events").join(kind.plural());
+            if !directory.exists() {
+                continue;
+            }
+            let listing = WarehouseError::io("list", &directory);
+            let entries: std::io::Result<Vec<_>> =
+                fs::read_dir(&directory).and_then(Iterator::collect);
+            let paths = entries.map_err(listing)?.into_iter();
+            orphans.extend(
+                paths
+                    .map(|entry| entry.path())
+                    .filter(|path| !registered.contains(path)),
+            );
+        }
+        Ok(orphans)
+    }
+
+    /// Whether the orphan at `path` holds events that the database has never
+    /// seen, so that one of the two is not of this time.
+    ///
+    /// # Errors
+    ///
+    /// `warehouse.sqlite` cannot be read.
+    pub fn is_from_later(&self, path: &Path) -> Result<bool, WarehouseError> {
+        let last = self.position()?;
+        Ok(Run::last_sequence_in(path).is_some_and(|found| found > last))
+    }
+
+    /// Everything up to `position`, to fold over.
+    ///
+    /// # Errors
+    ///
+    /// The inbox is damaged, or the directory for long histories cannot be made.
+    pub fn snapshot(&self, position: u64) -> Result<Snapshot, WarehouseError> {
+        let spill = self.directory.join("spill");
+        fs::create_dir_all(&spill).map_err(WarehouseError::io("create", &spill))?;
+        let mut active = ActiveSegment::new();
+        self.database.each_payload(|stored| {
+            if stored.sequence <= position {
+                let batch = codec::decode(stored.kind, &stored.payload)
+                    .map_err(|error| self.database.damaged_entry(stored.sequence, &error))?;
+                active.append(stored.sequence, &batch);
+            }
+            Ok(())
+        })?;
+        Ok(Snapshot {
+            position,
+            runs: (self.runs.iter())
+                .filter(|run| run.record.sequences.1 <= position)
+                .cloned()
+                .collect(),
+            segments: active.seal().into_iter().map(Arc::new).collect(),
+            spill,
+        })
+    }
+}
