@@ -1,0 +1,171 @@
+//! A catalog and a warehouse with events whose number is their position.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, mpsc};
+
+use trialog_catalog::Catalog;
+use trialog_catalog::results::Computation;
+use trialog_model::event::EventKind;
+use trialog_model::ids::ExperimentId;
+use trialog_model::time::UnixMicros;
+use trialog_pipeline::aggregation::{Aggregator, Scope, Settings};
+use trialog_pipeline::care::Care;
+use trialog_warehouse::batch::{Batch, EventRow};
+use trialog_warehouse::embedded::{Options, Submission, Warehouse};
+use trialog_warehouse::lock::DirectoryLock;
+
+pub(crate) const NOW: i64 = 1_760_000_000_000_000;
+pub(crate) const HOUR: i64 = 3_600_000_000;
+pub(crate) const EXPERIMENTS: [&str; 3] = ["a", "b", "c"];
+
+/// No two readings are the same, not even of two systems.
+static CLOCK: AtomicI64 = AtomicI64::new(NOW);
+
+pub(crate) struct System {
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) warehouse: Arc<Warehouse>,
+    pub(crate) aggregator: Arc<Aggregator>,
+    pub(crate) care: Care,
+}
+
+pub(crate) fn settings() -> Settings {
+    Settings {
+        n_threads: 2,
+        ..Settings::default()
+    }
+}
+
+impl System {
+    pub(crate) fn open(directory: &Path) -> Self {
+        Self::with_flush_bytes(directory, 6_000)
+    }
+
+    pub(crate) fn with_flush_bytes(directory: &Path, flush_bytes: usize) -> Self {
+        let lock = DirectoryLock::acquire(directory).unwrap();
+        let catalog = Arc::new(Catalog::open(directory).unwrap());
+        let published = catalog.high_water_mark().unwrap().position;
+        let options = Options {
+            flush_bytes,
+            fan_in: 2,
+            ..Options::default()
+        };
+        let warehouse = Arc::new(Warehouse::open(directory, lock, options, published).unwrap());
+        let clock: trialog_pipeline::clock::Clock =
+            Arc::new(|| UnixMicros(CLOCK.fetch_add(1, Ordering::Relaxed)));
+        let aggregator = Arc::new(Aggregator::new(
+            Arc::clone(&catalog),
+            Arc::clone(&warehouse),
+            Arc::clone(&clock),
+            settings(),
+        ));
+        let care = Care::new(
+            Arc::clone(&catalog),
+            Arc::clone(&warehouse),
+            Arc::clone(&aggregator),
+            clock,
+        );
+        Self {
+            catalog,
+            warehouse,
+            aggregator,
+            care,
+        }
+    }
+
+    /// Makes `rows` durable as one position.
+    pub(crate) fn send(&self, rows: &[Row]) {
+        for kind in EventKind::ALL {
+            let mut batch = Batch::new(kind);
+            rows.iter()
+                .filter(|row| row.kind == kind)
+                .for_each(|row| batch.push(&row.event()));
+            if batch.is_empty() {
+                continue;
+            }
+            let (done, outcome) = mpsc::channel();
+            let submission = Submission {
+                batch,
+                mark: None,
+                received_at: NOW,
+                reply: Box::new(move |stored| done.send(stored.is_ok()).unwrap()),
+            };
+            self.warehouse.submit(submission).ok().unwrap();
+            assert!(outcome.recv().unwrap());
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Row {
+    pub(crate) kind: EventKind,
+    pub(crate) experiment: &'static str,
+    pub(crate) user: i64,
+    pub(crate) hour: i64,
+    pub(crate) name: &'static str,
+    pub(crate) value: i64,
+    pub(crate) event_id: i64,
+}
+
+impl Row {
+    fn event(&self) -> EventRow<'_> {
+        EventRow {
+            experiment: self.experiment,
+            user: self.user,
+            timestamp: NOW + self.hour * HOUR,
+            name: self.name,
+            value: self.value,
+            event_id: self.event_id,
+            context: match self.kind {
+                EventKind::Assignment => r#"{"platform":"web"}"#,
+                EventKind::Metric => "",
+            },
+        }
+    }
+}
+
+/// The events of position `round + 1`: one kind each, a few of them copies.
+pub(crate) fn events(round: i64) -> Vec<Row> {
+    let kind = EventKind::ALL[(round % 2) as usize];
+    (0..20)
+        .map(|n| {
+            let user = (round / 2 * 7 + n) % 90;
+            Row {
+                kind,
+                experiment: EXPERIMENTS[(n % 3) as usize],
+                user,
+                hour: -400 + (round * 13 + n * 5) % 390,
+                name: match kind {
+                    EventKind::Assignment => ["x", "y"][(user % 2) as usize],
+                    EventKind::Metric => ["buy", "visit"][(n % 2) as usize],
+                },
+                value: match kind {
+                    EventKind::Assignment => 0,
+                    EventKind::Metric => n * 10_000 + round,
+                },
+                event_id: (round * 20 + n) % 700,
+            }
+        })
+        .collect()
+}
+
+/// The results of everything that `system` has, computed anew.
+pub(crate) fn results_of(system: &System) -> Vec<Option<Computation>> {
+    system.aggregator.run("request", 1, Scope::Full).unwrap();
+    EXPERIMENTS
+        .iter()
+        .map(|id| {
+            let id = ExperimentId::new(*id).unwrap();
+            let published = system.catalog.published(&id, None).unwrap();
+            published.map(|published| published.computation)
+        })
+        .collect()
+}
+
+/// The results of the first `position` positions in a system of their own.
+pub(crate) fn restored(position: u64) -> Vec<Option<Computation>> {
+    let directory = tempfile::tempdir().unwrap();
+    let system = System::open(directory.path());
+    (0..position.cast_signed()).for_each(|round| system.send(&events(round)));
+    results_of(&system)
+}
