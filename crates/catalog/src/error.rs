@@ -47,6 +47,15 @@ pub enum CatalogError {
         /// What can be done instead.
         mend: &'static str,
     },
+    /// No API key has this id.
+    #[error("no API key has the id `{0}`: GET /v1/keys lists them")]
+    NoKey(String),
+    /// A key of this name is in use.
+    #[error("there is an API key `{0}` already: revoke it first, or give the new one another name")]
+    KeyExists(String),
+    /// There are as many keys as there may be.
+    #[error("there are {0} API keys already, which is the most: revoke those that are not used")]
+    TooManyKeys(usize),
 }
 
 impl CatalogError {

@@ -8,6 +8,7 @@
 mod connection;
 mod error;
 pub mod experiments;
+pub mod keys;
 mod pin;
 pub mod pipeline;
 pub mod results;

@@ -8,7 +8,8 @@ use trialog_sqlite::{Migration, sql};
 
 /// The steps from an empty file to the newest schema; a step that was
 /// released never changes.
-pub(crate) const MIGRATIONS: &[Migration] = &[sql!(EXPERIMENTS_AND_RESULTS), sql!(SEALS)];
+pub(crate) const MIGRATIONS: &[Migration] =
+    &[sql!(EXPERIMENTS_AND_RESULTS), sql!(SEALS), sql!(API_KEYS)];
 
 const EXPERIMENTS_AND_RESULTS: &str = "
 CREATE TABLE experiments (
@@ -93,4 +94,20 @@ CREATE TABLE pipeline_runs (
 const SEALS: &str = "
 ALTER TABLE experiments ADD COLUMN seal INTEGER;
 ALTER TABLE pipeline_state ADD COLUMN seal INTEGER;
+";
+
+const API_KEYS: &str = "
+CREATE TABLE api_keys (
+    key_id       TEXT    PRIMARY KEY,
+    name         TEXT    NOT NULL,
+    scopes       TEXT    NOT NULL,
+    secret_hash  BLOB    NOT NULL,
+    created_at   INTEGER NOT NULL,
+    created_by   TEXT    NOT NULL,
+    expires_at   INTEGER,
+    revoked_at   INTEGER,
+    last_used_at INTEGER,
+    seal         INTEGER
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX api_keys_by_name ON api_keys (name) WHERE revoked_at IS NULL;
 ";
