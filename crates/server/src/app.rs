@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::{StatusCode, Uri};
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::Response;
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -18,7 +19,7 @@ use trialog_pipeline::ingest::Ingest;
 use trialog_warehouse::embedded::Warehouse;
 
 use crate::problem::{Answer, Problem};
-use crate::{care, events, experiments, health, pipeline, results};
+use crate::{care, dashboard, events, experiments, health, pipeline, results};
 
 /// The limits of the HTTP interface.
 #[derive(Debug, Clone)]
@@ -128,19 +129,21 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/verify", get(care::verify))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
+        .merge(dashboard::routes())
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .with_state(app)
 }
 
-async fn no_route(uri: Uri) -> Problem {
-    Problem::new(
+async fn no_route(uri: Uri, headers: HeaderMap) -> Response {
+    let problem = Problem::new(
         StatusCode::NOT_FOUND,
         format!(
             "there is nothing at `{}`: docs/api.md lists the paths",
             uri.path()
         ),
-    )
+    );
+    dashboard::not_found(problem, &headers)
 }
 
 async fn no_method(uri: Uri) -> Problem {

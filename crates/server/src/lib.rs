@@ -8,6 +8,7 @@
 pub mod app;
 mod body;
 mod care;
+mod dashboard;
 mod events;
 mod experiments;
 mod health;

@@ -20,10 +20,10 @@ use crate::report::{self, Choices, Filter, Report};
 
 /// The query of a results request.
 #[derive(Debug, Default, PartialEq)]
-struct Query {
-    choices: Choices,
-    filter: UserFilter,
-    as_of: Option<UnixMicros>,
+pub(crate) struct Query {
+    pub(crate) choices: Choices,
+    pub(crate) filter: UserFilter,
+    pub(crate) as_of: Option<UnixMicros>,
 }
 
 pub(crate) async fn results(
@@ -33,16 +33,20 @@ pub(crate) async fn results(
 ) -> Answer<Response> {
     let id = id(path)?;
     let query = parse(query.as_deref().unwrap_or_default())?;
-    let report = if query.filter == UserFilter::default() {
-        blocking(move || published(&app, &id, &query)).await?
+    Ok(Json(report(app, id, query).await?).into_response())
+}
+
+/// The report that `query` asks for; what the API answers and the dashboard shows.
+pub(crate) async fn report(app: Arc<App>, id: ExperimentId, query: Query) -> Answer<Report> {
+    if query.filter == UserFilter::default() {
+        blocking(move || published(&app, &id, &query)).await
     } else {
-        folded(app, id, query).await?
-    };
-    Ok(Json(report).into_response())
+        folded(app, id, query).await
+    }
 }
 
 /// From rows that were computed before.
-fn published(app: &App, id: &ExperimentId, query: &Query) -> Answer<Report> {
+pub(crate) fn published(app: &App, id: &ExperimentId, query: &Query) -> Answer<Report> {
     let experiment = app.catalog.experiment(id)?;
     let published = app.catalog.published(id, query.as_of)?;
     let current = app.aggregator.fingerprint(&experiment);
@@ -101,7 +105,7 @@ async fn folded(app: Arc<App>, id: ExperimentId, query: Query) -> Answer<Report>
     .await
 }
 
-fn parse(query: &str) -> Answer<Query> {
+pub(crate) fn parse(query: &str) -> Answer<Query> {
     let mut parsed = Query::default();
     for (name, value) in pairs(query)? {
         let reason = |reason: &str| Problem::bad_field(&name, reason);

@@ -1,0 +1,212 @@
+//! The dashboard: pages for people, made on the server, that work without JavaScript.
+//!
+//! Every number comes from the results report, which the API answers too. A
+//! handler reads what a page needs; the page itself is a value made from that,
+//! and its template turns it into HTML.
+
+mod assets;
+mod error;
+mod experiment;
+mod forest;
+mod format;
+mod frame;
+mod list;
+mod next_step;
+mod number;
+mod query;
+mod scorecard;
+mod verdict;
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::Router;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{Html, IntoResponse, Redirect, Response};
+use axum::routing::get;
+use trialog_catalog::experiments::Listing;
+use trialog_model::experiment::Status;
+use trialog_model::time::UnixMicros;
+
+use self::error::ErrorPage;
+use self::experiment::{ExperimentPage, Parts};
+use self::frame::Freshness;
+use self::list::{Around, ListPage, Listed};
+use self::next_step::Origin;
+use self::query::Pairs;
+use crate::app::{App, blocking};
+use crate::percent_encode;
+use crate::problem::{Answer, Problem};
+use crate::results;
+
+/// Experiments on a page of the list.
+const PAGE: u32 = 50;
+
+/// The dashboard's routes.
+pub(crate) fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/", get(list))
+        .route("/experiments", get(Redirect::permanent("/")))
+        .route("/experiments/{id}", get(experiment))
+        .route("/static/{version}/{file}", get(assets::file))
+}
+
+/// The page for an address that does not exist, where a browser asks for it.
+pub(crate) fn not_found(problem: Problem, headers: &HeaderMap) -> Response {
+    let accepted = headers
+        .get(header::ACCEPT)
+        .and_then(|own| own.to_str().ok());
+    if accepted.is_some_and(|own| own.contains("text/html")) {
+        ErrorPage::from(problem).into_response()
+    } else {
+        problem.into_response()
+    }
+}
+
+/// `page` as an answer that nobody keeps.
+fn html(page: &impl Template) -> Response {
+    match page.render() {
+        Ok(text) => {
+            let mut response = Html(text).into_response();
+            response
+                .headers_mut()
+                .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            response
+        }
+        Err(error) => Problem::internal(format!("a page cannot be made: {error}")).into_response(),
+    }
+}
+
+fn freshness(app: &App, now: UnixMicros) -> Answer<Freshness> {
+    let mark = app.catalog.high_water_mark()?;
+    let runs = app.catalog.runs(1)?;
+    Ok(Freshness::new(
+        &mark,
+        app.warehouse.position(),
+        runs.first(),
+        now,
+    ))
+}
+
+fn origin(headers: &HeaderMap) -> Origin {
+    Origin::of(headers.get(header::HOST).and_then(|own| own.to_str().ok()))
+}
+
+async fn list(
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, ErrorPage> {
+    let answer = async {
+        let query = query::canonical(&results::pairs(query.as_deref().unwrap_or_default())?)?;
+        let listing = listing(&query)?;
+        let now = (app.clock)();
+        blocking(move || list_page(&app, query, &listing, origin(&headers), now)).await
+    };
+    let page = answer
+        .await
+        .map_err(|problem| ErrorPage::from(problem).or("/".to_owned(), "All experiments"))?;
+    Ok(html(&page))
+}
+
+fn listing(query: &Pairs) -> Answer<Listing> {
+    let mut listing = Listing {
+        limit: PAGE,
+        ..Listing::default()
+    };
+    for (name, value) in query {
+        match name.as_str() {
+            "q" => {}
+            "status" => {
+                let status = Status::parse(value)
+                    .ok_or_else(|| Problem::bad_field("status", "is not a status"))?;
+                listing.status = Some(status);
+            }
+            "after" => listing.after = Some(value.clone()),
+            other => {
+                return Err(Problem::bad_field(
+                    other,
+                    "is no parameter here: use q, status or after",
+                ));
+            }
+        }
+    }
+    Ok(listing)
+}
+
+fn list_page(
+    app: &App,
+    query: Pairs,
+    listing: &Listing,
+    origin: Origin,
+    now: UnixMicros,
+) -> Answer<ListPage> {
+    let found = app.catalog.list_experiments(listing)?;
+    let last = found
+        .last()
+        .map(|own| own.definition.experiment_id.to_string());
+    let next = last.filter(|_| found.len() as u64 >= u64::from(listing.limit));
+    let listed = found.into_iter().map(|experiment| {
+        let id = &experiment.definition.experiment_id;
+        let report = results::published(app, id, &results::Query::default());
+        Listed {
+            report: report.map_err(|problem| problem.detail().to_owned()),
+            experiment,
+        }
+    });
+    let listed = listed.collect();
+    let freshness = freshness(app, now)?;
+    Ok(ListPage::new(
+        listed,
+        Around {
+            query,
+            next,
+            freshness,
+            origin,
+            now,
+        },
+    ))
+}
+
+async fn experiment(
+    State(app): State<Arc<App>>,
+    path: Result<Path<String>, PathRejection>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, ErrorPage> {
+    let listed = |problem: Problem| ErrorPage::from(problem).or("/".to_owned(), "All experiments");
+    let id = crate::experiments::id(path).map_err(listed)?;
+    let plain = format!("/experiments/{}", percent_encode(id.as_str()));
+    let answer = async {
+        let sent = results::pairs(query.as_deref().unwrap_or_default())?;
+        let query = query::canonical(&sent)?;
+        if query != sent {
+            return Ok(Redirect::to(&query::address(&plain, &query)).into_response());
+        }
+        let asked = results::parse(&query::encode(&query))?;
+        let report = results::report(Arc::clone(&app), id.clone(), asked).await?;
+        let now = (app.clock)();
+        let page = blocking(move || {
+            let parts = Parts {
+                experiment: &app.catalog.experiment(&id)?,
+                report: &report,
+                query: &query,
+                freshness: freshness(&app, now)?,
+                origin: &origin(&headers),
+                now,
+            };
+            Ok(ExperimentPage::new(parts))
+        });
+        Ok(html(&page.await?))
+    };
+    answer.await.map_err(|problem| {
+        let page = listed(problem);
+        if page.is_of_the_request() {
+            page.or(plain.clone(), "This experiment without filters")
+        } else {
+            page
+        }
+    })
+}

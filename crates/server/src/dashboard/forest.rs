@@ -1,0 +1,284 @@
+//! The forest plot: relative differences with their intervals on one scale.
+//!
+//! Positions are percentages of the picture's width, so that it fits every
+//! screen while its text keeps its size. The scale reaches as far as most
+//! intervals do and always holds every estimate and zero; an interval that
+//! goes on beyond it ends in an arrow.
+
+use askama::Template;
+use askama::filters::HtmlSafe;
+
+use super::format::{self, Sign};
+use super::number::Unit;
+
+/// The most rows that a picture has.
+pub(super) const MOST_ROWS: usize = 60;
+/// The longest label, in characters, that fits a narrow screen.
+const LABEL_CHARS: usize = 40;
+/// How much farther than the middle interval the scale may reach.
+const REACH: f64 = 3.0;
+
+const ROW_HEIGHT: usize = 46;
+const AXIS_HEIGHT: usize = 26;
+/// The margins of the scale, in percent of the width.
+const LEFT: f64 = 2.5;
+const WIDTH: f64 = 95.0;
+
+/// A relative difference to draw.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Estimate {
+    /// What is compared.
+    pub(super) label: String,
+    /// The relative difference.
+    pub(super) lift: f64,
+    /// Its interval.
+    pub(super) interval: [f64; 2],
+    /// How it reads in words.
+    pub(super) text: String,
+    /// The class of its verdict: `good`, `bad`, `trend`, `none`.
+    pub(super) class: &'static str,
+}
+
+/// A forest plot as inline SVG.
+#[derive(Debug, Clone, PartialEq, Template)]
+#[template(path = "forest.html")]
+pub(super) struct Forest {
+    id: String,
+    title: String,
+    description: String,
+    height: usize,
+    axis: usize,
+    zero: String,
+    ticks: Vec<Tick>,
+    rows: Vec<Row>,
+}
+
+impl HtmlSafe for Forest {}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Tick {
+    x: String,
+    label: String,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Row {
+    label: String,
+    full_label: String,
+    text: String,
+    class: &'static str,
+    label_y: usize,
+    bar_y: usize,
+    low: String,
+    high: String,
+    point: String,
+    is_cut_low: bool,
+    is_cut_high: bool,
+}
+
+impl Forest {
+    /// The plot of `estimates`; none where there is nothing to draw.
+    pub(super) fn new(id: &str, title: &str, estimates: &[Estimate]) -> Option<Self> {
+        let estimates = &estimates[..estimates.len().min(MOST_ROWS)];
+        let scale = Scale::over(estimates)?;
+        let axis = estimates.len() * ROW_HEIGHT + 4;
+        let row = |(index, own): (usize, &Estimate)| scale.row(index * ROW_HEIGHT, own);
+        let ticks = scale.ticks();
+        let (first, last) = (ticks.first(), ticks.last());
+        let ends = first.zip(last).map_or_else(String::new, |(first, last)| {
+            format!(" Ticks from {} to {}.", first.label, last.label)
+        });
+        let told: Vec<String> = estimates
+            .iter()
+            .map(|own| format!("{}: {}", own.label, own.text))
+            .collect();
+        Some(Self {
+            id: id.to_owned(),
+            title: title.to_owned(),
+            description: format!(
+                "Difference relative to the control.{ends} {}.",
+                told.join("; ")
+            ),
+            height: axis + AXIS_HEIGHT,
+            axis,
+            zero: scale.x(0.0),
+            ticks,
+            rows: estimates.iter().enumerate().map(row).collect(),
+        })
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Scale {
+    low: f64,
+    high: f64,
+}
+
+impl Scale {
+    fn over(estimates: &[Estimate]) -> Option<Self> {
+        let farthest = |[low, high]: [f64; 2]| low.abs().max(high.abs());
+        let mut extents: Vec<f64> = estimates.iter().map(|own| farthest(own.interval)).collect();
+        extents.sort_by(f64::total_cmp);
+        let middle = extents.get(extents.len() / 2)?;
+        let lifts = estimates.iter().map(|own| own.lift.abs());
+        let limit = lifts.fold(middle * REACH, |limit, lift| limit.max(lift * 1.25));
+        let low = estimates
+            .iter()
+            .fold(0.0_f64, |low, own| low.min(own.interval[0]))
+            .max(-limit);
+        let high = estimates
+            .iter()
+            .fold(0.0_f64, |high, own| high.max(own.interval[1]))
+            .min(limit);
+        let scale = if high > low {
+            Self { low, high }
+        } else {
+            Self {
+                low: -0.01,
+                high: 0.01,
+            }
+        };
+        (scale.low.is_finite() && scale.high.is_finite()).then_some(scale)
+    }
+
+    fn x(self, value: f64) -> String {
+        let share = (value - self.low) / (self.high - self.low);
+        format!("{:.2}%", LEFT + WIDTH * share.clamp(0.0, 1.0))
+    }
+
+    fn row(self, top: usize, own: &Estimate) -> Row {
+        let [low, high] = own.interval;
+        Row {
+            label: shortened(&own.label),
+            full_label: own.label.clone(),
+            text: own.text.clone(),
+            class: own.class,
+            label_y: top + 18,
+            bar_y: top + 34,
+            low: self.x(low),
+            high: self.x(high),
+            point: self.x(own.lift),
+            is_cut_low: low < self.low,
+            is_cut_high: high > self.high,
+        }
+    }
+
+    /// Three to six round numbers: 1, 2 or 5 times a power of ten.
+    fn ticks(self) -> Vec<Tick> {
+        let span = (self.high - self.low) * Unit::Percent.factor();
+        let power = 10_f64.powf((span / 5.0).log10().floor());
+        let step = [1.0, 2.0, 5.0, 10.0].map(|times| times * power);
+        let step = step
+            .into_iter()
+            .find(|step| span / step <= 5.0)
+            .unwrap_or(10.0 * power);
+        let decimals = format::decimals_for(step, 1).max(0);
+        let (first, last) = (
+            (self.low * 100.0 / step).ceil() as i64,
+            (self.high * 100.0 / step).floor() as i64,
+        );
+        (first..=last)
+            .map(|times| {
+                let percent = times as f64 * step;
+                Tick {
+                    x: self.x(percent / 100.0),
+                    label: format!("{} %", format::rounded(percent, decimals, Sign::Both)),
+                }
+            })
+            .collect()
+    }
+}
+
+fn shortened(label: &str) -> String {
+    if label.chars().count() <= LABEL_CHARS {
+        label.to_owned()
+    } else {
+        label.chars().take(LABEL_CHARS - 1).chain(['…']).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn estimate(lift: f64, low: f64, high: f64) -> Estimate {
+        let text = format!("{lift}");
+        Estimate {
+            label: "<buy>".to_owned(),
+            lift,
+            interval: [low, high],
+            text,
+            class: "none",
+        }
+    }
+
+    fn labels(low: f64, high: f64) -> Vec<String> {
+        Scale { low, high }
+            .ticks()
+            .into_iter()
+            .map(|tick| tick.label)
+            .collect()
+    }
+
+    #[test]
+    fn ticks_are_round_numbers_and_hold_zero() {
+        assert_eq!(labels(-0.1, 0.2), ["−10 %", "0 %", "+10 %", "+20 %"]);
+        assert_eq!(labels(0.0, 0.0123), ["0.0 %", "+0.5 %", "+1.0 %"]);
+        assert_eq!(
+            labels(-3.0, 1.0),
+            ["−300 %", "−200 %", "−100 %", "0 %", "+100 %"]
+        );
+    }
+
+    #[test]
+    fn the_scale_holds_every_estimate_and_zero_and_cuts_what_goes_far_beyond() {
+        let estimates = [
+            estimate(0.1, 0.05, 0.15),
+            estimate(0.12, 0.02, 0.2),
+            estimate(0.3, -9.0, 9.6),
+        ];
+        let forest = Forest::new("f", "t", &estimates).unwrap();
+        let cut: Vec<(bool, bool)> = forest
+            .rows
+            .iter()
+            .map(|row| (row.is_cut_low, row.is_cut_high))
+            .collect();
+        assert_eq!(cut, [(false, false), (false, false), (true, true)]);
+        let svg = forest.to_string();
+        assert_eq!(svg.matches("class=\"arrow\"").count(), 2);
+        assert!(svg.contains("role=\"img\"") && svg.contains("<title id=\"f-title\">t</title>"));
+        assert!(!svg.contains("<buy>"), "labels are escaped: {svg}");
+        assert!(!svg.contains("style="), "no style attributes");
+    }
+
+    #[test]
+    fn an_interval_ends_where_its_numbers_are() {
+        let forest = Forest::new("f", "t", &[estimate(0.0, -0.1, 0.1)]).unwrap();
+        let row = &forest.rows[0];
+        assert_eq!(
+            (row.low.as_str(), row.point.as_str(), row.high.as_str()),
+            ("2.50%", "50.00%", "97.50%")
+        );
+        assert_eq!(forest.zero, "50.00%");
+    }
+
+    #[test]
+    fn nothing_to_draw_is_no_plot_and_no_difference_at_all_is_one() {
+        assert_eq!(Forest::new("f", "t", &[]), None);
+        assert!(Forest::new("f", "t", &[estimate(0.0, 0.0, 0.0)]).is_some());
+        assert_eq!(
+            Forest::new("f", "t", &[estimate(f64::NAN, f64::NAN, f64::INFINITY)]),
+            None
+        );
+    }
+
+    #[test]
+    fn a_long_label_is_shortened_and_told_in_full() {
+        let long = "ä".repeat(100);
+        let mut own = estimate(0.0, -0.1, 0.1);
+        own.label.clone_from(&long);
+        let forest = Forest::new("f", "t", &[own]).unwrap();
+        assert_eq!(forest.rows[0].label.chars().count(), LABEL_CHARS);
+        assert!(forest.to_string().contains(&long));
+    }
+}

@@ -1,0 +1,196 @@
+//! The list of experiments: a page as a value, and its HTML.
+
+use askama::Template;
+use trialog_catalog::experiments::Experiment;
+use trialog_model::experiment::Status;
+use trialog_model::time::UnixMicros;
+
+use super::assets;
+use super::format;
+use super::frame::{Freshness, Moment};
+use super::next_step::{NextStep, Origin};
+use super::number::Number;
+use super::query::{self, Pairs};
+use crate::percent_encode;
+use crate::report::{Progress, Report};
+
+/// The experiments of a page.
+#[derive(Debug, Template)]
+#[template(path = "experiments.html")]
+pub(super) struct ListPage {
+    style: String,
+    icon: String,
+    search: String,
+    statuses: Vec<Choice>,
+    freshness: Freshness,
+    rows: Vec<Row>,
+    first_page: Option<String>,
+    next_page: Option<String>,
+    json: String,
+    is_filtered: bool,
+    next_step: NextStep,
+}
+
+/// An entry of a list to choose from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Choice {
+    pub(super) value: String,
+    pub(super) is_chosen: bool,
+}
+
+impl Choice {
+    pub(super) fn among<T: AsRef<str>>(
+        values: impl IntoIterator<Item = T>,
+        chosen: &str,
+    ) -> Vec<Self> {
+        let choice = |value: T| Self {
+            value: value.as_ref().to_owned(),
+            is_chosen: value.as_ref() == chosen,
+        };
+        values.into_iter().map(choice).collect()
+    }
+}
+
+/// An experiment and its report, or why it has none.
+pub(super) struct Listed {
+    pub(super) experiment: Experiment,
+    pub(super) report: Result<Report, String>,
+}
+
+#[derive(Debug)]
+struct Row {
+    id: String,
+    href: String,
+    hypothesis: String,
+    owner: String,
+    status: &'static str,
+    users: Option<Number>,
+    progress: Option<Bar>,
+    computed: Option<Moment>,
+    warnings: Vec<(String, String)>,
+}
+
+/// Progress as words, and as a bar that ends at 1.
+#[derive(Debug)]
+pub(super) struct Bar {
+    pub(super) share: Number,
+    pub(super) filled: String,
+    pub(super) planned: Number,
+}
+
+impl Bar {
+    pub(super) fn of(progress: &Progress) -> Self {
+        Self {
+            share: Number::new(
+                "/plan/share",
+                progress.share,
+                format::progress(progress.share),
+            ),
+            filled: format!("{:.3}", progress.share.clamp(0.0, 1.0)),
+            planned: Number::count(
+                "/plan/sample_size_per_variant",
+                progress.sample_size_per_variant,
+            ),
+        }
+    }
+}
+
+/// What surrounds the rows of a list.
+pub(super) struct Around {
+    /// The query as the API takes it.
+    pub(super) query: Pairs,
+    /// The id of the last experiment, where more follow.
+    pub(super) next: Option<String>,
+    pub(super) freshness: Freshness,
+    pub(super) origin: Origin,
+    pub(super) now: UnixMicros,
+}
+
+impl ListPage {
+    pub(super) fn new(listed: Vec<Listed>, around: Around) -> Self {
+        let without_place: Pairs = (around.query.iter())
+            .filter(|(name, _)| name != "after")
+            .cloned()
+            .collect();
+        let next_page = around.next.map(|next| {
+            let mut pairs = without_place.clone();
+            pairs.push(("after".to_owned(), next));
+            query::address("/", &pairs)
+        });
+        let is_first = without_place.len() == around.query.len();
+        Self {
+            style: assets::style_address(),
+            icon: assets::icon_address(),
+            search: query::value(&around.query, "q").to_owned(),
+            statuses: Choice::among(
+                Status::ALL.map(Status::as_str),
+                query::value(&around.query, "status"),
+            ),
+            first_page: (!is_first).then(|| query::address("/", &without_place)),
+            next_page,
+            json: query::address("/v1/experiments", &around.query),
+            is_filtered: !around.query.is_empty(),
+            next_step: around.origin.first_experiment(),
+            freshness: around.freshness,
+            rows: listed
+                .into_iter()
+                .map(|own| Row::of(own, around.now))
+                .collect(),
+        }
+    }
+}
+
+impl Row {
+    fn of(listed: Listed, now: UnixMicros) -> Self {
+        let Listed { experiment, report } = listed;
+        let definition = experiment.definition;
+        let id = definition.experiment_id.to_string();
+        let mut row = Self {
+            href: format!("/experiments/{}", percent_encode(&id)),
+            id,
+            hypothesis: definition.hypothesis.unwrap_or_default(),
+            owner: definition.owner.unwrap_or_default(),
+            status: experiment.status.as_str(),
+            users: None,
+            progress: None,
+            computed: None,
+            warnings: Vec::new(),
+        };
+        match report {
+            Ok(report) => row.fill(&report, now),
+            Err(reason) => row.warnings.push(("cannot be read".to_owned(), reason)),
+        }
+        row
+    }
+
+    fn fill(&mut self, report: &Report, now: UnixMicros) {
+        let users: u64 = report.variants.iter().map(|own| own.users).sum();
+        self.computed = report
+            .computed_at
+            .as_deref()
+            .and_then(|text| Moment::parse(text, now));
+        self.users = self.computed.is_some().then(|| Number::count("", users));
+        self.progress = report.plan.as_ref().map(Bar::of);
+        for warning in &report.health.warnings {
+            // The status and the column of results say these already.
+            if warning.code != "no_results" {
+                self.warnings
+                    .push((short(&warning.code), warning.message.clone()));
+            }
+        }
+        if report.status == Status::Unregistered {
+            let message = "events name it, but nobody has registered it: its variants and weights are not known";
+            self.warnings
+                .push(("unregistered".to_owned(), message.to_owned()));
+        }
+    }
+}
+
+/// A warning's code in words.
+fn short(code: &str) -> String {
+    match code {
+        "srm" => "sample ratio mismatch".to_owned(),
+        "computation_failed" => "last computation failed".to_owned(),
+        other => other.replace('_', " "),
+    }
+}

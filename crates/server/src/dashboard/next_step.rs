@@ -1,0 +1,115 @@
+//! Empty pages tell what to do next, with a command that can be pasted.
+
+use serde_json::json;
+use trialog_model::experiment::{Definition, Status};
+
+use crate::percent_encode;
+use crate::report::Report;
+
+/// What to do next, and the command for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct NextStep {
+    pub(super) text: &'static str,
+    pub(super) command: String,
+}
+
+/// Where the server is, as the browser knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Origin(String);
+
+impl Origin {
+    /// From the `Host` header; one that does not look like a host is not repeated.
+    pub(super) fn of(host: Option<&str>) -> Self {
+        let is_host = |text: &&str| {
+            let sound = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte);
+            !text.is_empty() && text.len() <= 255 && text.bytes().all(sound)
+        };
+        Self(format!(
+            "http://{}",
+            host.filter(is_host).unwrap_or("127.0.0.1:8080")
+        ))
+    }
+
+    fn post(&self, path: &str, body: Option<&serde_json::Value>) -> String {
+        match body {
+            Some(body) => format!("curl '{}{path}' -d {}", self.0, quoted(&body.to_string())),
+            None => format!("curl -X POST '{}{path}'", self.0),
+        }
+    }
+
+    /// Registers a first experiment.
+    pub(super) fn first_experiment(&self) -> NextStep {
+        let body = json!({"experiment_id": "checkout", "variants": [{"variant": "old"}, {"variant": "new"}],
+                          "metrics": {"primary": ["purchase:conversion"]}});
+        NextStep {
+            text: "There are no experiments yet. Register one:",
+            command: self.post("/v1/experiments", Some(&body)),
+        }
+    }
+
+    /// The next step towards results of an experiment; none where there are results.
+    pub(super) fn next_step(&self, definition: &Definition, report: &Report) -> Option<NextStep> {
+        let id = definition.experiment_id.as_str();
+        let users: u64 = report.variants.iter().map(|own| own.users).sum();
+        if report.status == Status::Draft {
+            let command = self.post(
+                &format!("/v1/experiments/{}/start", percent_encode(id)),
+                None,
+            );
+            return Some(NextStep {
+                text: "It is a draft. Start it when it is complete:",
+                command,
+            });
+        }
+        if report.filter.is_some() {
+            return None;
+        }
+        if report.computed_at.is_none() {
+            let command = self.post("/v1/pipeline/run", None);
+            return Some(NextStep {
+                text: "Nothing was computed by then. Runs are made on a schedule; run now:",
+                command,
+            });
+        }
+        if users == 0 {
+            let variant = definition
+                .variants
+                .first()
+                .map_or("control", |own| own.variant.as_str());
+            let body = json!({"user_id": 1, "experiment_id": id, "variant": variant, "assigned_at": "2026-01-31T09:30:00Z"});
+            let command = self.post("/v1/events/assignments", Some(&body));
+            return Some(NextStep {
+                text: "No user was assigned to a variant yet. Tell who saw what, then run the pipeline:",
+                command,
+            });
+        }
+        if report.metrics.iter().all(|own| own.variants.is_empty()) {
+            let body = json!({"user_id": 1, "experiment_id": id, "event_type": "purchase", "value": "19.99", "timestamp": "2026-01-31T09:45:00Z"});
+            let command = self.post("/v1/events/metrics", Some(&body));
+            return Some(NextStep {
+                text: "No user did anything yet that counts. Tell what they do, then run the pipeline:",
+                command,
+            });
+        }
+        None
+    }
+}
+
+/// `text` as one word of a shell.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_can_be_pasted_whatever_the_id_and_the_host() {
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+        assert_eq!(Origin::of(Some("[::1]:8080")).0, "http://[::1]:8080");
+        for bad in ["", "a'b", "$(reboot)", "a b"] {
+            assert_eq!(Origin::of(Some(bad)).0, "http://127.0.0.1:8080", "{bad}");
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! The scorecard: the report's metrics by role, as tables and a forest plot.
+
+use askama::Template;
+use askama::filters::HtmlSafe;
+use trialog_model::metric::{MetricKind, MetricRole};
+
+use super::forest::{self, Estimate, Forest};
+use super::format::{self, Sign};
+use super::number::{Number, Range, Unit};
+use super::verdict::Verdict;
+use crate::report::{Comparison, MetricReport, Report, VariantSums};
+
+/// The most rows of a role's table; the API has all of them.
+const MOST_ROWS: usize = 400;
+
+/// The metrics of a role.
+#[derive(Debug, Template)]
+#[template(path = "scorecard.html")]
+pub(super) struct Section {
+    id: &'static str,
+    title: &'static str,
+    note: &'static str,
+    level: String,
+    correction: String,
+    metrics: Vec<Metric>,
+    left_out: usize,
+    plot: Option<Forest>,
+    plot_left_out: usize,
+    /// Comparisons that the plot cannot show, and why.
+    not_plotted: Vec<(String, String)>,
+}
+
+impl HtmlSafe for Section {}
+
+#[derive(Debug)]
+struct Metric {
+    name: String,
+    kind: MetricKind,
+    direction: String,
+    rows: Vec<Row>,
+}
+
+#[derive(Debug)]
+struct Row {
+    variant: String,
+    is_control: bool,
+    users: Number,
+    amount: Number,
+    amount_of: &'static str,
+    value: Number,
+    variance: Option<Number>,
+    comparison: Option<Cells>,
+}
+
+#[derive(Debug)]
+struct Cells {
+    test: String,
+    difference: Option<Number>,
+    interval: Option<Range>,
+    lift: Option<f64>,
+    relative: Option<Number>,
+    relative_interval: Option<Range>,
+    no_relative: Option<String>,
+    p_value: Option<Number>,
+    adjusted: Option<Number>,
+    statistic: Option<Number>,
+    df: Option<Number>,
+    cohens_d: Option<Number>,
+    verdict: Verdict,
+}
+
+/// The sections of `report` that have metrics.
+pub(super) fn sections(report: &Report) -> Vec<Section> {
+    [
+        (MetricRole::Primary, "primary", "Primary metrics", "They decide the experiment; their p-values are adjusted together."),
+        (MetricRole::Secondary, "secondary", "Secondary metrics", "They explain the outcome; their p-values are adjusted together."),
+        (MetricRole::Guardrail, "guardrail", "Guardrail metrics", "They must not get worse; each is tested on its own, without adjustment."),
+        (MetricRole::Exploratory, "exploratory", "Exploratory", "Event types that the experiment does not declare: for ideas, never for a decision, so no verdict is given."),
+    ]
+    .into_iter()
+    .filter_map(|(role, id, title, note)| section(report, role, Section::empty(id, title, note, report)))
+    .collect()
+}
+
+impl Section {
+    fn empty(id: &'static str, title: &'static str, note: &'static str, report: &Report) -> Self {
+        Self {
+            id,
+            title,
+            note,
+            level: level(report.alpha),
+            correction: report.correction.clone(),
+            metrics: Vec::new(),
+            left_out: 0,
+            plot: None,
+            plot_left_out: 0,
+            not_plotted: Vec::new(),
+        }
+    }
+}
+
+/// The level of the intervals: `95 %`.
+pub(super) fn level(alpha: f64) -> String {
+    format!(
+        "{} %",
+        format::significant((1.0 - alpha) * 100.0, 5, Sign::Minus)
+    )
+}
+
+fn section(report: &Report, role: MetricRole, mut section: Section) -> Option<Section> {
+    let mut n_rows = 0;
+    let mut estimates = Vec::new();
+    for (index, metric) in report.metrics.iter().enumerate() {
+        if metric.role != role {
+            continue;
+        }
+        if n_rows > 0 && n_rows + metric.variants.len() > MOST_ROWS {
+            section.left_out += 1;
+            continue;
+        }
+        n_rows += metric.variants.len();
+        let shown = Metric::of(
+            metric,
+            report.control.as_deref(),
+            &format!("/metrics/{index}"),
+        );
+        shown.plot(&mut estimates, &mut section.not_plotted);
+        section.metrics.push(shown);
+    }
+    section.plot_left_out = estimates.len().saturating_sub(forest::MOST_ROWS);
+    let control = report.control.as_deref().unwrap_or_default();
+    let title = format!(
+        "{}: relative difference from {control}, with {} intervals",
+        section.title, section.level
+    );
+    section.plot = Forest::new(&format!("forest-{}", section.id), &title, &estimates);
+    (!section.metrics.is_empty()).then_some(section)
+}
+
+impl Metric {
+    fn of(metric: &MetricReport, control: Option<&str>, path: &str) -> Self {
+        let direction: &str = metric.direction.as_ref();
+        let row = |(index, sums): (usize, &VariantSums)| {
+            let found = metric
+                .comparisons
+                .iter()
+                .position(|own| own.treatment == sums.variant);
+            let comparison = found.map(|at| {
+                Cells::of(
+                    &metric.comparisons[at],
+                    metric.kind,
+                    direction,
+                    &format!("{path}/comparisons/{at}"),
+                )
+            });
+            Row::of(
+                sums,
+                metric.kind,
+                control,
+                &format!("{path}/variants/{index}"),
+                comparison,
+            )
+        };
+        Self {
+            name: metric.metric.clone(),
+            kind: metric.kind,
+            direction: direction.to_owned(),
+            rows: metric.variants.iter().enumerate().map(row).collect(),
+        }
+    }
+
+    fn plot(&self, estimates: &mut Vec<Estimate>, not_plotted: &mut Vec<(String, String)>) {
+        let n_treatments = self
+            .rows
+            .iter()
+            .filter(|row| row.comparison.is_some())
+            .count();
+        for row in &self.rows {
+            let Some(cells) = &row.comparison else {
+                continue;
+            };
+            let label = match n_treatments {
+                1 => format!("{} ({})", self.name, self.kind),
+                _ => format!("{} ({}), {}", self.name, self.kind, row.variant),
+            };
+            match (cells.lift, &cells.relative, &cells.relative_interval) {
+                (Some(lift), Some(relative), Some(interval)) => estimates.push(Estimate {
+                    label,
+                    lift,
+                    interval: interval.ends(),
+                    text: format!("{} ({})", relative.shown(), interval.text()),
+                    class: cells.verdict.class,
+                }),
+                _ => {
+                    let reason = cells.no_relative.clone();
+                    not_plotted.push((
+                        label,
+                        reason.unwrap_or_else(|| "there is no interval".to_owned()),
+                    ));
+                }
+            }
+        }
+    }
+}
+
+impl Row {
+    fn of(
+        sums: &VariantSums,
+        kind: MetricKind,
+        control: Option<&str>,
+        path: &str,
+        comparison: Option<Cells>,
+    ) -> Self {
+        let (amount, amount_of) = match kind {
+            MetricKind::Conversion => (
+                Number::count(format!("{path}/converted_users"), sums.converted_users),
+                "converted",
+            ),
+            MetricKind::Count => (
+                Number::count(format!("{path}/events"), sums.events),
+                "events",
+            ),
+            _ => (
+                Number::new(
+                    format!("{path}/total"),
+                    &sums.total,
+                    format::exact(&sums.total),
+                ),
+                "in total",
+            ),
+        };
+        let unit = if kind == MetricKind::Conversion {
+            Unit::Percent
+        } else {
+            Unit::Plain
+        };
+        let error = sums
+            .variance
+            .map(|variance| (variance / sums.users.max(1) as f64).sqrt());
+        let variance = sums.variance.map(|own| {
+            Number::new(
+                format!("{path}/variance"),
+                own,
+                format::significant(own, 4, Sign::Minus),
+            )
+        });
+        let value = if sums.users == 0 {
+            Number::new(format!("{path}/mean"), sums.mean, format::NONE.to_owned())
+        } else {
+            Number::new(
+                format!("{path}/mean"),
+                sums.mean,
+                unit.show(sums.mean, error, Sign::Minus),
+            )
+        };
+        Self {
+            variant: sums.variant.clone(),
+            is_control: control == Some(sums.variant.as_str()),
+            users: Number::count(format!("{path}/users"), sums.users),
+            amount,
+            amount_of,
+            value,
+            variance,
+            comparison,
+        }
+    }
+}
+
+impl Cells {
+    fn of(own: &Comparison, kind: MetricKind, direction: &str, path: &str) -> Self {
+        let unit = if kind == MetricKind::Conversion {
+            Unit::Points
+        } else {
+            Unit::Plain
+        };
+        let half = |ci: Option<[f64; 2]>| ci.map(|[low, high]| (high - low) / 2.0);
+        let at = |field: &str| format!("{path}/{field}");
+        let digits = |field: &str, value: Option<f64>, sign: Sign| {
+            value.map(|value| Number::new(at(field), value, format::significant(value, 3, sign)))
+        };
+        Self {
+            test: own.test.replace('_', " "),
+            difference: own.difference.map(|value| {
+                Number::new(
+                    at("difference"),
+                    value,
+                    unit.show(value, half(own.ci), Sign::Both),
+                )
+            }),
+            interval: own.ci.map(|ci| Range::new(&at("ci"), ci, unit)),
+            lift: own.relative_difference,
+            relative: own.relative_difference.map(|value| {
+                let shown = Unit::Percent.show(value, half(own.relative_ci), Sign::Both);
+                Number::new(at("relative_difference"), value, shown)
+            }),
+            relative_interval: own
+                .relative_ci
+                .map(|ci| Range::new(&at("relative_ci"), ci, Unit::Percent)),
+            no_relative: own.relative_ci_reason.clone(),
+            p_value: own.p_value.map(|p| Number::p_value(at("p_value"), p)),
+            adjusted: own
+                .adjusted_p_value
+                .map(|p| Number::p_value(at("adjusted_p_value"), p)),
+            statistic: digits("statistic", own.statistic, Sign::Both),
+            df: digits("df", own.df, Sign::Minus),
+            cohens_d: digits("cohens_d", own.cohens_d, Sign::Both),
+            verdict: Verdict::of(own.flag, own.difference, direction),
+        }
+    }
+}
