@@ -8,6 +8,7 @@
 mod connection;
 mod error;
 pub mod experiments;
+mod inspect;
 pub mod keys;
 mod pin;
 pub mod pipeline;
@@ -16,3 +17,5 @@ mod schema;
 
 pub use connection::Catalog;
 pub use error::CatalogError;
+pub use inspect::{Inspected, inspect};
+pub use trialog_sqlite::{SchemaVersions, sqlite_version};

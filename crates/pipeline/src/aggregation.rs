@@ -1,6 +1,7 @@
 //! A run: from the last published position to the next, all or nothing.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
@@ -18,6 +19,7 @@ use trialog_warehouse::snapshot::Snapshot;
 use crate::clock::Clock;
 use crate::compute::{Limits, compute};
 use crate::error::PipelineError;
+use crate::metrics::AggregationMetrics;
 
 /// How long an `Idempotency-Key` is remembered; events without ids of their
 /// own stay exact beyond it, as their ids are made from the key.
@@ -80,6 +82,10 @@ pub struct Aggregator {
     clock: Clock,
     settings: Settings,
     lease: Mutex<()>,
+    started_at: UnixMicros,
+    metrics: AggregationMetrics,
+    /// Set when the process stops: no run begins any more, and one under way ends.
+    stopping: Arc<AtomicBool>,
 }
 
 impl Aggregator {
@@ -90,13 +96,34 @@ impl Aggregator {
         clock: Clock,
         settings: Settings,
     ) -> Self {
+        let metrics = AggregationMetrics::new();
+        match catalog.high_water_mark() {
+            Ok(mark) => metrics.note_mark(&mark),
+            Err(error) => tracing::error!("cannot tell up to where results reach: {error}"),
+        }
         Self {
             catalog,
             warehouse,
+            started_at: clock(),
             clock,
             settings,
             lease: Mutex::new(()),
+            metrics,
+            stopping: Arc::default(),
         }
+    }
+
+    /// Lets no further run begin, and abandons one that is under way unless
+    /// it is about to publish. Events stay where they are for the next run.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// What was counted since the start, as of now.
+    pub fn metrics(&self) -> &AggregationMetrics {
+        let (now, ingested) = ((self.clock)(), self.warehouse.position());
+        self.metrics.refresh(now, self.started_at, ingested);
+        &self.metrics
     }
 
     /// Makes one attempt, waiting for a run that is under way.
@@ -107,12 +134,20 @@ impl Aggregator {
     /// was written then.
     pub fn run(&self, cause: &str, attempt: u32, scope: Scope) -> Result<RunReport, PipelineError> {
         let _lease = self.lease();
+        if self.stopping.load(Ordering::Relaxed) {
+            return Err(PipelineError::Stopping);
+        }
         let started_at = (self.clock)();
         let run_id = self.catalog.begin_run(cause, attempt, started_at)?;
-        let outcome = self.attempt(run_id, started_at, scope);
+        let outcome = match self.attempt(run_id, started_at, scope) {
+            Err(error) if error.is_stopping() => Err(PipelineError::Stopping),
+            outcome => outcome,
+        };
+        self.metrics.note_run(&outcome);
         match &outcome {
             Ok(report) => tracing::info!(
                 run.id = run_id,
+                cause,
                 experiments = report.experiments,
                 failed = report.failed.len(),
                 position = report.position,
@@ -120,7 +155,11 @@ impl Aggregator {
                 "published run {run_id}"
             ),
             Err(error) => {
-                tracing::error!(run.id = run_id, attempt, "run {run_id} failed: {error}");
+                if error.is_stopping() {
+                    tracing::info!(run.id = run_id, "abandoned run {run_id}: {error}");
+                } else {
+                    tracing::error!(run.id = run_id, attempt, "run {run_id} failed: {error}");
+                }
                 self.catalog
                     .fail_run(run_id, &error.to_string(), (self.clock)())?;
             }
@@ -144,7 +183,8 @@ impl Aggregator {
         scope: Scope,
     ) -> Result<RunReport, PipelineError> {
         let mark = self.catalog.high_water_mark()?;
-        let snapshot = self.warehouse.snapshot();
+        let stopping = Arc::clone(&self.stopping);
+        let snapshot = self.warehouse.snapshot().until(stopping);
         let after = match scope {
             Scope::Touched => mark.position,
             Scope::Full => 0,
@@ -194,6 +234,11 @@ impl Aggregator {
         };
         self.catalog.publish(&run)?;
         self.warehouse.publish(snapshot.position);
+        self.metrics.note_mark(&HighWaterMark {
+            position: snapshot.position,
+            data_time,
+            run_id,
+        });
         let forgotten = UnixMicros(computed_at.0.saturating_sub(KEEP_KEYS_MICROS));
         if let Err(error) = self.warehouse.forget_keys(forgotten.0) {
             // The results are published; old keys only take space until the next run.

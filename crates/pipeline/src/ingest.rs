@@ -12,6 +12,8 @@ use trialog_warehouse::batch::Batch;
 use trialog_warehouse::embedded::{Refused, Reply, Submission, Warehouse};
 use trialog_warehouse::{SourceMark, WarehouseError};
 
+use crate::metrics::IngestMetrics;
+
 /// The most events that one request may carry.
 pub const MAX_EVENTS: u64 = 100_000;
 /// The most bytes of an `Idempotency-Key`.
@@ -67,6 +69,7 @@ pub struct Ingest {
     /// Tells this process's requests apart from those of any other.
     source: String,
     n_requests: AtomicU64,
+    metrics: IngestMetrics,
 }
 
 impl Ingest {
@@ -76,7 +79,13 @@ impl Ingest {
             warehouse,
             source: format!("http:{}", started_at.0),
             n_requests: AtomicU64::new(0),
+            metrics: IngestMetrics::new(),
         }
+    }
+
+    /// What was counted since the start.
+    pub fn metrics(&self) -> &IngestMetrics {
+        &self.metrics
     }
 
     /// Reads the events of `body` and judges each of them.
@@ -124,11 +133,14 @@ impl Ingest {
                         .unwrap_or_else(|| position_fingerprint(source, sequence, index));
                     batch.push_event(&event, id);
                 }
-                Err(error) => rejected.push(Rejection {
-                    index,
-                    field: error.field,
-                    reason: error.reason,
-                }),
+                Err(error) => {
+                    self.metrics.note_rejected(kind, error.field);
+                    rejected.push(Rejection {
+                        index,
+                        field: error.field,
+                        reason: error.reason,
+                    });
+                }
             }
         })?;
         if n_events > MAX_EVENTS {
@@ -148,16 +160,29 @@ impl Ingest {
     ///
     /// [`Refused::Full`] at once where too much waits already.
     pub fn submit(&self, judged: Judged, now: UnixMicros, reply: Reply) -> Result<(), Refused> {
+        if judged.repeated {
+            self.metrics.repeated.inc();
+        }
         if judged.repeated || judged.batch.is_empty() {
             reply(Ok(()));
             return Ok(());
         }
-        self.warehouse.submit(Submission {
+        let accepted = self.metrics.accepted(judged.batch.kind());
+        let n_events = judged.batch.len() as u64;
+        let reply: Reply = Box::new(move |outcome| {
+            if outcome.is_ok() {
+                accepted.inc_by(n_events);
+            }
+            reply(outcome);
+        });
+        let submission = Submission {
             batch: judged.batch,
             mark: judged.mark,
             received_at: now.0,
             reply,
-        })
+        };
+        let outcome = self.warehouse.submit(submission);
+        outcome.inspect_err(|refused| self.metrics.note_refused(refused))
     }
 }
 

@@ -11,6 +11,7 @@ pub mod clock;
 mod compute;
 mod error;
 pub mod ingest;
+pub mod metrics;
 pub mod schedule;
 
 pub use compute::Limits;

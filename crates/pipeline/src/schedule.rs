@@ -123,6 +123,23 @@ impl Scheduler {
             thread: Some(thread),
         })
     }
+
+    /// What ends the schedule from elsewhere.
+    pub fn stopper(&self) -> Stopper {
+        Stopper(Arc::clone(&self.stop))
+    }
+}
+
+/// Lets a schedule start no further run.
+#[derive(Debug, Clone)]
+pub struct Stopper(Arc<(Mutex<bool>, Condvar)>);
+
+impl Stopper {
+    /// Returns at once; a run under way goes on.
+    pub fn stop(&self) {
+        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.0.1.notify_all();
+    }
 }
 
 /// Waits for `length`; false as soon as it is time to stop.
@@ -136,8 +153,7 @@ fn wait((stop, changed): &(Mutex<bool>, Condvar), length: Duration) -> bool {
 
 impl Drop for Scheduler {
     fn drop(&mut self) {
-        *self.stop.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.stop.1.notify_all();
+        self.stopper().stop();
         if let Some(thread) = self.thread.take() {
             // A panic of the thread was logged where it happened.
             let _ = thread.join();

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
@@ -18,8 +19,9 @@ use trialog_pipeline::clock::Clock;
 use trialog_pipeline::ingest::Ingest;
 use trialog_warehouse::embedded::Warehouse;
 
+use crate::metrics::ServerMetrics;
 use crate::problem::{Answer, Problem};
-use crate::{care, dashboard, events, experiments, health, pipeline, results};
+use crate::{care, dashboard, events, experiments, health, metrics, observe, pipeline, results};
 
 /// The limits of the HTTP interface.
 #[derive(Debug, Clone)]
@@ -36,6 +38,8 @@ pub struct Settings {
     pub max_waiting_folds: usize,
     /// Below which directory backups may be made; none allows none.
     pub backup_dir: Option<PathBuf>,
+    /// Free bytes on the disk below which the server is not ready; 0 for none.
+    pub min_free_disk_bytes: u64,
 }
 
 impl Default for Settings {
@@ -47,6 +51,7 @@ impl Default for Settings {
             max_folds: 2,
             max_waiting_folds: 16,
             backup_dir: None,
+            min_free_disk_bytes: 0,
         }
     }
 }
@@ -64,6 +69,7 @@ pub struct App {
     pub(crate) bodies: Arc<Semaphore>,
     pub(crate) folds: Arc<Semaphore>,
     pub(crate) waiting_folds: Arc<Semaphore>,
+    pub(crate) metrics: ServerMetrics,
 }
 
 impl App {
@@ -75,7 +81,8 @@ impl App {
         clock: Clock,
         settings: Settings,
     ) -> Self {
-        let ingest = Ingest::new(Arc::clone(&warehouse), clock());
+        let now = clock();
+        let ingest = Ingest::new(Arc::clone(&warehouse), now);
         let bodies = Arc::new(Semaphore::new(settings.max_bodies_bytes / 1024));
         let folds = Arc::new(Semaphore::new(settings.max_folds));
         let waiting_folds = Arc::new(Semaphore::new(
@@ -98,6 +105,7 @@ impl App {
             bodies,
             folds,
             waiting_folds,
+            metrics: ServerMetrics::started(now),
         }
     }
 
@@ -129,9 +137,11 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/verify", get(care::verify))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
+        .route("/metrics", get(metrics::metrics))
         .merge(dashboard::routes())
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
+        .layer(from_fn_with_state(Arc::clone(&app), observe::observe))
         .with_state(app)
 }
 

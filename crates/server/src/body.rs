@@ -44,6 +44,7 @@ pub(crate) async fn read(app: &App, headers: &HeaderMap, body: Body) -> Answer<H
     let permit = Arc::clone(&app.bodies)
         .try_acquire_many_owned(permits)
         .map_err(|_| {
+            app.ingest.metrics().note_busy();
             Problem::busy(
                 "too many requests are in work: send this one again shortly",
                 1,

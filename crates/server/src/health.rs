@@ -1,30 +1,95 @@
-//! `/healthz` and `/readyz`.
+//! `/healthz`: the process answers. `/readyz`: it can do its work.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::app::{App, blocking};
 use crate::problem::{Answer, Problem};
+
+/// How long the checks may take: a catalog that is busy for longer serves nobody.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The process answers.
 pub(crate) async fn alive() -> Json<Value> {
     Json(json!({ "status": "ok" }))
 }
 
+/// One thing that has to work, and why it does not.
+#[derive(Debug, Serialize)]
+struct Check {
+    check: &'static str,
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+impl Check {
+    fn new(check: &'static str, outcome: Result<(), String>) -> Self {
+        Self {
+            check,
+            status: if outcome.is_ok() { "ok" } else { "failed" },
+            reason: outcome.err(),
+        }
+    }
+}
+
 /// The catalog answers, and events can be stored.
 pub(crate) async fn ready(State(app): State<Arc<App>>) -> Answer<Json<Value>> {
-    blocking(move || {
-        app.catalog.high_water_mark()?;
-        match app.warehouse.flush_failure() {
-            Some(reason) => Err(Problem::unavailable(
-                format!("events cannot be flushed: {reason}"),
-                30,
-            )),
-            None => Ok(Json(json!({ "status": "ready" }))),
+    let looking = blocking(move || Ok(checks(&app)));
+    let checks = match tokio::time::timeout(PATIENCE, looking).await {
+        Ok(checks) => checks?,
+        Err(_) => {
+            let reason = format!("gave no answer within {} s", PATIENCE.as_secs());
+            vec![Check::new("catalog", Err(reason))]
         }
-    })
-    .await
+    };
+    let failed: Vec<String> = (checks.iter())
+        .filter_map(|check| Some(format!("{}: {}", check.check, check.reason.as_ref()?)))
+        .collect();
+    if failed.is_empty() {
+        return Ok(Json(json!({ "status": "ready", "checks": checks })));
+    }
+    let detail = format!("the server is not ready: {}", failed.join("; "));
+    Err(Problem::unavailable(detail, 30).with("checks", json!(checks)))
+}
+
+fn checks(app: &App) -> Vec<Check> {
+    let catalog = app.catalog.high_water_mark();
+    let writer = if app.warehouse.takes_events() {
+        Ok(())
+    } else {
+        Err("the thread that makes events durable has ended: restart the server".to_owned())
+    };
+    let flush = match app.warehouse.flush_failure() {
+        Some(reason) => Err(format!("events cannot be flushed: {reason}")),
+        None => Ok(()),
+    };
+    vec![
+        Check::new(
+            "catalog",
+            catalog.map(drop).map_err(|error| error.to_string()),
+        ),
+        Check::new("writer", writer),
+        Check::new("flush", flush),
+        Check::new("disk", disk(app)),
+    ]
+}
+
+fn disk(app: &App) -> Result<(), String> {
+    let space = app.warehouse.space().map_err(|error| error.chain())?;
+    let (free, least) = (space.free_bytes, app.settings.min_free_disk_bytes);
+    if free < least {
+        return Err(format!(
+            "{free} bytes are free where `min_free_disk` asks for {least}: free space on the disk"
+        ));
+    }
+    if space.free_inodes == Some(0) {
+        return Err("no file can be created: the file system has no free inode".to_owned());
+    }
+    Ok(())
 }

@@ -133,6 +133,7 @@ impl From<PipelineError> for Problem {
     fn from(error: PipelineError) -> Self {
         match error {
             PipelineError::Catalog(error) => error.into(),
+            error if error.is_stopping() => Self::unavailable(error.to_string(), 5),
             other => Self::internal(other.to_string()),
         }
     }

@@ -2,11 +2,13 @@
 //!
 //! The catalog and the warehouse both keep a SQLite file in WAL mode. What
 //! they share stands here: the check of the log before SQLite reads it
-//! ([`wal`]), migrations ([`Migration`]), and rows that carry a checksum of
-//! their own ([`seal`]). No statement of either of the two is here.
+//! ([`wal`]), migrations ([`Migration`]), rows that carry a checksum of their
+//! own ([`seal`]), and a look that changes nothing ([`open_read_only`]). No
+//! statement of either of the two is here.
 #![forbid(unsafe_code)]
 
 mod error;
+mod inspect;
 mod migrate;
 mod open;
 pub mod pin;
@@ -14,5 +16,6 @@ pub mod seal;
 mod wal;
 
 pub use error::OpenError;
+pub use inspect::{SchemaVersions, open_read_only, schema_version, sqlite_version};
 pub use migrate::Migration;
 pub use open::{Opening, is_damage};

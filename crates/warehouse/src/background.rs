@@ -54,6 +54,7 @@ pub(crate) fn flush_loop(shared: &Shared) {
             Ok(()) => n_failures = 0,
             Err(error) => {
                 n_failures += 1;
+                shared.metrics.flush_failures.inc();
                 let reason = error.chain();
                 tracing::error!(n_failures, "could not flush events: {reason}");
                 shared.state().flush_failure = Some(Failure { reason, begun_at });
@@ -81,6 +82,7 @@ pub(crate) fn compact_loop(shared: &Shared) {
             Ok(()) => n_failures = 0,
             Err(error) => {
                 n_failures += 1;
+                shared.metrics.merge_failures.inc();
                 let reason = error.chain();
                 tracing::error!(n_failures, "could not merge runs: {reason}");
                 let mut state = shared.state();
@@ -177,6 +179,7 @@ fn flush(shared: &Shared, group: &[Arc<Segment>]) -> Result<(), WarehouseError> 
     state.sealed.drain(..group.len());
     state.runs.extend(runs);
     state.flush_failure = None;
+    shared.metrics.flushes.inc();
     shared.changed.notify_all();
     Ok(())
 }
@@ -256,6 +259,7 @@ fn compact(shared: &Shared, runs: &[Arc<Run>]) -> Result<(), WarehouseError> {
     state.runs.retain(|run| !replaced.contains(&run.record.id));
     state.runs.extend(merged);
     state.merge_failure = None;
+    shared.metrics.merges.inc();
     runs.iter().for_each(|run| run.retire());
     shared.changed.notify_all();
     Ok(())

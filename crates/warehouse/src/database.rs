@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use trialog_model::event::EventKind;
-use trialog_sqlite::{Migration, Opening, pin, sql};
+use trialog_sqlite::{
+    Migration, Opening, SchemaVersions, open_read_only, pin, schema_version, sql,
+};
 
 use crate::error::WarehouseError;
 use crate::run::RunRecord;
@@ -83,6 +85,23 @@ fn entry_checksum(sequence: i64, kind: &str, n_rows: i64, payload: &[u8]) -> u32
     hasher.update(&n_rows.to_le_bytes());
     hasher.update(payload);
     hasher.finalize()
+}
+
+/// Looks at `warehouse.sqlite` in `directory` and changes nothing; none where there is none.
+///
+/// # Errors
+///
+/// The file cannot be read, or is no database.
+pub fn inspect(directory: &Path) -> Result<Option<SchemaVersions>, WarehouseError> {
+    let path = directory.join("warehouse.sqlite");
+    if !path.exists() {
+        return Ok(None);
+    }
+    let connection = open_read_only(&path).map_err(failed("look", &path))?;
+    Ok(Some(SchemaVersions {
+        found: schema_version(&connection).map_err(failed("look", &path))?,
+        known: MIGRATIONS.len() as i64,
+    }))
 }
 
 /// How far a source has been stored: a file's last row, a request's key.

@@ -23,14 +23,18 @@ use crate::batch::Batch;
 use crate::database::{Database, SourceMark};
 use crate::error::WarehouseError;
 use crate::lock::DirectoryLock;
+use crate::metrics::{Metrics, gauge};
 use crate::position::PositionFile;
 use crate::run::{Run, sync_directory};
 use crate::segment::{ActiveSegment, Segment};
 use crate::snapshot::Snapshot;
-use crate::{background, codec, writer};
+use crate::{background, codec, disk, writer};
 
 /// Segments that make up a run, unless aggregation seals them earlier.
 const SEGMENTS_PER_FLUSH: usize = 12;
+
+/// The thread that makes events durable.
+const WRITER: &str = "warehouse-writer";
 
 /// The limits of a warehouse.
 #[derive(Debug, Clone)]
@@ -165,6 +169,7 @@ pub(crate) struct Shared {
     /// Notified whenever `state` changed in a way a thread may wait for.
     pub(crate) changed: Condvar,
     pub(crate) queued_bytes: AtomicUsize,
+    pub(crate) metrics: Metrics,
     /// Held until every thread has ended.
     lock: Mutex<Option<DirectoryLock>>,
 }
@@ -248,6 +253,7 @@ impl Warehouse {
             state: Mutex::new(state),
             changed: Condvar::new(),
             queued_bytes: AtomicUsize::new(0),
+            metrics: Metrics::new(),
             lock: Mutex::new(Some(lock)),
             options,
         });
@@ -347,6 +353,7 @@ impl Warehouse {
                 .cloned()
                 .collect(),
             spill: self.shared.spill.clone(),
+            abandoned: None,
         }
     }
 
@@ -380,6 +387,40 @@ impl Warehouse {
         let state = self.shared.state();
         let failure = state.flush_failure.as_ref()?;
         Some(failure.reason.clone())
+    }
+
+    /// The counts of this warehouse, as of now.
+    pub fn metrics(&self) -> &Metrics {
+        let shared = &self.shared;
+        let metrics = &shared.metrics;
+        let usage = self.usage();
+        metrics.rows.set(gauge(usage.run_rows));
+        metrics.files.set(gauge(usage.n_runs));
+        metrics.file_bytes.set(gauge(usage.run_bytes));
+        metrics.unflushed_bytes.set(gauge(usage.unflushed_bytes));
+        let queued = shared.queued_bytes.load(Ordering::Acquire);
+        metrics.queued_bytes.set(gauge(queued));
+        let n_damaged = shared.state().set_aside.len();
+        metrics.damaged_files.set(gauge(n_damaged));
+        metrics
+    }
+
+    /// Whether the thread that makes events durable is there.
+    pub fn takes_events(&self) -> bool {
+        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        threads
+            .iter()
+            .any(|thread| thread.thread().name() == Some(WRITER) && !thread.is_finished())
+    }
+
+    /// The room on the disk that events are written to.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be looked at.
+    pub fn space(&self) -> Result<disk::Space, WarehouseError> {
+        let events = &self.shared.events;
+        disk::space(events).map_err(WarehouseError::io("find the free space of", events))
     }
 
     /// Tells other processes where this one answers.
@@ -517,10 +558,7 @@ fn spawn_threads(
     };
     let [for_writer, for_flusher, for_compactor] = [shared, shared, shared].map(Arc::clone);
     Ok(vec![
-        spawn(
-            "warehouse-writer",
-            Box::new(move || writer::run(&for_writer, &queue)),
-        )?,
+        spawn(WRITER, Box::new(move || writer::run(&for_writer, &queue)))?,
         spawn(
             "warehouse-flusher",
             Box::new(move || background::flush_loop(&for_flusher)),

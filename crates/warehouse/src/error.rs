@@ -60,6 +60,9 @@ pub enum WarehouseError {
     /// The thread that writes has ended, so nothing can be accepted.
     #[error("the warehouse is closed")]
     Closed,
+    /// Whoever asked for the fold does not want it any more.
+    #[error("the fold was abandoned")]
+    Abandoned,
     /// The warehouse stopped accepting because writing fails.
     #[error("the warehouse cannot write: {reason}")]
     CannotWrite {

@@ -68,6 +68,42 @@ impl DirectoryLock {
     }
 }
 
+/// Who holds a directory at a moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Holder {
+    /// No process does.
+    Nobody,
+    /// A process does; where it answers, if it serves.
+    Process {
+        /// Such as `http://127.0.0.1:8080`.
+        address: Option<String>,
+    },
+}
+
+/// Who holds `directory` now; nothing is changed or created.
+///
+/// The lock is shared for the moment of the question, so a process that
+/// starts in that very moment is refused.
+///
+/// # Errors
+///
+/// The LOCK file exists and cannot be read.
+pub fn holder(directory: &Path) -> Result<Holder, WarehouseError> {
+    let path = directory.join("LOCK");
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Holder::Nobody),
+        Err(source) => return Err(WarehouseError::io("open", &path)(source)),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(Holder::Nobody),
+        Err(TryLockError::WouldBlock) => Ok(Holder::Process {
+            address: address_in(&path),
+        }),
+        Err(TryLockError::Error(source)) => Err(WarehouseError::io("lock", &path)(source)),
+    }
+}
+
 /// Creates `directory` and its missing parents so that they outlive a loss of power.
 fn create_durably(directory: &Path) -> std::io::Result<()> {
     if directory.is_dir() {
@@ -106,7 +142,11 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("that serves http://127.0.0.1:1"), "{error}");
+        let address = Some("http://127.0.0.1:1".to_owned());
+        let seen = holder(directory.path()).unwrap();
+        assert_eq!(seen, Holder::Process { address });
         drop(first);
+        assert_eq!(holder(directory.path()).unwrap(), Holder::Nobody);
         DirectoryLock::acquire(directory.path()).unwrap();
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use trialog_model::event::EventKind;
 
@@ -22,9 +23,23 @@ pub struct Snapshot {
     pub(crate) segments: Vec<Arc<Segment>>,
     /// Where a fold may spill.
     pub(crate) spill: PathBuf,
+    /// Set when folds over this snapshot are to end without an answer.
+    pub(crate) abandoned: Option<Arc<AtomicBool>>,
 }
 
 impl Snapshot {
+    /// Lets folds over this snapshot end with [`WarehouseError::Abandoned`]
+    /// soon after `abandoned` is set.
+    pub fn until(mut self, abandoned: Arc<AtomicBool>) -> Self {
+        self.abandoned = Some(abandoned);
+        self
+    }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        let is_set = |abandoned: &Arc<AtomicBool>| abandoned.load(Ordering::Relaxed);
+        self.abandoned.as_ref().is_some_and(is_set)
+    }
+
     /// What the snapshot holds of each experiment, for events of `kind` that
     /// came after the position `after`.
     pub fn contents_after(&self, kind: EventKind, after: u64) -> BTreeMap<String, IndexEntry> {

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, PoisonError};
+use std::time::Instant;
 
 use trialog_model::event::EventKind;
 
@@ -32,10 +33,15 @@ pub(crate) fn run(shared: &Shared, queue: &Receiver<Submission>) {
             };
         }
         let outcome = wait_for_room(shared)
-            .and_then(|()| group.commit(shared))
+            .and_then(|()| group.commit_measured(shared))
             .map_err(Arc::new);
         if let Err(error) = &outcome {
-            tracing::error!("could not make events durable: {}", error.chain());
+            shared.metrics.group_commit_failures.inc();
+            tracing::error!(
+                n_events = group.n_rows(),
+                "could not make events durable: {}",
+                error.chain()
+            );
         }
         for reply in group.replies {
             reply(outcome.clone());
@@ -96,6 +102,20 @@ impl Group {
 
     fn n_rows(&self) -> usize {
         self.batches.iter().map(Batch::len).sum()
+    }
+
+    /// Commits, and counts it.
+    fn commit_measured(&mut self, shared: &Shared) -> Result<(), WarehouseError> {
+        let begun = Instant::now();
+        let outcome = self.commit(shared);
+        let metrics = &shared.metrics;
+        let taken = begun.elapsed().as_secs_f64();
+        metrics.group_commit_duration.observe(taken);
+        if outcome.is_ok() {
+            metrics.durable_batches.inc_by(self.replies.len() as u64);
+            metrics.durable_events.inc_by(self.n_rows() as u64);
+        }
+        outcome
     }
 
     /// Makes the group durable, then visible.
