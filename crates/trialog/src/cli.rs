@@ -7,46 +7,20 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use care::{BackupArgs, RestoreArgs, VerifyArgs};
+use crate::config::Values;
 
 /// Records which variant of an A/B test each user saw and what they did next,
 /// and tells whether a difference is real.
 #[derive(Debug, Parser)]
 #[command(name = "trialog", version, propagate_version = true)]
 pub(crate) struct Cli {
-    /// What to log, such as `info` or `trialog_pipeline=debug`.
-    #[arg(long, global = true, env = "TRIALOG_LOG", default_value = "warn")]
-    pub(crate) log: String,
     /// A TOML file with the settings that no flag or variable gives.
     #[arg(long, global = true, env = "TRIALOG_CONFIG")]
     pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) settings: SettingArgs,
+    pub(crate) settings: Values,
     #[command(subcommand)]
     pub(crate) command: Command,
-}
-
-/// Settings; a flag goes before its environment variable, which goes before the file.
-#[derive(Debug, Clone, Default, Args)]
-pub(crate) struct SettingArgs {
-    /// The directory that holds all data [default: trialog-data].
-    #[arg(long, global = true, env = "TRIALOG_DATA_DIR")]
-    pub(crate) data_dir: Option<PathBuf>,
-    /// The address to listen on; port 0 picks a free one [default: 127.0.0.1:8080].
-    #[arg(long, global = true, env = "TRIALOG_LISTEN")]
-    pub(crate) listen: Option<String>,
-    /// The address of a running server to talk to, such as <http://127.0.0.1:8080>;
-    /// without it, the server that holds the data directory, or the directory itself.
-    #[arg(long, global = true, env = "TRIALOG_SERVER")]
-    pub(crate) server: Option<String>,
-    /// Time between aggregation runs, such as 1h, 10m or 30s [default: 1h].
-    #[arg(long, global = true, env = "TRIALOG_INTERVAL")]
-    pub(crate) interval: Option<String>,
-    /// Below which directory a server makes backups [default: `backups` in the data directory].
-    #[arg(long, global = true, env = "TRIALOG_BACKUP_DIR")]
-    pub(crate) backup_dir: Option<PathBuf>,
-    /// Threads that fold events [default: one per core].
-    #[arg(long, global = true, env = "TRIALOG_THREADS")]
-    pub(crate) threads: Option<usize>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -78,6 +52,15 @@ pub(crate) enum Command {
         /// The user id.
         text: String,
     },
+    /// Look at the settings, the data directory, the clock and the versions
+    /// without changing anything. Exits with 0 when good, 2 when something
+    /// has failed, and with --strict 1 when there are warnings.
+    Check(CheckArgs),
+    /// Show how far results reach and how the last runs went, or run now.
+    Pipeline(PipelineArgs),
+    /// What the documentation is written from.
+    #[command(subcommand, hide = true)]
+    Config(ConfigCommand),
     /// Generate load and data for measurements; see bench/README.md.
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -179,6 +162,43 @@ pub(crate) enum FileFormat {
     Csv,
     Ndjson,
     Parquet,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Exit with 1 when there are warnings.
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PipelineArgs {
+    #[command(subcommand)]
+    pub(crate) action: Option<PipelineAction>,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t, global = true)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PipelineAction {
+    /// Show how far results reach and how the last runs went.
+    Status,
+    /// Run now and wait until the results are published.
+    Run {
+        /// Recompute every experiment, not only those with new events.
+        #[arg(long)]
+        full: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Print docs/configuration.md.
+    Reference,
 }
 
 #[derive(Debug, Args)]

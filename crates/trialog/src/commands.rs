@@ -3,9 +3,11 @@
 pub(crate) mod aggregate;
 pub(crate) mod backup;
 pub(crate) mod bench;
+pub(crate) mod check;
 pub(crate) mod demo;
 pub(crate) mod experiments;
 pub(crate) mod import;
+pub(crate) mod pipeline;
 pub(crate) mod results;
 pub(crate) mod serve;
 pub(crate) mod verify;

@@ -1,16 +1,18 @@
 //! Settings: flags over environment over a TOML file over defaults.
 
+pub(crate) mod reference;
+mod values;
+
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use serde::Deserialize;
-use trialog_model::duration::Window;
 use trialog_pipeline::Limits;
 use trialog_pipeline::aggregation::Settings;
 
 use crate::cli::Cli;
+pub(crate) use values::Values;
 
 /// The settings of this process, complete.
 #[derive(Debug, Clone)]
@@ -23,76 +25,76 @@ pub(crate) struct Config {
     pub(crate) interval: Duration,
     pub(crate) backup_dir: PathBuf,
     pub(crate) aggregation: Settings,
+    pub(crate) min_free_bytes: u64,
+    pub(crate) shutdown_timeout: Duration,
+    pub(crate) log: Option<String>,
+    pub(crate) log_format: LogFormat,
 }
 
-/// The TOML file; a key that is not known is an error.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    data_dir: Option<PathBuf>,
-    listen: Option<String>,
-    server: Option<String>,
-    interval: Option<String>,
-    backup_dir: Option<PathBuf>,
-    threads: Option<usize>,
-    unregistered_experiments: Option<u64>,
-    undeclared_event_types: Option<usize>,
-    keep_all_results_for: Option<String>,
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
 }
 
-pub(crate) fn resolve(cli: &Cli) -> anyhow::Result<Config> {
-    let file = match &cli.config {
-        None => File::default(),
-        Some(path) => {
-            let text = std::fs::read_to_string(path)
-                .with_context(|| format!("cannot read the configuration `{}`", path.display()))?;
-            toml::from_str(&text)
-                .with_context(|| format!("cannot use the configuration `{}`", path.display()))?
-        }
-    };
-    let flags = cli.settings.clone();
-    let data_dir = flags.data_dir.or(file.data_dir);
-    let listen = flags.listen.or(file.listen);
-    let threads = flags.threads.or(file.threads);
+/// The values of all settings: what the command line, the environment and
+/// the file give.
+pub(crate) fn gather(cli: &Cli) -> anyhow::Result<Values> {
+    let mut values = cli.settings.clone();
+    if let Some(path) = &cli.config {
+        values.add_file(path)?;
+    }
+    Ok(values)
+}
+
+/// Reads every value as what it stands for.
+pub(crate) fn from_values(values: &Values) -> anyhow::Result<Config> {
+    let text = |key| values.text(key).unwrap_or_default().to_owned();
+    let mut aggregation = Settings::default();
+    let threads = values.number("threads")?;
     if threads == Some(0) {
         bail!("`threads` is 0: give 1 or more");
     }
-    let mut aggregation = Settings::default();
     aggregation.n_threads = threads.unwrap_or(aggregation.n_threads);
+    let usual = aggregation.limits;
     aggregation.limits = Limits {
-        unregistered_experiments: file
-            .unregistered_experiments
-            .unwrap_or(aggregation.limits.unregistered_experiments),
-        undeclared_event_types: file
-            .undeclared_event_types
-            .unwrap_or(aggregation.limits.undeclared_event_types),
+        unregistered_experiments: values
+            .number("unregistered_experiments")?
+            .unwrap_or(usual.unregistered_experiments),
+        undeclared_event_types: values
+            .number("undeclared_event_types")?
+            .unwrap_or(usual.undeclared_event_types),
     };
-    if let Some(text) = &file.keep_all_results_for {
-        aggregation.keep_all_micros = micros("keep_all_results_for", text)?;
-    }
-    let interval = flags.interval.or(file.interval);
-    let interval = interval.map_or(Ok(3_600_000_000), |text| micros("interval", &text))?;
-    let data_dir_is_default = data_dir.is_none();
-    let data_dir = data_dir.unwrap_or_else(|| "trialog-data".into());
-    let backup_dir = flags.backup_dir.or(file.backup_dir);
-    let backup_dir = backup_dir.unwrap_or_else(|| data_dir.join("backups"));
+    aggregation.keep_all_micros = values.micros("keep_all_results_for")?;
+    let length =
+        |key| Ok::<_, anyhow::Error>(Duration::from_micros(values.micros(key)?.unsigned_abs()));
+    let log_format = match text("log_format").as_str() {
+        "text" => LogFormat::Text,
+        "json" => LogFormat::Json,
+        other => bail!("`{other}` cannot be the value of `log_format`: give text or json"),
+    };
+    let data_dir = PathBuf::from(text("data_dir"));
+    let backups = match values.text("backup_dir") {
+        Some(text) => PathBuf::from(text),
+        None => data_dir.join("backups"),
+    };
     Ok(Config {
-        data_dir_is_default,
+        backup_dir: std::path::absolute(backups).context("cannot use `backup_dir`")?,
+        data_dir_is_default: values.is_default("data_dir"),
         data_dir,
-        backup_dir: std::path::absolute(backup_dir).context("cannot use `backup_dir`")?,
-        listen_is_default: listen.is_none(),
-        listen: listen.unwrap_or_else(|| "127.0.0.1:8080".to_owned()),
-        server: flags.server.or(file.server),
-        interval: Duration::from_micros(interval.unsigned_abs()),
+        listen_is_default: values.is_default("listen"),
+        listen: text("listen"),
+        server: values.text("server").map(str::to_owned),
+        interval: length("interval")?,
         aggregation,
+        min_free_bytes: values.bytes("min_free_disk")?,
+        shutdown_timeout: length("shutdown_timeout")?,
+        log: values.text("log").map(str::to_owned),
+        log_format,
     })
-}
-
-fn micros(name: &str, text: &str) -> anyhow::Result<i64> {
-    let window = Window::parse(text).with_context(|| format!("cannot use `{name}`"))?;
-    window
-        .micros()
-        .with_context(|| format!("`{name}` is `none`: give a length such as 1h"))
 }
 
 impl Config {
@@ -136,7 +138,7 @@ mod tests {
             .into_iter()
             .chain(flags.iter().copied())
             .chain(["serve"]);
-        resolve(&Cli::parse_from(arguments))
+        from_values(&gather(&Cli::parse_from(arguments))?)
     }
 
     #[test]
@@ -158,6 +160,36 @@ mod tests {
         assert!(error.contains("intervall"), "{error}");
         assert!(resolved("interval = \"often\"", &[]).is_err());
         assert!(resolved("", &["--threads", "0"]).is_err());
+        let error = format!("{:#}", resolved("threads = \"4\"", &[]).unwrap_err());
+        assert!(error.contains("without quotes"), "{error}");
+        assert!(resolved("log_format = \"xml\"", &[]).is_err());
+    }
+
+    #[test]
+    fn the_table_and_the_libraries_agree_on_defaults() {
+        let config = from_values(&Values::default()).unwrap();
+        let usual = Settings::default();
+        assert_eq!(config.aggregation.limits, usual.limits);
+        assert_eq!(config.aggregation.keep_all_micros, usual.keep_all_micros);
+        assert_eq!(config.aggregation.n_threads, usual.n_threads);
+        assert!(config.data_dir_is_default && config.listen_is_default);
+    }
+
+    #[test]
+    fn each_value_knows_where_it_came_from() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("trialog.toml");
+        std::fs::write(&path, "interval = \"10m\"\nthreads = 2\nmin_free_disk = 7").unwrap();
+        let shown = path.display().to_string();
+        let cli = Cli::parse_from(["trialog", "--config", &shown, "serve", "--interval", "30s"]);
+        let values = gather(&cli).unwrap();
+        let source = |key: &str| {
+            let setting = crate::settings::find(key).unwrap();
+            values.effective(setting).1.describe(setting)
+        };
+        let sources = ["interval", "threads", "listen"].map(source);
+        assert_eq!(sources, ["--interval", &shown, "default"]);
+        assert_eq!(from_values(&values).unwrap().min_free_bytes, 7);
     }
 
     #[test]

@@ -12,20 +12,21 @@ mod clock;
 mod commands;
 mod config;
 mod import;
+mod log;
 mod node;
+mod settings;
 mod show;
+mod stop;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, ConfigCommand};
 
 fn main() -> ExitCode {
     end_quietly_on_closed_pipe();
-    let cli = Cli::parse();
-    start_log(&cli.log);
-    match run(cli) {
+    match run(Cli::parse()) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -35,7 +36,14 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    let config = config::resolve(&cli)?;
+    let values = config::gather(&cli);
+    if let Command::Check(options) = &cli.command {
+        // It reports on settings that cannot be used.
+        return commands::check::run(values, options);
+    }
+    let values = values?;
+    let config = config::from_values(&values)?;
+    log::start(&config, matches!(cli.command, Command::Serve))?;
     match cli.command {
         Command::Serve => commands::serve::run(&config),
         Command::Demo(demo) => commands::demo::run(config, &demo),
@@ -46,6 +54,12 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Backup(options) => commands::backup::backup(&config, &options),
         Command::Restore(options) => commands::backup::restore_command(&config, &options),
         Command::Verify(options) => commands::verify::run(&config, &options),
+        Command::Pipeline(options) => commands::pipeline::run(&config, &options),
+        Command::Check(options) => commands::check::run(Ok(values), &options),
+        Command::Config(ConfigCommand::Reference) => {
+            print!("{}", config::reference::page());
+            Ok(ExitCode::SUCCESS)
+        }
         Command::UserId { text } => {
             println!("{}", trialog_model::user_id::user_id_from_text(&text));
             Ok(ExitCode::SUCCESS)
@@ -65,13 +79,4 @@ fn end_quietly_on_closed_pipe() {
         }
         report(panic);
     }));
-}
-
-/// Logs to standard error; standard output belongs to the commands.
-fn start_log(filter: &str) {
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .init();
 }

@@ -58,6 +58,7 @@ impl Node {
             clock,
             Settings {
                 backup_dir: Some(config.backup_dir.clone()),
+                min_free_disk_bytes: config.min_free_bytes,
                 ..Settings::default()
             },
         );

@@ -258,6 +258,7 @@ impl Pinned {
                 .collect(),
             segments: active.seal().into_iter().map(Arc::new).collect(),
             spill,
+            abandoned: None,
         })
     }
 }

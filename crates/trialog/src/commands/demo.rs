@@ -17,10 +17,11 @@ use trialog_simulator::demo::{Scenario, Statement, scenarios};
 use crate::access::{Access, encode};
 use crate::cli::DemoArgs;
 use crate::clock;
-use crate::commands::serve::{announce, bind, stop_signal};
+use crate::commands::serve::{announce, bind};
 use crate::config::Config;
 use crate::node::{Node, runtime};
 use crate::show::{Table, flag, number};
+use crate::stop::told_to_stop;
 
 /// Events per request.
 const BATCH: usize = 5_000;
@@ -59,7 +60,12 @@ pub(crate) fn run(mut config: Config, args: &DemoArgs) -> anyhow::Result<ExitCod
                 "  trialog --data-dir {} results checkout_one_page",
                 config.data_dir.display()
             );
-            stop_signal()?.await;
+            let (schedule, aggregator) = (scheduler.stopper(), Arc::clone(&node.aggregator));
+            let begin = move || {
+                schedule.stop();
+                aggregator.stop();
+            };
+            told_to_stop(config.shutdown_timeout, begin)?.await;
             tokio::task::spawn_blocking(move || drop(scheduler)).await?;
         }
         drop(stop);

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use trialog_pipeline::schedule::{Retry, Scheduler};
 
 use crate::config::Config;
 use crate::node::{Node, plain, runtime};
+use crate::stop::told_to_stop;
 
 pub(crate) fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let address = config.address()?;
@@ -25,13 +25,30 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<ExitCode> {
             fastrand::Rng::new(),
         )
         .context("cannot start the schedule")?;
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            data_dir = %config.data_dir.display(),
+            "serving {url} from `{}`",
+            config.data_dir.display()
+        );
         eprintln!("no API keys: {url} answers on this machine only");
-        trialog_server::serve(listener, Arc::clone(&node.app), stop_signal()?).await?;
-        // The scheduler ends its run before the warehouse closes.
-        tokio::task::spawn_blocking(move || drop(scheduler)).await?;
+        let (schedule, aggregator) = (scheduler.stopper(), Arc::clone(&node.aggregator));
+        let told = told_to_stop(config.shutdown_timeout, move || {
+            schedule.stop();
+            aggregator.stop();
+        })?;
+        trialog_server::serve(listener, Arc::clone(&node.app), told).await?;
+        // Still under the eyes of `told_to_stop`: a run that is about to
+        // publish ends, what is queued is written.
+        let warehouse = Arc::clone(&node.warehouse);
+        let closing = move || {
+            drop(scheduler);
+            warehouse.close();
+        };
+        tokio::task::spawn_blocking(closing).await?;
+        tracing::info!("stopped");
         anyhow::Ok(())
     })?;
-    node.warehouse.close();
     Ok(ExitCode::SUCCESS)
 }
 
@@ -48,16 +65,4 @@ pub(crate) fn announce(node: &Node, listener: &TcpListener) -> anyhow::Result<St
     println!("listening on {url}");
     std::io::stdout().flush()?;
     Ok(url)
-}
-
-/// Completes when the process is asked to end.
-pub(crate) fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
 }

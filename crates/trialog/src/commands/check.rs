@@ -1,0 +1,133 @@
+//! `trialog check`: settings, data directory, clock, versions and limits,
+//! looked at without changing anything, also beside a running server.
+
+mod data;
+mod system;
+
+use std::process::ExitCode;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::cli::{CheckArgs, Format};
+use crate::config::{self, Config, Values};
+use crate::settings::{SETTINGS, Setting};
+
+/// Something warns, and --strict was given.
+const EXIT_WARNINGS: u8 = 1;
+/// Something has failed.
+const EXIT_FAILED: u8 = 2;
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Severity {
+    Good,
+    Warning,
+    Failed,
+}
+
+/// What one check found.
+#[derive(Debug, Serialize)]
+pub(super) struct Finding {
+    check: &'static str,
+    severity: Severity,
+    detail: String,
+}
+
+impl Finding {
+    pub(super) fn good(check: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(check, Severity::Good, detail)
+    }
+
+    pub(super) fn warning(check: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(check, Severity::Warning, detail)
+    }
+
+    pub(super) fn failed(check: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(check, Severity::Failed, detail)
+    }
+
+    fn new(check: &'static str, severity: Severity, detail: impl Into<String>) -> Self {
+        Self {
+            check,
+            severity,
+            detail: detail.into(),
+        }
+    }
+}
+
+/// Reports on `values`, which may be unusable.
+pub(crate) fn run(values: anyhow::Result<Values>, options: &CheckArgs) -> anyhow::Result<ExitCode> {
+    let (values, error) = match values {
+        Ok(values) => (values, None),
+        Err(error) => (Values::default(), Some(error)),
+    };
+    let config = match error {
+        None => config::from_values(&values),
+        Some(error) => Err(error),
+    };
+    let findings = match &config {
+        Ok(config) => look(config),
+        Err(error) => vec![Finding::failed("configuration", format!("{error:#}"))],
+    };
+    let worst = findings.iter().map(|finding| finding.severity).max();
+    let worst = worst.unwrap_or(Severity::Good);
+    match options.format {
+        Format::Json => {
+            let settings: Vec<Value> = SETTINGS.iter().map(|own| setting(&values, own)).collect();
+            let report = json!({ "status": worst, "checks": findings, "settings": settings });
+            println!("{}", serde_json::to_string_pretty(&report)?);
+        }
+        Format::Table => print(&values, &findings),
+    }
+    Ok(match worst {
+        Severity::Failed => ExitCode::from(EXIT_FAILED),
+        Severity::Warning if options.strict => ExitCode::from(EXIT_WARNINGS),
+        _ => ExitCode::SUCCESS,
+    })
+}
+
+fn look(config: &Config) -> Vec<Finding> {
+    let mut findings = vec![
+        Finding::good("configuration", "every setting can be used"),
+        match config.address() {
+            Ok(address) => Finding::good("listen", address.to_string()),
+            Err(error) => Finding::failed("listen", format!("{error:#}")),
+        },
+    ];
+    findings.extend(system::look());
+    findings.extend(data::look(config));
+    findings
+}
+
+fn setting(values: &Values, setting: &Setting) -> Value {
+    let (value, source) = values.effective(setting);
+    json!({
+        "key": setting.key,
+        "value": value.map(|value| if setting.is_secret { "(set)" } else { value }),
+        "source": source.describe(setting),
+        "default": setting.default_text(),
+    })
+}
+
+fn print(values: &Values, findings: &[Finding]) {
+    for own in SETTINGS {
+        let (value, source) = values.effective(own);
+        let value = match value {
+            Some(_) if own.is_secret => "(set)",
+            Some(value) => value,
+            None => own.default_text(),
+        };
+        println!("{} = {value} ({})", own.key, source.describe(own));
+    }
+    println!();
+    for finding in findings {
+        let word = match finding.severity {
+            Severity::Good => "good",
+            Severity::Warning => "WARNING",
+            Severity::Failed => "FAILED",
+        };
+        println!("{word:8} {:16} {}", finding.check, finding.detail);
+    }
+}

@@ -1,0 +1,206 @@
+//! The values of settings as text, and where each came from.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::{Context, bail};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Command};
+use trialog_model::duration::Window;
+
+use crate::settings::{Default as Fallback, Kind, SETTINGS, Setting, find};
+
+/// Where a value came from; a flag goes before a variable, that before the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Source {
+    Flag,
+    Variable,
+    File(PathBuf),
+    Default,
+}
+
+impl Source {
+    /// Where the value of `setting` stands, for people.
+    pub(crate) fn describe(&self, setting: &Setting) -> String {
+        match self {
+            Self::Flag => format!("--{}", setting.flag()),
+            Self::Variable => setting.variable(),
+            Self::File(path) => path.display().to_string(),
+            Self::Default => "default".to_owned(),
+        }
+    }
+}
+
+/// The values that somebody gave, by key.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Values {
+    given: BTreeMap<&'static str, (String, Source)>,
+}
+
+impl Values {
+    /// Adds what the TOML file at `path` gives and nobody gave so far.
+    pub(crate) fn add_file(&mut self, path: &Path) -> anyhow::Result<()> {
+        let shown = path.display();
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the configuration `{shown}`"))?;
+        let table: toml::Table = toml::from_str(&text)
+            .with_context(|| format!("cannot use the configuration `{shown}`"))?;
+        for (key, value) in table {
+            let Some(setting) = find(&key) else {
+                let keys: Vec<_> = SETTINGS.iter().map(|setting| setting.key).collect();
+                bail!(
+                    "`{key}` in `{shown}` is no setting; there are {}",
+                    keys.join(", ")
+                )
+            };
+            let text = scalar(setting, value)
+                .with_context(|| format!("cannot use the configuration `{shown}`"))?;
+            let source = || (text, Source::File(path.to_owned()));
+            self.given.entry(setting.key).or_insert_with(source);
+        }
+        Ok(())
+    }
+
+    /// Whether nobody gave `key` a value.
+    pub(crate) fn is_default(&self, key: &str) -> bool {
+        !self.given.contains_key(key)
+    }
+
+    /// The value of `key` and where it came from; no value where only a
+    /// description of the default exists.
+    pub(crate) fn effective(&self, setting: &Setting) -> (Option<&str>, Source) {
+        match (self.given.get(setting.key), setting.default) {
+            (Some((text, source)), _) => (Some(text), source.clone()),
+            (None, Fallback::Value(text)) => (Some(text), Source::Default),
+            (None, Fallback::Described(_)) => (None, Source::Default),
+        }
+    }
+
+    /// The text of `key`.
+    pub(crate) fn text(&self, key: &str) -> Option<&str> {
+        find(key).and_then(|setting| self.effective(setting).0)
+    }
+
+    /// The number of `key`.
+    pub(crate) fn number<N: FromStr>(&self, key: &str) -> anyhow::Result<Option<N>> {
+        let parsed = self.text(key).map(|text| {
+            text.parse().ok().with_context(|| {
+                let shape = Kind::Number.shape();
+                format!("`{text}` cannot be the value of `{key}`: give {shape}")
+            })
+        });
+        parsed.transpose()
+    }
+
+    /// The length of `key`, in microseconds.
+    pub(crate) fn micros(&self, key: &str) -> anyhow::Result<i64> {
+        let text = self.text(key).unwrap_or_default();
+        let window = Window::parse(text).with_context(|| format!("cannot use `{key}`"))?;
+        window
+            .micros()
+            .with_context(|| format!("`{key}` is `none`: give {}", Kind::Length.shape()))
+    }
+
+    /// The size of `key`, in bytes.
+    pub(crate) fn bytes(&self, key: &str) -> anyhow::Result<u64> {
+        let text = self.text(key).unwrap_or_default();
+        size(text).with_context(|| {
+            let shape = Kind::Size.shape();
+            format!("`{text}` cannot be the value of `{key}`: give {shape}")
+        })
+    }
+}
+
+fn size(text: &str) -> Option<u64> {
+    let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1u64 << 30)];
+    let (digits, unit) = units
+        .into_iter()
+        .find_map(|(name, unit)| Some((text.strip_suffix(name)?, unit)))
+        .unwrap_or((text, 1));
+    digits.trim().parse::<u64>().ok()?.checked_mul(unit)
+}
+
+/// A TOML value as the text that a flag would carry.
+fn scalar(setting: &Setting, value: toml::Value) -> anyhow::Result<String> {
+    match (value, setting.kind) {
+        (toml::Value::String(text), kind) if kind != Kind::Number => Ok(text),
+        (toml::Value::Integer(number), Kind::Number | Kind::Size) => Ok(number.to_string()),
+        (value, kind) => bail!(
+            "`{}` is of the type {}: give {}{}",
+            setting.key,
+            value.type_str(),
+            kind.shape(),
+            if kind == Kind::Number {
+                ", without quotes"
+            } else {
+                ", in quotes"
+            }
+        ),
+    }
+}
+
+impl clap::Args for Values {
+    fn augment_args(command: Command) -> Command {
+        SETTINGS.iter().fold(command, |command, setting| {
+            let help = format!("{} [default: {}]", setting.meaning, setting.default_text());
+            command.arg(
+                Arg::new(setting.key)
+                    .long(setting.flag())
+                    .env(setting.variable())
+                    .hide_env_values(setting.is_secret)
+                    .global(true)
+                    .help(help),
+            )
+        })
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl clap::FromArgMatches for Values {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let given = SETTINGS.iter().filter_map(|setting| {
+            let text = matches.get_one::<String>(setting.key)?.clone();
+            match matches.value_source(setting.key)? {
+                // An empty variable is how compose files and units leave one out.
+                ValueSource::EnvVariable if text.is_empty() => None,
+                ValueSource::EnvVariable => Some((setting.key, (text, Source::Variable))),
+                _ => Some((setting.key, (text, Source::Flag))),
+            }
+        });
+        Ok(Self {
+            given: given.collect(),
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_bytes_or_carry_a_binary_unit() {
+        let sizes = ["0", "17", "2KiB", "512MiB", "1 GiB"].map(|text| size(text));
+        assert_eq!(
+            sizes,
+            [
+                Some(0),
+                Some(17),
+                Some(2048),
+                Some(512 << 20),
+                Some(1 << 30)
+            ]
+        );
+        for bad in ["", "MiB", "-1", "1.5GiB", "1GB", "99999999999GiB"] {
+            assert_eq!(size(bad), None, "{bad}");
+        }
+    }
+}
