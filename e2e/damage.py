@@ -323,7 +323,7 @@ def disk_full(checks, directory):
             return
         data, ballast = mount / "data", mount / "ballast"
         ballast.write_bytes(bytes(12 << 20))
-        with Server(data) as server:
+        with Server(data, "--min-free-disk", "0") as server:
             fill(server, 0, 50)
             server.run_now()
             sender = Sender(server)

@@ -166,9 +166,9 @@ class Client:
 class Server(Client):
     """A `trialog serve` process on a free port."""
 
-    def __init__(self, data_dir, *arguments, before=(), timeout=60, wait=True):
+    def __init__(self, data_dir, *arguments, before=(), timeout=60, wait=True, log="warn"):
         self.log = tempfile.NamedTemporaryFile(prefix="trialog-log-", suffix=".txt")
-        command = [*before, BINARY, "--data-dir", str(data_dir), "--listen", "127.0.0.1:0", "--log", "warn"]
+        command = [*before, BINARY, "--data-dir", str(data_dir), "--listen", "127.0.0.1:0", "--log", log]
         command += [*arguments, "serve"]
         # A group of its own, so that a tracer and what it traces end together.
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, start_new_session=True)
