@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(crate) use care::{BackupArgs, RestoreArgs, VerifyArgs};
 use crate::config::Values;
+pub(crate) use care::{BackupArgs, RestoreArgs, VerifyArgs};
 
 /// Records which variant of an A/B test each user saw and what they did next,
 /// and tells whether a difference is real.

@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn sizes_are_bytes_or_carry_a_binary_unit() {
-        let sizes = ["0", "17", "2KiB", "512MiB", "1 GiB"].map(|text| size(text));
+        let sizes = ["0", "17", "2KiB", "512MiB", "1 GiB"].map(size);
         assert_eq!(
             sizes,
             [
