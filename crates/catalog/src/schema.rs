@@ -9,7 +9,7 @@ use trialog_sqlite::{Migration, sql};
 /// The steps from an empty file to the newest schema; a step that was
 /// released never changes.
 pub(crate) const MIGRATIONS: &[Migration] =
-    &[sql!(EXPERIMENTS_AND_RESULTS), sql!(SEALS), sql!(API_KEYS)];
+    &[sql!(EXPERIMENTS_AND_RESULTS), sql!(SEALS), sql!(API_KEYS), sql!(ERASURES)];
 
 const EXPERIMENTS_AND_RESULTS: &str = "
 CREATE TABLE experiments (
@@ -110,4 +110,19 @@ CREATE TABLE api_keys (
     seal         INTEGER
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX api_keys_by_name ON api_keys (name) WHERE revoked_at IS NULL;
+";
+
+const ERASURES: &str = "
+CREATE TABLE erasures (
+    erasure_id    INTEGER PRIMARY KEY AUTOINCREMENT,
+    requested_at  INTEGER NOT NULL,
+    finished_at   INTEGER,
+    actor         TEXT    NOT NULL,
+    salt          TEXT    NOT NULL,
+    user_hash     TEXT    NOT NULL,
+    experiment_id TEXT,
+    n_events      INTEGER NOT NULL,
+    n_experiments INTEGER NOT NULL,
+    seal          INTEGER
+);
 ";

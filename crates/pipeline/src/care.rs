@@ -5,6 +5,7 @@
 
 pub mod backup;
 mod error;
+pub mod forget;
 pub mod manifest;
 pub mod restore;
 pub mod verify;

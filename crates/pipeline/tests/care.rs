@@ -5,9 +5,9 @@
 #[path = "common/system.rs"]
 mod system;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use system::{System, events, restored, results_of};
+use system::{System, events, files, restored, results_of};
 use trialog_catalog::pipeline::{FinishedRun, Outcome};
 use trialog_model::ids::ExperimentId;
 use trialog_model::time::UnixMicros;
@@ -18,19 +18,6 @@ use trialog_pipeline::care::restore::{check_complete, restore};
 use trialog_pipeline::care::verify::{VerifyReport, verify_directory};
 
 fn silent(_: u64, _: u64) {}
-
-fn files(directory: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        match path.is_dir() {
-            true => found.extend(files(&path)),
-            false => found.push(path),
-        }
-    }
-    found.sort();
-    found
-}
 
 fn flip(path: &Path) {
     let mut bytes = std::fs::read(path).unwrap();

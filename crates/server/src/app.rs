@@ -9,7 +9,7 @@ use axum::Router;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use trialog_catalog::Catalog;
@@ -135,6 +135,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/pipeline/run", post(pipeline::run))
         .route("/v1/backup", post(care::backup))
         .route("/v1/verify", get(care::verify))
+        .route("/v1/users/{user}", delete(care::forget))
+        .route("/v1/erasures", get(care::erasures))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(metrics::metrics))

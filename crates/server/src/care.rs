@@ -5,16 +5,23 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use trialog_model::event::MAX_USER_ID_BYTES;
+use trialog_model::ids::ExperimentId;
+use trialog_model::user_id::user_id_from_text;
 
 use crate::app::{App, blocking};
 use crate::problem::{Answer, Problem};
+use crate::results::pairs;
 use crate::stream;
 
+/// Erasures that are shown.
+const N_ERASURES: u32 = 1_000;
 /// Steps of a verification that are told.
 const N_STEPS: u64 = 200;
 
@@ -87,6 +94,41 @@ pub(crate) async fn verify(State(app): State<Arc<App>>) -> Response {
         line(sender, &last).map_err(|error| error.to_string())
     });
     ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+}
+
+/// Removes every event of a user; the user id is text as in an event.
+pub(crate) async fn forget(
+    State(app): State<Arc<App>>,
+    path: Result<axum::extract::Path<String>, PathRejection>,
+    RawQuery(query): RawQuery,
+) -> Answer<Json<Value>> {
+    let axum::extract::Path(user) =
+        path.map_err(|error| Problem::bad_request(error.body_text()))?;
+    if user.len() > MAX_USER_ID_BYTES {
+        return Err(Problem::bad_field("user", "is longer than any user id"));
+    }
+    let mut experiment = None;
+    for (name, value) in pairs(query.as_deref().unwrap_or_default())? {
+        if name != "experiment" {
+            let reason = "is no parameter here: use experiment";
+            return Err(Problem::bad_field(&name, reason));
+        }
+        let id = ExperimentId::new(value);
+        experiment =
+            Some(id.map_err(|error| Problem::bad_field("experiment", &error.to_string()))?);
+    }
+    blocking(move || {
+        let user = user_id_from_text(&user);
+        let report = app.care.forget(user, experiment.as_ref(), "http")?;
+        Ok(Json(json!(report)))
+    })
+    .await
+}
+
+/// The audit of erasures.
+pub(crate) async fn erasures(State(app): State<Arc<App>>) -> Answer<Json<Value>> {
+    let erasures = blocking(move || Ok(app.catalog.erasures(N_ERASURES)?)).await?;
+    Ok(Json(json!({ "erasures": erasures })))
 }
 
 fn line(sender: &mut stream::Sender, value: &Value) -> std::io::Result<()> {

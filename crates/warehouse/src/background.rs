@@ -11,6 +11,7 @@ use trialog_model::event::EventKind;
 
 use crate::cursor::Source;
 use crate::embedded::{Failure, Options, Shared, State};
+use crate::erase::Doomed;
 use crate::error::WarehouseError;
 use crate::merge::merge;
 use crate::run::{Run, RunReader, RunRecord, RunWriter};
@@ -21,6 +22,26 @@ const RETRY: Duration = Duration::from_millis(500);
 
 /// Sealed segments that are not due for their size are flushed when this many wait.
 const MAX_SEALED: usize = 24;
+
+/// Whether a background thread works, and how many keep it from beginning.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    pub(crate) n_working: usize,
+    pub(crate) n_pauses: usize,
+}
+
+/// Says that a thread works until it is dropped.
+struct Working<'s> {
+    shared: &'s Shared,
+    gate: fn(&mut State) -> &mut Gate,
+}
+
+impl Drop for Working<'_> {
+    fn drop(&mut self) {
+        (self.gate)(&mut self.shared.state()).n_working -= 1;
+        self.shared.changed.notify_all();
+    }
+}
 
 /// What the flusher does next.
 enum Work {
@@ -34,7 +55,8 @@ enum Work {
 pub(crate) fn flush_loop(shared: &Shared) {
     let mut n_failures = 0;
     loop {
-        let Some((work, begun_at)) = wait_for_work(shared, n_failures, |state| {
+        let gate: fn(&mut State) -> &mut Gate = |state| &mut state.flushing;
+        let Some((work, begun_at, _working)) = wait_for_work(shared, n_failures, gate, |state| {
             due_flush(state, &shared.options)
                 .map(Work::Flush)
                 .or_else(|| unsorted(state).map(Work::Sort))
@@ -50,8 +72,8 @@ pub(crate) fn flush_loop(shared: &Shared) {
                 continue;
             }
         };
-        match flush(shared, &group) {
-            Ok(()) => n_failures = 0,
+        match flush(shared, &group, None) {
+            Ok(_) => n_failures = 0,
             Err(error) => {
                 n_failures += 1;
                 shared.metrics.flush_failures.inc();
@@ -73,7 +95,8 @@ fn unsorted(state: &State) -> Option<Arc<Segment>> {
 pub(crate) fn compact_loop(shared: &Shared) {
     let mut n_failures = 0;
     loop {
-        let Some((runs, begun_at)) = wait_for_work(shared, n_failures, |state| {
+        let gate: fn(&mut State) -> &mut Gate = |state| &mut state.merging;
+        let Some((runs, begun_at, _working)) = wait_for_work(shared, n_failures, gate, |state| {
             due_merge(state, &shared.options)
         }) else {
             return;
@@ -100,11 +123,12 @@ pub(crate) fn compact_loop(shared: &Shared) {
 /// Waits until `find` gives work, longer after failures unless somebody wants
 /// to know now; `None` on closing. Also tells how often it had been asked to
 /// settle by then.
-fn wait_for_work<T>(
-    shared: &Shared,
+fn wait_for_work<'s, T>(
+    shared: &'s Shared,
     n_failures: u32,
+    gate: fn(&mut State) -> &mut Gate,
     find: impl Fn(&State) -> Option<T>,
-) -> Option<(T, u64)> {
+) -> Option<(T, u64, Working<'s>)> {
     let mut state = shared.state();
     if n_failures > 0 {
         state = pause(shared, state, RETRY * 2u32.pow(n_failures.min(5)));
@@ -113,8 +137,11 @@ fn wait_for_work<T>(
         if state.closing {
             return None;
         }
-        if let Some(work) = find(&state) {
-            return Some((work, state.n_settles));
+        if gate(&mut state).n_pauses == 0
+            && let Some(work) = find(&state)
+        {
+            gate(&mut state).n_working += 1;
+            return Some((work, state.n_settles, Working { shared, gate }));
         }
         state = shared
             .changed
@@ -151,15 +178,30 @@ fn due_flush(state: &State, options: &Options) -> Option<Vec<Arc<Segment>>> {
     due.then_some(group)
 }
 
-fn flush(shared: &Shared, group: &[Arc<Segment>]) -> Result<(), WarehouseError> {
+/// Writes `group`, the oldest segments, into a run; without the rows that
+/// `doomed` takes, whose number it gives.
+pub(crate) fn flush(
+    shared: &Shared,
+    group: &[Arc<Segment>],
+    doomed: Option<&Doomed>,
+) -> Result<u64, WarehouseError> {
     let (Some(first), Some(last)) = (group.first(), group.last()) else {
-        return Ok(());
+        return Ok(0);
     };
+    let mut n_doomed = 0;
     let sequences = (first.sequences.0, last.sequences.1);
     let mut records = Vec::new();
     for kind in EventKind::ALL {
         let sources: Vec<_> = (group.iter())
-            .map(|segment| segment.sorted(kind).0.clone())
+            .map(|segment| {
+                let block = &segment.sorted(kind).0;
+                let Some(doomed) = doomed else {
+                    return block.clone();
+                };
+                let (kept, n_removed) = doomed.without(kind, block);
+                n_doomed += n_removed;
+                kept
+            })
             .filter(|block| !block.is_empty())
             .map(|block| Source::Memory(vec![block].into_iter()))
             .collect();
@@ -181,7 +223,7 @@ fn flush(shared: &Shared, group: &[Arc<Segment>]) -> Result<(), WarehouseError> 
     state.flush_failure = None;
     shared.metrics.flushes.inc();
     shared.changed.notify_all();
-    Ok(())
+    Ok(n_doomed)
 }
 
 /// Removes files that were written for a flush that cannot be completed; the
@@ -294,7 +336,7 @@ fn write_run(
 
 /// Opens the files of `records` and registers them in one transaction. Once
 /// they are registered nothing can fail, so that a retry never meets them.
-fn register(
+pub(crate) fn register(
     shared: &Shared,
     records: &[RunRecord],
     replaced: &[i64],

@@ -19,6 +19,7 @@ use std::thread::JoinHandle;
 
 use trialog_model::event::EventKind;
 
+use crate::background::Gate;
 use crate::batch::Batch;
 use crate::database::{Database, SourceMark};
 use crate::error::WarehouseError;
@@ -121,6 +122,9 @@ pub(crate) struct State {
     /// How many have ever waited for that.
     pub(crate) n_settles: u64,
     pub(crate) closing: bool,
+    /// The flusher and the compactor, and who keeps them from their work.
+    pub(crate) flushing: Gate,
+    pub(crate) merging: Gate,
 }
 
 impl State {
@@ -628,6 +632,8 @@ fn recover(
         n_settling: 0,
         n_settles: 0,
         closing: false,
+        flushing: Gate::default(),
+        merging: Gate::default(),
     };
     database.each_payload(|stored| {
         if state

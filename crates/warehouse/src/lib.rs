@@ -13,6 +13,7 @@ mod cursor;
 mod database;
 pub mod disk;
 pub mod embedded;
+pub mod erase;
 mod error;
 pub mod fold;
 pub mod index;

@@ -1,6 +1,6 @@
 //! A catalog and a warehouse with events whose number is their position.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, mpsc};
 
@@ -105,6 +105,7 @@ pub(crate) struct Row {
     pub(crate) name: &'static str,
     pub(crate) value: i64,
     pub(crate) event_id: i64,
+    pub(crate) context: &'static str,
 }
 
 impl Row {
@@ -116,10 +117,7 @@ impl Row {
             name: self.name,
             value: self.value,
             event_id: self.event_id,
-            context: match self.kind {
-                EventKind::Assignment => r#"{"platform":"web"}"#,
-                EventKind::Metric => "",
-            },
+            context: self.context,
         }
     }
 }
@@ -144,6 +142,10 @@ pub(crate) fn events(round: i64) -> Vec<Row> {
                     EventKind::Metric => n * 10_000 + round,
                 },
                 event_id: (round * 20 + n) % 700,
+                context: match kind {
+                    EventKind::Assignment => r#"{"platform":"web"}"#,
+                    EventKind::Metric => "",
+                },
             }
         })
         .collect()
@@ -160,6 +162,20 @@ pub(crate) fn results_of(system: &System) -> Vec<Option<Computation>> {
             published.map(|published| published.computation)
         })
         .collect()
+}
+
+/// All files below `directory`, in order.
+pub(crate) fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => found.extend(files(&path)),
+            false => found.push(path),
+        }
+    }
+    found.sort();
+    found
 }
 
 /// The results of the first `position` positions in a system of their own.

@@ -31,3 +31,16 @@ pub(crate) struct VerifyArgs {
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,
 }
+
+#[derive(Debug, Args)]
+pub(crate) struct ForgetArgs {
+    /// The user id, as it was sent: text, or an integer.
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) user: String,
+    /// Only the user's events in this experiment.
+    #[arg(long)]
+    pub(crate) experiment: Option<String>,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}

@@ -1,0 +1,134 @@
+//! Erasure of one user: the exception to append-only that people have a right to.
+//!
+//! The order makes it safe to end anywhere. First the catalog notes the
+//! erasure and makes the experiments due, then the events go, run by run, then
+//! the traces in `warehouse.sqlite`, then the results are computed anew. The
+//! same request again removes what is left.
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use trialog_catalog::CatalogError;
+use trialog_catalog::erasures::ErasureRequest;
+use trialog_model::ids::ExperimentId;
+use trialog_warehouse::erase::Doomed;
+
+use super::{Care, CareError};
+use crate::aggregation::{RunReport, Scope};
+
+/// What an erasure did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ForgetReport {
+    /// Its number in the audit.
+    pub erasure_id: i64,
+    /// Events that were removed, copies included.
+    pub events: u64,
+    /// The experiments that had some of them.
+    pub experiments: Vec<String>,
+    /// Runs that were replaced by smaller ones.
+    pub runs_rewritten: usize,
+    /// Runs of which nothing was left.
+    pub runs_dropped: usize,
+    /// The run that computed the results anew; none where there was nothing to compute.
+    pub recomputed: Option<RunReport>,
+    /// What has to be known and done besides.
+    pub notes: Vec<String>,
+}
+
+impl Care {
+    /// Removes every event of `user`, in all experiments or in one, and
+    /// computes the results anew.
+    ///
+    /// # Errors
+    ///
+    /// A file is damaged or cannot be written; the same call again goes on.
+    pub fn forget(
+        &self,
+        user: i64,
+        experiment: Option<&ExperimentId>,
+        actor: &str,
+    ) -> Result<ForgetReport, CareError> {
+        let _turn = self.turn();
+        let mut report = self.erase_user(user, experiment, actor)?;
+        if !report.experiments.is_empty() {
+            match self.aggregator.run("forget", 1, Scope::Touched) {
+                Ok(run) => report.recomputed = Some(run),
+                Err(error) => report.notes.push(format!(
+                    "the results could not be computed anew, the next run tries again: {error}"
+                )),
+            }
+        }
+        Ok(report)
+    }
+
+    fn erase_user(
+        &self,
+        user: i64,
+        experiment: Option<&ExperimentId>,
+        actor: &str,
+    ) -> Result<ForgetReport, CareError> {
+        // A run in between would publish results with the user once more.
+        let _lease = self.aggregator.lease();
+        let doomed = Doomed::User {
+            user,
+            experiment: experiment.map(|id| id.as_str().to_owned()),
+        };
+        let limit = self.warehouse.position();
+        let found = self.warehouse.count_doomed(&doomed, limit)?;
+        let experiments = self.registered(found.keys())?;
+        let salt = format!("{:032x}", fastrand::u128(..));
+        let user_hash = user_hash(&salt, user);
+        let request = ErasureRequest {
+            actor,
+            salt: &salt,
+            user_hash: &user_hash,
+            experiment,
+            n_events: found.values().sum(),
+            experiments: &experiments,
+        };
+        let erasure_id = self.catalog.begin_erasure(&request, (self.clock)())?;
+        let erased = self.warehouse.erase(&doomed, limit)?;
+        self.warehouse.scrub()?;
+        (self.catalog).finish_erasure(erasure_id, erased.events, (self.clock)())?;
+        tracing::info!(
+            erasure_id,
+            events = erased.events,
+            experiments = found.len(),
+            "removed the events of a user"
+        );
+        Ok(ForgetReport {
+            erasure_id,
+            events: erased.events,
+            experiments: found.into_keys().collect(),
+            runs_rewritten: erased.runs_rewritten,
+            runs_dropped: erased.runs_dropped,
+            recomputed: None,
+            notes: vec![
+                "backups and exports made before still hold the user: remove them, or erase the user again after a restore".to_owned(),
+                "results published before this stay in the history: they are sums, and name no user".to_owned(),
+            ],
+        })
+    }
+
+    /// Those of `ids` that the registry knows: the others have no results.
+    fn registered<'a>(
+        &self,
+        ids: impl Iterator<Item = &'a String>,
+    ) -> Result<Vec<ExperimentId>, CareError> {
+        let mut registered = Vec::new();
+        for id in ids.filter_map(|id| ExperimentId::new(id.clone()).ok()) {
+            match self.catalog.experiment(&id) {
+                Ok(_) => registered.push(id),
+                Err(CatalogError::NoExperiment(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(registered)
+    }
+}
+
+/// SHA-256 of `SALT:USER`, in hexadecimal: whoever knows a user's id can find
+/// out whether an erasure was theirs, and nobody can read an id from it.
+pub fn user_hash(salt: &str, user: i64) -> String {
+    let hash = Sha256::digest(format!("{salt}:{user}"));
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
