@@ -4,6 +4,7 @@ use std::path::Path;
 
 use rusqlite::params;
 use trialog_model::ids::ExperimentId;
+use trialog_model::time::UnixMicros;
 use trialog_sqlite::pin;
 
 use crate::connection::Catalog;
@@ -55,6 +56,25 @@ impl Catalog {
     /// The file cannot be read.
     pub fn find_damage(&self) -> Result<Vec<String>, CatalogError> {
         self.read("check", pin::find_damage)
+    }
+
+    /// When results of `experiment` were published, from `from` on and before `to`.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub fn computation_times(
+        &self,
+        experiment: &ExperimentId,
+        from: i64,
+        to: i64,
+    ) -> Result<Vec<UnixMicros>, CatalogError> {
+        self.read("list results", |connection| {
+            connection
+                .prepare_cached("SELECT computed_at FROM computations WHERE experiment_id = ?1 AND computed_at >= ?2 AND computed_at < ?3 ORDER BY computed_at")?
+                .query_map(params![experiment.as_str(), from, to], |row| row.get(0).map(UnixMicros))?
+                .collect()
+        })
     }
 
     /// Up to `limit` ids of experiments that come after `after`, in order.

@@ -151,6 +151,8 @@ pub struct RawEvent<'a> {
     pub value: RawField<'a>,
     /// `event_id`
     pub event_id: RawField<'a>,
+    /// `event_fingerprint`
+    pub event_fingerprint: RawField<'a>,
     /// `context`
     pub context: RawField<'a>,
 }
@@ -210,7 +212,16 @@ pub fn validate<'a>(
             EventKind::Assignment => i64::from(forced(&raw.value)?),
             EventKind::Metric => value(&raw.value)?.units(),
         },
-        event_id: event_id(&raw.event_id)?,
+        event_id: match (event_id(&raw.event_id)?, raw.event_fingerprint) {
+            (id, RawField::Absent | RawField::Cell("")) => id,
+            (None, field) => Some(fingerprint(&field)?),
+            (Some(_), _) => {
+                return refuse(
+                    "event_fingerprint",
+                    "stands beside an `event_id`, of which it is made: give one of the two",
+                );
+            }
+        },
         context: match kind {
             EventKind::Assignment => context(raw.context)?,
             EventKind::Metric => None,
@@ -387,6 +398,23 @@ fn event_id(raw: &RawField<'_>) -> Result<Option<u64>, FieldError> {
     Ok(Some(event_fingerprint(text)))
 }
 
+/// What an exported event carries in place of its id.
+fn fingerprint(raw: &RawField<'_>) -> Result<u64, FieldError> {
+    let text: &str = match raw {
+        RawField::Integer(number) => return Ok(number.cast_unsigned()),
+        RawField::Text(text) => text,
+        RawField::Cell(text) | RawField::Number(text) => text,
+        other => return wrong_type("event_fingerprint", "an integer within BIGINT", other),
+    };
+    match text.parse::<i64>() {
+        Ok(number) => Ok(number.cast_unsigned()),
+        Err(_) => refuse(
+            "event_fingerprint",
+            format_args!("`{}` is not an integer within BIGINT", clip(text)),
+        ),
+    }
+}
+
 fn context(raw: RawField<'_>) -> Result<Option<Cow<'_, str>>, FieldError> {
     let text = match raw {
         RawField::Absent | RawField::Cell("") => return Ok(None),
@@ -434,6 +462,7 @@ mod tests {
             timestamp: RawField::Number("1700000000000"),
             value: RawField::Absent,
             event_id: RawField::Absent,
+            event_fingerprint: RawField::Absent,
             context: RawField::Absent,
         }
     }
@@ -541,5 +570,48 @@ mod tests {
             "context"
         );
         assert_eq!(assignment("{}".into()), Ok(None));
+    }
+
+    #[test]
+    fn a_fingerprint_stands_in_for_the_id_it_was_made_of() {
+        let plain = r#"{"user_id":1,"experiment_id":"e","event_type":"buy","timestamp":"2026-01-01T00:00:00Z""#;
+        let id = |rest: &str| {
+            let mut found = Err(FieldError {
+                field: "none",
+                reason: String::new(),
+            });
+            let body = format!("{plain}{rest}}}");
+            let now = UnixMicros(1_800_000_000_000_000);
+            let layout = crate::wire::Layout::Detect;
+            crate::wire::decode(
+                EventKind::Metric,
+                body.as_bytes(),
+                layout,
+                now,
+                |_, event| {
+                    found = event.map(|event| event.event_id);
+                },
+            )
+            .unwrap();
+            found
+        };
+        let made = event_fingerprint("hello");
+        let signed = made.cast_signed();
+        assert_eq!(id(r#","event_id":"hello""#), Ok(Some(made)));
+        assert_eq!(
+            id(&format!(r#","event_fingerprint":{signed}"#)),
+            Ok(Some(made))
+        );
+        assert_eq!(
+            id(&format!(r#","event_fingerprint":"{signed}""#)),
+            Ok(Some(made))
+        );
+        for bad in [
+            r#","event_fingerprint":1.5"#,
+            r#","event_fingerprint":"x""#,
+            r#","event_fingerprint":1,"event_id":"hello""#,
+        ] {
+            assert_eq!(id(bad).unwrap_err().field, "event_fingerprint", "{bad}");
+        }
     }
 }

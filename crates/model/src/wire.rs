@@ -155,6 +155,8 @@ struct Assignment<'a> {
     #[serde(borrow)]
     event_id: Option<&'a RawValue>,
     #[serde(borrow)]
+    event_fingerprint: Option<&'a RawValue>,
+    #[serde(borrow)]
     context: Option<&'a RawValue>,
 }
 
@@ -172,6 +174,8 @@ struct Metric<'a> {
     value: Option<&'a RawValue>,
     #[serde(borrow)]
     event_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    event_fingerprint: Option<&'a RawValue>,
 }
 
 /// Reads the fields of one event; fields that are not known are passed over.
@@ -194,6 +198,7 @@ fn parse_event(kind: EventKind, text: &str) -> Result<RawEvent<'_>, FieldError> 
                 timestamp: raw_field(raw.assigned_at),
                 value: raw_field(raw.forced),
                 event_id: raw_field(raw.event_id),
+                event_fingerprint: raw_field(raw.event_fingerprint),
                 context: raw_field(raw.context),
             }
         }
@@ -206,6 +211,7 @@ fn parse_event(kind: EventKind, text: &str) -> Result<RawEvent<'_>, FieldError> 
                 timestamp: raw_field(raw.timestamp),
                 value: raw_field(raw.value),
                 event_id: raw_field(raw.event_id),
+                event_fingerprint: raw_field(raw.event_fingerprint),
                 context: RawField::Absent,
             }
         }

@@ -5,9 +5,11 @@
 
 pub mod backup;
 mod error;
+pub mod export;
 pub mod forget;
 pub mod manifest;
 pub mod restore;
+mod table;
 pub mod verify;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -21,7 +21,12 @@ use trialog_warehouse::embedded::Warehouse;
 
 use crate::metrics::ServerMetrics;
 use crate::problem::{Answer, Problem};
-use crate::{care, dashboard, events, experiments, health, metrics, observe, pipeline, results};
+use crate::{
+    care, dashboard, events, experiments, export, health, metrics, observe, pipeline, results,
+};
+
+/// Exports that are written at a time.
+const MAX_EXPORTS: usize = 2;
 
 /// The limits of the HTTP interface.
 #[derive(Debug, Clone)]
@@ -70,6 +75,7 @@ pub struct App {
     pub(crate) folds: Arc<Semaphore>,
     pub(crate) waiting_folds: Arc<Semaphore>,
     pub(crate) metrics: ServerMetrics,
+    pub(crate) exports: Arc<Semaphore>,
 }
 
 impl App {
@@ -106,6 +112,7 @@ impl App {
             folds,
             waiting_folds,
             metrics: ServerMetrics::started(now),
+            exports: Arc::new(Semaphore::new(MAX_EXPORTS)),
         }
     }
 
@@ -136,6 +143,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/backup", post(care::backup))
         .route("/v1/verify", get(care::verify))
         .route("/v1/users/{user}", delete(care::forget))
+        .route("/v1/export/{table}", get(export::export))
         .route("/v1/erasures", get(care::erasures))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))

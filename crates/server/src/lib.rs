@@ -11,6 +11,7 @@ mod care;
 mod dashboard;
 mod events;
 mod experiments;
+mod export;
 mod health;
 mod metrics;
 mod observe;

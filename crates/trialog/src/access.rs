@@ -3,11 +3,12 @@
 //! Either way it speaks the HTTP interface. Without a server the same routes
 //! are called inside this process, so there is one way to do everything.
 
-use std::io::BufReader;
+use std::io::{BufReader, Write};
+use std::pin::Pin;
 
 use anyhow::{Context, bail};
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::http::{Method, Request, StatusCode};
 use serde_json::Value;
 use tower::ServiceExt;
@@ -80,6 +81,33 @@ impl Access {
     /// Sends `body` to `path`.
     pub(crate) fn post(&self, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
         self.request(&Method::POST, path, body)?.read()
+    }
+
+    /// Writes the body of a good answer to `out` as it comes in.
+    pub(crate) fn download(&self, path: &str, out: &mut dyn Write) -> anyhow::Result<()> {
+        let Self::Directory(opened) = self else {
+            std::io::copy(&mut self.stream(path)?, out)?;
+            return Ok(());
+        };
+        opened.runtime.block_on(async {
+            let request = Request::get(path).body(Body::empty())?;
+            let response = opened.router.clone().oneshot(request).await?;
+            let (status, mut body) = (response.status(), response.into_body());
+            if !status.is_success() {
+                let bytes = axum::body::to_bytes(body, MAX_ANSWER_BYTES).await?;
+                let text = String::from_utf8(bytes.into())?;
+                Answered { status, text }.read()?;
+                bail!("the answer was {status}");
+            }
+            while let Some(frame) =
+                std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await
+            {
+                if let Ok(bytes) = frame?.into_data() {
+                    out.write_all(&bytes)?;
+                }
+            }
+            Ok(())
+        })
     }
 
     /// The body of a good answer to a request of a server, as it comes in.

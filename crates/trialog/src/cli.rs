@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::Values;
-pub(crate) use care::{BackupArgs, ForgetArgs, RestoreArgs, VerifyArgs};
+pub(crate) use care::{BackupArgs, ExportArgs, ForgetArgs, RestoreArgs, VerifyArgs};
 
 /// Records which variant of an A/B test each user saw and what they did next,
 /// and tells whether a difference is real.
@@ -47,6 +47,8 @@ pub(crate) enum Command {
     /// Check that all data is as it was written and all results are right.
     /// Exits with 0 when it is, 2 when damage was found, 1 when it could not be told.
     Verify(VerifyArgs),
+    /// Write events, each once, or results to a Parquet or CSV file.
+    Export(ExportArgs),
     /// Remove every event of a user, and compute the results anew.
     Forget(ForgetArgs),
     /// Print the integer under which a user id given as text is stored.

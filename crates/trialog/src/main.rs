@@ -60,6 +60,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             print!("{}", config::reference::page());
             Ok(ExitCode::SUCCESS)
         }
+        Command::Export(options) => commands::export::run(&config, &options),
         Command::Forget(options) => commands::forget::run(&config, &options),
         Command::UserId { text } => {
             println!("{}", trialog_model::user_id::user_id_from_text(&text));

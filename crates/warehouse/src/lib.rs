@@ -15,6 +15,7 @@ pub mod disk;
 pub mod embedded;
 pub mod erase;
 mod error;
+pub mod export;
 pub mod fold;
 pub mod index;
 pub mod lock;

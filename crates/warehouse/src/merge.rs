@@ -106,7 +106,7 @@ impl Input {
 }
 
 /// The order of two rows of the same experiment.
-fn compare_rows(a: &Block, row_a: usize, b: &Block, row_b: usize) -> Ordering {
+pub(crate) fn compare_rows(a: &Block, row_a: usize, b: &Block, row_b: usize) -> Ordering {
     (a.user[row_a], a.timestamp[row_a])
         .cmp(&(b.user[row_b], b.timestamp[row_b]))
         .then_with(|| a.name_at(row_a).cmp(b.name_at(row_b)))

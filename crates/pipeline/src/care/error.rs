@@ -25,6 +25,9 @@ pub enum CareError {
         /// Why not.
         source: io::Error,
     },
+    /// What is exported could not be written.
+    #[error("cannot write the export: {0}")]
+    Write(String),
     /// There is something where the backup is to go.
     #[error("`{}` exists: give a directory that does not", .0.display())]
     Exists(PathBuf),

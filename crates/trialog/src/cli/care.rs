@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::Format;
 
@@ -43,4 +43,32 @@ pub(crate) struct ForgetArgs {
     /// How to print.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,
+}
+
+/// What can be exported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportTable {
+    /// Who was assigned to which variant, each event once.
+    Assignments,
+    /// What users did, each event once.
+    Metrics,
+    /// The rows of `variant_metrics` with their history.
+    Results,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// What to export.
+    pub(crate) table: ExportTable,
+    /// The file to write: .parquet or .csv.
+    pub(crate) file: PathBuf,
+    /// Only this experiment; repeat it for more.
+    #[arg(long)]
+    pub(crate) experiment: Vec<String>,
+    /// Only events, or results computed, at or after this time, RFC 3339.
+    #[arg(long)]
+    pub(crate) from: Option<String>,
+    /// Only events, or results computed, before this time, RFC 3339.
+    #[arg(long)]
+    pub(crate) to: Option<String>,
 }

@@ -17,6 +17,7 @@ pub(crate) struct Layout<'m> {
     time: Place<'m>,
     value: Place<'m>,
     event_id: Place<'m>,
+    event_fingerprint: Place<'m>,
     context: Place<'m>,
     context_columns: Vec<(&'m str, usize)>,
 }
@@ -67,6 +68,7 @@ impl<'m> Layout<'m> {
             time: place(&mapping.time)?,
             value: place(&mapping.value)?,
             event_id: place(&mapping.event_id)?,
+            event_fingerprint: place(&mapping.event_fingerprint)?,
             context: place(&mapping.context)?,
             context_columns: contexts?,
         })
@@ -114,6 +116,7 @@ impl<'m> Layout<'m> {
             timestamp: self.with_zone(get(self.time)),
             value,
             event_id,
+            event_fingerprint: get(self.event_fingerprint),
             context,
         };
         let event = validate(self.mapping.kind, raw, received_at)?;

@@ -29,6 +29,8 @@ pub(crate) struct Mapping {
     pub(crate) time: Origin,
     pub(crate) value: Origin,
     pub(crate) event_id: Origin,
+    /// What an exported file carries in place of the id.
+    pub(crate) event_fingerprint: Origin,
     pub(crate) context: Origin,
     /// Columns that become keys of the context, instead of `context`.
     pub(crate) context_columns: Vec<String>,
@@ -94,6 +96,10 @@ impl Mapping {
                 kind.time_field(),
             ),
             event_id: optional(common.id_column.as_ref(), "event_id"),
+            event_fingerprint: match &common.id_column {
+                Some(_) => Origin::Nothing,
+                None => Origin::Optional("event_fingerprint".to_owned()),
+            },
             time_zone: common.time_zone.as_deref().map(zone).transpose()?,
         })
     }
@@ -107,6 +113,7 @@ impl Mapping {
             &self.time,
             &self.value,
             &self.event_id,
+            &self.event_fingerprint,
             &self.context,
         ];
         let named = origins.into_iter().filter_map(|origin| match origin {

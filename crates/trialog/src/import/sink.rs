@@ -135,7 +135,13 @@ impl<'a> Rows<'a> {
             Sink::Directory(_) => self
                 .batch
                 .push_event(&imported.event, event_fingerprint(&id)),
-            Sink::Server { .. } => write_line(&mut self.lines, self.kind, &imported.event, &id),
+            Sink::Server { .. } => {
+                let id = match (own, imported.event.event_id) {
+                    (None, Some(fingerprint)) => Id::Fingerprint(fingerprint.cast_signed()),
+                    _ => Id::Text(&id),
+                };
+                write_line(&mut self.lines, self.kind, &imported.event, id);
+            }
         }
     }
 
@@ -241,15 +247,25 @@ fn post(agent: &ureq::Agent, url: &str, key: &str, lines: &[u8]) -> anyhow::Resu
     }
 }
 
+/// What copies of an event have in common.
+#[derive(Clone, Copy)]
+enum Id<'a> {
+    Text(&'a str),
+    Fingerprint(i64),
+}
+
 /// An event as a line of NDJSON.
-fn write_line(lines: &mut Vec<u8>, kind: EventKind, event: &Event<'_>, id: &str) {
+fn write_line(lines: &mut Vec<u8>, kind: EventKind, event: &Event<'_>, id: Id<'_>) {
     let mut fields = serde_json::Map::new();
     let mut add = |name: &str, value: Value| fields.insert(name.to_owned(), value);
     add("user_id", event.user_id.into());
     add("experiment_id", event.experiment_id.as_ref().into());
     add(kind.name_field(), event.name.as_ref().into());
     add(kind.time_field(), event.timestamp.to_rfc3339().into());
-    add("event_id", id.into());
+    match id {
+        Id::Text(text) => add("event_id", text.into()),
+        Id::Fingerprint(number) => add("event_fingerprint", number.into()),
+    };
     match kind {
         EventKind::Assignment => add("forced", (event.value != 0).into()),
         EventKind::Metric => add(

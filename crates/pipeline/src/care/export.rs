@@ -1,0 +1,256 @@
+//! Export: a consistent copy for outside tools, of events without duplicates
+//! or of all published results, as Parquet or CSV.
+
+use std::io::Write;
+use std::ops::Range;
+
+use trialog_catalog::results::Published;
+use trialog_catalog::{Catalog, CatalogError};
+use trialog_model::event::EventKind;
+use trialog_model::ids::ExperimentId;
+use trialog_warehouse::batch::EventRow;
+use trialog_warehouse::export::Selection;
+use trialog_warehouse::snapshot::Snapshot;
+
+use super::table::{Cell, Columns, TableWriter, Type};
+use super::{Care, CareError};
+
+/// Experiments whose ids are read at a time.
+const CHUNK: u32 = 1_000;
+
+/// What is exported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Table {
+    /// Events of one kind, each once.
+    Events(EventKind),
+    /// Published results with their history.
+    Results,
+}
+
+/// The form of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Parquet, compressed with zstd.
+    Parquet,
+    /// CSV with a header.
+    Csv,
+}
+
+/// What is wanted.
+#[derive(Debug, Clone)]
+pub struct ExportRequest {
+    /// Which table.
+    pub table: Table,
+    /// In which form.
+    pub form: Form,
+    /// Only these experiments; all where it is empty.
+    pub experiments: Vec<ExperimentId>,
+    /// Only events, or results computed, within this range, in microseconds since 1970.
+    pub within: Range<Option<i64>>,
+}
+
+/// An export whose moment is fixed.
+pub struct Export {
+    request: ExportRequest,
+    catalog: Catalog,
+    snapshot: Snapshot,
+}
+
+const ASSIGNMENTS: &Columns = &[
+    ("user_id", Type::Integer),
+    ("experiment_id", Type::Text),
+    ("variant", Type::Text),
+    ("assigned_at", Type::Time),
+    ("forced", Type::Boolean),
+    ("context", Type::Text),
+    ("event_fingerprint", Type::Integer),
+];
+
+const METRICS: &Columns = &[
+    ("user_id", Type::Integer),
+    ("experiment_id", Type::Text),
+    ("event_type", Type::Text),
+    ("value", Type::Decimal(18)),
+    ("timestamp", Type::Time),
+    ("event_fingerprint", Type::Integer),
+];
+
+const RESULTS: &Columns = &[
+    ("experiment_id", Type::Text),
+    ("computed_at", Type::Time),
+    ("run_id", Type::Integer),
+    ("variant", Type::Text),
+    ("metric_name", Type::Text),
+    ("user_count", Type::Integer),
+    ("event_count", Type::Integer),
+    ("total_value", Type::Decimal(38)),
+    ("conversion_rate", Type::Float),
+    ("mean_value", Type::Float),
+    ("variance", Type::Float),
+    ("converted_users", Type::Integer),
+    // Squares of sums outgrow every decimal type, so they are exact text.
+    ("squared_total", Type::Text),
+    ("squared_events", Type::Text),
+    ("fingerprint", Type::Text),
+];
+
+impl Care {
+    /// Fixes the moment of an export.
+    ///
+    /// # Errors
+    ///
+    /// An experiment that nobody registered and no event named.
+    pub fn export(&self, request: ExportRequest) -> Result<Export, CareError> {
+        let (catalog, snapshot) = self.catalog.pin(|| self.warehouse.reading_snapshot())?;
+        for id in &request.experiments {
+            match catalog.experiment(id) {
+                Err(CatalogError::NoExperiment(_)) => {
+                    let has_events = EventKind::ALL
+                        .iter()
+                        .any(|kind| snapshot.contents_of(*kind, id.as_str()).is_some());
+                    if !has_events {
+                        return Err(CatalogError::NoExperiment(id.clone()).into());
+                    }
+                }
+                known => drop(known?),
+            }
+        }
+        Ok(Export {
+            request,
+            catalog,
+            snapshot,
+        })
+    }
+}
+
+impl Export {
+    /// Writes everything to `out`, and gives the number of rows.
+    ///
+    /// # Errors
+    ///
+    /// A damaged file, or `out` cannot be written.
+    pub fn write(&self, out: impl Write + Send) -> Result<u64, CareError> {
+        match self.request.table {
+            Table::Events(kind) => self.events(kind, out),
+            Table::Results => self.results(out),
+        }
+    }
+
+    fn events(&self, kind: EventKind, out: impl Write + Send) -> Result<u64, CareError> {
+        let columns = match kind {
+            EventKind::Assignment => ASSIGNMENTS,
+            EventKind::Metric => METRICS,
+        };
+        let mut table = TableWriter::new(self.request.form, columns, out)?;
+        let ids = self.request.experiments.iter();
+        let selection = Selection {
+            experiments: ids.map(ExperimentId::to_string).collect(),
+            within: self.request.within.clone(),
+        };
+        let mut n_rows = 0;
+        self.snapshot
+            .each_event(kind, &selection, |event| -> Result<(), CareError> {
+                n_rows += 1;
+                match kind {
+                    EventKind::Assignment => table.row(&assignment(event)),
+                    EventKind::Metric => table.row(&metric(event)),
+                }
+            })?;
+        table.finish()?;
+        Ok(n_rows)
+    }
+
+    fn results(&self, out: impl Write + Send) -> Result<u64, CareError> {
+        let mut table = TableWriter::new(self.request.form, RESULTS, out)?;
+        let mut n_rows = 0;
+        if !self.request.experiments.is_empty() {
+            let mut ids = self.request.experiments.clone();
+            ids.sort();
+            ids.dedup();
+            for id in &ids {
+                n_rows += self.results_of(id, &mut table)?;
+            }
+        } else {
+            let mut after = String::new();
+            loop {
+                let ids = self.catalog.experiment_ids(&after, CHUNK)?;
+                let Some(last) = ids.last() else {
+                    break;
+                };
+                after = last.to_string();
+                for id in &ids {
+                    n_rows += self.results_of(id, &mut table)?;
+                }
+            }
+        }
+        table.finish()?;
+        Ok(n_rows)
+    }
+
+    fn results_of(
+        &self,
+        id: &ExperimentId,
+        table: &mut TableWriter<impl Write + Send>,
+    ) -> Result<u64, CareError> {
+        let from = self.request.within.start.unwrap_or(i64::MIN);
+        let to = self.request.within.end.unwrap_or(i64::MAX);
+        let mut n_rows = 0;
+        for time in self.catalog.computation_times(id, from, to)? {
+            if let Some(published) = self.catalog.published(id, Some(time))? {
+                n_rows += result_rows(id, &published, table)?;
+            }
+        }
+        Ok(n_rows)
+    }
+}
+
+fn assignment<'a>(event: &EventRow<'a>) -> [Cell<'a>; 7] {
+    [
+        Cell::Integer(event.user),
+        Cell::Text(event.experiment),
+        Cell::Text(event.name),
+        Cell::Time(event.timestamp),
+        Cell::Boolean(event.value != 0),
+        Cell::Text(event.context),
+        Cell::Integer(event.event_id),
+    ]
+}
+
+fn metric<'a>(event: &EventRow<'a>) -> [Cell<'a>; 6] {
+    [
+        Cell::Integer(event.user),
+        Cell::Text(event.experiment),
+        Cell::Text(event.name),
+        Cell::Decimal(event.value.into()),
+        Cell::Time(event.timestamp),
+        Cell::Integer(event.event_id),
+    ]
+}
+
+fn result_rows(
+    id: &ExperimentId,
+    published: &Published,
+    table: &mut TableWriter<impl Write + Send>,
+) -> Result<u64, CareError> {
+    let computation = &published.computation;
+    for row in &computation.metrics {
+        table.row(&[
+            Cell::Text(id.as_str()),
+            Cell::Time(published.computed_at.0),
+            Cell::Integer(published.run_id),
+            Cell::Text(&row.variant),
+            Cell::Text(&row.metric_name),
+            Cell::Integer(row.user_count.cast_signed()),
+            Cell::Integer(row.event_count.cast_signed()),
+            Cell::Decimal(row.total),
+            Cell::Float(Some(row.conversion_rate)),
+            Cell::Float(Some(row.mean_value)),
+            Cell::Float(row.variance),
+            Cell::Integer(row.converted_users.cast_signed()),
+            Cell::Text(&row.squared_total.to_string()),
+            Cell::Text(&row.squared_events.to_string()),
+            Cell::Text(&computation.fingerprint),
+        ])?;
+    }
+    Ok(computation.metrics.len() as u64)
+}

@@ -1,0 +1,127 @@
+//! `GET /v1/export/{table}`: events and results as files, while the server serves.
+
+use std::sync::Arc;
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use trialog_model::event::EventKind;
+use trialog_model::ids::ExperimentId;
+use trialog_model::time::UnixMicros;
+use trialog_pipeline::care::export::{ExportRequest, Form, Table};
+
+use crate::app::{App, blocking};
+use crate::problem::{Answer, Problem};
+use crate::results::pairs;
+use crate::stream;
+
+pub(crate) async fn export(
+    State(app): State<Arc<App>>,
+    path: Result<Path<String>, PathRejection>,
+    RawQuery(query): RawQuery,
+) -> Answer<Response> {
+    let Path(table) = path.map_err(|error| Problem::bad_request(error.body_text()))?;
+    let request = parse(&table, query.as_deref().unwrap_or_default())?;
+    let turn = Arc::clone(&app.exports).try_acquire_owned();
+    let turn = turn.map_err(|_| Problem::busy("two exports are under way: ask again later", 10))?;
+    let (kind, extension) = match request.form {
+        Form::Parquet => ("application/vnd.apache.parquet", "parquet"),
+        Form::Csv => ("text/csv; charset=utf-8", "csv"),
+    };
+    let export = blocking(move || Ok(app.care.export(request)?)).await?;
+    let body = stream::body(move |sender| {
+        let _turn = turn;
+        let written = export.write(&mut *sender);
+        written.map(drop).map_err(|error| error.to_string())
+    });
+    let headers = [
+        (header::CONTENT_TYPE, kind.to_owned()),
+        (
+            header::CONTENT_DISPOSITION,
+            format!("attachment; filename=\"{table}.{extension}\""),
+        ),
+    ];
+    Ok((headers, body).into_response())
+}
+
+fn parse(table: &str, query: &str) -> Answer<ExportRequest> {
+    let kinds = EventKind::ALL.into_iter();
+    let table = match (table, kinds.into_iter().find(|kind| kind.plural() == table)) {
+        (_, Some(kind)) => Table::Events(kind),
+        ("results", None) => Table::Results,
+        (other, None) => {
+            return Err(Problem::new(
+                StatusCode::NOT_FOUND,
+                format!("`{other}` cannot be exported: use assignments, metrics or results"),
+            ));
+        }
+    };
+    let mut request = ExportRequest {
+        table,
+        form: Form::Parquet,
+        experiments: Vec::new(),
+        within: None..None,
+    };
+    for (name, value) in pairs(query)? {
+        let reason = |reason: &str| Problem::bad_field(&name, reason);
+        let time = || {
+            UnixMicros::parse_rfc3339(value.as_bytes())
+                .map(|time| Some(time.0))
+                .map_err(|error| reason(&error.to_string()))
+        };
+        match name.as_str() {
+            "format" => {
+                request.form = match value.as_str() {
+                    "parquet" => Form::Parquet,
+                    "csv" => Form::Csv,
+                    _ => return Err(reason("is not known: use parquet or csv")),
+                }
+            }
+            "experiment" => {
+                let id = ExperimentId::new(&value).map_err(|error| reason(&error.to_string()))?;
+                request.experiments.push(id);
+            }
+            "from" => request.within.start = time()?,
+            "to" => request.within.end = time()?,
+            _ => {
+                return Err(reason(
+                    "is no parameter here: use format, experiment, from or to",
+                ));
+            }
+        }
+    }
+    match (request.within.start, request.within.end) {
+        (Some(from), Some(to)) if from >= to => {
+            Err(Problem::bad_field("to", "is not after `from`"))
+        }
+        _ => Ok(request),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_export_is_asked_for_whole_and_what_it_does_not_know_is_refused() {
+        let request = parse(
+            "metrics",
+            "format=csv&experiment=a&experiment=b&from=2026-01-01T00:00:00Z",
+        )
+        .unwrap();
+        assert_eq!(request.table, Table::Events(EventKind::Metric));
+        assert_eq!((request.form, request.experiments.len()), (Form::Csv, 2));
+        assert!(request.within.start.is_some() && request.within.end.is_none());
+        for bad in [
+            "format=xlsx",
+            "since=2026-01-01T00:00:00Z",
+            "to=today",
+            "experiment=",
+            "from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z",
+        ] {
+            assert!(parse("results", bad).is_err(), "{bad}");
+        }
+        assert!(parse("users", "").is_err());
+    }
+}

@@ -1,0 +1,322 @@
+//! Backup, restore, verification, erasure and export through the real binary,
+//! beside a running server and without one.
+
+#![expect(clippy::unwrap_used, reason = "a failing helper fails its test")]
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+struct Fixture {
+    directory: tempfile::TempDir,
+}
+
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself, which the test has noticed then.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// 40 users in two variants, every row twice; users 0 and 1 have several events.
+fn assignments() -> String {
+    let mut text = "user_id,experiment_id,variant,assigned_at,context,event_id\n".to_owned();
+    for user in 0..40 {
+        let variant = ["a", "b"][user % 2];
+        let platform = ["ios", "web"][user / 2 % 2];
+        let row = format!(
+            "u{user},gate,{variant},2026-01-0{}T00:00:00.123456Z,\"{{\"\"platform\"\":\"\"{platform}\"\",\"\"note\"\":\"\"a, b\"\"}}\",a{user}\n",
+            1 + user % 9
+        );
+        text.push_str(&row);
+        text.push_str(&row);
+    }
+    text
+}
+
+fn metrics() -> String {
+    let mut text = "user_id,experiment_id,event_type,value,timestamp,event_id\n".to_owned();
+    for user in (0..40).step_by(3) {
+        for copy in 0..3 {
+            text.push_str(&format!(
+                "u{user},gate,buy,{user}.{copy}5,2026-01-1{copy}T00:00:00Z,m{user}\n"
+            ));
+        }
+        text.push_str(&format!("u{user},gate,buy,-1,2026-01-11T00:00:00Z,\n"));
+    }
+    text
+}
+
+impl Fixture {
+    fn empty() -> Self {
+        Self {
+            directory: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn filled() -> Self {
+        let fixture = Self::empty();
+        fixture.write("assignments.csv", &assignments());
+        fixture.write("metrics.csv", &metrics());
+        fixture.good("import assignments assignments.csv");
+        fixture.good("import metrics metrics.csv");
+        fixture.good("aggregate");
+        fixture
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn write(&self, name: &str, content: &str) {
+        let mut file = std::fs::File::create(self.path(name)).unwrap();
+        file.write_all(content.as_bytes()).unwrap();
+    }
+
+    fn command(&self, arguments: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_trialog"));
+        command
+            .current_dir(self.directory.path())
+            .args(arguments.split(' '))
+            .env("TRIALOG_DATA_DIR", "data");
+        command
+    }
+
+    fn run(&self, arguments: &str) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    fn good(&self, arguments: &str) -> String {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{arguments}: {}", text(&output));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn json(&self, arguments: &str) -> Value {
+        serde_json::from_str(&self.good(&format!("{arguments} --format json"))).unwrap()
+    }
+
+    /// Everything that the results say, but when they were computed.
+    fn results(&self) -> Vec<Value> {
+        self.good("aggregate");
+        ["", " --segment platform=ios"]
+            .map(|filter| {
+                let mut results = self.json(&format!("results gate{filter}"));
+                results["computed_at"].take();
+                results
+            })
+            .to_vec()
+    }
+
+    fn serve(&self) -> Server {
+        let mut command = self.command("serve --listen 127.0.0.1:0");
+        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut server = Server(command.spawn().unwrap());
+        let mut line = String::new();
+        BufReader::new(server.0.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        assert!(line.starts_with("listening on http://127.0.0.1:"), "{line}");
+        server
+    }
+}
+
+fn text(output: &Output) -> String {
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+/// The first run of metric events below a data directory or a backup.
+fn a_run(directory: &Path) -> PathBuf {
+    let mut runs = std::fs::read_dir(directory.join("events/metrics")).unwrap();
+    runs.next().unwrap().unwrap().path()
+}
+
+#[test]
+fn a_backup_made_beside_a_server_starts_elsewhere_with_the_same_results() {
+    let fixture = Fixture::filled();
+    fixture.good("bench settle");
+    let before = fixture.results();
+    let server = fixture.serve();
+    let outside = fixture.run("backup elsewhere");
+    assert!(
+        text(&outside).contains("does not lie below the server's directory for backups"),
+        "{}",
+        text(&outside)
+    );
+    assert!(!fixture.path("elsewhere").exists());
+    let report = fixture.json("backup data/backups/nightly");
+    assert_eq!(report["position"], report["published_position"]);
+    assert_eq!(
+        fixture.run("backup data/backups/nightly").status.code(),
+        Some(1)
+    );
+    drop(server);
+    let refused = fixture.run("restore data/backups/nightly");
+    assert!(
+        text(&refused).contains("holds data already"),
+        "{}",
+        text(&refused)
+    );
+    let restored = fixture.good("restore data/backups/nightly --data-dir other");
+    assert!(restored.contains("every byte was checked"), "{restored}");
+    let other = fixture.json("results gate --data-dir other");
+    let metrics = |results: &Value| results["metrics"].clone();
+    assert_eq!(metrics(&other), metrics(&before[0]));
+    assert!(
+        fixture
+            .good("verify --data-dir other")
+            .contains("all is as it was written")
+    );
+}
+
+#[test]
+fn a_damaged_backup_is_refused_and_names_the_file() {
+    let fixture = Fixture::filled();
+    fixture.good("bench settle");
+    fixture.good("backup saved");
+    let run = a_run(&fixture.path("saved"));
+    let mut bytes = std::fs::read(&run).unwrap();
+    bytes[20] ^= 1;
+    std::fs::remove_file(&run).unwrap();
+    std::fs::write(&run, bytes).unwrap();
+    let refused = fixture.run("restore saved --data-dir other");
+    assert_eq!(refused.status.code(), Some(1));
+    let name = run.file_name().unwrap().to_str().unwrap();
+    assert!(text(&refused).contains(name), "{}", text(&refused));
+    assert!(!fixture.path("other").exists());
+}
+
+#[test]
+fn verify_says_by_its_exit_code_what_it_found() {
+    let fixture = Fixture::filled();
+    fixture.good("bench settle");
+    assert_eq!(fixture.json("verify")["recomputed"], 1);
+    let server = fixture.serve();
+    assert_eq!(fixture.json("verify")["sound"], true);
+    drop(server);
+    assert_eq!(
+        fixture.run("verify --data-dir nowhere").status.code(),
+        Some(1)
+    );
+    assert!(!fixture.path("nowhere").exists());
+    let run = a_run(&fixture.path("data"));
+    let mut bytes = std::fs::read(&run).unwrap();
+    bytes[20] ^= 1;
+    std::fs::write(&run, bytes).unwrap();
+    let output = fixture.run("verify --format json");
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["damage"][0]["part"], "run");
+}
+
+#[test]
+fn an_export_imported_again_gives_the_same_results() {
+    let fixture = Fixture::filled();
+    let expected = fixture.results();
+    for (form, with_server) in [
+        ("parquet", false),
+        ("csv", false),
+        ("csv", true),
+        ("parquet", true),
+    ] {
+        let server = with_server.then(|| fixture.serve());
+        let copy = Fixture::empty();
+        for table in ["assignments", "metrics"] {
+            let file = copy.path(&format!("{table}.{form}"));
+            fixture.good(&format!("export {table} {}", file.display()));
+        }
+        let other = with_server.then(|| copy.serve());
+        // Twice: what an exported event is a copy of, it stays a copy of.
+        for repetition in 0..2 {
+            for table in ["assignments", "metrics"] {
+                copy.good(&format!("import {table} {table}.{form}"));
+            }
+            assert_eq!(
+                copy.results(),
+                expected,
+                "{form}, {with_server}, {repetition}"
+            );
+        }
+        drop((server, other));
+    }
+    // Beside the original file the exported one adds nothing.
+    fixture.good(&format!(
+        "export metrics {}",
+        fixture.path("again.csv").display()
+    ));
+    fixture.good("import metrics again.csv");
+    assert_eq!(fixture.results(), expected);
+}
+
+#[test]
+fn an_export_has_each_event_once_and_what_was_asked_for() {
+    let fixture = Fixture::filled();
+    let lines = |arguments: &str| -> Vec<String> {
+        fixture.good(&format!("export {arguments}"));
+        let name = arguments.split(' ').nth(1).unwrap();
+        let content = std::fs::read_to_string(fixture.path(name)).unwrap();
+        content.lines().map(str::to_owned).collect()
+    };
+    let all = lines("assignments a.csv --experiment gate");
+    assert_eq!(all.len(), 41);
+    assert_eq!(
+        all[0],
+        "user_id,experiment_id,variant,assigned_at,forced,context,event_fingerprint"
+    );
+    assert!(all[1].contains(",gate,") && all[1].contains(".123456Z,false,\"{\"\"platform\"\""));
+    // 14 users with three copies of one event and one more.
+    assert_eq!(lines("metrics m.csv").len(), 1 + 14 * 2);
+    assert_eq!(
+        lines("metrics early.csv --to 2026-01-11T00:00:00Z").len(),
+        1 + 14
+    );
+    assert_eq!(lines("results r.csv").len(), 1 + 2);
+    for (arguments, reason) in [
+        ("metrics m.xlsx", "give it the ending .parquet or .csv"),
+        ("metrics m.csv --experiment nope", "no experiment `nope`"),
+        ("metrics m.csv --from today", "`from`"),
+    ] {
+        let output = fixture.run(&format!("export {arguments}"));
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output).contains(reason), "{}", text(&output));
+    }
+    let left = std::fs::read_dir(fixture.directory.path()).unwrap();
+    assert!(
+        left.map(|entry| entry.unwrap().file_name())
+            .all(|name| !name.to_string_lossy().ends_with("incomplete"))
+    );
+}
+
+#[test]
+fn a_forgotten_user_is_in_no_export_and_in_no_result() {
+    let fixture = Fixture::filled();
+    let users = |fixture: &Fixture| fixture.results()[0]["variants"][1]["users"].clone();
+    assert_eq!(users(&fixture), 20);
+    let report = fixture.json("forget u3");
+    // Two rows of the same assignment, three copies of an event and one more.
+    assert_eq!(report["events"], 6);
+    assert!(report["notes"][0].as_str().unwrap().contains("backups"));
+    assert_eq!(users(&fixture), 19);
+    let server = fixture.serve();
+    assert_eq!(
+        fixture.json("forget u5")["experiments"],
+        serde_json::json!(["gate"])
+    );
+    assert_eq!(fixture.json("forget u5")["events"], 0);
+    drop(server);
+    assert_eq!(users(&fixture), 18);
+    fixture.good("export assignments a.csv");
+    let left = std::fs::read_to_string(fixture.path("a.csv")).unwrap();
+    let id = fixture.good("user-id u3");
+    assert!(!left.contains(id.trim()));
+    assert_eq!(fixture.json("verify")["sound"], true);
+}

@@ -1,0 +1,186 @@
+//! Every event once, in the order of the warehouse: what outside tools read.
+//!
+//! The rule for copies is that of the fold: of the events of a user in an
+//! experiment that share an event id, the first in the order of time and
+//! content counts. Events that differ in their context only are ordered by
+//! its checksum, as the fold orders them.
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use trialog_model::event::EventKind;
+
+use crate::batch::{Block, EventRow};
+use crate::cursor::Cursor;
+use crate::error::WarehouseError;
+use crate::merge::compare_rows;
+use crate::snapshot::Snapshot;
+
+/// Which events are wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Only these experiments; all where it is empty.
+    pub experiments: Vec<String>,
+    /// Only events within this range, in microseconds since 1970.
+    pub within: Range<Option<i64>>,
+}
+
+impl Selection {
+    fn takes(&self, timestamp: i64) -> bool {
+        self.within.start.is_none_or(|start| timestamp >= start)
+            && self.within.end.is_none_or(|end| timestamp < end)
+    }
+}
+
+impl Snapshot {
+    /// Hands every selected event to `each`, without copies. Needs memory for
+    /// a block of every run, and for the event ids of one user.
+    ///
+    /// # Errors
+    ///
+    /// A damaged run, or what `each` gives.
+    pub fn each_event<E: From<WarehouseError>>(
+        &self,
+        kind: EventKind,
+        selection: &Selection,
+        mut each: impl FnMut(&EventRow<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut experiments: Vec<String> = self.contents_after(kind, 0).into_keys().collect();
+        if !selection.experiments.is_empty() {
+            experiments.retain(|id| selection.experiments.contains(id));
+        }
+        let ids: Vec<&str> = experiments.iter().map(String::as_str).collect();
+        let with_context = kind == EventKind::Assignment;
+        let mut cursors = self.cursors(kind, &ids, &(None..None), with_context)?;
+        for id in ids {
+            let mut experiment = Experiment {
+                cursors: cursors
+                    .iter_mut()
+                    .filter(|cursor| cursor.experiment() == Some(id))
+                    .collect(),
+                id,
+            };
+            experiment.each(selection, &mut each)?;
+        }
+        Ok(())
+    }
+}
+
+/// The rows of one experiment; all cursors stand on it.
+struct Experiment<'a> {
+    id: &'a str,
+    cursors: Vec<&'a mut Cursor>,
+}
+
+/// An event that may yet turn out to have another context.
+struct Held {
+    user: i64,
+    timestamp: i64,
+    name: String,
+    value: i64,
+    event_id: i64,
+    context: String,
+}
+
+impl Experiment<'_> {
+    fn each<E: From<WarehouseError>>(
+        &mut self,
+        selection: &Selection,
+        each: &mut impl FnMut(&EventRow<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut held: Option<Held> = None;
+        let (mut user, mut seen) = (None, HashSet::new());
+        while let Some(first) = self.first() {
+            if let Some((block, row)) = self.cursors[first].here() {
+                let row = block.row(row);
+                match &mut held {
+                    Some(held) if held.ties_with(&row) => held.take_context(row.context),
+                    _ => {
+                        if let Some(held) = held.take() {
+                            held.hand_on(self.id, selection, each)?;
+                        }
+                        if user != Some(row.user) {
+                            seen.clear();
+                            user = Some(row.user);
+                        }
+                        held = seen.insert(row.event_id).then(|| Held::new(&row));
+                    }
+                }
+            }
+            self.advance(first)?;
+        }
+        match held {
+            Some(held) => held.hand_on(self.id, selection, each),
+            None => Ok(()),
+        }
+    }
+
+    /// The cursor that stands on the least row.
+    fn first(&self) -> Option<usize> {
+        let here = |at: usize| -> Option<(&Block, usize)> { self.cursors[at].here() };
+        (0..self.cursors.len()).min_by(|&a, &b| match (here(a), here(b)) {
+            (Some((a, row_a)), Some((b, row_b))) => compare_rows(a, row_a, b, row_b),
+            (a, b) => a.is_none().cmp(&b.is_none()),
+        })
+    }
+
+    /// Moves a cursor on by one row, and lets go of it at the experiment's end.
+    fn advance(&mut self, at: usize) -> Result<(), WarehouseError> {
+        let cursor = &mut self.cursors[at];
+        let Some((_, row)) = cursor.here() else {
+            self.cursors.swap_remove(at);
+            return Ok(());
+        };
+        if cursor.move_to(row + 1)? && cursor.experiment() != Some(self.id) {
+            self.cursors.swap_remove(at);
+        }
+        Ok(())
+    }
+}
+
+impl Held {
+    fn new(row: &EventRow<'_>) -> Self {
+        Self {
+            user: row.user,
+            timestamp: row.timestamp,
+            name: row.name.to_owned(),
+            value: row.value,
+            event_id: row.event_id,
+            context: row.context.to_owned(),
+        }
+    }
+
+    /// Whether `row` differs in its context at most.
+    fn ties_with(&self, row: &EventRow<'_>) -> bool {
+        (self.user, self.timestamp, self.value, self.event_id)
+            == (row.user, row.timestamp, row.value, row.event_id)
+            && self.name == row.name
+    }
+
+    fn take_context(&mut self, other: &str) {
+        let rank = |context: &str| crc32fast::hash(context.as_bytes()) & !1;
+        if (rank(other), other) < (rank(&self.context), self.context.as_str()) {
+            self.context = other.to_owned();
+        }
+    }
+
+    fn hand_on<E>(
+        &self,
+        experiment: &str,
+        selection: &Selection,
+        each: &mut impl FnMut(&EventRow<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if !selection.takes(self.timestamp) {
+            return Ok(());
+        }
+        each(&EventRow {
+            experiment,
+            user: self.user,
+            timestamp: self.timestamp,
+            name: &self.name,
+            value: self.value,
+            event_id: self.event_id,
+            context: &self.context,
+        })
+    }
+}
