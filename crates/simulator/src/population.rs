@@ -40,6 +40,8 @@ pub struct Assignment {
     pub at: i64,
     /// The variant's number.
     pub variant: u8,
+    /// Put into the variant by hand, to test it.
+    pub forced: bool,
     /// The event id.
     pub event_id: u64,
 }
@@ -69,6 +71,9 @@ pub enum Spread {
     /// In all experiments, in proportion to their size.
     All,
 }
+
+/// One user in so many is a tester, whose assignments are forced.
+const TESTERS_ONE_IN: u64 = 2_000;
 
 /// The event types, the frequent ones first.
 pub const EVENT_TYPES: [&str; 10] = [
@@ -175,7 +180,8 @@ impl Population {
     }
 
     /// The assignments of a slice in order of time. One user in a hundred is
-    /// assigned again, one in two hundred to another variant.
+    /// assigned again, one in two hundred to another variant; one in two
+    /// thousand is a tester.
     pub fn assignments(&self, slice: u32) -> Vec<Assignment> {
         let span = self.span(slice);
         let mut assignments = Vec::new();
@@ -274,6 +280,7 @@ impl User {
             user: self.id,
             at,
             variant,
+            forced: share_of(TESTERS_ONE_IN, mix(self.draw ^ 9)) == 0,
             event_id: mix(self.draw ^ salt),
         }
     }
@@ -353,6 +360,28 @@ mod tests {
             .map(|slice| population.assignments(slice).len())
             .sum();
         assert!((5_050..5_110).contains(&n_assignments), "{n_assignments}");
+    }
+
+    #[test]
+    fn a_tester_is_forced_in_every_assignment() {
+        let population = Population::new(Spec {
+            n_assignments: 100_000,
+            n_metrics: 0,
+            ..population().spec
+        });
+        let all: Vec<Assignment> = (0..population.n_slices())
+            .flat_map(|slice| population.assignments(slice))
+            .collect();
+        let testers: std::collections::HashSet<i64> = all
+            .iter()
+            .filter(|own| own.forced)
+            .map(|own| own.user)
+            .collect();
+        assert!((30..70).contains(&testers.len()), "{}", testers.len());
+        assert!(
+            all.iter()
+                .all(|own| own.forced == testers.contains(&own.user))
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod care;
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -294,6 +295,8 @@ pub(crate) enum BenchCommand {
     Generate(GenerateArgs),
     /// Send metric events to a server as fast as it takes them.
     Load(LoadArgs),
+    /// Write the request bodies that `load` sends to a file, one per line.
+    Bodies(BodiesArgs),
     /// Flush the data directory's inbox and merge its runs until none is due.
     Settle,
 }
@@ -315,6 +318,22 @@ pub(crate) struct GenerateArgs {
     /// How many metric events.
     #[arg(long, default_value_t = 42_000_000)]
     pub(crate) metrics: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BodiesArgs {
+    /// The file to write to.
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+    /// How many bodies.
+    #[arg(long, default_value_t = 1_000)]
+    pub(crate) bodies: usize,
+    /// Clients whose bodies stand in turn.
+    #[arg(long, default_value = "8")]
+    pub(crate) clients: NonZeroUsize,
+    /// Events per body.
+    #[arg(long, default_value_t = 1_000)]
+    pub(crate) batch: usize,
 }
 
 #[derive(Debug, Args)]

@@ -1,5 +1,6 @@
 //! `trialog bench`: what `bench/run` measures with.
 
+mod body;
 mod generate;
 mod load;
 
@@ -12,6 +13,7 @@ use crate::config::Config;
 pub(crate) fn run(config: &Config, command: &BenchCommand) -> anyhow::Result<ExitCode> {
     match command {
         BenchCommand::Generate(args) => generate::run(args),
+        BenchCommand::Bodies(args) => body::run(args),
         BenchCommand::Load(args) => load::run(config, args),
         BenchCommand::Settle => {
             match Access::open(config)? {

@@ -9,7 +9,8 @@ use anyhow::Context;
 use arrow_array::builder::StringDictionaryBuilder;
 use arrow_array::types::Int32Type;
 use arrow_array::{
-    ArrayRef, Decimal128Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    ArrayRef, BooleanArray, Decimal128Array, Int64Array, RecordBatch, StringArray,
+    TimestampMicrosecondArray,
 };
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
@@ -114,6 +115,7 @@ fn assignment_columns(events: &[Assignment]) -> anyhow::Result<RecordBatch> {
         .iter()
         .map(|event| Some(Population::context(event)))
         .collect();
+    let forced: BooleanArray = events.iter().map(|event| Some(event.forced)).collect();
     Ok(RecordBatch::try_from_iter([
         ("user_id", users(events.iter().map(|event| event.user))),
         (
@@ -125,6 +127,7 @@ fn assignment_columns(events: &[Assignment]) -> anyhow::Result<RecordBatch> {
             names(events.iter().map(|event| VARIANTS[event.variant as usize])),
         ),
         ("assigned_at", times(events.iter().map(|event| event.at))),
+        ("forced", Arc::new(forced) as ArrayRef),
         ("context", Arc::new(contexts) as ArrayRef),
         ("event_id", ids(events.iter().map(|event| event.event_id))),
     ])?)

@@ -1,7 +1,7 @@
 //! Sends metric events over HTTP from several connections and counts the answers.
 //!
 //! Bodies are made before the clock starts; between two sends only the event
-//! ids and times in them change, so the generator takes little of the machine.
+//! ids in them change, so the generator takes little of the machine.
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,11 +12,8 @@ use serde_json::json;
 
 use crate::access::Access;
 use crate::cli::LoadArgs;
-use crate::clock;
+use crate::commands::bench::body::{Body, first_id};
 use crate::config::Config;
-
-/// Stands where the id of each event is written.
-const ID: &str = "iiiiiiiiiiiiiiii";
 
 #[derive(Default)]
 struct Counts {
@@ -34,7 +31,7 @@ pub(crate) fn run(config: &Config, args: &LoadArgs) -> anyhow::Result<ExitCode> 
     };
     let url = format!("{address}/v1/events/metrics");
     let counts = Counts::default();
-    let next_id = AtomicU64::new(clock::now().0.unsigned_abs() << 8);
+    let next_id = AtomicU64::new(first_id());
     let started = Instant::now();
     let end = started + Duration::from_secs(args.seconds);
     let mut latencies: Vec<Duration> = Vec::new();
@@ -117,46 +114,4 @@ fn send(agent: &ureq::Agent, url: &str, body: &[u8], n_events: u64, counts: &Cou
     };
     counter.fetch_add(1, Ordering::Relaxed);
     std::thread::sleep(Duration::from_millis(20));
-}
-
-/// A request body whose event ids can be renewed in place.
-struct Body {
-    bytes: Vec<u8>,
-    ids: Vec<usize>,
-}
-
-impl Body {
-    fn new(n_events: usize, seed: u64) -> Self {
-        let mut random = fastrand::Rng::with_seed(seed);
-        let types = ["page_view", "click", "search", "add_to_cart", "purchase"];
-        let now = clock::now();
-        let events: Vec<String> = (0..n_events)
-            .map(|_| {
-                let event_type = types[random.usize(..types.len())];
-                let value = if event_type == "purchase" { format!("{}.{:02}", random.u32(1..200), random.u32(..100)) } else { "1".to_owned() };
-                let time = trialog_model::time::UnixMicros(now.0 - random.i64(0..600_000_000)).to_rfc3339();
-                // Squared, so that a few experiments have most of the events.
-                let experiment = (random.f64() * random.f64() * 1_000.0) as u32;
-                format!(
-                    r#"{{"user_id":{},"experiment_id":"exp_{experiment:04}","event_type":"{event_type}","value":{value},"timestamp":"{time}","event_id":"{ID}"}}"#,
-                    random.i64(1..3_000_000)
-                )
-            })
-            .collect();
-        let text = format!("[{}]", events.join(","));
-        let ids = text.match_indices(ID).map(|(at, _)| at).collect();
-        Self {
-            bytes: text.into_bytes(),
-            ids,
-        }
-    }
-
-    fn renew(&mut self, first_id: u64) {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        for (id, &at) in (first_id..).zip(&self.ids) {
-            for (digit, byte) in self.bytes[at..at + 16].iter_mut().enumerate() {
-                *byte = DIGITS[(id >> (60 - 4 * digit)) as usize & 15];
-            }
-        }
-    }
 }
