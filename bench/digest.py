@@ -1,4 +1,4 @@
-"""A digest of the last results of every experiment, comparable with DuckDB's.
+"""The last results of every experiment, comparable with other engines', and a digest of them.
 
 Rows without events are left out, as SQL has no row for them.
 """
@@ -18,13 +18,17 @@ WHERE m.event_count > 0
 """
 
 
-def main(directory: str) -> None:
+def results(directory: str) -> list[tuple]:
+    """Experiment, variant, event type, users, converted users, events, and the sums in 1/10,000."""
     catalog = sqlite3.connect(f"file:{directory}/catalog.sqlite?mode=ro", uri=True)
-    rows = [(*row[:6], int(Decimal(row[6]) * 10_000), int(row[7])) for row in catalog.execute(LATEST)]
-    rows.sort()
-    text = "\n".join("|".join(map(str, row)) for row in rows)
-    print(json.dumps({"rows": len(rows), "digest": hashlib.sha256(text.encode()).hexdigest()}))
+    return sorted((*row[:6], int(Decimal(row[6]) * 10_000), int(row[7])) for row in catalog.execute(LATEST))
+
+
+def digest(rows: list[tuple]) -> str:
+    """A digest of rows in their order, every sum to the last digit."""
+    return hashlib.sha256("\n".join("|".join(map(str, row)) for row in rows).encode()).hexdigest()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    rows = results(sys.argv[1])
+    print(json.dumps({"rows": len(rows), "digest": digest(rows)}))
