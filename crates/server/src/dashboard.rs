@@ -15,6 +15,7 @@ mod next_step;
 mod number;
 mod query;
 mod scorecard;
+mod search;
 mod verdict;
 
 use std::sync::Arc;
@@ -27,7 +28,6 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::get;
 use trialog_catalog::experiments::Listing;
-use trialog_model::experiment::Status;
 use trialog_model::time::UnixMicros;
 
 use self::error::ErrorPage;
@@ -39,7 +39,7 @@ use self::query::Pairs;
 use crate::app::{App, blocking};
 use crate::percent_encode;
 use crate::problem::{Answer, Problem};
-use crate::results;
+use crate::{experiments, results};
 
 /// Experiments on a page of the list.
 const PAGE: u32 = 50;
@@ -101,9 +101,8 @@ async fn list(
 ) -> Result<Response, ErrorPage> {
     let answer = async {
         let query = query::canonical(&results::pairs(query.as_deref().unwrap_or_default())?)?;
-        let listing = listing(&query)?;
         let now = (app.clock)();
-        blocking(move || list_page(&app, query, &listing, origin(&headers), now)).await
+        blocking(move || list_page(&app, query, origin(&headers), now)).await
     };
     let page = answer
         .await
@@ -111,43 +110,20 @@ async fn list(
     Ok(html(&page))
 }
 
-fn listing(query: &Pairs) -> Answer<Listing> {
-    let mut listing = Listing {
-        limit: PAGE,
-        ..Listing::default()
-    };
-    for (name, value) in query {
-        match name.as_str() {
-            "q" => {}
-            "status" => {
-                let status = Status::parse(value)
-                    .ok_or_else(|| Problem::bad_field("status", "is not a status"))?;
-                listing.status = Some(status);
-            }
-            "after" => listing.after = Some(value.clone()),
-            other => {
-                return Err(Problem::bad_field(
-                    other,
-                    "is no parameter here: use q, status or after",
-                ));
-            }
-        }
+/// The API's own listing, a shorter page at a time, and the words to search for.
+fn listing(query: &Pairs) -> Answer<(Listing, String)> {
+    let (words, mut others): (Pairs, Pairs) =
+        query.iter().cloned().partition(|(name, _)| name == "q");
+    if query::value(&others, "limit").is_empty() {
+        others.push(("limit".to_owned(), PAGE.to_string()));
     }
-    Ok(listing)
+    let listing = experiments::listing(&query::encode(&others))?;
+    Ok((listing, query::value(&words, "q").to_owned()))
 }
 
-fn list_page(
-    app: &App,
-    query: Pairs,
-    listing: &Listing,
-    origin: Origin,
-    now: UnixMicros,
-) -> Answer<ListPage> {
-    let found = app.catalog.list_experiments(listing)?;
-    let last = found
-        .last()
-        .map(|own| own.definition.experiment_id.to_string());
-    let next = last.filter(|_| found.len() as u64 >= u64::from(listing.limit));
+fn list_page(app: &App, query: Pairs, origin: Origin, now: UnixMicros) -> Answer<ListPage> {
+    let (listing, words) = listing(&query)?;
+    let (found, next) = search::search(&app.catalog, &listing, &words)?;
     let listed = found.into_iter().map(|experiment| {
         let id = &experiment.definition.experiment_id;
         let report = results::published(app, id, &results::Query::default());
@@ -177,7 +153,7 @@ async fn experiment(
     headers: HeaderMap,
 ) -> Result<Response, ErrorPage> {
     let listed = |problem: Problem| ErrorPage::from(problem).or("/".to_owned(), "All experiments");
-    let id = crate::experiments::id(path).map_err(listed)?;
+    let id = experiments::id(path).map_err(listed)?;
     let plain = format!("/experiments/{}", percent_encode(id.as_str()));
     let answer = async {
         let sent = results::pairs(query.as_deref().unwrap_or_default())?;

@@ -197,7 +197,7 @@ pub(crate) async fn list(
     Ok(Json(json!({ "experiments": experiments, "next": next })).into_response())
 }
 
-fn listing(query: &str) -> Answer<Listing> {
+pub(crate) fn listing(query: &str) -> Answer<Listing> {
     let mut listing = Listing {
         limit: PAGE,
         ..Listing::default()

@@ -136,7 +136,11 @@ impl ExperimentPage {
                 .computed_at
                 .as_deref()
                 .and_then(|text| Moment::parse(text, now)),
-            freshness,
+            freshness: if query::value(query, "as_of").is_empty() {
+                freshness
+            } else {
+                Freshness::past(report.data_time.as_deref(), now)
+            },
             filter: filter(report),
             is_mismatched: checks.iter().any(|check| check.failed),
             warnings: health
@@ -182,7 +186,7 @@ impl Check {
             df: Number::count(format!("{path}/df"), srm.df as u64),
             p_value: srm
                 .p_value
-                .map(|p| Number::p_value(format!("{path}/p_value"), p)),
+                .map(|p| Number::new(format!("{path}/p_value"), p, format::p_is(p))),
             failed: srm.failed,
         })
     }
@@ -193,11 +197,9 @@ fn facts(experiment: &Experiment, report: &Report) -> Vec<(&'static str, String)
     let time = |time: Option<UnixMicros>| time.map(|time| format::minute(&time.to_rfc3339()));
     let exposed = match (time(definition.start_at), time(definition.end_at)) {
         (None, None) => None,
-        (from, to) => Some(format!(
-            "{} to {}",
-            from.as_deref().unwrap_or("any time"),
-            to.as_deref().unwrap_or("any time")
-        )),
+        (Some(from), None) => Some(format!("from {from}")),
+        (None, Some(to)) => Some(format!("before {to}")),
+        (Some(from), Some(to)) => Some(format!("from {from} to {to}")),
     };
     let window = match definition.attribution_window.to_string().as_str() {
         "none" => "until the experiment’s end".to_owned(),
@@ -208,8 +210,8 @@ fn facts(experiment: &Experiment, report: &Report) -> Vec<(&'static str, String)
         ("Owner", definition.owner.clone()),
         ("Started", time(experiment.started_at)),
         ("Stopped", time(experiment.stopped_at)),
-        ("Exposure counts", exposed),
-        ("Events count", Some(window)),
+        ("Exposures counted", exposed),
+        ("Events counted", Some(window)),
         ("Control", report.control.clone()),
         ("Surfaces", list(&definition.surfaces)),
         ("Layer", definition.layer.clone()),

@@ -46,13 +46,13 @@ pub(super) fn exact(text: &str) -> String {
 /// The decimals at which `uncertainty` has two significant digits; below 0
 /// they are places before the point.
 pub(super) fn decimals_of(uncertainty: f64) -> Option<i32> {
-    (uncertainty.is_finite() && uncertainty > 0.0).then(|| 1 - magnitude(uncertainty))
+    (uncertainty.is_finite() && uncertainty > 0.0).then(|| 1 - magnitude(uncertainty, 2))
 }
 
 /// The decimals at which `number` has `digits` significant digits.
 pub(super) fn decimals_for(number: f64, digits: i32) -> i32 {
     if number.is_finite() && number != 0.0 {
-        digits - 1 - magnitude(number)
+        digits - 1 - magnitude(number, digits)
     } else {
         0
     }
@@ -63,8 +63,8 @@ pub(super) fn rounded(number: f64, decimals: i32, sign: Sign) -> String {
     if !number.is_finite() {
         return NONE.to_owned();
     }
-    if number != 0.0 && (decimals > MOST_DECIMALS || magnitude(number) >= MOST_DIGITS) {
-        let digits = (decimals + magnitude(number)).clamp(0, 3);
+    if number != 0.0 && (decimals > MOST_DECIMALS || magnitude(number, 1) >= MOST_DIGITS) {
+        let digits = (decimals + magnitude(number, 1)).clamp(0, 3);
         return power_of_ten(number, digits, sign);
     }
     let places = usize::try_from(decimals.clamp(0, MOST_DECIMALS)).unwrap_or(0);
@@ -105,6 +105,17 @@ pub(super) fn p_value(p_value: f64) -> String {
     }
 }
 
+/// `p = 0.0499`, or `p < 0.0001`.
+pub(super) fn p_is(p: f64) -> String {
+    let shown = p_value(p);
+    let equals = if shown.starts_with(['<', '>']) {
+        ""
+    } else {
+        "= "
+    };
+    format!("p {equals}{shown}")
+}
+
 /// The share of the planned sample that was reached, in whole percent, rounded
 /// down so that 100 % means all of it.
 pub(super) fn progress(share: f64) -> String {
@@ -137,10 +148,14 @@ pub(super) fn ago(micros: i64) -> String {
     }
 }
 
-/// The power of ten of the first digit.
-fn magnitude(number: f64) -> i32 {
-    // The logarithm of a finite number lies within -324 and 309.
-    number.abs().log10().floor() as i32
+/// The power of ten of the first digit, once `number` is rounded to `digits`.
+fn magnitude(number: f64, digits: i32) -> i32 {
+    let places = usize::try_from(digits - 1).unwrap_or(0);
+    let text = format!("{number:.places$e}");
+    let power = text
+        .rsplit_once('e')
+        .and_then(|(_, power)| power.parse().ok());
+    power.unwrap_or(0)
 }
 
 fn prefix(number: f64, digits: &str, sign: Sign) -> &'static str {
@@ -223,6 +238,7 @@ mod tests {
             (0.9996, 0.03, "1.000"),
             (149.0, 870.0, "150"),
             (0.0, 0.0061, "0.0000"),
+            (2.123, 0.999_999_9, "2.1"),
         ] {
             let decimals = decimals_of(uncertainty).unwrap();
             assert_eq!(
@@ -295,6 +311,7 @@ mod tests {
         ] {
             assert_eq!(p_value(p), shown);
         }
+        assert_eq!([0.05, 0.0].map(p_is), ["p = 0.0500", "p < 0.0001"]);
     }
 
     #[test]

@@ -36,8 +36,8 @@ impl Moment {
 pub(super) struct Freshness {
     /// Events up to this time are in the results; none before the first run.
     pub(super) reaches: Option<Moment>,
-    /// Whether events came in after that.
-    pub(super) is_behind: bool,
+    /// Whether events came in after that; not asked of the past.
+    pub(super) is_behind: Option<bool>,
     /// Why the last run failed.
     pub(super) failure: Option<String>,
 }
@@ -52,12 +52,21 @@ impl Freshness {
         let failed = last.filter(|run| run.status == RunStatus::Failed);
         Self {
             reaches: (mark.run_id > 0).then(|| Moment::new(mark.data_time, now)),
-            is_behind: position > mark.position,
+            is_behind: Some(position > mark.position),
             failure: failed.map(|run| {
                 run.error
                     .clone()
                     .unwrap_or_else(|| "no reason was recorded".to_owned())
             }),
+        }
+    }
+
+    /// Of results as they were published at an earlier time.
+    pub(super) fn past(data_time: Option<&str>, now: UnixMicros) -> Self {
+        Self {
+            reaches: data_time.and_then(|text| Moment::parse(text, now)),
+            is_behind: None,
+            failure: None,
         }
     }
 }

@@ -117,6 +117,10 @@ impl ListPage {
             pairs.push(("after".to_owned(), next));
             query::address("/", &pairs)
         });
+        let of_api: Pairs = (around.query.iter())
+            .filter(|(name, _)| name != "q")
+            .cloned()
+            .collect();
         let is_first = without_place.len() == around.query.len();
         Self {
             style: assets::style_address(),
@@ -128,7 +132,7 @@ impl ListPage {
             ),
             first_page: (!is_first).then(|| query::address("/", &without_place)),
             next_page,
-            json: query::address("/v1/experiments", &around.query),
+            json: query::address("/v1/experiments", &of_api),
             is_filtered: !around.query.is_empty(),
             next_step: around.origin.first_experiment(),
             freshness: around.freshness,

