@@ -18,11 +18,14 @@ const LABEL_CHARS: usize = 40;
 /// How much farther than the middle interval the scale may reach.
 const REACH: f64 = 3.0;
 
+/// What rounding may add to a whole number of ticks.
+const ALMOST: f64 = 1e-9;
+
 const ROW_HEIGHT: usize = 46;
 const AXIS_HEIGHT: usize = 26;
 /// The margins of the scale, in percent of the width.
-const LEFT: f64 = 2.5;
-const WIDTH: f64 = 95.0;
+const LEFT: f64 = 5.0;
+const WIDTH: f64 = 90.0;
 
 /// A relative difference to draw.
 #[derive(Debug, Clone, PartialEq)]
@@ -112,6 +115,8 @@ impl Forest {
 struct Scale {
     low: f64,
     high: f64,
+    /// The distance of ticks; both ends are ticks.
+    step: f64,
 }
 
 impl Scale {
@@ -130,15 +135,21 @@ impl Scale {
             .iter()
             .fold(0.0_f64, |high, own| high.max(own.interval[1]))
             .min(limit);
-        let scale = if high > low {
-            Self { low, high }
-        } else {
-            Self {
-                low: -0.01,
-                high: 0.01,
-            }
-        };
-        (scale.low.is_finite() && scale.high.is_finite()).then_some(scale)
+        let is_sound = low.is_finite() && high.is_finite();
+        is_sound.then(|| Self::to_ticks(low, high))
+    }
+
+    /// From the tick before `low` to the one after `high`.
+    fn to_ticks(low: f64, high: f64) -> Self {
+        if high <= low {
+            return Self::to_ticks(-0.01, 0.01);
+        }
+        let step = step(high - low);
+        Self {
+            low: (low / step + ALMOST).floor() * step,
+            high: (high / step - ALMOST).ceil() * step,
+            step,
+        }
     }
 
     fn x(self, value: f64) -> String {
@@ -158,35 +169,37 @@ impl Scale {
             low: self.x(low),
             high: self.x(high),
             point: self.x(own.lift),
-            is_cut_low: low < self.low,
-            is_cut_high: high > self.high,
+            is_cut_low: low < self.low - self.step * ALMOST,
+            is_cut_high: high > self.high + self.step * ALMOST,
         }
     }
 
-    /// Three to six round numbers: 1, 2 or 5 times a power of ten.
     fn ticks(self) -> Vec<Tick> {
-        let span = (self.high - self.low) * Unit::Percent.factor();
-        let power = 10_f64.powf((span / 5.0).log10().floor());
-        let step = [1.0, 2.0, 5.0, 10.0].map(|times| times * power);
-        let step = step
-            .into_iter()
-            .find(|step| span / step <= 5.0)
-            .unwrap_or(10.0 * power);
-        let decimals = format::decimals_for(step, 1).max(0);
+        let percent = Unit::Percent.factor();
+        let decimals = format::decimals_for(self.step * percent, 1).max(0);
         let (first, last) = (
-            (self.low * 100.0 / step).ceil() as i64,
-            (self.high * 100.0 / step).floor() as i64,
+            (self.low / self.step).round(),
+            (self.high / self.step).round(),
         );
-        (first..=last)
+        (first as i64..=last as i64)
             .map(|times| {
-                let percent = times as f64 * step;
+                let at = times as f64 * self.step;
+                let shown = format::rounded(at * percent, decimals, Sign::Both);
                 Tick {
-                    x: self.x(percent / 100.0),
-                    label: format!("{} %", format::rounded(percent, decimals, Sign::Both)),
+                    x: self.x(at),
+                    label: format!("{shown} %"),
                 }
             })
             .collect()
     }
+}
+
+/// 1, 2 or 5 times a power of ten, at most four of which fit into `span`.
+fn step(span: f64) -> f64 {
+    let power = 10_f64.powf((span / 4.0).log10().floor());
+    let steps = [1.0, 2.0, 5.0].map(|times| times * power);
+    let fits = |step: &f64| span / step <= 4.0 + ALMOST;
+    steps.into_iter().find(fits).unwrap_or(10.0 * power)
 }
 
 fn shortened(label: &str) -> String {
@@ -213,21 +226,27 @@ mod tests {
     }
 
     fn labels(low: f64, high: f64) -> Vec<String> {
-        Scale { low, high }
-            .ticks()
-            .into_iter()
-            .map(|tick| tick.label)
-            .collect()
+        let ticks = Scale::to_ticks(low, high).ticks();
+        ticks.into_iter().map(|tick| tick.label).collect()
     }
 
     #[test]
-    fn ticks_are_round_numbers_and_hold_zero() {
-        assert_eq!(labels(-0.1, 0.2), ["−10 %", "0 %", "+10 %", "+20 %"]);
-        assert_eq!(labels(0.0, 0.0123), ["0.0 %", "+0.5 %", "+1.0 %"]);
-        assert_eq!(
-            labels(-3.0, 1.0),
-            ["−300 %", "−200 %", "−100 %", "0 %", "+100 %"]
-        );
+    fn a_scale_goes_from_round_number_to_round_number() {
+        for (low, high, expected) in [
+            (-0.1, 0.2, "−10 %, 0 %, +10 %, +20 %"),
+            (-0.13, 0.41, "−20 %, 0 %, +20 %, +40 %, +60 %"),
+            (0.0, 0.0123, "0.0 %, +0.5 %, +1.0 %, +1.5 %"),
+            (-3.0, 1.0, "−300 %, −200 %, −100 %, 0 %, +100 %"),
+            (-0.15, 0.3, "−20 %, 0 %, +20 %, +40 %"),
+            (0.0, 0.0, "−1.0 %, −0.5 %, 0.0 %, +0.5 %, +1.0 %"),
+            (
+                -0.21,
+                1234.5,
+                "−50,000 %, 0 %, +50,000 %, +100,000 %, +150,000 %",
+            ),
+        ] {
+            assert_eq!(labels(low, high).join(", "), expected, "{low} to {high}");
+        }
     }
 
     #[test]
@@ -257,7 +276,7 @@ mod tests {
         let row = &forest.rows[0];
         assert_eq!(
             (row.low.as_str(), row.point.as_str(), row.high.as_str()),
-            ("2.50%", "50.00%", "97.50%")
+            ("5.00%", "50.00%", "95.00%")
         );
         assert_eq!(forest.zero, "50.00%");
     }
