@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod connection;
+pub mod dropped;
 pub mod erasures;
 mod error;
 pub mod experiments;

@@ -8,8 +8,13 @@ use trialog_sqlite::{Migration, sql};
 
 /// The steps from an empty file to the newest schema; a step that was
 /// released never changes.
-pub(crate) const MIGRATIONS: &[Migration] =
-    &[sql!(EXPERIMENTS_AND_RESULTS), sql!(SEALS), sql!(API_KEYS), sql!(ERASURES)];
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    sql!(EXPERIMENTS_AND_RESULTS),
+    sql!(SEALS),
+    sql!(API_KEYS),
+    sql!(ERASURES),
+    sql!(DROPPED_EVENTS),
+];
 
 const EXPERIMENTS_AND_RESULTS: &str = "
 CREATE TABLE experiments (
@@ -125,4 +130,14 @@ CREATE TABLE erasures (
     n_experiments INTEGER NOT NULL,
     seal          INTEGER
 );
+";
+
+const DROPPED_EVENTS: &str = "
+CREATE TABLE dropped_events (
+    experiment_id  TEXT    PRIMARY KEY,
+    dropped_before INTEGER NOT NULL,
+    n_events       INTEGER NOT NULL,
+    dropped_at     INTEGER NOT NULL,
+    seal           INTEGER
+) WITHOUT ROWID;
 ";

@@ -16,6 +16,7 @@ use trialog_warehouse::embedded::Warehouse;
 use trialog_warehouse::fold::UserFilter;
 use trialog_warehouse::snapshot::Snapshot;
 
+use crate::care::retention::{self, Mode};
 use crate::clock::Clock;
 use crate::compute::{Limits, compute};
 use crate::error::PipelineError;
@@ -49,6 +50,9 @@ pub struct RunReport {
     pub failed: Vec<(ExperimentId, String)>,
     /// Experiments whose events are kept but not aggregated: too many are unregistered.
     pub left_out: u64,
+    /// Experiments that were touched and keep their results all the same, as
+    /// retention dropped events of theirs.
+    pub frozen: usize,
     /// How long it took, in milliseconds.
     pub duration_ms: i64,
 }
@@ -62,6 +66,8 @@ pub struct Settings {
     pub n_threads: usize,
     /// For how long every computation is kept; later, the last of each day.
     pub keep_all_micros: i64,
+    /// For how long events are kept; none keeps them for ever.
+    pub keep_events_micros: Option<i64>,
 }
 
 impl Default for Settings {
@@ -71,6 +77,7 @@ impl Default for Settings {
             limits: Limits::default(),
             n_threads,
             keep_all_micros: 7 * 86_400_000_000,
+            keep_events_micros: None,
         }
     }
 }
@@ -86,6 +93,8 @@ pub struct Aggregator {
     metrics: AggregationMetrics,
     /// Set when the process stops: no run begins any more, and one under way ends.
     stopping: Arc<AtomicBool>,
+    /// Before which time events were last dropped by this process.
+    dropped_before: Mutex<Option<UnixMicros>>,
 }
 
 impl Aggregator {
@@ -110,6 +119,7 @@ impl Aggregator {
             lease: Mutex::new(()),
             metrics,
             stopping: Arc::default(),
+            dropped_before: Mutex::default(),
         }
     }
 
@@ -189,7 +199,11 @@ impl Aggregator {
             Scope::Touched => mark.position,
             Scope::Full => 0,
         };
-        let touched = self.touched(&snapshot, after, data_time)?;
+        let mut touched = self.touched(&snapshot, after, data_time)?;
+        let frozen = self.catalog.frozen_experiments()?;
+        let n_touched = touched.len();
+        touched.retain(|id| !frozen.contains(id));
+        let n_frozen = n_touched - touched.len();
         let found_at = (self.clock)();
         let unregistered = self.settings.limits.unregistered_experiments;
         let left_out = self
@@ -244,7 +258,26 @@ impl Aggregator {
             // The results are published; old keys only take space until the next run.
             tracing::warn!("could not forget old request keys: {}", error.chain());
         }
-        Ok(report(&run, left_out, (self.clock)()))
+        self.drop_old_events(computed_at);
+        Ok(report(&run, left_out, n_frozen, (self.clock)()))
+    }
+
+    /// Drops events that are older than they are kept, once for each day.
+    fn drop_old_events(&self, now: UnixMicros) {
+        let Some(keep) = self.settings.keep_events_micros else {
+            return;
+        };
+        let before = Some(retention::cutoff(keep, now));
+        let mut last = (self.dropped_before.lock()).unwrap_or_else(PoisonError::into_inner);
+        if *last == before {
+            return;
+        }
+        let (catalog, warehouse) = (&self.catalog, &self.warehouse);
+        match retention::retain(catalog, warehouse, Some(keep), now, Mode::Apply) {
+            Ok(_) => *last = before,
+            // The results are published; the next run tries again.
+            Err(error) => tracing::warn!("could not drop old events: {error}"),
+        }
     }
 
     /// Every experiment that may have another answer than the published one.
@@ -293,6 +326,13 @@ impl Aggregator {
     ) -> Result<(Computation, HighWaterMark), PipelineError> {
         let experiment = self.catalog.experiment(id)?;
         let (snapshot, mark) = self.published()?;
+        // Asked after the snapshot was taken, which is whole if nothing was noted by now.
+        if let Some(dropped) = self.catalog.dropped(id)? {
+            return Err(PipelineError::EventsDropped {
+                experiment: id.clone(),
+                before: dropped.before,
+            });
+        }
         let limits = &self.settings.limits;
         let experiments = std::slice::from_ref(&experiment);
         let mut computed = compute(
@@ -329,7 +369,7 @@ impl Aggregator {
     }
 }
 
-fn report(run: &FinishedRun, left_out: u64, now: UnixMicros) -> RunReport {
+fn report(run: &FinishedRun, left_out: u64, frozen: usize, now: UnixMicros) -> RunReport {
     let failed = run.outcomes.iter().filter_map(|outcome| {
         let error = outcome.computed.as_ref().err()?;
         Some((outcome.experiment.clone(), error.clone()))
@@ -341,6 +381,7 @@ fn report(run: &FinishedRun, left_out: u64, now: UnixMicros) -> RunReport {
         experiments: run.outcomes.len(),
         failed: failed.collect(),
         left_out,
+        frozen,
         duration_ms: (now.0 - run.data_time.0) / 1_000,
     }
 }

@@ -9,6 +9,7 @@ pub mod export;
 pub mod forget;
 pub mod manifest;
 pub mod restore;
+pub mod retention;
 mod table;
 pub mod verify;
 

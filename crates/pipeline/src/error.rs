@@ -1,6 +1,8 @@
 //! Why a run or a query failed.
 
 use trialog_catalog::CatalogError;
+use trialog_model::ids::ExperimentId;
+use trialog_model::time::UnixMicros;
 use trialog_warehouse::WarehouseError;
 
 /// Why a run or a query failed.
@@ -18,6 +20,16 @@ pub enum PipelineError {
     /// The warehouse failed.
     #[error("{}", .0.chain())]
     Warehouse(#[from] WarehouseError),
+    /// Old events of an experiment are gone, so it cannot be computed any more.
+    #[error(
+        "events of `{experiment}` before {before} were dropped by retention: its published results stay, but nothing can be computed from what is left"
+    )]
+    EventsDropped {
+        /// The experiment.
+        experiment: ExperimentId,
+        /// Events before this are gone.
+        before: UnixMicros,
+    },
     /// One experiment cannot be folded.
     #[error(transparent)]
     Fold(#[from] trialog_warehouse::FoldError),

@@ -144,6 +144,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/verify", get(care::verify))
         .route("/v1/users/{user}", delete(care::forget))
         .route("/v1/export/{table}", get(export::export))
+        .route("/v1/retention/apply", post(care::retain))
         .route("/v1/erasures", get(care::erasures))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))

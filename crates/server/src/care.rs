@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use trialog_model::event::MAX_USER_ID_BYTES;
 use trialog_model::ids::ExperimentId;
 use trialog_model::user_id::user_id_from_text;
+use trialog_pipeline::care::retention::Mode;
 
 use crate::app::{App, blocking};
 use crate::problem::{Answer, Problem};
@@ -129,6 +130,30 @@ pub(crate) async fn forget(
 pub(crate) async fn erasures(State(app): State<Arc<App>>) -> Answer<Json<Value>> {
     let erasures = blocking(move || Ok(app.catalog.erasures(N_ERASURES)?)).await?;
     Ok(Json(json!({ "erasures": erasures })))
+}
+
+/// Drops old events now, or says which would go.
+pub(crate) async fn retain(
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+) -> Answer<Json<Value>> {
+    let mut mode = Mode::Apply;
+    for (name, value) in pairs(query.as_deref().unwrap_or_default())? {
+        mode = match (name.as_str(), value.as_str()) {
+            ("dry_run", "true") => Mode::DryRun,
+            ("dry_run", "false") => Mode::Apply,
+            ("dry_run", _) => {
+                return Err(Problem::bad_field("dry_run", "is neither true nor false"));
+            }
+            (other, _) => {
+                return Err(Problem::bad_field(
+                    other,
+                    "is no parameter here: use dry_run",
+                ));
+            }
+        };
+    }
+    blocking(move || Ok(Json(json!(app.care.retain(mode)?)))).await
 }
 
 fn line(sender: &mut stream::Sender, value: &Value) -> std::io::Result<()> {

@@ -134,6 +134,9 @@ impl From<PipelineError> for Problem {
         match error {
             PipelineError::Catalog(error) => error.into(),
             error if error.is_stopping() => Self::unavailable(error.to_string(), 5),
+            PipelineError::EventsDropped { .. } => {
+                Self::new(StatusCode::CONFLICT, error.to_string())
+            }
             other => Self::internal(other.to_string()),
         }
     }

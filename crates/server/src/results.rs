@@ -50,13 +50,17 @@ pub(crate) fn published(app: &App, id: &ExperimentId, query: &Query) -> Answer<R
     let experiment = app.catalog.experiment(id)?;
     let published = app.catalog.published(id, query.as_of)?;
     let current = app.aggregator.fingerprint(&experiment);
-    Ok(report::build(
+    let mut report = report::build(
         &experiment,
         published.as_ref(),
         &current,
         None,
         &query.choices,
-    )?)
+    )?;
+    if let Some(dropped) = app.catalog.dropped(id)? {
+        report.health.freeze(dropped.before);
+    }
+    Ok(report)
 }
 
 /// Folded for this request, over the events that the published rows cover.

@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::Values;
-pub(crate) use care::{BackupArgs, ExportArgs, ForgetArgs, RestoreArgs, VerifyArgs};
+pub(crate) use care::{
+    BackupArgs, ExportArgs, ForgetArgs, RestoreArgs, RetentionCommand, VerifyArgs,
+};
 
 /// Records which variant of an A/B test each user saw and what they did next,
 /// and tells whether a difference is real.
@@ -52,6 +54,9 @@ pub(crate) enum Command {
     Export(ExportArgs),
     /// Remove every event of a user, and compute the results anew.
     Forget(ForgetArgs),
+    /// Drop old events, as the setting `keep_events_for` says.
+    #[command(subcommand)]
+    Retention(RetentionCommand),
     /// Print the integer under which a user id given as text is stored.
     UserId {
         /// The user id.

@@ -11,6 +11,7 @@ pub(crate) mod forget;
 pub(crate) mod import;
 pub(crate) mod pipeline;
 pub(crate) mod results;
+pub(crate) mod retention;
 pub(crate) mod serve;
 pub(crate) mod verify;
 

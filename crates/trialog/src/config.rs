@@ -8,11 +8,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use trialog_model::duration::Window;
 use trialog_pipeline::Limits;
 use trialog_pipeline::aggregation::Settings;
 
 use crate::cli::Cli;
 pub(crate) use values::Values;
+
+const DAY_MICROS: i64 = 86_400_000_000;
 
 /// The settings of this process, complete.
 #[derive(Debug, Clone)]
@@ -81,6 +84,7 @@ pub(crate) fn from_values(values: &Values) -> anyhow::Result<Config> {
         Some(text) => PathBuf::from(text),
         None => data_dir.join("backups"),
     };
+    aggregation.keep_events_micros = keep_events(&text("keep_events_for"))?;
     Ok(Config {
         backup_dir: std::path::absolute(backups).context("cannot use `backup_dir`")?,
         data_dir_is_default: values.is_default("data_dir"),
@@ -95,6 +99,17 @@ pub(crate) fn from_values(values: &Values) -> anyhow::Result<Config> {
         log: values.text("log").map(str::to_owned),
         log_format,
     })
+}
+
+/// How long events are kept; `none` for ever.
+fn keep_events(text: &str) -> anyhow::Result<Option<i64>> {
+    let window = Window::parse(text).context("cannot use `keep_events_for`")?;
+    match window.micros() {
+        Some(micros) if micros < DAY_MICROS => {
+            bail!("`keep_events_for` is `{text}`: give at least 1d, such as 400d, or none")
+        }
+        micros => Ok(micros),
+    }
 }
 
 impl Config {

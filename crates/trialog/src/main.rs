@@ -62,6 +62,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Export(options) => commands::export::run(&config, &options),
         Command::Forget(options) => commands::forget::run(&config, &options),
+        Command::Retention(command) => commands::retention::run(&config, &command),
         Command::UserId { text } => {
             println!("{}", trialog_model::user_id::user_id_from_text(&text));
             Ok(ExitCode::SUCCESS)

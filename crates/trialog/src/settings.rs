@@ -138,6 +138,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "For how long every computation is kept; of older ones, the last of each UTC day",
     ),
     Setting::new(
+        "keep_events_for",
+        Kind::Length,
+        Default::Value("none"),
+        "For how long events are kept, at least 1d, such as 400d; older ones are dropped and their experiments keep the results they have",
+    ),
+    Setting::new(
         "min_free_disk",
         Kind::Size,
         Default::Value("512MiB"),

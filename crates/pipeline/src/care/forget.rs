@@ -49,6 +49,14 @@ impl Care {
     ) -> Result<ForgetReport, CareError> {
         let _turn = self.turn();
         let mut report = self.erase_user(user, experiment, actor)?;
+        let frozen = self.catalog.frozen_experiments()?;
+        for id in frozen.iter().map(ExperimentId::as_str) {
+            if report.experiments.iter().any(|own| own == id) {
+                report.notes.push(format!(
+                    "the results of `{id}` still count the user: retention dropped events of it, so they cannot be computed again"
+                ));
+            }
+        }
         if !report.experiments.is_empty() {
             match self.aggregator.run("forget", 1, Scope::Touched) {
                 Ok(run) => report.recomputed = Some(run),

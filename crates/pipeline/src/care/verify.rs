@@ -255,6 +255,7 @@ impl<'a> Verification<'a> {
             };
             after = last.to_string();
             let due = catalog.due_experiments(mark.data_time)?;
+            let frozen = catalog.frozen_experiments()?;
             let mut comparable = Vec::new();
             for id in &ids {
                 let Some(experiment) = self.note("catalog", catalog.experiment(id))? else {
@@ -263,6 +264,10 @@ impl<'a> Verification<'a> {
                 let Some(published) = self.note("results", catalog.published(id, None))? else {
                     continue;
                 };
+                if frozen.contains(id) {
+                    self.skip(id.as_str(), "retention dropped events of it");
+                    continue;
+                }
                 let published = published.map(|published| published.computation);
                 match self.incomparable(&experiment, published.as_ref(), due.contains(id)) {
                     Some(reason) => self.skip(id.as_str(), reason),

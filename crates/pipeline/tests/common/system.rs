@@ -1,5 +1,7 @@
 //! A catalog and a warehouse with events whose number is their position.
 
+#![expect(dead_code, reason = "each test uses a part of it")]
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, mpsc};
@@ -42,6 +44,14 @@ impl System {
     }
 
     pub(crate) fn with_flush_bytes(directory: &Path, flush_bytes: usize) -> Self {
+        Self::with(directory, flush_bytes, settings())
+    }
+
+    pub(crate) fn with_settings(directory: &Path, settings: Settings) -> Self {
+        Self::with(directory, 6_000, settings)
+    }
+
+    fn with(directory: &Path, flush_bytes: usize, settings: Settings) -> Self {
         let lock = DirectoryLock::acquire(directory).unwrap();
         let catalog = Arc::new(Catalog::open(directory).unwrap());
         let published = catalog.high_water_mark().unwrap().position;
@@ -57,7 +67,7 @@ impl System {
             Arc::clone(&catalog),
             Arc::clone(&warehouse),
             Arc::clone(&clock),
-            settings(),
+            settings,
         ));
         let care = Care::new(
             Arc::clone(&catalog),

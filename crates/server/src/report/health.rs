@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use trialog_catalog::experiments::Experiment;
 use trialog_catalog::results::Computation;
 use trialog_model::experiment::{Definition, Status};
+use trialog_model::time::UnixMicros;
 use trialog_stats::sample_ratio_mismatch;
 
 /// Below this p-value the sample ratio check fails: low, since people look often.
@@ -22,6 +23,10 @@ pub struct Health {
     pub crossovers: u64,
     /// Users with a forced assignment; they count in no metric.
     pub forced: u64,
+    /// Retention dropped the events before this time, RFC 3339: the results
+    /// are those from before and are not computed again. Null where all are kept.
+    #[serde(default)]
+    pub events_dropped_before: Option<String>,
     /// What a reader has to know.
     pub warnings: Vec<Warning>,
 }
@@ -124,7 +129,24 @@ pub(super) fn health(
         srm_with_crossovers,
         crossovers,
         forced: computation.forced_users,
+        events_dropped_before: None,
         warnings: warnings.0,
+    }
+}
+
+impl Health {
+    /// Says that the results stay as they are, whatever else happens.
+    pub(crate) fn freeze(&mut self, dropped_before: UnixMicros) {
+        // No run applies a changed definition any more.
+        self.warnings
+            .retain(|warning| warning.code != "definition_changed");
+        self.warnings.push(Warning {
+            code: "events_dropped".to_owned(),
+            message: format!(
+                "events before {dropped_before} were dropped by retention: these results are from before that and are not computed again, later events and changes of the definition are not in them"
+            ),
+        });
+        self.events_dropped_before = Some(dropped_before.to_rfc3339());
     }
 }
 

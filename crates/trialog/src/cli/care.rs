@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::Format;
 
@@ -71,4 +71,18 @@ pub(crate) struct ExportArgs {
     /// Only events, or results computed, before this time, RFC 3339.
     #[arg(long)]
     pub(crate) to: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RetentionCommand {
+    /// Drop the events that are older than `keep_events_for`. A server does so
+    /// by itself, after the first run of a day.
+    Apply {
+        /// Only say what would be dropped.
+        #[arg(long)]
+        dry_run: bool,
+        /// How to print.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
 }

@@ -77,6 +77,12 @@ fn print_report(report: &Value, failed: &[Value]) {
             report["left_out"]
         );
     }
+    if report["frozen"].as_u64() > Some(0) {
+        println!(
+            "{} experiments keep the results they have: retention dropped events of theirs",
+            report["frozen"]
+        );
+    }
     for failure in failed {
         println!("not computed: {}", failure[1].as_str().unwrap_or_default());
     }

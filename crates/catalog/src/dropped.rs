@@ -1,0 +1,88 @@
+//! Experiments of which retention dropped events: their results stay as they are.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rusqlite::{OptionalExtension, params};
+use trialog_model::ids::ExperimentId;
+use trialog_model::time::UnixMicros;
+use trialog_sqlite::seal;
+
+use crate::connection::Catalog;
+use crate::error::{CatalogError, corrupt};
+
+/// What retention dropped of an experiment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dropped {
+    /// Events before this time are gone.
+    pub before: UnixMicros,
+    /// How many were dropped, copies included.
+    pub events: u64,
+}
+
+impl Catalog {
+    /// Notes that events before `before` are about to be dropped, with their
+    /// numbers by experiment: from now on none of these is recomputed.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be written.
+    pub fn note_dropped(
+        &self,
+        counts: &BTreeMap<String, u64>,
+        before: UnixMicros,
+        now: UnixMicros,
+    ) -> Result<(), CatalogError> {
+        let failed = CatalogError::database("note dropped events", self.path());
+        self.write("note dropped events", |transaction| {
+            for (id, n_events) in counts {
+                transaction
+                    .prepare_cached(
+                        "INSERT INTO dropped_events (experiment_id, dropped_before, n_events, dropped_at) VALUES (?1, ?2, ?3, ?4)
+                         ON CONFLICT (experiment_id) DO UPDATE SET dropped_before = max(dropped_before, excluded.dropped_before), n_events = n_events + excluded.n_events, dropped_at = excluded.dropped_at",
+                    )
+                    .and_then(|mut statement| {
+                        statement.execute(params![id, before.0, n_events.cast_signed(), now.0])
+                    })
+                    .map_err(&failed)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// What was dropped of `experiment`, if anything was.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be read.
+    pub fn dropped(&self, experiment: &ExperimentId) -> Result<Option<Dropped>, CatalogError> {
+        self.read("read what was dropped", |connection| {
+            connection
+                .prepare_cached("SELECT experiment_id, dropped_before, n_events, dropped_at, seal FROM dropped_events WHERE experiment_id = ?1")?
+                .query_row([experiment.as_str()], |row| {
+                    if !seal::is_sound(row, 4)? {
+                        let what = format!("what was dropped of `{experiment}` does not match its checksum");
+                        return Err(corrupt(what));
+                    }
+                    Ok(Dropped {
+                        before: UnixMicros(row.get(1)?),
+                        events: row.get(2)?,
+                    })
+                })
+                .optional()
+        })
+    }
+
+    /// All experiments of which something was dropped.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be read.
+    pub fn frozen_experiments(&self) -> Result<BTreeSet<ExperimentId>, CatalogError> {
+        self.read("read what was dropped", |connection| {
+            connection
+                .prepare_cached("SELECT experiment_id FROM dropped_events")?
+                .query_map([], crate::experiments::id)?
+                .collect()
+        })
+    }
+}

@@ -1,0 +1,117 @@
+//! Retention by age: events older than a number of days are dropped.
+//!
+//! An experiment that lost events cannot be computed from what is left
+//! without a change to its numbers. So it is frozen, before the first event
+//! goes: its published results stay, no run and no filter computes it again,
+//! and its results say why. Only events that a published run has read are
+//! dropped, and none of an experiment that is due or whose last computation
+//! failed.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use trialog_catalog::Catalog;
+use trialog_model::time::UnixMicros;
+use trialog_warehouse::embedded::Warehouse;
+use trialog_warehouse::erase::Doomed;
+
+use super::{Care, CareError};
+
+const DAY_MICROS: i64 = 86_400_000_000;
+
+/// What retention dropped, or would.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RetentionReport {
+    /// Events before this time are dropped, RFC 3339; null where all are kept.
+    pub before: Option<String>,
+    /// Whether nothing was changed.
+    pub dry_run: bool,
+    /// Events that were dropped, copies included.
+    pub events: u64,
+    /// The same by experiment; all of these are frozen.
+    pub experiments: BTreeMap<String, u64>,
+    /// Runs that were replaced by smaller ones.
+    pub runs_rewritten: usize,
+    /// Runs of which nothing was left.
+    pub runs_dropped: usize,
+}
+
+/// Whether anything is changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Only say what would be dropped.
+    DryRun,
+    /// Drop it.
+    Apply,
+}
+
+impl Care {
+    /// Drops the events that are older than the settings keep them.
+    ///
+    /// # Errors
+    ///
+    /// A file is damaged or cannot be written; the same call again goes on.
+    pub fn retain(&self, mode: Mode) -> Result<RetentionReport, CareError> {
+        let _turn = self.turn();
+        let _lease = self.aggregator.lease();
+        let keep = self.aggregator.settings().keep_events_micros;
+        retain(&self.catalog, &self.warehouse, keep, (self.clock)(), mode)
+    }
+}
+
+/// The time before which events are dropped at `now`: a whole day, so that
+/// files are rewritten once a day at most.
+pub(crate) fn cutoff(keep_micros: i64, now: UnixMicros) -> UnixMicros {
+    UnixMicros((now.0.saturating_sub(keep_micros)).div_euclid(DAY_MICROS) * DAY_MICROS)
+}
+
+/// The caller holds the lease, so that no run reads what is about to go.
+pub(crate) fn retain(
+    catalog: &Catalog,
+    warehouse: &Warehouse,
+    keep_micros: Option<i64>,
+    now: UnixMicros,
+    mode: Mode,
+) -> Result<RetentionReport, CareError> {
+    let mut report = RetentionReport {
+        before: None,
+        dry_run: mode == Mode::DryRun,
+        events: 0,
+        experiments: BTreeMap::new(),
+        runs_rewritten: 0,
+        runs_dropped: 0,
+    };
+    let Some(keep_micros) = keep_micros else {
+        return Ok(report);
+    };
+    let before = cutoff(keep_micros, now);
+    report.before = Some(before.to_rfc3339());
+    let frozen = catalog.frozen_experiments()?;
+    let due = catalog.due_experiments(now)?.into_iter();
+    let doomed = Doomed::Older {
+        than: before.0,
+        spared: due
+            .filter(|id| !frozen.contains(id))
+            .map(|id| id.to_string())
+            .collect(),
+    };
+    let limit = catalog.high_water_mark()?.position;
+    report.experiments = warehouse.count_doomed(&doomed, limit)?;
+    report.events = report.experiments.values().sum();
+    if mode == Mode::DryRun || report.events == 0 {
+        return Ok(report);
+    }
+    catalog.note_dropped(&report.experiments, before, now)?;
+    let erased = warehouse.erase(&doomed, limit)?;
+    (report.runs_rewritten, report.runs_dropped) = (erased.runs_rewritten, erased.runs_dropped);
+    if let Err(error) = warehouse.scrub() {
+        // The events are gone; their traces in the database go with a later try.
+        tracing::warn!("could not scrub the database: {}", error.chain());
+    }
+    tracing::info!(
+        events = report.events,
+        experiments = report.experiments.len(),
+        "dropped the events before {before}"
+    );
+    Ok(report)
+}
