@@ -14,7 +14,7 @@ use trialog_warehouse::{SourceMark, WarehouseError};
 
 use crate::metrics::IngestMetrics;
 
-/// The most events that one request may carry.
+/// The most events that one request may carry, unless asked otherwise.
 pub const MAX_EVENTS: u64 = 100_000;
 /// The most bytes of an `Idempotency-Key`.
 pub const MAX_KEY_BYTES: usize = 255;
@@ -50,8 +50,8 @@ pub enum IngestError {
     #[error(transparent)]
     Body(#[from] BodyError),
     /// The request carries too many events.
-    #[error("the request has more than {MAX_EVENTS} events: send them in several requests")]
-    TooMany,
+    #[error("the request has more than {0} events: send them in several requests")]
+    TooMany(u64),
     /// The key is empty or too long.
     #[error("the Idempotency-Key has {0} bytes: give it 1 to {MAX_KEY_BYTES}")]
     BadKey(usize),
@@ -70,16 +70,19 @@ pub struct Ingest {
     source: String,
     n_requests: AtomicU64,
     metrics: IngestMetrics,
+    max_events: u64,
 }
 
 impl Ingest {
-    /// Takes events in for `warehouse`; `started_at` names this process.
-    pub fn new(warehouse: Arc<Warehouse>, started_at: UnixMicros) -> Self {
+    /// Takes events in for `warehouse`, at most `max_events` of a request;
+    /// `started_at` names this process.
+    pub fn new(warehouse: Arc<Warehouse>, started_at: UnixMicros, max_events: u64) -> Self {
         Self {
             warehouse,
             source: format!("http:{}", started_at.0),
             n_requests: AtomicU64::new(0),
             metrics: IngestMetrics::new(),
+            max_events,
         }
     }
 
@@ -122,7 +125,7 @@ impl Ingest {
         let mut n_events = 0;
         decode(kind, body, layout, now, |index, event| {
             n_events = index + 1;
-            if n_events > MAX_EVENTS {
+            if n_events > self.max_events {
                 return;
             }
             match event {
@@ -143,8 +146,8 @@ impl Ingest {
                 }
             }
         })?;
-        if n_events > MAX_EVENTS {
-            return Err(IngestError::TooMany);
+        if n_events > self.max_events {
+            return Err(IngestError::TooMany(self.max_events));
         }
         Ok(Judged {
             batch,

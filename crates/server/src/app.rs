@@ -1,6 +1,5 @@
-//! What the handlers share, the routes, and serving them.
+//! What the handlers share, and the routes.
 
-use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,20 +8,25 @@ use axum::Router;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
-use axum::routing::{delete, get, post};
-use tokio::net::TcpListener;
+use axum::routing::{MethodRouter, delete, get, post};
 use tokio::sync::Semaphore;
-use trialog_catalog::Catalog;
+use trialog_catalog::{Catalog, CatalogError};
 use trialog_pipeline::aggregation::Aggregator;
 use trialog_pipeline::care::Care;
 use trialog_pipeline::clock::Clock;
-use trialog_pipeline::ingest::Ingest;
+use trialog_pipeline::ingest::{Ingest, MAX_EVENTS};
 use trialog_warehouse::embedded::Warehouse;
 
+use crate::access::Randomness;
+use crate::access::keyring::Keyring;
+use crate::headers::RequestIds;
+use crate::limits::Rates;
 use crate::metrics::ServerMetrics;
 use crate::problem::{Answer, Problem};
+use crate::serving::Connections;
+use crate::{access, cors, headers, observe};
 use crate::{
-    care, dashboard, events, experiments, export, health, metrics, observe, pipeline, results,
+    care, dashboard, events, experiments, export, health, keys, metrics, pipeline, results,
 };
 
 /// Exports that are written at a time.
@@ -35,8 +39,18 @@ pub struct Settings {
     pub max_body_bytes: usize,
     /// Bytes of bodies that may be in work at a time; beyond it the answer is 429.
     pub max_bodies_bytes: usize,
+    /// The most events of a request.
+    pub max_events: u64,
     /// How long a client may take to send its body.
     pub body_timeout: Duration,
+    /// Requests a second for each key, or each address without one; 0 for no limit.
+    pub requests_per_second: u32,
+    /// The limits of connections.
+    pub connections: Connections,
+    /// Origins whose pages may send events and evaluate; `*` for all.
+    pub cors_origins: Vec<String>,
+    /// Where the secrets of new keys come from.
+    pub randomness: Randomness,
     /// Filtered results that may be folded at a time.
     pub max_folds: usize,
     /// Filtered results that may wait for their turn.
@@ -52,7 +66,12 @@ impl Default for Settings {
         Self {
             max_body_bytes: 16 << 20,
             max_bodies_bytes: 128 << 20,
+            max_events: MAX_EVENTS,
             body_timeout: Duration::from_secs(30),
+            requests_per_second: 5_000,
+            connections: Connections::default(),
+            cors_origins: Vec::new(),
+            randomness: |_| Err(std::io::ErrorKind::Unsupported.into()),
             max_folds: 2,
             max_waiting_folds: 16,
             backup_dir: None,
@@ -70,6 +89,9 @@ pub struct App {
     pub(crate) care: Arc<Care>,
     pub(crate) clock: Clock,
     pub(crate) settings: Settings,
+    pub(crate) keyring: Keyring,
+    pub(crate) rates: Rates,
+    pub(crate) request_ids: RequestIds,
     /// A permit per KiB of body in work.
     pub(crate) bodies: Arc<Semaphore>,
     pub(crate) folds: Arc<Semaphore>,
@@ -88,7 +110,7 @@ impl App {
         settings: Settings,
     ) -> Self {
         let now = clock();
-        let ingest = Ingest::new(Arc::clone(&warehouse), now);
+        let ingest = Ingest::new(Arc::clone(&warehouse), now, settings.max_events);
         let bodies = Arc::new(Semaphore::new(settings.max_bodies_bytes / 1024));
         let folds = Arc::new(Semaphore::new(settings.max_folds));
         let waiting_folds = Arc::new(Semaphore::new(
@@ -107,6 +129,9 @@ impl App {
             aggregator,
             care,
             clock,
+            keyring: Keyring::new(),
+            rates: Rates::new(settings.requests_per_second),
+            request_ids: RequestIds::new(now),
             settings,
             bodies,
             folds,
@@ -120,11 +145,89 @@ impl App {
     pub fn care(&self) -> &Arc<Care> {
         &self.care
     }
+
+    /// Whether there is an API key that is accepted at present.
+    ///
+    /// # Errors
+    ///
+    /// The catalog cannot be read.
+    pub fn has_usable_key(&self) -> Result<bool, CatalogError> {
+        self.keyring.load(&self.catalog)?;
+        Ok(self.keyring.has_usable((self.clock)()))
+    }
+
+    /// Whether a request needs a key, wherever it comes from.
+    ///
+    /// # Errors
+    ///
+    /// The catalog cannot be read.
+    pub fn asks_for_keys(&self) -> Result<bool, CatalogError> {
+        self.keyring.load(&self.catalog)?;
+        Ok(!self.keyring.is_empty())
+    }
+
+    /// Makes a key with all scopes that this process accepts as long as it
+    /// lives, for commands on the same machine.
+    ///
+    /// # Errors
+    ///
+    /// There is no randomness.
+    pub fn make_local_key(&self) -> std::io::Result<String> {
+        let mut random = [0; access::secret::RANDOM_BYTES];
+        (self.settings.randomness)(&mut random)?;
+        let key = access::secret::local_from_random(&random);
+        self.keyring.set_local(&key);
+        Ok(key)
+    }
 }
 
-/// All routes over `app`.
+/// A router that remembers its paths, so that tests can walk them all.
+pub(crate) struct Routes {
+    router: Router<Arc<App>>,
+    paths: Vec<&'static str>,
+}
+
+impl Routes {
+    pub(crate) fn new() -> Self {
+        Self {
+            router: Router::new(),
+            paths: Vec::new(),
+        }
+    }
+
+    pub(crate) fn route(mut self, path: &'static str, methods: MethodRouter<Arc<App>>) -> Self {
+        self.router = self.router.route(path, methods);
+        self.paths.push(path);
+        self
+    }
+
+    fn merge(mut self, other: Self) -> Self {
+        self.router = self.router.merge(other.router);
+        self.paths.extend(other.paths);
+        self
+    }
+}
+
+/// The path of every route.
+pub fn paths() -> Vec<&'static str> {
+    routes().paths
+}
+
+/// All routes over `app`, behind what every request passes.
 pub fn router(app: Arc<App>) -> Router {
-    Router::new()
+    routes()
+        .router
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .with_state(Arc::clone(&app))
+        .layer(from_fn_with_state(Arc::clone(&app), access::guard))
+        .layer(from_fn_with_state(Arc::clone(&app), cors::share))
+        .layer(from_fn_with_state(Arc::clone(&app), observe::observe))
+        .layer(from_fn_with_state(app, headers::dress))
+}
+
+fn routes() -> Routes {
+    Routes::new()
         .route("/v1/events/assignments", post(events::assignments))
         .route("/v1/events/metrics", post(events::metrics))
         .route(
@@ -149,11 +252,9 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(metrics::metrics))
+        .route("/v1/keys", get(keys::list).post(keys::create))
+        .route("/v1/keys/{id}", delete(keys::revoke))
         .merge(dashboard::routes())
-        .fallback(no_route)
-        .method_not_allowed_fallback(no_method)
-        .layer(from_fn_with_state(Arc::clone(&app), observe::observe))
-        .with_state(app)
 }
 
 async fn no_route(uri: Uri, headers: HeaderMap) -> Response {
@@ -174,26 +275,12 @@ async fn no_method(uri: Uri) -> Problem {
     )
 }
 
-/// Serves `app` on `listener` until `shutdown`; requests under way are finished.
-///
-/// # Errors
-///
-/// The listener fails.
-pub async fn serve(
-    listener: TcpListener,
-    app: Arc<App>,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
-    axum::serve(listener, router(app))
-        .with_graceful_shutdown(shutdown)
-        .await
-}
-
 /// Runs `work`, which blocks, on a thread for such work.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Answer<T> + Send + 'static,
 ) -> Answer<T> {
-    match tokio::task::spawn_blocking(work).await {
+    let span = tracing::Span::current();
+    match tokio::task::spawn_blocking(move || span.in_scope(work)).await {
         Ok(answer) => answer,
         Err(error) => Err(Problem::internal(format!(
             "the request's work ended early: {error}"

@@ -3,7 +3,8 @@
 use std::io::Read;
 use std::sync::Arc;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
+use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
@@ -11,10 +12,13 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::app::App;
 use crate::problem::{Answer, Problem};
 
+/// The most bytes of a body that holds no events.
+const MAX_OTHER_BYTES: usize = 2 << 20;
+
 /// A body in memory, counted against the bytes in work until it is dropped.
 pub(crate) struct HeldBody {
     pub(crate) bytes: Vec<u8>,
-    _permit: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
 }
 
 /// How a body is compressed.
@@ -25,9 +29,31 @@ enum Coding {
     Zstd,
 }
 
-/// Reads and decompresses the body.
+/// Reads and decompresses a body of events.
 pub(crate) async fn read(app: &App, headers: &HeaderMap, body: Body) -> Answer<HeldBody> {
-    let limit = app.settings.max_body_bytes;
+    read_within(app, headers, body, app.settings.max_body_bytes).await
+}
+
+/// Reads the body before its handler does, so that no handler waits for a
+/// slow client. A body of events is left to its handler.
+pub(crate) async fn hold(
+    app: &App,
+    request: Request,
+) -> Answer<(Request, Option<OwnedSemaphorePermit>)> {
+    let has_events = request.uri().path().starts_with("/v1/events/");
+    if has_events || request.body().is_end_stream() {
+        return Ok((request, None));
+    }
+    let (mut parts, body) = request.into_parts();
+    let limit = app.settings.max_body_bytes.min(MAX_OTHER_BYTES);
+    let held = read_within(app, &parts.headers, body, limit).await?;
+    parts.headers.remove(header::CONTENT_ENCODING);
+    (parts.headers).insert(header::CONTENT_LENGTH, held.bytes.len().into());
+    let request = Request::from_parts(parts, Body::from(held.bytes));
+    Ok((request, Some(held.permit)))
+}
+
+async fn read_within(app: &App, headers: &HeaderMap, body: Body, limit: usize) -> Answer<HeldBody> {
     let coding = coding(headers)?;
     let declared = headers
         .get(header::CONTENT_LENGTH)
@@ -68,7 +94,7 @@ pub(crate) async fn read(app: &App, headers: &HeaderMap, body: Body) -> Answer<H
     };
     Ok(HeldBody {
         bytes: decompress(coding, bytes, limit)?,
-        _permit: permit,
+        permit,
     })
 }
 
@@ -86,7 +112,7 @@ fn is_length_limit(error: &axum::Error) -> bool {
 fn too_large(limit: usize) -> Problem {
     Problem::new(
         StatusCode::PAYLOAD_TOO_LARGE,
-        format!("the body has more than {limit} bytes: send the events in several requests"),
+        format!("the body has more than {limit} bytes: send it in several requests"),
     )
 }
 

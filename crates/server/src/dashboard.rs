@@ -21,7 +21,6 @@ mod verdict;
 use std::sync::Arc;
 
 use askama::Template;
-use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, header};
@@ -36,7 +35,7 @@ use self::frame::Freshness;
 use self::list::{Around, ListPage, Listed};
 use self::next_step::Origin;
 use self::query::Pairs;
-use crate::app::{App, blocking};
+use crate::app::{App, Routes, blocking};
 use crate::percent_encode;
 use crate::problem::{Answer, Problem};
 use crate::{experiments, results};
@@ -45,8 +44,8 @@ use crate::{experiments, results};
 const PAGE: u32 = 50;
 
 /// The dashboard's routes.
-pub(crate) fn routes() -> Router<Arc<App>> {
-    Router::new()
+pub(crate) fn routes() -> Routes {
+    Routes::new()
         .route("/", get(list))
         .route("/experiments", get(Redirect::permanent("/")))
         .route("/experiments/{id}", get(experiment))

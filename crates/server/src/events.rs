@@ -145,7 +145,7 @@ fn layout(headers: &HeaderMap) -> Layout {
 
 fn refused(error: &IngestError) -> Problem {
     let status = match error {
-        IngestError::TooMany => StatusCode::PAYLOAD_TOO_LARGE,
+        IngestError::TooMany(_) => StatusCode::PAYLOAD_TOO_LARGE,
         IngestError::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
         IngestError::Warehouse(error) => return cannot_write(error),
         _ => StatusCode::BAD_REQUEST,

@@ -5,14 +5,20 @@
 //! HTTP stands in [`report`], which is pure.
 #![forbid(unsafe_code)]
 
+mod access;
 pub mod app;
 mod body;
 mod care;
+mod connection;
+mod cors;
 mod dashboard;
 mod events;
 mod experiments;
 mod export;
+mod headers;
 mod health;
+mod keys;
+mod limits;
 mod metrics;
 mod observe;
 mod pipeline;
@@ -20,9 +26,14 @@ mod problem;
 mod process;
 pub mod report;
 mod results;
+pub mod serving;
 mod stream;
+pub mod tls;
 
-pub use app::{App, Settings, router, serve};
+pub use access::{Actor, InProcess, Randomness};
+pub use app::{App, Settings, router};
+pub use headers::RequestId;
+pub use serving::serve;
 
 /// `text` as one segment of a path or a value of a query.
 pub fn percent_encode(text: &str) -> String {

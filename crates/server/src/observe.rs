@@ -30,12 +30,8 @@ pub(crate) async fn observe(
         status: class(response.status()),
     };
     app.metrics.note_request(&labels, taken);
-    let request_id = response
-        .headers()
-        .get("x-request-id")
-        .and_then(|id| id.to_str().ok());
+    // The span around it has the request's id.
     tracing::debug!(
-        request.id = request_id,
         http.method = method,
         http.route = labels.route,
         http.status = response.status().as_u16(),

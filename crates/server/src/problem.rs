@@ -1,7 +1,7 @@
 //! Errors as problem documents (RFC 9457): what happened, where, and the mend.
 
 use axum::Json;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 use trialog_catalog::CatalogError;
@@ -16,7 +16,13 @@ pub(crate) struct Problem {
     detail: String,
     retry_after_s: Option<u32>,
     more: Map<String, Value>,
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
+
+/// The members of a problem document that a response carries: on its way out
+/// the id of the request is added to them.
+#[derive(Debug, Clone)]
+pub(crate) struct Document(pub(crate) Map<String, Value>);
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
@@ -25,6 +31,7 @@ impl Problem {
             detail: detail.into(),
             retry_after_s: None,
             more: Map::new(),
+            headers: Vec::new(),
         }
     }
 
@@ -77,6 +84,12 @@ impl Problem {
         self.retry_after_s
     }
 
+    /// Adds a header to the answer, beside others of its name.
+    pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
     /// Adds an extension member.
     pub(crate) fn with(mut self, member: &str, value: Value) -> Self {
         self.more.insert(member.to_owned(), value);
@@ -94,8 +107,12 @@ impl IntoResponse for Problem {
         );
         document.insert("status".into(), self.status.as_u16().into());
         document.insert("detail".into(), self.detail.into());
-        let mut response = (self.status, Json(document)).into_response();
+        let mut response = (self.status, Json(&document)).into_response();
+        response.extensions_mut().insert(Document(document));
         let headers = response.headers_mut();
+        for (name, value) in self.headers {
+            headers.append(name, value);
+        }
         headers.insert(
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/problem+json"),
@@ -121,8 +138,11 @@ impl From<FieldError> for Problem {
 impl From<CatalogError> for Problem {
     fn from(error: CatalogError) -> Self {
         let status = match &error {
-            CatalogError::NoExperiment(_) => StatusCode::NOT_FOUND,
-            CatalogError::Exists(_) | CatalogError::WrongStatus { .. } => StatusCode::CONFLICT,
+            CatalogError::NoExperiment(_) | CatalogError::NoKey(_) => StatusCode::NOT_FOUND,
+            CatalogError::Exists(_)
+            | CatalogError::WrongStatus { .. }
+            | CatalogError::KeyExists(_)
+            | CatalogError::TooManyKeys(_) => StatusCode::CONFLICT,
             _ => return Self::internal(error.to_string()),
         };
         Self::new(status, error.to_string())

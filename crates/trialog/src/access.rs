@@ -4,20 +4,25 @@
 //! are called inside this process, so there is one way to do everything.
 
 use std::io::{BufReader, Write};
+use std::path::Path;
 use std::pin::Pin;
 
 use anyhow::{Context, bail};
 use axum::Router;
 use axum::body::{Body, HttpBody};
-use axum::http::{Method, Request, StatusCode};
+use axum::http::{HeaderValue, Method, Request, StatusCode, header};
 use serde_json::Value;
 use tower::ServiceExt;
+use trialog_server::InProcess;
 pub(crate) use trialog_server::percent_encode as encode;
 use trialog_warehouse::WarehouseError;
 use trialog_warehouse::lock::DirectoryLock;
+use ureq::tls::{PemItem, RootCerts, TlsConfig};
 
 use crate::config::Config;
+use crate::front::local_key;
 use crate::node::{Node, plain, runtime};
+use crate::secret::Secret;
 
 /// The largest answer that is read.
 const MAX_ANSWER_BYTES: usize = 256 << 20;
@@ -39,7 +44,7 @@ impl Access {
     /// The server that was named, else the one that holds the directory, else the directory.
     pub(crate) fn open(config: &Config) -> anyhow::Result<Self> {
         if let Some(address) = &config.server {
-            return Self::server(address);
+            return Self::server(address, config.key.as_ref(), config.tls_ca.as_deref());
         }
         match DirectoryLock::acquire(&config.data_dir) {
             Ok(lock) => {
@@ -54,23 +59,54 @@ impl Access {
             Err(WarehouseError::Locked {
                 address: Some(address),
                 ..
-            }) => Self::server(&address),
+            }) => Self::beside(config, &address),
             Err(error) => Err(plain(error)),
         }
     }
 
-    pub(crate) fn server(address: &str) -> anyhow::Result<Self> {
-        if !address.starts_with("http://") {
-            bail!("cannot talk to `{address}`: give an address such as http://127.0.0.1:8080");
+    /// The server at `address` that holds the data directory of `config`.
+    pub(crate) fn beside(config: &Config, address: &str) -> anyhow::Result<Self> {
+        let local = local_key(&config.data_dir);
+        Self::server(address, config.key.as_ref().or(local.as_ref()), None)
+    }
+
+    /// The server at `address`; every request carries `key`.
+    pub(crate) fn server(
+        address: &str,
+        key: Option<&Secret>,
+        tls_ca: Option<&Path>,
+    ) -> anyhow::Result<Self> {
+        if !address.starts_with("http://") && !address.starts_with("https://") {
+            bail!(
+                "cannot talk to `{address}`: give an address such as http://127.0.0.1:8080 or https://trialog.example"
+            );
         }
-        let agent = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .build()
-            .new_agent();
+        let mut agent = ureq::Agent::config_builder().http_status_as_error(false);
+        if let Some(path) = tls_ca {
+            let tls = TlsConfig::builder().root_certs(authorities(path)?);
+            agent = agent.tls_config(tls.build());
+        }
+        if let Some(key) = key {
+            let value = bearer(key)?;
+            agent = agent.middleware(
+                move |mut request: Request<ureq::SendBody<'_>>,
+                      next: ureq::middleware::MiddlewareNext<'_>| {
+                    (request.headers_mut()).insert(header::AUTHORIZATION, value.clone());
+                    next.handle(request)
+                },
+            );
+        }
         Ok(Self::Server {
             address: address.trim_end_matches('/').to_owned(),
-            agent,
+            agent: agent.build().new_agent(),
         })
+    }
+
+    /// Ends what this process has open.
+    pub(crate) fn close(&self) {
+        if let Self::Directory(opened) = self {
+            opened.node.warehouse.close();
+        }
     }
 
     /// Reads `path`.
@@ -83,6 +119,11 @@ impl Access {
         self.request(&Method::POST, path, body)?.read()
     }
 
+    /// Deletes what is at `path`.
+    pub(crate) fn delete(&self, path: &str) -> anyhow::Result<Value> {
+        self.request(&Method::DELETE, path, None)?.read()
+    }
+
     /// Writes the body of a good answer to `out` as it comes in.
     pub(crate) fn download(&self, path: &str, out: &mut dyn Write) -> anyhow::Result<()> {
         let Self::Directory(opened) = self else {
@@ -90,7 +131,9 @@ impl Access {
             return Ok(());
         };
         opened.runtime.block_on(async {
-            let request = Request::get(path).body(Body::empty())?;
+            let request = Request::get(path)
+                .extension(InProcess)
+                .body(Body::empty())?;
             let response = opened.router.clone().oneshot(request).await?;
             let (status, mut body) = (response.status(), response.into_body());
             if !status.is_success() {
@@ -159,6 +202,7 @@ impl Access {
                 let request = Request::builder()
                     .method(method)
                     .uri(path)
+                    .extension(InProcess)
                     .body(Body::from(text))?;
                 let response = opened.router.clone().oneshot(request).await?;
                 let status = response.status();
@@ -170,6 +214,31 @@ impl Access {
             }),
         }
     }
+}
+
+fn bearer(key: &Secret) -> anyhow::Result<HeaderValue> {
+    let value = HeaderValue::try_from(format!("Bearer {}", key.reveal())).ok();
+    let mut value = value
+        .context("the API key has characters that no key has: check that it was copied whole")?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// The certificates in the PEM file `path`.
+fn authorities(path: &Path) -> anyhow::Result<RootCerts> {
+    let shown = path.display();
+    let pem = std::fs::read(path).with_context(|| format!("cannot read `{shown}`"))?;
+    let mut certificates = Vec::new();
+    for item in ureq::tls::parse_pem(&pem) {
+        let item = item.with_context(|| format!("`{shown}` is no PEM file"))?;
+        if let PemItem::Certificate(certificate) = item {
+            certificates.push(certificate);
+        }
+    }
+    if certificates.is_empty() {
+        bail!("`{shown}` has no certificate: give a PEM file with those of the authority");
+    }
+    Ok(RootCerts::from(certificates))
 }
 
 /// A status and a body.

@@ -1,6 +1,7 @@
 //! The arguments of the command line.
 
 mod care;
+mod keys;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use crate::config::Values;
 pub(crate) use care::{
     BackupArgs, ExportArgs, ForgetArgs, RestoreArgs, RetentionCommand, VerifyArgs,
 };
+pub(crate) use keys::KeysCommand;
 
 /// Records which variant of an A/B test each user saw and what they did next,
 /// and tells whether a difference is real.
@@ -57,6 +59,9 @@ pub(crate) enum Command {
     /// Drop old events, as the setting `keep_events_for` says.
     #[command(subcommand)]
     Retention(RetentionCommand),
+    /// Create, list and revoke API keys.
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Print the integer under which a user id given as text is stored.
     UserId {
         /// The user id.

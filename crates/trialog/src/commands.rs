@@ -9,6 +9,7 @@ pub(crate) mod experiments;
 pub(crate) mod export;
 pub(crate) mod forget;
 pub(crate) mod import;
+pub(crate) mod keys;
 pub(crate) mod pipeline;
 pub(crate) mod results;
 pub(crate) mod retention;

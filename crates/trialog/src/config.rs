@@ -3,7 +3,7 @@
 pub(crate) mod reference;
 mod values;
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,6 +13,8 @@ use trialog_pipeline::Limits;
 use trialog_pipeline::aggregation::Settings;
 
 use crate::cli::Cli;
+use crate::http::{self, HttpConfig};
+use crate::secret::Secret;
 pub(crate) use values::Values;
 
 const DAY_MICROS: i64 = 86_400_000_000;
@@ -25,6 +27,9 @@ pub(crate) struct Config {
     pub(crate) listen: String,
     pub(crate) listen_is_default: bool,
     pub(crate) server: Option<String>,
+    pub(crate) key: Option<Secret>,
+    pub(crate) tls_ca: Option<PathBuf>,
+    pub(crate) http: HttpConfig,
     pub(crate) interval: Duration,
     pub(crate) backup_dir: PathBuf,
     pub(crate) aggregation: Settings,
@@ -92,6 +97,9 @@ pub(crate) fn from_values(values: &Values) -> anyhow::Result<Config> {
         listen_is_default: values.is_default("listen"),
         listen: text("listen"),
         server: values.text("server").map(str::to_owned),
+        key: values.text("key").map(Secret::new),
+        tls_ca: values.text("tls_ca").map(PathBuf::from),
+        http: http::from_values(values)?,
         interval: length("interval")?,
         aggregation,
         min_free_bytes: values.bytes("min_free_disk")?,
@@ -113,7 +121,7 @@ fn keep_events(text: &str) -> anyhow::Result<Option<i64>> {
 }
 
 impl Config {
-    /// The address to listen on, which without keys is on this machine only.
+    /// The address to listen on.
     pub(crate) fn address(&self) -> anyhow::Result<SocketAddr> {
         let mut addresses = (self.listen.as_str()).to_socket_addrs().with_context(|| {
             format!(
@@ -121,20 +129,10 @@ impl Config {
                 self.listen
             )
         })?;
-        let Some(address) = addresses.next() else {
-            bail!("`{}` names no address", self.listen)
-        };
-        let is_loopback = match address.ip() {
-            IpAddr::V4(ip) => ip.is_loopback(),
-            IpAddr::V6(ip) => ip.is_loopback(),
-        };
-        if !is_loopback {
-            bail!(
-                "`{}` can be reached from other machines, and there are no API keys yet: listen on 127.0.0.1 and put a proxy that checks access in front",
-                self.listen
-            );
+        match addresses.next() {
+            Some(address) => Ok(address),
+            None => bail!("`{}` names no address", self.listen),
         }
-        Ok(address)
     }
 }
 
@@ -208,18 +206,8 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_others_can_reach_is_refused() {
-        assert!(
-            resolved("listen = \"0.0.0.0:8080\"", &[])
-                .unwrap()
-                .address()
-                .is_err()
-        );
-        assert!(
-            resolved("listen = \"127.0.0.1:0\"", &[])
-                .unwrap()
-                .address()
-                .is_ok()
-        );
+    fn a_key_never_shows() {
+        let config = resolved("", &["--key", "tlk_a_b"]).unwrap();
+        assert!(!format!("{config:?}").contains("tlk_a_b"));
     }
 }

@@ -11,9 +11,12 @@ mod cli;
 mod clock;
 mod commands;
 mod config;
+mod front;
+mod http;
 mod import;
 mod log;
 mod node;
+mod secret;
 mod settings;
 mod show;
 mod stop;
@@ -63,6 +66,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Export(options) => commands::export::run(&config, &options),
         Command::Forget(options) => commands::forget::run(&config, &options),
         Command::Retention(command) => commands::retention::run(&config, &command),
+        Command::Keys(action) => commands::keys::run(&config, &action),
         Command::UserId { text } => {
             println!("{}", trialog_model::user_id::user_id_from_text(&text));
             Ok(ExitCode::SUCCESS)

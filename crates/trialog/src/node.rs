@@ -59,7 +59,7 @@ impl Node {
             Settings {
                 backup_dir: Some(config.backup_dir.clone()),
                 min_free_disk_bytes: config.min_free_bytes,
-                ..Settings::default()
+                ..config.http.limits.clone()
             },
         );
         Ok(Self {

@@ -16,6 +16,8 @@ pub(crate) enum Kind {
     Length,
     /// A whole number of bytes, or one with KiB, MiB or GiB.
     Size,
+    /// Yes or no; the flag alone is yes.
+    Switch,
 }
 
 impl Kind {
@@ -26,6 +28,7 @@ impl Kind {
             Self::Number => "a whole number such as 4",
             Self::Length => "a length such as 1h, 10m or 30s",
             Self::Size => "a size such as 1GiB, 512MiB or 1000000",
+            Self::Switch => "true or false",
         }
     }
 }
@@ -60,6 +63,13 @@ impl Setting {
             default,
             meaning,
             is_secret: false,
+        }
+    }
+
+    const fn secret(self) -> Self {
+        Self {
+            is_secret: true,
+            ..self
         }
     }
 
@@ -100,6 +110,103 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Kind::Text,
         Default::Described("the server that holds the data directory, else the directory itself"),
         "The address of a running server that commands talk to, such as http://127.0.0.1:8080",
+    ),
+    Setting::new(
+        "key",
+        Kind::Text,
+        Default::Described("for the server that holds the data directory, its own key of this machine"),
+        "The API key that commands send to a server; better given as a variable, since other users of the machine see flags",
+    )
+    .secret(),
+    Setting::new(
+        "tls_ca",
+        Kind::Text,
+        Default::Described("the public ones"),
+        "A PEM file with the authorities that the certificate of `server` may come from",
+    ),
+    Setting::new(
+        "tls_cert",
+        Kind::Text,
+        Default::Described("plain HTTP"),
+        "A PEM file with the certificate to serve HTTPS with, and its chain; read again on SIGHUP",
+    ),
+    Setting::new(
+        "tls_key",
+        Kind::Text,
+        Default::Described("plain HTTP"),
+        "A PEM file with the private key of `tls_cert`",
+    ),
+    Setting::new(
+        "insecure_http",
+        Kind::Switch,
+        Default::Value("false"),
+        "Serve plain HTTP to other machines, though keys and events travel in clear",
+    ),
+    Setting::new(
+        "cors_origins",
+        Kind::Text,
+        Default::Described("none"),
+        "Origins such as https://shop.example whose pages may send events and evaluate, separated by commas; * for all",
+    ),
+    Setting::new(
+        "max_body",
+        Kind::Size,
+        Default::Value("16MiB"),
+        "The largest body of a request with events, before and after decompression",
+    ),
+    Setting::new(
+        "max_bodies",
+        Kind::Size,
+        Default::Value("128MiB"),
+        "All bodies in work together, at least twice `max_body`; a compressed one counts as the largest",
+    ),
+    Setting::new(
+        "max_events",
+        Kind::Number,
+        Default::Value("100000"),
+        "The most events of a request",
+    ),
+    Setting::new(
+        "max_header",
+        Kind::Size,
+        Default::Value("16KiB"),
+        "The largest head of a request: its line and all headers",
+    ),
+    Setting::new(
+        "requests_per_second",
+        Kind::Number,
+        Default::Value("5000"),
+        "Requests a second for each key, or for each address without one; 0 for no limit",
+    ),
+    Setting::new(
+        "max_connections",
+        Kind::Number,
+        Default::Value("1024"),
+        "The most connections at a time",
+    ),
+    Setting::new(
+        "header_timeout",
+        Kind::Length,
+        Default::Value("10s"),
+        "How long the head of a request may take to arrive",
+    ),
+    Setting::new(
+        "body_timeout",
+        Kind::Length,
+        Default::Value("30s"),
+        "How long the body of a request may take to arrive",
+    ),
+    Setting::new(
+        "idle_timeout",
+        Kind::Length,
+        Default::Value("75s"),
+        "How long a connection may be idle between two requests",
+    ),
+    Setting::new(
+        "write_timeout",
+        Kind::Length,
+        Default::Value("30s"),
+        "How long a client may take nothing of its answer",
     ),
     Setting::new(
         "interval",

@@ -17,8 +17,8 @@ use trialog_simulator::demo::{Scenario, Statement, scenarios};
 use crate::access::{Access, encode};
 use crate::cli::DemoArgs;
 use crate::clock;
-use crate::commands::serve::{announce, bind};
 use crate::config::Config;
+use crate::front::{self, Front, bind};
 use crate::node::{Node, runtime};
 use crate::show::{Table, flag, number};
 use crate::stop::told_to_stop;
@@ -32,19 +32,23 @@ pub(crate) fn run(mut config: Config, args: &DemoArgs) -> anyhow::Result<ExitCod
     }
     let address = config.address()?;
     let node = Node::open(&config)?;
+    front::check(&config, &node, address)?;
     runtime()?.block_on(async {
-        let listener = listen(address, config.listen_is_default).await?;
-        let url = announce(&node, &listener)?;
+        let socket = listen(address, config.listen_is_default).await?;
+        let mut front = Front::open(&config, &node, socket).await?;
+        let (url, listeners) = (front.url.clone(), std::mem::take(&mut front.listeners));
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let app = Arc::clone(&node.app);
-        let server = tokio::spawn(trialog_server::serve(listener, app, async move {
+        let server = tokio::spawn(trialog_server::serve(listeners, app, async move {
             // Either a signal or the end of the demo stops the server.
             let _ = stopped.await;
         }));
         let (seed, directory) = (args.seed, config.data_dir.display().to_string());
-        let shown_at = url.clone();
-        tokio::task::spawn_blocking(move || show(&Access::server(&shown_at)?, seed, &directory))
-            .await??;
+        let (local, key) = front.local.clone();
+        tokio::task::spawn_blocking(move || {
+            show(&Access::server(&local, Some(&key), None)?, seed, &directory)
+        })
+        .await??;
         if !args.exit {
             let scheduler = Scheduler::start(
                 Arc::clone(&node.aggregator),

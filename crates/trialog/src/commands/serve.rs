@@ -1,23 +1,23 @@
 //! `trialog serve`: the HTTP interface and the schedule, until told to stop.
 
-use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use tokio::net::TcpListener;
 use trialog_pipeline::schedule::{Retry, Scheduler};
 
 use crate::config::Config;
-use crate::node::{Node, plain, runtime};
+use crate::front::{self, Front, bind};
+use crate::node::{Node, runtime};
 use crate::stop::told_to_stop;
 
 pub(crate) fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let address = config.address()?;
     let node = Node::open(config)?;
+    front::check(config, &node, address)?;
     runtime()?.block_on(async {
-        let listener = bind(address).await?;
-        let url = announce(&node, &listener)?;
+        let mut front = Front::open(config, &node, bind(address).await?).await?;
+        let url = &front.url;
         let scheduler = Scheduler::start(
             Arc::clone(&node.aggregator),
             config.interval,
@@ -31,13 +31,14 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<ExitCode> {
             "serving {url} from `{}`",
             config.data_dir.display()
         );
-        eprintln!("no API keys: {url} answers on this machine only");
+        front::tell(&node, url)?;
         let (schedule, aggregator) = (scheduler.stopper(), Arc::clone(&node.aggregator));
         let told = told_to_stop(config.shutdown_timeout, move || {
             schedule.stop();
             aggregator.stop();
         })?;
-        trialog_server::serve(listener, Arc::clone(&node.app), told).await?;
+        let listeners = std::mem::take(&mut front.listeners);
+        trialog_server::serve(listeners, Arc::clone(&node.app), told).await?;
         // Still under the eyes of `told_to_stop`: a run that is about to
         // publish ends, what is queued is written.
         let warehouse = Arc::clone(&node.warehouse);
@@ -50,19 +51,4 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<ExitCode> {
         anyhow::Ok(())
     })?;
     Ok(ExitCode::SUCCESS)
-}
-
-pub(crate) async fn bind(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address}: stop what listens there, or give --listen 127.0.0.1:0 for a free port"))
-}
-
-/// Prints where the server answers, and writes it into the LOCK file.
-pub(crate) fn announce(node: &Node, listener: &TcpListener) -> anyhow::Result<String> {
-    let url = format!("http://{}", listener.local_addr()?);
-    node.warehouse.publish_address(&url).map_err(plain)?;
-    println!("listening on {url}");
-    std::io::stdout().flush()?;
-    Ok(url)
 }

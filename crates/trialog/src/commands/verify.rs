@@ -48,7 +48,7 @@ fn from_directory(config: &Config, bar: &ProgressBar) -> anyhow::Result<Value> {
         Err(WarehouseError::Locked {
             address: Some(address),
             ..
-        }) => return from_server(&address, bar),
+        }) => return from_server(config, &address, bar),
         Err(error) => return Err(plain(error)),
     };
     let report = verify_directory(directory, &config.aggregation, &mut |done, all| {
@@ -57,8 +57,11 @@ fn from_directory(config: &Config, bar: &ProgressBar) -> anyhow::Result<Value> {
     Ok(json!(report))
 }
 
-fn from_server(address: &str, bar: &ProgressBar) -> anyhow::Result<Value> {
-    for line in Access::server(address)?.stream("/v1/verify")?.lines() {
+fn from_server(config: &Config, address: &str, bar: &ProgressBar) -> anyhow::Result<Value> {
+    for line in Access::beside(config, address)?
+        .stream("/v1/verify")?
+        .lines()
+    {
         let line = line.context("the answer ended early")?;
         let mut step: Value = serde_json::from_str(&line).context("the answer is not JSON")?;
         if let Some(error) = step["error"].as_str() {

@@ -22,7 +22,8 @@ A key that is not in this table, or a value of another type, is refused at start
 const FILE: &str = "
 Lengths are a whole number and `s`, `m`, `h` or `d`.
 Sizes are a whole number of bytes, or one followed by `KiB`, `MiB` or `GiB`.
-In the file, text, lengths and sizes stand in quotes, numbers do not.
+In the file, text, lengths and sizes stand in quotes; numbers, `true` and `false` do not.
+A flag whose value is true or false may stand alone (`--insecure-http`) or with `=` (`--insecure-http=false`).
 
 ## A file with every setting
 
@@ -54,6 +55,7 @@ fn row(setting: &Setting) -> String {
         Kind::Number => "number",
         Kind::Length => "length",
         Kind::Size => "size",
+        Kind::Switch => "true or false",
     };
     format!(
         "| `--{}` | `{}` | `{}` | {value} | {default} | {}. |",
@@ -67,7 +69,9 @@ fn row(setting: &Setting) -> String {
 /// A file that gives every setting its default.
 fn example() -> String {
     let line = |setting: &Setting| match (setting.default, setting.kind) {
-        (Default::Value(text), Kind::Number) => format!("{} = {text}\n", setting.key),
+        (Default::Value(text), Kind::Number | Kind::Switch) => {
+            format!("{} = {text}\n", setting.key)
+        }
         (Default::Value(text), _) => format!("{} = \"{text}\"\n", setting.key),
         (Default::Described(text), _) => format!("# {} is not set: {text}\n", setting.key),
     };

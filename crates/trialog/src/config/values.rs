@@ -93,6 +93,18 @@ impl Values {
         parsed.transpose()
     }
 
+    /// Whether `key` is set.
+    pub(crate) fn switch(&self, key: &str) -> anyhow::Result<bool> {
+        match self.text(key) {
+            Some("true") => Ok(true),
+            Some("false") | None => Ok(false),
+            Some(other) => {
+                let shape = Kind::Switch.shape();
+                bail!("`{other}` cannot be the value of `{key}`: give {shape}")
+            }
+        }
+    }
+
     /// The length of `key`, in microseconds.
     pub(crate) fn micros(&self, key: &str) -> anyhow::Result<i64> {
         let text = self.text(key).unwrap_or_default();
@@ -124,14 +136,15 @@ fn size(text: &str) -> Option<u64> {
 /// A TOML value as the text that a flag would carry.
 fn scalar(setting: &Setting, value: toml::Value) -> anyhow::Result<String> {
     match (value, setting.kind) {
-        (toml::Value::String(text), kind) if kind != Kind::Number => Ok(text),
+        (toml::Value::String(text), Kind::Text | Kind::Length | Kind::Size) => Ok(text),
+        (toml::Value::Boolean(value), Kind::Switch) => Ok(value.to_string()),
         (toml::Value::Integer(number), Kind::Number | Kind::Size) => Ok(number.to_string()),
         (value, kind) => bail!(
             "`{}` is of the type {}: give {}{}",
             setting.key,
             value.type_str(),
             kind.shape(),
-            if kind == Kind::Number {
+            if [Kind::Number, Kind::Switch].contains(&kind) {
                 ", without quotes"
             } else {
                 ", in quotes"
@@ -144,14 +157,20 @@ impl clap::Args for Values {
     fn augment_args(command: Command) -> Command {
         SETTINGS.iter().fold(command, |command, setting| {
             let help = format!("{} [default: {}]", setting.meaning, setting.default_text());
-            command.arg(
-                Arg::new(setting.key)
-                    .long(setting.flag())
-                    .env(setting.variable())
-                    .hide_env_values(setting.is_secret)
-                    .global(true)
-                    .help(help),
-            )
+            let argument = Arg::new(setting.key)
+                .long(setting.flag())
+                .env(setting.variable())
+                .hide_env_values(setting.is_secret)
+                .global(true)
+                .help(help);
+            command.arg(match setting.kind {
+                // What follows a switch alone is not its value.
+                Kind::Switch => argument
+                    .num_args(0..=1)
+                    .require_equals(true)
+                    .default_missing_value("true"),
+                _ => argument,
+            })
         })
     }
 

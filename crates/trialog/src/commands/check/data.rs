@@ -159,7 +159,7 @@ fn held(directory: &Path) -> Finding {
             address: Some(address),
         }) => address,
     };
-    let asked = Access::server(&address)
+    let asked = Access::server(&address, None, None)
         .and_then(|server| server.request(&Method::GET, "/readyz", None))
         .and_then(|answer| answer.read());
     match asked {

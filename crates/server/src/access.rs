@@ -1,0 +1,206 @@
+//! Who may do what: every request passes [`guard`] before its handler.
+//!
+//! Without any key, a server that listens on loopback answers everybody on
+//! this machine. From the first key on a request needs one whose scope covers
+//! it ([`scopes`]), even after the last key was revoked.
+
+mod credential;
+pub(crate) mod keyring;
+pub(crate) mod scopes;
+pub(crate) mod secret;
+
+use std::sync::Arc;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+use trialog_catalog::keys::Scope;
+use trialog_model::time::UnixMicros;
+
+use crate::app::{App, blocking};
+use crate::body;
+use crate::limits::Who;
+use crate::problem::{Answer, Problem};
+use crate::serving::Peer;
+use credential::Credential;
+use keyring::{Caller, Refused};
+use scopes::Need;
+
+/// Fills its argument with randomness that nobody can guess.
+pub type Randomness = fn(&mut [u8]) -> std::io::Result<()>;
+
+/// Marks a request that this process makes of itself: whoever can open the
+/// data directory needs no key. No request from outside can carry it.
+#[derive(Debug, Clone, Copy)]
+pub struct InProcess;
+
+/// Who makes a request: the name of a key, `local` or `anonymous`.
+///
+/// Every request that reaches a handler carries one in its extensions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Actor(pub String);
+
+const LOCAL: &str = "local";
+const ANONYMOUS: &str = "anonymous";
+
+/// Lets a request pass to its handler, or answers it.
+pub(crate) async fn guard(
+    State(app): State<Arc<App>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    if !app.keyring.is_loaded() {
+        let app = Arc::clone(&app);
+        let load = move || Ok(app.keyring.load(&app.catalog)?);
+        if let Err(problem) = blocking(load).await {
+            return problem.into_response();
+        }
+    }
+    match admit(&app, &request) {
+        Ok(actor) => request.extensions_mut().insert(actor),
+        Err(problem) => return problem.into_response(),
+    };
+    match body::hold(&app, request).await {
+        Ok((request, _held)) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+fn admit(app: &Arc<App>, request: &Request) -> Answer<Actor> {
+    if secret::stands_in(&request.uri().to_string()) {
+        return Err(Problem::bad_request(
+            "an API key stands in the address, which proxies and browsers write down: revoke that key, and send another in the header `Authorization: Bearer`",
+        ));
+    }
+    if request.extensions().get::<InProcess>().is_some() {
+        return Ok(Actor(LOCAL.to_owned()));
+    }
+    let path = request.extensions().get::<MatchedPath>();
+    let need = scopes::need(request.method(), path.map(MatchedPath::as_str));
+    if need == Need::Nothing {
+        return Ok(Actor(ANONYMOUS.to_owned()));
+    }
+    let now = (app.clock)();
+    let peer = request.extensions().get::<Peer>();
+    let authenticated = authenticate(app, request, peer, now);
+    let who = match &authenticated {
+        Ok(Some(caller)) if caller.id == secret::LOCAL_ID => None,
+        Ok(Some(caller)) => Some(Who::Key(caller.id.clone())),
+        _ => peer.map(|peer| Who::address(peer.address.ip())),
+    };
+    if let Some(wait) = who.and_then(|who| app.rates.refuse(who, now)) {
+        let limit = app.settings.requests_per_second;
+        return Err(Problem::busy(
+            format!("more than {limit} requests a second: send this one again in {wait} s"),
+            wait,
+        ));
+    }
+    let Some(caller) = authenticated? else {
+        return Ok(Actor(ANONYMOUS.to_owned()));
+    };
+    note_use(app, now);
+    permit(&caller, need)?;
+    Ok(Actor(caller.name))
+}
+
+/// Whose request it is; `None` where no key is asked for.
+fn authenticate(
+    app: &App,
+    request: &Request,
+    peer: Option<&Peer>,
+    now: UnixMicros,
+) -> Answer<Option<Caller>> {
+    let open = app.keyring.is_empty() && peer.is_none_or(|peer| peer.is_open);
+    match credential::of(request.headers())? {
+        None if open => {
+            credential::check_host(request)?;
+            credential::check_origin(request, &app.settings.cors_origins)?;
+            Ok(None)
+        }
+        None => Err(unauthorized(
+            "this server takes an API key: send it in the header `Authorization: Bearer`; `trialog keys create` makes one",
+        )),
+        Some(credential) => {
+            if let Credential::Password(_) = credential {
+                // A browser sends a password by itself, whichever page asks.
+                credential::check_origin(request, &app.settings.cors_origins)?;
+            }
+            let caller = app.keyring.check(credential.key(), now);
+            Ok(Some(caller.map_err(|refused| wrong_key(&refused))?))
+        }
+    }
+}
+
+fn wrong_key(refused: &Refused) -> Problem {
+    let detail = match refused {
+        Refused::Unknown => {
+            "there is no such API key: check that it was copied whole, and that it is a key of this server".to_owned()
+        }
+        Refused::Revoked(name) => format!("the API key `{name}` was revoked: use another"),
+        Refused::Expired(name) => format!("the API key `{name}` has expired: use another"),
+    };
+    tracing::info!("refused a request: {detail}");
+    unauthorized(detail)
+}
+
+/// 401 with both ways in: the header for programs, the dialog for browsers.
+pub(crate) fn unauthorized(detail: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::UNAUTHORIZED, detail)
+        .with_header(
+            header::WWW_AUTHENTICATE,
+            HeaderValue::from_static("Bearer realm=\"trialog\""),
+        )
+        .with_header(
+            header::WWW_AUTHENTICATE,
+            HeaderValue::from_static(
+                "Basic realm=\"trialog: the key is the password\", charset=\"UTF-8\"",
+            ),
+        )
+}
+
+fn permit(caller: &Caller, need: Need) -> Answer<()> {
+    match need {
+        Need::Scope(needed) if !scopes::allow(&caller.scopes, needed) => {
+            tracing::info!(
+                "refused a request: the key `{}` has no scope `{}`",
+                caller.name,
+                needed.as_str()
+            );
+            Err(forbidden(&caller.name, needed))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn forbidden(name: &str, needed: Scope) -> Problem {
+    let scope = needed.as_str();
+    let detail =
+        format!("this takes the scope `{scope}`, which the API key `{name}` does not have");
+    let challenge =
+        format!("Bearer realm=\"trialog\", error=\"insufficient_scope\", scope=\"{scope}\"");
+    let problem = Problem::new(StatusCode::FORBIDDEN, detail).with("scope", json!(scope));
+    match HeaderValue::try_from(challenge) {
+        Ok(challenge) => problem.with_header(header::WWW_AUTHENTICATE, challenge),
+        Err(_) => problem,
+    }
+}
+
+/// Writes the last uses to the catalog now and then, out of the request's way.
+fn note_use(app: &Arc<App>, now: UnixMicros) {
+    if !app.keyring.is_due(now) {
+        return;
+    }
+    let app = Arc::clone(app);
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = app.keyring.note_uses(&app.catalog) {
+            tracing::warn!("the last use of API keys was not noted: {error}");
+        }
+    });
+}
+
+/// Whether `method` only reads.
+pub(crate) fn is_safe(method: &Method) -> bool {
+    [Method::GET, Method::HEAD, Method::OPTIONS].contains(method)
+}

@@ -1,0 +1,75 @@
+//! Which scope each route takes: the one table.
+//!
+//! What the table does not name takes `read` where it only reads (`GET`,
+//! `HEAD`) and `admin` where it does not, so a new route is never open by
+//! oversight.
+
+use axum::http::Method;
+use trialog_catalog::keys::Scope;
+
+/// What a request needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Nothing: it is answered to anybody.
+    Nothing,
+    /// A key with this scope, or one that includes it.
+    Scope(Scope),
+    /// Any key: there is nothing at this path.
+    AnyKey,
+}
+
+const TABLE: &[(&str, &str, Need)] = &[
+    ("GET", "/healthz", Need::Nothing),
+    ("GET", "/readyz", Need::Nothing),
+    ("GET", "/openapi.json", Need::Nothing),
+    ("POST", "/v1/events/assignments", Need::Scope(Scope::Ingest)),
+    ("POST", "/v1/events/metrics", Need::Scope(Scope::Ingest)),
+    ("GET", "/v1/sdk/config", Need::Scope(Scope::Sdk)),
+    ("POST", "/v1/assign", Need::Scope(Scope::Sdk)),
+    ("POST", "/ofrep/v1/evaluate/flags", Need::Scope(Scope::Sdk)),
+    (
+        "POST",
+        "/ofrep/v1/evaluate/flags/{key}",
+        Need::Scope(Scope::Sdk),
+    ),
+    // A calculation with the numbers of the request.
+    ("POST", "/v1/calc/{family}", Need::Scope(Scope::Read)),
+    ("GET", "/v1/keys", Need::Scope(Scope::Admin)),
+];
+
+/// What a request of `method` to the route `path` needs.
+pub(crate) fn need(method: &Method, path: Option<&str>) -> Need {
+    let Some(path) = path else {
+        return Need::AnyKey;
+    };
+    let method = if method == Method::HEAD {
+        &Method::GET
+    } else {
+        method
+    };
+    let named = TABLE
+        .iter()
+        .find(|(own_method, own_path, _)| *own_method == method.as_str() && *own_path == path);
+    match named {
+        Some((_, _, need)) => *need,
+        None if method == Method::GET => Need::Scope(Scope::Read),
+        None => Need::Scope(Scope::Admin),
+    }
+}
+
+/// Whether a key with `scopes` may do what takes `needed`.
+pub(crate) fn allow(scopes: &[Scope], needed: Scope) -> bool {
+    scopes.iter().any(|scope| match scope {
+        Scope::Admin => true,
+        Scope::Sdk => matches!(needed, Scope::Sdk | Scope::Ingest),
+        other => *other == needed,
+    })
+}
+
+/// Whether pages of other origins may call `path`, once they are allowed to:
+/// what an SDK in a browser needs.
+pub(crate) fn is_for_browsers(path: &str) -> bool {
+    path.starts_with("/v1/events/")
+        || path.starts_with("/ofrep/")
+        || ["/v1/sdk/config", "/v1/assign"].contains(&path)
+}

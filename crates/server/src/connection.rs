@@ -1,0 +1,231 @@
+//! A client's connection, which ends when the client is too slow.
+//!
+//! Between requests the client may be idle for a while; once a request has
+//! begun its head has to arrive soon. While a request is answered nothing is
+//! asked of the reading side (a body has a limit of its own); the writing side
+//! has to make progress.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// Whether a request is in work, which its connection has to know.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct InWork(Arc<AtomicBool>);
+
+impl InWork {
+    pub(crate) fn begin(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn end(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
+    fn is_so(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The body of an answer: when it is gone, the request is no longer in work.
+pub(crate) struct Answering {
+    pub(crate) body: axum::body::Body,
+    pub(crate) in_work: InWork,
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.in_work.end();
+    }
+}
+
+impl Body for Answering {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// How long a client may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    pub(crate) head: Duration,
+    pub(crate) idle: Duration,
+    pub(crate) write: Duration,
+}
+
+/// What the client is expected to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expecting {
+    /// To wait for its answer.
+    Nothing,
+    /// To begin a request until then, or to be idle.
+    Request(Instant),
+    /// To end the head of its request until then.
+    Head(Instant),
+}
+
+/// A connection with deadlines.
+pub(crate) struct Watched<S> {
+    stream: S,
+    in_work: InWork,
+    patience: Patience,
+    expecting: Expecting,
+    read_alarm: Alarm,
+    write_alarm: Alarm,
+}
+
+impl<S> Watched<S> {
+    /// The first request of `stream` has to come at once.
+    pub(crate) fn new(stream: S, in_work: InWork, patience: Patience) -> Self {
+        Self {
+            stream,
+            in_work,
+            patience,
+            expecting: Expecting::Head(Instant::now() + patience.head),
+            read_alarm: Alarm::default(),
+            write_alarm: Alarm::default(),
+        }
+    }
+
+    fn read_deadline(&mut self) -> Option<Instant> {
+        if self.in_work.is_so() {
+            self.expecting = Expecting::Nothing;
+        } else if self.expecting == Expecting::Nothing {
+            self.expecting = Expecting::Request(Instant::now() + self.patience.idle);
+        }
+        match self.expecting {
+            Expecting::Nothing => None,
+            Expecting::Request(deadline) | Expecting::Head(deadline) => Some(deadline),
+        }
+    }
+
+    fn received(&mut self) {
+        if !self.in_work.is_so() && !matches!(self.expecting, Expecting::Head(_)) {
+            self.expecting = Expecting::Head(Instant::now() + self.patience.head);
+        }
+    }
+
+    /// Passes `polled` on, or ends a write that makes no progress.
+    fn written<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        polled: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if polled.is_ready() {
+            self.write_alarm.clear();
+            return polled;
+        }
+        let deadline =
+            (self.write_alarm.deadline()).unwrap_or_else(|| Instant::now() + self.patience.write);
+        self.write_alarm.wait(context, deadline)
+    }
+}
+
+/// A timer that is set only while something waits.
+#[derive(Default)]
+struct Alarm(Option<Pin<Box<Sleep>>>);
+
+impl Alarm {
+    fn deadline(&self) -> Option<Instant> {
+        self.0.as_ref().map(|sleep| sleep.deadline())
+    }
+
+    fn clear(&mut self) {
+        self.0 = None;
+    }
+
+    /// Pending until `deadline`, then an error.
+    fn wait<T>(&mut self, context: &mut Context<'_>, deadline: Instant) -> Poll<io::Result<T>> {
+        let sleep = self
+            .0
+            .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if sleep.deadline() != deadline {
+            sleep.as_mut().reset(deadline);
+        }
+        sleep
+            .as_mut()
+            .poll(context)
+            .map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let deadline = self.read_deadline();
+        if polled.is_ready() {
+            if buffer.filled().len() > before {
+                self.received();
+            }
+            return polled;
+        }
+        match deadline {
+            Some(deadline) => self.read_alarm.wait(context, deadline),
+            None => {
+                self.read_alarm.clear();
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.written(context, polled)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.written(context, polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.stream).poll_flush(context);
+        self.written(context, polled)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.stream).poll_shutdown(context);
+        self.written(context, polled)
+    }
+}

@@ -1,0 +1,160 @@
+//! `/v1/keys`: create, list and revoke API keys.
+
+use std::sync::Arc;
+
+use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use trialog_catalog::keys::{Key, Scope};
+use trialog_model::time::UnixMicros;
+
+use crate::access::{Actor, secret};
+use crate::app::{App, blocking};
+use crate::problem::{Answer, Problem};
+
+const MAX_NAME_CHARS: usize = 64;
+
+/// What a client says about a new key.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    name: String,
+    scopes: Vec<Scope>,
+    expires_at: Option<String>,
+}
+
+impl Wanted {
+    fn read(body: &[u8]) -> Answer<Self> {
+        let mut wanted: Self = serde_json::from_slice(body).map_err(|error| {
+            // The text of the body is not repeated: it could hold a secret.
+            let (line, column) = (error.line(), error.column());
+            Problem::bad_request(format!(
+                "not a key, at line {line}, column {column}: send `name`, `scopes` (some of sdk, ingest, read, admin) and perhaps `expires_at`"
+            ))
+        })?;
+        let n_chars = wanted.name.chars().count();
+        if !(1..=MAX_NAME_CHARS).contains(&n_chars) || wanted.name.chars().any(char::is_control) {
+            let reason = format!(
+                "has {n_chars} characters: give 1 to {MAX_NAME_CHARS}, none of them a control character"
+            );
+            return Err(unprocessable("name", &reason));
+        }
+        if secret::stands_in(&wanted.name) {
+            return Err(unprocessable(
+                "name",
+                "is a key: give it the name of who will use the new one",
+            ));
+        }
+        if wanted.scopes.is_empty() {
+            return Err(unprocessable(
+                "scopes",
+                "is empty: give some of sdk, ingest, read, admin",
+            ));
+        }
+        wanted.scopes.sort_unstable();
+        wanted.scopes.dedup();
+        Ok(wanted)
+    }
+
+    fn end(&self, now: UnixMicros) -> Answer<Option<UnixMicros>> {
+        let Some(text) = &self.expires_at else {
+            return Ok(None);
+        };
+        let end = UnixMicros::parse_rfc3339(text)
+            .map_err(|error| unprocessable("expires_at", &error.to_string()))?;
+        if end <= now {
+            return Err(unprocessable(
+                "expires_at",
+                "is past: give a later time, or none",
+            ));
+        }
+        Ok(Some(end))
+    }
+}
+
+fn unprocessable(field: &str, reason: &str) -> Problem {
+    Problem::new(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        format!("`{field}` {reason}"),
+    )
+    .with("field", json!(field))
+    .with("reason", json!(reason))
+}
+
+fn show(key: &Key) -> Value {
+    let time = |time: Option<UnixMicros>| time.map(UnixMicros::to_rfc3339);
+    json!({
+        "id": key.id,
+        "name": key.name,
+        "scopes": key.scopes,
+        "created_at": key.created_at.to_rfc3339(),
+        "created_by": key.created_by,
+        "expires_at": time(key.expires_at),
+        "revoked_at": time(key.revoked_at),
+        "last_used_at": time(key.last_used_at),
+    })
+}
+
+/// Makes a key; this answer is the only place where it stands whole.
+pub(crate) async fn create(
+    State(app): State<Arc<App>>,
+    Extension(Actor(actor)): Extension<Actor>,
+    body: Result<Bytes, BytesRejection>,
+) -> Answer<Response> {
+    let body = body.map_err(|error| Problem::new(error.status(), "the body cannot be read"))?;
+    let wanted = Wanted::read(&body)?;
+    let now = (app.clock)();
+    let expires_at = wanted.end(now)?;
+    blocking(move || {
+        let mut random = [0; secret::RANDOM_BYTES];
+        (app.settings.randomness)(&mut random)
+            .map_err(|error| Problem::internal(format!("no randomness for a key: {error}")))?;
+        let (id, text) = secret::from_random(&random);
+        let key = Key {
+            id,
+            name: wanted.name,
+            scopes: wanted.scopes,
+            secret_hash: secret::hash(&text),
+            created_at: now,
+            created_by: actor,
+            expires_at,
+            revoked_at: None,
+            last_used_at: None,
+        };
+        app.keyring
+            .change(&app.catalog, || app.catalog.create_key(&key))?;
+        tracing::info!(key.id, key.name, key.created_by, "created an API key");
+        let mut shown = show(&key);
+        shown["key"] = json!(text);
+        Ok((StatusCode::CREATED, Json(shown)).into_response())
+    })
+    .await
+}
+
+/// All keys, the oldest first, without their secrets.
+pub(crate) async fn list(State(app): State<Arc<App>>) -> Json<Value> {
+    let keys: Vec<Value> = app.keyring.list().iter().map(show).collect();
+    Json(json!({ "keys": keys }))
+}
+
+/// Ends a key at once; one that was revoked before stays as it was.
+pub(crate) async fn revoke(
+    State(app): State<Arc<App>>,
+    Extension(Actor(actor)): Extension<Actor>,
+    path: Result<Path<String>, PathRejection>,
+) -> Answer<Json<Value>> {
+    let Path(id) =
+        path.map_err(|error| Problem::bad_request(format!("the path cannot be read: {error}")))?;
+    let now = (app.clock)();
+    blocking(move || {
+        let key = (app.keyring).change(&app.catalog, || app.catalog.revoke_key(&id, now))?;
+        tracing::info!(key.id, key.name, by = actor, "revoked an API key");
+        Ok(Json(show(&key)))
+    })
+    .await
+}

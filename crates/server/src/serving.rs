@@ -1,0 +1,296 @@
+//! Accepting connections, within limits, until told to stop.
+//!
+//! A connection beyond the most is accepted and its request answered with 503,
+//! so that the client learns what is going on; so many are answered at a time,
+//! and those beyond them are closed without a word.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderValue, Request, Response, header};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tower_service::Service;
+
+use crate::app::{App, router};
+use crate::connection::{Answering, InWork, Patience, Watched};
+use crate::headers::put_headers;
+use crate::problem::Problem;
+use crate::tls::Tls;
+
+/// Connections beyond the most that are told so at a time.
+const MAX_TURNED_AWAY: usize = 64;
+/// What a connection may buffer of a body.
+const MAX_BUFFER_BYTES: usize = 64 << 10;
+/// Hyper takes no smaller buffer.
+const MIN_BUFFER_BYTES: usize = 8 << 10;
+
+/// The limits of connections.
+#[derive(Debug, Clone, Copy)]
+pub struct Connections {
+    /// Connections at a time; beyond it the answer is 503.
+    pub max: usize,
+    /// The request line and all headers; beyond it the answer is 431.
+    pub max_header_bytes: usize,
+    /// From a request's first byte, or from connecting, to the end of its head.
+    pub header_timeout: Duration,
+    /// Between two requests.
+    pub idle_timeout: Duration,
+    /// How long an answer may make no progress.
+    pub write_timeout: Duration,
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self {
+            max: 1_024,
+            max_header_bytes: 16 << 10,
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            write_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Where connections come in.
+#[derive(Debug)]
+pub struct Listener {
+    /// The socket.
+    pub socket: TcpListener,
+    /// The certificate, unless the socket speaks plain HTTP.
+    pub tls: Option<Arc<Tls>>,
+}
+
+/// The other end of a connection, in the extensions of its requests.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer {
+    pub(crate) address: SocketAddr,
+    pub(crate) is_tls: bool,
+    /// Only this machine reaches the socket: without any key, none is asked for.
+    pub(crate) is_open: bool,
+}
+
+/// Whether `address` can be reached from this machine only.
+pub fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
+/// Serves `app` on `listeners` until `shutdown`; then requests under way are
+/// finished, for which the caller sets a limit.
+///
+/// # Errors
+///
+/// A listener has no address.
+pub async fn serve(
+    listeners: Vec<Listener>,
+    app: Arc<App>,
+    shutdown: impl Future<Output = ()> + Send,
+) -> io::Result<()> {
+    let limits = app.settings.connections;
+    let doors = Arc::new(Doors {
+        router: router(Arc::clone(&app)),
+        limits,
+        places: Arc::new(Semaphore::new(limits.max)),
+        turned_away: Arc::new(Semaphore::new(MAX_TURNED_AWAY)),
+    });
+    let (stop, stopped) = watch::channel(false);
+    let mut accepting = JoinSet::new();
+    for listener in listeners {
+        let is_open = is_loopback(listener.socket.local_addr()?);
+        accepting.spawn(accept(
+            listener,
+            is_open,
+            Arc::clone(&doors),
+            stopped.clone(),
+        ));
+    }
+    drop(stopped);
+    shutdown.await;
+    // Nobody listens any more where there are no connections left.
+    let _ = stop.send(true);
+    while accepting.join_next().await.is_some() {}
+    let noted = crate::app::blocking(move || Ok(app.keyring.note_uses(&app.catalog)?)).await;
+    if noted.is_err() {
+        tracing::warn!("the last use of API keys was not noted");
+    }
+    Ok(())
+}
+
+/// What all listeners share.
+struct Doors {
+    router: Router,
+    limits: Connections,
+    places: Arc<Semaphore>,
+    turned_away: Arc<Semaphore>,
+}
+
+impl Doors {
+    /// The place of a new connection with what answers it; `None` where there is none.
+    fn enter(&self) -> Option<(OwnedSemaphorePermit, Router)> {
+        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            return Some((place, self.router.clone()));
+        }
+        let place = Arc::clone(&self.turned_away).try_acquire_owned().ok()?;
+        Some((place, Router::new().fallback(turn_away)))
+    }
+}
+
+async fn turn_away(request: Request<Body>) -> Response<Body> {
+    use axum::response::IntoResponse;
+    let is_tls = request
+        .extensions()
+        .get::<Peer>()
+        .is_some_and(|peer| peer.is_tls);
+    let problem = Problem::unavailable(
+        "the server has as many connections as it may: try again shortly, or raise --max-connections",
+        1,
+    );
+    let mut response = problem.into_response();
+    put_headers(response.headers_mut(), is_tls);
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(header::CONNECTION, close);
+    response
+}
+
+/// Accepts until told to stop, then waits for its connections.
+async fn accept(
+    listener: Listener,
+    is_open: bool,
+    doors: Arc<Doors>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let Listener { socket, tls } = listener;
+    let mut connections = JoinSet::new();
+    loop {
+        // Both branches may be left and begun again.
+        let accepted = tokio::select! {
+            _ = stopped.changed() => break,
+            accepted = socket.accept() => accepted,
+        };
+        while connections.try_join_next().is_some() {}
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                wait_after(&error).await;
+                continue;
+            }
+        };
+        let Some((place, router)) = doors.enter() else {
+            continue;
+        };
+        let peer = Peer {
+            address,
+            is_tls: tls.is_some(),
+            is_open,
+        };
+        let work = converse(
+            stream,
+            peer,
+            tls.clone(),
+            router,
+            doors.limits,
+            stopped.clone(),
+        );
+        connections.spawn(async move {
+            work.await;
+            drop(place);
+        });
+    }
+    drop(socket);
+    while connections.join_next().await.is_some() {}
+}
+
+/// A client that went away concerns nobody; a lack of file descriptors needs time.
+async fn wait_after(error: &io::Error) {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    if [ConnectionAborted, ConnectionRefused, ConnectionReset].contains(&error.kind()) {
+        return;
+    }
+    tracing::error!("cannot accept a connection: {error}");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+}
+
+/// One connection from its beginning to its end.
+async fn converse(
+    stream: TcpStream,
+    peer: Peer,
+    tls: Option<Arc<Tls>>,
+    router: Router,
+    limits: Connections,
+    mut stopped: watch::Receiver<bool>,
+) {
+    // Without it small answers wait for the client's acknowledgements; it is
+    // refused only by a connection that is gone.
+    let _ = stream.set_nodelay(true);
+    let Some(tls) = tls else {
+        return answer(stream, peer, router, limits, stopped).await;
+    };
+    let shaken = tokio::select! {
+        _ = stopped.changed() => return,
+        shaken = tokio::time::timeout(limits.header_timeout, tls.acceptor().accept(stream)) => shaken,
+    };
+    match shaken {
+        Ok(Ok(stream)) => answer(stream, peer, router, limits, stopped).await,
+        Ok(Err(error)) => tracing::debug!("a client failed to agree on TLS: {error}"),
+        Err(_) => tracing::debug!("a client did not agree on TLS in time"),
+    }
+}
+
+async fn answer<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    peer: Peer,
+    router: Router,
+    limits: Connections,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let in_work = InWork::default();
+    let patience = Patience {
+        head: limits.header_timeout,
+        idle: limits.idle_timeout,
+        write: limits.write_timeout,
+    };
+    let watched = Watched::new(stream, in_work.clone(), patience);
+    let service = service_fn(move |request: Request<Incoming>| {
+        in_work.begin();
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(peer);
+        let (mut router, in_work) = (router.clone(), in_work.clone());
+        async move {
+            let Ok(response) = router.call(request).await;
+            Ok::<_, Infallible>(response.map(|body| Answering { body, in_work }))
+        }
+    });
+    let connection = http1::Builder::new()
+        // `Watched` has the deadlines.
+        .header_read_timeout(None)
+        .max_header_size(limits.max_header_bytes)
+        .max_buf_size(
+            MAX_BUFFER_BYTES
+                .max(limits.max_header_bytes)
+                .max(MIN_BUFFER_BYTES),
+        )
+        .serve_connection(TokioIo::new(watched), service);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        _ = stopped.changed() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!("a connection ended: {error}");
+    }
+}
