@@ -82,13 +82,23 @@ pub(crate) fn check(config: &Config, node: &Node, address: SocketAddr) -> anyhow
             config.data_dir.display()
         );
     }
-    if config.http.tls()?.is_none() && !config.http.insecure_http {
+    check_hidden(config, address)?;
+    Ok(())
+}
+
+/// Refuses an address that others reach without anything that hides what
+/// travels; gives it in words.
+pub(crate) fn check_hidden(config: &Config, address: SocketAddr) -> anyhow::Result<String> {
+    if is_loopback(address) {
+        return Ok(address.to_string());
+    }
+    if !config.http.has_certificate() && !config.http.insecure_http {
         bail!(
             "`{}` can be reached from other machines, and without TLS keys and events travel in clear: give --tls-cert and --tls-key, or --insecure-http where the network or a proxy encrypts",
             config.listen
         );
     }
-    Ok(())
+    Ok(format!("{address}, which takes an API key in use"))
 }
 
 /// What a person who starts the server should know about who gets in.

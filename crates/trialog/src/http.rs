@@ -108,6 +108,10 @@ fn origins(text: &str) -> anyhow::Result<Vec<String>> {
 }
 
 impl HttpConfig {
+    pub(crate) fn has_certificate(&self) -> bool {
+        self.certificate.is_some()
+    }
+
     /// The certificate to serve with, unless it is plain HTTP.
     pub(crate) fn tls(&self) -> anyhow::Result<Option<Arc<Tls>>> {
         match &self.certificate {

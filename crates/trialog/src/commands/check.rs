@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::cli::{CheckArgs, Format};
 use crate::config::{self, Config, Values};
+use crate::front;
 use crate::settings::{SETTINGS, Setting};
 
 /// Something warns, and --strict was given.
@@ -91,11 +92,22 @@ pub(crate) fn run(values: anyhow::Result<Values>, options: &CheckArgs) -> anyhow
 fn look(config: &Config) -> Vec<Finding> {
     let mut findings = vec![
         Finding::good("configuration", "every setting can be used"),
-        match config.address() {
-            Ok(address) => Finding::good("listen", address.to_string()),
+        match config
+            .address()
+            .and_then(|own| front::check_hidden(config, own))
+        {
+            Ok(address) => Finding::good("listen", address),
             Err(error) => Finding::failed("listen", format!("{error:#}")),
         },
     ];
+    match config.http.tls() {
+        Ok(None) => {}
+        Ok(Some(_)) => findings.push(Finding::good(
+            "tls",
+            "the certificate and its key can be used",
+        )),
+        Err(error) => findings.push(Finding::failed("tls", format!("{error:#}"))),
+    }
     findings.extend(system::look());
     findings.extend(data::look(config));
     findings

@@ -22,7 +22,7 @@ const EXIT_DAMAGED: u8 = 2;
 pub(crate) fn run(config: &Config, options: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let bar = progress(0, true);
     let report = match &config.server {
-        Some(address) => from_server(address, &bar),
+        Some(_) => from_server(&Access::open(config)?, &bar),
         None => from_directory(config, &bar),
     };
     bar.finish_and_clear();
@@ -48,7 +48,7 @@ fn from_directory(config: &Config, bar: &ProgressBar) -> anyhow::Result<Value> {
         Err(WarehouseError::Locked {
             address: Some(address),
             ..
-        }) => return from_server(config, &address, bar),
+        }) => return from_server(&Access::beside(config, &address)?, bar),
         Err(error) => return Err(plain(error)),
     };
     let report = verify_directory(directory, &config.aggregation, &mut |done, all| {
@@ -57,11 +57,8 @@ fn from_directory(config: &Config, bar: &ProgressBar) -> anyhow::Result<Value> {
     Ok(json!(report))
 }
 
-fn from_server(config: &Config, address: &str, bar: &ProgressBar) -> anyhow::Result<Value> {
-    for line in Access::beside(config, address)?
-        .stream("/v1/verify")?
-        .lines()
-    {
+fn from_server(server: &Access, bar: &ProgressBar) -> anyhow::Result<Value> {
+    for line in server.stream("/v1/verify")?.lines() {
         let line = line.context("the answer ended early")?;
         let mut step: Value = serde_json::from_str(&line).context("the answer is not JSON")?;
         if let Some(error) = step["error"].as_str() {
