@@ -320,3 +320,52 @@ fn a_forgotten_user_is_in_no_export_and_in_no_result() {
     assert!(!left.contains(id.trim()));
     assert_eq!(fixture.json("verify")["sound"], true);
 }
+
+/// Every file below a directory.
+fn files_in(directory: &Path) -> Vec<PathBuf> {
+    let listed = std::fs::read_dir(directory).into_iter().flatten();
+    let mut files = Vec::new();
+    // A file that is renamed or deleted meanwhile is met or not; either is fine.
+    for path in listed.flatten().map(|entry| entry.path()) {
+        match path.is_dir() {
+            true => files.extend(files_in(&path)),
+            false => files.push(path),
+        }
+    }
+    files.sort();
+    files
+}
+
+#[test]
+fn an_erasure_that_was_killed_can_be_repeated_and_nothing_else_is_lost() {
+    let expected = {
+        let fixture = Fixture::filled();
+        fixture.good("forget u3");
+        fixture.results()
+    };
+    // Killed when the first file has changed, the second, and so on.
+    for n_changes in 1..6 {
+        let fixture = Fixture::filled();
+        fixture.good("bench settle");
+        let events = fixture.path("data/events");
+        let mut erasure = fixture
+            .command("forget u3")
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let (mut seen, mut changes) = (files_in(&events), 0);
+        while changes < n_changes && erasure.try_wait().unwrap().is_none() {
+            let now = files_in(&events);
+            changes += usize::from(now != seen);
+            seen = now;
+        }
+        let _ = erasure.kill();
+        erasure.wait().unwrap();
+        assert_eq!(fixture.json("verify")["damage"], serde_json::json!([]));
+        fixture.good("forget u3");
+        assert_eq!(fixture.results(), expected, "{n_changes} changes");
+        fixture.good("export metrics left.csv");
+        let left = std::fs::read_to_string(fixture.path("left.csv")).unwrap();
+        assert!(!left.contains(fixture.good("user-id u3").trim()));
+    }
+}
