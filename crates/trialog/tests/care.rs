@@ -101,13 +101,15 @@ impl Fixture {
         serde_json::from_str(&self.good(&format!("{arguments} --format json"))).unwrap()
     }
 
-    /// Everything that the results say, but when they were computed.
+    /// Everything that the results say, but when and up to where they were computed.
     fn results(&self) -> Vec<Value> {
         self.good("aggregate");
         ["", " --segment platform=ios"]
             .map(|filter| {
                 let mut results = self.json(&format!("results gate{filter}"));
-                results["computed_at"].take();
+                for told in ["computed_at", "data_time", "position"] {
+                    results[told].take();
+                }
                 results
             })
             .to_vec()
