@@ -94,13 +94,16 @@ impl Catalog {
     ) -> Result<Option<Published>, CatalogError> {
         let limit = as_of.map_or(i64::MAX, |time| time.0);
         self.read("read results", |connection| {
-            // In one transaction, so that the mark is the one of the rows.
-            let transaction = connection.unchecked_transaction()?;
+            // In one transaction, so that the mark is the one of the rows; a
+            // pinned catalog has one already.
+            let _transaction = (connection.is_autocommit())
+                .then(|| connection.unchecked_transaction())
+                .transpose()?;
             let mark = match as_of {
-                None => high_water_mark(&transaction)?,
-                Some(time) => mark_at(&transaction, time)?,
+                None => high_water_mark(connection)?,
+                Some(time) => mark_at(connection, time)?,
             };
-            read_published(&transaction, experiment, limit, mark)
+            read_published(connection, experiment, limit, mark)
         })
     }
 }
