@@ -51,7 +51,7 @@ def imported(population: pathlib.Path, data: pathlib.Path) -> dict:
 def aggregate(data_dir: pathlib.Path, *flags: str) -> dict:
     run = measured([binary(), "aggregate", "--format", "json", *flags], data_dir)
     report = json.loads(run["output"])
-    return {"ms": report["duration_ms"], "experiments": report["experiments"], "peak_mb": run["peak_mb"]}
+    return {"ms": report["duration_ms"], "experiments": report["experiments"], "cpu_s": run["cpu_s"], "peak_mb": run["peak_mb"]}
 
 
 def results_digest(data_dir: pathlib.Path) -> str:
