@@ -1,14 +1,15 @@
 //! The scorecard: the report's metrics by role, as tables and a forest plot.
 
+mod row;
+
 use askama::Template;
 use askama::filters::HtmlSafe;
 use trialog_model::metric::{MetricKind, MetricRole};
 
+use self::row::{Cells, Row};
 use super::forest::{self, Estimate, Forest};
 use super::format::{self, Sign};
-use super::number::{Number, Range, Unit};
-use super::verdict::Verdict;
-use crate::report::{Comparison, MetricReport, Report, VariantSums};
+use crate::report::{MetricReport, Report, VariantSums};
 
 /// The most rows of a role's table; the API has all of them.
 const MOST_ROWS: usize = 400;
@@ -38,35 +39,6 @@ struct Metric {
     kind: MetricKind,
     direction: String,
     rows: Vec<Row>,
-}
-
-#[derive(Debug)]
-struct Row {
-    variant: String,
-    is_control: bool,
-    users: Number,
-    amount: Number,
-    amount_of: &'static str,
-    value: Number,
-    variance: Option<Number>,
-    comparison: Option<Cells>,
-}
-
-#[derive(Debug)]
-struct Cells {
-    test: String,
-    difference: Option<Number>,
-    interval: Option<Range>,
-    lift: Option<f64>,
-    relative: Option<Number>,
-    relative_interval: Option<Range>,
-    no_relative: Option<String>,
-    p_value: Option<Number>,
-    adjusted: Option<Number>,
-    statistic: Option<Number>,
-    df: Option<Number>,
-    cohens_d: Option<Number>,
-    verdict: Verdict,
 }
 
 /// The sections of `report` that have metrics.
@@ -199,112 +171,6 @@ impl Metric {
                     ));
                 }
             }
-        }
-    }
-}
-
-impl Row {
-    fn of(
-        sums: &VariantSums,
-        kind: MetricKind,
-        control: Option<&str>,
-        path: &str,
-        comparison: Option<Cells>,
-    ) -> Self {
-        let (amount, amount_of) = match kind {
-            MetricKind::Conversion => (
-                Number::count(format!("{path}/converted_users"), sums.converted_users),
-                "converted",
-            ),
-            MetricKind::Count => (
-                Number::count(format!("{path}/events"), sums.events),
-                "events",
-            ),
-            _ => (
-                Number::new(
-                    format!("{path}/total"),
-                    &sums.total,
-                    format::exact(&sums.total),
-                ),
-                "in total",
-            ),
-        };
-        let unit = if kind == MetricKind::Conversion {
-            Unit::Percent
-        } else {
-            Unit::Plain
-        };
-        let error = sums
-            .variance
-            .map(|variance| (variance / sums.users.max(1) as f64).sqrt());
-        let variance = sums.variance.map(|own| {
-            Number::new(
-                format!("{path}/variance"),
-                own,
-                format::significant(own, 4, Sign::Minus),
-            )
-        });
-        let value = if sums.users == 0 {
-            Number::new(format!("{path}/mean"), sums.mean, format::NONE.to_owned())
-        } else {
-            Number::new(
-                format!("{path}/mean"),
-                sums.mean,
-                unit.show(sums.mean, error, Sign::Minus),
-            )
-        };
-        Self {
-            variant: sums.variant.clone(),
-            is_control: control == Some(sums.variant.as_str()),
-            users: Number::count(format!("{path}/users"), sums.users),
-            amount,
-            amount_of,
-            value,
-            variance,
-            comparison,
-        }
-    }
-}
-
-impl Cells {
-    fn of(own: &Comparison, kind: MetricKind, direction: &str, path: &str) -> Self {
-        let unit = if kind == MetricKind::Conversion {
-            Unit::Points
-        } else {
-            Unit::Plain
-        };
-        let half = |ci: Option<[f64; 2]>| ci.map(|[low, high]| (high - low) / 2.0);
-        let at = |field: &str| format!("{path}/{field}");
-        let digits = |field: &str, value: Option<f64>, sign: Sign| {
-            value.map(|value| Number::new(at(field), value, format::significant(value, 3, sign)))
-        };
-        Self {
-            test: own.test.replace('_', " "),
-            difference: own.difference.map(|value| {
-                Number::new(
-                    at("difference"),
-                    value,
-                    unit.show(value, half(own.ci), Sign::Both),
-                )
-            }),
-            interval: own.ci.map(|ci| Range::new(&at("ci"), ci, unit)),
-            lift: own.relative_difference,
-            relative: own.relative_difference.map(|value| {
-                let shown = Unit::Percent.show(value, half(own.relative_ci), Sign::Both);
-                Number::new(at("relative_difference"), value, shown)
-            }),
-            relative_interval: own
-                .relative_ci
-                .map(|ci| Range::new(&at("relative_ci"), ci, Unit::Percent)),
-            no_relative: own.relative_ci_reason.clone(),
-            p_value: own.p_value.map(|p| Number::p_value(at("p_value"), p)),
-            adjusted: own
-                .adjusted_p_value
-                .map(|p| Number::p_value(at("adjusted_p_value"), p)),
-            statistic: digits("statistic", own.statistic, Sign::Both),
-            df: digits("df", own.df, Sign::Minus),
-            cohens_d: digits("cohens_d", own.cohens_d, Sign::Both),
-            verdict: Verdict::of(own.flag, own.difference, direction),
         }
     }
 }

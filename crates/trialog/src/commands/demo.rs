@@ -56,7 +56,7 @@ pub(crate) fn run(mut config: Config, args: &DemoArgs) -> anyhow::Result<ExitCod
                 Retry::default(),
                 fastrand::Rng::new(),
             )?;
-            println!("\nserving {url} until you press Ctrl-C; try");
+            println!("\nserving {url} until you press Ctrl-C; open it in a browser, or try");
             println!(
                 "  curl '{url}/v1/experiments/checkout_one_page/results?segment.platform=ios'"
             );

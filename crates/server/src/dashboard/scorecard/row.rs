@@ -1,0 +1,145 @@
+//! A row of the scorecard: a variant's numbers, and how it compares.
+
+use trialog_model::metric::MetricKind;
+
+use crate::dashboard::format::{self, Sign};
+use crate::dashboard::number::{Number, Range, Unit};
+use crate::dashboard::verdict::Verdict;
+use crate::report::{Comparison, VariantSums};
+
+/// A variant's numbers of a metric.
+#[derive(Debug)]
+pub(super) struct Row {
+    pub(super) variant: String,
+    pub(super) is_control: bool,
+    pub(super) users: Number,
+    pub(super) amount: Number,
+    pub(super) amount_of: &'static str,
+    pub(super) value: Number,
+    pub(super) variance: Option<Number>,
+    pub(super) comparison: Option<Cells>,
+}
+
+/// A variant against the control.
+#[derive(Debug)]
+pub(super) struct Cells {
+    pub(super) test: String,
+    pub(super) difference: Option<Number>,
+    pub(super) interval: Option<Range>,
+    pub(super) lift: Option<f64>,
+    pub(super) relative: Option<Number>,
+    pub(super) relative_interval: Option<Range>,
+    pub(super) no_relative: Option<String>,
+    pub(super) p_value: Option<Number>,
+    pub(super) adjusted: Option<Number>,
+    pub(super) statistic: Option<Number>,
+    pub(super) df: Option<Number>,
+    pub(super) cohens_d: Option<Number>,
+    pub(super) verdict: Verdict,
+}
+
+impl Row {
+    pub(super) fn of(
+        sums: &VariantSums,
+        kind: MetricKind,
+        control: Option<&str>,
+        path: &str,
+        comparison: Option<Cells>,
+    ) -> Self {
+        let (amount, amount_of) = match kind {
+            MetricKind::Conversion => (
+                Number::count(format!("{path}/converted_users"), sums.converted_users),
+                "converted",
+            ),
+            MetricKind::Count => (
+                Number::count(format!("{path}/events"), sums.events),
+                "events",
+            ),
+            _ => (
+                Number::new(
+                    format!("{path}/total"),
+                    &sums.total,
+                    format::exact(&sums.total),
+                ),
+                "in total",
+            ),
+        };
+        let unit = if kind == MetricKind::Conversion {
+            Unit::Percent
+        } else {
+            Unit::Plain
+        };
+        let error = sums
+            .variance
+            .map(|variance| (variance / sums.users.max(1) as f64).sqrt());
+        let variance = sums.variance.map(|own| {
+            Number::new(
+                format!("{path}/variance"),
+                own,
+                format::significant(own, 4, Sign::Minus),
+            )
+        });
+        let value = if sums.users == 0 {
+            Number::new(format!("{path}/mean"), sums.mean, format::NONE.to_owned())
+        } else {
+            Number::new(
+                format!("{path}/mean"),
+                sums.mean,
+                unit.show(sums.mean, error, Sign::Minus),
+            )
+        };
+        Self {
+            variant: sums.variant.clone(),
+            is_control: control == Some(sums.variant.as_str()),
+            users: Number::count(format!("{path}/users"), sums.users),
+            amount,
+            amount_of,
+            value,
+            variance,
+            comparison,
+        }
+    }
+}
+
+impl Cells {
+    pub(super) fn of(own: &Comparison, kind: MetricKind, direction: &str, path: &str) -> Self {
+        let unit = if kind == MetricKind::Conversion {
+            Unit::Points
+        } else {
+            Unit::Plain
+        };
+        let half = |ci: Option<[f64; 2]>| ci.map(|[low, high]| (high - low) / 2.0);
+        let at = |field: &str| format!("{path}/{field}");
+        let digits = |field: &str, value: Option<f64>, sign: Sign| {
+            value.map(|value| Number::new(at(field), value, format::significant(value, 3, sign)))
+        };
+        Self {
+            test: own.test.replace('_', " "),
+            difference: own.difference.map(|value| {
+                Number::new(
+                    at("difference"),
+                    value,
+                    unit.show(value, half(own.ci), Sign::Both),
+                )
+            }),
+            interval: own.ci.map(|ci| Range::new(&at("ci"), ci, unit)),
+            lift: own.relative_difference,
+            relative: own.relative_difference.map(|value| {
+                let shown = Unit::Percent.show(value, half(own.relative_ci), Sign::Both);
+                Number::new(at("relative_difference"), value, shown)
+            }),
+            relative_interval: own
+                .relative_ci
+                .map(|ci| Range::new(&at("relative_ci"), ci, Unit::Percent)),
+            no_relative: own.relative_ci_reason.clone(),
+            p_value: own.p_value.map(|p| Number::p_value(at("p_value"), p)),
+            adjusted: own
+                .adjusted_p_value
+                .map(|p| Number::p_value(at("adjusted_p_value"), p)),
+            statistic: digits("statistic", own.statistic, Sign::Both),
+            df: digits("df", own.df, Sign::Minus),
+            cohens_d: digits("cohens_d", own.cohens_d, Sign::Both),
+            verdict: Verdict::of(own.flag, own.difference, direction),
+        }
+    }
+}
