@@ -134,6 +134,7 @@ fn copy_file(backup: &Path, data_dir: &Path, expected: &FileEntry) -> Result<(),
             what: vec![format!("`{}` changed while it was copied", expected.name)],
         });
     }
-    sync(parent)?;
-    parent.parent().map_or(Ok(()), sync)
+    // What lies above the data directory was made durable when it was created.
+    let below = |directory: &&Path| directory.starts_with(data_dir);
+    parent.ancestors().take_while(below).try_for_each(sync)
 }
