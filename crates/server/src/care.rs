@@ -4,11 +4,11 @@ use std::io::Write;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use trialog_model::event::MAX_USER_ID_BYTES;
@@ -16,6 +16,7 @@ use trialog_model::ids::ExperimentId;
 use trialog_model::user_id::user_id_from_text;
 use trialog_pipeline::care::retention::Mode;
 
+use crate::access::Actor;
 use crate::app::{App, blocking};
 use crate::problem::{Answer, Problem};
 use crate::results::pairs;
@@ -101,6 +102,7 @@ pub(crate) async fn verify(State(app): State<Arc<App>>) -> Response {
 pub(crate) async fn forget(
     State(app): State<Arc<App>>,
     path: Result<axum::extract::Path<String>, PathRejection>,
+    Extension(Actor(actor)): Extension<Actor>,
     RawQuery(query): RawQuery,
 ) -> Answer<Json<Value>> {
     let axum::extract::Path(user) =
@@ -120,7 +122,7 @@ pub(crate) async fn forget(
     }
     blocking(move || {
         let user = user_id_from_text(&user);
-        let report = app.care.forget(user, experiment.as_ref(), "http")?;
+        let report = app.care.forget(user, experiment.as_ref(), &actor)?;
         Ok(Json(json!(report)))
     })
     .await

@@ -35,6 +35,11 @@ const TABLE: &[(&str, &str, Need)] = &[
     // A calculation with the numbers of the request.
     ("POST", "/v1/calc/{family}", Need::Scope(Scope::Read)),
     ("GET", "/v1/keys", Need::Scope(Scope::Admin)),
+    // Single events with their users, and who was erased by whom.
+    ("GET", "/v1/export/{table}", Need::Scope(Scope::Admin)),
+    ("GET", "/v1/erasures", Need::Scope(Scope::Admin)),
+    // It reads all there is.
+    ("GET", "/v1/verify", Need::Scope(Scope::Admin)),
 ];
 
 /// What a request of `method` to the route `path` needs.
