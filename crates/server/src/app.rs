@@ -26,7 +26,7 @@ use crate::problem::{Answer, Problem};
 use crate::serving::Connections;
 use crate::{access, cors, headers, observe};
 use crate::{
-    care, dashboard, events, experiments, export, health, keys, metrics, pipeline, results,
+    care, dashboard, events, experiments, export, health, keys, metrics, openapi, pipeline, results,
 };
 
 /// Exports that are written at a time.
@@ -254,6 +254,7 @@ fn routes() -> Routes {
         .route("/metrics", get(metrics::metrics))
         .route("/v1/keys", get(keys::list).post(keys::create))
         .route("/v1/keys/{id}", delete(keys::revoke))
+        .route("/openapi.json", get(openapi::serve))
         .merge(dashboard::routes())
 }
 

@@ -21,6 +21,7 @@ mod keys;
 mod limits;
 mod metrics;
 mod observe;
+pub mod openapi;
 mod pipeline;
 mod problem;
 mod process;

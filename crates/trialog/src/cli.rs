@@ -73,6 +73,8 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Show how far results reach and how the last runs went, or run now.
     Pipeline(PipelineArgs),
+    /// Print the OpenAPI document of the HTTP interface.
+    Openapi,
     /// What the documentation is written from.
     #[command(subcommand, hide = true)]
     Config(ConfigCommand),

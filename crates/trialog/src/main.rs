@@ -71,6 +71,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             println!("{}", trialog_model::user_id::user_id_from_text(&text));
             Ok(ExitCode::SUCCESS)
         }
+        Command::Openapi => {
+            print!("{}", trialog_server::openapi::text());
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Bench(bench) => commands::bench::run(&config, &bench),
     }
 }

@@ -1,0 +1,105 @@
+//! `GET /openapi.json`: the interface as an OpenAPI 3.1 document.
+//!
+//! One file per resource declares its operations and their schemas; limits,
+//! words and defaults come from the types and constants that hold them.
+//! Tests compare the document with the router, with real answers, and with
+//! the snapshot in `docs/openapi.json`.
+
+mod care;
+mod events;
+mod experiments;
+mod operation;
+mod pipeline;
+mod problems;
+mod results;
+mod schema;
+mod system;
+
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+
+use self::operation::Operation;
+use self::schema::Schema;
+
+/// What the tags mean, in the order in which a reader needs them.
+const TAGS: &[(&str, &str)] = &[
+    ("events", "Who saw which variant, and what they did."),
+    ("experiments", "The registry of experiments."),
+    ("results", "Tests, intervals and warnings."),
+    ("pipeline", "How far results reach, and runs on demand."),
+    ("care", "Backup, verification, export, erasure."),
+    ("system", "Health, counts, and this document."),
+];
+
+const DESCRIPTION: &str = "Logs A/B tests and analyses them.\n\nTimes are RFC 3339 in UTC. Rates, p-values and relative differences are fractions. Every error is a problem document (RFC 9457).\n\nObjects in answers may gain members; a client passes over those that it does not know. What each member means stands in docs/api.md.";
+
+/// The document.
+pub fn document() -> Value {
+    let mut paths: Map<String, Value> = Map::new();
+    for operation in operations() {
+        let path = paths.entry(operation.path).or_insert_with(|| json!({}));
+        path[operation.method.as_str().to_lowercase()] = operation.json();
+    }
+    let tags: Vec<Value> = (TAGS.iter())
+        .map(|(name, description)| json!({ "name": name, "description": description }))
+        .collect();
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Trialog",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": DESCRIPTION,
+            "license": { "name": "Apache 2.0", "identifier": "Apache-2.0" },
+        },
+        "servers": [{ "url": "/" }],
+        "tags": tags,
+        "paths": paths,
+        "components": {
+            "schemas": schemas().into_iter().collect::<Map<_, _>>(),
+            "responses": problems::responses(),
+        },
+    })
+}
+
+/// The document as text: indented, members in alphabetical order.
+pub fn text() -> String {
+    format!("{:#}\n", document())
+}
+
+/// Answers with the document.
+pub(crate) async fn serve() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], text()).into_response()
+}
+
+fn operations() -> impl Iterator<Item = Operation> {
+    [
+        events::operations(),
+        experiments::operations(),
+        results::operations(),
+        pipeline::operations(),
+        care::operations(),
+        system::operations(),
+    ]
+    .into_iter()
+    .flatten()
+}
+
+fn schemas() -> Vec<(String, Schema)> {
+    let named = |(name, schema): (&str, Schema)| (name.to_owned(), schema);
+    [
+        vec![
+            ("Problem", problems::problem()),
+            ("Check", problems::check()),
+        ],
+        events::schemas(),
+        experiments::schemas(),
+        results::schemas(),
+        pipeline::schemas(),
+        care::schemas(),
+    ]
+    .into_iter()
+    .flatten()
+    .map(named)
+    .collect()
+}

@@ -1,0 +1,191 @@
+//! One operation of the document: what it takes, and everything that it answers.
+
+use axum::http::{Method, StatusCode};
+use serde_json::{Map, Value, json};
+
+use super::problems;
+use super::schema::{Schema, text};
+
+/// A method of a path.
+pub(super) struct Operation {
+    pub(super) method: Method,
+    pub(super) path: &'static str,
+    pub(super) tag: &'static str,
+    id: &'static str,
+    summary: &'static str,
+    description: &'static str,
+    parameters: Vec<Value>,
+    body: Option<Value>,
+    responses: Map<String, Value>,
+}
+
+impl Operation {
+    /// An operation without parameters, body or answers; `summary` is a short sentence.
+    pub(super) fn new(
+        method: Method,
+        path: &'static str,
+        id: &'static str,
+        summary: &'static str,
+    ) -> Self {
+        let mut operation = Self {
+            method,
+            path,
+            tag: "",
+            id,
+            summary,
+            description: "",
+            parameters: Vec::new(),
+            body: None,
+            responses: Map::new(),
+        };
+        operation = operation.problems(problems::OF_EVERY_REQUEST);
+        operation
+    }
+
+    pub(super) fn tag(self, tag: &'static str) -> Self {
+        Self { tag, ..self }
+    }
+
+    pub(super) fn describe(self, description: &'static str) -> Self {
+        Self {
+            description,
+            ..self
+        }
+    }
+
+    /// A segment of the path.
+    pub(super) fn segment(mut self, name: &str, schema: Schema, example: &str, text: &str) -> Self {
+        self.parameters.push(json!({
+            "name": name, "in": "path", "required": true,
+            "schema": schema, "example": example, "description": text,
+        }));
+        self
+    }
+
+    /// A parameter of the query, which may be left out.
+    pub(super) fn query(mut self, name: &str, schema: Schema, description: &str) -> Self {
+        self.parameters.push(json!({
+            "name": name, "in": "query", "required": false,
+            "schema": schema, "description": description,
+        }));
+        self
+    }
+
+    /// A parameter of the query that may come several times, each with its own value.
+    pub(super) fn queries(mut self, name: &str, items: Schema, description: &str) -> Self {
+        self.parameters.push(json!({
+            "name": name, "in": "query", "required": false,
+            "schema": { "type": "array", "items": items },
+            "style": "form", "explode": true, "description": description,
+        }));
+        self
+    }
+
+    /// A header, which may be left out.
+    pub(super) fn header(mut self, name: &str, schema: Schema, description: &str) -> Self {
+        self.parameters.push(json!({
+            "name": name, "in": "header", "required": false,
+            "schema": schema, "description": description,
+        }));
+        self
+    }
+
+    /// A parameter as it is, for what the others cannot say.
+    pub(super) fn parameter(mut self, parameter: Value) -> Self {
+        self.parameters.push(parameter);
+        self
+    }
+
+    /// A body in JSON.
+    pub(super) fn body(mut self, schema: Schema, example: Value) -> Self {
+        self.body = Some(json!({
+            "required": true,
+            "content": { "application/json": { "schema": schema, "example": example } },
+        }));
+        self
+    }
+
+    /// The same body in another form, which is text.
+    pub(super) fn or_body(mut self, media: &str, description: &str, example: &str) -> Self {
+        if let Some(body) = &mut self.body {
+            let schema = json!({ "type": "string", "description": description });
+            body["content"][media] = json!({ "schema": schema, "example": example });
+        }
+        self
+    }
+
+    /// An answer in JSON.
+    pub(super) fn answer(self, status: StatusCode, schema: Schema, description: &str) -> Self {
+        self.media(status, "application/json", schema, description)
+    }
+
+    /// An answer in some other form, which is text or bytes.
+    pub(super) fn answer_as(self, status: StatusCode, media: &str, description: &str) -> Self {
+        self.media(status, media, text(), description)
+    }
+
+    fn media(mut self, status: StatusCode, media: &str, schema: Schema, description: &str) -> Self {
+        let response = self
+            .responses
+            .entry(status.as_str())
+            .or_insert_with(|| json!({ "description": description, "headers": headers() }));
+        response["content"][media] = json!({ "schema": schema });
+        self
+    }
+
+    /// An answer without a body.
+    pub(super) fn empty(mut self, status: StatusCode, description: &str) -> Self {
+        let response = json!({ "description": description, "headers": headers() });
+        self.responses.insert(status.as_str().to_owned(), response);
+        self
+    }
+
+    /// A header of the answer with this status.
+    pub(super) fn answer_header(
+        mut self,
+        status: StatusCode,
+        name: &str,
+        description: &str,
+    ) -> Self {
+        if let Some(response) = self.responses.get_mut(status.as_str()) {
+            response["headers"][name] = json!({
+                "required": true, "schema": text(), "description": description,
+            });
+        }
+        self
+    }
+
+    /// Problems that it may answer with, beside those of every request.
+    pub(super) fn problems(mut self, statuses: &[u16]) -> Self {
+        for status in statuses {
+            let name = format!("#/components/responses/{}", problems::name(*status));
+            self.responses
+                .insert(status.to_string(), json!({ "$ref": name }));
+        }
+        self
+    }
+
+    /// As the document has it.
+    pub(super) fn json(&self) -> Value {
+        let mut operation = json!({
+            "operationId": self.id,
+            "tags": [self.tag],
+            "summary": self.summary,
+            "responses": self.responses,
+        });
+        if !self.description.is_empty() {
+            operation["description"] = json!(self.description);
+        }
+        if !self.parameters.is_empty() {
+            operation["parameters"] = json!(self.parameters);
+        }
+        if let Some(body) = &self.body {
+            operation["requestBody"] = body.clone();
+        }
+        operation
+    }
+}
+
+fn headers() -> Value {
+    json!({})
+}

@@ -1,0 +1,121 @@
+//! The problem documents, as the document has them: one response for each status.
+
+use serde_json::{Map, Value, json};
+
+use super::schema::{
+    Schema, count, field, integer, list, object, one_of, optional, reference, text, with,
+};
+
+/// What any request may be answered with, whatever it asks for: it cannot be
+/// read, it is too large or too slow, there is too much in work, or the
+/// server fails.
+pub(super) const OF_EVERY_REQUEST: &[u16] = &[400, 408, 413, 415, 429, 500, 503];
+
+/// Status, name of the response, when.
+const ALL: &[(u16, &str, &str)] = &[
+    (
+        400,
+        "BadRequest",
+        "The body, the query, the path or a header cannot be read or used.",
+    ),
+    (404, "NotFound", "There is no such thing."),
+    (408, "RequestTimeout", "The body did not arrive in time."),
+    (
+        409,
+        "Conflict",
+        "It exists already, or its state does not allow the step.",
+    ),
+    (
+        413,
+        "PayloadTooLarge",
+        "The body or the number of events is too large.",
+    ),
+    (
+        415,
+        "UnsupportedMediaType",
+        "A Content-Encoding other than gzip, zstd or identity.",
+    ),
+    (422, "UnprocessableContent", "The content breaks a rule."),
+    (
+        429,
+        "TooManyRequests",
+        "Too much is in work: send it again after Retry-After seconds.",
+    ),
+    (
+        500,
+        "InternalServerError",
+        "A failure of the server, such as a damaged file, which `detail` names.",
+    ),
+    (
+        503,
+        "ServiceUnavailable",
+        "Not possible now, as on a full disk or while shutting down; Retry-After says when to try again.",
+    ),
+];
+
+/// The response's name among the components.
+pub(super) fn name(status: u16) -> &'static str {
+    ALL.iter()
+        .find(|(own, ..)| *own == status)
+        .map_or("Problem", |(_, name, _)| name)
+}
+
+/// All responses.
+pub(super) fn responses() -> Value {
+    let response = |&(status, name, description): &(u16, &str, &str)| {
+        let own = json!({ "properties": { "status": { "const": status } } });
+        let mut response = json!({
+            "description": description,
+            "content": { "application/problem+json": {
+                "schema": { "allOf": [reference("Problem"), own] },
+            } },
+        });
+        if [429, 503].contains(&status) {
+            response["headers"] = json!({ "Retry-After": {
+                "required": true,
+                "schema": integer(1),
+                "description": "Seconds to wait.",
+            } });
+        }
+        (name.to_owned(), response)
+    };
+    Value::Object(ALL.iter().map(response).collect::<Map<_, _>>())
+}
+
+/// A problem document (RFC 9457).
+pub(super) fn problem() -> Schema {
+    let schema = object([
+        field(
+            "type",
+            text(),
+            "Always `about:blank`: the status says what kind it is.",
+        ),
+        field("title", text(), "The phrase of the status."),
+        field("status", integer(400), "The status of the answer."),
+        field("detail", text(), "What is wrong, and how to mend it."),
+        optional("field", text(), "The field or parameter that is to blame."),
+        optional("reason", text(), "What is wrong with it."),
+        optional("accepted", count(), "Events that were accepted: 0."),
+        optional(
+            "rejected",
+            list(reference("Rejection")),
+            "Events that were not.",
+        ),
+        optional("checks", list(reference("Check")), "What was looked at."),
+    ]);
+    let example = json!({
+        "type": "about:blank", "title": "Unprocessable Entity", "status": 422,
+        "detail": "`variants` has 0 entries: declare 1 to 100",
+        "field": "variants", "reason": "has 0 entries: declare 1 to 100",
+    });
+    with(schema, "examples", json!([example]))
+}
+
+/// A check of readiness.
+pub(super) fn check() -> Schema {
+    object([
+        field("check", text(), "What has to work."),
+        field("status", one_of(&["ok", "failed"]), "Whether it does."),
+        optional("reason", text(), "Why it does not."),
+    ])
+}

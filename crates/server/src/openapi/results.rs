@@ -1,0 +1,317 @@
+//! `/v1/experiments/{id}/results` in the document.
+
+use axum::http::{Method, StatusCode};
+use serde_json::json;
+use trialog_model::experiment::Status;
+use trialog_model::ids::Variant;
+use trialog_model::metric::{MetricKind, MetricRole};
+
+use super::experiments::{experiment_segment, metric_name};
+use super::operation::Operation;
+use super::schema::{
+    Schema, between_0_and_1, boolean, count, field, fraction, list, matching, name, nullable,
+    number, object, one_of, optional, reference, text, time, with,
+};
+use crate::report::Flag;
+
+const CORRECTIONS: [&str; 4] = ["holm", "bonferroni", "bh", "none"];
+
+const ROLES: [MetricRole; 4] = [
+    MetricRole::Primary,
+    MetricRole::Secondary,
+    MetricRole::Guardrail,
+    MetricRole::Exploratory,
+];
+
+pub(super) fn operations() -> Vec<Operation> {
+    let results = Operation::new(
+        Method::GET,
+        "/v1/experiments/{id}/results",
+        "getResults",
+        "Tests, intervals and warnings",
+    );
+    let segment = json!({
+        "name": "segment", "in": "query", "required": false,
+        "schema": { "type": "object", "additionalProperties": text() },
+        "style": "form", "explode": true,
+        "description": "`segment.<key>=<value>`: only users whose exposure's context has this value. Repeat it for more keys, all of which must hold. Members of this object are such names, `segment.` included.",
+        "examples": { "platform": { "value": { "segment.platform": "ios" } } },
+    });
+    let results = experiment_segment(results)
+        .tag("results")
+        .describe("Without `from`, `to` and segments from the rows that the last run published; with one of them folded on request, over the events which that run read.")
+        .query("metric", metric_name(), "Only this one: `type` or `type:kind`.")
+        .query("kind", one_of(&MetricKind::ALL), "Only this kind.")
+        .query("from", time(), "Only users exposed at or after this time.")
+        .query("to", time(), "Only users exposed before this time, which is after `from`.")
+        .query("control", name(Variant::MAX_CHARS), "Compare with this variant.")
+        .query("alpha", between_0_and_1(), "Another level.")
+        .query(
+            "correction",
+            with(one_of(&CORRECTIONS), "default", "holm"),
+            "How p-values are adjusted within a family.",
+        )
+        .query("as_of", time(), "The results as they were published at this time; not together with `from`, `to` or a segment.")
+        .parameter(segment)
+        .answer(StatusCode::OK, reference("Report"), "The report.")
+        .problems(&[404, 422]);
+    vec![results]
+}
+
+pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
+    vec![
+        ("Report", report()),
+        ("Health", health()),
+        ("SampleRatioCheck", sample_ratio()),
+        ("Progress", progress()),
+        ("MetricReport", metric()),
+        ("VariantSums", sums()),
+        ("Comparison", comparison()),
+    ]
+}
+
+fn report() -> Schema {
+    let filter = object([
+        field("from", nullable(time()), "Exposed at or after this time."),
+        field("to", nullable(time()), "Exposed before this time."),
+        field(
+            "segment",
+            json!({ "type": "object", "additionalProperties": text() }),
+            "Whose exposure's context has these values.",
+        ),
+    ]);
+    let variant = object([
+        field("variant", text(), "The variant."),
+        field("users", count(), "Users exposed to it alone."),
+        field(
+            "weight",
+            nullable(number()),
+            "Its planned weight; null where nobody declared it.",
+        ),
+    ]);
+    object([
+        field("experiment_id", text(), "The experiment."),
+        field("status", one_of(&Status::ALL), "Where it is in its life."),
+        field(
+            "computed_at",
+            nullable(time()),
+            "When the numbers were published; null before the first run.",
+        ),
+        field(
+            "position",
+            nullable(count()),
+            "The position in what was ingested that they hold for.",
+        ),
+        field(
+            "data_time",
+            nullable(time()),
+            "The moment that they hold for.",
+        ),
+        field(
+            "filter",
+            nullable(filter),
+            "The users that it is about; null for all.",
+        ),
+        field(
+            "alpha",
+            between_0_and_1(),
+            "The two-sided level of tests and intervals.",
+        ),
+        field(
+            "correction",
+            one_of(&CORRECTIONS),
+            "How p-values are adjusted within a family.",
+        ),
+        field(
+            "control",
+            nullable(text()),
+            "The variant that the others are compared with.",
+        ),
+        field("variants", list(variant), "Users by variant."),
+        field(
+            "health",
+            reference("Health"),
+            "Whether the numbers can be trusted.",
+        ),
+        field(
+            "plan",
+            nullable(reference("Progress")),
+            "How far it is on the way to its planned sample.",
+        ),
+        field(
+            "metrics",
+            list(reference("MetricReport")),
+            "Each metric, once for each kind.",
+        ),
+    ])
+}
+
+fn health() -> Schema {
+    let warning = object([
+        field("code", matching("^[a-z_]+$"), "For programs."),
+        field("message", text(), "For people."),
+    ]);
+    let check = || nullable(reference("SampleRatioCheck"));
+    object([
+        field(
+            "srm",
+            check(),
+            "Users with one variant; null where weights are not known.",
+        ),
+        field(
+            "srm_with_crossovers",
+            check(),
+            "The same with crossovers counted at their first variant.",
+        ),
+        field(
+            "crossovers",
+            count(),
+            "Users with two or more variants; they count in no metric.",
+        ),
+        field(
+            "forced",
+            count(),
+            "Users with a forced assignment; they count in no metric.",
+        ),
+        field("warnings", list(warning), "What a reader has to know."),
+    ])
+}
+
+fn sample_ratio() -> Schema {
+    object([
+        field("chi_squared", nullable(number()), "The statistic."),
+        field("df", count(), "Variants minus one."),
+        field("p_value", nullable(fraction()), "Its upper tail."),
+        field("failed", boolean(), "Whether p is below 0.001."),
+    ])
+}
+
+fn progress() -> Schema {
+    object([
+        field(
+            "sample_size_per_variant",
+            count(),
+            "Users that each variant needs.",
+        ),
+        field(
+            "share",
+            number(),
+            "Users of the smallest variant, divided by that.",
+        ),
+        field(
+            "mde",
+            nullable(number()),
+            "The absolute difference that the plan can detect.",
+        ),
+        field("power", nullable(fraction()), "The planned power."),
+    ])
+}
+
+fn metric() -> Schema {
+    object([
+        field("metric", text(), "The metric."),
+        field(
+            "kind",
+            one_of(&MetricKind::ALL),
+            "How events become a number per user.",
+        ),
+        field("role", one_of(&ROLES), "What it decides."),
+        field(
+            "direction",
+            one_of(&["increase", "decrease"]),
+            "Which way is good.",
+        ),
+        field(
+            "variants",
+            list(reference("VariantSums")),
+            "Its sums by variant.",
+        ),
+        field(
+            "comparisons",
+            list(reference("Comparison")),
+            "Each other variant against the control.",
+        ),
+    ])
+}
+
+fn sums() -> Schema {
+    object([
+        field("variant", text(), "The variant."),
+        field("users", count(), "Exposed users."),
+        field("converted_users", count(), "Users with at least one event."),
+        field("events", count(), "Events."),
+        field(
+            "total",
+            matching(r"^-?[0-9]+\.[0-9]{4}$"),
+            "The sum of values, exact, as decimal text.",
+        ),
+        field("conversion_rate", fraction(), "`converted_users / users`."),
+        field(
+            "mean",
+            number(),
+            "The mean per user of what the kind measures.",
+        ),
+        field(
+            "variance",
+            nullable(number()),
+            "Its sample variance; null below two users.",
+        ),
+    ])
+}
+
+fn comparison() -> Schema {
+    let interval =
+        || nullable(json!({ "type": "array", "items": number(), "minItems": 2, "maxItems": 2 }));
+    let flags = [Flag::Significant, Flag::Trending, Flag::NotSignificant];
+    object([
+        field("treatment", text(), "The variant that is compared."),
+        field(
+            "test",
+            one_of(&["two_proportion_z", "welch_t"]),
+            "The test.",
+        ),
+        field(
+            "difference",
+            nullable(number()),
+            "Treatment minus control, in the metric's unit.",
+        ),
+        field(
+            "ci",
+            interval(),
+            "Its interval at level `1 - alpha`, low and high.",
+        ),
+        field(
+            "relative_difference",
+            nullable(number()),
+            "The difference divided by the control's mean.",
+        ),
+        field("relative_ci", interval(), "Its interval."),
+        optional(
+            "relative_ci_reason",
+            text(),
+            "Why there is no relative interval.",
+        ),
+        field("statistic", nullable(number()), "z or t."),
+        field(
+            "df",
+            nullable(number()),
+            "Degrees of freedom of t; null for z.",
+        ),
+        field("p_value", nullable(fraction()), "Two-sided."),
+        field(
+            "adjusted_p_value",
+            nullable(fraction()),
+            "Adjusted within its family; null for event types that nobody declared.",
+        ),
+        field(
+            "cohens_d",
+            nullable(number()),
+            "The difference in pooled standard deviations.",
+        ),
+        field(
+            "flag",
+            nullable(one_of(&flags)),
+            "Null where there is no p-value, or nobody declared the event type.",
+        ),
+    ])
+}

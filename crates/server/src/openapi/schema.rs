@@ -1,0 +1,187 @@
+//! Builders of JSON schemas (2020-12), as OpenAPI 3.1 uses them.
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+/// A JSON schema.
+pub(super) type Schema = Value;
+
+/// Any text.
+pub(super) fn text() -> Schema {
+    json!({ "type": "string" })
+}
+
+/// Text of `least` to `most` characters.
+pub(super) fn chars(least: usize, most: usize) -> Schema {
+    json!({ "type": "string", "minLength": least, "maxLength": most })
+}
+
+/// A name: 1 to `most` characters, none of them a control character.
+pub(super) fn name(most: usize) -> Schema {
+    with(chars(1, most), "pattern", "^[^\\u0000-\\u001f\\u007f]+$")
+}
+
+/// RFC 3339.
+pub(super) fn time() -> Schema {
+    json!({ "type": "string", "format": "date-time" })
+}
+
+/// Text that matches `pattern`.
+pub(super) fn matching(pattern: &str) -> Schema {
+    json!({ "type": "string", "pattern": pattern })
+}
+
+/// One of `words`, as they are serialized.
+pub(super) fn one_of(words: &[impl Serialize]) -> Schema {
+    json!({ "type": "string", "enum": words })
+}
+
+pub(super) fn boolean() -> Schema {
+    json!({ "type": "boolean" })
+}
+
+/// Something counted.
+pub(super) fn count() -> Schema {
+    integer(0)
+}
+
+/// An integer of 64 bits, `least` or more.
+pub(super) fn integer(least: i64) -> Schema {
+    json!({ "type": "integer", "format": "int64", "minimum": least })
+}
+
+/// Any finite number.
+pub(super) fn number() -> Schema {
+    json!({ "type": "number" })
+}
+
+/// A number from 0 to 1.
+pub(super) fn fraction() -> Schema {
+    json!({ "type": "number", "minimum": 0, "maximum": 1 })
+}
+
+/// A number between 0 and 1, neither of them included.
+pub(super) fn between_0_and_1() -> Schema {
+    json!({ "type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1 })
+}
+
+/// A number above 0.
+pub(super) fn positive() -> Schema {
+    json!({ "type": "number", "exclusiveMinimum": 0 })
+}
+
+pub(super) fn list(items: Schema) -> Schema {
+    json!({ "type": "array", "items": items })
+}
+
+/// Any object.
+pub(super) fn any_object() -> Schema {
+    json!({ "type": "object" })
+}
+
+/// `schema`, or null.
+pub(super) fn nullable(mut schema: Schema) -> Schema {
+    if let Some(Value::String(kind)) = schema.get("type").cloned() {
+        schema["type"] = json!([kind, "null"]);
+        if let Some(Value::Array(words)) = schema.get_mut("enum") {
+            words.push(Value::Null);
+        }
+        return schema;
+    }
+    json!({ "anyOf": [schema, { "type": "null" }] })
+}
+
+/// The schema of this name among the components.
+pub(super) fn reference(name: &str) -> Schema {
+    json!({ "$ref": format!("#/components/schemas/{name}") })
+}
+
+/// `schema` with one more keyword.
+pub(super) fn with(mut schema: Schema, keyword: &str, value: impl Into<Value>) -> Schema {
+    schema[keyword] = value.into();
+    schema
+}
+
+/// A member of an object.
+pub(super) struct Field {
+    name: &'static str,
+    schema: Schema,
+    is_required: bool,
+}
+
+/// A member that is always there.
+pub(super) fn field(name: &'static str, schema: Schema, description: &str) -> Field {
+    Field {
+        name,
+        schema: with(schema, "description", description),
+        is_required: true,
+    }
+}
+
+/// A member that may be left out.
+pub(super) fn optional(name: &'static str, schema: Schema, description: &str) -> Field {
+    Field {
+        is_required: false,
+        ..field(name, schema, description)
+    }
+}
+
+/// An object; members that are not named here may be added in time.
+pub(super) fn object(fields: impl IntoIterator<Item = Field>) -> Schema {
+    let mut properties = Map::new();
+    let mut required = Vec::new();
+    for field in fields {
+        if field.is_required {
+            required.push(field.name);
+        }
+        properties.insert(field.name.to_owned(), field.schema);
+    }
+    let mut schema = json!({ "type": "object", "properties": properties });
+    if !required.is_empty() {
+        schema["required"] = json!(required);
+    }
+    schema
+}
+
+/// The same object, of which no other member is taken.
+pub(super) fn closed(object: Schema) -> Schema {
+    with(object, "additionalProperties", false)
+}
+
+/// `object` with the values that absent members have.
+pub(super) fn with_defaults(mut object: Schema, defaults: &impl Serialize) -> Schema {
+    let defaults = serde_json::to_value(defaults).unwrap_or_default();
+    let required: Vec<Value> = object["required"].as_array().cloned().unwrap_or_default();
+    for (name, default) in defaults.as_object().into_iter().flatten() {
+        let is_optional = !required.contains(&json!(name));
+        if let (true, Some(property)) = (is_optional, object["properties"].get_mut(name)) {
+            property["default"] = default.clone();
+        }
+    }
+    object
+}
+
+/// `object` without required members, as for a change of some of them.
+pub(super) fn partial(mut object: Schema) -> Schema {
+    if let Some(object) = object.as_object_mut() {
+        object.remove("required");
+        let properties = object.get_mut("properties").and_then(Value::as_object_mut);
+        for property in properties.into_iter().flat_map(Map::values_mut) {
+            if let Some(property) = property.as_object_mut() {
+                property.remove("default");
+            }
+        }
+    }
+    object
+}
+
+/// The members of `object` and `more`.
+pub(super) fn extended(mut object: Schema, more: impl IntoIterator<Item = Field>) -> Schema {
+    for field in more {
+        if let (true, Some(required)) = (field.is_required, object["required"].as_array_mut()) {
+            required.push(json!(field.name));
+        }
+        object["properties"][field.name] = field.schema;
+    }
+    object
+}

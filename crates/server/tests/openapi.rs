@@ -1,0 +1,403 @@
+//! The OpenAPI document agrees with the router, with what it answers, and with its snapshot.
+
+#![expect(clippy::unwrap_used, reason = "a failing helper fails its test")]
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Method, Request, Response};
+use serde_json::{Map, Value, json};
+use tower::ServiceExt;
+use trialog_catalog::Catalog;
+use trialog_model::time::UnixMicros;
+use trialog_pipeline::aggregation::{Aggregator, Settings as Aggregation};
+use trialog_server::openapi::{document, text};
+use trialog_server::{App, Settings, percent_encode, router};
+use trialog_warehouse::embedded::{Options, Warehouse};
+use trialog_warehouse::lock::DirectoryLock;
+
+const NOW: i64 = 1_770_000_000_000_000;
+const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
+
+/// Every operation in an order in which its example can be sent, with the
+/// status of its answer.
+const CALLS: [(&str, u16); 18] = [
+    ("isAlive", 200),
+    ("isReady", 200),
+    ("registerExperiment", 201),
+    ("listExperiments", 200),
+    ("getExperiment", 200),
+    ("changeExperiment", 200),
+    ("startExperiment", 200),
+    ("sendAssignments", 202),
+    ("sendMetricEvents", 202),
+    ("runPipeline", 200),
+    ("getPipeline", 200),
+    ("getResults", 200),
+    ("stopExperiment", 200),
+    ("verifyData", 200),
+    ("makeBackup", 200),
+    ("exportTable", 200),
+    ("forgetUser", 200),
+    ("listErasures", 200),
+];
+/// Operations whose answers are no JSON of ours.
+const OTHERS: [(&str, u16); 2] = [("getMetrics", 200), ("getOpenApi", 200)];
+
+struct Server {
+    router: Router,
+    runtime: tokio::runtime::Runtime,
+    _directory: tempfile::TempDir,
+}
+
+struct Answer {
+    status: u16,
+    media: String,
+    allow: Option<String>,
+    body: Vec<u8>,
+}
+
+impl Server {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path().join("data");
+        std::fs::create_dir(&data).unwrap();
+        let catalog = Arc::new(Catalog::open(&data).unwrap());
+        let lock = DirectoryLock::acquire(&data).unwrap();
+        let warehouse = Warehouse::open(&data, lock, Options::default(), 0).unwrap();
+        let warehouse = Arc::new(warehouse);
+        let readings = std::sync::atomic::AtomicI64::new(NOW);
+        let clock: trialog_pipeline::clock::Clock = Arc::new(move || {
+            UnixMicros(readings.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+        });
+        let aggregator = Aggregator::new(
+            Arc::clone(&catalog),
+            Arc::clone(&warehouse),
+            Arc::clone(&clock),
+            Aggregation::default(),
+        );
+        let settings = Settings {
+            backup_dir: Some(directory.path().join("backups")),
+            ..Settings::default()
+        };
+        let app = App::new(catalog, warehouse, Arc::new(aggregator), clock, settings);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        Self {
+            router: router(Arc::new(app)),
+            runtime,
+            _directory: directory,
+        }
+    }
+
+    fn send(&self, request: Request<Body>) -> Answer {
+        self.runtime.block_on(async {
+            let response: Response<Body> = self.router.clone().oneshot(request).await.unwrap();
+            let header = |name: &str| {
+                let value = response.headers().get(name)?;
+                Some(value.to_str().unwrap().to_owned())
+            };
+            Answer {
+                status: response.status().as_u16(),
+                media: header("content-type").unwrap_or_default(),
+                allow: header("allow"),
+                body: axum::body::to_bytes(response.into_body(), 1 << 26)
+                    .await
+                    .unwrap()
+                    .into(),
+            }
+        })
+    }
+
+    /// Sends the example of an operation.
+    fn call(&self, operation: &Operation) -> Answer {
+        let body = match operation.json.pointer("/requestBody/content") {
+            Some(content) => content["application/json"]["example"].to_string(),
+            None => String::new(),
+        };
+        let request = Request::builder()
+            .method(operation.method())
+            .uri(operation.address())
+            .header("content-type", "application/json");
+        self.send(request.body(Body::from(body)).unwrap())
+    }
+}
+
+struct Operation {
+    path: String,
+    method: String,
+    json: Value,
+}
+
+impl Operation {
+    fn method(&self) -> Method {
+        self.method.to_uppercase().parse().unwrap()
+    }
+
+    /// The path with its examples in place.
+    fn address(&self) -> String {
+        let mut path = self.path.clone();
+        for parameter in self.json["parameters"].as_array().into_iter().flatten() {
+            if parameter["in"] == "path" {
+                let name = format!("{{{}}}", parameter["name"].as_str().unwrap());
+                let example = parameter["example"].as_str().unwrap();
+                path = path.replace(&name, &percent_encode(example));
+            }
+        }
+        assert!(
+            !path.contains('{'),
+            "{path} has a segment without a parameter"
+        );
+        path
+    }
+}
+
+fn operations() -> Vec<Operation> {
+    let document = document();
+    let paths = document["paths"].as_object().unwrap();
+    let of_path = |(path, item): (&String, &Value)| {
+        let operation = |(method, json): (&String, &Value)| Operation {
+            path: path.clone(),
+            method: method.clone(),
+            json: json.clone(),
+        };
+        let operations: Vec<_> = item.as_object().unwrap().iter().map(operation).collect();
+        operations
+    };
+    paths.iter().flat_map(of_path).collect()
+}
+
+#[test]
+fn the_snapshot_in_the_documents_is_what_the_code_generates() {
+    let snapshot = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/openapi.json");
+    let kept = std::fs::read_to_string(snapshot).unwrap_or_default();
+    assert!(
+        kept == text(),
+        "docs/openapi.json is not what the code generates: look at the difference, then refresh it with `cargo run -p trialog -- openapi > docs/openapi.json`"
+    );
+}
+
+#[test]
+fn what_is_routed_is_documented_and_what_is_documented_is_routed() {
+    let server = Server::new();
+    let documented: BTreeSet<(String, String)> = (operations().into_iter())
+        .map(|operation| (operation.address(), operation.method))
+        .collect();
+    let addresses: BTreeSet<&String> = documented.iter().map(|(address, _)| address).collect();
+    for address in addresses {
+        for method in METHODS {
+            let request = Request::builder().method(method.to_uppercase().as_str());
+            let answer = server.send(request.uri(address).body(Body::empty()).unwrap());
+            let is_documented = documented.contains(&(address.clone(), method.to_owned()));
+            assert_eq!(answer.status != 405, is_documented, "{method} {address}");
+            if answer.status == 405 {
+                assert_eq!(answer.media, "application/problem+json");
+                let allow = answer.allow.unwrap_or_default().to_lowercase();
+                let allowed: BTreeSet<&str> =
+                    allow.split(',').filter(|own| *own != "head").collect();
+                let routed = METHODS
+                    .into_iter()
+                    .filter(|own| documented.contains(&(address.clone(), (*own).to_owned())));
+                assert_eq!(allowed, routed.collect(), "Allow of {address}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_example_is_accepted_and_every_answer_has_the_documented_form() {
+    let server = Server::new();
+    let operations = operations();
+    let ids: BTreeSet<&str> = operations.iter().map(|own| own.id()).collect();
+    let called: BTreeSet<&str> = CALLS.iter().chain(&OTHERS).map(|(id, _)| *id).collect();
+    assert_eq!(ids, called, "each operation is called once");
+    let document = document();
+    for (id, status) in CALLS.iter().chain(&OTHERS) {
+        let operation = operations.iter().find(|own| own.id() == *id).unwrap();
+        let answer = server.call(operation);
+        let text = String::from_utf8_lossy(&answer.body);
+        assert_eq!(answer.status, *status, "{id}: {text}");
+        let response = &operation.json["responses"][status.to_string()];
+        let content = response["content"].as_object().unwrap();
+        let media = content.keys().find(|own| answer.media.starts_with(*own));
+        let media = media.unwrap_or_else(|| panic!("{id} answers {}", answer.media));
+        if media == "application/json" && *id != "getOpenApi" {
+            let body = serde_json::from_slice(&answer.body).unwrap();
+            Validator(&document).check(&content[media]["schema"], &body, id);
+        }
+    }
+}
+
+#[test]
+fn the_example_of_every_body_has_the_form_that_it_is_an_example_of() {
+    let document = document();
+    for operation in operations() {
+        if let Some(body) = operation
+            .json
+            .pointer("/requestBody/content/application~1json")
+        {
+            Validator(&document).check(&body["schema"], &body["example"], operation.id());
+        }
+    }
+}
+
+#[test]
+fn every_reference_leads_somewhere_and_every_component_is_used() {
+    let document = document();
+    let mut references = BTreeSet::new();
+    collect(&document, &mut references);
+    let mut components = BTreeSet::new();
+    for (kind, named) in document["components"].as_object().unwrap() {
+        let names = named.as_object().unwrap().keys();
+        components.extend(names.map(|name| format!("#/components/{kind}/{name}")));
+    }
+    components.retain(|own| !own.contains("/securitySchemes/"));
+    // Told of in a description: its lines are no JSON document.
+    components.remove("#/components/schemas/VerifyReport");
+    assert_eq!(references, components);
+}
+
+fn collect(value: &Value, references: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(members) => {
+            references.extend(
+                members
+                    .get("$ref")
+                    .map(|own| own.as_str().unwrap().to_owned()),
+            );
+            members.values().for_each(|own| collect(own, references));
+        }
+        Value::Array(items) => items.iter().for_each(|own| collect(own, references)),
+        _ => {}
+    }
+}
+
+impl Operation {
+    fn id(&self) -> &str {
+        self.json["operationId"].as_str().unwrap()
+    }
+}
+
+/// Checks values against the keywords that the document uses, and refuses
+/// members that it does not name.
+struct Validator<'a>(&'a Value);
+
+impl Validator<'_> {
+    fn check(&self, schema: &Value, value: &Value, at: &str) {
+        if let Err(reason) = self.validate(schema, value, at) {
+            panic!("{reason}");
+        }
+    }
+
+    fn validate(&self, schema: &Value, value: &Value, at: &str) -> Result<(), String> {
+        let fail = |what: &str| Err(format!("{at} {what}: {value}"));
+        if let Some(reference) = schema["$ref"].as_str() {
+            let schema = self.0.pointer(reference.trim_start_matches('#')).unwrap();
+            return self.validate(schema, value, at);
+        }
+        for choice in ["anyOf", "oneOf"] {
+            if let Some(choices) = schema[choice].as_array() {
+                let fits = |own: &&Value| self.validate(own, value, at).is_ok();
+                if !choices.iter().any(|own| fits(&own)) {
+                    return fail("fits none of its forms");
+                }
+            }
+        }
+        let kinds = match &schema["type"] {
+            Value::Array(kinds) => kinds.clone(),
+            Value::Null => Vec::new(),
+            kind => vec![kind.clone()],
+        };
+        if !kinds.is_empty() && !kinds.iter().any(|kind| is_of_kind(value, kind)) {
+            return fail("is of another type");
+        }
+        if schema["enum"]
+            .as_array()
+            .is_some_and(|words| !words.contains(value))
+        {
+            return fail("is none of its words");
+        }
+        if schema.get("const").is_some_and(|own| own != value) {
+            return fail("is another value");
+        }
+        if let (Some(number), Some(least)) = (value.as_f64(), schema["minimum"].as_f64())
+            && number < least
+        {
+            return fail("is too small");
+        }
+        for (n, item) in value.as_array().into_iter().flatten().enumerate() {
+            self.validate(&schema["items"], item, &format!("{at}[{n}]"))?;
+        }
+        match (value.as_object(), schema["properties"].as_object()) {
+            (Some(members), Some(properties)) => self.members(schema, members, properties, at),
+            _ => Ok(()),
+        }
+    }
+
+    fn members(
+        &self,
+        schema: &Value,
+        members: &Map<String, Value>,
+        properties: &Map<String, Value>,
+        at: &str,
+    ) -> Result<(), String> {
+        for required in schema["required"].as_array().into_iter().flatten() {
+            if !members.contains_key(required.as_str().unwrap()) {
+                return Err(format!("{at} lacks {required}"));
+            }
+        }
+        for (name, value) in members {
+            let at = format!("{at}.{name}");
+            match properties.get(name) {
+                Some(schema) => self.validate(schema, value, &at)?,
+                None => return Err(format!("{at} is not documented")),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_of_kind(value: &Value, kind: &Value) -> bool {
+    match kind.as_str().unwrap() {
+        "string" => value.is_string(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        "boolean" => value.is_boolean(),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        "null" => value.is_null(),
+        other => panic!("no such type: {other}"),
+    }
+}
+
+#[test]
+fn the_validator_finds_what_it_is_to_find() {
+    let document = document();
+    let validator = Validator(&document);
+    let schema = json!({ "$ref": "#/components/schemas/Accepted" });
+    let good = json!({ "accepted": 1, "rejected": [{ "index": 0, "field": "f", "reason": "r" }] });
+    assert!(validator.validate(&schema, &good, "").is_ok());
+    for (pointer, value) in [
+        ("/accepted", json!("1")),
+        ("/accepted", json!(-1)),
+        ("/accepted", json!(null)),
+        ("/rejected/0/index", json!(0.5)),
+        ("/rejected/0", json!({ "index": 0, "field": "f" })),
+        (
+            "/rejected/0",
+            json!({ "index": 0, "field": "f", "reason": "r", "more": 1 }),
+        ),
+    ] {
+        let mut bad = good.clone();
+        *bad.pointer_mut(pointer).unwrap() = value.clone();
+        assert!(
+            validator.validate(&schema, &bad, "").is_err(),
+            "{pointer} {value}"
+        );
+    }
+}
