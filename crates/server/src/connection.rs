@@ -12,10 +12,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::unreadable::answer_instead_of;
 
 /// Whether a request is in work, which its connection has to know.
 #[derive(Debug, Clone, Default)]
@@ -94,11 +96,14 @@ pub(crate) struct Watched<S> {
     expecting: Expecting,
     read_alarm: Alarm,
     write_alarm: Alarm,
+    is_tls: bool,
+    /// What is written in place of hyper's own answer.
+    instead: Option<Bytes>,
 }
 
 impl<S> Watched<S> {
     /// The first request of `stream` has to come at once.
-    pub(crate) fn new(stream: S, in_work: InWork, patience: Patience) -> Self {
+    pub(crate) fn new(stream: S, in_work: InWork, patience: Patience, is_tls: bool) -> Self {
         Self {
             stream,
             in_work,
@@ -106,6 +111,8 @@ impl<S> Watched<S> {
             expecting: Expecting::Head(Instant::now() + patience.head),
             read_alarm: Alarm::default(),
             write_alarm: Alarm::default(),
+            is_tls,
+            instead: None,
         }
     }
 
@@ -140,6 +147,39 @@ impl<S> Watched<S> {
         let deadline =
             (self.write_alarm.deadline()).unwrap_or_else(|| Instant::now() + self.patience.write);
         self.write_alarm.wait(context, deadline)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Watched<S> {
+    /// Whether something else is written in place of `bytes`: no request is in
+    /// work, and they are hyper's own answer to what it cannot read.
+    fn is_replaced(&mut self, bytes: &[u8]) -> bool {
+        if self.instead.is_none() && !self.in_work.is_so() {
+            self.instead = answer_instead_of(bytes, self.is_tls).map(Bytes::from);
+        }
+        self.instead.is_some()
+    }
+
+    /// Writes what stands in place of `n_bytes` bytes, which count as written
+    /// when all of it is.
+    fn write_instead(
+        &mut self,
+        context: &mut Context<'_>,
+        n_bytes: usize,
+    ) -> Poll<io::Result<usize>> {
+        while let Some(rest) = self.instead.as_mut().filter(|rest| !rest.is_empty()) {
+            let polled = Pin::new(&mut self.stream).poll_write(context, rest);
+            if let Poll::Ready(Ok(n_written)) = &polled {
+                rest.advance(*n_written);
+            }
+            match self.written(context, polled) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(_)) => {}
+                other => return other,
+            }
+        }
+        self.instead = None;
+        Poll::Ready(Ok(n_bytes))
     }
 }
 
@@ -202,6 +242,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.is_replaced(bytes) {
+            return self.write_instead(context, bytes.len());
+        }
         let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.written(context, polled)
     }
@@ -211,6 +254,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let [only] = slices
+            && self.is_replaced(only)
+        {
+            return self.write_instead(context, only.len());
+        }
         let polled = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
         self.written(context, polled)
     }

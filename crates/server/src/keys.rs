@@ -17,7 +17,8 @@ use crate::access::{Actor, secret};
 use crate::app::{App, blocking};
 use crate::problem::{Answer, Problem};
 
-const MAX_NAME_CHARS: usize = 64;
+/// The longest name of a key.
+pub(crate) const MAX_NAME_CHARS: usize = 64;
 
 /// What a client says about a new key.
 #[derive(Deserialize)]

@@ -30,6 +30,7 @@ mod results;
 pub mod serving;
 mod stream;
 pub mod tls;
+mod unreadable;
 
 pub use access::{Actor, InProcess, Randomness};
 pub use app::{App, Settings, router};

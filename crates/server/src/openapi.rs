@@ -8,6 +8,7 @@
 mod care;
 mod events;
 mod experiments;
+mod keys;
 mod operation;
 mod pipeline;
 mod problems;
@@ -18,6 +19,7 @@ mod system;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
+use trialog_catalog::keys::Scope;
 
 use self::operation::Operation;
 use self::schema::Schema;
@@ -29,6 +31,7 @@ const TAGS: &[(&str, &str)] = &[
     ("results", "Tests, intervals and warnings."),
     ("pipeline", "How far results reach, and runs on demand."),
     ("care", "Backup, verification, export, erasure."),
+    ("keys", "API keys."),
     ("system", "Health, counts, and this document."),
 ];
 
@@ -58,7 +61,21 @@ pub fn document() -> Value {
         "components": {
             "schemas": schemas().into_iter().collect::<Map<_, _>>(),
             "responses": problems::responses(),
+            "securitySchemes": security_schemes(),
         },
+    })
+}
+
+/// How a key is sent: each of them alone is enough.
+fn security_schemes() -> Value {
+    let scopes = Scope::ALL.map(Scope::as_str).join(", ");
+    let bearer = format!(
+        "An API key with the scope that the operation names, of {scopes}. As long as no key was made, a server that listens on loopback asks for none."
+    );
+    json!({
+        "bearer": { "type": "http", "scheme": "bearer", "description": bearer },
+        "header": { "type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key." },
+        "password": { "type": "http", "scheme": "basic", "description": "The key as the password, with any user name: for browsers." },
     })
 }
 
@@ -79,6 +96,7 @@ fn operations() -> impl Iterator<Item = Operation> {
         results::operations(),
         pipeline::operations(),
         care::operations(),
+        keys::operations(),
         system::operations(),
     ]
     .into_iter()
@@ -97,6 +115,7 @@ fn schemas() -> Vec<(String, Schema)> {
         results::schemas(),
         pipeline::schemas(),
         care::schemas(),
+        keys::schemas(),
     ]
     .into_iter()
     .flatten()

@@ -90,6 +90,17 @@ impl Problem {
         self
     }
 
+    /// The members of the document.
+    pub(crate) fn document(&self) -> Map<String, Value> {
+        let mut document = self.more.clone();
+        let title = self.status.canonical_reason().unwrap_or_default();
+        document.insert("type".into(), "about:blank".into());
+        document.insert("title".into(), title.into());
+        document.insert("status".into(), self.status.as_u16().into());
+        document.insert("detail".into(), self.detail.as_str().into());
+        document
+    }
+
     /// Adds an extension member.
     pub(crate) fn with(mut self, member: &str, value: Value) -> Self {
         self.more.insert(member.to_owned(), value);
@@ -99,14 +110,7 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut document = self.more;
-        document.insert("type".into(), "about:blank".into());
-        document.insert(
-            "title".into(),
-            self.status.canonical_reason().unwrap_or_default().into(),
-        );
-        document.insert("status".into(), self.status.as_u16().into());
-        document.insert("detail".into(), self.detail.into());
+        let document = self.document();
         let mut response = (self.status, Json(&document)).into_response();
         response.extensions_mut().insert(Document(document));
         let headers = response.headers_mut();

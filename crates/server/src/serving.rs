@@ -261,7 +261,7 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         idle: limits.idle_timeout,
         write: limits.write_timeout,
     };
-    let watched = Watched::new(stream, in_work.clone(), patience);
+    let watched = Watched::new(stream, in_work.clone(), patience, peer.is_tls);
     let service = service_fn(move |request: Request<Incoming>| {
         in_work.begin();
         let mut request = request.map(Body::new);

@@ -24,7 +24,7 @@ const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
 /// Every operation in an order in which its example can be sent, with the
 /// status of its answer.
-const CALLS: [(&str, u16); 18] = [
+const CALLS: [(&str, u16); 22] = [
     ("isAlive", 200),
     ("isReady", 200),
     ("registerExperiment", 201),
@@ -41,11 +41,24 @@ const CALLS: [(&str, u16); 18] = [
     ("verifyData", 200),
     ("makeBackup", 200),
     ("exportTable", 200),
+    ("applyRetention", 200),
     ("forgetUser", 200),
     ("listErasures", 200),
+    ("listKeys", 200),
+    // The last ones: from the first key on, every request needs one.
+    ("createKey", 201),
+    ("revokeKey", 200),
 ];
 /// Operations whose answers are no JSON of ours.
 const OTHERS: [(&str, u16); 2] = [("getMetrics", 200), ("getOpenApi", 200)];
+
+/// Pages for people, which are no part of the interface.
+const PAGES: [&str; 4] = [
+    "/",
+    "/experiments",
+    "/experiments/{id}",
+    "/static/{version}/{file}",
+];
 
 struct Server {
     router: Router,
@@ -114,16 +127,20 @@ impl Server {
         })
     }
 
-    /// Sends the example of an operation.
-    fn call(&self, operation: &Operation) -> Answer {
+    /// Sends the example of an operation; with a key and about it, if there is one.
+    fn call(&self, operation: &Operation, key: &Value) -> Answer {
         let body = match operation.json.pointer("/requestBody/content") {
             Some(content) => content["application/json"]["example"].to_string(),
             None => String::new(),
         };
         let request = Request::builder()
             .method(operation.method())
-            .uri(operation.address())
+            .uri(operation.address_of(key["id"].as_str()))
             .header("content-type", "application/json");
+        let request = match key["key"].as_str() {
+            Some(key) => request.header("authorization", format!("Bearer {key}")),
+            None => request,
+        };
         self.send(request.body(Body::from(body)).unwrap())
     }
 }
@@ -141,12 +158,17 @@ impl Operation {
 
     /// The path with its examples in place.
     fn address(&self) -> String {
+        self.address_of(None)
+    }
+
+    /// The same about the thing with this id.
+    fn address_of(&self, id: Option<&str>) -> String {
         let mut path = self.path.clone();
         for parameter in self.json["parameters"].as_array().into_iter().flatten() {
             if parameter["in"] == "path" {
                 let name = format!("{{{}}}", parameter["name"].as_str().unwrap());
                 let example = parameter["example"].as_str().unwrap();
-                path = path.replace(&name, &percent_encode(example));
+                path = path.replace(&name, &percent_encode(id.unwrap_or(example)));
             }
         }
         assert!(
@@ -185,6 +207,12 @@ fn the_snapshot_in_the_documents_is_what_the_code_generates() {
 #[test]
 fn what_is_routed_is_documented_and_what_is_documented_is_routed() {
     let server = Server::new();
+    let documented_paths: BTreeSet<String> = operations().into_iter().map(|own| own.path).collect();
+    let routed_paths: BTreeSet<String> = (trialog_server::app::paths().into_iter())
+        .filter(|path| !PAGES.contains(path))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(documented_paths, routed_paths);
     let documented: BTreeSet<(String, String)> = (operations().into_iter())
         .map(|operation| (operation.address(), operation.method))
         .collect();
@@ -217,9 +245,10 @@ fn every_example_is_accepted_and_every_answer_has_the_documented_form() {
     let called: BTreeSet<&str> = CALLS.iter().chain(&OTHERS).map(|(id, _)| *id).collect();
     assert_eq!(ids, called, "each operation is called once");
     let document = document();
-    for (id, status) in CALLS.iter().chain(&OTHERS) {
+    let mut key = Value::Null;
+    for (id, status) in OTHERS.iter().chain(&CALLS) {
         let operation = operations.iter().find(|own| own.id() == *id).unwrap();
-        let answer = server.call(operation);
+        let answer = server.call(operation, &key);
         let text = String::from_utf8_lossy(&answer.body);
         assert_eq!(answer.status, *status, "{id}: {text}");
         let response = &operation.json["responses"][status.to_string()];
@@ -229,6 +258,9 @@ fn every_example_is_accepted_and_every_answer_has_the_documented_form() {
         if media == "application/json" && *id != "getOpenApi" {
             let body = serde_json::from_slice(&answer.body).unwrap();
             Validator(&document).check(&content[media]["schema"], &body, id);
+            if *id == "createKey" {
+                key = body;
+            }
         }
     }
 }

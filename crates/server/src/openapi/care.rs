@@ -7,12 +7,12 @@ use trialog_model::ids::ExperimentId;
 
 use super::operation::Operation;
 use super::schema::{
-    Schema, chars, closed, count, field, integer, list, name, nullable, object, one_of, reference,
-    text, time, with,
+    Schema, boolean, chars, closed, count, field, integer, list, name, nullable, object, one_of,
+    reference, text, time, with,
 };
 
 pub(super) fn operations() -> Vec<Operation> {
-    vec![backup(), verify(), export(), forget(), erasures()]
+    vec![backup(), verify(), export(), retain(), forget(), erasures()]
 }
 
 fn backup() -> Operation {
@@ -110,6 +110,29 @@ fn forget() -> Operation {
     )
 }
 
+fn retain() -> Operation {
+    let dry_run = with(boolean(), "default", false);
+    let path = "/v1/retention/apply";
+    Operation::new(
+        Method::POST,
+        path,
+        "applyRetention",
+        "Drops events that are older than they are kept",
+    )
+    .tag("care")
+    .describe("Experiments that lose events keep their results as they are.")
+    .query(
+        "dry_run",
+        dry_run,
+        "Whether nothing is changed, and the answer says what would be.",
+    )
+    .answer(
+        StatusCode::OK,
+        reference("RetentionReport"),
+        "What was dropped.",
+    )
+}
+
 fn erasures() -> Operation {
     let path = "/v1/erasures";
     Operation::new(
@@ -131,6 +154,7 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
         ("BackupReport", backup_report()),
         ("VerifyReport", verify_report()),
         ("ForgetReport", forget_report()),
+        ("RetentionReport", retention_report()),
         (
             "Erasures",
             object([field(
@@ -173,11 +197,7 @@ fn verify_report() -> Schema {
         field("reason", text(), "Why its results were not compared."),
     ]);
     object([
-        field(
-            "sound",
-            super::schema::boolean(),
-            "Whether nothing is damaged.",
-        ),
+        field("sound", boolean(), "Whether nothing is damaged."),
         field("damage", list(damage), "What is damaged."),
         field(
             "notes",
@@ -236,6 +256,26 @@ fn forget_report() -> Schema {
             "The run that published the results without the user; null where there was nothing to recompute.",
         ),
         field("notes", list(text()), "What else has to be done."),
+    ])
+}
+
+fn retention_report() -> Schema {
+    let by_experiment = json!({ "type": "object", "additionalProperties": count() });
+    object([
+        field(
+            "before",
+            nullable(time()),
+            "Events before this time are dropped; null where all are kept.",
+        ),
+        field("dry_run", boolean(), "Whether nothing was changed."),
+        field(
+            "events",
+            count(),
+            "Events that were dropped, copies included.",
+        ),
+        field("experiments", by_experiment, "The same by experiment."),
+        field("runs_rewritten", count(), "Files that were written anew."),
+        field("runs_dropped", count(), "Files of which nothing remained."),
     ])
 }
 

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::problems;
 use super::schema::{Schema, text};
+use crate::access::scopes::{self, Need};
 
 /// A method of a path.
 pub(super) struct Operation {
@@ -39,7 +40,24 @@ impl Operation {
             responses: Map::new(),
         };
         operation = operation.problems(problems::OF_EVERY_REQUEST);
-        operation
+        match operation.need() {
+            Need::Nothing => operation,
+            Need::Scope(_) | Need::AnyKey => operation.problems(problems::OF_ACCESS),
+        }
+    }
+
+    fn need(&self) -> Need {
+        scopes::need(&self.method, Some(self.path))
+    }
+
+    /// Any one of the ways to send a key, with the scope that it takes.
+    fn security(&self) -> Value {
+        match self.need() {
+            Need::Scope(scope) => json!([
+                { "bearer": [scope] }, { "header": [scope] }, { "password": [scope] },
+            ]),
+            Need::Nothing | Need::AnyKey => json!([]),
+        }
     }
 
     pub(super) fn tag(self, tag: &'static str) -> Self {
@@ -133,13 +151,6 @@ impl Operation {
         self
     }
 
-    /// An answer without a body.
-    pub(super) fn empty(mut self, status: StatusCode, description: &str) -> Self {
-        let response = json!({ "description": description, "headers": headers() });
-        self.responses.insert(status.as_str().to_owned(), response);
-        self
-    }
-
     /// A header of the answer with this status.
     pub(super) fn answer_header(
         mut self,
@@ -171,6 +182,7 @@ impl Operation {
             "operationId": self.id,
             "tags": [self.tag],
             "summary": self.summary,
+            "security": self.security(),
             "responses": self.responses,
         });
         if !self.description.is_empty() {
@@ -186,6 +198,10 @@ impl Operation {
     }
 }
 
-fn headers() -> Value {
-    json!({})
+/// The headers of every answer.
+pub(super) fn headers() -> Value {
+    let description = "The request's own `X-Request-Id`, or a new one; it stands in the log too.";
+    json!({ "X-Request-Id": {
+        "schema": text(), "description": description,
+    } })
 }

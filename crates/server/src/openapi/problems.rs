@@ -11,12 +11,25 @@ use super::schema::{
 /// server fails.
 pub(super) const OF_EVERY_REQUEST: &[u16] = &[400, 408, 413, 415, 429, 500, 503];
 
+/// What a request that takes a key may be answered with.
+pub(super) const OF_ACCESS: &[u16] = &[401, 403];
+
 /// Status, name of the response, when.
 const ALL: &[(u16, &str, &str)] = &[
     (
         400,
         "BadRequest",
         "The body, the query, the path or a header cannot be read or used.",
+    ),
+    (
+        401,
+        "Unauthorized",
+        "The request takes an API key, and carries none that is good.",
+    ),
+    (
+        403,
+        "Forbidden",
+        "The key has not the scope that this takes, or a page of another origin asks.",
     ),
     (404, "NotFound", "There is no such thing."),
     (408, "RequestTimeout", "The body did not arrive in time."),
@@ -66,16 +79,17 @@ pub(super) fn responses() -> Value {
         let own = json!({ "properties": { "status": { "const": status } } });
         let mut response = json!({
             "description": description,
+            "headers": super::operation::headers(),
             "content": { "application/problem+json": {
                 "schema": { "allOf": [reference("Problem"), own] },
             } },
         });
         if [429, 503].contains(&status) {
-            response["headers"] = json!({ "Retry-After": {
+            response["headers"]["Retry-After"] = json!({
                 "required": true,
                 "schema": integer(1),
                 "description": "Seconds to wait.",
-            } });
+            });
         }
         (name.to_owned(), response)
     };
@@ -95,6 +109,12 @@ pub(super) fn problem() -> Schema {
         field("detail", text(), "What is wrong, and how to mend it."),
         optional("field", text(), "The field or parameter that is to blame."),
         optional("reason", text(), "What is wrong with it."),
+        optional(
+            "request_id",
+            text(),
+            "The answer's `X-Request-Id`; absent where the request could not be read.",
+        ),
+        optional("scope", text(), "The scope that the key lacks."),
         optional("accepted", count(), "Events that were accepted: 0."),
         optional(
             "rejected",
@@ -107,6 +127,7 @@ pub(super) fn problem() -> Schema {
         "type": "about:blank", "title": "Unprocessable Entity", "status": 422,
         "detail": "`variants` has 0 entries: declare 1 to 100",
         "field": "variants", "reason": "has 0 entries: declare 1 to 100",
+        "request_id": "64d3a5c0f2b80-1",
     });
     with(schema, "examples", json!([example]))
 }

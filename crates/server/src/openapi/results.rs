@@ -54,7 +54,7 @@ pub(super) fn operations() -> Vec<Operation> {
         .query("as_of", time(), "The results as they were published at this time; not together with `from`, `to` or a segment.")
         .parameter(segment)
         .answer(StatusCode::OK, reference("Report"), "The report.")
-        .problems(&[404, 422]);
+        .problems(&[404, 409, 422]);
     vec![results]
 }
 
@@ -172,6 +172,11 @@ fn health() -> Schema {
             "forced",
             count(),
             "Users with a forced assignment; they count in no metric.",
+        ),
+        field(
+            "events_dropped_before",
+            nullable(time()),
+            "Retention dropped the events before this time: the results are from before that and are not computed again. Null where all are kept.",
         ),
         field("warnings", list(warning), "What a reader has to know."),
     ])
