@@ -71,26 +71,20 @@ impl Front {
 }
 
 /// Refuses an address that others reach, unless keys keep it and TLS hides them.
-pub(crate) fn check(config: &Config, node: &Node, address: SocketAddr) -> anyhow::Result<()> {
+pub(crate) fn check(
+    config: &Config,
+    address: SocketAddr,
+    has_usable_key: bool,
+) -> anyhow::Result<()> {
     if is_loopback(address) {
         return Ok(());
     }
-    if !node.app.has_usable_key()? {
+    if !has_usable_key {
         bail!(
             "`{}` can be reached from other machines, and there is no API key: make one with `trialog --data-dir {} keys create NAME --scope admin`, or listen on 127.0.0.1",
             config.listen,
             config.data_dir.display()
         );
-    }
-    check_hidden(config, address)?;
-    Ok(())
-}
-
-/// Refuses an address that others reach without anything that hides what
-/// travels; gives it in words.
-pub(crate) fn check_hidden(config: &Config, address: SocketAddr) -> anyhow::Result<String> {
-    if is_loopback(address) {
-        return Ok(address.to_string());
     }
     if !config.http.has_certificate() && !config.http.insecure_http {
         bail!(
@@ -98,7 +92,7 @@ pub(crate) fn check_hidden(config: &Config, address: SocketAddr) -> anyhow::Resu
             config.listen
         );
     }
-    Ok(format!("{address}, which takes an API key in use"))
+    Ok(())
 }
 
 /// What a person who starts the server should know about who gets in.

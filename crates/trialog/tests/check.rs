@@ -130,3 +130,37 @@ fn the_pipeline_can_be_run_and_shown_from_the_command_line() {
         "{table}"
     );
 }
+
+#[test]
+fn an_address_that_others_reach_takes_a_key_and_a_certificate() {
+    let directory = tempfile::tempdir().unwrap();
+    let check = |more: &[&str]| {
+        let arguments = ["check", "--format", "json", "--listen", "0.0.0.0:8080"];
+        let output = trialog(directory.path(), &[&arguments[..], more].concat());
+        let report = report(&output);
+        let checks = report["checks"].as_array().unwrap();
+        let found = checks.iter().find(|own| own["check"] == "listen").unwrap();
+        let text = |field: &str| found[field].as_str().unwrap().to_owned();
+        (text("severity"), text("detail"))
+    };
+    let (found, detail) = check(&["--insecure-http"]);
+    assert_eq!(found, "failed");
+    assert!(detail.contains("there is no API key"), "{detail}");
+    let made = trialog(
+        directory.path(),
+        &["keys", "create", "me", "--scope", "admin"],
+    );
+    assert!(made.status.success(), "{made:?}");
+    let (found, detail) = check(&[]);
+    assert_eq!(found, "failed");
+    assert!(detail.contains("--tls-cert"), "{detail}");
+    let (found, detail) = check(&["--insecure-http"]);
+    assert_eq!(found, "good", "{detail}");
+    assert!(detail.contains("1 API keys"), "{detail}");
+    let missing = ["--tls-cert", "none.pem", "--tls-key", "none.pem"];
+    let output = trialog(
+        directory.path(),
+        &[&["check", "--format", "json"], &missing[..]].concat(),
+    );
+    assert_eq!(severity(&report(&output), "tls"), "failed");
+}

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::cli::{CheckArgs, Format};
+use crate::clock;
 use crate::config::{self, Config, Values};
 use crate::front;
 use crate::settings::{SETTINGS, Setting};
@@ -90,27 +91,39 @@ pub(crate) fn run(values: anyhow::Result<Values>, options: &CheckArgs) -> anyhow
 }
 
 fn look(config: &Config) -> Vec<Finding> {
-    let mut findings = vec![
-        Finding::good("configuration", "every setting can be used"),
-        match config
-            .address()
-            .and_then(|own| front::check_hidden(config, own))
-        {
-            Ok(address) => Finding::good("listen", address),
-            Err(error) => Finding::failed("listen", format!("{error:#}")),
-        },
-    ];
-    match config.http.tls() {
-        Ok(None) => {}
-        Ok(Some(_)) => findings.push(Finding::good(
+    let now = clock::now();
+    let catalog = trialog_catalog::inspect(&config.data_dir, now);
+    let seen = catalog.as_ref().ok().copied().flatten();
+    let n_usable_keys = seen.map_or(0, |seen| seen.n_usable_keys);
+    let mut findings = vec![Finding::good("configuration", "every setting can be used")];
+    findings.extend(front(config, n_usable_keys));
+    findings.extend(system::look());
+    findings.extend(data::look(config, catalog, now));
+    findings
+}
+
+/// Who gets in: the address, the keys, the certificate.
+fn front(config: &Config, n_usable_keys: u64) -> Vec<Finding> {
+    let allowed = config.address().and_then(|address| {
+        front::check(config, address, n_usable_keys > 0)?;
+        Ok(address)
+    });
+    let listen = match allowed {
+        Ok(address) if n_usable_keys == 0 => {
+            Finding::good("listen", format!("{address}, and there are no API keys"))
+        }
+        Ok(address) => Finding::good("listen", format!("{address}, for {n_usable_keys} API keys")),
+        Err(error) => Finding::failed("listen", format!("{error:#}")),
+    };
+    let tls = match config.http.tls() {
+        Ok(None) => None,
+        Ok(Some(_)) => Some(Finding::good(
             "tls",
             "the certificate and its key can be used",
         )),
-        Err(error) => findings.push(Finding::failed("tls", format!("{error:#}"))),
-    }
-    findings.extend(system::look());
-    findings.extend(data::look(config));
-    findings
+        Err(error) => Some(Finding::failed("tls", format!("{error:#}"))),
+    };
+    std::iter::once(listen).chain(tls).collect()
 }
 
 fn setting(values: &Values, setting: &Setting) -> Value {

@@ -32,7 +32,7 @@ pub(crate) fn run(mut config: Config, args: &DemoArgs) -> anyhow::Result<ExitCod
     }
     let address = config.address()?;
     let node = Node::open(&config)?;
-    front::check(&config, &node, address)?;
+    front::check(&config, address, node.app.has_usable_key()?)?;
     runtime()?.block_on(async {
         let socket = listen(address, config.listen_is_default).await?;
         let mut front = Front::open(&config, &node, socket).await?;

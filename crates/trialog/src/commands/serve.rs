@@ -14,7 +14,7 @@ use crate::stop::told_to_stop;
 pub(crate) fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let address = config.address()?;
     let node = Node::open(config)?;
-    front::check(config, &node, address)?;
+    front::check(config, address, node.app.has_usable_key()?)?;
     runtime()?.block_on(async {
         let mut front = Front::open(config, &node, bind(address).await?).await?;
         let url = &front.url;

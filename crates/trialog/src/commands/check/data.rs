@@ -7,14 +7,13 @@ use std::path::Path;
 
 use axum::http::Method;
 use rustix::fs::{Access as Permission, access};
-use trialog_catalog::SchemaVersions;
+use trialog_catalog::{CatalogError, Inspected, SchemaVersions};
 use trialog_model::time::UnixMicros;
 use trialog_warehouse::disk::{FileSystem, Space, file_system, space};
 use trialog_warehouse::lock::{Holder, holder};
 
 use super::Finding;
 use crate::access::Access;
-use crate::clock;
 use crate::config::Config;
 
 /// Free inodes below which files of events soon cannot be created.
@@ -24,14 +23,18 @@ const EARLIEST: UnixMicros = UnixMicros(1_735_689_600_000_000);
 /// 2100-01-01.
 const LATEST: UnixMicros = UnixMicros(4_102_444_800_000_000);
 
-pub(super) fn look(config: &Config) -> Vec<Finding> {
+pub(super) fn look(
+    config: &Config,
+    catalog: Result<Option<Inspected>, CatalogError>,
+    now: UnixMicros,
+) -> Vec<Finding> {
     let directory = &config.data_dir;
     let mut findings = Vec::new();
     let metadata = fs::metadata(directory);
     match &metadata {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             findings.push(absent(directory));
-            findings.push(clock_against(clock::now(), None));
+            findings.push(clock_against(now, None));
             return findings;
         }
         Err(error) => findings.push(Finding::failed(
@@ -57,7 +60,6 @@ pub(super) fn look(config: &Config) -> Vec<Finding> {
             findings.push(durable(directory));
         }
     }
-    let catalog = trialog_catalog::inspect(directory);
     let last = catalog.as_ref().ok().copied().flatten();
     findings.extend(schema(
         "catalog.sqlite",
@@ -66,7 +68,7 @@ pub(super) fn look(config: &Config) -> Vec<Finding> {
     let warehouse = trialog_warehouse::inspect(directory).map_err(|error| error.chain());
     findings.extend(schema("warehouse.sqlite", warehouse));
     let last = last.and_then(|last| last.last_computed_at);
-    findings.push(clock_against(clock::now(), last));
+    findings.push(clock_against(now, last));
     findings
 }
 
