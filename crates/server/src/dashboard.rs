@@ -89,10 +89,6 @@ fn freshness(app: &App, now: UnixMicros) -> Answer<Freshness> {
     ))
 }
 
-fn origin(headers: &HeaderMap) -> Origin {
-    Origin::of(headers.get(header::HOST).and_then(|own| own.to_str().ok()))
-}
-
 async fn list(
     State(app): State<Arc<App>>,
     RawQuery(query): RawQuery,
@@ -101,7 +97,7 @@ async fn list(
     let answer = async {
         let query = query::canonical(&results::pairs(query.as_deref().unwrap_or_default())?)?;
         let now = (app.clock)();
-        blocking(move || list_page(&app, query, origin(&headers), now)).await
+        blocking(move || list_page(&app, query, Origin::of(&headers), now)).await
     };
     let page = answer
         .await
@@ -169,7 +165,7 @@ async fn experiment(
                 report: &report,
                 query: &query,
                 freshness: freshness(&app, now)?,
-                origin: &origin(&headers),
+                origin: &Origin::of(&headers),
                 now,
             };
             Ok(ExperimentPage::new(parts))

@@ -172,7 +172,7 @@ fn prefix(number: f64, digits: &str, sign: Sign) -> &'static str {
 fn grouped(digits: &str) -> String {
     let mut shown = String::new();
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             shown.push(',');
         }
         shown.push(digit);

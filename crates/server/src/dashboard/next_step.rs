@@ -1,5 +1,6 @@
 //! Empty pages tell what to do next, with a command that can be pasted.
 
+use axum::http::{HeaderMap, header};
 use serde_json::json;
 use trialog_model::experiment::{Definition, Status};
 
@@ -13,27 +14,41 @@ pub(super) struct NextStep {
     pub(super) command: String,
 }
 
-/// Where the server is, as the browser knows it.
+/// Where the server is, as the browser knows it, and whether it was given a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Origin(String);
+pub(super) struct Origin {
+    address: String,
+    key: &'static str,
+}
 
 impl Origin {
-    /// From the `Host` header; one that does not look like a host is not repeated.
-    pub(super) fn of(host: Option<&str>) -> Self {
+    /// From the headers of a request; a `Host` that does not look like one is
+    /// not repeated. A command never holds the key itself.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
         let is_host = |text: &&str| {
             let sound = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte);
             !text.is_empty() && text.len() <= 255 && text.bytes().all(sound)
         };
-        Self(format!(
-            "http://{}",
-            host.filter(is_host).unwrap_or("127.0.0.1:8080")
-        ))
+        let host = headers.get(header::HOST).and_then(|own| own.to_str().ok());
+        let host = host.filter(is_host).unwrap_or("127.0.0.1:8080");
+        Self {
+            address: format!("http://{host}"),
+            key: if headers.contains_key(header::AUTHORIZATION) {
+                r#"-H "Authorization: Bearer $TRIALOG_KEY" "#
+            } else {
+                ""
+            },
+        }
     }
 
     fn post(&self, path: &str, body: Option<&serde_json::Value>) -> String {
+        let Self { address, key } = self;
         match body {
-            Some(body) => format!("curl '{}{path}' -d {}", self.0, quoted(&body.to_string())),
-            None => format!("curl -X POST '{}{path}'", self.0),
+            Some(body) => format!(
+                "curl {key}'{address}{path}' -d {}",
+                quoted(&body.to_string())
+            ),
+            None => format!("curl -X POST {key}'{address}{path}'"),
         }
     }
 
@@ -107,9 +122,22 @@ mod tests {
     #[test]
     fn a_command_can_be_pasted_whatever_the_id_and_the_host() {
         assert_eq!(quoted("it's"), r"'it'\''s'");
-        assert_eq!(Origin::of(Some("[::1]:8080")).0, "http://[::1]:8080");
+        let of = |host: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, host.parse().unwrap());
+            Origin::of(&headers).address
+        };
+        assert_eq!(of("[::1]:8080"), "http://[::1]:8080");
         for bad in ["", "a'b", "$(reboot)", "a b"] {
-            assert_eq!(Origin::of(Some(bad)).0, "http://127.0.0.1:8080", "{bad}");
+            assert_eq!(of(bad), "http://127.0.0.1:8080", "{bad}");
         }
+    }
+
+    #[test]
+    fn a_command_names_the_key_and_does_not_show_it() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::AUTHORIZATION, "Bearer secret".parse().unwrap());
+        let command = Origin::of(&headers).post("/v1/pipeline/run", None);
+        assert!(command.contains("$TRIALOG_KEY") && !command.contains("secret"));
     }
 }

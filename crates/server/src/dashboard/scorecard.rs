@@ -181,7 +181,7 @@ mod tests {
 
     use super::*;
 
-    fn comparison(treatment: &str, difference: f64, flag: Value) -> Value {
+    fn comparison(treatment: &str, difference: f64, flag: &Value) -> Value {
         json!({"treatment": treatment, "test": "two_proportion_z", "difference": difference,
                "ci": [difference - 0.01, difference + 0.01], "relative_difference": difference * 10.0,
                "relative_ci": [difference * 10.0 - 0.1, difference * 10.0 + 0.1], "statistic": 2.0, "df": null,
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_verdict_says_which_way_in_words_and_in_the_plot() {
-        let rise = [comparison("new", 0.02, json!("significant"))];
+        let rise = [comparison("new", 0.02, &json!("significant"))];
         let better = &html(&[metric("buy", "primary", "increase", &rise)])[0];
         assert!(better.contains("significant: better") && better.contains("class=\"row good\""));
         let worse = &html(&[metric("crash", "guardrail", "decrease", &rise)])[0];
@@ -244,7 +244,7 @@ mod tests {
             "buy",
             "primary",
             "increase",
-            &[comparison("new", 0.0212345, json!("trending"))],
+            &[comparison("new", 0.0212345, &json!("trending"))],
         )])[0];
         let difference = r#"<data value="0.0212345" data-path="/metrics/0/comparisons/0/difference">+2.1 pp</data>"#;
         assert!(shown.contains(difference), "{shown}");
@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_comparison_without_a_relative_interval_is_named_with_the_reason() {
-        let mut own = comparison("new", 0.02, json!("not_significant"));
+        let mut own = comparison("new", 0.02, &json!("not_significant"));
         own["relative_ci"] = Value::Null;
         own["relative_ci_reason"] = json!("the control's mean is 0");
         let shown = &html(&[metric("buy", "primary", "increase", &[own])])[0];
@@ -270,7 +270,7 @@ mod tests {
     #[test]
     fn names_from_events_are_escaped() {
         let name = "<script>alert('1')</script>";
-        let rise = [comparison("new", 0.02, json!("significant"))];
+        let rise = [comparison("new", 0.02, &json!("significant"))];
         let shown = &html(&[metric(name, "exploratory", "increase", &rise)])[0];
         assert!(!shown.contains("<script>"));
         assert!(shown.contains("&#60;script&#62;alert(&#39;1&#39;)&#60;/script&#62;"));
@@ -284,7 +284,7 @@ mod tests {
                     &format!("event {n}"),
                     "exploratory",
                     "increase",
-                    &[comparison("new", 0.02, Value::Null)],
+                    &[comparison("new", 0.02, &Value::Null)],
                 )
             })
             .collect();
