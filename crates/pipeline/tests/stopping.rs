@@ -64,7 +64,7 @@ impl System {
     }
 
     fn send(&self, body: &str) {
-        let ingest = Ingest::new(Arc::clone(&self.warehouse), UnixMicros(NOW));
+        let ingest = Ingest::new(Arc::clone(&self.warehouse), UnixMicros(NOW), 100_000);
         let now = UnixMicros(NOW);
         let kind = EventKind::Assignment;
         let judged = ingest.judge(kind, body.as_bytes(), Layout::Detect, None, now);

@@ -100,7 +100,7 @@ fn what_was_ingested_run_and_answered_is_counted() {
     let service = Service::new(Settings::default());
     service.send("POST", "/v1/events/assignments", EVENTS);
     let waiting = service.samples();
-    assert_eq!(waiting["trialog_aggregation_lag_commits"], 1.0);
+    assert_eq!(waiting["trialog_aggregation_lag_commits"].to_string(), "1");
     service.send("POST", "/v1/pipeline/run", "");
     service.send("GET", "/v1/experiments/gate/results", "");
     service.send("GET", "/v1/experiments/none/results", "");

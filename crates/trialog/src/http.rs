@@ -55,7 +55,7 @@ pub(crate) fn from_values(values: &Values) -> anyhow::Result<HttpConfig> {
     })
 }
 
-fn between<T: PartialOrd + std::fmt::Display>(
+fn between<T: PartialOrd + Copy + std::fmt::Display>(
     key: &str,
     given: T,
     least: T,
@@ -69,7 +69,7 @@ fn between<T: PartialOrd + std::fmt::Display>(
 
 fn number<T>(values: &Values, key: &str, least: T, most: T) -> anyhow::Result<T>
 where
-    T: PartialOrd + std::fmt::Display + FromStr,
+    T: PartialOrd + Copy + std::fmt::Display + FromStr,
 {
     let given = values.number(key)?;
     between(

@@ -3,23 +3,19 @@
 //! Nothing here sleeps: a test waits until its socket has something or is
 //! closed, whenever that is.
 
-#![expect(clippy::unwrap_used, reason = "a failing helper fails its test")]
-
-#[path = "common/harness.rs"]
-mod common;
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::Api;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use trialog_server::Settings;
 use trialog_server::serving::{Connections, Listener, serve};
 use trialog_server::tls::Tls;
+
+use crate::harness::{Api, settings};
 
 const SOON: Duration = Duration::from_millis(100);
 /// What no test waits for.
@@ -47,7 +43,7 @@ impl Running {
         Self::with(
             Settings {
                 connections,
-                ..common::settings()
+                ..settings()
             },
             None,
         )
@@ -174,7 +170,7 @@ fn a_body_that_does_not_come_is_answered_with_408() {
         let settings = Settings {
             body_timeout: SOON,
             connections: patient(),
-            ..common::settings()
+            ..settings()
         };
         let server = Running::with(settings, None);
         let stream = server.connect();
@@ -324,7 +320,7 @@ fn tls_serves_with_a_certificate_that_can_be_replaced() {
     let tls = Arc::new(Tls::open(&files[0], &files[1]).unwrap());
     let settings = Settings {
         connections: patient(),
-        ..common::settings()
+        ..settings()
     };
     let server = Running::with(settings, Some(Arc::clone(&tls)));
     let ask = |trusted: &str| {
@@ -369,7 +365,7 @@ fn a_client_that_does_not_agree_on_tls_is_cut() {
     };
     let settings = Settings {
         connections,
-        ..common::settings()
+        ..settings()
     };
     let server = Running::with(settings, Some(tls));
     assert_eq!(until_closed(&server.connect()), "");

@@ -1,15 +1,11 @@
 //! Who gets in: scopes, keys, origins, limits per caller, headers of answers.
 
-#![expect(clippy::unwrap_used, reason = "a failing helper fails its test")]
-
-#[path = "common/harness.rs"]
-mod common;
-
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
-use common::Api;
 use serde_json::{Value, json};
 use trialog_server::{InProcess, Settings};
+
+use crate::harness::{Api, settings};
 
 /// What a route takes; every other route takes `read` to read, and `admin` else.
 const TAKES: &[(&str, &str, &str)] = &[
@@ -260,7 +256,7 @@ fn a_key_in_the_address_is_refused_and_not_repeated() {
 fn too_many_requests_of_a_key_wait_and_other_keys_do_not() {
     let settings = Settings {
         requests_per_second: 3,
-        ..common::settings()
+        ..settings()
     };
     let api = Api::with(settings);
     let (busy, idle) = (
@@ -344,7 +340,7 @@ fn a_listed_origin_may_send_events_and_nothing_else() {
     let shop = "https://shop.example";
     let settings = Settings {
         cors_origins: vec![shop.to_owned()],
-        ..common::settings()
+        ..settings()
     };
     let api = Api::with(settings);
     let key = api.make_key("shop", &["sdk"]);
@@ -383,7 +379,7 @@ fn the_most_events_and_bytes_of_a_request_can_be_set() {
     let settings = Settings {
         max_events: 2,
         max_body_bytes: 1_024,
-        ..common::settings()
+        ..settings()
     };
     let api = Api::with(settings);
     let send = |body: String| {

@@ -1,0 +1,7 @@
+//! The interface as clients meet it: who gets in, and what becomes of connections.
+
+#![expect(clippy::unwrap_used, reason = "a failing helper fails its test")]
+
+mod access;
+mod connections;
+mod harness;
