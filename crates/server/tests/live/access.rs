@@ -42,7 +42,7 @@ fn suffices(scope: &str, needed: &str) -> bool {
 fn request(method: &str, path: &str, key: Option<&str>) -> Request<Body> {
     let mut request = Request::builder()
         .method(Method::from_bytes(method.as_bytes()).unwrap())
-        .uri(path.replace('{', "").replace('}', ""));
+        .uri(path.replace(['{', '}'], ""));
     if let Some(key) = key {
         request = request.header("authorization", format!("Bearer {key}"));
     }
