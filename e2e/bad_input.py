@@ -163,7 +163,7 @@ def upload(server, length, declared):
     """Sends `length` bytes until an answer comes; gives it, the time, and how much was sent."""
     connection = socket.create_connection((server.host, server.port), timeout=20)
     head = "Content-Length: %d" % length if declared else "Transfer-Encoding: chunked"
-    connection.sendall(f"POST /v1/events/metrics HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n".encode())
+    connection.sendall(f"POST /v1/events/metrics HTTP/1.1\r\nHost: localhost\r\n{head}\r\n\r\n".encode())
     piece = b" " * 65_536
     framed = piece if declared else b"10000\r\n" + piece + b"\r\n"
     started, sent = time.monotonic(), 0

@@ -170,7 +170,7 @@ def half_done(data):
 def unfinished_request(server):
     """A connection whose request lacks the end of its body."""
     connection = socket.create_connection((server.host, server.port))
-    connection.sendall(b"POST /v1/events/metrics HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n[")
+    connection.sendall(b"POST /v1/events/metrics HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000\r\n\r\n[")
     # The server has read the head once it answers somebody who came later.
     poll("the server to answer", lambda: server.get("/healthz").status == 200)
     return connection
@@ -197,7 +197,7 @@ def request_under_way(checks, directory):
     with Server(directory / "data", log="info") as server:
         body = b'{"user_id": 1, "experiment_id": "late", "variant": "a", "assigned_at": 1714521600000}'
         connection = socket.create_connection((server.host, server.port))
-        head = f"POST /v1/events/assignments HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
+        head = f"POST /v1/events/assignments HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n\r\n"
         connection.sendall(head.encode() + body[:10])
         poll("the server to answer", lambda: server.get("/healthz").status == 200)
         server.process.send_signal(signal.SIGTERM)
