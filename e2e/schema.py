@@ -52,6 +52,19 @@ checks.response_schema_conformance.enabled = false
 """
 
 
+# One event per line, which schemathesis has no writer for.
+HOOKS = """
+import json
+import schemathesis
+
+
+@schemathesis.serializer("application/x-ndjson")
+def lines(context, value):
+    events = value if isinstance(value, list) else [value]
+    return "\\n".join(json.dumps(event) for event in events).encode()
+"""
+
+
 def schema(checks, directory):
     command = tool(checks)
     if command is None:
@@ -154,6 +167,7 @@ def run(command, server, document, key, directory):
     """Runs schemathesis over everything that is not excluded here."""
     config, file = directory / "schemathesis.toml", directory / "closed.json"
     config.write_text(CONFIG)
+    (directory / "lines.py").write_text(HOOKS)
     file.write_text(json.dumps(closed(json.loads(json.dumps(document)))))
     arguments = [command, "--config-file", str(config), "run", str(file), "--url", server.url]
     arguments += ["--header", f"Authorization: Bearer {key}", "--checks", "all", "--seed", SEED]
@@ -164,7 +178,8 @@ def run(command, server, document, key, directory):
     # It could revoke the key that the requests are sent with.
     arguments += ["--exclude-operation-id", "revokeKey"]
     return subprocess.run(
-        arguments, capture_output=True, text=True, cwd=directory, timeout=SECONDS * 3 + 240
+        arguments, capture_output=True, text=True, cwd=directory, timeout=SECONDS * 3 + 240,
+        env={**os.environ, "SCHEMATHESIS_HOOKS": "lines", "PYTHONPATH": str(directory)},
     )
 
 

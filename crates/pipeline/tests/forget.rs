@@ -59,7 +59,11 @@ fn filled(directory: &Path, n: i64) -> System {
 /// The event files and the database of events that hold one of the user's marks.
 fn files_with_marks(directory: &Path) -> Vec<String> {
     let holds = |path: &Path| {
-        let bytes = std::fs::read(path).unwrap();
+        let bytes = match std::fs::read(path) {
+            // A merge has just replaced it; what replaced it is looked at.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return false,
+            read => read.unwrap(),
+        };
         let mut marks = MARKS.iter();
         marks.any(|mark| {
             bytes

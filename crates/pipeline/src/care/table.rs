@@ -246,7 +246,7 @@ mod tests {
         write_line(&mut out, &cells).unwrap();
         assert_eq!(
             String::from_utf8(out).unwrap(),
-            "\"{\"\"a\"\":1,\"\"b\"\":2}\",plain,-5,-12.3400,,true,1970-01-01T00:00:01.5Z\n"
+            "\"{\"\"a\"\":1,\"\"b\"\":2}\",plain,-5,-12.3400,,true,1970-01-01T00:00:01.500000Z\n"
         );
     }
 }

@@ -20,6 +20,9 @@ const TAKES: &[(&str, &str, &str)] = &[
     ("POST", "/ofrep/v1/evaluate/flags/{key}", "sdk"),
     ("POST", "/v1/calc/{family}", "read"),
     ("GET", "/v1/keys", "admin"),
+    ("GET", "/v1/export/{table}", "admin"),
+    ("GET", "/v1/erasures", "admin"),
+    ("GET", "/v1/verify", "admin"),
 ];
 
 const SCOPES: [&str; 4] = ["sdk", "ingest", "read", "admin"];
