@@ -8,7 +8,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -21,19 +21,31 @@ use crate::unreadable::answer_instead_of;
 
 /// Whether a request is in work, which its connection has to know.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct InWork(Arc<AtomicBool>);
+pub(crate) struct InWork(Arc<Work>);
+
+#[derive(Debug, Default)]
+struct Work {
+    is_so: AtomicBool,
+    /// Requests so far: one may begin and end without the connection looking.
+    n_begun: AtomicU64,
+}
 
 impl InWork {
     pub(crate) fn begin(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.n_begun.fetch_add(1, Ordering::Relaxed);
+        self.0.is_so.store(true, Ordering::Relaxed);
     }
 
     fn end(&self) {
-        self.0.store(false, Ordering::Relaxed);
+        self.0.is_so.store(false, Ordering::Relaxed);
     }
 
     fn is_so(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.is_so.load(Ordering::Relaxed)
+    }
+
+    fn n_begun(&self) -> u64 {
+        self.0.n_begun.load(Ordering::Relaxed)
     }
 }
 
@@ -92,6 +104,8 @@ enum Expecting {
 pub(crate) struct Watched<S> {
     stream: S,
     in_work: InWork,
+    /// Requests that the expectation takes account of.
+    n_seen: u64,
     patience: Patience,
     expecting: Expecting,
     read_alarm: Alarm,
@@ -107,6 +121,7 @@ impl<S> Watched<S> {
         Self {
             stream,
             in_work,
+            n_seen: 0,
             patience,
             expecting: Expecting::Head(Instant::now() + patience.head),
             read_alarm: Alarm::default(),
@@ -117,9 +132,10 @@ impl<S> Watched<S> {
     }
 
     fn read_deadline(&mut self) -> Option<Instant> {
+        let n_seen = std::mem::replace(&mut self.n_seen, self.in_work.n_begun());
         if self.in_work.is_so() {
             self.expecting = Expecting::Nothing;
-        } else if self.expecting == Expecting::Nothing {
+        } else if self.expecting == Expecting::Nothing || n_seen != self.n_seen {
             self.expecting = Expecting::Request(Instant::now() + self.patience.idle);
         }
         match self.expecting {

@@ -120,6 +120,11 @@ fn report() -> Schema {
             count(),
             "Experiments whose events are kept and not aggregated: too many are unregistered.",
         ),
+        field(
+            "frozen",
+            count(),
+            "Experiments that keep their results, since retention dropped some of their events.",
+        ),
         field("duration_ms", count(), "How long it took, in milliseconds."),
     ])
 }
