@@ -7,9 +7,9 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -28,6 +28,8 @@ struct Work {
     is_so: AtomicBool,
     /// Requests so far: one may begin and end without the connection looking.
     n_begun: AtomicU64,
+    /// The reader of the connection, while it waits without a deadline.
+    reader: Mutex<Option<Waker>>,
 }
 
 impl InWork {
@@ -36,8 +38,27 @@ impl InWork {
         self.0.is_so.store(true, Ordering::Relaxed);
     }
 
+    /// The reader is woken, since from now on it has a deadline.
     fn end(&self) {
+        let mut reader = self.reader();
         self.0.is_so.store(false, Ordering::Relaxed);
+        if let Some(waker) = reader.take() {
+            waker.wake();
+        }
+    }
+
+    /// Wakes `waker` when the request ends; false where none is in work.
+    fn wait(&self, waker: &Waker) -> bool {
+        let mut reader = self.reader();
+        let is_so = self.is_so();
+        if is_so {
+            *reader = Some(waker.clone());
+        }
+        is_so
+    }
+
+    fn reader(&self) -> MutexGuard<'_, Option<Waker>> {
+        (self.0.reader.lock()).unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_so(&self) -> bool {
@@ -131,9 +152,11 @@ impl<S> Watched<S> {
         }
     }
 
-    fn read_deadline(&mut self) -> Option<Instant> {
+    /// Until when something has to come; without a deadline, `reader` is woken
+    /// once there is one.
+    fn read_deadline(&mut self, reader: &Waker) -> Option<Instant> {
         let n_seen = std::mem::replace(&mut self.n_seen, self.in_work.n_begun());
-        if self.in_work.is_so() {
+        if self.in_work.wait(reader) {
             self.expecting = Expecting::Nothing;
         } else if self.expecting == Expecting::Nothing || n_seen != self.n_seen {
             self.expecting = Expecting::Request(Instant::now() + self.patience.idle);
@@ -235,7 +258,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
-        let deadline = self.read_deadline();
+        let deadline = self.read_deadline(context.waker());
         if polled.is_ready() {
             if buffer.filled().len() > before {
                 self.received();
@@ -291,5 +314,75 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.stream).poll_shutdown(context);
         self.written(context, polled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_millis(20);
+    const NEVER: Duration = Duration::from_secs(3_600);
+
+    /// A client that says nothing.
+    struct Silent;
+
+    impl AsyncRead for Silent {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    /// How reading ends where `between` happens after each look.
+    fn ended(in_work: &InWork, mut between: impl FnMut()) -> io::ErrorKind {
+        let patience = Patience {
+            head: NEVER,
+            idle: SOON,
+            write: NEVER,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build();
+        let read = async {
+            let mut watched = Watched::new(Silent, in_work.clone(), patience, false);
+            let mut bytes = [0; 8];
+            poll_fn(|context| {
+                let mut buffer = ReadBuf::new(&mut bytes);
+                let polled = Pin::new(&mut watched).poll_read(context, &mut buffer);
+                between();
+                polled
+            })
+            .await
+        };
+        runtime.unwrap().block_on(read).unwrap_err().kind()
+    }
+
+    fn begun(in_work: &InWork) -> Answering {
+        in_work.begin();
+        Answering {
+            body: axum::body::Body::empty(),
+            in_work: in_work.clone(),
+        }
+    }
+
+    #[test]
+    fn a_reader_that_waits_while_a_request_ends_gets_a_deadline() {
+        let in_work = InWork::default();
+        let mut answer = Some(begun(&in_work));
+        let kind = ended(&in_work, || drop(answer.take()));
+        assert_eq!(kind, io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn a_request_that_ends_between_two_looks_leaves_the_connection_idle() {
+        let in_work = InWork::default();
+        drop(begun(&in_work));
+        assert_eq!(ended(&in_work, || ()), io::ErrorKind::TimedOut);
     }
 }
