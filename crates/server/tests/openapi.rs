@@ -94,6 +94,10 @@ impl Server {
         );
         let settings = Settings {
             backup_dir: Some(directory.path().join("backups")),
+            randomness: |buffer| {
+                buffer.fill(7);
+                Ok(())
+            },
             ..Settings::default()
         };
         let app = App::new(catalog, warehouse, Arc::new(aggregator), clock, settings);
