@@ -288,7 +288,7 @@ def as_of(checks, server, story):
     never = server.results("checkout", f"as_of={text(START)}")
     checks.equal("as_of before the first run gives none", never["computed_at"], None)
     answer = server.get(f"/v1/experiments/checkout/results?as_of={old['computed_at']}&segment.a=b")
-    checks.check("as_of with a filter is 400 and says why", answer.status == 400 and answer.json()["field"] == "as_of", answer)
+    checks.check("as_of with a filter is 422 and says why", answer.status == 422 and answer.json()["field"] == "as_of", answer)
     # Takes the event's effect away again for the checks after the restart.
     story.without_effect["one_page"] = 2
     back = Story.purchase(1, "-100", START + DAY + timedelta(hours=5), "as-of-back")

@@ -98,13 +98,16 @@ impl Catalog {
         n_events: u64,
         now: UnixMicros,
     ) -> Result<(), CatalogError> {
-        self.read("finish an erasure", |connection| {
-            connection.execute(
-                "UPDATE erasures SET finished_at = ?2, n_events = ?3 WHERE erasure_id = ?1",
-                params![erasure_id, now.0, n_events.cast_signed()],
-            )
-        })?;
-        Ok(())
+        let failed = CatalogError::database("finish an erasure", self.path());
+        self.write("finish an erasure", |transaction| {
+            transaction
+                .execute(
+                    "UPDATE erasures SET finished_at = ?2, n_events = ?3 WHERE erasure_id = ?1",
+                    params![erasure_id, now.0, n_events.cast_signed()],
+                )
+                .map_err(&failed)?;
+            Ok(())
+        })
     }
 
     /// The last erasures, newest first.

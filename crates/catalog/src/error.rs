@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use trialog_model::experiment::Status;
-use trialog_model::ids::ExperimentId;
+use trialog_model::ids::{ExperimentId, MetricName};
 use trialog_sqlite::{OpenError, is_damage};
 
 /// Why the catalog could not do what was asked.
@@ -37,6 +37,22 @@ pub enum CatalogError {
     /// An experiment with this id is registered already.
     #[error("experiment `{0}` is registered already: change it with PATCH /v1/experiments/{0}")]
     Exists(ExperimentId),
+    /// No metric definition has this name.
+    #[error("no metric `{0}` is defined: POST /v1/metrics defines one")]
+    NoMetric(MetricName),
+    /// A metric definition with this name exists already.
+    #[error("metric `{0}` is defined already: change it with PATCH /v1/metrics/{0}")]
+    MetricExists(MetricName),
+    /// Experiments name the metric definition.
+    #[error("metric `{metric}` is named by experiment `{experiment}`{}: take it out of the `metrics` there first", and_others(*.n_others))]
+    MetricNamed {
+        /// The metric.
+        metric: MetricName,
+        /// An experiment that names it.
+        experiment: String,
+        /// How many more do.
+        n_others: u64,
+    },
     /// The experiment's status does not allow the step.
     #[error("experiment `{experiment}` is {}: {mend}", status.as_str())]
     WrongStatus {
@@ -56,6 +72,14 @@ pub enum CatalogError {
     /// There are as many keys as there may be.
     #[error("there are {0} API keys already, which is the most: revoke those that are not used")]
     TooManyKeys(usize),
+    /// Somebody else changed it since it was read.
+    #[error("{what} was changed since it was read: read it again, its ETag is now `\"{current}\"`")]
+    Stale {
+        /// What was to be changed.
+        what: String,
+        /// The number of its present state.
+        current: i64,
+    },
 }
 
 impl CatalogError {
@@ -92,6 +116,14 @@ impl From<OpenError> for CatalogError {
 pub(crate) fn corrupt(what: String) -> rusqlite::Error {
     let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
     rusqlite::Error::SqliteFailure(code, Some(what))
+}
+
+fn and_others(n_others: u64) -> String {
+    match n_others {
+        0 => String::new(),
+        1 => " and another one".to_owned(),
+        more => format!(" and {more} others"),
+    }
 }
 
 /// An error with its cause: this crate's messages are whole.

@@ -1,19 +1,30 @@
 //! The registry: experiments, their definitions and where they are in life.
 
+mod edit;
+mod list;
+mod search;
+
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use trialog_model::experiment::{Definition, Status};
 use trialog_model::ids::ExperimentId;
+use trialog_model::metric_definition::MetricDefinition;
 use trialog_model::time::UnixMicros;
 use trialog_sqlite::seal;
 
 use crate::connection::Catalog;
 use crate::error::{CatalogError, corrupt};
+use crate::metrics;
+
+pub use list::{Listing, Order};
+pub(crate) use search::create_index;
 
 /// An experiment as the registry knows it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Experiment {
     /// What it is.
     pub definition: Definition,
+    /// The definitions of the metrics that it names, as far as they have one.
+    pub defined_metrics: Vec<MetricDefinition>,
     /// Where it is in its life.
     pub status: Status,
     /// When it was first known.
@@ -24,16 +35,21 @@ pub struct Experiment {
     pub started_at: Option<UnixMicros>,
     /// When it was stopped.
     pub stopped_at: Option<UnixMicros>,
-    /// Counts the changes of its definition.
+    /// When it was put away.
+    pub archived_at: Option<UnixMicros>,
+    /// Counts the changes of what its results mean.
     pub revision: i64,
+    /// Numbers this state of it among the states of all experiments.
+    pub change: i64,
     /// Why its last computation failed, until one succeeds.
     pub failure: Option<String>,
 }
 
 /// All columns of `experiments` in the table's order, then the seal.
-const COLUMNS: &str = "experiment_id, status, definition, created_at, updated_at, started_at, stopped_at, revision, computed_revision, recompute_at, failure, seal";
-const N_COLUMNS: usize = 11;
+const COLUMNS: &str = "experiment_id, status, definition, created_at, updated_at, started_at, stopped_at, revision, computed_revision, recompute_at, failure, archived_at, owner, change, seal";
+const N_COLUMNS: usize = 14;
 
+/// Reads a row, without the definitions of its metrics.
 fn experiment(row: &Row<'_>) -> rusqlite::Result<Experiment> {
     if !seal::is_sound(row, N_COLUMNS)? {
         let id: String = row.get(0)?;
@@ -44,39 +60,55 @@ fn experiment(row: &Row<'_>) -> rusqlite::Result<Experiment> {
     let bad = |column: usize, error: Box<dyn std::error::Error + Send + Sync>| {
         rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, error)
     };
+    let time = |column: usize| -> rusqlite::Result<Option<UnixMicros>> {
+        Ok(row.get::<_, Option<i64>>(column)?.map(UnixMicros))
+    };
     let status: String = row.get(1)?;
-    let definition: String = row.get(2)?;
+    let definition = row
+        .get_ref(2)?
+        .as_str()
+        .map_err(|error| bad(2, error.into()))?;
     Ok(Experiment {
         status: Status::parse(&status)
             .ok_or_else(|| bad(1, format!("`{status}` is no status").into()))?,
-        definition: serde_json::from_str(&definition).map_err(|error| bad(2, error.into()))?,
+        definition: serde_json::from_str(definition).map_err(|error| bad(2, error.into()))?,
+        defined_metrics: Vec::new(),
         created_at: UnixMicros(row.get(3)?),
         updated_at: UnixMicros(row.get(4)?),
-        started_at: row.get::<_, Option<i64>>(5)?.map(UnixMicros),
-        stopped_at: row.get::<_, Option<i64>>(6)?.map(UnixMicros),
+        started_at: time(5)?,
+        stopped_at: time(6)?,
+        archived_at: time(11)?,
         revision: row.get(7)?,
+        change: row.get(13)?,
         failure: row.get(10)?,
     })
 }
 
-fn find(connection: &Connection, id: &ExperimentId) -> rusqlite::Result<Option<Experiment>> {
-    connection
+fn find(connection: &Connection, id: &str) -> rusqlite::Result<Option<Experiment>> {
+    let found = connection
         .prepare_cached(&format!(
             "SELECT {COLUMNS} FROM experiments WHERE experiment_id = ?1"
         ))?
-        .query_row([id.as_str()], experiment)
-        .optional()
+        .query_row([id], experiment)
+        .optional()?;
+    found
+        .map(|found| with_metrics(connection, found))
+        .transpose()
 }
 
-/// Which experiments to list, and how many.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Listing {
-    /// Only experiments of this status.
-    pub status: Option<Status>,
-    /// Only experiments whose id comes after this one.
-    pub after: Option<String>,
-    /// At most this many.
-    pub limit: u32,
+fn with_metrics(
+    connection: &Connection,
+    mut experiment: Experiment,
+) -> rusqlite::Result<Experiment> {
+    experiment.defined_metrics = metrics::defined(connection, &experiment.definition)?;
+    Ok(experiment)
+}
+
+/// The number of the next state that an experiment takes.
+fn next_change(connection: &Connection) -> rusqlite::Result<i64> {
+    connection
+        .prepare_cached("SELECT coalesce(max(change), 0) + 1 FROM experiments")?
+        .query_row([], |row| row.get(0))
 }
 
 impl Catalog {
@@ -86,156 +118,10 @@ impl Catalog {
     ///
     /// [`CatalogError::NoExperiment`] where it is not known.
     pub fn experiment(&self, id: &ExperimentId) -> Result<Experiment, CatalogError> {
-        self.read("read an experiment", |connection| find(connection, id))?
-            .ok_or_else(|| CatalogError::NoExperiment(id.clone()))
-    }
-
-    /// Experiments in the order of their ids.
-    ///
-    /// # Errors
-    ///
-    /// The database cannot be read.
-    pub fn list_experiments(&self, listing: &Listing) -> Result<Vec<Experiment>, CatalogError> {
-        let after = listing.after.as_deref().unwrap_or_default();
-        self.read("list experiments", |connection| {
-            let condition = if listing.status.is_some() { "status = ?1 AND" } else { "?1 = '' AND" };
-            let sql = format!(
-                "SELECT {COLUMNS} FROM experiments WHERE {condition} experiment_id > ?2 ORDER BY experiment_id LIMIT ?3"
-            );
-            let status = listing.status.map_or("", Status::as_str);
-            connection.prepare_cached(&sql)?.query_map(params![status, after, listing.limit], experiment)?.collect()
-        })
-    }
-
-    /// Registers an experiment; one that was `unregistered` becomes a draft.
-    ///
-    /// # Errors
-    ///
-    /// [`CatalogError::Exists`] where the id is taken.
-    pub fn create_experiment(
-        &self,
-        definition: &Definition,
-        now: UnixMicros,
-    ) -> Result<Experiment, CatalogError> {
-        let id = &definition.experiment_id;
-        self.write("create an experiment", |transaction| {
-            let failed = CatalogError::database("create an experiment", self.path());
-            let text = to_json(definition);
-            match find(transaction, id).map_err(&failed)? {
-                Some(known) if known.status != Status::Unregistered => return Err(CatalogError::Exists(id.clone())),
-                Some(_) => transaction.execute(
-                    "UPDATE experiments SET status = 'draft', definition = ?2, updated_at = ?3, revision = revision + 1 WHERE experiment_id = ?1",
-                    params![id.as_str(), text, now.0],
-                ),
-                None => transaction.execute(
-                    "INSERT INTO experiments (experiment_id, status, definition, created_at, updated_at, revision, computed_revision) VALUES (?1, 'draft', ?2, ?3, ?3, 1, 0)",
-                    params![id.as_str(), text, now.0],
-                ),
-            }
-            .map_err(&failed)?;
-            find(transaction, id).map_err(&failed)?.ok_or_else(|| CatalogError::NoExperiment(id.clone()))
-        })
-    }
-
-    /// Replaces a definition with what `change` makes of the present one.
-    ///
-    /// # Errors
-    ///
-    /// The experiment is not known, or what `change` says.
-    pub fn change_experiment<E: From<CatalogError>>(
-        &self,
-        id: &ExperimentId,
-        now: UnixMicros,
-        change: impl FnOnce(&Experiment) -> Result<Definition, E>,
-    ) -> Result<Experiment, E> {
-        let failed = CatalogError::database("change an experiment", self.path());
-        let mut refused = None;
-        let outcome = self.write("change an experiment", |transaction| {
-            let known = find(transaction, id).map_err(&failed)?.ok_or_else(|| CatalogError::NoExperiment(id.clone()))?;
-            let definition = match change(&known) {
-                Ok(definition) if definition == known.definition => return Ok(known),
-                Ok(definition) => definition,
-                Err(error) => {
-                    refused = Some(error);
-                    return Ok(known);
-                }
-            };
-            transaction
-                .execute(
-                    "UPDATE experiments SET definition = ?2, updated_at = ?3, revision = revision + 1 WHERE experiment_id = ?1",
-                    params![id.as_str(), to_json(&definition), now.0],
-                )
-                .map_err(&failed)?;
-            find(transaction, id).map_err(&failed)?.ok_or_else(|| CatalogError::NoExperiment(id.clone()))
-        })?;
-        refused.map_or(Ok(outcome), Err)
-    }
-
-    /// Starts a draft.
-    ///
-    /// # Errors
-    ///
-    /// The experiment is not known or not a draft.
-    pub fn start_experiment(
-        &self,
-        id: &ExperimentId,
-        now: UnixMicros,
-    ) -> Result<Experiment, CatalogError> {
-        let mend = |status| match status {
-            Status::Running => Some("it was started already"),
-            Status::Stopped => {
-                Some("a stopped experiment does not start again, register a new one")
-            }
-            Status::Unregistered => Some("register it first with POST /v1/experiments"),
-            Status::Draft => None,
-        };
-        self.step(id, now, "UPDATE experiments SET status = 'running', started_at = ?2, updated_at = ?2 WHERE experiment_id = ?1", mend)
-    }
-
-    /// Stops a running experiment; events still count by their own times.
-    ///
-    /// # Errors
-    ///
-    /// The experiment is not known or not running.
-    pub fn stop_experiment(
-        &self,
-        id: &ExperimentId,
-        now: UnixMicros,
-    ) -> Result<Experiment, CatalogError> {
-        let mend = |status| match status {
-            Status::Running => None,
-            Status::Stopped => Some("it was stopped already"),
-            Status::Draft | Status::Unregistered => Some("start it first"),
-        };
-        self.step(id, now, "UPDATE experiments SET status = 'stopped', stopped_at = ?2, updated_at = ?2 WHERE experiment_id = ?1", mend)
-    }
-
-    fn step(
-        &self,
-        id: &ExperimentId,
-        now: UnixMicros,
-        sql: &str,
-        mend: impl Fn(Status) -> Option<&'static str>,
-    ) -> Result<Experiment, CatalogError> {
-        let failed = CatalogError::database("change an experiment's status", self.path());
-        self.write("change an experiment's status", |transaction| {
-            let known = find(transaction, id)
-                .map_err(&failed)?
-                .ok_or_else(|| CatalogError::NoExperiment(id.clone()))?;
-            if let Some(mend) = mend(known.status) {
-                return Err(CatalogError::WrongStatus {
-                    experiment: id.clone(),
-                    status: known.status,
-                    mend,
-                });
-            }
-            transaction
-                .execute(sql, params![id.as_str(), now.0])
-                .map_err(&failed)?;
-            find(transaction, id)
-                .map_err(&failed)?
-                .ok_or_else(|| CatalogError::NoExperiment(id.clone()))
-        })
+        self.read("read an experiment", |connection| {
+            find(connection, id.as_str())
+        })?
+        .ok_or_else(|| CatalogError::NoExperiment(id.clone()))
     }
 
     /// Adds those of `ids` that are not known yet as `unregistered`, in their
@@ -254,11 +140,15 @@ impl Catalog {
         let failed = CatalogError::database("note new experiments", self.path());
         self.write("note new experiments", |transaction| {
             let mut n_present: u64 = transaction
-                .query_row("SELECT count(*) FROM experiments WHERE status = 'unregistered'", [], |row| row.get(0))
+                .query_row(
+                    "SELECT count(*) FROM experiments WHERE status = 'unregistered'",
+                    [],
+                    |row| row.get(0),
+                )
                 .map_err(&failed)?;
             let mut n_left_out = 0;
             for id in ids {
-                if find(transaction, id).map_err(&failed)?.is_some() {
+                if find(transaction, id.as_str()).map_err(&failed)?.is_some() {
                     continue;
                 }
                 if n_present >= limit {
@@ -266,13 +156,8 @@ impl Catalog {
                     continue;
                 }
                 n_present += 1;
-                let text = to_json(&Definition::unregistered(id.clone()));
-                transaction
-                    .execute(
-                        "INSERT INTO experiments (experiment_id, status, definition, created_at, updated_at, revision, computed_revision) VALUES (?1, 'unregistered', ?2, ?3, ?3, 1, 0)",
-                        params![id.as_str(), text, now.0],
-                    )
-                    .map_err(&failed)?;
+                let definition = Definition::unregistered(id.clone());
+                insert(transaction, &definition, Status::Unregistered, now).map_err(&failed)?;
             }
             Ok(n_left_out)
         })
@@ -325,6 +210,30 @@ pub(crate) fn id(row: &Row<'_>) -> rusqlite::Result<ExperimentId> {
     })
 }
 
+/// Adds an experiment that is not known yet.
+fn insert(
+    transaction: &Connection,
+    definition: &Definition,
+    status: Status,
+    now: UnixMicros,
+) -> rusqlite::Result<()> {
+    let change = next_change(transaction)?;
+    transaction
+        .prepare_cached(
+            "INSERT INTO experiments (experiment_id, status, definition, created_at, updated_at, revision, computed_revision, owner, change) VALUES (?1, ?2, ?3, ?4, ?4, 1, 0, ?5, ?6)",
+        )?
+        .execute(params![
+            definition.experiment_id.as_str(),
+            status.as_str(),
+            to_json(definition),
+            now.0,
+            definition.owner,
+            change
+        ])?;
+    metrics::note_names(transaction, None, definition)?;
+    search::index(transaction, None, (change, status, definition))
+}
+
 fn to_json(definition: &Definition) -> String {
     serde_json::to_string(definition).expect("a definition has text keys and finite numbers only")
 }
@@ -332,6 +241,7 @@ fn to_json(definition: &Definition) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::{Actor, Edit, Subject};
 
     fn definition(id: &str) -> Definition {
         serde_json::from_str(&format!(
@@ -348,38 +258,161 @@ mod tests {
 
     const NOW: UnixMicros = UnixMicros(1_700_000_000_000_000);
 
+    fn edit() -> Edit {
+        Edit::new(Actor::new("mia"), NOW)
+    }
+
     #[test]
-    fn an_experiment_goes_from_draft_to_running_to_stopped() {
+    fn an_experiment_goes_from_draft_to_running_to_stopped_to_archived() {
         let (_directory, catalog) = catalog();
         let gate = definition("gate");
         let id = gate.experiment_id.clone();
         assert_eq!(
-            catalog.create_experiment(&gate, NOW).unwrap().status,
+            catalog.create_experiment(&gate, &edit()).unwrap().status,
             Status::Draft
         );
         assert!(matches!(
-            catalog.create_experiment(&gate, NOW),
+            catalog.create_experiment(&gate, &edit()),
             Err(CatalogError::Exists(_))
         ));
         assert!(
             catalog
-                .stop_experiment(&id, NOW)
+                .stop_experiment(&id, &edit())
                 .unwrap_err()
                 .to_string()
                 .contains("is draft: start it first")
         );
         assert_eq!(
-            catalog.start_experiment(&id, NOW).unwrap().started_at,
+            catalog.start_experiment(&id, &edit()).unwrap().started_at,
             Some(NOW)
         );
         assert!(matches!(
-            catalog.start_experiment(&id, NOW),
+            catalog.start_experiment(&id, &edit()),
             Err(CatalogError::WrongStatus { .. })
         ));
+        assert!(
+            catalog
+                .archive_experiment(&id, &edit())
+                .unwrap_err()
+                .to_string()
+                .contains("is running: stop it first")
+        );
         assert_eq!(
-            catalog.stop_experiment(&id, NOW).unwrap().status,
+            catalog.stop_experiment(&id, &edit()).unwrap().status,
             Status::Stopped
         );
+        let archived = catalog.archive_experiment(&id, &edit()).unwrap();
+        assert_eq!(
+            (archived.status, archived.archived_at),
+            (Status::Archived, Some(NOW))
+        );
+        assert_eq!(catalog.experiment(&id).unwrap(), archived);
+        for again in [
+            catalog.start_experiment(&id, &edit()),
+            catalog.stop_experiment(&id, &edit()),
+            catalog.archive_experiment(&id, &edit()),
+        ] {
+            assert!(matches!(again, Err(CatalogError::WrongStatus { .. })));
+        }
+    }
+
+    #[test]
+    fn every_change_is_in_the_audit_trail_and_a_refused_one_is_not() {
+        let (_directory, catalog) = catalog();
+        let gate = definition("gate");
+        let id = gate.experiment_id.clone();
+        catalog
+            .add_unregistered(std::slice::from_ref(&id), 1, NOW)
+            .unwrap();
+        catalog.create_experiment(&gate, &edit()).unwrap();
+        let owned = |known: &Experiment| {
+            Ok::<_, CatalogError>(Definition {
+                owner: Some("games".into()),
+                ..known.definition.clone()
+            })
+        };
+        catalog.change_experiment(&id, &edit(), owned).unwrap();
+        catalog.change_experiment(&id, &edit(), owned).unwrap();
+        catalog.stop_experiment(&id, &edit()).unwrap_err();
+        catalog.start_experiment(&id, &edit()).unwrap();
+        catalog
+            .create_experiment(&definition("other"), &edit())
+            .unwrap();
+        let about = Some((Subject::Experiment, "gate"));
+        let entries = catalog.audit(about, 0, 10).unwrap();
+        let actions: Vec<&str> = (entries.iter())
+            .map(|entry| entry.action.as_str())
+            .collect();
+        assert_eq!(actions, ["register", "change", "start"]);
+        let change = &entries[1];
+        assert_eq!((change.actor.as_str(), change.at), ("mia", NOW));
+        assert_eq!(change.from, Some(serde_json::json!({"owner": null})));
+        assert_eq!(change.to, Some(serde_json::json!({"owner": "games"})));
+        assert_eq!(entries[2].from.as_ref().unwrap()["status"], "draft");
+        let all = catalog.audit(None, entries[0].entry, 10).unwrap();
+        assert_eq!(all.len(), 3);
+        assert_eq!((all[2].action.as_str(), &all[2].from), ("create", &None));
+    }
+
+    #[test]
+    fn a_change_to_a_state_that_is_gone_is_refused() {
+        let (_directory, catalog) = catalog();
+        let id = definition("gate").experiment_id;
+        let first = catalog
+            .create_experiment(&definition("gate"), &edit())
+            .unwrap();
+        let seen = Edit {
+            if_match: Some(vec![first.change]),
+            ..edit()
+        };
+        let second = catalog.start_experiment(&id, &seen).unwrap();
+        let refused = catalog.stop_experiment(&id, &seen).unwrap_err().to_string();
+        assert!(
+            refused.contains(&format!("now `\"{}\"`", second.change)),
+            "{refused}"
+        );
+        assert_eq!(catalog.experiment(&id).unwrap().status, Status::Running);
+    }
+
+    #[test]
+    fn a_registry_of_an_older_version_is_numbered_and_sealed_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let older = trialog_sqlite::Opening {
+            path: &directory.path().join("catalog.sqlite"),
+            pragmas: "",
+            migrations: &crate::schema::MIGRATIONS[..2],
+        };
+        let connection = older.open().unwrap();
+        for (id, updated_at) in [("late", 2), ("early", 1)] {
+            let text = to_json(&Definition {
+                owner: Some("games".into()),
+                ..definition(id)
+            });
+            connection
+                .execute(
+                    "INSERT INTO experiments (experiment_id, status, definition, created_at, updated_at, revision, computed_revision) VALUES (?1, 'draft', ?2, 1, ?3, 1, 0)",
+                    params![id, text, updated_at],
+                )
+                .unwrap();
+        }
+        drop(connection);
+        let catalog = Catalog::open(directory.path()).unwrap();
+        let listing = Listing {
+            owner: Some("games".into()),
+            order: Order::Change,
+            limit: 9,
+            ..Listing::default()
+        };
+        let found = catalog.list_experiments(&Listing {
+            search: Some("arl".into()),
+            ..listing.clone()
+        });
+        assert_eq!(found.unwrap().len(), 1, "older experiments can be found");
+        let listed: Vec<(String, i64)> = (catalog.list_experiments(&listing).unwrap())
+            .into_iter()
+            .map(|own| (own.definition.experiment_id.into(), own.change))
+            .collect();
+        assert_eq!(listed, [("late".to_owned(), 2), ("early".to_owned(), 1)]);
     }
 
     #[test]
@@ -396,7 +429,7 @@ mod tests {
         );
         assert_eq!(
             catalog
-                .create_experiment(&definition("a"), NOW)
+                .create_experiment(&definition("a"), &edit())
                 .unwrap()
                 .status,
             Status::Draft
@@ -409,15 +442,15 @@ mod tests {
         let (_directory, catalog) = catalog();
         let gate = definition("gate");
         let id = gate.experiment_id.clone();
-        catalog.create_experiment(&gate, NOW).unwrap();
+        catalog.create_experiment(&gate, &edit()).unwrap();
         let same = catalog
-            .change_experiment(&id, NOW, |known| {
+            .change_experiment(&id, &edit(), |known| {
                 Ok::<_, CatalogError>(known.definition.clone())
             })
             .unwrap();
         assert_eq!(same.revision, 1);
         let longer = catalog
-            .change_experiment(&id, NOW, |known| {
+            .change_experiment(&id, &edit(), |known| {
                 Ok::<_, CatalogError>(Definition {
                     owner: Some("me".into()),
                     ..known.definition.clone()
@@ -429,13 +462,13 @@ mod tests {
     }
 
     #[test]
-    fn listing_pages_by_id_and_filters_by_status() {
+    fn listing_pages_by_id_or_change_and_filters_by_status() {
         let (_directory, catalog) = catalog();
         for id in ["c", "a", "b"] {
-            catalog.create_experiment(&definition(id), NOW).unwrap();
+            catalog.create_experiment(&definition(id), &edit()).unwrap();
         }
         catalog
-            .start_experiment(&ExperimentId::new("b").unwrap(), NOW)
+            .start_experiment(&ExperimentId::new("b").unwrap(), &edit())
             .unwrap();
         let ids = |listing: &Listing| -> Vec<String> {
             catalog
@@ -463,10 +496,94 @@ mod tests {
         assert_eq!(
             ids(&Listing {
                 limit: 9,
-                status: Some(Status::Running),
+                statuses: vec![Status::Running],
                 ..Listing::default()
             }),
             ["b"]
         );
+        let by_change = |after: Option<&str>| Listing {
+            limit: 2,
+            order: Order::Change,
+            after: after.map(str::to_owned),
+            ..Listing::default()
+        };
+        assert_eq!(ids(&by_change(None)), ["b", "a"], "`b` was started last");
+        let of_a = catalog
+            .experiment(&ExperimentId::new("a").unwrap())
+            .unwrap();
+        assert_eq!(ids(&by_change(Some(&of_a.change.to_string()))), ["c"]);
+        catalog
+            .archive_experiment(&ExperimentId::new("c").unwrap(), &edit())
+            .unwrap();
+        assert_eq!(ids(&by_change(None)), ["b", "a"], "`c` is archived");
+        assert_eq!(
+            ids(&Listing {
+                limit: 9,
+                statuses: vec![Status::Archived, Status::Draft],
+                ..Listing::default()
+            }),
+            ["a", "c"]
+        );
+    }
+
+    #[test]
+    fn a_search_finds_any_substring_in_any_case_last_change_first() {
+        let (_directory, catalog) = catalog();
+        for (id, owner, hypothesis) in [
+            ("checkout-1", "Games", "A later GATE keeps players"),
+            ("checkout-2", "shop", "Größe zählt"),
+            ("banner", "shop", "100% _new_ \"quotes\" AND more"),
+        ] {
+            let experiment = Definition {
+                owner: Some(owner.into()),
+                hypothesis: Some(hypothesis.into()),
+                ..definition(id)
+            };
+            catalog.create_experiment(&experiment, &edit()).unwrap();
+        }
+        let find = |text: &str, owner: Option<&str>| -> Vec<String> {
+            let listing = Listing {
+                search: Some(text.into()),
+                owner: owner.map(str::to_owned),
+                limit: 9,
+                ..Listing::default()
+            };
+            (catalog.list_experiments(&listing).unwrap())
+                .into_iter()
+                .map(|own| own.definition.experiment_id.into())
+                .collect()
+        };
+        let none: [&str; 0] = [];
+        assert_eq!(find("checkout", None), ["checkout-2", "checkout-1"]);
+        assert_eq!(find("gate keeps", None), ["checkout-1"]);
+        assert_eq!(find("GRÖSSE", None), none);
+        assert_eq!(find("GRÖßE Z", None), ["checkout-2"]);
+        assert_eq!(find("-1", None), ["checkout-1"]);
+        assert_eq!(find("%", None), ["banner"]);
+        assert_eq!(find("\"quotes\" and", None), ["banner"]);
+        assert_eq!(find("checkout", Some("shop")), ["checkout-2"]);
+        assert_eq!(find("checkout-3", None), none);
+        assert_eq!(
+            find("players CHECKOUT", None),
+            ["checkout-1"],
+            "in any order"
+        );
+        assert_eq!(
+            find("players CHECKOUT", None),
+            ["checkout-1"],
+            "in any order"
+        );
+        let id = ExperimentId::new("checkout-1").unwrap();
+        let renamed = |known: &Experiment| {
+            Ok::<_, CatalogError>(Definition {
+                owner: Some("other".into()),
+                ..known.definition.clone()
+            })
+        };
+        catalog.change_experiment(&id, &edit(), renamed).unwrap();
+        assert_eq!(find("checkout", None), ["checkout-1", "checkout-2"]);
+        assert_eq!(find("games", None), none, "the old text is gone");
+        catalog.archive_experiment(&id, &edit()).unwrap();
+        assert_eq!(find("checkout", None), ["checkout-2"]);
     }
 }

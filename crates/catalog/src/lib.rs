@@ -5,6 +5,7 @@
 //! its position are committed in one transaction, so readers see whole runs.
 #![forbid(unsafe_code)]
 
+pub mod audit;
 mod connection;
 pub mod dropped;
 pub mod erasures;
@@ -12,6 +13,7 @@ mod error;
 pub mod experiments;
 mod inspect;
 pub mod keys;
+pub mod metrics;
 mod pin;
 pub mod pipeline;
 pub mod results;

@@ -186,13 +186,16 @@ impl Catalog {
     ///
     /// The database cannot be written.
     pub fn fail_run(&self, run_id: i64, error: &str, now: UnixMicros) -> Result<(), CatalogError> {
-        self.read("note a failed run", |connection| {
-            connection.execute(
-                "UPDATE pipeline_runs SET status = 'failed', finished_at = ?2, error = ?3 WHERE run_id = ?1",
-                params![run_id, now.0, error],
-            )
-        })?;
-        Ok(())
+        let failed = CatalogError::database("note a failed run", self.path());
+        self.write("note a failed run", |transaction| {
+            transaction
+                .execute(
+                    "UPDATE pipeline_runs SET status = 'failed', finished_at = ?2, error = ?3 WHERE run_id = ?1",
+                    params![run_id, now.0, error],
+                )
+                .map_err(&failed)?;
+            Ok(())
+        })
     }
 
     /// Marks the runs that an earlier process left unfinished.
@@ -201,11 +204,14 @@ impl Catalog {
     ///
     /// The database cannot be written.
     pub fn mark_interrupted_runs(&self) -> Result<usize, CatalogError> {
-        self.read("mark interrupted runs", |connection| {
-            connection.execute(
-                "UPDATE pipeline_runs SET status = 'interrupted' WHERE status = 'running'",
-                [],
-            )
+        let failed = CatalogError::database("mark interrupted runs", self.path());
+        self.write("mark interrupted runs", |transaction| {
+            transaction
+                .execute(
+                    "UPDATE pipeline_runs SET status = 'interrupted' WHERE status = 'running'",
+                    [],
+                )
+                .map_err(&failed)
         })
     }
 
@@ -312,6 +318,7 @@ mod tests {
     use trialog_model::experiment::Definition;
 
     use super::*;
+    use crate::audit::{Actor, Edit};
     use crate::results::{VariantExposures, VariantMetric};
 
     const DAY: i64 = 86_400_000_000;
@@ -375,8 +382,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let catalog = Catalog::open(directory.path()).unwrap();
         let id = ExperimentId::new("gate").unwrap();
+        let edit = Edit::new(Actor::local(), NOW);
         catalog
-            .create_experiment(&Definition::unregistered(id.clone()), NOW)
+            .create_experiment(&Definition::unregistered(id.clone()), &edit)
             .unwrap();
         (directory, catalog, id)
     }

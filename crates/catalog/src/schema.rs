@@ -14,6 +14,9 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     sql!(API_KEYS),
     sql!(ERASURES),
     sql!(DROPPED_EVENTS),
+    sql!(LIFE_CYCLE),
+    crate::experiments::create_index,
+    crate::metrics::create_tables,
 ];
 
 const EXPERIMENTS_AND_RESULTS: &str = "
@@ -140,4 +143,32 @@ CREATE TABLE dropped_events (
     dropped_at     INTEGER NOT NULL,
     seal           INTEGER
 ) WITHOUT ROWID;
+";
+
+/// `change` numbers every state of every experiment in the order in which
+/// they came about. The seals are made anew, as they cover all columns.
+const LIFE_CYCLE: &str = "
+ALTER TABLE experiments ADD COLUMN archived_at INTEGER;
+ALTER TABLE experiments ADD COLUMN owner TEXT;
+ALTER TABLE experiments ADD COLUMN change INTEGER NOT NULL DEFAULT 0;
+UPDATE experiments SET owner = json_extract(definition, '$.owner'), change = numbered.change, seal = NULL
+FROM (SELECT experiment_id AS id, row_number() OVER (ORDER BY updated_at, experiment_id) AS change FROM experiments) AS numbered
+WHERE numbered.id = experiment_id;
+CREATE UNIQUE INDEX experiments_by_change ON experiments (change);
+CREATE INDEX experiments_by_status_and_change ON experiments (status, change);
+CREATE INDEX experiments_by_owner ON experiments (owner, status, experiment_id);
+CREATE INDEX experiments_by_owner_and_change ON experiments (owner, status, change);
+
+CREATE TABLE audit (
+    entry   INTEGER PRIMARY KEY AUTOINCREMENT,
+    at      INTEGER NOT NULL,
+    actor   TEXT    NOT NULL,
+    subject TEXT    NOT NULL,
+    name    TEXT    NOT NULL,
+    action  TEXT    NOT NULL,
+    before  TEXT,
+    after   TEXT,
+    seal    INTEGER
+);
+CREATE INDEX audit_by_subject ON audit (subject, name, entry);
 ";

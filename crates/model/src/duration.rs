@@ -17,7 +17,7 @@ const DAY: i64 = 24 * HOUR;
 const WEEK: i64 = 7 * DAY;
 
 /// Seconds in the longest window, 3,650 days.
-const LONGEST: i64 = 3_650 * DAY;
+pub const LONGEST_SECONDS: i64 = 3_650 * DAY;
 
 /// How long after the exposure a metric event still counts.
 ///
@@ -135,7 +135,7 @@ impl Window {
             .and_then(|n| n.checked_mul(seconds_per_unit));
         match length {
             Some(0) => Err(WindowError::Zero { text: owned() }),
-            Some(seconds) if seconds <= LONGEST => Ok(Self {
+            Some(seconds) if seconds <= LONGEST_SECONDS => Ok(Self {
                 seconds: Some(seconds),
             }),
             _ => Err(WindowError::TooLong { text: owned() }),
@@ -283,7 +283,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn printed_windows_read_back(seconds in 1..=LONGEST) {
+        fn printed_windows_read_back(seconds in 1..=LONGEST_SECONDS) {
             let window = Window { seconds: Some(seconds) };
             prop_assert_eq!(Window::parse(&window.to_string()), Ok(window));
         }

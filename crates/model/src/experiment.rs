@@ -15,6 +15,12 @@ pub const MAX_VARIANTS: usize = 100;
 /// The most metrics that an experiment may name, over all roles.
 pub const MAX_METRICS: usize = 100;
 
+/// The most units that a plan may ask for: JSON readers agree on integers up to here.
+pub const MAX_UNITS: u64 = (1 << 53) - 1;
+
+/// The least two-sided level of an experiment.
+pub const MIN_ALPHA: f64 = 1e-12;
+
 /// What `POST /v1/experiments` takes; only the id and the variants are required.
 ///
 /// ```
@@ -125,6 +131,7 @@ pub enum Operator {
 #[serde(deny_unknown_fields)]
 pub struct Plan {
     /// Units that each variant needs.
+    #[serde(deserialize_with = "whole")]
     pub sample_size_per_variant: u64,
     /// The control's expected mean or rate.
     #[serde(default)]
@@ -171,15 +178,18 @@ pub enum Status {
     Running,
     /// Stopped; late events still count.
     Stopped,
+    /// Put away for good: it can be read, and no longer changed.
+    Archived,
 }
 
 impl Status {
     /// Every status.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::Unregistered,
         Self::Draft,
         Self::Running,
         Self::Stopped,
+        Self::Archived,
     ];
 
     /// The word used in JSON and in the catalog.
@@ -189,6 +199,7 @@ impl Status {
             Self::Draft => "draft",
             Self::Running => "running",
             Self::Stopped => "stopped",
+            Self::Archived => "archived",
         }
     }
 
@@ -240,9 +251,9 @@ impl Definition {
             "allocation",
             || format!("is {}: give a share above 0 and at most 1", self.allocation),
         )?;
-        require(self.alpha > 0.0 && self.alpha < 1.0, "alpha", || {
+        require((MIN_ALPHA..1.0).contains(&self.alpha), "alpha", || {
             format!(
-                "is {}: give a level between 0 and 1, such as 0.05",
+                "is {}: give a level from {MIN_ALPHA:e} to below 1, such as 0.05",
                 self.alpha
             )
         })?;
@@ -282,7 +293,7 @@ impl Definition {
                     .to_owned()
             })
         };
-        frozen(self.salt == changed.salt, "salt")?;
+        frozen(self.effective_salt() == changed.effective_salt(), "salt")?;
         frozen(self.variants == changed.variants, "variants")?;
         frozen(self.layer == changed.layer, "layer")?;
         require(changed.allocation >= self.allocation, "allocation", || {
@@ -290,9 +301,14 @@ impl Definition {
         })?;
         require(
             self.metrics.primary == changed.metrics.primary,
-            "metrics",
-            || "cannot have other primary metrics after the start: add secondary ones".to_owned(),
+            "metrics.primary",
+            || "cannot change after the start: add a secondary metric".to_owned(),
         )
+    }
+
+    /// What the assignment is seeded with.
+    fn effective_salt(&self) -> &str {
+        (self.salt.as_deref()).unwrap_or_else(|| self.experiment_id.as_str())
     }
 
     fn check_variants(&self) -> Result<(), FieldError> {
@@ -321,10 +337,10 @@ impl Definition {
         let mut seen = BTreeSet::new();
         for (metric, _) in self.metrics.iter() {
             for kind in metric.kinds() {
-                require(seen.insert((&metric.event_type, kind)), "metrics", || {
+                require(seen.insert((&metric.name, kind)), "metrics", || {
                     format!(
                         "names `{}:{kind}` twice: a metric has one role",
-                        metric.event_type
+                        metric.name
                     )
                 })?;
             }
@@ -340,8 +356,11 @@ impl Definition {
 
 impl Plan {
     fn check(&self) -> Result<(), FieldError> {
-        require(self.sample_size_per_variant > 0, "plan", || {
-            "has a sample_size_per_variant of 0: give the units that each variant needs".to_owned()
+        let units = self.sample_size_per_variant;
+        require((1..=MAX_UNITS).contains(&units), "plan", || {
+            format!(
+                "has a sample_size_per_variant of {units}: give the units that each variant needs, 1 to {MAX_UNITS}"
+            )
         })?;
         require(
             self.power.is_none_or(|power| power > 0.0 && power < 1.0),
@@ -380,6 +399,18 @@ fn one() -> f64 {
 
 fn default_alpha() -> f64 {
     0.05
+}
+
+/// A whole number, which JSON may write as `40000.0` too.
+fn whole<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let number = serde_json::Number::deserialize(deserializer)?;
+    let from_float = || {
+        let float = number.as_f64()?;
+        let is_whole = float.fract() == 0.0 && (0.0..=MAX_UNITS as f64).contains(&float);
+        is_whole.then_some(float as u64)
+    };
+    let whole = number.as_u64().or_else(from_float);
+    whole.ok_or_else(|| serde::de::Error::custom(format!("`{number}` is not a whole number")))
 }
 
 /// Times in JSON: RFC 3339 text, or null.
@@ -466,6 +497,42 @@ mod tests {
             break_it(&|d| d.plan.as_mut().unwrap().sample_size_per_variant = 0),
             "plan"
         );
+    }
+
+    #[test]
+    fn after_the_start_the_split_and_the_primary_metrics_are_frozen() {
+        let refused = |change: &dyn Fn(&mut Definition)| {
+            let mut changed = definition();
+            change(&mut changed);
+            let outcome = definition().check_change_after_start(&changed);
+            outcome.err().map(|error| error.field)
+        };
+        assert_eq!(refused(&|d| d.salt = Some("x".into())), Some("salt"));
+        assert_eq!(refused(&|d| d.variants.reverse()), Some("variants"));
+        assert_eq!(refused(&|d| d.variants[0].weight = 0.6), Some("variants"));
+        assert_eq!(refused(&|d| d.layer = Some("x".into())), Some("layer"));
+        assert_eq!(refused(&|d| d.allocation = 0.5), Some("allocation"));
+        assert_eq!(
+            refused(&|d| d.metrics.primary.clear()),
+            Some("metrics.primary")
+        );
+        assert_eq!(refused(&|d| d.salt = Some("gate".into())), None);
+        assert_eq!(refused(&|d| d.metrics.secondary.clear()), None);
+        assert_eq!(refused(&|d| d.owner = None), None);
+    }
+
+    #[test]
+    fn a_whole_number_may_be_written_as_a_float() {
+        let read = |size: &str| {
+            let plan = format!(r#"{{"sample_size_per_variant":{size}}}"#);
+            let plan = serde_json::from_str::<Plan>(&plan).ok();
+            plan.map(|plan| plan.sample_size_per_variant)
+        };
+        assert_eq!(read("40000"), Some(40_000));
+        assert_eq!(read("4e4"), Some(40_000));
+        for size in ["0.5", "-1.0", "1e300", "\"1\""] {
+            assert_eq!(read(size), None, "{size}");
+        }
     }
 
     #[test]

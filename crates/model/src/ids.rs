@@ -134,6 +134,18 @@ name_type! {
     /// The kind of a metric event, such as `purchase`: 1 to 64 characters.
     EventType, 64
 }
+name_type! {
+    /// The name of a metric, which is an event type where nobody defined it:
+    /// 1 to 64 characters.
+    MetricName, 64
+}
+
+impl From<MetricName> for EventType {
+    /// The event type that is meant where nobody defined the metric.
+    fn from(name: MetricName) -> Self {
+        Self(name.0)
+    }
+}
 
 #[cfg(test)]
 mod tests {

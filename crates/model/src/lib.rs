@@ -13,6 +13,7 @@ pub mod event;
 pub mod experiment;
 pub mod ids;
 pub mod metric;
+pub mod metric_definition;
 pub mod murmur3;
 pub mod time;
 pub mod user_id;

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::EventType;
+use crate::ids::MetricName;
 
 /// How the events of a type become one number per user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -31,6 +31,15 @@ impl MetricKind {
             Self::Sum => "sum",
         }
     }
+
+    /// A list of this kind only.
+    pub fn alone(self) -> &'static [Self] {
+        match self {
+            Self::Conversion => &[Self::Conversion],
+            Self::Count => &[Self::Count],
+            Self::Sum => &[Self::Sum],
+        }
+    }
 }
 
 impl fmt::Display for MetricKind {
@@ -53,32 +62,31 @@ impl FromStr for MetricKind {
 
 /// A metric as an experiment names it: `name`, or `name:kind`.
 ///
-/// A bare event type is analysed both as conversion and as sum.
+/// A bare name stands for the kind of its definition; without one it is an
+/// event type, which is analysed both as conversion and as sum.
 ///
 /// ```
 /// use trialog_model::metric::{MetricKind, MetricRef};
 /// let metric: MetricRef = "purchase:sum".parse()?;
-/// assert_eq!(metric.event_type.as_str(), "purchase");
+/// assert_eq!(metric.name.as_str(), "purchase");
 /// assert_eq!(metric.kind, Some(MetricKind::Sum));
 /// # Ok::<(), String>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct MetricRef {
-    /// The event type.
-    pub event_type: EventType,
+    /// The name of a definition, or an event type.
+    pub name: MetricName,
     /// The kind, where one was named.
     pub kind: Option<MetricKind>,
 }
 
 impl MetricRef {
-    /// The kinds under which the metric is analysed.
+    /// The kinds under which the metric is analysed where it has no definition.
     pub fn kinds(&self) -> &'static [MetricKind] {
         match self.kind {
             None => &[MetricKind::Conversion, MetricKind::Sum],
-            Some(MetricKind::Conversion) => &[MetricKind::Conversion],
-            Some(MetricKind::Count) => &[MetricKind::Count],
-            Some(MetricKind::Sum) => &[MetricKind::Sum],
+            Some(kind) => kind.alone(),
         }
     }
 }
@@ -86,7 +94,7 @@ impl MetricRef {
 impl FromStr for MetricRef {
     type Err = String;
 
-    /// Splits at the last colon if a kind follows it; event types may hold colons.
+    /// Splits at the last colon if a kind follows it; names may hold colons.
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, kind) = match text.rsplit_once(':') {
             Some((name, suffix)) => match suffix.parse() {
@@ -95,9 +103,8 @@ impl FromStr for MetricRef {
             },
             None => (text, None),
         };
-        let event_type =
-            EventType::new(name).map_err(|error| format!("metric `{text}`: {error}"))?;
-        Ok(Self { event_type, kind })
+        let name = MetricName::new(name).map_err(|error| format!("metric `{text}`: {error}"))?;
+        Ok(Self { name, kind })
     }
 }
 
@@ -117,8 +124,8 @@ impl From<MetricRef> for String {
 impl fmt::Display for MetricRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
-            Some(kind) => write!(f, "{}:{kind}", self.event_type),
-            None => write!(f, "{}", self.event_type),
+            Some(kind) => write!(f, "{}:{kind}", self.name),
+            None => write!(f, "{}", self.name),
         }
     }
 }
@@ -133,7 +140,7 @@ pub enum MetricRole {
     Secondary,
     /// Must not get worse; each is tested on its own.
     Guardrail,
-    /// An event type that nobody declared: shown, never flagged.
+    /// What the experiment does not name: shown, never flagged.
     Exploratory,
 }
 
@@ -144,13 +151,10 @@ mod tests {
     #[test]
     fn only_a_kind_after_the_last_colon_is_a_kind() {
         let plain: MetricRef = "ns:purchase".parse().unwrap();
-        assert_eq!(
-            (plain.event_type.as_str(), plain.kind),
-            ("ns:purchase", None)
-        );
+        assert_eq!((plain.name.as_str(), plain.kind), ("ns:purchase", None));
         let kinded: MetricRef = "ns:purchase:count".parse().unwrap();
         assert_eq!(
-            (kinded.event_type.as_str(), kinded.kind),
+            (kinded.name.as_str(), kinded.kind),
             ("ns:purchase", Some(MetricKind::Count))
         );
         assert_eq!(kinded.to_string(), "ns:purchase:count");

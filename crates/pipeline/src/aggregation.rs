@@ -365,7 +365,7 @@ impl Aggregator {
 
     /// The fingerprint that `experiment`'s rows carry when computed now.
     pub fn fingerprint(&self, experiment: &Experiment) -> String {
-        crate::compute::fingerprint(&experiment.definition, &self.settings.limits)
+        crate::compute::fingerprint(experiment, &self.settings.limits)
     }
 }
 

@@ -1,11 +1,13 @@
 //! From definitions and events to the rows that are published.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use trialog_catalog::experiments::Experiment;
 use trialog_catalog::results::{Computation, VariantExposures, VariantMetric};
 use trialog_model::event::EventKind;
 use trialog_model::experiment::{Definition, MAX_VARIANTS};
+use trialog_model::metric_definition::NamedMetric;
 use trialog_model::time::UnixMicros;
 use trialog_stats::Summary;
 use trialog_warehouse::fold::scorecard::{MetricPlan, MetricSums, Scorecard};
@@ -51,45 +53,28 @@ pub(crate) fn compute(
     filter: &UserFilter,
     n_threads: usize,
 ) -> Result<Vec<Computed>, WarehouseError> {
-    let plans: Vec<Plan> = (experiments.iter())
-        .map(|experiment| plan(snapshot, &experiment.definition, limits, data_time, filter))
-        .collect();
-    let windows: Vec<_> = experiments
-        .iter()
-        .map(|experiment| experiment.definition.attribution_window)
-        .collect();
+    let (plans, metrics): (Vec<Plan>, Vec<Vec<MetricPlan>>) = (experiments.iter())
+        .map(|experiment| plan(snapshot, experiment, limits, data_time, filter))
+        .unzip();
     let outcomes = fold(snapshot, &plans, n_threads, |plan| {
         let at = plans.partition_point(|other| other.experiment < plan.experiment);
-        let metric = |(code, name): (usize, &String)| MetricPlan {
-            name: name.clone(),
-            event_type: code as u32,
-            window: windows[at],
-        };
-        Scorecard::new(
-            plan,
-            plan.event_types
-                .texts()
-                .iter()
-                .enumerate()
-                .map(metric)
-                .collect(),
-        )
+        Scorecard::new(plan, metrics[at].clone())
     })?;
     let results = experiments.iter().zip(&plans).zip(outcomes);
     Ok(results
-        .map(|((experiment, plan), outcome)| {
-            computed(&experiment.definition, plan, limits, outcome)
-        })
+        .map(|((experiment, plan), outcome)| computed(experiment, plan, limits, outcome))
         .collect())
 }
 
+/// What is read of an experiment's events, and the metrics that are made of them.
 fn plan(
     snapshot: &Snapshot,
-    definition: &Definition,
+    experiment: &Experiment,
     limits: &Limits,
     data_time: UnixMicros,
     filter: &UserFilter,
-) -> Plan {
+) -> (Plan, Vec<MetricPlan>) {
+    let definition = &experiment.definition;
     let id = definition.experiment_id.as_str();
     let assignments = snapshot.contents_of(EventKind::Assignment, id);
     let metrics = snapshot.contents_of(EventKind::Metric, id);
@@ -98,11 +83,11 @@ fn plan(
         .variants
         .iter()
         .map(|declared| declared.variant.as_str());
-    let event_types = definition
-        .metrics
-        .iter()
-        .map(|(metric, _)| metric.event_type.as_str());
-    Plan {
+    let named = definition.named_metrics(&experiment.defined_metrics);
+    let declared = named.iter().map(|metric| metric.event_type);
+    let event_types = names(declared, metrics.as_ref(), limits.undeclared_event_types);
+    let metric_plans = metric_plans(definition, &named, &event_types, metrics.as_ref());
+    let plan = Plan {
         experiment: definition.experiment_id.clone(),
         within: Range {
             start: definition.start_at.map(|time| time.0),
@@ -110,10 +95,40 @@ fn plan(
         },
         n_rows: n_rows(&assignments) + n_rows(&metrics),
         variants: names(variants, assignments.as_ref(), MAX_VARIANTS),
-        event_types: names(event_types, metrics.as_ref(), limits.undeclared_event_types),
+        event_types,
         data_time: data_time.0,
         filter: filter.clone(),
+    };
+    (plan, metric_plans)
+}
+
+/// A row for each metric that the experiment names, and for each event type
+/// that came in, unless a definition has its name.
+fn metric_plans(
+    definition: &Definition,
+    named: &[NamedMetric<'_>],
+    event_types: &Names,
+    seen: Option<&IndexEntry>,
+) -> Vec<MetricPlan> {
+    let seen: BTreeSet<&str> = (seen.into_iter())
+        .flat_map(|entry| entry.names.iter().map(String::as_str))
+        .collect();
+    let mut plans: BTreeMap<&str, MetricPlan> = BTreeMap::new();
+    for (code, event_type) in event_types.texts().iter().enumerate() {
+        let plan = |name: &str, window| MetricPlan {
+            name: name.to_owned(),
+            event_type: code as u32,
+            window,
+        };
+        if seen.contains(event_type.as_str()) && named.iter().all(|own| own.name != event_type) {
+            let window = definition.attribution_window;
+            plans.insert(event_type, plan(event_type, window));
+        }
+        for metric in named.iter().filter(|own| own.event_type == event_type) {
+            plans.insert(metric.name, plan(metric.name, metric.window));
+        }
     }
+    plans.into_values().collect()
 }
 
 /// What was declared, and of what was seen beyond it the first `limit` in
@@ -124,7 +139,7 @@ fn names<'a>(
     seen: Option<&'a IndexEntry>,
     limit: usize,
 ) -> Names {
-    let declared: std::collections::BTreeSet<&str> = declared.collect();
+    let declared: BTreeSet<&str> = declared.collect();
     let seen = seen
         .into_iter()
         .flat_map(|entry| entry.names.iter().map(String::as_str));
@@ -136,7 +151,7 @@ fn names<'a>(
 }
 
 fn computed(
-    definition: &Definition,
+    experiment: &Experiment,
     plan: &Plan,
     limits: &Limits,
     outcome: Result<Folded<Scorecard>, FoldError>,
@@ -147,8 +162,8 @@ fn computed(
         .and_then(|folded| folded.next_event_at)
         .map(UnixMicros);
     let outcome = outcome.map(|folded| Computation {
-        experiment: definition.experiment_id.clone(),
-        fingerprint: fingerprint(definition, limits),
+        experiment: experiment.definition.experiment_id.clone(),
+        fingerprint: fingerprint(experiment, limits),
         forced_users: folded.forced,
         unknown_variant: folded.unknown_variant,
         not_aggregated: folded.accumulator.not_aggregated,
@@ -206,27 +221,40 @@ fn row((variant, metric): (&String, &String), users: u64, sums: &MetricSums) -> 
 /// What the integer 1 stands for in sums of values.
 const UNIT: f64 = 1e-4;
 
-/// Stands for everything in a definition that published rows depend on.
-pub(crate) fn fingerprint(definition: &Definition, limits: &Limits) -> String {
+/// Stands for everything in the definitions that published rows depend on.
+pub(crate) fn fingerprint(experiment: &Experiment, limits: &Limits) -> String {
+    let definition = &experiment.definition;
     let variants: Vec<_> = definition
         .variants
         .iter()
         .map(|declared| &declared.variant)
         .collect();
-    let event_types: Vec<_> = definition
-        .metrics
-        .iter()
-        .map(|(metric, _)| &metric.event_type)
+    let named: Vec<_> = (definition.metrics.iter())
+        .map(|(metric, _)| &metric.name)
         .collect();
-    let meaning = serde_json::json!([
+    let mut meaning = serde_json::json!([
         MEANING,
         definition.start_at.map(|time| time.0),
         definition.end_at.map(|time| time.0),
         definition.attribution_window,
         variants,
-        event_types,
+        named,
         limits.undeclared_event_types,
     ]);
+    let defined: Vec<_> = (experiment.defined_metrics.iter())
+        .map(|own| {
+            serde_json::json!([
+                own.name,
+                own.kind,
+                own.event_type,
+                own.window,
+                own.direction
+            ])
+        })
+        .collect();
+    if let (serde_json::Value::Array(meaning), false) = (&mut meaning, defined.is_empty()) {
+        meaning.push(defined.into());
+    }
     let (high, _) = trialog_model::murmur3::murmur3_x64_128(meaning.to_string().as_bytes(), 0);
     format!("{high:016x}")
 }

@@ -11,6 +11,7 @@ use std::sync::{Arc, mpsc};
 
 use proptest::prelude::*;
 use trialog_catalog::Catalog;
+use trialog_catalog::audit::{Actor, Edit};
 use trialog_catalog::results::Computation;
 use trialog_model::event::EventKind;
 use trialog_model::experiment::Definition;
@@ -172,17 +173,11 @@ impl System {
                 start_hour,
             } => {
                 let definition = definition(EXPERIMENTS[*experiment], *window_hours, *start_hour);
-                if self
-                    .catalog
-                    .create_experiment(&definition, UnixMicros(NOW))
-                    .is_err()
-                {
+                let edit = Edit::new(Actor::local(), UnixMicros(NOW));
+                if self.catalog.create_experiment(&definition, &edit).is_err() {
                     let change = |_: &_| Ok::<_, PipelineError>(definition.clone());
-                    self.catalog.change_experiment(
-                        &definition.experiment_id,
-                        UnixMicros(NOW),
-                        change,
-                    )?;
+                    self.catalog
+                        .change_experiment(&definition.experiment_id, &edit, change)?;
                 }
             }
         }

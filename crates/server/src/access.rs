@@ -27,6 +27,7 @@ use crate::serving::Peer;
 use credential::Credential;
 use keyring::{Caller, Refused};
 use scopes::Need;
+use trialog_catalog::audit::Actor;
 
 /// Fills its argument with randomness that nobody can guess.
 pub type Randomness = fn(&mut [u8]) -> std::io::Result<()>;
@@ -36,16 +37,8 @@ pub type Randomness = fn(&mut [u8]) -> std::io::Result<()>;
 #[derive(Debug, Clone, Copy)]
 pub struct InProcess;
 
-/// Who makes a request: the name of a key, `local` or `anonymous`.
-///
-/// Every request that reaches a handler carries one in its extensions.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Actor(pub String);
-
-const LOCAL: &str = "local";
-const ANONYMOUS: &str = "anonymous";
-
-/// Lets a request pass to its handler, or answers it.
+/// Lets a request pass to its handler, with its [`Actor`] in the extensions,
+/// or answers it.
 pub(crate) async fn guard(
     State(app): State<Arc<App>>,
     mut request: Request,
@@ -75,12 +68,12 @@ fn admit(app: &Arc<App>, request: &Request) -> Answer<Actor> {
         ));
     }
     if request.extensions().get::<InProcess>().is_some() {
-        return Ok(Actor(LOCAL.to_owned()));
+        return Ok(Actor::local());
     }
     let path = request.extensions().get::<MatchedPath>();
     let need = scopes::need(request.method(), path.map(MatchedPath::as_str));
     if need == Need::Nothing {
-        return Ok(Actor(ANONYMOUS.to_owned()));
+        return Ok(Actor::anonymous());
     }
     let now = (app.clock)();
     let peer = request.extensions().get::<Peer>();
@@ -98,11 +91,11 @@ fn admit(app: &Arc<App>, request: &Request) -> Answer<Actor> {
         ));
     }
     let Some(caller) = authenticated? else {
-        return Ok(Actor(ANONYMOUS.to_owned()));
+        return Ok(Actor::anonymous());
     };
     note_use(app, now);
     permit(&caller, need)?;
-    Ok(Actor(caller.name))
+    Ok(Actor::new(caller.name))
 }
 
 /// Whose request it is; `None` where no key is asked for.

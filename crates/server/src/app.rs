@@ -26,7 +26,8 @@ use crate::problem::{Answer, Problem};
 use crate::serving::Connections;
 use crate::{access, cors, headers, observe};
 use crate::{
-    care, dashboard, events, experiments, export, health, keys, metrics, openapi, pipeline, results,
+    audit, care, dashboard, events, experiments, export, health, keys, metric_definitions, metrics,
+    openapi, pipeline, results,
 };
 
 /// Exports that are written at a time.
@@ -240,6 +241,19 @@ fn routes() -> Routes {
         )
         .route("/v1/experiments/{id}/start", post(experiments::start))
         .route("/v1/experiments/{id}/stop", post(experiments::stop))
+        .route("/v1/experiments/{id}/archive", post(experiments::archive))
+        .route("/v1/experiments/{id}/audit", get(audit::of_experiment))
+        .route("/v1/audit", get(audit::all))
+        .route(
+            "/v1/metrics",
+            get(metric_definitions::list).post(metric_definitions::create),
+        )
+        .route(
+            "/v1/metrics/{name}",
+            get(metric_definitions::read)
+                .patch(metric_definitions::change)
+                .delete(metric_definitions::delete),
+        )
         .route("/v1/experiments/{id}/results", get(results::results))
         .route("/v1/pipeline", get(pipeline::state))
         .route("/v1/pipeline/run", post(pipeline::run))

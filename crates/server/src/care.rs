@@ -16,11 +16,11 @@ use trialog_model::ids::ExperimentId;
 use trialog_model::user_id::user_id_from_text;
 use trialog_pipeline::care::retention::Mode;
 
-use crate::access::Actor;
 use crate::app::{App, blocking};
 use crate::problem::{Answer, Problem};
 use crate::results::pairs;
 use crate::stream;
+use trialog_catalog::audit::Actor;
 
 /// Erasures that are shown.
 const N_ERASURES: u32 = 1_000;
@@ -102,7 +102,7 @@ pub(crate) async fn verify(State(app): State<Arc<App>>) -> Response {
 pub(crate) async fn forget(
     State(app): State<Arc<App>>,
     path: Result<axum::extract::Path<String>, PathRejection>,
-    Extension(Actor(actor)): Extension<Actor>,
+    Extension(actor): Extension<Actor>,
     RawQuery(query): RawQuery,
 ) -> Answer<Json<Value>> {
     let axum::extract::Path(user) =
@@ -122,7 +122,7 @@ pub(crate) async fn forget(
     }
     blocking(move || {
         let user = user_id_from_text(&user);
-        let report = app.care.forget(user, experiment.as_ref(), &actor)?;
+        let report = app.care.forget(user, experiment.as_ref(), actor.as_str())?;
         Ok(Json(json!(report)))
     })
     .await

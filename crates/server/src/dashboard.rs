@@ -15,7 +15,6 @@ mod next_step;
 mod number;
 mod query;
 mod scorecard;
-mod search;
 mod verdict;
 
 use std::sync::Arc;
@@ -105,20 +104,19 @@ async fn list(
     Ok(html(&page))
 }
 
-/// The API's own listing, a shorter page at a time, and the words to search for.
-fn listing(query: &Pairs) -> Answer<(Listing, String)> {
-    let (words, mut others): (Pairs, Pairs) =
-        query.iter().cloned().partition(|(name, _)| name == "q");
-    if query::value(&others, "limit").is_empty() {
-        others.push(("limit".to_owned(), PAGE.to_string()));
+/// The API's own listing, a shorter page at a time.
+fn listing(query: &Pairs) -> Answer<Listing> {
+    let mut query = query.clone();
+    if query::value(&query, "limit").is_empty() {
+        query.push(("limit".to_owned(), PAGE.to_string()));
     }
-    let listing = experiments::listing(&query::encode(&others))?;
-    Ok((listing, query::value(&words, "q").to_owned()))
+    experiments::listing(&query::encode(&query))
 }
 
 fn list_page(app: &App, query: Pairs, origin: Origin, now: UnixMicros) -> Answer<ListPage> {
-    let (listing, words) = listing(&query)?;
-    let (found, next) = search::search(&app.catalog, &listing, &words)?;
+    let listing = listing(&query)?;
+    let found = app.catalog.list_experiments(&listing)?;
+    let next = experiments::next_page(&found, &listing);
     let listed = found.into_iter().map(|experiment| {
         let id = &experiment.definition.experiment_id;
         let report = results::published(app, id, &results::Query::default());

@@ -1,28 +1,26 @@
-//! `/v1/experiments`: create, read, list, change, start, stop.
+//! `/v1/experiments`: create, read, list, change, start, stop, archive.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use trialog_catalog::CatalogError;
-use trialog_catalog::experiments::{Experiment, Listing};
+use trialog_catalog::experiments::{Experiment, Listing, Order};
 use trialog_model::experiment::{Definition, Status};
 use trialog_model::ids::ExperimentId;
 
 use crate::app::{App, blocking};
+use crate::edit::{Editing, etag, merged};
+use crate::page::{PAGE, limit, next, search};
 use crate::percent_encode;
 use crate::problem::{Answer, Problem};
 use crate::results::pairs;
-
-/// How many experiments a page has unless asked otherwise, and at most.
-const PAGE: u32 = 100;
-const MAX_PAGE: u32 = 1_000;
 
 /// An experiment as the API shows it: its definition and where it is in life.
 #[derive(Serialize)]
@@ -34,6 +32,7 @@ struct Shown {
     updated_at: String,
     started_at: Option<String>,
     stopped_at: Option<String>,
+    archived_at: Option<String>,
     failure: Option<String>,
 }
 
@@ -45,6 +44,7 @@ fn show(experiment: Experiment) -> Shown {
         updated_at: text(experiment.updated_at),
         started_at: experiment.started_at.map(text),
         stopped_at: experiment.stopped_at.map(text),
+        archived_at: experiment.archived_at.map(text),
         failure: experiment.failure,
         definition: experiment.definition,
     }
@@ -62,7 +62,7 @@ pub(crate) fn id(path: Result<Path<String>, PathRejection>) -> Answer<Experiment
     })
 }
 
-fn received(body: Result<Bytes, BytesRejection>) -> Answer<Bytes> {
+pub(crate) fn received(body: Result<Bytes, BytesRejection>) -> Answer<Bytes> {
     body.map_err(|error| {
         Problem::new(
             error.status(),
@@ -71,27 +71,27 @@ fn received(body: Result<Bytes, BytesRejection>) -> Answer<Bytes> {
     })
 }
 
+/// An experiment with its entity tag.
+fn answer(experiment: Experiment) -> Response {
+    let tag = etag(experiment.change);
+    ([(header::ETAG, tag)], Json(show(experiment))).into_response()
+}
+
 pub(crate) async fn create(
     State(app): State<Arc<App>>,
+    Editing(edit): Editing,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<Response> {
     let definition: Definition = serde_json::from_slice(&received(body)?)
         .map_err(|error| Problem::bad_request(format!("not an experiment: {error}")))?;
     definition.check()?;
-    let now = (app.clock)();
-    let created = blocking(move || Ok(app.catalog.create_experiment(&definition, now)?)).await?;
+    let created = blocking(move || Ok(app.catalog.create_experiment(&definition, &edit)?)).await?;
     let location = format!(
         "/v1/experiments/{}",
         percent_encode(created.definition.experiment_id.as_str())
     );
-    let mut headers = HeaderMap::new();
-    headers.extend(
-        location
-            .parse()
-            .ok()
-            .map(|location| (header::LOCATION, location)),
-    );
-    Ok((StatusCode::CREATED, headers, Json(show(created))).into_response())
+    let location = [(header::LOCATION, location)];
+    Ok((StatusCode::CREATED, location, answer(created)).into_response())
 }
 
 pub(crate) async fn read(
@@ -100,33 +100,36 @@ pub(crate) async fn read(
 ) -> Answer<Response> {
     let id = id(path)?;
     let found = blocking(move || Ok(app.catalog.experiment(&id)?)).await?;
-    Ok(Json(show(found)).into_response())
+    Ok(answer(found))
 }
 
-/// Replaces the fields that the body names.
+/// Replaces the fields that the body names; null puts one back to its default.
 pub(crate) async fn change(
     State(app): State<Arc<App>>,
     path: Result<Path<String>, PathRejection>,
+    Editing(edit): Editing,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<Response> {
     let id = id(path)?;
-    let patch: serde_json::Map<String, Value> =
-        serde_json::from_slice(&received(body)?).map_err(|error| {
-            Problem::bad_request(format!("not an object of fields to change: {error}"))
-        })?;
-    let now = (app.clock)();
+    let patch: Map<String, Value> = serde_json::from_slice(&received(body)?).map_err(|error| {
+        Problem::bad_request(format!("not an object of fields to change: {error}"))
+    })?;
     let changed = blocking(move || {
         app.catalog
-            .change_experiment(&id, now, |known| changed(known, patch))
+            .change_experiment(&id, &edit, |known| changed(known, patch))
     })
     .await?;
-    Ok(Json(show(changed)).into_response())
+    Ok(answer(changed))
 }
 
-fn changed(known: &Experiment, patch: serde_json::Map<String, Value>) -> Answer<Definition> {
+fn changed(known: &Experiment, patch: Map<String, Value>) -> Answer<Definition> {
     let id = &known.definition.experiment_id;
-    if known.status == Status::Unregistered {
-        let mend = "register it first with POST /v1/experiments";
+    let mend = match known.status {
+        Status::Unregistered => Some("register it first with POST /v1/experiments"),
+        Status::Archived => Some("it is put away for good and cannot change"),
+        Status::Draft | Status::Running | Status::Stopped => None,
+    };
+    if let Some(mend) = mend {
         return Err(CatalogError::WrongStatus {
             experiment: id.clone(),
             status: known.status,
@@ -134,15 +137,10 @@ fn changed(known: &Experiment, patch: serde_json::Map<String, Value>) -> Answer<
         }
         .into());
     }
-    let mut fields = serde_json::to_value(&known.definition)
-        .map_err(|error| Problem::internal(error.to_string()))?;
-    if let Value::Object(fields) = &mut fields {
-        fields.extend(patch);
-    }
-    let definition: Definition = serde_json::from_value(fields)
+    let definition: Definition = serde_json::from_value(merged(&known.definition, patch)?)
         .map_err(|error| Problem::bad_request(format!("not an experiment: {error}")))?;
     if definition.experiment_id != *id {
-        return Err(Problem::bad_field(
+        return Err(Problem::broken_rule(
             "experiment_id",
             "cannot change: register a new experiment",
         ));
@@ -152,11 +150,7 @@ fn changed(known: &Experiment, patch: serde_json::Map<String, Value>) -> Answer<
         known
             .definition
             .check_change_after_start(&definition)
-            .map_err(|error| {
-                Problem::new(StatusCode::CONFLICT, error.to_string())
-                    .with("field", json!(error.field))
-                    .with("reason", json!(error.reason))
-            })?;
+            .map_err(|error| Problem::from(error).with_status(StatusCode::CONFLICT))?;
     }
     Ok(definition)
 }
@@ -164,21 +158,43 @@ fn changed(known: &Experiment, patch: serde_json::Map<String, Value>) -> Answer<
 pub(crate) async fn start(
     State(app): State<Arc<App>>,
     path: Result<Path<String>, PathRejection>,
+    Editing(edit): Editing,
 ) -> Answer<Response> {
-    let id = id(path)?;
-    let now = (app.clock)();
-    let started = blocking(move || Ok(app.catalog.start_experiment(&id, now)?)).await?;
-    Ok(Json(show(started)).into_response())
+    step(path, move |id| {
+        Ok(app.catalog.start_experiment(&id, &edit)?)
+    })
+    .await
 }
 
 pub(crate) async fn stop(
     State(app): State<Arc<App>>,
     path: Result<Path<String>, PathRejection>,
+    Editing(edit): Editing,
+) -> Answer<Response> {
+    step(path, move |id| {
+        Ok(app.catalog.stop_experiment(&id, &edit)?)
+    })
+    .await
+}
+
+pub(crate) async fn archive(
+    State(app): State<Arc<App>>,
+    path: Result<Path<String>, PathRejection>,
+    Editing(edit): Editing,
+) -> Answer<Response> {
+    step(path, move |id| {
+        Ok(app.catalog.archive_experiment(&id, &edit)?)
+    })
+    .await
+}
+
+async fn step(
+    path: Result<Path<String>, PathRejection>,
+    step: impl FnOnce(ExperimentId) -> Answer<Experiment> + Send + 'static,
 ) -> Answer<Response> {
     let id = id(path)?;
-    let now = (app.clock)();
-    let stopped = blocking(move || Ok(app.catalog.stop_experiment(&id, now)?)).await?;
-    Ok(Json(show(stopped)).into_response())
+    let stepped = blocking(move || step(id)).await?;
+    Ok(answer(stepped))
 }
 
 pub(crate) async fn list(
@@ -186,49 +202,70 @@ pub(crate) async fn list(
     RawQuery(query): RawQuery,
 ) -> Answer<Response> {
     let listing = listing(query.as_deref().unwrap_or_default())?;
-    let limit = listing.limit;
-    let found = blocking(move || Ok(app.catalog.list_experiments(&listing)?)).await?;
-    let is_full = found.len() as u64 >= u64::from(limit);
-    let next = found
-        .last()
-        .filter(|_| is_full)
-        .map(|last| last.definition.experiment_id.to_string());
+    let (found, next) = blocking(move || {
+        let found = app.catalog.list_experiments(&listing)?;
+        let next = next_page(&found, &listing);
+        Ok((found, next))
+    })
+    .await?;
     let experiments: Vec<Shown> = found.into_iter().map(show).collect();
     Ok(Json(json!({ "experiments": experiments, "next": next })).into_response())
 }
 
+/// Where the page after `page` begins.
+pub(crate) fn next_page(page: &[Experiment], listing: &Listing) -> Option<String> {
+    next(page, listing.limit, |last| match listing.order {
+        Order::Id => last.definition.experiment_id.to_string(),
+        Order::Change => last.change.to_string(),
+    })
+}
+
 pub(crate) fn listing(query: &str) -> Answer<Listing> {
+    let mut order = None;
     let mut listing = Listing {
         limit: PAGE,
         ..Listing::default()
     };
     for (name, value) in pairs(query)? {
         match name.as_str() {
-            "status" => {
-                let status = Status::parse(&value).ok_or_else(|| {
-                    Problem::bad_field(
-                        "status",
-                        "is not a status: use unregistered, draft, running or stopped",
-                    )
-                })?;
-                listing.status = Some(status);
+            "status" => listing.statuses.push(Status::parse(&value).ok_or_else(|| {
+                Problem::bad_field(
+                    "status",
+                    "is not a status: use unregistered, draft, running, stopped or archived",
+                )
+            })?),
+            "owner" => listing.owner = Some(value),
+            "q" => listing.search = Some(search(value)?).filter(|text| !text.trim().is_empty()),
+            "sort" => {
+                order = Some(match value.as_str() {
+                    "id" => Order::Id,
+                    "updated_at" => Order::Change,
+                    _ => return Err(Problem::bad_field("sort", "is neither id nor updated_at")),
+                });
             }
             "after" => listing.after = Some(value),
-            "limit" => {
-                let limit = value
-                    .parse()
-                    .ok()
-                    .filter(|limit| (1..=MAX_PAGE).contains(limit));
-                listing.limit = limit
-                    .ok_or_else(|| Problem::bad_field("limit", "is not a number from 1 to 1000"))?;
-            }
+            "limit" => listing.limit = limit(&value)?,
             other => {
                 return Err(Problem::bad_field(
                     other,
-                    "is no parameter here: use status, after or limit",
+                    "is no parameter here: use status, owner, q, sort, after or limit",
                 ));
             }
         }
+    }
+    listing.order = match (&listing.search, order) {
+        (Some(_), Some(Order::Id)) => {
+            let reason =
+                "cannot be id together with q: what is found comes with the last change first";
+            return Err(Problem::broken_rule("sort", reason));
+        }
+        (Some(_), None) => Order::Change,
+        (_, order) => order.unwrap_or_default(),
+    };
+    if let (Order::Change, Some(after)) = (listing.order, &listing.after) {
+        after.parse::<i64>().map_err(|_| {
+            Problem::broken_rule("after", "is not the `next` of a page in this order")
+        })?;
     }
     Ok(listing)
 }

@@ -93,7 +93,7 @@ fn parse(table: &str, query: &str) -> Answer<ExportRequest> {
     }
     match (request.within.start, request.within.end) {
         (Some(from), Some(to)) if from >= to => {
-            Err(Problem::bad_field("to", "is not after `from`"))
+            Err(Problem::broken_rule("to", "is not after `from`"))
         }
         _ => Ok(request),
     }

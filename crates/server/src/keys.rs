@@ -10,10 +10,11 @@ use axum::{Extension, Json};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use trialog_catalog::audit::Actor;
 use trialog_catalog::keys::{Key, Scope};
 use trialog_model::time::UnixMicros;
 
-use crate::access::{Actor, secret};
+use crate::access::secret;
 use crate::app::{App, blocking};
 use crate::problem::{Answer, Problem};
 
@@ -104,7 +105,7 @@ fn show(key: &Key) -> Value {
 /// Makes a key; this answer is the only place where it stands whole.
 pub(crate) async fn create(
     State(app): State<Arc<App>>,
-    Extension(Actor(actor)): Extension<Actor>,
+    Extension(actor): Extension<Actor>,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<Response> {
     let body = body.map_err(|error| Problem::new(error.status(), "the body cannot be read"))?;
@@ -122,7 +123,7 @@ pub(crate) async fn create(
             scopes: wanted.scopes,
             secret_hash: secret::hash(&text),
             created_at: now,
-            created_by: actor,
+            created_by: actor.to_string(),
             expires_at,
             revoked_at: None,
             last_used_at: None,
@@ -146,7 +147,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>) -> Json<Value> {
 /// Ends a key at once; one that was revoked before stays as it was.
 pub(crate) async fn revoke(
     State(app): State<Arc<App>>,
-    Extension(Actor(actor)): Extension<Actor>,
+    Extension(actor): Extension<Actor>,
     path: Result<Path<String>, PathRejection>,
 ) -> Answer<Json<Value>> {
     let Path(id) =
@@ -154,7 +155,7 @@ pub(crate) async fn revoke(
     let now = (app.clock)();
     blocking(move || {
         let key = (app.keyring).change(&app.catalog, || app.catalog.revoke_key(&id, now))?;
-        tracing::info!(key.id, key.name, by = actor, "revoked an API key");
+        tracing::info!(key.id, key.name, by = actor.as_str(), "revoked an API key");
         Ok(Json(show(&key)))
     })
     .await

@@ -7,11 +7,13 @@
 
 mod access;
 pub mod app;
+mod audit;
 mod body;
 mod care;
 mod connection;
 mod cors;
 mod dashboard;
+mod edit;
 mod events;
 mod experiments;
 mod export;
@@ -19,9 +21,11 @@ mod headers;
 mod health;
 mod keys;
 mod limits;
+mod metric_definitions;
 mod metrics;
 mod observe;
 pub mod openapi;
+mod page;
 mod pipeline;
 mod problem;
 mod process;
@@ -32,7 +36,7 @@ mod stream;
 pub mod tls;
 mod unreadable;
 
-pub use access::{Actor, InProcess, Randomness};
+pub use access::{InProcess, Randomness};
 pub use app::{App, Settings, router};
 pub use headers::RequestId;
 pub use serving::serve;

@@ -9,16 +9,19 @@
     reason = "builders take the schemas that become part of theirs"
 )]
 
+mod audit;
 mod care;
 mod events;
 mod experiments;
 mod keys;
+mod metric_definitions;
 mod operation;
 mod pipeline;
 mod problems;
 mod results;
 mod schema;
 mod system;
+mod window;
 
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -32,6 +35,8 @@ use self::schema::Schema;
 const TAGS: &[(&str, &str)] = &[
     ("events", "Who saw which variant, and what they did."),
     ("experiments", "The registry of experiments."),
+    ("metrics", "Definitions of metrics."),
+    ("audit", "Who changed what."),
     ("results", "Tests, intervals and warnings."),
     ("pipeline", "How far results reach, and runs on demand."),
     ("care", "Backup, verification, export, erasure."),
@@ -97,6 +102,8 @@ fn operations() -> impl Iterator<Item = Operation> {
     [
         events::operations(),
         experiments::operations(),
+        metric_definitions::operations(),
+        audit::operations(),
         results::operations(),
         pipeline::operations(),
         care::operations(),
@@ -116,6 +123,8 @@ fn schemas() -> Vec<(String, Schema)> {
         ],
         events::schemas(),
         experiments::schemas(),
+        metric_definitions::schemas(),
+        audit::schemas(),
         results::schemas(),
         pipeline::schemas(),
         care::schemas(),

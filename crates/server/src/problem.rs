@@ -46,6 +46,11 @@ impl Problem {
             .with("reason", json!(reason))
     }
 
+    /// A field whose value could be read, and breaks a rule beside the others.
+    pub(crate) fn broken_rule(field: &str, reason: &str) -> Self {
+        Self::bad_field(field, reason).with_status(StatusCode::UNPROCESSABLE_ENTITY)
+    }
+
     pub(crate) fn busy(detail: impl Into<String>, retry_after_s: u32) -> Self {
         Self {
             retry_after_s: Some(retry_after_s),
@@ -69,6 +74,11 @@ impl Problem {
 
     pub(crate) fn status(&self) -> StatusCode {
         self.status
+    }
+
+    /// The same with another status.
+    pub(crate) fn with_status(self, status: StatusCode) -> Self {
+        Self { status, ..self }
     }
 
     pub(crate) fn detail(&self) -> &str {
@@ -142,11 +152,16 @@ impl From<FieldError> for Problem {
 impl From<CatalogError> for Problem {
     fn from(error: CatalogError) -> Self {
         let status = match &error {
-            CatalogError::NoExperiment(_) | CatalogError::NoKey(_) => StatusCode::NOT_FOUND,
+            CatalogError::NoExperiment(_) | CatalogError::NoKey(_) | CatalogError::NoMetric(_) => {
+                StatusCode::NOT_FOUND
+            }
             CatalogError::Exists(_)
             | CatalogError::WrongStatus { .. }
             | CatalogError::KeyExists(_)
-            | CatalogError::TooManyKeys(_) => StatusCode::CONFLICT,
+            | CatalogError::TooManyKeys(_)
+            | CatalogError::MetricExists(_)
+            | CatalogError::MetricNamed { .. } => StatusCode::CONFLICT,
+            CatalogError::Stale { .. } => StatusCode::PRECONDITION_FAILED,
             _ => return Self::internal(error.to_string()),
         };
         Self::new(status, error.to_string())

@@ -13,10 +13,12 @@ use serde::{Deserialize, Serialize};
 use trialog_catalog::experiments::Experiment;
 use trialog_catalog::results::{Computation, Published, VariantMetric};
 use trialog_model::decimal::format_units;
+use trialog_model::duration::Window;
 use trialog_model::event::FieldError;
 use trialog_model::experiment::{Definition, Status};
 use trialog_model::ids::Variant;
 use trialog_model::metric::{MetricKind, MetricRef, MetricRole};
+use trialog_model::metric_definition::{Direction, MetricDefinition};
 use trialog_model::time::UnixMicros;
 use trialog_stats::{Alpha, Correction, Summary};
 use trialog_warehouse::fold::UserFilter;
@@ -48,6 +50,14 @@ impl Default for Choices {
             alpha: None,
             correction: Some(Correction::Holm),
         }
+    }
+}
+
+impl Choices {
+    /// The kind that is asked for of `metric`, if any is.
+    fn kind_of(&self, metric: &str) -> Option<MetricKind> {
+        let of_metric = (self.metric.as_ref()).filter(|chosen| chosen.name.as_str() == metric);
+        self.kind.or(of_metric.and_then(|chosen| chosen.kind))
     }
 }
 
@@ -126,7 +136,13 @@ pub struct MetricReport {
     /// What it decides.
     pub role: MetricRole,
     /// Which way is good.
-    pub direction: String,
+    pub direction: Direction,
+    /// The events that it is made of.
+    pub event_type: String,
+    /// How long after exposure an event counts.
+    pub window: Window,
+    /// What it is, as its definition says.
+    pub description: Option<String>,
     /// Its sums by variant.
     pub variants: Vec<VariantSums>,
     /// Each other variant against the control.
@@ -175,13 +191,7 @@ pub fn build(
     let empty = empty(definition);
     let computation = published.map_or(&empty, |published| &published.computation);
     let control = control(definition, computation, choices)?;
-    let all = metrics(
-        definition,
-        computation,
-        control.as_deref(),
-        alpha,
-        choices.correction,
-    );
+    let all = metrics(experiment, computation, control.as_deref(), alpha, choices);
     let metrics = all
         .into_iter()
         .filter(|report| is_chosen(report, choices))
@@ -283,7 +293,7 @@ fn is_chosen(report: &MetricReport, choices: &Choices) -> bool {
     let by_kind = choices.kind.is_none_or(|kind| kind == report.kind);
     by_kind
         && choices.metric.as_ref().is_none_or(|metric| {
-            metric.event_type.as_str() == report.metric
+            metric.name.as_str() == report.metric
                 && metric.kind.is_none_or(|kind| kind == report.kind)
         })
 }
@@ -300,67 +310,104 @@ fn correction_name(correction: Option<Correction>) -> &'static str {
 
 /// Every metric under each of its kinds, tested and corrected.
 fn metrics(
-    definition: &Definition,
+    experiment: &Experiment,
     computation: &Computation,
     control: Option<&str>,
     alpha: Alpha,
-    correction: Option<Correction>,
+    choices: &Choices,
 ) -> Vec<MetricReport> {
-    let order: Vec<String> = variants(definition, computation)
+    let order: Vec<String> = variants(&experiment.definition, computation)
         .into_iter()
         .map(|own| own.variant)
         .collect();
-    let mut reports = Vec::new();
-    for (metric, kind, role) in analyses(definition, computation) {
+    let report = |analysis: Analysis<'_>| {
         let rows: Vec<&VariantMetric> = (order.iter())
             .filter_map(|variant| {
-                computation
-                    .metrics
-                    .iter()
-                    .find(|row| row.metric_name == metric && row.variant == *variant)
+                (computation.metrics.iter())
+                    .find(|row| row.metric_name == analysis.metric && row.variant == *variant)
             })
             .collect();
-        reports.push(MetricReport {
-            comparisons: comparison::compare_all(kind, &rows, control, alpha),
-            variants: rows.iter().map(|row| sums(kind, row)).collect(),
-            metric,
-            kind,
-            role,
-            direction: "increase".to_owned(),
-        });
-    }
-    comparison::adjust_families(&mut reports, alpha, correction);
+        let definition = analysis.definition;
+        MetricReport {
+            comparisons: comparison::compare_all(analysis.kind, &rows, control, alpha),
+            variants: rows.iter().map(|row| sums(analysis.kind, row)).collect(),
+            metric: analysis.metric.to_owned(),
+            kind: analysis.kind,
+            role: analysis.role,
+            direction: definition.map(|own| own.direction).unwrap_or_default(),
+            event_type: analysis.event_type.to_owned(),
+            window: analysis.window,
+            description: definition.and_then(|own| own.description.clone()),
+        }
+    };
+    let analyses = analyses(experiment, computation, choices);
+    let mut reports: Vec<MetricReport> = analyses.into_iter().map(report).collect();
+    comparison::adjust_families(&mut reports, alpha, choices.correction);
     reports
 }
 
-/// The metrics that the experiment names, in that order, then what else came in.
-fn analyses(
-    definition: &Definition,
-    computation: &Computation,
-) -> Vec<(String, MetricKind, MetricRole)> {
-    let mut analyses = Vec::new();
-    for (metric, role) in definition.metrics.iter() {
-        for &kind in metric.kinds() {
-            analyses.push((metric.event_type.to_string(), kind, role));
+/// A metric under one kind, before its numbers.
+#[derive(Debug, Clone, Copy)]
+struct Analysis<'a> {
+    metric: &'a str,
+    kind: MetricKind,
+    role: MetricRole,
+    event_type: &'a str,
+    window: Window,
+    definition: Option<&'a MetricDefinition>,
+}
+
+/// The metrics that the experiment names, in that order, then what else came
+/// in. A kind that is asked for beside those is exploratory, so that asking
+/// changes no p-value.
+fn analyses<'a>(
+    experiment: &'a Experiment,
+    computation: &'a Computation,
+    choices: &Choices,
+) -> Vec<Analysis<'a>> {
+    let definition = &experiment.definition;
+    let mut analyses: Vec<Analysis<'a>> = Vec::new();
+    let mut add = |new: Analysis<'a>| {
+        let is_same = |own: &Analysis<'_>| own.metric == new.metric && own.kind == new.kind;
+        if !analyses.iter().any(is_same) {
+            analyses.push(new);
+        }
+    };
+    for named in definition.named_metrics(&experiment.defined_metrics) {
+        for &kind in named.kinds {
+            add(Analysis {
+                metric: named.name,
+                kind,
+                role: named.role,
+                event_type: named.event_type,
+                window: named.window,
+                definition: named.definition,
+            });
         }
     }
-    for row in &computation.metrics {
-        if analyses
-            .iter()
-            .any(|(metric, ..)| *metric == row.metric_name)
-        {
-            continue;
+    let exploratory = |metric: &'a str, kind| {
+        let definition =
+            (experiment.defined_metrics.iter()).find(|own| own.name.as_str() == metric);
+        Analysis {
+            metric,
+            kind,
+            role: MetricRole::Exploratory,
+            event_type: definition.map_or(metric, |own| own.event_type.as_str()),
+            window: (definition.and_then(|own| own.window))
+                .unwrap_or(experiment.definition.attribution_window),
+            definition,
         }
-        analyses.push((
-            row.metric_name.clone(),
-            MetricKind::Conversion,
-            MetricRole::Exploratory,
-        ));
-        analyses.push((
-            row.metric_name.clone(),
-            MetricKind::Sum,
-            MetricRole::Exploratory,
-        ));
+    };
+    let is_named =
+        |metric: &str| (definition.metrics.iter()).any(|(named, _)| named.name.as_str() == metric);
+    for row in &computation.metrics {
+        if !is_named(&row.metric_name) {
+            add(exploratory(&row.metric_name, MetricKind::Conversion));
+            add(exploratory(&row.metric_name, MetricKind::Sum));
+        }
+        if let Some(kind) = choices.kind_of(&row.metric_name) {
+            add(exploratory(&row.metric_name, kind));
+        }
     }
     analyses
 }

@@ -7,6 +7,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use trialog_catalog::results::Published;
+use trialog_model::experiment::MIN_ALPHA;
 use trialog_model::ids::{ExperimentId, Variant};
 use trialog_model::metric::MetricKind;
 use trialog_model::time::UnixMicros;
@@ -134,10 +135,12 @@ pub(crate) fn parse(query: &str) -> Answer<Query> {
                     Some(Variant::new(&value).map_err(|error| reason(&error.to_string()))?);
             }
             "alpha" => {
-                let alpha = value.parse().ok().and_then(|alpha| Alpha::new(alpha).ok());
-                parsed.choices.alpha = Some(
-                    alpha.ok_or_else(|| reason("is not a level between 0 and 1, such as 0.05"))?,
-                );
+                let alpha = value.parse().ok().filter(|alpha| *alpha >= MIN_ALPHA);
+                let alpha = alpha.and_then(|alpha| Alpha::new(alpha).ok());
+                parsed.choices.alpha =
+                    Some(alpha.ok_or_else(|| {
+                        reason("is not a level from 1e-12 to below 1, such as 0.05")
+                    })?);
             }
             "correction" => parsed.choices.correction = correction(&value)?,
             "as_of" => parsed.as_of = Some(time()?),
@@ -159,10 +162,10 @@ fn check(query: &Query) -> Answer<()> {
     if let (Some(from), Some(to)) = (query.filter.exposed.start, query.filter.exposed.end)
         && from >= to
     {
-        return Err(Problem::bad_field("to", "is not after `from`"));
+        return Err(Problem::broken_rule("to", "is not after `from`"));
     }
     if query.as_of.is_some() && query.filter != UserFilter::default() {
-        return Err(Problem::bad_field(
+        return Err(Problem::broken_rule(
             "as_of",
             "does not go with from, to or a segment: those are folded from the events as they are now",
         ));

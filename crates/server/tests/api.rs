@@ -198,10 +198,10 @@ fn a_repeated_key_counts_once_and_a_reused_one_is_refused() {
     assert_eq!(send(&metric(1)), send(&metric(1)));
     assert_eq!(send(&metric(2)).0, StatusCode::UNPROCESSABLE_ENTITY);
     api.post("/v1/pipeline/run", "");
-    let (_, report) = api.get("/v1/experiments/gate/results?metric=buy:count");
+    let (_, report) = api.get("/v1/experiments/gate/results?metric=sell");
     assert_eq!(
         report["detail"],
-        "`metric` `buy:count` does not occur in this experiment"
+        "`metric` `sell` does not occur in this experiment"
     );
     let (_, report) = api.get("/v1/experiments/gate/results?metric=buy:sum");
     assert_eq!(report["metrics"][0]["variants"][1]["events"], 5);

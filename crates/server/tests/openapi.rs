@@ -15,7 +15,7 @@ use trialog_catalog::Catalog;
 use trialog_model::time::UnixMicros;
 use trialog_pipeline::aggregation::{Aggregator, Settings as Aggregation};
 use trialog_server::openapi::{document, text};
-use trialog_server::{App, Settings, percent_encode, router};
+use trialog_server::{App, InProcess, Settings, percent_encode, router};
 use trialog_warehouse::embedded::{Options, Warehouse};
 use trialog_warehouse::lock::DirectoryLock;
 
@@ -24,9 +24,14 @@ const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
 /// Every operation in an order in which its example can be sent, with the
 /// status of its answer.
-const CALLS: [(&str, u16); 22] = [
+const CALLS: [(&str, u16); 30] = [
     ("isAlive", 200),
     ("isReady", 200),
+    ("defineMetric", 201),
+    ("listMetrics", 200),
+    ("getMetric", 200),
+    ("changeMetric", 200),
+    ("deleteMetric", 200),
     ("registerExperiment", 201),
     ("listExperiments", 200),
     ("getExperiment", 200),
@@ -38,6 +43,9 @@ const CALLS: [(&str, u16); 22] = [
     ("getPipeline", 200),
     ("getResults", 200),
     ("stopExperiment", 200),
+    ("archiveExperiment", 200),
+    ("listChanges", 200),
+    ("listChangesOfExperiment", 200),
     ("verifyData", 200),
     ("makeBackup", 200),
     ("exportTable", 200),
@@ -131,20 +139,18 @@ impl Server {
         })
     }
 
-    /// Sends the example of an operation; with a key and about it, if there is one.
+    /// Sends the example of an operation; about `key`, if there is one.
     fn call(&self, operation: &Operation, key: &Value) -> Answer {
         let body = match operation.json.pointer("/requestBody/content") {
             Some(content) => content["application/json"]["example"].to_string(),
             None => String::new(),
         };
+        // The key of the example may do little; this process may do everything.
         let request = Request::builder()
             .method(operation.method())
             .uri(operation.address_of(key["id"].as_str()))
-            .header("content-type", "application/json");
-        let request = match key["key"].as_str() {
-            Some(key) => request.header("authorization", format!("Bearer {key}")),
-            None => request,
-        };
+            .header("content-type", "application/json")
+            .extension(InProcess);
         self.send(request.body(Body::from(body)).unwrap())
     }
 }

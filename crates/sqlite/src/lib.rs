@@ -12,6 +12,7 @@ mod inspect;
 mod migrate;
 mod open;
 pub mod pin;
+mod reader;
 pub mod seal;
 mod wal;
 
@@ -19,3 +20,4 @@ pub use error::OpenError;
 pub use inspect::{SchemaVersions, open_read_only, schema_version, sqlite_version};
 pub use migrate::Migration;
 pub use open::{Opening, is_damage};
+pub use reader::open_reader;

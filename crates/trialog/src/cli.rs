@@ -62,6 +62,9 @@ pub(crate) enum Command {
     /// Create, list and revoke API keys.
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Show metric definitions; `experiments apply` makes them from files.
+    #[command(subcommand)]
+    Metrics(MetricsCommand),
     /// Print the integer under which a user id given as text is stored.
     UserId {
         /// The user id.
@@ -269,21 +272,31 @@ pub(crate) struct ResultsArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ExperimentsCommand {
-    /// Register the experiments of a JSON file, one or an array; change those
-    /// that are registered and differ.
+    /// Register what JSON files declare; change what is registered and differs.
+    ///
+    /// A file has an experiment, an array of them, or
+    /// `{"metrics": [...], "experiments": [...]}` with metric definitions.
+    /// All of it is checked before any of it is applied.
     Apply {
-        /// The file; - for standard input.
-        file: PathBuf,
-    },
-    /// List experiments.
-    List {
-        /// Only of this status.
+        /// Files, or directories whose .json files are meant; - for standard input.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Only say what would change.
         #[arg(long)]
-        status: Option<String>,
+        dry_run: bool,
+    },
+    /// Show what apply would change. Exits with 0 when nothing differs, 1
+    /// when something does, 2 when they cannot be compared.
+    Diff {
+        /// Files, or directories whose .json files are meant; - for standard input.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
         /// How to print.
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
+    /// List experiments.
+    List(ListArgs),
     /// Show one experiment as JSON.
     Show {
         /// The experiment.
@@ -299,6 +312,46 @@ pub(crate) enum ExperimentsCommand {
         /// The experiment.
         experiment: String,
     },
+    /// Put away a draft or a stopped experiment, for good.
+    Archive {
+        /// The experiment.
+        experiment: String,
+    },
+}
+
+/// Which experiments to list.
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Only of this status; repeat it for more [default: all but archived].
+    #[arg(long)]
+    pub(crate) status: Vec<String>,
+    /// Only of this owner.
+    #[arg(long)]
+    pub(crate) owner: Option<String>,
+    /// Only with this text in their id, owner or hypothesis, last change first.
+    #[arg(long)]
+    pub(crate) search: Option<String>,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MetricsCommand {
+    /// List metric definitions.
+    List {
+        /// Only with this text in their name, event type, owner or description.
+        #[arg(long)]
+        search: Option<String>,
+        /// How to print.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Show one metric definition as JSON.
+    Show {
+        /// The metric.
+        metric: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -309,6 +362,8 @@ pub(crate) enum BenchCommand {
     Load(LoadArgs),
     /// Write the request bodies that `load` sends to a file, one per line.
     Bodies(BodiesArgs),
+    /// Time lists, searches, reads and results of a registry filled with experiments.
+    Registry(RegistryArgs),
     /// Flush the data directory's inbox and merge its runs until none is due.
     Settle,
 }
@@ -346,6 +401,22 @@ pub(crate) struct BodiesArgs {
     /// Events per body.
     #[arg(long, default_value_t = 1_000)]
     pub(crate) batch: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RegistryArgs {
+    /// How many experiments the registry has; what is missing is added.
+    #[arg(long, default_value_t = 100_000)]
+    pub(crate) experiments: u32,
+    /// How many requests of each sort.
+    #[arg(long, default_value_t = 1_000)]
+    pub(crate) requests: u32,
+    /// Publish runs of 1,000 experiments meanwhile.
+    #[arg(long)]
+    pub(crate) publish: bool,
+    /// Seeds what is asked for.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
 }
 
 #[derive(Debug, Args)]

@@ -10,6 +10,7 @@ pub(crate) mod export;
 pub(crate) mod forget;
 pub(crate) mod import;
 pub(crate) mod keys;
+pub(crate) mod metrics;
 pub(crate) mod pipeline;
 pub(crate) mod results;
 pub(crate) mod retention;

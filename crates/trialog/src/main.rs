@@ -67,6 +67,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Forget(options) => commands::forget::run(&config, &options),
         Command::Retention(command) => commands::retention::run(&config, &command),
         Command::Keys(action) => commands::keys::run(&config, &action),
+        Command::Metrics(action) => commands::metrics::run(&config, &action),
         Command::UserId { text } => {
             println!("{}", trialog_model::user_id::user_id_from_text(&text));
             Ok(ExitCode::SUCCESS)

@@ -15,6 +15,7 @@ use crate::clock;
 use crate::config::Config;
 
 pub(crate) struct Node {
+    pub(crate) catalog: Arc<Catalog>,
     pub(crate) warehouse: Arc<Warehouse>,
     pub(crate) aggregator: Arc<Aggregator>,
     pub(crate) app: Arc<App>,
@@ -52,7 +53,7 @@ impl Node {
         );
         let aggregator = Arc::new(aggregator);
         let app = App::new(
-            catalog,
+            Arc::clone(&catalog),
             Arc::clone(&warehouse),
             Arc::clone(&aggregator),
             clock,
@@ -63,6 +64,7 @@ impl Node {
             },
         );
         Ok(Self {
+            catalog,
             warehouse,
             aggregator,
             app: Arc::new(app),

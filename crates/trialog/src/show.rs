@@ -77,6 +77,22 @@ pub(crate) fn experiments(experiments: &[Value]) -> String {
     table.text()
 }
 
+pub(crate) fn metrics(metrics: &[Value]) -> String {
+    let mut table = Table::new(&[
+        "metric",
+        "kind",
+        "event type",
+        "window",
+        "direction",
+        "owner",
+    ]);
+    for metric in metrics {
+        let text = |field: &str| metric[field].as_str().unwrap_or_default().to_owned();
+        table.row(["name", "kind", "event_type", "window", "direction", "owner"].map(text));
+    }
+    table.text()
+}
+
 pub(crate) fn report(report: &Report) -> String {
     let mut text = String::new();
     let computed = report.computed_at.as_deref().unwrap_or("never");

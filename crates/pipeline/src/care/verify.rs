@@ -292,7 +292,7 @@ impl<'a> Verification<'a> {
         let Some(published) = published else {
             return Some("it has no results yet");
         };
-        let current = fingerprint(&experiment.definition, &self.settings.limits);
+        let current = fingerprint(experiment, &self.settings.limits);
         if published.fingerprint != current {
             return Some("its definition changed since its results were computed");
         }

@@ -79,7 +79,7 @@ fn export() -> Operation {
         "Content-Disposition",
         "The name of the file.",
     )
-    .problems(&[404])
+    .problems(&[404, 422])
 }
 
 fn forget() -> Operation {

@@ -2,18 +2,23 @@
 
 use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
-use trialog_model::experiment::{Definition, MAX_METRICS, MAX_VARIANTS, Metrics, Operator, Status};
-use trialog_model::ids::{ExperimentId, Variant};
+use trialog_model::experiment::{
+    Definition, MAX_METRICS, MAX_UNITS, MAX_VARIANTS, Metrics, Operator, Status,
+};
+use trialog_model::ids::{ExperimentId, MetricName, Variant};
+use trialog_model::metric::MetricKind;
 
 use super::operation::Operation;
 use super::schema::{
-    Field, Schema, between_0_and_1, chars, closed, extended, field, list, matching, name, nullable,
-    number, object, one_of, optional, partial, positive, reference, text, time, with,
-    with_defaults,
+    Field, Schema, between_0_and_1, chars, closed, extended, field, integer, level, list, matching,
+    name, nullable, number, object, one_of, optional, page_limit, positive, reference, resettable,
+    text, time, with, with_defaults,
 };
+use super::window::window;
+use crate::page::MAX_SEARCH;
 
-/// A whole number and a unit, or no end.
-const WINDOW: &str = "^([0-9]+[wdhms]|none)$";
+/// What an `ETag` is.
+const TAG: &str = "Stands for this state of it; changes with each change.";
 
 const OPERATORS: [Operator; 14] = [
     Operator::Eq,
@@ -53,11 +58,15 @@ pub(super) fn operations() -> Vec<Operation> {
             "stopExperiment",
             "Stops a running experiment, for good",
         ),
+        step(
+            "/v1/experiments/{id}/archive",
+            "archiveExperiment",
+            "Puts away a draft or a stopped experiment, for good",
+        ),
     ]
 }
 
 fn list_all() -> Operation {
-    let limit = json!({ "type": "integer", "minimum": 1, "maximum": 1000, "default": 100 });
     Operation::new(
         Method::GET,
         "/v1/experiments",
@@ -65,18 +74,26 @@ fn list_all() -> Operation {
         "Lists experiments, page by page",
     )
     .tag("experiments")
-    .query(
+    .queries(
         "status",
         one_of(&Status::ALL),
-        "Only those with this status.",
+        "Only those with one of these; without it, all but archived ones.",
+    )
+    .query("owner", text(), "Only those of this owner.")
+    .query(
+        "q",
+        chars(0, MAX_SEARCH),
+        "Only those that have each of these words anywhere in their id, owner or hypothesis, in any case; the last change comes first.",
+    )
+    .query(
+        "sort",
+        one_of(&["id", "updated_at"]),
+        "By id, which does not go with `q`, or the last change first.",
     )
     .query("after", text(), "The `next` of the page before.")
-    .query("limit", limit, "Experiments on a page.")
-    .answer(
-        StatusCode::OK,
-        reference("ExperimentPage"),
-        "A page, in the order of ids.",
-    )
+    .query("limit", page_limit(), "Experiments on a page.")
+    .answer(StatusCode::OK, reference("ExperimentPage"), "A page.")
+        .problems(&[422])
 }
 
 fn create() -> Operation {
@@ -96,18 +113,22 @@ fn create() -> Operation {
         "It is registered.",
     )
     .answer_header(StatusCode::CREATED, "Location", "Where it is.")
+    .answer_header(StatusCode::CREATED, "ETag", TAG)
     .problems(&[409, 422])
 }
 
 fn change() -> Operation {
     of_one(Method::PATCH, "/v1/experiments/{id}", "changeExperiment", "Changes the members that the body names")
-        .describe("After the start, salt, variants and layer are frozen, allocation may only grow, and primary metrics stay as they are. A change takes effect with the next run.")
-        .body(reference("ExperimentChange"), json!({ "owner": "checkout team" }))
+        .describe("Null puts a member back to its default. After the start, salt, variants and layer are frozen, allocation may only grow, and primary metrics stay as they are. A change takes effect with the next run.")
+        .body(reference("ExperimentChange"), json!({ "owner": "checkout team", "hypothesis": null }))
+        .if_match()
         .problems(&[409, 422])
 }
 
 fn step(path: &'static str, id: &'static str, summary: &'static str) -> Operation {
-    of_one(Method::POST, path, id, summary).problems(&[409])
+    of_one(Method::POST, path, id, summary)
+        .if_match()
+        .problems(&[409])
 }
 
 fn of_one(
@@ -119,6 +140,7 @@ fn of_one(
     experiment_segment(Operation::new(method, path, id, summary))
         .tag("experiments")
         .answer(StatusCode::OK, reference("Experiment"), "The experiment.")
+        .answer_header(StatusCode::OK, "ETag", TAG)
         .problems(&[404])
 }
 
@@ -147,7 +169,7 @@ fn definition_example() -> Value {
 pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
     vec![
         ("ExperimentDefinition", closed(definition())),
-        ("ExperimentChange", closed(partial(definition()))),
+        ("ExperimentChange", closed(resettable(definition()))),
         ("Experiment", extended(shown(), life())),
         ("ExperimentPage", page()),
         ("VariantWeight", variant()),
@@ -213,12 +235,12 @@ fn definition() -> Schema {
         ),
         optional(
             "attribution_window",
-            matching(WINDOW),
+            window(),
             "How long after exposure an event counts, at most 3650d; `none` means until `end_at`.",
         ),
         optional(
             "alpha",
-            between_0_and_1(),
+            level(),
             "The two-sided level of tests and intervals.",
         ),
         optional(
@@ -249,13 +271,14 @@ fn shown() -> Schema {
     shown
 }
 
-fn life() -> [Field; 6] {
+fn life() -> [Field; 7] {
     [
         field("status", one_of(&Status::ALL), "Where it is in its life."),
         field("created_at", time(), "When it became known."),
         field("updated_at", time(), "When it changed last."),
         field("started_at", nullable(time()), "When it was started."),
         field("stopped_at", nullable(time()), "When it was stopped."),
+        field("archived_at", nullable(time()), "When it was put away."),
         field(
             "failure",
             nullable(text()),
@@ -299,7 +322,7 @@ fn condition() -> Schema {
 }
 
 fn plan() -> Schema {
-    let size = json!({ "type": "integer", "format": "int64", "minimum": 1 });
+    let size = with(integer(1), "maximum", MAX_UNITS);
     closed(object([
         field(
             "sample_size_per_variant",
@@ -330,7 +353,11 @@ fn metrics() -> Schema {
     closed(with_defaults(fields, &Metrics::default()))
 }
 
-/// `type` or `type:kind`.
+/// `name` or `name:kind`.
 pub(super) fn metric_name() -> Schema {
-    name(trialog_model::ids::EventType::MAX_CHARS)
+    let kinds = MetricKind::ALL.map(MetricKind::as_str).join("|");
+    let most = MetricName::MAX_CHARS;
+    matching(&format!(
+        "^[^\\u0000-\\u001f\\u007f]{{1,{most}}}(:({kinds}))?$"
+    ))
 }

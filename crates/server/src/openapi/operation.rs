@@ -108,6 +108,13 @@ impl Operation {
         self
     }
 
+    /// The header `If-Match`, and the answer where it does not hold.
+    pub(super) fn if_match(self) -> Self {
+        let description = "Tags of the states that may be changed; any without it.";
+        self.header("If-Match", text(), description)
+            .problems(&[412])
+    }
+
     /// A parameter as it is, for what the others cannot say.
     pub(super) fn parameter(mut self, parameter: Value) -> Self {
         self.parameters.push(parameter);

@@ -39,6 +39,11 @@ const ALL: &[(u16, &str, &str)] = &[
         "It exists already, or its state does not allow the step.",
     ),
     (
+        412,
+        "PreconditionFailed",
+        "`If-Match` does not name the present state.",
+    ),
+    (
         413,
         "PayloadTooLarge",
         "The body or the number of events is too large.",

@@ -7,11 +7,13 @@ use trialog_model::ids::Variant;
 use trialog_model::metric::{MetricKind, MetricRole};
 
 use super::experiments::{experiment_segment, metric_name};
+use super::metric_definitions::DIRECTIONS;
 use super::operation::Operation;
 use super::schema::{
-    Schema, between_0_and_1, boolean, count, field, fraction, list, matching, name, nullable,
-    number, object, one_of, optional, reference, text, time, with,
+    Schema, boolean, count, field, fraction, level, list, matching, name, nullable, number, object,
+    one_of, optional, reference, text, time, with,
 };
+use super::window::window;
 use crate::report::Flag;
 
 const CORRECTIONS: [&str; 4] = ["holm", "bonferroni", "bh", "none"];
@@ -32,7 +34,7 @@ pub(super) fn operations() -> Vec<Operation> {
     );
     let segment = json!({
         "name": "segment", "in": "query", "required": false,
-        "schema": { "type": "object", "additionalProperties": text() },
+        "schema": { "type": "object", "additionalProperties": text(), "propertyNames": matching("^segment\\..+$") },
         "style": "form", "explode": true,
         "description": "`segment.<key>=<value>`: only users whose exposure's context has this value. Repeat it for more keys, all of which must hold. Members of this object are such names, `segment.` included.",
         "examples": { "platform": { "value": { "segment.platform": "ios" } } },
@@ -40,12 +42,12 @@ pub(super) fn operations() -> Vec<Operation> {
     let results = experiment_segment(results)
         .tag("results")
         .describe("Without `from`, `to` and segments from the rows that the last run published; with one of them folded on request, over the events which that run read.")
-        .query("metric", metric_name(), "Only this one: `type` or `type:kind`.")
-        .query("kind", one_of(&MetricKind::ALL), "Only this kind.")
+        .query("metric", metric_name(), "Only this one: `name` or `name:kind`.")
+        .query("kind", one_of(&MetricKind::ALL), "Every row as this kind.")
         .query("from", time(), "Only users exposed at or after this time.")
         .query("to", time(), "Only users exposed before this time, which is after `from`.")
         .query("control", name(Variant::MAX_CHARS), "Compare with this variant.")
-        .query("alpha", between_0_and_1(), "Another level.")
+        .query("alpha", level(), "Another level.")
         .query(
             "correction",
             with(one_of(&CORRECTIONS), "default", "holm"),
@@ -114,7 +116,7 @@ fn report() -> Schema {
         ),
         field(
             "alpha",
-            between_0_and_1(),
+            level(),
             "The two-sided level of tests and intervals.",
         ),
         field(
@@ -221,10 +223,17 @@ fn metric() -> Schema {
             "How events become a number per user.",
         ),
         field("role", one_of(&ROLES), "What it decides."),
+        field("direction", one_of(&DIRECTIONS), "Which way is good."),
+        field("event_type", text(), "The events that it is made of."),
         field(
-            "direction",
-            one_of(&["increase", "decrease"]),
-            "Which way is good.",
+            "window",
+            window(),
+            "How long after exposure an event counts.",
+        ),
+        field(
+            "description",
+            nullable(text()),
+            "What it is, as its definition says.",
         ),
         field(
             "variants",
@@ -317,6 +326,11 @@ fn comparison() -> Schema {
             "flag",
             nullable(one_of(&flags)),
             "Null where there is no p-value, or nobody declared the event type.",
+        ),
+        field(
+            "desirable",
+            nullable(boolean()),
+            "Whether a significant difference goes the way that is good; null where it is not significant.",
         ),
     ])
 }

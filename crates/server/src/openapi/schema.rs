@@ -2,6 +2,9 @@
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use trialog_model::experiment::MIN_ALPHA;
+
+use crate::page::{MAX_PAGE, PAGE};
 
 /// A JSON schema.
 pub(super) type Schema = Value;
@@ -63,6 +66,11 @@ pub(super) fn fraction() -> Schema {
 /// A number between 0 and 1, neither of them included.
 pub(super) fn between_0_and_1() -> Schema {
     json!({ "type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1 })
+}
+
+/// The two-sided level of tests and intervals.
+pub(super) fn level() -> Schema {
+    json!({ "type": "number", "minimum": MIN_ALPHA, "exclusiveMaximum": 1 })
 }
 
 /// A number above 0.
@@ -173,6 +181,25 @@ pub(super) fn partial(mut object: Schema) -> Schema {
         }
     }
     object
+}
+
+/// What a change may name: every member, where null puts one that has a
+/// default back to it.
+pub(super) fn resettable(object: Schema) -> Schema {
+    let required: Vec<Value> = object["required"].as_array().cloned().unwrap_or_default();
+    let mut changes = partial(object);
+    let properties = changes["properties"].as_object_mut();
+    for (name, own) in properties.into_iter().flatten() {
+        if !required.contains(&json!(name)) {
+            *own = nullable(own.take());
+        }
+    }
+    changes
+}
+
+/// How long a page is.
+pub(super) fn page_limit() -> Schema {
+    json!({ "type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": PAGE })
 }
 
 /// The members of `object` and `more`.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use trialog_catalog::results::VariantMetric;
 use trialog_model::metric::{MetricKind, MetricRole};
+use trialog_model::metric_definition::Direction;
 use trialog_stats::special::normal_critical;
 use trialog_stats::{
     Alpha, Correction, Estimate, Interval, Proportion, Relative, adjust, effect_size,
@@ -56,6 +57,9 @@ pub struct Comparison {
     pub cohens_d: Option<f64>,
     /// Null where there is no p-value, or nobody declared the event type.
     pub flag: Option<Flag>,
+    /// Whether a significant difference is one to the good; null where it is
+    /// not significant.
+    pub desirable: Option<bool>,
 }
 
 /// Every row against the control's; empty where the control has no users.
@@ -106,6 +110,7 @@ fn compare(
             adjusted_p_value: None,
             cohens_d,
             flag: None,
+            desirable: None,
         });
     }
     let test = welch(&a, &b);
@@ -134,6 +139,7 @@ fn compare(
         adjusted_p_value: None,
         cohens_d,
         flag: None,
+        desirable: None,
     })
 }
 
@@ -199,6 +205,21 @@ pub(super) fn adjust_families(
             comparison.adjusted_p_value = Some(adjusted);
             comparison.flag = Some(flag(adjusted, alpha));
         }
+    }
+    for report in reports {
+        for comparison in &mut report.comparisons {
+            comparison.desirable = desirable(comparison, report.direction);
+        }
+    }
+}
+
+fn desirable(comparison: &Comparison, direction: Direction) -> Option<bool> {
+    let difference = comparison
+        .difference
+        .filter(|difference| *difference != 0.0)?;
+    match comparison.flag? {
+        Flag::Significant => Some((difference > 0.0) == (direction == Direction::Increase)),
+        Flag::Trending | Flag::NotSignificant => None,
     }
 }
 

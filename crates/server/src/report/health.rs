@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use trialog_catalog::experiments::Experiment;
 use trialog_catalog::results::Computation;
-use trialog_model::experiment::{Definition, Status};
+use trialog_model::experiment::Definition;
 use trialog_model::time::UnixMicros;
 use trialog_stats::sample_ratio_mismatch;
 
@@ -210,7 +210,7 @@ fn warn_of_plan(warnings: &mut Warnings, experiment: &Experiment, computation: &
     let Some(progress) = progress(&experiment.definition, computation) else {
         return;
     };
-    if experiment.status == Status::Stopped && progress.share < 1.0 {
+    if experiment.stopped_at.is_some() && progress.share < 1.0 {
         let percent = progress.share * 100.0;
         warnings.add(
             "stopped_early",

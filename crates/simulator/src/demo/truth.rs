@@ -20,7 +20,7 @@ const COHORT_DAYS: usize = 7;
 pub(super) fn statements(definition: &Definition, model: &Model) -> Vec<Statement> {
     let mut statements = Vec::new();
     for (metric, _) in definition.metrics.iter() {
-        let name = metric.event_type.as_str();
+        let name = metric.name.as_str();
         let Some(habit) = model.habits.iter().find(|habit| habit.event_type == name) else {
             debug_assert!(false, "nobody has the habit `{name}`");
             continue;
@@ -30,7 +30,7 @@ pub(super) fn statements(definition: &Definition, model: &Model) -> Vec<Statemen
                 let say = |part: Part<'_>, segment, exposed, note| {
                     let effect = Effect::on(model, habit, kind, arm_idx, &part);
                     Statement {
-                        metric: metric.event_type.clone(),
+                        metric: metric.name.clone().into(),
                         kind,
                         treatment: arm.variant.clone(),
                         segment,

@@ -3,6 +3,7 @@
 mod body;
 mod generate;
 mod load;
+mod registry;
 
 use std::process::ExitCode;
 
@@ -15,6 +16,7 @@ pub(crate) fn run(config: &Config, command: &BenchCommand) -> anyhow::Result<Exi
         BenchCommand::Generate(args) => generate::run(args),
         BenchCommand::Bodies(args) => body::run(args),
         BenchCommand::Load(args) => load::run(config, args),
+        BenchCommand::Registry(args) => registry::run(config, args),
         BenchCommand::Settle => {
             match Access::open(config)? {
                 Access::Directory(opened) => {

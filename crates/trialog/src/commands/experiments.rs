@@ -1,23 +1,30 @@
-//! `trialog experiments`: register from files, list, show, start, stop.
+//! `trialog experiments`: apply from files, compare, list, show, start, stop, archive.
 
-use std::io::Read;
-use std::path::Path;
+mod apply;
+mod files;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
-use axum::http::{Method, StatusCode};
-use serde_json::{Map, Value};
-use trialog_model::experiment::Definition;
+use serde_json::Value;
 
 use crate::access::{Access, encode};
-use crate::cli::{ExperimentsCommand, Format};
+use crate::cli::{ExperimentsCommand, Format, ListArgs};
 use crate::config::Config;
 use crate::show;
 
+use apply::{Difference, compare};
+use files::Declared;
+
+/// What `diff` exits with.
+const DIFFERS: u8 = 1;
+const FAILED: u8 = 2;
+
 pub(crate) fn run(config: &Config, command: &ExperimentsCommand) -> anyhow::Result<ExitCode> {
     match command {
-        ExperimentsCommand::Apply { file } => apply(config, file),
-        ExperimentsCommand::List { status, format } => list(config, status.as_deref(), *format),
+        ExperimentsCommand::Apply { files, dry_run } => apply(config, files, *dry_run),
+        ExperimentsCommand::Diff { files, format } => Ok(diff(config, files, *format)),
+        ExperimentsCommand::List(args) => list(config, args),
         ExperimentsCommand::Show { experiment } => {
             let shown =
                 Access::open(config)?.get(&format!("/v1/experiments/{}", encode(experiment)))?;
@@ -26,6 +33,7 @@ pub(crate) fn run(config: &Config, command: &ExperimentsCommand) -> anyhow::Resu
         }
         ExperimentsCommand::Start { experiment } => step(config, experiment, "start"),
         ExperimentsCommand::Stop { experiment } => step(config, experiment, "stop"),
+        ExperimentsCommand::Archive { experiment } => step(config, experiment, "archive"),
     }
 }
 
@@ -41,95 +49,74 @@ fn step(config: &Config, experiment: &str, step: &str) -> anyhow::Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-fn apply(config: &Config, file: &Path) -> anyhow::Result<ExitCode> {
-    let text = read(file)?;
-    let value: Value =
-        serde_json::from_str(&text).with_context(|| format!("`{}` is not JSON", file.display()))?;
-    let fields = match value {
-        Value::Array(experiments) => experiments,
-        one => vec![one],
-    };
-    // All of the file is checked before any of it is applied.
-    for (index, fields) in fields.iter().enumerate() {
-        let place = || format!("experiment {index} of `{}`", file.display());
-        let definition: Definition = serde_json::from_value(fields.clone()).with_context(place)?;
-        definition.check().with_context(place)?;
-    }
+fn apply(config: &Config, files: &[PathBuf], dry_run: bool) -> anyhow::Result<ExitCode> {
+    let declared = Declared::read(files)?;
     let access = Access::open(config)?;
-    for fields in &fields {
-        apply_one(&access, fields)?;
+    for difference in compare(&access, &declared)? {
+        if dry_run {
+            print!("{}", difference.text());
+        } else {
+            println!("{}", difference.apply(&access)?);
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn apply_one(access: &Access, fields: &Value) -> anyhow::Result<()> {
-    let id = fields["experiment_id"].as_str().unwrap_or_default();
-    let path = format!("/v1/experiments/{}", encode(id));
-    let created = access.request(&Method::POST, "/v1/experiments", Some(fields))?;
-    if created.status != StatusCode::CONFLICT {
-        created
-            .read()
-            .with_context(|| format!("cannot register `{id}`"))?;
-        println!("registered `{id}`");
-        return Ok(());
-    }
-    let known = access.get(&path)?;
-    let wanted = serde_json::to_value(serde_json::from_value::<Definition>(fields.clone())?)?;
-    let Value::Object(wanted) = wanted else {
-        bail!("`{id}` is not an object")
+/// Exits as `diff` does: with 0 where nothing differs, 1 where something does.
+fn diff(config: &Config, files: &[PathBuf], format: Format) -> ExitCode {
+    let compared = || -> anyhow::Result<Vec<Difference>> {
+        let declared = Declared::read(files)?;
+        compare(&Access::open(config)?, &declared)
     };
-    let different: Map<String, Value> = wanted
-        .into_iter()
-        .filter(|(field, value)| known[field] != *value)
-        .collect();
-    if different.is_empty() {
-        println!("unchanged `{id}`");
-        return Ok(());
-    }
-    let names: Vec<&str> = different.keys().map(String::as_str).collect();
-    let names = names.join(", ");
-    let changed = access.request(&Method::PATCH, &path, Some(&Value::Object(different)))?;
-    changed
-        .read()
-        .with_context(|| format!("cannot change {names} of `{id}`"))?;
-    println!("changed `{id}`: {names}");
-    Ok(())
-}
-
-fn read(file: &Path) -> anyhow::Result<String> {
-    if file == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin()
-            .read_to_string(&mut text)
-            .context("cannot read standard input")?;
-        return Ok(text);
-    }
-    std::fs::read_to_string(file).with_context(|| format!("cannot read `{}`", file.display()))
-}
-
-fn list(config: &Config, status: Option<&str>, format: Format) -> anyhow::Result<ExitCode> {
-    let access = Access::open(config)?;
-    let mut all = Vec::new();
-    let mut after = String::new();
-    loop {
-        let status = status
-            .map(|status| format!("&status={}", encode(status)))
-            .unwrap_or_default();
-        let mut page = access.get(&format!(
-            "/v1/experiments?limit=1000&after={}{status}",
-            encode(&after)
-        ))?;
-        if let Some(experiments) = page["experiments"].as_array_mut() {
-            all.append(experiments);
+    let differences = match compared() {
+        Ok(differences) => differences,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            return ExitCode::from(FAILED);
         }
-        match page["next"].as_str() {
-            Some(next) => after = next.to_owned(),
-            None => break,
-        }
-    }
+    };
     match format {
+        Format::Table => differences.iter().for_each(|own| print!("{}", own.text())),
+        Format::Json => {
+            let all: Vec<Value> = differences.iter().map(Difference::json).collect();
+            println!("{:#}", Value::Array(all));
+        }
+    }
+    if differences.iter().all(Difference::is_same) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(DIFFERS)
+    }
+}
+
+fn list(config: &Config, args: &ListArgs) -> anyhow::Result<ExitCode> {
+    let named = [("owner", &args.owner), ("q", &args.search)];
+    let statuses = args.status.iter().map(|status| ("status", status));
+    let query: String = (named.into_iter())
+        .filter_map(|(name, value)| Some((name, value.as_ref()?)))
+        .chain(statuses)
+        .map(|(name, value)| format!("&{name}={}", encode(value)))
+        .collect();
+    let all = pages(&Access::open(config)?, "experiments", &query)?;
+    match args.format {
         Format::Json => println!("{}", serde_json::to_string_pretty(&all)?),
         Format::Table => print!("{}", show::experiments(&all)),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Everything in the list `/v1/{what}`, page by page.
+pub(super) fn pages(access: &Access, what: &str, query: &str) -> anyhow::Result<Vec<Value>> {
+    let mut all = Vec::new();
+    let mut after = String::new();
+    loop {
+        let mut page = access.get(&format!("/v1/{what}?limit=1000{after}{query}"))?;
+        if let Some(elements) = page[what].as_array_mut() {
+            all.append(elements);
+        }
+        match page["next"].as_str() {
+            Some(next) => after = format!("&after={}", encode(next)),
+            None => return Ok(all),
+        }
+    }
 }

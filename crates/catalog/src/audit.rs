@@ -1,0 +1,251 @@
+//! The audit trail: who changed what, when, from what, to what.
+//!
+//! An entry is written in the transaction of the change it tells of, so
+//! neither exists without the other.
+
+use std::fmt;
+
+use rusqlite::{Row, Transaction, params};
+use serde_json::{Map, Value};
+use trialog_model::time::UnixMicros;
+use trialog_sqlite::seal;
+
+use crate::connection::Catalog;
+use crate::error::{CatalogError, corrupt};
+
+/// Who does something: the name of an access key, or one of the two others.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Actor(String);
+
+impl Actor {
+    /// An actor of this name.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self(name.into())
+    }
+
+    /// A client that did not say who it is.
+    pub fn anonymous() -> Self {
+        Self::new("anonymous")
+    }
+
+    /// Somebody who has the data directory itself.
+    pub fn local() -> Self {
+        Self::new("local")
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Who changes something, when, and which state of it they have seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edit {
+    /// Who.
+    pub actor: Actor,
+    /// When.
+    pub at: UnixMicros,
+    /// The states that the change may be made to, by their numbers; any where absent.
+    pub if_match: Option<Vec<i64>>,
+}
+
+impl Edit {
+    /// A change by `actor`, whatever the present state is.
+    pub fn new(actor: Actor, at: UnixMicros) -> Self {
+        Self {
+            actor,
+            at,
+            if_match: None,
+        }
+    }
+
+    /// Checks that `current`, the state of `what`, is one that was seen.
+    pub(crate) fn check(
+        &self,
+        what: impl FnOnce() -> String,
+        current: i64,
+    ) -> Result<(), CatalogError> {
+        match &self.if_match {
+            Some(seen) if !seen.contains(&current) => Err(CatalogError::Stale {
+                what: what(),
+                current,
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What kind of thing an entry is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// An experiment.
+    Experiment,
+    /// A metric definition.
+    Metric,
+}
+
+impl Subject {
+    /// The word used in JSON and in the catalog.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Experiment => "experiment",
+            Self::Metric => "metric",
+        }
+    }
+}
+
+/// A change, as the audit trail shows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// Its number, which grows.
+    pub entry: i64,
+    /// When.
+    pub at: UnixMicros,
+    /// Who.
+    pub actor: Actor,
+    /// What kind of thing was changed.
+    pub subject: String,
+    /// Which.
+    pub name: String,
+    /// How: `create`, `register`, `change`, `start`, `stop`, `archive`, `delete`.
+    pub action: String,
+    /// The changed fields before; absent where there was nothing.
+    pub from: Option<Value>,
+    /// The changed fields after; absent where nothing is left.
+    pub to: Option<Value>,
+}
+
+/// What is changed, and how.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Event<'a> {
+    pub(crate) subject: Subject,
+    pub(crate) name: &'a str,
+    pub(crate) action: &'static str,
+}
+
+/// Writes that `event` led from `before` to `after`; fields that are the same
+/// in both are left out.
+pub(crate) fn record(
+    transaction: &Transaction<'_>,
+    edit: &Edit,
+    event: Event<'_>,
+    before: Option<&Map<String, Value>>,
+    after: Option<&Map<String, Value>>,
+) -> rusqlite::Result<()> {
+    let from = before.map(|own| Value::Object(other_than(own, after)).to_string());
+    let to = after.map(|own| Value::Object(other_than(own, before)).to_string());
+    transaction
+        .prepare_cached("INSERT INTO audit (at, actor, subject, name, action, before, after) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
+        .execute(params![
+            edit.at.0,
+            edit.actor.as_str(),
+            event.subject.as_str(),
+            event.name,
+            event.action,
+            from,
+            to
+        ])?;
+    Ok(())
+}
+
+/// The fields of `own` that `other` does not have with the same value.
+fn other_than(own: &Map<String, Value>, other: Option<&Map<String, Value>>) -> Map<String, Value> {
+    let is_same =
+        |field: &String, value: &Value| other.and_then(|other| other.get(field)) == Some(value);
+    (own.iter())
+        .filter(|(field, value)| !is_same(field, value))
+        .map(|(field, value)| (field.clone(), value.clone()))
+        .collect()
+}
+
+/// All columns of `audit` in the table's order, then the seal.
+const COLUMNS: &str = "entry, at, actor, subject, name, action, before, after, seal";
+const N_COLUMNS: usize = 8;
+
+fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
+    let entry: i64 = row.get(0)?;
+    if !seal::is_sound(row, N_COLUMNS)? {
+        return Err(corrupt(format!(
+            "entry {entry} of the audit trail does not match its checksum"
+        )));
+    }
+    let json = |column: usize| -> rusqlite::Result<Option<Value>> {
+        let text: Option<String> = row.get(column)?;
+        let value = text.map(|text| serde_json::from_str(&text)).transpose();
+        value.map_err(|error| {
+            rusqlite::Error::FromSqlConversionFailure(
+                column,
+                rusqlite::types::Type::Text,
+                error.into(),
+            )
+        })
+    };
+    Ok(Entry {
+        entry,
+        at: UnixMicros(row.get(1)?),
+        actor: Actor(row.get(2)?),
+        subject: row.get(3)?,
+        name: row.get(4)?,
+        action: row.get(5)?,
+        from: json(6)?,
+        to: json(7)?,
+    })
+}
+
+impl Catalog {
+    /// At most `limit` entries after number `after`, oldest first: all, or
+    /// those about one thing.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be read.
+    pub fn audit(
+        &self,
+        about: Option<(Subject, &str)>,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<Entry>, CatalogError> {
+        self.read("read the audit trail", |connection| match about {
+            Some((subject, name)) => connection
+                .prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM audit WHERE subject = ?1 AND name = ?2 AND entry > ?3 ORDER BY entry LIMIT ?4"
+                ))?
+                .query_map(params![subject.as_str(), name, after, limit], entry)?
+                .collect(),
+            None => connection
+                .prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM audit WHERE entry > ?1 ORDER BY entry LIMIT ?2"
+                ))?
+                .query_map(params![after, limit], entry)?
+                .collect(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_differs_is_kept() {
+        let fields = |text: &str| -> Map<String, Value> { serde_json::from_str(text).unwrap() };
+        let before = fields(r#"{"a":1,"b":null,"c":[1]}"#);
+        let after = fields(r#"{"a":1,"b":"x","c":[2]}"#);
+        assert_eq!(
+            other_than(&before, Some(&after)),
+            fields(r#"{"b":null,"c":[1]}"#)
+        );
+        assert_eq!(
+            other_than(&after, Some(&before)),
+            fields(r#"{"b":"x","c":[2]}"#)
+        );
+        assert_eq!(other_than(&after, None), after);
+    }
+}

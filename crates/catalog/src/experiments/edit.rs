@@ -1,0 +1,306 @@
+//! Changing the registry: each change with its entry in the audit trail.
+
+use rusqlite::{Transaction, params};
+use serde_json::{Map, Value, json};
+use trialog_model::experiment::{Definition, Status};
+use trialog_model::ids::ExperimentId;
+
+use super::{Experiment, find, insert, next_change, search, to_json};
+use crate::audit::{self, Edit, Event, Subject};
+use crate::connection::Catalog;
+use crate::error::CatalogError;
+use crate::metrics;
+
+/// A step from one status to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Start,
+    Stop,
+    Archive,
+}
+
+impl Step {
+    fn action(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Archive => "archive",
+        }
+    }
+
+    fn leads_to(self) -> Status {
+        match self {
+            Self::Start => Status::Running,
+            Self::Stop => Status::Stopped,
+            Self::Archive => Status::Archived,
+        }
+    }
+
+    /// What to do instead, where the step cannot be taken from `status`.
+    fn mend(self, status: Status) -> Option<&'static str> {
+        const NEW: &str = "it does not start again, register a new one";
+        const PUT_AWAY: &str = "it is put away for good, register a new one";
+        match (self, status) {
+            (Self::Start, Status::Draft)
+            | (Self::Stop, Status::Running)
+            | (Self::Archive, Status::Draft | Status::Stopped) => None,
+            (_, Status::Unregistered) => Some("register it first with POST /v1/experiments"),
+            (Self::Start, Status::Running) => Some("it was started already"),
+            (Self::Start, Status::Stopped) => Some(NEW),
+            (Self::Start | Self::Stop, Status::Archived) => Some(PUT_AWAY),
+            (Self::Stop, Status::Stopped) => Some("it was stopped already"),
+            (Self::Stop, Status::Draft) => Some("start it first"),
+            (Self::Archive, Status::Running) => Some("stop it first"),
+            (Self::Archive, Status::Archived) => Some("it was archived already"),
+        }
+    }
+}
+
+impl Catalog {
+    /// Registers an experiment; one that was `unregistered` becomes a draft.
+    ///
+    /// # Errors
+    ///
+    /// [`CatalogError::Exists`] where the id is taken.
+    pub fn create_experiment(
+        &self,
+        definition: &Definition,
+        edit: &Edit,
+    ) -> Result<Experiment, CatalogError> {
+        self.write("create an experiment", |transaction| {
+            self.register(transaction, definition, edit)
+        })
+    }
+
+    /// Registers experiments, all or none.
+    ///
+    /// # Errors
+    ///
+    /// [`CatalogError::Exists`] where an id is taken.
+    pub fn create_experiments(
+        &self,
+        definitions: &[Definition],
+        edit: &Edit,
+    ) -> Result<(), CatalogError> {
+        self.write("create experiments", |transaction| {
+            for definition in definitions {
+                self.register(transaction, definition, edit)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Replaces a definition with what `change` makes of the present one.
+    ///
+    /// # Errors
+    ///
+    /// The experiment is not known, `edit` names another state of it, or what
+    /// `change` says.
+    pub fn change_experiment<E: From<CatalogError>>(
+        &self,
+        id: &ExperimentId,
+        edit: &Edit,
+        change: impl FnOnce(&Experiment) -> Result<Definition, E>,
+    ) -> Result<Experiment, E> {
+        let failed = CatalogError::database("change an experiment", self.path());
+        let mut refused = None;
+        let outcome = self.write("change an experiment", |transaction| {
+            let known = self.to_edit(transaction, id, edit)?;
+            match change(&known) {
+                Ok(definition) if definition == known.definition => Ok(known),
+                Ok(definition) => {
+                    let changed = Experiment {
+                        definition,
+                        ..known.clone()
+                    };
+                    update(transaction, edit, "change", &known, changed).map_err(&failed)
+                }
+                Err(error) => {
+                    refused = Some(error);
+                    Ok(known)
+                }
+            }
+        })?;
+        refused.map_or(Ok(outcome), Err)
+    }
+
+    /// Starts a draft.
+    ///
+    /// # Errors
+    ///
+    /// The experiment is not known or not a draft, or `edit` names another state of it.
+    pub fn start_experiment(
+        &self,
+        id: &ExperimentId,
+        edit: &Edit,
+    ) -> Result<Experiment, CatalogError> {
+        self.step(id, edit, Step::Start)
+    }
+
+    /// Stops a running experiment; events still count by their own times.
+    ///
+    /// # Errors
+    ///
+    /// The experiment is not known or not running, or `edit` names another state of it.
+    pub fn stop_experiment(
+        &self,
+        id: &ExperimentId,
+        edit: &Edit,
+    ) -> Result<Experiment, CatalogError> {
+        self.step(id, edit, Step::Stop)
+    }
+
+    /// Puts away a draft or a stopped experiment, for good.
+    ///
+    /// # Errors
+    ///
+    /// The experiment is not known, runs or is put away, or `edit` names
+    /// another state of it.
+    pub fn archive_experiment(
+        &self,
+        id: &ExperimentId,
+        edit: &Edit,
+    ) -> Result<Experiment, CatalogError> {
+        self.step(id, edit, Step::Archive)
+    }
+
+    fn register(
+        &self,
+        transaction: &Transaction<'_>,
+        definition: &Definition,
+        edit: &Edit,
+    ) -> Result<Experiment, CatalogError> {
+        let id = &definition.experiment_id;
+        let failed = CatalogError::database("create an experiment", self.path());
+        match find(transaction, id.as_str()).map_err(&failed)? {
+            Some(known) if known.status != Status::Unregistered => {
+                Err(CatalogError::Exists(id.clone()))
+            }
+            Some(known) => {
+                let completed = Experiment {
+                    definition: definition.clone(),
+                    status: Status::Draft,
+                    ..known.clone()
+                };
+                update(transaction, edit, "register", &known, completed).map_err(&failed)
+            }
+            None => create(transaction, definition, edit).map_err(&failed),
+        }
+    }
+
+    fn step(&self, id: &ExperimentId, edit: &Edit, step: Step) -> Result<Experiment, CatalogError> {
+        let failed = CatalogError::database("change an experiment's status", self.path());
+        self.write("change an experiment's status", |transaction| {
+            let known = self.to_edit(transaction, id, edit)?;
+            if let Some(mend) = step.mend(known.status) {
+                return Err(CatalogError::WrongStatus {
+                    experiment: id.clone(),
+                    status: known.status,
+                    mend,
+                });
+            }
+            let mut changed = Experiment {
+                status: step.leads_to(),
+                ..known.clone()
+            };
+            match step {
+                Step::Start => changed.started_at = Some(edit.at),
+                Step::Stop => changed.stopped_at = Some(edit.at),
+                Step::Archive => changed.archived_at = Some(edit.at),
+            }
+            update(transaction, edit, step.action(), &known, changed).map_err(&failed)
+        })
+    }
+
+    /// The experiment `id`, in a state that `edit` may change.
+    fn to_edit(
+        &self,
+        transaction: &Transaction<'_>,
+        id: &ExperimentId,
+        edit: &Edit,
+    ) -> Result<Experiment, CatalogError> {
+        let known = find(transaction, id.as_str())
+            .map_err(CatalogError::database("read an experiment", self.path()))?
+            .ok_or_else(|| CatalogError::NoExperiment(id.clone()))?;
+        edit.check(|| format!("experiment `{id}`"), known.change)?;
+        Ok(known)
+    }
+}
+
+fn create(
+    transaction: &Transaction<'_>,
+    definition: &Definition,
+    edit: &Edit,
+) -> rusqlite::Result<Experiment> {
+    let id = definition.experiment_id.as_str();
+    insert(transaction, definition, Status::Draft, edit.at)?;
+    let created = find(transaction, id)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+    let event = Event {
+        subject: Subject::Experiment,
+        name: id,
+        action: "create",
+    };
+    audit::record(transaction, edit, event, None, Some(&fields(&created)))?;
+    Ok(created)
+}
+
+/// Makes `changed` of `known`, with the next number and an entry in the audit trail.
+fn update(
+    transaction: &Transaction<'_>,
+    edit: &Edit,
+    action: &'static str,
+    known: &Experiment,
+    mut changed: Experiment,
+) -> rusqlite::Result<Experiment> {
+    let time = |time: Option<trialog_model::time::UnixMicros>| time.map(|time| time.0);
+    let id = known.definition.experiment_id.as_str();
+    changed.updated_at = edit.at;
+    changed.change = next_change(transaction)?;
+    if changed.definition != known.definition {
+        changed.revision += 1;
+    }
+    transaction
+        .prepare_cached(
+            "UPDATE experiments SET status = ?2, definition = ?3, updated_at = ?4, started_at = ?5, stopped_at = ?6, archived_at = ?7, revision = ?8, owner = ?9, change = ?10 WHERE experiment_id = ?1",
+        )?
+        .execute(params![
+            id,
+            changed.status.as_str(),
+            to_json(&changed.definition),
+            changed.updated_at.0,
+            time(changed.started_at),
+            time(changed.stopped_at),
+            time(changed.archived_at),
+            changed.revision,
+            changed.definition.owner,
+            changed.change,
+        ])?;
+    let current = (changed.change, changed.status, &changed.definition);
+    metrics::note_names(transaction, Some(&known.definition), &changed.definition)?;
+    search::index(transaction, Some(known.change), current)?;
+    let event = Event {
+        subject: Subject::Experiment,
+        name: id,
+        action,
+    };
+    let (before, after) = (fields(known), fields(&changed));
+    audit::record(transaction, edit, event, Some(&before), Some(&after))?;
+    changed.defined_metrics = metrics::defined(transaction, &changed.definition)?;
+    Ok(changed)
+}
+
+/// What the audit trail compares.
+fn fields(experiment: &Experiment) -> Map<String, Value> {
+    let text =
+        |time: Option<trialog_model::time::UnixMicros>| json!(time.map(|time| time.to_rfc3339()));
+    let definition = serde_json::to_value(&experiment.definition);
+    let mut fields = match definition {
+        Ok(Value::Object(fields)) => fields,
+        _ => unreachable!("a definition is an object with text keys and finite numbers only"),
+    };
+    fields.insert("status".to_owned(), json!(experiment.status));
+    fields.insert("started_at".to_owned(), text(experiment.started_at));
+    fields.insert("stopped_at".to_owned(), text(experiment.stopped_at));
+    fields.insert("archived_at".to_owned(), text(experiment.archived_at));
+    fields
+}

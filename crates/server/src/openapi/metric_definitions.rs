@@ -1,0 +1,143 @@
+//! `/v1/metrics` in the document.
+
+use axum::http::{Method, StatusCode};
+use serde_json::{Value, json};
+use trialog_model::ids::{EventType, MetricName};
+use trialog_model::metric::MetricKind;
+use trialog_model::metric_definition::Direction;
+
+use super::operation::Operation;
+use super::schema::{
+    Schema, chars, closed, extended, field, list, name, nullable, object, one_of, optional,
+    page_limit, reference, resettable, text, time, with,
+};
+use super::window::window;
+use crate::page::MAX_SEARCH;
+
+const PATH: &str = "/v1/metrics";
+const TAG: &str = "Stands for this state of it; changes with each change.";
+pub(super) const DIRECTIONS: [Direction; 2] = [Direction::Increase, Direction::Decrease];
+
+pub(super) fn operations() -> Vec<Operation> {
+    let all = Operation::new(Method::GET, PATH, "listMetrics", "Lists metric definitions")
+        .query(
+            "q",
+            chars(0, MAX_SEARCH),
+            "Only those with this text in their name, event type, owner or description.",
+        )
+        .query("after", text(), "The `next` of the page before.")
+        .query("limit", page_limit(), "Definitions on a page.")
+        .answer(
+            StatusCode::OK,
+            reference("MetricPage"),
+            "A page, in the order of names.",
+        );
+    let created = Operation::new(Method::POST, PATH, "defineMetric", "Defines a metric")
+        .describe(
+            "It stands before an event type of the same name in every experiment that names it.",
+        )
+        .body(reference("MetricDefinition"), example())
+        .answer(StatusCode::CREATED, reference("Metric"), "It is defined.")
+        .answer_header(StatusCode::CREATED, "Location", "Where it is.")
+        .answer_header(StatusCode::CREATED, "ETag", TAG)
+        .problems(&[409, 422]);
+    let read = of_one(Method::GET, "getMetric", "Reads a metric definition").answer_header(
+        StatusCode::OK,
+        "ETag",
+        TAG,
+    );
+    let changed = of_one(
+        Method::PATCH,
+        "changeMetric",
+        "Changes the members that the body names",
+    )
+    .describe("Null puts a member back to its default. Experiments that name it are computed anew with the next run.")
+    .body(reference("MetricChange"), json!({ "window": "14d", "owner": null }))
+    .answer_header(StatusCode::OK, "ETag", TAG)
+    .if_match()
+    .problems(&[422]);
+    let deleted = of_one(
+        Method::DELETE,
+        "deleteMetric",
+        "Deletes a definition that no experiment names",
+    )
+    .if_match()
+    .problems(&[409]);
+    [all, created, read, changed, deleted]
+        .into_iter()
+        .map(|operation| operation.tag("metrics"))
+        .collect()
+}
+
+fn of_one(method: Method, id: &'static str, summary: &'static str) -> Operation {
+    Operation::new(method, "/v1/metrics/{name}", id, summary)
+        .segment(
+            "name",
+            name(MetricName::MAX_CHARS),
+            "revenue",
+            "The metric's name, percent-encoded.",
+        )
+        .answer(StatusCode::OK, reference("Metric"), "The definition.")
+        .problems(&[404])
+}
+
+fn example() -> Value {
+    json!({
+        "name": "revenue", "kind": "sum", "event_type": "purchase", "window": "7d",
+        "direction": "increase", "description": "net of returns", "owner": "finance",
+    })
+}
+
+pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
+    let times = [
+        field("created_at", time(), "When it was defined."),
+        field("updated_at", time(), "When it changed last."),
+    ];
+    let page = object([
+        field("metrics", list(reference("Metric")), "The definitions."),
+        field(
+            "next",
+            nullable(text()),
+            "What `after` takes for the next page; null on the last.",
+        ),
+    ]);
+    vec![
+        ("MetricDefinition", closed(definition())),
+        ("MetricChange", closed(resettable(definition()))),
+        ("Metric", extended(definition(), times)),
+        ("MetricPage", page),
+    ]
+}
+
+fn definition() -> Schema {
+    let free = |name, description: &str| optional(name, nullable(chars(0, 4096)), description);
+    object([
+        field(
+            "name",
+            name(MetricName::MAX_CHARS),
+            "The name by which experiments name it; it does not end in `:kind`.",
+        ),
+        field(
+            "kind",
+            one_of(&MetricKind::ALL),
+            "How events become a number per user.",
+        ),
+        field(
+            "event_type",
+            name(EventType::MAX_CHARS),
+            "The events that it is made of.",
+        ),
+        optional(
+            "window",
+            nullable(window()),
+            "How long after exposure an event counts, at most 3650d; as the experiment says if absent.",
+        ),
+        optional(
+            "direction",
+            with(one_of(&DIRECTIONS), "default", "increase"),
+            "Which way is good.",
+        ),
+        free("description", "What it is, for people."),
+        free("owner", "Who answers for it."),
+    ])
+}

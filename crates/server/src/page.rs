@@ -1,0 +1,31 @@
+//! Lists page by page: how long a page is, and where the next one begins.
+
+use crate::problem::{Answer, Problem};
+
+/// How long a page is unless asked otherwise, and at most.
+pub(crate) const PAGE: u32 = 100;
+pub(crate) const MAX_PAGE: u32 = 1_000;
+/// The longest search, in characters.
+pub(crate) const MAX_SEARCH: usize = 200;
+
+/// The parameter `limit`.
+pub(crate) fn limit(value: &str) -> Answer<u32> {
+    let limit = value.parse().ok();
+    limit
+        .filter(|limit| (1..=MAX_PAGE).contains(limit))
+        .ok_or_else(|| Problem::bad_field("limit", "is not a number from 1 to 1000"))
+}
+
+/// The parameter `q`.
+pub(crate) fn search(value: String) -> Answer<String> {
+    if value.chars().count() > MAX_SEARCH {
+        return Err(Problem::bad_field("q", "has more than 200 characters"));
+    }
+    Ok(value)
+}
+
+/// The key of a full page's last element, after which the next page begins.
+pub(crate) fn next<T>(page: &[T], limit: u32, key: impl Fn(&T) -> String) -> Option<String> {
+    let is_full = page.len() as u64 >= u64::from(limit);
+    page.last().filter(|_| is_full).map(key)
+}

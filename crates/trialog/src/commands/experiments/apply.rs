@@ -1,0 +1,187 @@
+//! What files declare beside what is registered: the difference, and making it so.
+
+use anyhow::{Context, bail};
+use axum::http::{Method, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+use trialog_model::experiment::{Definition, Status};
+
+use super::files::Declared;
+use crate::access::{Access, encode};
+
+/// How something that files declare differs from what is registered.
+pub(super) struct Difference {
+    /// `metric` or `experiment`.
+    what: &'static str,
+    name: String,
+    wanted: Map<String, Value>,
+    state: State,
+}
+
+enum State {
+    /// Nobody knows it yet, or only events do.
+    New,
+    /// These fields differ; the value is the present one.
+    Changed(Map<String, Value>),
+    Same,
+}
+
+impl Difference {
+    pub(super) fn is_same(&self) -> bool {
+        matches!(self.state, State::Same)
+    }
+
+    /// As lines for people; nothing where nothing differs.
+    pub(super) fn text(&self) -> String {
+        let (what, name) = (self.what, &self.name);
+        match &self.state {
+            State::Same => String::new(),
+            State::New => format!("{what} `{name}` is new\n"),
+            State::Changed(present) => {
+                let fields = present.iter().map(|(field, present)| {
+                    let wanted = self.wanted.get(field).unwrap_or(&Value::Null);
+                    format!("  {field}: {present} -> {wanted}\n")
+                });
+                std::iter::once(format!("{what} `{name}` differs\n"))
+                    .chain(fields)
+                    .collect()
+            }
+        }
+    }
+
+    /// The same for programs.
+    pub(super) fn json(&self) -> Value {
+        let (state, from) = match &self.state {
+            State::Same => ("same", None),
+            State::New => ("new", None),
+            State::Changed(present) => ("changed", Some(present)),
+        };
+        let to: Option<Map<String, Value>> = from.map(|from| self.changes(from));
+        json!({ "subject": self.what, "name": self.name, "state": state, "from": from, "to": to })
+    }
+
+    fn changes(&self, present: &Map<String, Value>) -> Map<String, Value> {
+        (self.wanted.iter())
+            .filter(|(field, _)| present.contains_key(*field))
+            .map(|(field, value)| (field.clone(), value.clone()))
+            .collect()
+    }
+
+    /// Makes what is registered as the files declare it, and says what was done.
+    pub(super) fn apply(&self, access: &Access) -> anyhow::Result<String> {
+        let (what, name) = (self.what, &self.name);
+        let path = format!("/v1/{what}s");
+        match &self.state {
+            State::Same => Ok(format!("unchanged `{name}`")),
+            State::New => {
+                let wanted = Value::Object(self.wanted.clone());
+                access
+                    .post(&path, Some(&wanted))
+                    .with_context(|| format!("cannot register the {what} `{name}`"))?;
+                Ok(format!("registered `{name}`"))
+            }
+            State::Changed(present) => {
+                let names: Vec<&str> = present.keys().map(String::as_str).collect();
+                let names = names.join(", ");
+                let changes = Value::Object(self.changes(present));
+                let path = format!("{path}/{}", encode(name));
+                access
+                    .request(&Method::PATCH, &path, Some(&changes))?
+                    .read()
+                    .with_context(|| format!("cannot change {names} of the {what} `{name}`"))?;
+                Ok(format!("changed `{name}`: {names}"))
+            }
+        }
+    }
+}
+
+/// Compares everything, metrics first, and refuses what cannot be applied
+/// before anything is.
+pub(super) fn compare(access: &Access, declared: &Declared) -> anyhow::Result<Vec<Difference>> {
+    let mut differences = Vec::new();
+    for metric in &declared.metrics {
+        let name = metric.name.as_str();
+        let known = known(access, "metric", name)?;
+        differences.push(difference("metric", name, metric, known.as_ref())?);
+    }
+    for experiment in &declared.experiments {
+        let name = experiment.experiment_id.as_str();
+        let known = known(access, "experiment", name)?.filter(|known| {
+            // Events came in, and nobody has registered it.
+            known["status"] != json!(Status::Unregistered)
+        });
+        let difference = difference("experiment", name, experiment, known.as_ref())?;
+        if let (Some(known), false) = (&known, difference.is_same()) {
+            check(experiment, known).with_context(|| format!("cannot change `{name}`"))?;
+        }
+        differences.push(difference);
+    }
+    Ok(differences)
+}
+
+fn known(access: &Access, what: &str, name: &str) -> anyhow::Result<Option<Value>> {
+    let path = format!("/v1/{what}s/{}", encode(name));
+    let answer = access.request(&Method::GET, &path, None)?;
+    if answer.status == StatusCode::NOT_FOUND {
+        return Ok(None);
+    }
+    answer.read().map(Some)
+}
+
+/// Fields that a file leaves out have their defaults.
+fn difference(
+    what: &'static str,
+    name: &str,
+    wanted: &impl Serialize,
+    known: Option<&Value>,
+) -> anyhow::Result<Difference> {
+    let Value::Object(wanted) = serde_json::to_value(wanted)? else {
+        bail!("the {what} `{name}` is not an object")
+    };
+    let state = match known {
+        None => State::New,
+        Some(known) => {
+            let present: Map<String, Value> = (wanted.iter())
+                .filter(|(field, value)| known[field.as_str()] != **value)
+                .map(|(field, _)| (field.clone(), known[field.as_str()].clone()))
+                .collect();
+            if present.is_empty() {
+                State::Same
+            } else {
+                State::Changed(present)
+            }
+        }
+    };
+    Ok(Difference {
+        what,
+        name: name.to_owned(),
+        wanted,
+        state,
+    })
+}
+
+/// Whether the server will take `wanted` in place of `known`.
+fn check(wanted: &Definition, known: &Value) -> anyhow::Result<()> {
+    let status: Status = field(known, "status")?;
+    match status {
+        Status::Archived => bail!("it is archived, and nothing of it changes any more"),
+        Status::Running | Status::Stopped => {
+            let mut present = serde_json::to_value(wanted)?;
+            if let (Value::Object(present), Value::Object(known)) = (&mut present, known) {
+                for (field, value) in present.iter_mut() {
+                    *value = known.get(field).cloned().unwrap_or(Value::Null);
+                }
+            }
+            let present: Definition = serde_json::from_value(present)?;
+            present.check_change_after_start(wanted)?;
+        }
+        Status::Draft | Status::Unregistered => {}
+    }
+    Ok(())
+}
+
+fn field<T: DeserializeOwned>(value: &Value, field: &str) -> anyhow::Result<T> {
+    serde_json::from_value(value[field].clone())
+        .with_context(|| format!("the server speaks another version: `{field}` cannot be read"))
+}

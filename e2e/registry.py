@@ -1,0 +1,79 @@
+"""The registry from files, as a git repository keeps them: apply, diff, list, archive."""
+
+import json
+
+from harness import Server, main, must, trialog
+
+GATE = {
+    "experiment_id": "gate",
+    "owner": "games",
+    "hypothesis": "A later gate keeps players",
+    "variants": [{"variant": "a"}, {"variant": "b"}],
+    "metrics": {"primary": ["revenue"]},
+}
+REVENUE = {"name": "revenue", "kind": "sum", "event_type": "purchase", "window": "14d"}
+
+
+def write(path, value):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value))
+
+
+def in_a_directory(checks, directory):
+    """Without a server: the commands have the data directory itself."""
+    files_are_applied(checks, directory, data_dir=directory / "data")
+    audit = json.loads(must(trialog("experiments", "list", "--format", "json", "--status", "archived", data_dir=directory / "data")).out)
+    checks.equal("the archived experiment is listed when asked for", [own["experiment_id"] for own in audit], ["gate"])
+
+
+def through_a_server(checks, directory):
+    with Server(directory / "data") as server:
+        files_are_applied(checks, directory, data_dir=directory / "data")
+        actors = {entry["actor"] for entry in server.get("/v1/audit").json()["entries"]}
+        checks.equal("the audit trail says who", actors, {"local"})
+
+
+def files_are_applied(checks, directory, data_dir):
+    files = directory / "files"
+    write(files / "games/gate.json", GATE)
+    write(files / "metrics.json", {"metrics": [REVENUE]})
+    (files / ".git").mkdir(exist_ok=True)
+    (files / ".git/broken.json").write_text("{")
+
+    def run(*arguments):
+        return trialog(*arguments, data_dir=data_dir)
+
+    new = run("experiments", "diff", files)
+    checks.check("diff: exit code 1, names what is new", new.code == 1 and "metric `revenue` is new" in new.out and "experiment `gate` is new" in new.out, new)
+    must(run("experiments", "apply", files, "--dry-run"))
+    checks.equal("a dry run applies nothing", json.loads(must(run("experiments", "list", "--format", "json")).out), [])
+    applied = must(run("experiments", "apply", files))
+    checks.equal("apply: metrics first", applied.out.splitlines(), ["registered `revenue`", "registered `gate`"])
+    checks.equal("diff: exit code 0 when nothing differs", (run("experiments", "diff", files).code, run("experiments", "diff", files).out), (0, ""))
+    checks.check("metrics list shows the definition", "purchase" in must(run("metrics", "list")).out)
+
+    write(files / "games/gate.json", {**GATE, "owner": None, "hypothesis": "other"})
+    differs = run("experiments", "diff", files, "--format", "json")
+    gate = next(own for own in json.loads(differs.out) if own["name"] == "gate")
+    checks.equal("diff: the fields that differ", (differs.code, gate["from"]["owner"], gate["to"]), (1, "games", {"hypothesis": "other", "owner": None}))
+    must(run("experiments", "apply", files))
+    shown = json.loads(must(run("experiments", "show", "gate")).out)
+    checks.equal("apply: a field left out has its default", (shown["owner"], shown["hypothesis"]), (None, "other"))
+
+    must(run("experiments", "start", "gate"))
+    write(files / "metrics.json", {"metrics": [{**REVENUE, "window": "1d"}]})
+    write(files / "games/gate.json", {**GATE, "salt": "another"})
+    refused = run("experiments", "apply", files)
+    checks.check("apply: a frozen field is refused and named", refused.code == 1 and "salt" in refused.err and "gate" in refused.err, refused)
+    checks.equal("and nothing before it is applied", json.loads(must(run("metrics", "show", "revenue")).out)["window"], "14d")
+    checks.equal("diff: exit code 2 when it cannot be compared", run("experiments", "diff", files / "none.json").code, 2)
+
+    checks.check("archive: a running one is refused with the mend", "stop it first" in run("experiments", "archive", "gate").err)
+    found = must(run("experiments", "list", "--search", "OTHER ga", "--format", "json")).out
+    checks.equal("list --search finds words in any case", [own["experiment_id"] for own in json.loads(found)], ["gate"])
+    must(run("experiments", "stop", "gate"))
+    checks.check("archive: says so", "`gate` is archived" in must(run("experiments", "archive", "gate")).out)
+    checks.equal("an archived one is left out of the list", json.loads(must(run("experiments", "list", "--format", "json")).out), [])
+
+
+main(in_a_directory, through_a_server)
