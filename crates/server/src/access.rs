@@ -53,7 +53,11 @@ pub(crate) async fn guard(
     }
     match admit(&app, &request) {
         Ok(actor) => request.extensions_mut().insert(actor),
-        Err(problem) => return problem.into_response(),
+        Err(problem) => {
+            let (parts, body) = request.into_parts();
+            body::discard(&parts.headers, body).await;
+            return problem.into_response();
+        }
     };
     match body::hold(&app, request).await {
         Ok((request, _held)) => next.run(request).await,

@@ -1,7 +1,10 @@
 //! Request bodies: bounded, in time, decompressed.
 
+use std::future::poll_fn;
 use std::io::Read;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
@@ -14,6 +17,10 @@ use crate::problem::{Answer, Problem};
 
 /// The most bytes of a body that holds no events.
 const MAX_OTHER_BYTES: usize = 2 << 20;
+
+/// How much of a body that is refused is taken from the client, and for how long.
+const DISCARDED_BYTES: usize = 64 << 20;
+const DISCARDING_TIME: Duration = Duration::from_secs(2);
 
 /// A body in memory, counted against the bytes in work until it is dropped.
 pub(crate) struct HeldBody {
@@ -59,6 +66,7 @@ async fn read_within(app: &App, headers: &HeaderMap, body: Body, limit: usize) -
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if declared.is_some_and(|length| length > limit) {
+        discard(headers, body).await;
         return Err(too_large(limit));
     }
     // An undeclared or compressed length may reach the limit, so it is held in full.
@@ -67,15 +75,14 @@ async fn read_within(app: &App, headers: &HeaderMap, body: Body, limit: usize) -
         _ => limit,
     };
     let permits = u32::try_from(held / 1024 + 1).unwrap_or(u32::MAX);
-    let permit = Arc::clone(&app.bodies)
-        .try_acquire_many_owned(permits)
-        .map_err(|_| {
-            app.ingest.metrics().note_busy();
-            Problem::busy(
-                "too many requests are in work: send this one again shortly",
-                1,
-            )
-        })?;
+    let Ok(permit) = Arc::clone(&app.bodies).try_acquire_many_owned(permits) else {
+        app.ingest.metrics().note_busy();
+        discard(headers, body).await;
+        return Err(Problem::busy(
+            "too many requests are in work: send this one again shortly",
+            1,
+        ));
+    };
     let reading = axum::body::to_bytes(body, limit);
     let bytes = match tokio::time::timeout(app.settings.body_timeout, reading).await {
         Ok(Ok(bytes)) => bytes,
@@ -96,6 +103,26 @@ async fn read_within(app: &App, headers: &HeaderMap, body: Body, limit: usize) -
         bytes: decompress(coding, bytes, limit)?,
         permit,
     })
+}
+
+/// Reads and drops a body that is refused: a client that still sends when its
+/// connection is closed is told of a reset, not of the answer.
+///
+/// A client that waits to be told to go on (`Expect`) sends nothing.
+pub(crate) async fn discard(headers: &HeaderMap, mut body: Body) {
+    if headers.contains_key(header::EXPECT) {
+        return;
+    }
+    let reading = async {
+        let mut n_bytes = 0;
+        while n_bytes < DISCARDED_BYTES {
+            let frame = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
+            let Some(Ok(frame)) = frame else { break };
+            n_bytes += frame.data_ref().map_or(0, Bytes::len);
+        }
+    };
+    // However long it takes, the answer is given.
+    let _ = tokio::time::timeout(DISCARDING_TIME, reading).await;
 }
 
 fn is_length_limit(error: &axum::Error) -> bool {

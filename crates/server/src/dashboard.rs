@@ -91,12 +91,12 @@ fn freshness(app: &App, now: UnixMicros) -> Answer<Freshness> {
 async fn list(
     State(app): State<Arc<App>>,
     RawQuery(query): RawQuery,
-    headers: HeaderMap,
+    origin: Origin,
 ) -> Result<Response, ErrorPage> {
     let answer = async {
         let query = query::canonical(&results::pairs(query.as_deref().unwrap_or_default())?)?;
         let now = (app.clock)();
-        blocking(move || list_page(&app, query, Origin::of(&headers), now)).await
+        blocking(move || list_page(&app, query, origin, now)).await
     };
     let page = answer
         .await
@@ -143,7 +143,7 @@ async fn experiment(
     State(app): State<Arc<App>>,
     path: Result<Path<String>, PathRejection>,
     RawQuery(query): RawQuery,
-    headers: HeaderMap,
+    origin: Origin,
 ) -> Result<Response, ErrorPage> {
     let listed = |problem: Problem| ErrorPage::from(problem).or("/".to_owned(), "All experiments");
     let id = experiments::id(path).map_err(listed)?;
@@ -163,7 +163,7 @@ async fn experiment(
                 report: &report,
                 query: &query,
                 freshness: freshness(&app, now)?,
-                origin: &Origin::of(&headers),
+                origin: &origin,
                 now,
             };
             Ok(ExperimentPage::new(parts))

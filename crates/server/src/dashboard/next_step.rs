@@ -1,11 +1,16 @@
 //! Empty pages tell what to do next, with a command that can be pasted.
 
+use std::convert::Infallible;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use serde_json::json;
 use trialog_model::experiment::{Definition, Status};
 
 use crate::percent_encode;
 use crate::report::Report;
+use crate::serving::Peer;
 
 /// What to do next, and the command for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,18 +26,33 @@ pub(super) struct Origin {
     key: &'static str,
 }
 
+impl<S: Sync> FromRequestParts<S> for Origin {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let is_tls = (parts.extensions.get::<Peer>()).is_some_and(|peer| peer.is_tls);
+        Ok(Self::of(&parts.headers, is_tls))
+    }
+}
+
 impl Origin {
     /// From the headers of a request; a `Host` that does not look like one is
     /// not repeated. A command never holds the key itself.
-    pub(super) fn of(headers: &HeaderMap) -> Self {
+    fn of(headers: &HeaderMap, is_tls: bool) -> Self {
         let is_host = |text: &&str| {
             let sound = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte);
             !text.is_empty() && text.len() <= 255 && text.bytes().all(sound)
         };
         let host = headers.get(header::HOST).and_then(|own| own.to_str().ok());
         let host = host.filter(is_host).unwrap_or("127.0.0.1:8080");
+        // A proxy that ends TLS says so.
+        let is_tls = is_tls
+            || headers
+                .get("x-forwarded-proto")
+                .is_some_and(|own| own == "https");
+        let scheme = if is_tls { "https" } else { "http" };
         Self {
-            address: format!("http://{host}"),
+            address: format!("{scheme}://{host}"),
             key: if headers.contains_key(header::AUTHORIZATION) {
                 r#"-H "Authorization: Bearer $TRIALOG_KEY" "#
             } else {
@@ -125,19 +145,25 @@ mod tests {
         let of = |host: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::HOST, host.parse().unwrap());
-            Origin::of(&headers).address
+            Origin::of(&headers, false).address
         };
         assert_eq!(of("[::1]:8080"), "http://[::1]:8080");
         for bad in ["", "a'b", "$(reboot)", "a b"] {
             assert_eq!(of(bad), "http://127.0.0.1:8080", "{bad}");
         }
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, "trialog.example".parse().unwrap());
+        let tls = Origin::of(&headers, true).address;
+        assert_eq!(tls, "https://trialog.example");
+        headers.insert("x-forwarded-proto", "https".parse().unwrap());
+        assert_eq!(Origin::of(&headers, false).address, tls);
     }
 
     #[test]
     fn a_command_names_the_key_and_does_not_show_it() {
         let mut headers = HeaderMap::new();
         headers.insert(header::AUTHORIZATION, "Bearer secret".parse().unwrap());
-        let command = Origin::of(&headers).post("/v1/pipeline/run", None);
+        let command = Origin::of(&headers, false).post("/v1/pipeline/run", None);
         assert!(command.contains("$TRIALOG_KEY") && !command.contains("secret"));
     }
 }

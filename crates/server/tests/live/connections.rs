@@ -188,6 +188,31 @@ fn a_body_that_does_not_come_is_answered_with_408() {
 }
 
 #[test]
+fn a_client_whose_body_is_refused_can_send_it_all_and_reads_the_answer() {
+    const N_BYTES: usize = 8 << 20;
+    let small = Settings {
+        max_body_bytes: 1 << 20,
+        connections: patient(),
+        ..settings()
+    };
+    let server = Running::with(small, None);
+    let body = vec![b' '; N_BYTES];
+    for (header, status) in [
+        ("x-api-key: tlk_unknown_key\r\n", "401"),
+        ("x-other: 1\r\n", "413"),
+    ] {
+        let mut stream = server.connect();
+        let head = format!(
+            "POST /v1/events/metrics HTTP/1.1\r\nhost: localhost\r\n{header}content-length: {N_BYTES}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        // What is written after the server has closed is answered with a reset.
+        stream.write_all(&body).unwrap();
+        assert!(one_answer(&stream).starts_with(&format!("HTTP/1.1 {status}")));
+    }
+}
+
+#[test]
 fn a_client_that_takes_nothing_of_its_answers_is_cut() {
     let server = Running::new(Connections {
         write_timeout: SOON,
