@@ -1,6 +1,5 @@
 //! A run: from the last published position to the next, all or nothing.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -287,17 +286,15 @@ impl Aggregator {
         after: u64,
         data_time: UnixMicros,
     ) -> Result<Vec<ExperimentId>, PipelineError> {
-        let mut touched: BTreeSet<ExperimentId> = self
-            .catalog
-            .due_experiments(data_time)?
-            .into_iter()
-            .collect();
+        let mut touched = self.catalog.due_experiments(data_time)?;
         for kind in EventKind::ALL {
-            let ids = snapshot.contents_after(kind, after).into_keys();
+            let ids = snapshot.experiments_after(kind, after).into_iter();
             // What was ingested passed the same rule, so every id is a good one.
             touched.extend(ids.filter_map(|id| ExperimentId::new(id).ok()));
         }
-        Ok(touched.into_iter().collect())
+        touched.sort_unstable();
+        touched.dedup();
+        Ok(touched)
     }
 
     /// The experiments of `ids` that the registry knows, in the same order.

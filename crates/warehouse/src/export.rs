@@ -45,11 +45,10 @@ impl Snapshot {
         selection: &Selection,
         mut each: impl FnMut(&EventRow<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut experiments: Vec<String> = self.contents_after(kind, 0).into_keys().collect();
+        let mut ids = self.experiments_after(kind, 0);
         if !selection.experiments.is_empty() {
-            experiments.retain(|id| selection.experiments.contains(id));
+            ids.retain(|id| selection.experiments.iter().any(|own| own == id));
         }
-        let ids: Vec<&str> = experiments.iter().map(String::as_str).collect();
         let with_context = kind == EventKind::Assignment;
         let mut cursors = self.cursors(kind, &ids, &(None..None), with_context)?;
         for id in ids {

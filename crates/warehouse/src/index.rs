@@ -3,8 +3,6 @@
 //! The fold plans from this: which rows to read, which variants and event
 //! types to expect, whether an event lies in the future.
 
-use std::collections::BTreeSet;
-
 use arrow_array::Array;
 use serde::{Deserialize, Serialize};
 
@@ -23,8 +21,9 @@ pub struct IndexEntry {
     pub rows: u64,
     /// The latest time among them.
     pub max_timestamp: i64,
-    /// The variants or event types that occur, at most [`MAX_NAMES`].
-    pub names: BTreeSet<String>,
+    /// The variants or event types that occur, in order, at most [`MAX_NAMES`]. A
+    /// list, since an index of a million experiments is held in memory.
+    pub names: Vec<String>,
     /// Whether more names occur than are kept.
     pub more_names: bool,
 }
@@ -57,7 +56,7 @@ impl Index {
                 experiment: experiment.to_owned(),
                 rows: 0,
                 max_timestamp: i64::MIN,
-                names: BTreeSet::new(),
+                names: Vec::new(),
                 more_names: false,
             });
         }
@@ -102,12 +101,14 @@ impl Index {
 
 impl IndexEntry {
     fn add_name(&mut self, name: &str) {
-        if self.names.contains(name) {
-            return;
+        let found = self.names.binary_search_by(|own| own.as_str().cmp(name));
+        let Err(at) = found else { return };
+        if self.names.is_empty() {
+            self.names.reserve_exact(1);
         }
-        self.names.insert(name.to_owned());
+        self.names.insert(at, name.to_owned());
         if self.names.len() > MAX_NAMES {
-            self.names.pop_last();
+            self.names.pop();
             self.more_names = true;
         }
     }

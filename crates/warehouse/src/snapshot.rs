@@ -1,6 +1,5 @@
 //! What a reader sees: the runs and segments up to a position, unchanging.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,7 +9,7 @@ use trialog_model::event::EventKind;
 
 use crate::cursor::{Cursor, Source};
 use crate::error::WarehouseError;
-use crate::index::{Index, IndexEntry};
+use crate::index::IndexEntry;
 use crate::run::{Run, RunReader};
 use crate::segment::Segment;
 
@@ -40,23 +39,22 @@ impl Snapshot {
         self.abandoned.as_ref().is_some_and(is_set)
     }
 
-    /// What the snapshot holds of each experiment, for events of `kind` that
-    /// came after the position `after`.
-    pub fn contents_after(&self, kind: EventKind, after: u64) -> BTreeMap<String, IndexEntry> {
-        let mut contents = BTreeMap::new();
-        for run in &self.runs {
-            if run.record.kind == kind && run.record.sequences.1 > after {
-                add(&mut contents, &run.record.index);
-            }
-        }
-        for segment in self
-            .segments
-            .iter()
+    /// The experiments with events of `kind` that came after the position
+    /// `after`, in order.
+    pub fn experiments_after(&self, kind: EventKind, after: u64) -> Vec<&str> {
+        let runs = (self.runs.iter())
+            .filter(|run| run.record.kind == kind && run.record.sequences.1 > after)
+            .map(|run| &run.record.index);
+        let segments = (self.segments.iter())
             .filter(|segment| segment.sequences.1 > after)
-        {
-            add(&mut contents, &segment.sorted(kind).1);
-        }
-        contents
+            .map(|segment| &segment.sorted(kind).1);
+        let mut experiments: Vec<&str> = runs
+            .chain(segments)
+            .flat_map(|index| index.0.iter().map(|entry| entry.experiment.as_str()))
+            .collect();
+        experiments.sort_unstable();
+        experiments.dedup();
+        experiments
     }
 
     /// What the snapshot holds of one experiment, for events of `kind`.
@@ -128,17 +126,6 @@ impl Snapshot {
             .filter(|run| run.record.kind == kind)
             .filter_map(|run| run.experiment_rows(experiment).map(|rows| (run, rows)))
             .max_by_key(|(_, rows)| rows.end - rows.start)
-    }
-}
-
-fn add(contents: &mut BTreeMap<String, IndexEntry>, index: &Index) {
-    for entry in &index.0 {
-        match contents.get_mut(&entry.experiment) {
-            Some(found) => found.merge(entry),
-            None => {
-                contents.insert(entry.experiment.clone(), entry.clone());
-            }
-        }
     }
 }
 
