@@ -89,4 +89,25 @@ pub enum StatsError {
         /// The value found there.
         value: f64,
     },
+    /// A shape of a beta distribution is not positive and finite.
+    #[error("shapes must be positive and finite, but one is `{0}`")]
+    Shape(f64),
+    /// An argument is outside its range.
+    #[error("`{argument}` must be {range}, but is `{value}`")]
+    Range {
+        /// Name of the argument.
+        argument: &'static str,
+        /// What it may be.
+        range: &'static str,
+        /// What it is.
+        value: f64,
+    },
+    /// A list is too short or too long, or two lists do not pair up.
+    #[error("`{argument}` {rule}")]
+    List {
+        /// Name of the argument.
+        argument: &'static str,
+        /// The rule that it breaks.
+        rule: &'static str,
+    },
 }

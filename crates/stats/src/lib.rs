@@ -20,13 +20,27 @@
 #![warn(missing_docs)]
 
 mod alpha;
+mod anova;
+mod bayes;
+#[cfg(feature = "calc")]
+pub mod calc;
+mod confidence_sequence;
+mod contingency;
+mod cuped;
 mod effect;
 mod error;
+pub mod group_sequential;
 mod interval;
+mod moments;
+mod msprt;
 mod multiplicity;
+pub mod power;
 mod proportion;
+mod quantile;
+mod ratio;
 mod relative;
 pub mod special;
+mod sprt;
 mod srm;
 mod summary;
 mod two_proportion;
@@ -34,14 +48,30 @@ mod welch;
 mod wide;
 
 pub use alpha::Alpha;
+pub use anova::{Anova, Cell, Effects, FactorTest, anova_2x2};
+pub use bayes::{
+    BetaPosterior, Choice, DifferenceType, NormalPosterior, NormalPrior, choose_rate,
+    difference_of, normal_posterior,
+};
+pub use confidence_sequence::{ConfidenceSequence, confidence_sequence};
+pub use contingency::{ChiSquared, Fisher, chi_squared, fisher_exact};
+pub use cuped::{CovariateSummary, Cuped, cuped};
 pub use effect::{EffectSize, effect_size};
 pub use error::StatsError;
 pub use interval::Interval;
+pub use moments::{CoMoments, Moments};
+pub use msprt::{Msprt, Running, msprt};
 pub use multiplicity::{
     Correction, adjust, benjamini_hochberg, benjamini_yekutieli, bonferroni, holm,
 };
 pub use proportion::Proportion;
+pub use quantile::{
+    QuantileSummary, Winsorized, order_statistic_interval, quantile_levels, quantile_of_sorted,
+    quantile_test, winsorize,
+};
+pub use ratio::{RatioSums, RatioTest, ratio_test};
 pub use relative::{Estimate, Relative, relative_difference};
+pub use sprt::{Decision, Sprt};
 pub use srm::{Srm, sample_ratio_mismatch};
 pub use summary::Summary;
 pub use two_proportion::{TwoProportion, two_proportion_z};

@@ -47,39 +47,46 @@ pub struct Welch {
 /// ```
 #[must_use]
 pub fn welch(a: &Summary, b: &Summary) -> Welch {
-    let untested = Welch {
-        difference: b.mean() - a.mean(),
-        standard_error: None,
-        t: None,
-        df: None,
-        p_value: None,
-        relative: None,
-    };
+    let difference = b.mean() - a.mean();
     match (a.estimate(), b.estimate()) {
-        (Some(mean_a), Some(mean_b)) => test(untested, a, b, [mean_a, mean_b]),
-        _ => untested,
+        (Some(mean_a), Some(mean_b)) => Welch::of([a.n(), b.n()], [mean_a, mean_b], difference),
+        _ => Welch::untested(difference),
     }
 }
 
-/// Fills in what two arms with a variance each allow.
-fn test(untested: Welch, a: &Summary, b: &Summary, [mean_a, mean_b]: [Estimate; 2]) -> Welch {
-    let difference = untested.difference;
-    let standard_error = (mean_a.variance + mean_b.variance).sqrt();
-    let known = Welch {
-        standard_error: Some(standard_error),
-        relative: relative_to(&mean_a, &mean_b, difference),
-        ..untested
-    };
-    let t = difference / standard_error;
-    if !t.is_finite() {
-        return known;
+impl Welch {
+    /// What there is without a variance in both arms.
+    pub(crate) fn untested(difference: f64) -> Self {
+        Self {
+            difference,
+            standard_error: None,
+            t: None,
+            df: None,
+            p_value: None,
+            relative: None,
+        }
     }
-    let df = satterthwaite([a.n(), b.n()], [mean_a.variance, mean_b.variance]);
-    Welch {
-        t: Some(t),
-        df: Some(df),
-        p_value: Some(special::student_tail(t, df)),
-        ..known
+
+    /// The test of two estimates from `n` units each, at least 2, whose difference
+    /// the caller may know better than from their values.
+    pub(crate) fn of(n: [u64; 2], [a, b]: [Estimate; 2], difference: f64) -> Self {
+        let standard_error = (a.variance + b.variance).sqrt();
+        let known = Self {
+            standard_error: Some(standard_error),
+            relative: relative_to(&a, &b, difference),
+            ..Self::untested(difference)
+        };
+        let t = difference / standard_error;
+        if !t.is_finite() {
+            return known;
+        }
+        let df = satterthwaite(n, [a.variance, b.variance]);
+        Self {
+            t: Some(t),
+            df: Some(df),
+            p_value: Some(special::student_tail(t, df)),
+            ..known
+        }
     }
 }
 

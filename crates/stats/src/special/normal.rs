@@ -79,7 +79,7 @@ pub fn normal_critical(alpha: Alpha) -> f64 {
 }
 
 /// AS 241 for a `p` within (0, 1).
-pub(super) fn quantile(p: f64) -> f64 {
+pub(crate) fn quantile(p: f64) -> f64 {
     let centred = p - 0.5;
     if centred.abs() <= 0.425 {
         let square = 0.180625 - centred * centred;

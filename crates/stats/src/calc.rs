@@ -1,0 +1,161 @@
+//! Every family with JSON as input and output: what `trialog calc` and
+//! `POST /v1/calc/{family}` do.
+//!
+//! Field names are those of the reference vectors. A value that does not exist for
+//! its input is `null`, and `status` is then `undefined`; numbers are finite. An
+//! input that cannot be computed from is a [`CalcError`] with the field and the
+//! reason.
+
+mod fields;
+mod means;
+mod multiple;
+mod output;
+mod planning;
+mod rates;
+mod samples;
+mod sequential;
+
+use serde_json::Value;
+
+/// A family of statistics.
+pub struct Family {
+    /// Its name.
+    pub name: &'static str,
+    /// What it answers, in a line.
+    pub summary: &'static str,
+    /// An input that can be computed, as JSON.
+    pub example: &'static str,
+    compute: fn(&Value) -> Result<Value, CalcError>,
+}
+
+/// Why an input has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CalcError {
+    /// There is no such family.
+    #[error("there is no family `{name}`: did you mean `{nearest}`?")]
+    Family {
+        /// What was asked for.
+        name: String,
+        /// The family whose name is most like it.
+        nearest: &'static str,
+    },
+    /// A field is missing, unknown, or has a value that it cannot have.
+    #[error("`{field}` {reason}")]
+    Field {
+        /// The field, with the way to it, such as `a.var` or `p_values[3]`.
+        field: String,
+        /// What is wrong, and what it has to be.
+        reason: String,
+    },
+}
+
+/// Every family, in the order of the documentation.
+pub const FAMILIES: [Family; 20] = [
+    means::WELCH,
+    means::COHENS_D,
+    rates::TWO_PROPORTION,
+    rates::CHI_SQUARED,
+    rates::FISHER,
+    rates::SRM,
+    multiple::MULTIPLE_COMPARISONS,
+    planning::POWER,
+    sequential::MSPRT,
+    sequential::CONFIDENCE_SEQUENCE,
+    sequential::SPRT,
+    sequential::GROUP,
+    means::CUPED,
+    means::RATIO,
+    means::ANOVA,
+    samples::WINSORIZE,
+    samples::QUANTILE,
+    rates::BAYES_RATE,
+    means::BAYES_MEAN,
+    samples::MOMENTS,
+];
+
+/// Computes `input` by the family called `name`.
+///
+/// # Errors
+///
+/// [`CalcError::Family`] for a name that no family has; [`CalcError::Field`] for an
+/// input that it cannot be computed from.
+///
+/// ```
+/// use serde_json::json;
+/// let input = json!({"counts": [4900, 5100], "weights": [0.5, 0.5]});
+/// let srm = trialog_stats::calc::calc("srm_chi2", &input)?;
+/// assert_eq!(srm["chi2"], 4.0);
+/// # Ok::<(), trialog_stats::calc::CalcError>(())
+/// ```
+pub fn calc(name: &str, input: &Value) -> Result<Value, CalcError> {
+    let Some(family) = FAMILIES.iter().find(|family| family.name == name) else {
+        let distance = |family: &&Family| edits(name, family.name);
+        let nearest = FAMILIES.iter().min_by_key(distance);
+        return Err(CalcError::Family {
+            name: name.to_owned(),
+            nearest: nearest.map_or("", |family| family.name),
+        });
+    };
+    (family.compute)(input)
+}
+
+/// How many characters have to be changed, added or left out to make `a` of `b`
+/// (Levenshtein), with the longest name as a bound for `a`.
+fn edits(a: &str, b: &str) -> usize {
+    const LONGEST: usize = 64;
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (index, own) in a.chars().take(LONGEST).enumerate() {
+        let mut diagonal = row[0];
+        row[0] = index + 1;
+        for (column, other) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(own != *other);
+            diagonal = row[column + 1];
+            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_example_computes_and_says_what_it_is_for() {
+        for family in &FAMILIES {
+            let input: Value = serde_json::from_str(family.example).unwrap();
+            let answer = calc(family.name, &input).unwrap();
+            assert_eq!(answer["status"], "ok", "{}: {answer}", family.name);
+            assert!(family.summary.len() > 20 && !family.summary.contains('\n'));
+        }
+    }
+
+    #[test]
+    fn an_unknown_family_is_told_the_nearest_name() {
+        let error = calc("welch", &Value::Null).unwrap_err().to_string();
+        assert_eq!(error, "there is no family `welch`: did you mean `welch_t`?");
+        assert!(calc(&"x".repeat(100_000), &Value::Null).is_err());
+    }
+
+    #[test]
+    fn errors_name_the_field_and_the_way_to_it() {
+        let error = |family: &str, input: &str| {
+            let input = serde_json::from_str(input).unwrap();
+            calc(family, &input).unwrap_err().to_string()
+        };
+        let arms = r#""b": {"n": 10, "mean": 1, "var": 1}"#;
+        let of = |a: &str| error("welch_t", &format!(r#"{{"a": {a}, {arms}}}"#));
+        assert!(of(r#"{"n": 10, "mean": 1, "var": -1}"#).starts_with("`a.var` "));
+        assert!(of(r#"{"n": 10, "mean": "1", "var": 1}"#).starts_with("`a.mean` "));
+        assert!(of(r#"{"n": 10, "mean": 1}"#).starts_with("`a.var` is missing"));
+        assert!(of(r#"{"n": 10, "mean": 1, "variance": 1}"#).starts_with("`a.variance` "));
+        assert!(of("3").starts_with("`a` "));
+        assert!(of(r#"{"n": 0, "mean": 1, "var": 1}"#).starts_with("`a` "));
+        let p_values = error("multiple_comparisons", r#"{"p_values": [0.1, 1.5]}"#);
+        assert!(p_values.starts_with("`p_values[1]` "), "{p_values}");
+        let weights = error("srm_chi2", r#"{"counts": [1, 2], "weights": [0, 0]}"#);
+        assert!(weights.starts_with("`weights` "), "{weights}");
+    }
+}

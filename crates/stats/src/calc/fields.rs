@@ -1,0 +1,268 @@
+//! Reading an input field by field, so that an error can name its place.
+
+use serde_json::{Map, Value};
+
+use super::CalcError;
+use crate::{Alpha, StatsError, Summary};
+
+/// The most values of a list.
+const MAX_VALUES: usize = 10_000_000;
+/// Integers up to here are told apart by every reader of JSON.
+const MAX_INTEGER: f64 = 9_007_199_254_740_992.0;
+
+/// An object of an input, with the way to it.
+pub(super) struct Fields<'a> {
+    path: String,
+    members: &'a Map<String, Value>,
+}
+
+impl<'a> Fields<'a> {
+    /// The whole input, which may have `known` members only.
+    pub(super) fn new(input: &'a Value, known: &[&str]) -> Result<Self, CalcError> {
+        Self::of(input, String::new(), known)
+    }
+
+    fn of(value: &'a Value, path: String, known: &[&str]) -> Result<Self, CalcError> {
+        let Value::Object(members) = value else {
+            let field = if path.is_empty() { "input" } else { &path };
+            return Err(fault(field, "is not an object"));
+        };
+        let fields = Self { path, members };
+        match members.keys().find(|name| !known.contains(&name.as_str())) {
+            Some(unknown) => {
+                let reason = format!("is not known here: use {}", known.join(", "));
+                Err(fault(&fields.place(unknown), &reason))
+            }
+            None => Ok(fields),
+        }
+    }
+
+    /// The object `name`.
+    pub(super) fn object(&self, name: &str, known: &[&str]) -> Result<Self, CalcError> {
+        Self::of(self.get(name)?, self.place(name), known)
+    }
+
+    /// The objects in the list `name`.
+    pub(super) fn objects(&self, name: &str, known: &[&str]) -> Result<Vec<Self>, CalcError> {
+        let items = self.items(name)?.iter().enumerate();
+        items
+            .map(|(index, item)| Self::of(item, format!("{}[{index}]", self.place(name)), known))
+            .collect()
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.members.get(name).is_some_and(|value| !value.is_null())
+    }
+
+    /// A finite number.
+    pub(super) fn number(&self, name: &str) -> Result<f64, CalcError> {
+        number(self.get(name)?).ok_or_else(|| self.fault(name, "is not a number"))
+    }
+
+    /// A number; `None` where it is null or left out.
+    pub(super) fn optional(&self, name: &str) -> Result<Option<f64>, CalcError> {
+        self.has(name).then(|| self.number(name)).transpose()
+    }
+
+    /// A whole number from 0.
+    pub(super) fn count(&self, name: &str) -> Result<u64, CalcError> {
+        count(self.get(name)?).ok_or_else(|| self.fault(name, NO_COUNT))
+    }
+
+    pub(super) fn text(&self, name: &str) -> Result<&'a str, CalcError> {
+        let text = self.get(name)?.as_str();
+        text.ok_or_else(|| self.fault(name, "is not text"))
+    }
+
+    /// One of the `words`; the first of them where it is null or left out.
+    pub(super) fn word<T: Copy>(&self, name: &str, words: &[(&str, T)]) -> Result<T, CalcError> {
+        if let (false, Some((_, first))) = (self.has(name), words.first()) {
+            return Ok(*first);
+        }
+        let text = self.text(name)?;
+        let found = words.iter().find(|(word, _)| *word == text);
+        found.map(|(_, value)| *value).ok_or_else(|| {
+            let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            self.fault(name, &format!("is not known: use {}", known.join(", ")))
+        })
+    }
+
+    /// The numbers of the list `name`.
+    pub(super) fn numbers(&self, name: &str) -> Result<Vec<f64>, CalcError> {
+        self.each(name, number, "is not a number")
+    }
+
+    /// The whole numbers of the list `name`.
+    pub(super) fn counts(&self, name: &str) -> Result<Vec<u64>, CalcError> {
+        self.each(name, count, NO_COUNT)
+    }
+
+    /// The lists of whole numbers in the list `name`.
+    pub(super) fn table(&self, name: &str) -> Result<Vec<Vec<u64>>, CalcError> {
+        let rows = self.items(name)?.iter().enumerate();
+        rows.map(|(row, cells)| {
+            let place = format!("{name}[{row}]");
+            let cells = cells
+                .as_array()
+                .ok_or_else(|| self.fault(&place, "is not a list"))?;
+            let cells = cells.iter().enumerate().map(|(column, cell)| {
+                count(cell).ok_or_else(|| self.fault(&format!("{place}[{column}]"), NO_COUNT))
+            });
+            cells.collect()
+        })
+        .collect()
+    }
+
+    fn each<T>(
+        &self,
+        name: &str,
+        read: impl Fn(&Value) -> Option<T>,
+        reason: &str,
+    ) -> Result<Vec<T>, CalcError> {
+        let items = self.items(name)?.iter().enumerate();
+        items
+            .map(|(index, item)| {
+                read(item).ok_or_else(|| self.fault(&format!("{name}[{index}]"), reason))
+            })
+            .collect()
+    }
+
+    pub(super) fn items(&self, name: &str) -> Result<&'a [Value], CalcError> {
+        let Value::Array(items) = self.get(name)? else {
+            return Err(self.fault(name, "is not a list"));
+        };
+        if items.len() > MAX_VALUES {
+            return Err(self.fault(name, "has more than ten million values"));
+        }
+        Ok(items)
+    }
+
+    /// `alpha`, 0.05 where it is left out.
+    pub(super) fn alpha(&self) -> Result<Alpha, CalcError> {
+        match self.optional("alpha")? {
+            Some(alpha) => self.check(Alpha::new(alpha)),
+            None => Ok(Alpha::P05),
+        }
+    }
+
+    /// The levels `alphas`, 0.05 alone where they are left out.
+    pub(super) fn alphas(&self) -> Result<Vec<Alpha>, CalcError> {
+        if !self.has("alphas") {
+            return Ok(vec![Alpha::P05]);
+        }
+        let level = |(index, alpha): (usize, f64)| {
+            Alpha::new(alpha)
+                .map_err(|error| self.fault(&format!("alphas[{index}]"), &error.to_string()))
+        };
+        (self.numbers("alphas")?.into_iter().enumerate())
+            .map(level)
+            .collect()
+    }
+
+    /// The arm `name` with `n`, `mean` and `var`, which a single unit may leave out.
+    pub(super) fn summary(&self, name: &str) -> Result<Summary, CalcError> {
+        let arm = self.object(name, &["n", "mean", "var"])?;
+        arm.summary_of("n", "mean", "var")
+    }
+
+    /// The summary in these fields.
+    pub(super) fn summary_of(
+        &self,
+        n: &str,
+        mean: &str,
+        variance: &str,
+    ) -> Result<Summary, CalcError> {
+        let units = self.count(n)?;
+        let given = match units {
+            // Written as 0 by many.
+            1 => (self.optional(variance)?).filter(|variance| variance.abs() > 0.0),
+            0 => None,
+            _ => Some(self.number(variance)?),
+        };
+        let summary = Summary::new(units, self.number(mean)?, given);
+        summary.map_err(|error| match error {
+            StatsError::Mean(_) => self.fault(mean, &error.to_string()),
+            StatsError::Variance(_) | StatsError::VariancePresence { .. } => {
+                self.fault(variance, &error.to_string())
+            }
+            other => self.fault_of(&other),
+        })
+    }
+
+    /// The outcome of a computation on this object.
+    pub(super) fn check<T>(&self, outcome: Result<T, StatsError>) -> Result<T, CalcError> {
+        outcome.map_err(|error| self.fault_of(&error))
+    }
+
+    fn fault_of(&self, error: &StatsError) -> CalcError {
+        let place = match error {
+            StatsError::Range { argument, .. } | StatsError::List { argument, .. } => {
+                self.place(argument)
+            }
+            StatsError::Alpha(_) => self.place("alpha"),
+            StatsError::Probability(_) => self.place("quantile_level"),
+            StatsError::Weight(_) | StatsError::LengthMismatch { .. } => self.place("weights"),
+            StatsError::TooFewVariants(_) => self.place("counts"),
+            StatsError::ConversionsExceedUnits { .. } => self.place("conversions"),
+            StatsError::PValue { index, .. } => self.place(&format!("p_values[{index}]")),
+            _ if self.path.is_empty() => "input".to_owned(),
+            _ => self.path.clone(),
+        };
+        let text = error.to_string();
+        // Some name their argument already.
+        let reason = match text.strip_prefix(&format!("`{}` ", argument(error))) {
+            Some(rest) => rest.to_owned(),
+            None => format!("cannot be used: {text}"),
+        };
+        CalcError::Field {
+            field: place,
+            reason,
+        }
+    }
+
+    pub(super) fn fault(&self, name: &str, reason: &str) -> CalcError {
+        fault(&self.place(name), reason)
+    }
+
+    fn get(&self, name: &str) -> Result<&'a Value, CalcError> {
+        let value = self.members.get(name);
+        value.ok_or_else(|| self.fault(name, "is missing"))
+    }
+
+    fn place(&self, name: &str) -> String {
+        if self.path.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}.{name}", self.path)
+        }
+    }
+}
+
+const NO_COUNT: &str = "is not a whole number from 0 to 2^53";
+
+fn argument(error: &StatsError) -> &str {
+    match error {
+        StatsError::Range { argument, .. } | StatsError::List { argument, .. } => argument,
+        _ => "",
+    }
+}
+
+fn fault(field: &str, reason: &str) -> CalcError {
+    CalcError::Field {
+        field: field.to_owned(),
+        reason: reason.to_owned(),
+    }
+}
+
+fn number(value: &Value) -> Option<f64> {
+    value.as_f64().filter(|number| number.is_finite())
+}
+
+fn count(value: &Value) -> Option<u64> {
+    if let Some(count) = value.as_u64() {
+        return Some(count);
+    }
+    let number = number(value)?;
+    let is_count = number.fract() == 0.0 && (0.0..=MAX_INTEGER).contains(&number);
+    is_count.then_some(number as u64)
+}

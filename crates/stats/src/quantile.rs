@@ -1,0 +1,323 @@
+//! Quantile metrics, such as the 95th percentile of a latency, and winsorising.
+
+use crate::special;
+use crate::{Alpha, Estimate, Interval, StatsError, Summary, Welch};
+
+/// Returns the `level` quantile of `sorted` values by linear interpolation at
+/// (N - 1) level: type 7 of Hyndman & Fan (1996), SQL's `PERCENTILE_CONT`.
+///
+/// `None` without values. `level` is held within 0 to 1; values must be in order.
+///
+/// ```
+/// assert_eq!(trialog_stats::quantile_of_sorted(&[1.0, 2.0, 4.0], 0.75), Some(3.0));
+/// ```
+#[must_use]
+pub fn quantile_of_sorted(sorted: &[f64], level: f64) -> Option<f64> {
+    let last = sorted.len().checked_sub(1)?;
+    let at = last as f64 * level.clamp(0.0, 1.0);
+    let below = at.floor() as usize;
+    let (low, high) = (sorted[below], sorted[(below + 1).min(last)]);
+    Some(low + (at - below as f64) * (high - low))
+}
+
+/// What is known of a quantile in one arm.
+///
+/// ```
+/// let values: Vec<f64> = (1..=99).map(f64::from).collect();
+/// let median = trialog_stats::QuantileSummary::from_sorted(&values, 0.5)?;
+/// assert_eq!((median.quantile, median.n), (50.0, 99));
+/// # Ok::<(), trialog_stats::StatsError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct QuantileSummary {
+    /// Values.
+    pub n: u64,
+    /// Values that the quantiles at `lower` and `upper` were taken for: n, or fewer
+    /// where they were taken at coarser levels.
+    pub n_star: u64,
+    /// The quantile.
+    pub quantile: f64,
+    /// The quantile at the lower end of the 95 % interval of the level.
+    pub lower: f64,
+    /// At its upper end.
+    pub upper: f64,
+}
+
+impl QuantileSummary {
+    /// Returns the summary of `sorted` values at `level`.
+    ///
+    /// # Errors
+    ///
+    /// [`StatsError::NoUnits`] without values; [`StatsError::Probability`] for a level
+    /// that is not between 0 and 1; [`StatsError::List`] for values that are not
+    /// finite or not in order.
+    pub fn from_sorted(sorted: &[f64], level: f64) -> Result<Self, StatsError> {
+        check_level(level)?;
+        check_sorted(sorted)?;
+        let (lower_level, upper_level) = levels(sorted.len() as u64, level);
+        let at = |level| quantile_of_sorted(sorted, level).ok_or(StatsError::NoUnits);
+        Ok(Self {
+            n: sorted.len() as u64,
+            n_star: sorted.len() as u64,
+            quantile: at(level)?,
+            lower: at(lower_level)?,
+            upper: at(upper_level)?,
+        })
+    }
+
+    /// Returns the variance of the quantile times n:
+    /// (n*/n) (n - 1) ((upper - lower) / (2 z(0.975)))².
+    ///
+    /// Deng, Knoblich & Lu (2018); Yao, Li & Lu (2024). `None` for a single value.
+    #[must_use]
+    pub fn unit_variance(&self) -> Option<f64> {
+        if self.n < 2 {
+            return None;
+        }
+        let sd = (self.upper - self.lower) / (2.0 * special::normal_critical(Alpha::P05));
+        let n = self.n as f64;
+        Some(self.n_star as f64 / n * (n - 1.0) * sd * sd)
+    }
+
+    /// Whether there are enough values for the interval of the level to lie within 0
+    /// to 1, and whether it has a width.
+    fn is_usable(&self, level: f64) -> bool {
+        let z = special::normal_critical(Alpha::P05);
+        let odds = level / (1.0 - level);
+        self.n as f64 > z * z * odds.max(1.0 / odds) && self.upper > self.lower
+    }
+
+    fn check(&self) -> Result<(), StatsError> {
+        if self.n == 0 || self.n_star == 0 {
+            return Err(StatsError::NoUnits);
+        }
+        let values = [
+            ("quantile", self.quantile),
+            ("lower", self.lower),
+            ("upper", self.upper),
+        ];
+        for (argument, value) in values {
+            if !(-1e140..=1e140).contains(&value) {
+                return Err(StatsError::Range {
+                    argument,
+                    range: "finite and at most 1e140",
+                    value,
+                });
+            }
+        }
+        if self.upper < self.lower {
+            return Err(StatsError::Range {
+                argument: "upper",
+                range: "not below `lower`",
+                value: self.upper,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Returns the levels between which the empirical level of a quantile is with a
+/// probability of 95 %: level -+ z(0.975) √(level (1 - level) / n), within 0 to 1.
+///
+/// ```
+/// let (lower, upper) = trialog_stats::quantile_levels(100, 0.5)?;
+/// assert!((lower - 0.402).abs() < 1e-3 && (upper - 0.598).abs() < 1e-3);
+/// # Ok::<(), trialog_stats::StatsError>(())
+/// ```
+///
+/// # Errors
+///
+/// [`StatsError::NoUnits`]; [`StatsError::Probability`] for a level that is not
+/// between 0 and 1.
+pub fn quantile_levels(n: u64, level: f64) -> Result<(f64, f64), StatsError> {
+    check_level(level)?;
+    if n == 0 {
+        return Err(StatsError::NoUnits);
+    }
+    Ok(levels(n, level))
+}
+
+fn levels(n: u64, level: f64) -> (f64, f64) {
+    let half = special::normal_critical(Alpha::P05) * (level * (1.0 - level) / n as f64).sqrt();
+    ((level - half).max(0.0), (level + half).min(1.0))
+}
+
+fn check_level(level: f64) -> Result<(), StatsError> {
+    if level > 0.0 && level < 1.0 {
+        Ok(())
+    } else {
+        Err(StatsError::Probability(level))
+    }
+}
+
+fn check_sorted(values: &[f64]) -> Result<(), StatsError> {
+    let is_ordered = values.is_sorted() && values.iter().all(|value| value.abs() <= 1e140);
+    if is_ordered {
+        return Ok(());
+    }
+    Err(StatsError::List {
+        argument: "values",
+        rule: "must be in order, finite and at most 1e140",
+    })
+}
+
+/// Returns Welch's test of the `level` quantiles of two arms; without a p-value where
+/// an arm has too few values for its level or no spread about it.
+///
+/// # Errors
+///
+/// [`StatsError::Probability`] for a level that is not between 0 and 1;
+/// [`StatsError::NoUnits`]; [`StatsError::Range`] for quantiles that are not finite or
+/// out of order.
+///
+/// ```
+/// use trialog_stats::{QuantileSummary, quantile_test};
+/// let values: Vec<f64> = (1..=999).map(f64::from).collect();
+/// let a = QuantileSummary::from_sorted(&values, 0.9)?;
+/// assert_eq!(quantile_test(&a, &a, 0.9)?.p_value, Some(1.0));
+/// # Ok::<(), trialog_stats::StatsError>(())
+/// ```
+pub fn quantile_test(
+    a: &QuantileSummary,
+    b: &QuantileSummary,
+    level: f64,
+) -> Result<Welch, StatsError> {
+    check_level(level)?;
+    a.check()?;
+    b.check()?;
+    let difference = b.quantile - a.quantile;
+    let variances = a.unit_variance().zip(b.unit_variance());
+    let Some((v_a, v_b)) = variances.filter(|_| a.is_usable(level) && b.is_usable(level)) else {
+        return Ok(Welch::untested(difference));
+    };
+    let estimate = |arm: &QuantileSummary, variance: f64| Estimate {
+        value: arm.quantile,
+        variance: variance / arm.n as f64,
+    };
+    let estimates = [estimate(a, v_a), estimate(b, v_b)];
+    Ok(Welch::of([a.n, b.n], estimates, difference))
+}
+
+/// Returns the exact 95 % interval of a quantile between two of the `sorted` values.
+///
+/// Low is the value of the largest rank l with P(Bin(n, level) <= l - 1) <= 0.025,
+/// high that of the smallest rank u with P(Bin(n, level) >= u) <= 0.025. An end is
+/// `None` when no value is far enough out (David & Nagaraja 2003, section 7.1).
+///
+/// ```
+/// let values: Vec<f64> = (1..=100).map(f64::from).collect();
+/// let ends = trialog_stats::order_statistic_interval(&values, 0.5);
+/// assert_eq!(ends, (Some(40.0), Some(61.0)));
+/// ```
+#[must_use]
+pub fn order_statistic_interval(sorted: &[f64], level: f64) -> (Option<f64>, Option<f64>) {
+    const EACH_SIDE: f64 = 0.025;
+    let n = sorted.len();
+    if !(level > 0.0 && level < 1.0) {
+        return (None, None);
+    }
+    // P(Bin(n, p) >= k) = I(p; k, n - k + 1).
+    let tails = |k: usize| special::tails_of_beta(level, 1.0 - level, k as f64, (n - k + 1) as f64);
+    let is_low = |rank: &usize| tails(*rank).upper <= EACH_SIDE;
+    let is_high = |rank: &usize| tails(*rank).lower <= EACH_SIDE;
+    let ranks: Vec<usize> = (1..=n).collect();
+    let n_low = ranks.partition_point(is_low);
+    let first_high = ranks.partition_point(|rank| !is_high(rank));
+    let low = n_low.checked_sub(1).and_then(|index| sorted.get(index));
+    (low.copied(), sorted.get(first_high).copied())
+}
+
+/// What winsorising did, and the test of what is left.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Winsorized {
+    /// Values below this were set to it; `None` without a lower limit.
+    pub lower_threshold: Option<f64>,
+    /// Values above this were set to it; `None` without an upper limit.
+    pub upper_threshold: Option<f64>,
+    /// Both arms afterwards.
+    pub arms: [Summary; 2],
+    /// Values of each arm that were below.
+    pub clipped_low: [u64; 2],
+    /// Values of each arm that were above.
+    pub clipped_high: [u64; 2],
+    /// Welch's test of the arms.
+    pub test: Welch,
+}
+
+impl Winsorized {
+    /// Returns the two-sided interval of the difference, in the metric's unit.
+    #[must_use]
+    pub fn interval(&self, alpha: Alpha) -> Option<Interval> {
+        self.test.interval(alpha)
+    }
+}
+
+/// Returns Welch's test of `a` and `b` after values beyond a quantile of both arms
+/// together were set to it.
+///
+/// # Errors
+///
+/// [`StatsError::NoUnits`] for an arm without values; [`StatsError::List`] for values
+/// that are not finite; [`StatsError::Range`] for quantiles outside 0 to 1 or with the
+/// upper one below the lower one.
+///
+/// ```
+/// use trialog_stats::winsorize;
+/// let a = [1.0, 2.0, 3.0, 4.0];
+/// let b = [2.0, 3.0, 4.0, 1000.0];
+/// let clipped = winsorize(&a, &b, None, Some(0.85))?;
+/// assert_eq!((clipped.clipped_high, clipped.upper_threshold), ([0, 1], Some(4.0)));
+/// # Ok::<(), trialog_stats::StatsError>(())
+/// ```
+pub fn winsorize(
+    a: &[f64],
+    b: &[f64],
+    lower: Option<f64>,
+    upper: Option<f64>,
+) -> Result<Winsorized, StatsError> {
+    for (argument, level) in [("lower_quantile", lower), ("upper_quantile", upper)] {
+        if let Some(value) = level.filter(|level| !(0.0..=1.0).contains(level)) {
+            let range = "from 0 to 1";
+            return Err(StatsError::Range {
+                argument,
+                range,
+                value,
+            });
+        }
+    }
+    if let (Some(_), Some(value)) = (lower, upper.filter(|upper| Some(*upper) < lower)) {
+        return Err(StatsError::Range {
+            argument: "upper_quantile",
+            range: "not below `lower_quantile`",
+            value,
+        });
+    }
+    if a.is_empty() || b.is_empty() {
+        return Err(StatsError::NoUnits);
+    }
+    let mut sorted = [a, b].concat();
+    sorted.sort_by(f64::total_cmp);
+    check_sorted(&sorted)?;
+    let threshold = |level: Option<f64>| quantile_of_sorted(&sorted, level?);
+    let (low, high) = (threshold(lower), threshold(upper));
+    let below = |value: &&f64| low.is_some_and(|low| **value < low);
+    let above = |value: &&f64| high.is_some_and(|high| **value > high);
+    let clipped = |arm: &[f64]| {
+        let values = arm.iter().map(|value| {
+            let value = low.map_or(*value, |low| value.max(low));
+            high.map_or(value, |high| value.min(high))
+        });
+        values.collect::<crate::Moments>().summary()
+    };
+    let arms = [clipped(a)?, clipped(b)?];
+    let counts =
+        |is: &dyn Fn(&&f64) -> bool| [a, b].map(|arm| arm.iter().filter(is).count() as u64);
+    Ok(Winsorized {
+        lower_threshold: low,
+        upper_threshold: high,
+        clipped_low: counts(&below),
+        clipped_high: counts(&above),
+        test: crate::welch(&arms[0], &arms[1]),
+        arms,
+    })
+}
