@@ -26,8 +26,8 @@ use crate::problem::{Answer, Problem};
 use crate::serving::Connections;
 use crate::{access, cors, headers, observe};
 use crate::{
-    audit, care, dashboard, events, experiments, export, health, keys, metric_definitions, metrics,
-    openapi, pipeline, results,
+    audit, calc, care, dashboard, events, experiments, export, health, keys, metric_definitions,
+    metrics, openapi, pipeline, results,
 };
 
 /// Exports that are written at a time.
@@ -255,6 +255,7 @@ fn routes() -> Routes {
                 .delete(metric_definitions::delete),
         )
         .route("/v1/experiments/{id}/results", get(results::results))
+        .route("/v1/calc/{family}", post(calc::compute))
         .route("/v1/pipeline", get(pipeline::state))
         .route("/v1/pipeline/run", post(pipeline::run))
         .route("/v1/backup", post(care::backup))

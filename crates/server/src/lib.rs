@@ -9,6 +9,7 @@ mod access;
 pub mod app;
 mod audit;
 mod body;
+mod calc;
 mod care;
 mod connection;
 mod cors;

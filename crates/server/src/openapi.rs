@@ -10,6 +10,7 @@
 )]
 
 mod audit;
+mod calc;
 mod care;
 mod events;
 mod experiments;
@@ -38,6 +39,7 @@ const TAGS: &[(&str, &str)] = &[
     ("metrics", "Definitions of metrics."),
     ("audit", "Who changed what."),
     ("results", "Tests, intervals and warnings."),
+    ("statistics", "Every method on numbers of your own."),
     ("pipeline", "How far results reach, and runs on demand."),
     ("care", "Backup, verification, export, erasure."),
     ("keys", "API keys."),
@@ -105,6 +107,7 @@ fn operations() -> impl Iterator<Item = Operation> {
         metric_definitions::operations(),
         audit::operations(),
         results::operations(),
+        calc::operations(),
         pipeline::operations(),
         care::operations(),
         keys::operations(),
@@ -126,6 +129,7 @@ fn schemas() -> Vec<(String, Schema)> {
         metric_definitions::schemas(),
         audit::schemas(),
         results::schemas(),
+        calc::schemas(),
         pipeline::schemas(),
         care::schemas(),
         keys::schemas(),

@@ -76,6 +76,8 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Show how far results reach and how the last runs went, or run now.
     Pipeline(PipelineArgs),
+    /// Compute a statistic from JSON: one object, or one object per line.
+    Calc(CalcArgs),
     /// Print the OpenAPI document of the HTTP interface.
     Openapi,
     /// What the documentation is written from.
@@ -94,6 +96,24 @@ pub(crate) enum Format {
     Table,
     /// JSON for programs.
     Json,
+}
+
+/// `trialog calc --list` names the families, `trialog calc FAMILY --help` shows an
+/// example of one.
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct CalcArgs {
+    /// What to compute.
+    pub(crate) family: Option<String>,
+    /// Where the input is, `-` for standard input.
+    #[arg(default_value = "-")]
+    pub(crate) file: PathBuf,
+    /// Name every family, with a line about each.
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// Print help, of a family with an example.
+    #[arg(short, long)]
+    pub(crate) help: bool,
 }
 
 #[derive(Debug, Args)]

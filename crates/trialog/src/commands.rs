@@ -3,6 +3,7 @@
 pub(crate) mod aggregate;
 pub(crate) mod backup;
 pub(crate) mod bench;
+pub(crate) mod calc;
 pub(crate) mod check;
 pub(crate) mod demo;
 pub(crate) mod experiments;

@@ -39,6 +39,10 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    if let Command::Calc(calc) = &cli.command {
+        // It needs no setting, so none can be wrong.
+        return commands::calc::run(calc);
+    }
     let values = config::gather(&cli);
     if let Command::Check(options) = &cli.command {
         // It reports on settings that cannot be used.
@@ -72,6 +76,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             println!("{}", trialog_model::user_id::user_id_from_text(&text));
             Ok(ExitCode::SUCCESS)
         }
+        Command::Calc(options) => commands::calc::run(&options),
         Command::Openapi => {
             print!("{}", trialog_server::openapi::text());
             Ok(ExitCode::SUCCESS)

@@ -1,0 +1,99 @@
+//! `trialog calc`: statistics from JSON, without a server and without data.
+
+use std::io::{BufReader, Read, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::CommandFactory;
+use serde_json::Value;
+use trialog_stats::calc::{FAMILIES, Family, calc};
+
+use crate::cli::{CalcArgs, Cli};
+use crate::show::Table;
+
+pub(crate) fn run(args: &CalcArgs) -> anyhow::Result<ExitCode> {
+    match &args.family {
+        _ if args.list => list(),
+        Some(name) if args.help => help_of(name)?,
+        Some(name) => return compute(name, &args.file),
+        None if args.help => help()?,
+        None => bail!("name a family: `trialog calc --list` tells them"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list() {
+    let mut table = Table::new(&["family", "what it answers"]);
+    for family in &FAMILIES {
+        table.row([family.name, family.summary].map(str::to_owned));
+    }
+    print!("{}", table.text());
+}
+
+fn help() -> anyhow::Result<()> {
+    let mut command = Cli::command();
+    // Gives subcommands their whole names.
+    command.build();
+    let calc = command.find_subcommand_mut("calc");
+    calc.context("there is a command `calc`")?.print_help()?;
+    Ok(())
+}
+
+/// The family called `name`; the error for another name tells the nearest.
+fn family(name: &str) -> anyhow::Result<&'static Family> {
+    let found = FAMILIES.iter().find(|family| family.name == name);
+    match (found, calc(name, &Value::Null)) {
+        (Some(family), _) => Ok(family),
+        (None, Err(error)) => Err(error.into()),
+        (None, Ok(_)) => bail!("there is no family `{name}`"),
+    }
+}
+
+fn help_of(name: &str) -> anyhow::Result<()> {
+    let Family {
+        name,
+        summary,
+        example,
+        ..
+    } = family(name)?;
+    let answer = calc(name, &serde_json::from_str(example)?)?;
+    println!("{name}: {summary}\n");
+    println!("$ echo '{example}' | trialog calc {name}\n{answer}");
+    println!("\nFields, formulas and sources: docs/statistics.md");
+    Ok(())
+}
+
+/// One line of output for each object of the input, in its order.
+fn compute(name: &str, file: &Path) -> anyhow::Result<ExitCode> {
+    family(name)?;
+    let input: Box<dyn Read> = if file == Path::new("-") {
+        Box::new(std::io::stdin())
+    } else {
+        let opened = std::fs::File::open(file);
+        Box::new(opened.with_context(|| format!("cannot read `{}`", file.display()))?)
+    };
+    let inputs = serde_json::Deserializer::from_reader(BufReader::new(input)).into_iter::<Value>();
+    let mut output = std::io::stdout().lock();
+    let mut n_failed = 0_u64;
+    let mut n_inputs = 0_u64;
+    for input in inputs {
+        n_inputs += 1;
+        let input = input.with_context(|| format!("object {n_inputs} of the input is not JSON"))?;
+        match calc(name, &input) {
+            Ok(answer) => writeln!(output, "{answer}")?,
+            Err(error) => {
+                n_failed += 1;
+                eprintln!("error: object {n_inputs}: {error}");
+            }
+        }
+    }
+    if n_inputs == 0 {
+        bail!("the input is empty: `trialog calc {name} --help` shows an example");
+    }
+    Ok(if n_failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
