@@ -46,6 +46,7 @@ mod summary;
 mod two_proportion;
 mod welch;
 mod wide;
+mod winsorize;
 
 pub use alpha::Alpha;
 pub use anova::{Anova, Cell, Effects, FactorTest, anova_2x2};
@@ -66,8 +67,7 @@ pub use multiplicity::{
 };
 pub use proportion::Proportion;
 pub use quantile::{
-    QuantileSummary, Winsorized, order_statistic_interval, quantile_levels, quantile_of_sorted,
-    quantile_test, winsorize,
+    QuantileSummary, order_statistic_interval, quantile_levels, quantile_of_sorted, quantile_test,
 };
 pub use ratio::{RatioSums, RatioTest, ratio_test};
 pub use relative::{Estimate, Relative, relative_difference};
@@ -76,3 +76,4 @@ pub use srm::{Srm, sample_ratio_mismatch};
 pub use summary::Summary;
 pub use two_proportion::{TwoProportion, two_proportion_z};
 pub use welch::{Welch, welch};
+pub use winsorize::{Winsorized, winsorize};
