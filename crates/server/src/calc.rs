@@ -12,6 +12,8 @@ use crate::app::blocking;
 use crate::problem::{Answer, Problem};
 
 const NDJSON: &str = "application/x-ndjson";
+/// The most objects of a request: some take milliseconds.
+const MAX_OBJECTS: usize = 1_000;
 
 /// One object, or one object per line; as many come back.
 pub(crate) async fn compute(
@@ -43,6 +45,14 @@ pub(crate) async fn compute(
 fn answers(family: &str, body: &[u8]) -> Answer<Vec<Value>> {
     let inputs = serde_json::Deserializer::from_slice(body).into_iter::<Value>();
     let answer = |(index, input): (usize, serde_json::Result<Value>)| {
+        if index >= MAX_OBJECTS {
+            return Err(Problem::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!(
+                    "the body has more than {MAX_OBJECTS} objects: send them in several requests"
+                ),
+            ));
+        }
         let input = input.map_err(|error| {
             Problem::bad_request(format!("object {} is not JSON: {error}", index + 1))
         })?;

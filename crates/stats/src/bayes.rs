@@ -35,10 +35,10 @@ impl BetaPosterior {
     ///
     /// # Errors
     ///
-    /// [`StatsError::Shape`] unless both lie between 1e-3 and 1e15.
+    /// [`StatsError::Shape`] unless both lie between 1e-3 and 2e9.
     pub fn new(alpha: f64, beta: f64) -> Result<Self, StatsError> {
         for shape in [alpha, beta] {
-            if !(1e-3..=1e15).contains(&shape) {
+            if !(1e-3..=special::LARGEST_SHAPE).contains(&shape) {
                 return Err(StatsError::Shape(shape));
             }
         }
@@ -49,8 +49,8 @@ impl BetaPosterior {
     ///
     /// # Errors
     ///
-    /// [`StatsError::ConversionsExceedUnits`]; [`StatsError::Shape`] for more than 1e15
-    /// units.
+    /// [`StatsError::ConversionsExceedUnits`]; [`StatsError::Shape`] for more than 2e9
+    /// units, for which [`normal_posterior`] says the same.
     pub fn update(&self, conversions: u64, n: u64) -> Result<Self, StatsError> {
         let Some(others) = n.checked_sub(conversions) else {
             return Err(StatsError::ConversionsExceedUnits { conversions, n });

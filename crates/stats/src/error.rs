@@ -89,8 +89,8 @@ pub enum StatsError {
         /// The value found there.
         value: f64,
     },
-    /// A shape of a beta distribution is not positive and finite.
-    #[error("shapes must be positive and finite, but one is `{0}`")]
+    /// A shape of a beta distribution is not positive, or beyond 2e9.
+    #[error("shapes must be positive and at most 2e9, but one is `{0}`")]
     Shape(f64),
     /// An argument is outside its range.
     #[error("`{argument}` must be {range}, but is `{value}`")]

@@ -14,7 +14,7 @@ mod student;
 
 pub use beta::{BetaTails, beta_tails};
 pub(crate) use beta::{
-    density as beta_density, deviance, quantile as beta_quantile, stirling_error,
+    LARGEST_SHAPE, density as beta_density, deviance, quantile as beta_quantile, stirling_error,
     tails as tails_of_beta,
 };
 pub use gamma::chi_squared_upper_tail;

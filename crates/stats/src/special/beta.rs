@@ -5,6 +5,9 @@ use std::f64::consts::PI;
 use super::gamma::continued_fraction;
 use crate::StatsError;
 
+/// The continued fraction takes about as many terms as the root of a shape.
+pub(crate) const LARGEST_SHAPE: f64 = 2e9;
+
 /// The probabilities that a Beta(a, b) variable is below and above a point.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BetaTails {
@@ -19,11 +22,11 @@ pub struct BetaTails {
 /// Didonato & Morris (1992, TOMS 708) give the continued fraction; the factor before
 /// it is written with Stirling's error and deviances (Loader 2000), so that nothing
 /// cancels for large shapes. Relative error of the smaller tail about 1e-11 for
-/// shapes up to 1e9.
+/// shapes up to 2e9.
 ///
 /// # Errors
 ///
-/// [`StatsError::Shape`] unless both shapes are positive and finite;
+/// [`StatsError::Shape`] unless both shapes are positive and at most 2e9;
 /// [`StatsError::NotANumber`] for a NaN `x`.
 ///
 /// ```
@@ -42,7 +45,7 @@ pub fn beta_tails(x: f64, a: f64, b: f64) -> Result<BetaTails, StatsError> {
 }
 
 fn check(shape: f64) -> Result<(), StatsError> {
-    if shape > 0.0 && shape.is_finite() {
+    if shape > 0.0 && shape <= LARGEST_SHAPE {
         Ok(())
     } else {
         Err(StatsError::Shape(shape))
