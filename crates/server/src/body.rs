@@ -19,7 +19,7 @@ use crate::problem::{Answer, Problem};
 const MAX_OTHER_BYTES: usize = 2 << 20;
 
 /// How much of a body that is refused is taken from the client, and for how long.
-const DISCARDED_BYTES: usize = 64 << 20;
+const DISCARDED_BYTES: usize = 8 << 20;
 const DISCARDING_TIME: Duration = Duration::from_secs(2);
 
 /// A body in memory, counted against the bytes in work until it is dropped.

@@ -122,6 +122,11 @@ pub(super) fn problem() -> Schema {
         optional("scope", text(), "The scope that the key lacks."),
         optional("accepted", count(), "Events that were accepted: 0."),
         optional(
+            "index",
+            count(),
+            "Which object of the body it is about, from 0.",
+        ),
+        optional(
             "rejected",
             list(reference("Rejection")),
             "Events that were not.",

@@ -42,7 +42,7 @@ impl<'m> Layout<'m> {
         let must = |name: &str| {
             find(name).with_context(|| {
                 format!(
-                    "the file has no column `{name}`; it has: {}",
+                    "the file has no column `{name}`; it has: {}; name the right ones with --user-column, --time-column and so on",
                     header.join(", ")
                 )
             })
