@@ -40,6 +40,11 @@ expected-statuses = [400, 401, 403, 404, 405, 406, 408, 409, 411, 412, 413, 415,
 include-tag = "events"
 checks.negative_data_rejection.enabled = false
 
+# A list is written as lines here, which the operation takes.
+[[operations]]
+include-operation-id = "calculate"
+checks.negative_data_rejection.enabled = false
+
 # It sends members of `segment` under names that the document rules out.
 [[operations]]
 include-operation-id = "getResults"

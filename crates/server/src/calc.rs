@@ -29,7 +29,7 @@ pub(crate) async fn compute(
         .and_then(|own| own.to_str().ok());
     let has_lines = media.is_some_and(|own| own.starts_with(NDJSON));
     let answers = blocking(move || answers(&family, &body)).await?;
-    if has_lines {
+    if has_lines && !answers.is_empty() {
         let text: String = answers.iter().map(|answer| format!("{answer}\n")).collect();
         return Ok(([(header::CONTENT_TYPE, NDJSON)], text).into_response());
     }

@@ -3,5 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a failing helper fails its test")]
 
 mod access;
+mod calc;
 mod connections;
 mod harness;
