@@ -57,6 +57,13 @@ fn if_match(headers: &HeaderMap) -> Answer<Option<Vec<i64>>> {
     Ok(named)
 }
 
+/// The fields that a body asks to change.
+pub(crate) fn patch(body: &[u8]) -> Answer<Map<String, Value>> {
+    serde_json::from_slice(body).map_err(|error| {
+        Problem::bad_request(format!("not an object of fields to change: {error}"))
+    })
+}
+
 /// `known` with the fields of `patch`, of which null removes one.
 pub(crate) fn merged(known: &impl Serialize, patch: Map<String, Value>) -> Answer<Value> {
     let mut merged =

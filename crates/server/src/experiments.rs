@@ -16,7 +16,7 @@ use trialog_model::experiment::{Definition, Status};
 use trialog_model::ids::ExperimentId;
 
 use crate::app::{App, blocking};
-use crate::edit::{Editing, etag, merged};
+use crate::edit::{Editing, etag, merged, patch};
 use crate::page::{PAGE, limit, next, search};
 use crate::percent_encode;
 use crate::problem::{Answer, Problem};
@@ -111,9 +111,7 @@ pub(crate) async fn change(
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<Response> {
     let id = id(path)?;
-    let patch: Map<String, Value> = serde_json::from_slice(&received(body)?).map_err(|error| {
-        Problem::bad_request(format!("not an object of fields to change: {error}"))
-    })?;
+    let patch = patch(&received(body)?)?;
     let changed = blocking(move || {
         app.catalog
             .change_experiment(&id, &edit, |known| changed(known, patch))

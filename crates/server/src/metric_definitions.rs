@@ -9,13 +9,13 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use trialog_catalog::metrics::{Metric, MetricListing};
 use trialog_model::ids::MetricName;
 use trialog_model::metric_definition::{MetricDefinition, NotAMetric};
 
 use crate::app::{App, blocking};
-use crate::edit::{Editing, etag, merged};
+use crate::edit::{Editing, etag, merged, patch};
 use crate::experiments::received;
 use crate::page::{PAGE, limit, next, search};
 use crate::percent_encode;
@@ -94,9 +94,7 @@ pub(crate) async fn change(
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<Response> {
     let name = name(path)?;
-    let patch: Map<String, Value> = serde_json::from_slice(&received(body)?).map_err(|error| {
-        Problem::bad_request(format!("not an object of fields to change: {error}"))
-    })?;
+    let patch = patch(&received(body)?)?;
     let changed = |known: &Metric| {
         let changed = definition(merged(&known.definition, patch)?)?;
         if changed.name == known.definition.name {

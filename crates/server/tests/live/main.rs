@@ -6,3 +6,5 @@ mod access;
 mod calc;
 mod connections;
 mod harness;
+mod registry;
+mod service;

@@ -1,15 +1,11 @@
 //! The registry over HTTP: the life of an experiment, its audit trail, lists.
 
-#![expect(clippy::unwrap_used, reason = "a failing helper fails its test")]
-
-#[path = "common/service.rs"]
-mod service;
-
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use serde_json::{Value, json};
-use service::Service;
 use trialog_server::InProcess;
+
+use crate::service::Service;
 
 fn gate() -> Value {
     json!({"experiment_id": "gate", "owner": "games", "allocation": 0.5,

@@ -1,0 +1,47 @@
+//! The interface by method and path, with answers in JSON.
+
+use axum::body::Body;
+use axum::http::{HeaderMap, Request, StatusCode};
+use serde_json::Value;
+
+use crate::harness::Api;
+
+/// An answer: its status, its headers, its body.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Value,
+}
+
+/// The routes, and what is behind them.
+pub(crate) struct Service(Api);
+
+impl Service {
+    pub(crate) fn new() -> Self {
+        Self(Api::new())
+    }
+
+    pub(crate) fn send(&self, request: Request<Body>) -> Answer {
+        let answer = self.0.answer(request);
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        Answer {
+            status,
+            headers,
+            body: self.0.json(answer),
+        }
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        self.send(Request::get(path).body(Body::empty()).unwrap())
+    }
+
+    pub(crate) fn post(&self, path: &str, body: impl std::fmt::Display) -> Answer {
+        let body = Body::from(body.to_string());
+        self.send(Request::post(path).body(body).unwrap())
+    }
+
+    pub(crate) fn patch(&self, path: &str, body: &Value) -> Answer {
+        let body = Body::from(body.to_string());
+        self.send(Request::patch(path).body(body).unwrap())
+    }
+}
