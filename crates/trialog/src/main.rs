@@ -27,6 +27,10 @@ use clap::Parser;
 
 use crate::cli::{Cli, Command, ConfigCommand};
 
+/// Threads that come and go leave their memory in pieces with the system's allocator.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     end_quietly_on_closed_pipe();
     match run(Cli::parse()) {
