@@ -57,6 +57,54 @@ impl CovariateSummary {
         })
     }
 
+    /// Returns an arm of `n` units from exact integer sums: of the metric and its
+    /// squares, of the covariate and its squares, and of their products.
+    ///
+    /// The sums count units of `scales`, squares and products those of their squares
+    /// and of their product, as in [`Summary::from_exact`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Summary::from_exact`] and of [`Self::new`].
+    ///
+    /// ```
+    /// use trialog_stats::CovariateSummary;
+    /// // 1, 2 and 3 beside 2, 4 and 6.
+    /// let arm = CovariateSummary::from_exact(3, [6, 14], [12, 56], 28, [1.0, 1.0])?;
+    /// assert_eq!(arm.metric().variance(), Some(1.0));
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
+    pub fn from_exact(
+        n: u64,
+        metric: [i128; 2],
+        covariate: [i128; 2],
+        product: i128,
+        scales: [f64; 2],
+    ) -> Result<Self, StatsError> {
+        let summary = |sums: [i128; 2], scale| Summary::from_exact(n, sums[0], sums[1], scale);
+        let deviations = || {
+            let all = i128::from(n).checked_mul(product)?;
+            all.checked_sub(metric[0].checked_mul(covariate[0])?)
+        };
+        let deviations = deviations().map_or_else(
+            || n as f64 * product as f64 - metric[0] as f64 * covariate[0] as f64,
+            |exact| exact as f64,
+        );
+        let pairs = n as f64 * n.saturating_sub(1) as f64;
+        let covariance = deviations / pairs / (1.0 / scales[0]) / (1.0 / scales[1]);
+        Self::new(
+            summary(metric, scales[0])?,
+            summary(covariate, scales[1])?,
+            (n >= 2).then_some(covariance),
+        )
+    }
+
+    /// Returns the metric, unadjusted.
+    #[must_use]
+    pub const fn metric(&self) -> &Summary {
+        &self.metric
+    }
+
     /// The metric's variance once `theta` times the covariate is taken off.
     fn adjusted_variance(&self, theta: f64) -> Option<f64> {
         let metric = self.metric.variance()?;

@@ -24,6 +24,7 @@ mod anova;
 mod bayes;
 #[cfg(feature = "calc")]
 pub mod calc;
+mod comparison;
 mod confidence_sequence;
 mod contingency;
 mod cuped;
@@ -37,6 +38,7 @@ mod multiplicity;
 pub mod power;
 mod proportion;
 mod quantile;
+mod ranks;
 mod ratio;
 mod relative;
 pub mod special;
@@ -54,6 +56,7 @@ pub use bayes::{
     BetaPosterior, Choice, DifferenceType, NormalPosterior, NormalPrior, choose_rate,
     difference_of, normal_posterior,
 };
+pub use comparison::{Comparison, NoRelative, Sample};
 pub use confidence_sequence::{ConfidenceSequence, confidence_sequence};
 pub use contingency::{ChiSquared, Fisher, chi_squared, fisher_exact};
 pub use cuped::{CovariateSummary, Cuped, cuped};
@@ -69,6 +72,7 @@ pub use proportion::Proportion;
 pub use quantile::{
     QuantileSummary, order_statistic_interval, quantile_levels, quantile_of_sorted, quantile_test,
 };
+pub use ranks::{QuantileRank, RankSearch, RankTally};
 pub use ratio::{RatioSums, RatioTest, ratio_test};
 pub use relative::{Estimate, Relative, relative_difference};
 pub use sprt::{Decision, Sprt};

@@ -1,6 +1,6 @@
 //! The mixture sequential probability ratio test: always-valid inference.
 
-use crate::{Alpha, Interval, StatsError, Summary};
+use crate::{Alpha, Estimate, Interval, StatsError, Summary};
 
 /// What the mixture test says of two arms at one look.
 ///
@@ -49,29 +49,9 @@ pub struct Msprt {
 /// # Ok::<(), trialog_stats::StatsError>(())
 /// ```
 pub fn msprt(a: &Summary, b: &Summary, tau2: f64, theta0: f64) -> Result<Msprt, StatsError> {
-    let range = |argument, range, value| StatsError::Range {
-        argument,
-        range,
-        value,
-    };
-    if !(1e-300..=1e300).contains(&tau2) {
-        return Err(range("tau2", "from 1e-300 to 1e300", tau2));
-    }
-    if !(-1e150..=1e150).contains(&theta0) {
-        return Err(range("theta0", "between -1e150 and 1e150", theta0));
-    }
-    let difference = b.mean() - a.mean();
     let variance = a.estimate().zip(b.estimate());
     let variance = variance.map(|(a, b)| a.variance + b.variance);
-    let log_lambda = (variance.filter(|variance| *variance > 0.0))
-        .map(|variance| log_lambda(difference - theta0, variance, tau2));
-    Ok(Msprt {
-        difference,
-        variance_of_difference: variance,
-        log_lambda,
-        p_value: log_lambda.map(|log_lambda| (-log_lambda).exp().min(1.0)),
-        tau2,
-    })
+    Msprt::at(b.mean() - a.mean(), variance, tau2, theta0)
 }
 
 fn log_lambda(deviation: f64, variance: f64, tau2: f64) -> f64 {
@@ -82,6 +62,57 @@ fn log_lambda(deviation: f64, variance: f64, tau2: f64) -> f64 {
 }
 
 impl Msprt {
+    /// Returns the test of a difference whose squared standard error is known, whatever
+    /// it is a difference of; as [`msprt`] otherwise.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`msprt`].
+    ///
+    /// ```
+    /// use trialog_stats::{Estimate, Msprt};
+    /// let difference = Estimate { value: 0.5, variance: 0.008 };
+    /// assert!(Msprt::of(&difference, 0.05, 0.0)?.p_value.is_some_and(|p| p < 0.001));
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
+    pub fn of(difference: &Estimate, tau2: f64, theta0: f64) -> Result<Self, StatsError> {
+        Self::at(difference.value, Some(difference.variance), tau2, theta0)
+    }
+
+    fn at(
+        difference: f64,
+        variance: Option<f64>,
+        tau2: f64,
+        theta0: f64,
+    ) -> Result<Self, StatsError> {
+        let range = |argument, range, value| StatsError::Range {
+            argument,
+            range,
+            value,
+        };
+        if !(1e-300..=1e300).contains(&tau2) {
+            return Err(range("tau2", "from 1e-300 to 1e300", tau2));
+        }
+        if !(-1e150..=1e150).contains(&theta0) {
+            return Err(range("theta0", "between -1e150 and 1e150", theta0));
+        }
+        let log_lambda = (variance.filter(|variance| *variance > 0.0))
+            .map(|variance| log_lambda(difference - theta0, variance, tau2));
+        Ok(Self {
+            difference,
+            variance_of_difference: variance,
+            log_lambda,
+            p_value: log_lambda.map(|log_lambda| (-log_lambda).exp().min(1.0)),
+            tau2,
+        })
+    }
+
+    /// Returns the variance of the mixture.
+    #[must_use]
+    pub const fn mixing_variance(&self) -> f64 {
+        self.tau2
+    }
+
     /// Returns half the width of the interval at `alpha`, in the metric's unit.
     ///
     /// √(V (V+tau2)/tau2 (ln((V+tau2)/V) - 2 ln alpha)). `None` when there is no test.

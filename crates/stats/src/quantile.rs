@@ -1,7 +1,7 @@
 //! Quantile metrics, such as the 95th percentile of a latency.
 
 use crate::special;
-use crate::{Alpha, Estimate, StatsError, Welch};
+use crate::{Alpha, Estimate, QuantileRank, StatsError, Welch};
 
 /// Returns the `level` quantile of `sorted` values by linear interpolation at
 /// (N - 1) level: type 7 of Hyndman & Fan (1996), SQL's `PERCENTILE_CONT`.
@@ -13,11 +13,8 @@ use crate::{Alpha, Estimate, StatsError, Welch};
 /// ```
 #[must_use]
 pub fn quantile_of_sorted(sorted: &[f64], level: f64) -> Option<f64> {
-    let last = sorted.len().checked_sub(1)?;
-    let at = last as f64 * level.clamp(0.0, 1.0);
-    let below = at.floor() as usize;
-    let (low, high) = (sorted[below], sorted[(below + 1).min(last)]);
-    Some(low + (at - below as f64) * (high - low))
+    let rank = QuantileRank::of(sorted.len() as u64, level)?;
+    Some(rank.between(sorted[rank.low as usize], sorted[rank.high as usize]))
 }
 
 /// What is known of a quantile in one arm.

@@ -1,0 +1,361 @@
+//! A whole comparison of two arms, whatever the metric: test, intervals at any
+//! level, effect size and always-valid inference.
+//!
+//! This is what a report is made of; the families that it puts together can be had
+//! one by one.
+
+use crate::{
+    Alpha, CovariateSummary, Estimate, Interval, Msprt, Proportion, QuantileSummary, RatioSums,
+    StatsError, Summary, TwoProportion, Welch, confidence_sequence, cuped, effect_size,
+    quantile_test, ratio_test, special, two_proportion_z, welch,
+};
+
+/// One arm of a metric, in the form that its test takes.
+///
+/// ```
+/// use trialog_stats::{Proportion, Sample};
+/// let clicks = Sample::Rate(Proportion::new(30, 200)?);
+/// assert_eq!((clicks.n(), clicks.estimate().value), (200, 0.15));
+/// # Ok::<(), trialog_stats::StatsError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Sample {
+    /// Units of which some converted: two-proportion z-test.
+    Rate(Proportion),
+    /// A mean over units: Welch's t-test.
+    Mean(Summary),
+    /// Total over total: Welch's t-test by the delta method.
+    Ratio(RatioSums),
+    /// A mean over units, and a covariate from before the exposure: CUPED.
+    Adjusted(CovariateSummary),
+    /// A quantile over units at this level.
+    Quantile(QuantileSummary, f64),
+}
+
+impl Sample {
+    /// Returns the number of units.
+    #[must_use]
+    pub const fn n(&self) -> u64 {
+        match self {
+            Self::Rate(rate) => rate.n(),
+            Self::Mean(mean) => mean.n(),
+            Self::Ratio(sums) => sums.n,
+            Self::Adjusted(arm) => arm.metric().n(),
+            Self::Quantile(quantile, _) => quantile.n,
+        }
+    }
+
+    /// Returns what the arm measures, with its squared standard error (`NaN` for a
+    /// single unit); 0 for a ratio whose denominators sum to 0.
+    #[must_use]
+    pub fn estimate(&self) -> Estimate {
+        let of = |value, unit_variance: Option<f64>| Estimate {
+            value,
+            variance: unit_variance.map_or(f64::NAN, |variance| variance / self.n() as f64),
+        };
+        match self {
+            Self::Rate(rate) => rate.estimate(),
+            Self::Mean(mean) => of(mean.mean(), mean.variance()),
+            Self::Adjusted(arm) => of(arm.metric().mean(), arm.metric().variance()),
+            Self::Ratio(sums) => of(sums.ratio().unwrap_or_default(), sums.unit_variance()),
+            Self::Quantile(quantile, _) => of(quantile.quantile, quantile.unit_variance()),
+        }
+    }
+
+    /// Returns the variance of one unit's part in the estimate; `None` for a single unit.
+    #[must_use]
+    pub fn unit_variance(&self) -> Option<f64> {
+        let variance = self.estimate().variance * self.n() as f64;
+        variance.is_finite().then_some(variance)
+    }
+
+    /// Whether the interval of the arm's own value includes 0, so that a ratio to it
+    /// can be anything.
+    fn may_be_zero(&self, alpha: Alpha) -> bool {
+        let Estimate { value, variance } = self.estimate();
+        let critical = match self {
+            Self::Rate(_) => special::normal_critical(alpha),
+            _ => special::student_critical(alpha.get(), self.n().max(2) as f64 - 1.0),
+        };
+        let reach = critical * variance.sqrt();
+        reach.is_nan() || value.abs() <= reach
+    }
+
+    fn summary(&self) -> Option<Summary> {
+        match self {
+            Self::Rate(rate) => {
+                let converted = i128::from(rate.conversions());
+                Summary::from_exact(rate.n(), converted, converted, 1.0).ok()
+            }
+            Self::Mean(summary) => Some(*summary),
+            Self::Adjusted(arm) => Some(*arm.metric()),
+            Self::Ratio(_) | Self::Quantile(..) => None,
+        }
+    }
+}
+
+/// Why a comparison has no relative interval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoRelative {
+    /// The control's own interval includes 0, so a ratio to it can be anything.
+    ControlMayBeZero,
+    /// The control's value is 0.
+    ControlIsZero,
+    /// There is no test.
+    NoTest,
+}
+
+/// The test behind a comparison.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Test {
+    Rates(TwoProportion),
+    Welch(&'static str, Welch),
+}
+
+/// A treatment against its control.
+///
+/// ```
+/// use trialog_stats::{Alpha, Comparison, Sample, Summary};
+/// let control = Sample::Mean(Summary::new(1000, 5.0, Some(4.0))?);
+/// let treatment = Sample::Mean(Summary::new(1000, 5.3, Some(4.0))?);
+/// let comparison = Comparison::of(&control, &treatment)?;
+/// assert_eq!(comparison.test(), "welch_t");
+/// assert!(comparison.p_value().is_some_and(|p| p < 0.001));
+/// let valid = comparison.always_valid(Alpha::P05, 5000.0);
+/// assert!(valid.is_some_and(|own| own.p_value > comparison.p_value()));
+/// # Ok::<(), trialog_stats::StatsError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Comparison {
+    test: Test,
+    control: Sample,
+    n: u64,
+    cohens_d: Option<f64>,
+}
+
+impl Comparison {
+    /// Compares `treatment` with `control`.
+    ///
+    /// # Errors
+    ///
+    /// [`StatsError::List`] for arms of two kinds or levels; what [`ratio_test`] and
+    /// [`quantile_test`] do not take.
+    pub fn of(control: &Sample, treatment: &Sample) -> Result<Self, StatsError> {
+        let test = match (control, treatment) {
+            (Sample::Rate(a), Sample::Rate(b)) => Test::Rates(two_proportion_z(a, b)),
+            (Sample::Mean(a), Sample::Mean(b)) => Test::Welch("welch_t", welch(a, b)),
+            (Sample::Adjusted(a), Sample::Adjusted(b)) => Test::Welch("cuped", cuped(a, b).test),
+            (Sample::Ratio(a), Sample::Ratio(b)) => {
+                let test = ratio_test(a, b)?.test;
+                Test::Welch("ratio_metric", test.unwrap_or(Welch::untested(f64::NAN)))
+            }
+            (Sample::Quantile(a, level), Sample::Quantile(b, other))
+                if level.total_cmp(other).is_eq() =>
+            {
+                Test::Welch("quantile_metric", quantile_test(a, b, *level)?)
+            }
+            _ => {
+                return Err(StatsError::List {
+                    argument: "arms",
+                    rule: "must be of the same kind",
+                });
+            }
+        };
+        let effect = control.summary().zip(treatment.summary());
+        Ok(Self {
+            test,
+            control: *control,
+            n: control.n().saturating_add(treatment.n()),
+            cohens_d: effect.and_then(|(a, b)| effect_size(&a, &b).cohens_d),
+        })
+    }
+
+    /// Returns the name of the test, which is that of its family.
+    #[must_use]
+    pub const fn test(&self) -> &'static str {
+        match &self.test {
+            Test::Rates(_) => "two_proportion_z",
+            Test::Welch(name, _) => name,
+        }
+    }
+
+    /// Returns treatment minus control, in the metric's unit; `None` for ratios of which
+    /// one does not exist.
+    #[must_use]
+    pub fn difference(&self) -> Option<f64> {
+        let difference = match &self.test {
+            Test::Rates(test) => test.difference,
+            Test::Welch(_, test) => test.difference,
+        };
+        difference.is_finite().then_some(difference)
+    }
+
+    /// Returns the standard error of the difference, for rates the unpooled one; `None`
+    /// where an arm has a single unit.
+    #[must_use]
+    pub const fn standard_error(&self) -> Option<f64> {
+        match &self.test {
+            Test::Rates(test) => Some(test.standard_error_unpooled),
+            Test::Welch(_, test) => test.standard_error,
+        }
+    }
+
+    /// Returns z or t; `None` where there is no test.
+    #[must_use]
+    pub const fn statistic(&self) -> Option<f64> {
+        match &self.test {
+            Test::Rates(test) => test.z,
+            Test::Welch(_, test) => test.t,
+        }
+    }
+
+    /// Returns the degrees of freedom of t; `None` for z and where there is no test.
+    #[must_use]
+    pub const fn df(&self) -> Option<f64> {
+        match &self.test {
+            Test::Rates(_) => None,
+            Test::Welch(_, test) => test.df,
+        }
+    }
+
+    /// Returns the two-sided p-value of a single look; `None` where there is no test.
+    #[must_use]
+    pub const fn p_value(&self) -> Option<f64> {
+        match &self.test {
+            Test::Rates(test) => test.p_value,
+            Test::Welch(_, test) => test.p_value,
+        }
+    }
+
+    /// Returns the difference in pooled standard deviations; `None` without spread, and
+    /// for ratios and quantiles.
+    #[must_use]
+    pub const fn cohens_d(&self) -> Option<f64> {
+        self.cohens_d
+    }
+
+    /// Returns the difference as a fraction of the control's value.
+    #[must_use]
+    pub fn lift(&self) -> Option<f64> {
+        let relative = match &self.test {
+            Test::Rates(test) => test.relative,
+            Test::Welch(_, test) => test.relative,
+        };
+        relative.map(|relative| relative.lift)
+    }
+
+    /// Returns the two-sided interval of the difference at level 1 - `alpha`.
+    #[must_use]
+    pub fn interval(&self, alpha: Alpha) -> Option<Interval> {
+        match &self.test {
+            Test::Rates(test) => Some(test.wald(alpha)),
+            Test::Welch(_, test) => test.interval(alpha),
+        }
+    }
+
+    /// Returns the two-sided interval of [`Self::lift`] at level 1 - `alpha`.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none.
+    pub fn relative_interval(&self, alpha: Alpha) -> Result<Interval, NoRelative> {
+        if self.lift().is_none() {
+            let is_zero = self.control.estimate().value == 0.0;
+            return Err(if is_zero {
+                NoRelative::ControlIsZero
+            } else {
+                NoRelative::NoTest
+            });
+        }
+        if self.control.may_be_zero(alpha) {
+            return Err(NoRelative::ControlMayBeZero);
+        }
+        let interval = match &self.test {
+            Test::Rates(test) => test.relative_interval(alpha),
+            Test::Welch(_, test) => test.relative_interval(alpha),
+        };
+        interval.ok_or(NoRelative::NoTest)
+    }
+
+    /// Returns the mixture sequential probability ratio test at this look, tuned to be
+    /// narrowest at `tuning` units of both arms together: valid at every look.
+    ///
+    /// The variance of the mixture is rho² times the variance of one unit, with the rho
+    /// of [`confidence_sequence`], whose p-value and interval these are. `None` without
+    /// spread, and for a tuning outside of 1e-9 to 1e30.
+    #[must_use]
+    pub fn always_valid(&self, alpha: Alpha, tuning: f64) -> Option<Msprt> {
+        let difference = Estimate {
+            value: self.difference()?,
+            variance: self.standard_error()?.powi(2),
+        };
+        let rho = confidence_sequence(&difference, self.n, alpha, tuning)
+            .ok()?
+            .rho?;
+        let unit_variance = difference.variance * self.n as f64;
+        Msprt::of(&difference, rho * rho * unit_variance, 0.0).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mean(n: u64, mean: f64, variance: f64) -> Sample {
+        Sample::Mean(Summary::new(n, mean, Some(variance)).unwrap())
+    }
+
+    #[test]
+    fn always_valid_inference_is_that_of_the_confidence_sequence() {
+        let comparison = Comparison::of(&mean(400, 1.0, 3.0), &mean(500, 1.3, 5.0)).unwrap();
+        let test = comparison.always_valid(Alpha::P05, 5000.0).unwrap();
+        let difference = Estimate {
+            value: 1.3 - 1.0,
+            variance: 3.0 / 400.0 + 5.0 / 500.0,
+        };
+        let sequence = confidence_sequence(&difference, 900, Alpha::P05, 5000.0).unwrap();
+        let close = |a: f64, b: f64| (a - b).abs() <= 1e-12 * b.abs();
+        assert!(close(test.p_value.unwrap(), sequence.p_value.unwrap()));
+        assert!(close(
+            test.half_width(Alpha::P05).unwrap(),
+            sequence.half_width.unwrap()
+        ));
+    }
+
+    #[test]
+    fn what_cannot_be_compared_says_why() {
+        let rate = |n| Sample::Rate(Proportion::new(n, 10).unwrap());
+        assert!(Comparison::of(&rate(1), &mean(9, 1.0, 1.0)).is_err());
+        let reason = |a: &Sample, b: &Sample| {
+            Comparison::of(a, b)
+                .unwrap()
+                .relative_interval(Alpha::P05)
+                .unwrap_err()
+        };
+        assert_eq!(reason(&rate(0), &rate(5)), NoRelative::ControlIsZero);
+        assert_eq!(reason(&rate(1), &rate(5)), NoRelative::ControlMayBeZero);
+        let single = Sample::Mean(Summary::new(1, 2.0, None).unwrap());
+        assert_eq!(reason(&single, &single), NoRelative::NoTest);
+        let empty = RatioSums {
+            n: 2,
+            m: 1.0,
+            d: 0.0,
+            mm: 1.0,
+            dd: 0.0,
+            md: 0.0,
+        };
+        let ratio = Sample::Ratio(empty);
+        let comparison = Comparison::of(&ratio, &ratio).unwrap();
+        assert_eq!(
+            (comparison.difference(), comparison.p_value()),
+            (None, None)
+        );
+        assert_eq!(comparison.always_valid(Alpha::P05, 5000.0), None);
+    }
+
+    #[test]
+    fn a_control_without_spread_that_is_not_0_has_a_relative_interval() {
+        let comparison = Comparison::of(&mean(40, 2.0, 0.0), &mean(40, 2.2, 1.0)).unwrap();
+        assert!(comparison.relative_interval(Alpha::P05).is_ok());
+    }
+}

@@ -1,0 +1,342 @@
+//! Order statistics of more values than fit into memory, in a few passes.
+//!
+//! A pass counts values in buckets, at first single ones, and where there are too
+//! many different values coarser ones of 2, 4, 8 … neighbours. The next pass looks
+//! only into the buckets in which a wanted rank lies. What is found is exact, and does
+//! not depend on the order of the values nor on how they were split.
+
+use std::collections::{BTreeMap, HashMap};
+
+/// Different values that a pass tells apart.
+const MOST_BUCKETS: usize = 16 * 1024;
+/// Four buckets of 2^126 neighbours are every value that there is.
+const WIDEST: u32 = 126;
+
+/// The values from `low` to `high`, both included, of which `below` others are smaller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Window {
+    low: i128,
+    high: i128,
+    below: u64,
+}
+
+/// Looks for the values at some ranks among many.
+///
+/// ```
+/// use trialog_stats::RankSearch;
+/// let values = || (0..100_000_i128).map(|n| n * n);
+/// let mut search = RankSearch::default();
+/// while !search.is_done() {
+///     let mut tally = search.tally();
+///     values().for_each(|value| tally.add(value));
+///     // The smallest value, and the greatest one.
+///     let n = search.n().unwrap_or(tally.n());
+///     search.narrow(&tally, &[0, n - 1]);
+/// }
+/// assert_eq!(search.value_at(99_999), Some(99_999 * 99_999));
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RankSearch {
+    n: Option<u64>,
+    windows: Vec<Window>,
+    found: BTreeMap<u64, i128>,
+}
+
+impl RankSearch {
+    /// Whether every wanted rank is found.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.n.is_some() && self.windows.is_empty()
+    }
+
+    /// Returns how many values there are; `None` before the first pass.
+    #[must_use]
+    pub const fn n(&self) -> Option<u64> {
+        self.n
+    }
+
+    /// Returns the value that `rank` others come before, in order, if it was looked for
+    /// and is found.
+    #[must_use]
+    pub fn value_at(&self, rank: u64) -> Option<i128> {
+        self.found.get(&rank).copied()
+    }
+
+    /// Returns what the next pass counts in.
+    #[must_use]
+    pub fn tally(&self) -> RankTally {
+        let all = Window {
+            low: i128::MIN,
+            high: i128::MAX,
+            below: 0,
+        };
+        let windows = if self.n.is_none() {
+            vec![all]
+        } else {
+            self.windows.clone()
+        };
+        let counts = |window| Counts {
+            window,
+            shift: 0,
+            n: 0,
+            buckets: HashMap::new(),
+        };
+        RankTally {
+            most_buckets: MOST_BUCKETS / windows.len().max(1),
+            n: 0,
+            windows: windows.into_iter().map(counts).collect(),
+        }
+    }
+
+    /// Takes in what a pass over all values has counted. The `ranks` that are wanted, from
+    /// 0, have to be the same each time; those beyond the values are passed over.
+    pub fn narrow(&mut self, tally: &RankTally, ranks: &[u64]) {
+        self.n.get_or_insert(tally.n);
+        let mut windows = Vec::new();
+        for &rank in ranks {
+            let holds = |counts: &&Counts| {
+                (counts.window.below..counts.window.below + counts.n).contains(&rank)
+            };
+            let Some(counts) = tally.windows.iter().find(holds) else {
+                continue;
+            };
+            match counts.at(rank) {
+                Place::Value(value) => {
+                    self.found.insert(rank, value);
+                }
+                Place::Within(window) => windows.push(window),
+            }
+        }
+        windows.sort_unstable();
+        windows.dedup();
+        self.windows = windows;
+    }
+}
+
+/// What one pass of a [`RankSearch`] counts; parts of a pass can be merged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RankTally {
+    most_buckets: usize,
+    n: u64,
+    windows: Vec<Counts>,
+}
+
+impl RankTally {
+    /// Counts a value.
+    pub fn add(&mut self, value: i128) {
+        self.n += 1;
+        for counts in &mut self.windows {
+            if (counts.window.low..=counts.window.high).contains(&value) {
+                counts.n += 1;
+                *counts.buckets.entry(value >> counts.shift).or_default() += 1;
+                counts.coarsen_to(self.most_buckets);
+                return;
+            }
+        }
+    }
+
+    /// Adds what another part of the same pass has counted.
+    pub fn merge(&mut self, other: &Self) {
+        self.n += other.n;
+        for (counts, other) in self.windows.iter_mut().zip(&other.windows) {
+            counts.n += other.n;
+            counts.coarsen_by(other.shift.saturating_sub(counts.shift));
+            let by = counts.shift - other.shift;
+            for (bucket, count) in &other.buckets {
+                *counts.buckets.entry(bucket >> by).or_default() += count;
+            }
+            counts.coarsen_to(self.most_buckets);
+        }
+    }
+
+    /// Returns how many values were counted.
+    #[must_use]
+    pub const fn n(&self) -> u64 {
+        self.n
+    }
+
+    /// Returns every value with how often it occurs, in order; `None` where the pass had
+    /// to take neighbours together or did not look at all values.
+    #[must_use]
+    pub fn values(&self) -> Option<Vec<(i128, u64)>> {
+        let [counts] = self.windows.as_slice() else {
+            return None;
+        };
+        let is_whole = counts.shift == 0 && counts.n == self.n;
+        is_whole.then(|| counts.in_order())
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Counts {
+    window: Window,
+    /// A bucket is of 2^shift neighbours.
+    shift: u32,
+    n: u64,
+    buckets: HashMap<i128, u64>,
+}
+
+/// What is known of the value at a rank.
+enum Place {
+    Value(i128),
+    Within(Window),
+}
+
+impl Counts {
+    fn coarsen_to(&mut self, most: usize) {
+        while self.buckets.len() > most.max(2) && self.shift < WIDEST {
+            self.coarsen_by(1);
+        }
+    }
+
+    fn coarsen_by(&mut self, by: u32) {
+        if by == 0 {
+            return;
+        }
+        self.shift += by;
+        let mut coarse = HashMap::with_capacity(self.buckets.len());
+        for (bucket, count) in self.buckets.drain() {
+            *coarse.entry(bucket >> by).or_default() += count;
+        }
+        self.buckets = coarse;
+    }
+
+    fn in_order(&self) -> Vec<(i128, u64)> {
+        let mut ordered: Vec<_> = self.buckets.iter().map(|(at, n)| (*at, *n)).collect();
+        ordered.sort_unstable();
+        ordered
+    }
+
+    /// Where the value at `rank` lies, which is in this window.
+    fn at(&self, rank: u64) -> Place {
+        let mut below = self.window.below;
+        for (bucket, n) in self.in_order() {
+            if rank >= below + n {
+                below += n;
+                continue;
+            }
+            if self.shift == 0 {
+                return Place::Value(bucket);
+            }
+            let low = bucket << self.shift;
+            return Place::Within(Window {
+                low,
+                high: low.saturating_add((1_i128 << self.shift) - 1),
+                below,
+            });
+        }
+        Place::Within(self.window)
+    }
+}
+
+/// The ranks that a quantile lies between: linear interpolation, type 7.
+///
+/// ```
+/// use trialog_stats::QuantileRank;
+/// let median = QuantileRank::of(4, 0.5);
+/// assert_eq!(median.map(|own| (own.low, own.high, own.share)), Some((1, 2, 0.5)));
+/// assert_eq!(median.map(|own| own.between(10.0, 20.0)), Some(15.0));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct QuantileRank {
+    /// How many values come before the lower of the two.
+    pub low: u64,
+    /// How many come before the upper one.
+    pub high: u64,
+    /// How far from the lower to the upper one, 0 to 1.
+    pub share: f64,
+}
+
+impl QuantileRank {
+    /// Returns the ranks of the quantile at `level`, 0 to 1, of `n` values; `None` for
+    /// no values.
+    #[must_use]
+    pub fn of(n: u64, level: f64) -> Option<Self> {
+        let last = n.checked_sub(1)?;
+        let at = last as f64 * level.clamp(0.0, 1.0);
+        let low = (at.floor() as u64).min(last);
+        Some(Self {
+            low,
+            high: (low + 1).min(last),
+            share: at - low as f64,
+        })
+    }
+
+    /// Returns the quantile between the values at both ranks.
+    #[must_use]
+    pub fn between(&self, low: f64, high: f64) -> f64 {
+        low + self.share * (high - low)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The values at `ranks` and the passes that it took, each split in two parts.
+    fn search(values: &[i128], ranks: &[u64]) -> (Vec<Option<i128>>, usize) {
+        let mut search = RankSearch::default();
+        let mut n_passes = 0;
+        while !search.is_done() {
+            let (left, right) = values.split_at(values.len() / 3);
+            let mut parts = [search.tally(), search.tally()];
+            left.iter().for_each(|value| parts[0].add(*value));
+            right.iter().for_each(|value| parts[1].add(*value));
+            let [mut tally, other] = parts;
+            tally.merge(&other);
+            search.narrow(&tally, ranks);
+            n_passes += 1;
+        }
+        (
+            ranks.iter().map(|rank| search.value_at(*rank)).collect(),
+            n_passes,
+        )
+    }
+
+    #[test]
+    fn a_wide_range_takes_a_few_passes_and_is_exact() {
+        let mut values: Vec<i128> = (0..200_000_i128)
+            .map(|n| (n * 7_919 % 200_003).pow(4) * if n % 2 == 0 { 1 } else { -1 })
+            .collect();
+        let ranks = [0, 100_000, 150_001, 199_999];
+        let (found, n_passes) = search(&values, &ranks);
+        values.sort_unstable();
+        let expected: Vec<_> = ranks
+            .iter()
+            .map(|rank| Some(values[*rank as usize]))
+            .collect();
+        assert_eq!(found, expected);
+        assert!((2..=8).contains(&n_passes), "{n_passes}");
+    }
+
+    #[test]
+    fn few_values_are_known_after_one_pass() {
+        let mut tally = RankSearch::default().tally();
+        for value in [5, -3, 5] {
+            tally.add(value);
+        }
+        assert_eq!(tally.values(), Some(vec![(-3, 1), (5, 2)]));
+        assert_eq!(
+            search(&[5, -3, 5], &[0, 1, 2, 3]),
+            (vec![Some(-3), Some(5), Some(5), None], 1)
+        );
+        assert_eq!(search(&[], &[0]), (vec![None], 1));
+        assert_eq!(
+            search(&[i128::MIN, i128::MAX], &[0, 1]).0,
+            [Some(i128::MIN), Some(i128::MAX)]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_rank_of_any_values(values in prop::collection::vec(any::<i64>(), 1..300), at in any::<prop::sample::Index>()) {
+            let rank = at.index(values.len()) as u64;
+            let mut sorted: Vec<i128> = values.iter().map(|value| i128::from(*value)).collect();
+            let (found, _) = search(&sorted, &[rank]);
+            sorted.sort_unstable();
+            prop_assert_eq!(found[0], Some(sorted[rank as usize]));
+        }
+    }
+}
