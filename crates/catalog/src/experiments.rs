@@ -45,6 +45,13 @@ pub struct Experiment {
     pub failure: Option<String>,
 }
 
+impl Experiment {
+    /// The definition of the metric called `name`, if it has one.
+    pub fn defined_metric(&self, name: &str) -> Option<&MetricDefinition> {
+        (self.defined_metrics.iter()).find(|own| own.name.as_str() == name)
+    }
+}
+
 /// All columns of `experiments` in the table's order, then the seal.
 const COLUMNS: &str = "experiment_id, status, definition, created_at, updated_at, started_at, stopped_at, revision, computed_revision, recompute_at, failure, archived_at, owner, change, seal";
 const N_COLUMNS: usize = 14;

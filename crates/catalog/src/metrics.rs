@@ -13,7 +13,7 @@ use crate::connection::Catalog;
 use crate::error::{CatalogError, corrupt};
 
 /// A metric definition as the catalog knows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Metric {
     /// What it is.
     pub definition: MetricDefinition,

@@ -348,6 +348,7 @@ mod tests {
                 converted_users: 4,
                 squared_total: i128::MAX,
                 squared_events: 9,
+                more: None,
             }],
         }
     }

@@ -1,9 +1,13 @@
 //! Published results: per experiment, variant and metric, with their history.
 
+mod more;
+
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use trialog_model::ids::ExperimentId;
 use trialog_model::murmur3::murmur3_x64_128;
 use trialog_model::time::UnixMicros;
+
+pub use self::more::MoreSums;
 
 use crate::connection::Catalog;
 use crate::error::{CatalogError, corrupt};
@@ -64,6 +68,8 @@ pub struct VariantMetric {
     pub squared_total: i128,
     /// The sum of squared numbers of events per user.
     pub squared_events: u128,
+    /// What only some kinds of metrics have.
+    pub more: Option<MoreSums>,
 }
 
 /// A computation and when it was published.
@@ -108,6 +114,53 @@ impl Catalog {
     }
 }
 
+/// Looks that are read back at most: hourly ones of a week, and a year of daily ones.
+const MOST_LOOKS: i64 = 7 * 24 + 365;
+
+impl Catalog {
+    /// The rows that were published before `published` for its experiment with the
+    /// same definitions, the newest first; of the last 533 publications.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be read.
+    pub fn looks_before(
+        &self,
+        published: &Published,
+    ) -> Result<Vec<Vec<VariantMetric>>, CatalogError> {
+        let Computation {
+            experiment,
+            fingerprint,
+            ..
+        } = &published.computation;
+        self.read("read earlier results", |connection| {
+            let times: Vec<i64> = connection
+                .prepare_cached(
+                    "SELECT computed_at FROM computations WHERE experiment_id = ?1 AND computed_at < ?2 AND fingerprint = ?3
+                     ORDER BY computed_at DESC LIMIT ?4",
+                )?
+                .query_map(params![experiment.as_str(), published.computed_at.0, fingerprint, MOST_LOOKS], |row| row.get(0))?
+                .collect::<rusqlite::Result<_>>()?;
+            let rows = |time: &i64| metric_rows(connection, params![experiment.as_str(), time]);
+            times.iter().map(rows).collect()
+        })
+    }
+}
+
+/// The rows of the computation of an experiment at a time.
+fn metric_rows(
+    connection: &Connection,
+    key: &[&dyn rusqlite::ToSql],
+) -> rusqlite::Result<Vec<VariantMetric>> {
+    connection
+        .prepare_cached(
+            "SELECT variant, metric_name, user_count, event_count, total_value, conversion_rate, mean_value, variance, converted_users, squared_total, squared_events, more
+             FROM variant_metrics WHERE experiment_id = ?1 AND computed_at = ?2 ORDER BY metric_name, variant",
+        )?
+        .query_map(key, variant_metric)?
+        .collect()
+}
+
 fn read_published(
     connection: &Connection,
     experiment: &ExperimentId,
@@ -148,13 +201,7 @@ fn read_published(
             Ok(VariantExposures { variant: row.get(0)?, user_count: row.get(1)?, crossover_users: row.get(2)? })
         })?
         .collect::<rusqlite::Result<_>>()?;
-    published.computation.metrics = connection
-        .prepare_cached(
-            "SELECT variant, metric_name, user_count, event_count, total_value, conversion_rate, mean_value, variance, converted_users, squared_total, squared_events
-             FROM variant_metrics WHERE experiment_id = ?1 AND computed_at = ?2 ORDER BY metric_name, variant",
-        )?
-        .query_map(key, variant_metric)?
-        .collect::<rusqlite::Result<_>>()?;
+    published.computation.metrics = metric_rows(connection, key)?;
     if fingerprint(&published.computation) != checksum {
         return Err(corrupt(format!(
             "the results of `{experiment}` do not match their checksum"
@@ -165,8 +212,10 @@ fn read_published(
 
 /// Stands for every number of a computation: one changed digit changes it.
 fn fingerprint(computation: &Computation) -> i64 {
-    let (text, _) = murmur3_x64_128(format!("{computation:?}").as_bytes(), 0);
-    text.cast_signed()
+    // Rows that have no more sums are written as they were before there were any.
+    let text = format!("{computation:?}").replace(", more: None", "");
+    let (hash, _) = murmur3_x64_128(text.as_bytes(), 0);
+    hash.cast_signed()
 }
 
 fn variant_metric(row: &Row<'_>) -> rusqlite::Result<VariantMetric> {
@@ -186,6 +235,10 @@ fn variant_metric(row: &Row<'_>) -> rusqlite::Result<VariantMetric> {
             .get::<_, String>(10)?
             .parse()
             .map_err(|_| not_exact(10))?,
+        more: match row.get::<_, Option<String>>(11)? {
+            None => None,
+            Some(text) => Some(MoreSums::parse(&text).ok_or_else(|| not_exact(11))?),
+        },
     })
 }
 
@@ -236,8 +289,8 @@ pub(crate) fn insert(
         ])?;
     }
     let mut metrics = transaction.prepare_cached(
-        "INSERT INTO variant_metrics (experiment_id, variant, metric_name, computed_at, user_count, event_count, total_value, conversion_rate, mean_value, variance, converted_users, squared_total, squared_events, run_id, fingerprint)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+        "INSERT INTO variant_metrics (experiment_id, variant, metric_name, computed_at, user_count, event_count, total_value, conversion_rate, mean_value, variance, converted_users, squared_total, squared_events, run_id, fingerprint, more)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
     )?;
     for row in &computation.metrics {
         metrics.execute(params![
@@ -255,7 +308,8 @@ pub(crate) fn insert(
             row.squared_total.to_string(),
             row.squared_events.to_string(),
             run_id,
-            computation.fingerprint
+            computation.fingerprint,
+            row.more.as_ref().map(MoreSums::text)
         ])?;
     }
     Ok(())

@@ -17,6 +17,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     sql!(LIFE_CYCLE),
     crate::experiments::create_index,
     crate::metrics::create_tables,
+    sql!(MORE_SUMS),
 ];
 
 const EXPERIMENTS_AND_RESULTS: &str = "
@@ -143,6 +144,11 @@ CREATE TABLE dropped_events (
     dropped_at     INTEGER NOT NULL,
     seal           INTEGER
 ) WITHOUT ROWID;
+";
+
+/// What only some kinds of metrics have: a word and its numbers, exact, see `MoreSums`.
+const MORE_SUMS: &str = "
+ALTER TABLE variant_metrics ADD COLUMN more TEXT;
 ";
 
 /// `change` numbers every state of every experiment in the order in which

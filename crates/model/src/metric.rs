@@ -17,11 +17,24 @@ pub enum MetricKind {
     Count,
     /// The sum of the values of the user's events in the window.
     Sum,
+    /// The sum of one event type divided by the sum of another, over all users.
+    Ratio,
+    /// 1 when the user has an event in a stretch of time after exposure, else 0.
+    Retention,
+    /// A quantile over users of the sum of the values of their events.
+    Quantile,
 }
 
 impl MetricKind {
     /// Every kind, in the order in which results list them.
-    pub const ALL: [Self; 3] = [Self::Conversion, Self::Count, Self::Sum];
+    pub const ALL: [Self; 6] = [
+        Self::Conversion,
+        Self::Count,
+        Self::Sum,
+        Self::Ratio,
+        Self::Retention,
+        Self::Quantile,
+    ];
 
     /// The word used in JSON and in `name:kind`.
     pub fn as_str(self) -> &'static str {
@@ -29,7 +42,20 @@ impl MetricKind {
             Self::Conversion => "conversion",
             Self::Count => "count",
             Self::Sum => "sum",
+            Self::Ratio => "ratio",
+            Self::Retention => "retention",
+            Self::Quantile => "quantile",
         }
+    }
+
+    /// Whether it says more than an event type can: it needs a definition.
+    pub fn needs_definition(self) -> bool {
+        matches!(self, Self::Ratio | Self::Retention | Self::Quantile)
+    }
+
+    /// Whether each user counts as yes or no.
+    pub fn is_rate(self) -> bool {
+        matches!(self, Self::Conversion | Self::Retention)
     }
 
     /// A list of this kind only.
@@ -38,6 +64,9 @@ impl MetricKind {
             Self::Conversion => &[Self::Conversion],
             Self::Count => &[Self::Count],
             Self::Sum => &[Self::Sum],
+            Self::Ratio => &[Self::Ratio],
+            Self::Retention => &[Self::Retention],
+            Self::Quantile => &[Self::Quantile],
         }
     }
 }
@@ -55,7 +84,8 @@ impl FromStr for MetricKind {
             .into_iter()
             .find(|kind| kind.as_str() == text)
             .ok_or_else(|| {
-                format!("`{text}` is not a metric kind: use `conversion`, `count` or `sum`")
+                let kinds = Self::ALL.map(Self::as_str).join(", ");
+                format!("`{text}` is not a metric kind: use one of {kinds}")
             })
     }
 }

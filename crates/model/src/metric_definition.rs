@@ -9,9 +9,6 @@ use crate::experiment::Definition;
 use crate::ids::{EventType, MetricName};
 use crate::metric::{MetricKind, MetricRole};
 
-/// Kinds that definitions will have, and do not have yet.
-const LATER_KINDS: [&str; 3] = ["ratio", "retention", "quantile"];
-
 /// Which way is good.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -48,7 +45,7 @@ impl AsRef<str> for Direction {
 /// assert_eq!(revenue.event_type.as_str(), "purchase");
 /// # Ok::<(), trialog_model::metric_definition::NotAMetric>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MetricDefinition {
     /// The name by which experiments name it.
@@ -63,12 +60,67 @@ pub struct MetricDefinition {
     /// Which way is good.
     #[serde(default)]
     pub direction: Direction,
+    /// Of a ratio: the events whose sum it is divided by.
+    #[serde(default)]
+    pub denominator: Option<EventType>,
+    /// Of retention: when after exposure an event counts.
+    #[serde(default)]
+    pub retention: Option<Retention>,
+    /// Of a quantile: its level, such as 0.9.
+    #[serde(default)]
+    pub quantile: Option<f64>,
+    /// Of a count or a sum: users beyond these quantiles are set to them.
+    #[serde(default)]
+    pub winsorise: Option<Winsorise>,
+    /// Of a conversion, a count or a sum: what users did before their exposure, by
+    /// which the metric is adjusted (CUPED).
+    #[serde(default)]
+    pub covariate: Option<Covariate>,
+    /// As a guardrail: how much worse than the control it may be, as a fraction of
+    /// the control's value.
+    #[serde(default)]
+    pub margin: Option<f64>,
     /// What it is for people.
     #[serde(default)]
     pub description: Option<String>,
     /// Who answers for it.
     #[serde(default)]
     pub owner: Option<String>,
+}
+
+/// The stretch of time after exposure, from `from` on and before `to`, in which
+/// any event makes a user retained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    /// Where it begins; at the exposure if absent.
+    #[serde(default)]
+    pub from: Option<Window>,
+    /// Where it ends. Only users for whom it has ended count.
+    pub to: Window,
+}
+
+/// The quantiles over all users of the experiment beyond which totals are set to them.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Winsorise {
+    /// The lower one, such as 0.01; none if absent.
+    #[serde(default)]
+    pub lower: Option<f64>,
+    /// The upper one, such as 0.99; none if absent.
+    #[serde(default)]
+    pub upper: Option<f64>,
+}
+
+/// What users did before their exposure.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Covariate {
+    /// The events that are summed; those of the metric if absent.
+    #[serde(default)]
+    pub event_type: Option<EventType>,
+    /// How long before the exposure an event counts.
+    pub period: Window,
 }
 
 /// Why something is no metric definition.
@@ -90,25 +142,103 @@ impl MetricDefinition {
     ///
     /// The first thing that is wrong, with the mend.
     pub fn from_json(fields: Value) -> Result<Self, NotAMetric> {
-        let winsorises = |fields: &serde_json::Map<String, Value>| {
-            fields.keys().any(|field| field.starts_with("winsor"))
-        };
-        if fields.as_object().is_some_and(winsorises) {
-            return Err(refuse("winsorise", "is not supported yet: leave it out"));
-        }
-        if let Some(kind) = fields["kind"]
-            .as_str()
-            .filter(|kind| LATER_KINDS.contains(kind))
-        {
-            let reason = format!("`{kind}` is not supported yet: use conversion, count or sum");
-            return Err(refuse("kind", reason));
-        }
         let definition: Self = serde_json::from_value(fields)?;
         definition.check()?;
         Ok(definition)
     }
 
     fn check(&self) -> Result<(), FieldError> {
+        self.check_texts()?;
+        self.check_parts()?;
+        self.check_numbers()
+    }
+
+    /// Each kind has the parts that it is made of, and no others.
+    fn check_parts(&self) -> Result<(), FieldError> {
+        use MetricKind::{Conversion, Count, Quantile, Ratio, Retention, Sum};
+        let parts: [(&'static str, bool, &[MetricKind], bool); 5] = [
+            ("denominator", self.denominator.is_some(), &[Ratio], true),
+            ("retention", self.retention.is_some(), &[Retention], true),
+            ("quantile", self.quantile.is_some(), &[Quantile], true),
+            ("winsorise", self.winsorise.is_some(), &[Count, Sum], false),
+            (
+                "covariate",
+                self.covariate.is_some(),
+                &[Conversion, Count, Sum],
+                false,
+            ),
+        ];
+        for (field, is_given, kinds, is_needed) in parts {
+            let belongs = kinds.contains(&self.kind);
+            if is_given && !belongs {
+                let kinds: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
+                let reason = format!(
+                    "does not go with a {}: only with {}",
+                    self.kind,
+                    kinds.join(" or ")
+                );
+                return Err(FieldError { field, reason });
+            }
+            if belongs && is_needed && !is_given {
+                let reason = format!("is missing: a {} is made of it", self.kind);
+                return Err(FieldError { field, reason });
+            }
+        }
+        if self.winsorise.is_some() && self.covariate.is_some() {
+            let reason = "does not go with winsorise: choose one".to_owned();
+            return Err(FieldError {
+                field: "covariate",
+                reason,
+            });
+        }
+        if self.kind == Retention && self.window.is_some() {
+            let reason = "does not go with a retention: `retention` says when an event counts";
+            return Err(rule("window", reason));
+        }
+        Ok(())
+    }
+
+    fn check_numbers(&self) -> Result<(), FieldError> {
+        if let Some(Retention { from, to }) = self.retention {
+            let ends = to
+                .micros()
+                .ok_or_else(|| rule("retention", "has no end: give `to` a length such as 8d"))?;
+            let begins = match from {
+                None => 0,
+                Some(from) => from.micros().unwrap_or(i64::MAX),
+            };
+            if begins >= ends {
+                return Err(rule("retention", "is empty: `from` is not before `to`"));
+            }
+        }
+        if self.quantile.is_some_and(|level| !is_fraction(level)) {
+            return Err(rule("quantile", "is not between 0 and 1, such as 0.9"));
+        }
+        if let Some(Winsorise { lower, upper }) = self.winsorise {
+            let levels = [lower, upper].into_iter().flatten();
+            if levels.clone().count() == 0 || !levels.clone().all(is_fraction) {
+                let reason = "needs `lower` or `upper`, each between 0 and 1, such as 0.99";
+                return Err(rule("winsorise", reason));
+            }
+            if lower
+                .zip(upper)
+                .is_some_and(|(lower, upper)| lower >= upper)
+            {
+                return Err(rule("winsorise", "has a `lower` that is not below `upper`"));
+            }
+        }
+        if (self.covariate.as_ref()).is_some_and(|own| own.period.micros().is_none()) {
+            let reason = "has no beginning: give `period` a length such as 14d";
+            return Err(rule("covariate", reason));
+        }
+        if self.margin.is_some_and(|margin| !is_fraction(margin)) {
+            let reason = "is not a fraction of the control's value between 0 and 1, such as 0.02";
+            return Err(rule("margin", reason));
+        }
+        Ok(())
+    }
+
+    fn check_texts(&self) -> Result<(), FieldError> {
         let suffix = self
             .name
             .as_str()
@@ -131,21 +261,34 @@ impl MetricDefinition {
         Ok(())
     }
 
+    /// How long after exposure an event counts, where the definition says so.
+    pub fn own_window(&self) -> Option<Window> {
+        self.retention.map(|own| own.to).or(self.window)
+    }
+
     /// Whether results of `self` and of `other` mean the same.
     pub fn means_the_same(&self, other: &Self) -> bool {
-        let meaning = |own: &Self| (own.kind, own.event_type.clone(), own.window, own.direction);
+        let meaning = |own: &Self| Self {
+            description: None,
+            owner: None,
+            ..own.clone()
+        };
         meaning(self) == meaning(other)
     }
 }
 
-fn refuse(field: &'static str, reason: impl Into<String>) -> NotAMetric {
-    let reason = reason.into();
-    NotAMetric::Rule(FieldError { field, reason })
+fn is_fraction(value: f64) -> bool {
+    value > 0.0 && value < 1.0
+}
+
+fn rule(field: &'static str, reason: &str) -> FieldError {
+    let reason = reason.to_owned();
+    FieldError { field, reason }
 }
 
 /// A metric that an experiment names, with what stands behind the name: a
 /// definition, else the event type of this name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NamedMetric<'a> {
     /// The name.
     pub name: &'a str,
@@ -169,6 +312,12 @@ impl Definition {
             let definition = defined.iter().find(|own| own.name == metric.name);
             let kinds = match (metric.kind, definition) {
                 (None, Some(definition)) => definition.kind.alone(),
+                // What needs a definition is there only where a definition says so.
+                (Some(kind), definition)
+                    if kind.needs_definition() && definition.is_none_or(|own| own.kind != kind) =>
+                {
+                    &[]
+                }
                 _ => metric.kinds(),
             };
             NamedMetric {
@@ -176,7 +325,8 @@ impl Definition {
                 role,
                 kinds,
                 event_type: definition.map_or(metric.name.as_str(), |own| own.event_type.as_str()),
-                window: (definition.and_then(|own| own.window)).unwrap_or(self.attribution_window),
+                window: (definition.and_then(MetricDefinition::own_window))
+                    .unwrap_or(self.attribution_window),
                 definition,
             }
         };
@@ -201,14 +351,70 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_supported_yet_says_so() {
-        for (field, value) in [
-            ("kind", json!("ratio")),
-            ("kind", json!("retention")),
-            ("winsorise", json!(0.99)),
-        ] {
-            let refused = with(field, value).unwrap_err().to_string();
-            assert!(refused.contains("not supported yet"), "{refused}");
+    fn each_kind_has_its_own_parts_and_no_others() {
+        let of = |fields: Value| {
+            let mut all = revenue();
+            for (field, value) in fields.as_object().unwrap() {
+                all[field] = value.clone();
+            }
+            MetricDefinition::from_json(all)
+        };
+        let good = [
+            json!({"kind": "ratio", "denominator": "visit"}),
+            json!({"kind": "retention", "retention": {"from": "7d", "to": "14d"}}),
+            json!({"kind": "retention", "retention": {"to": "1d"}}),
+            json!({"kind": "quantile", "quantile": 0.9}),
+            json!({"winsorise": {"upper": 0.99}}),
+            json!({"kind": "count", "winsorise": {"lower": 0.01, "upper": 0.99}}),
+            json!({"covariate": {"period": "14d"}, "margin": 0.02}),
+            json!({"kind": "conversion", "covariate": {"event_type": "visit", "period": "7d"}}),
+        ];
+        for fields in good {
+            let outcome = of(fields.clone());
+            assert!(outcome.is_ok(), "{fields}: {outcome:?}");
+        }
+        let bad = [
+            (json!({"kind": "ratio"}), "denominator"),
+            (json!({"denominator": "visit"}), "denominator"),
+            (json!({"kind": "retention"}), "retention"),
+            (
+                json!({"kind": "retention", "retention": {"from": "7d", "to": "7d"}}),
+                "retention",
+            ),
+            (
+                json!({"kind": "retention", "retention": {"from": "none", "to": "7d"}}),
+                "retention",
+            ),
+            (
+                json!({"kind": "retention", "retention": {"to": "none"}}),
+                "retention",
+            ),
+            (
+                json!({"kind": "retention", "retention": {"to": "7d"}, "window": "7d"}),
+                "window",
+            ),
+            (json!({"kind": "quantile", "quantile": 1.0}), "quantile"),
+            (
+                json!({"kind": "conversion", "winsorise": {"upper": 0.99}}),
+                "winsorise",
+            ),
+            (json!({"winsorise": {}}), "winsorise"),
+            (
+                json!({"winsorise": {"lower": 0.9, "upper": 0.1}}),
+                "winsorise",
+            ),
+            (
+                json!({"winsorise": {"upper": 0.9}, "covariate": {"period": "7d"}}),
+                "covariate",
+            ),
+            (json!({"covariate": {"period": "none"}}), "covariate"),
+            (json!({"margin": 0.0}), "margin"),
+        ];
+        for (fields, named) in bad {
+            match of(fields.clone()) {
+                Err(NotAMetric::Rule(error)) => assert_eq!(error.field, named, "{fields}"),
+                other => panic!("{fields}: {other:?}"),
+            }
         }
         assert!(matches!(
             with("unit", json!("€")),
@@ -216,6 +422,23 @@ mod tests {
         ));
         assert!(with("name", json!("revenue:sum")).is_err());
         assert!(with("name", json!("shop:revenue")).is_ok());
+    }
+
+    #[test]
+    fn a_kind_that_needs_a_definition_is_there_only_with_one() {
+        let mut ratio = revenue();
+        ratio["kind"] = json!("ratio");
+        ratio["denominator"] = json!("visit");
+        let defined = [MetricDefinition::from_json(ratio).unwrap()];
+        let experiment: Definition = serde_json::from_value(json!({
+            "experiment_id": "gate", "variants": [{"variant": "a"}],
+            "metrics": {"primary": ["revenue:ratio"], "secondary": ["revenue:quantile", "buy:ratio"]}
+        }))
+        .unwrap();
+        let kinds: Vec<_> = (experiment.named_metrics(&defined).iter())
+            .map(|own| own.kinds)
+            .collect();
+        assert_eq!(kinds, [&[MetricKind::Ratio][..], &[], &[]]);
     }
 
     #[test]

@@ -1,16 +1,21 @@
 //! From definitions and events to the rows that are published.
 
+mod ranked;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use trialog_catalog::experiments::Experiment;
-use trialog_catalog::results::{Computation, VariantExposures, VariantMetric};
+use trialog_catalog::results::{Computation, MoreSums, VariantExposures, VariantMetric};
+use trialog_model::duration::Window;
 use trialog_model::event::EventKind;
 use trialog_model::experiment::{Definition, MAX_VARIANTS};
+use trialog_model::ids::EventType;
+use trialog_model::metric::MetricKind;
 use trialog_model::metric_definition::NamedMetric;
 use trialog_model::time::UnixMicros;
 use trialog_stats::Summary;
-use trialog_warehouse::fold::scorecard::{MetricPlan, MetricSums, Scorecard};
+use trialog_warehouse::fold::scorecard::{MetricPlan, MetricSums, Quantity, Scorecard, Shape};
 use trialog_warehouse::fold::{Folded, Names, Plan, UserFilter, fold};
 use trialog_warehouse::index::IndexEntry;
 use trialog_warehouse::snapshot::Snapshot;
@@ -61,9 +66,13 @@ pub(crate) fn compute(
         Scorecard::new(plan, metrics[at].clone())
     })?;
     let results = experiments.iter().zip(&plans).zip(outcomes);
-    Ok(results
-        .map(|((experiment, plan), outcome)| computed(experiment, plan, limits, outcome))
-        .collect())
+    results
+        .map(|((experiment, plan), outcome)| {
+            let mut computed = computed(experiment, plan, limits, outcome);
+            ranked::add(snapshot, experiment, plan, n_threads, &mut computed)?;
+            Ok(computed)
+        })
+        .collect()
 }
 
 /// What is read of an experiment's events, and the metrics that are made of them.
@@ -84,7 +93,7 @@ fn plan(
         .iter()
         .map(|declared| declared.variant.as_str());
     let named = definition.named_metrics(&experiment.defined_metrics);
-    let declared = named.iter().map(|metric| metric.event_type);
+    let declared = named.iter().flat_map(event_types_of);
     let event_types = names(declared, metrics.as_ref(), limits.undeclared_event_types);
     let metric_plans = metric_plans(definition, &named, &event_types, metrics.as_ref());
     let plan = Plan {
@@ -110,25 +119,77 @@ fn metric_plans(
     event_types: &Names,
     seen: Option<&IndexEntry>,
 ) -> Vec<MetricPlan> {
-    let seen: BTreeSet<&str> = (seen.into_iter())
-        .flat_map(|entry| entry.names.iter().map(String::as_str))
-        .collect();
     let mut plans: BTreeMap<&str, MetricPlan> = BTreeMap::new();
-    for (code, event_type) in event_types.texts().iter().enumerate() {
-        let plan = |name: &str, window| MetricPlan {
-            name: name.to_owned(),
-            event_type: code as u32,
-            window,
-        };
-        if seen.contains(event_type.as_str()) && named.iter().all(|own| own.name != event_type) {
-            let window = definition.attribution_window;
-            plans.insert(event_type, plan(event_type, window));
-        }
-        for metric in named.iter().filter(|own| own.event_type == event_type) {
-            plans.insert(metric.name, plan(metric.name, metric.window));
+    let seen = (seen.into_iter()).flat_map(|entry| entry.names.iter().map(String::as_str));
+    for event_type in seen {
+        // Names beyond the limit of undeclared ones have no code.
+        if let Some(code) = event_types.code(event_type) {
+            let plan = MetricPlan {
+                name: event_type.to_owned(),
+                event_type: code,
+                window: definition.attribution_window,
+                shape: Shape::Plain,
+            };
+            plans.insert(event_type, plan);
         }
     }
+    for metric in named {
+        let Some(code) = event_types.code(metric.event_type) else {
+            continue;
+        };
+        let plan = MetricPlan {
+            name: metric.name.to_owned(),
+            event_type: code,
+            window: metric.window,
+            shape: shape(metric, event_types),
+        };
+        plans.insert(metric.name, plan);
+    }
     plans.into_values().collect()
+}
+
+fn shape(metric: &NamedMetric<'_>, event_types: &Names) -> Shape {
+    let Some(own) = metric.definition else {
+        return Shape::Plain;
+    };
+    let code = |event_type: &EventType| event_types.code(event_type.as_str());
+    if let Some(event_type) = own.denominator.as_ref().and_then(code) {
+        return Shape::Denominator { event_type };
+    }
+    if let Some(retention) = own.retention {
+        let from = retention.from.and_then(Window::micros).unwrap_or(0);
+        return Shape::Retention { from };
+    }
+    let covariate = own.covariate.as_ref();
+    let covariate = covariate.and_then(|covariate| {
+        Some(Shape::Covariate {
+            event_type: code(covariate.event_type.as_ref().unwrap_or(&own.event_type))?,
+            period: covariate.period.micros()?,
+            quantity: quantity(own.kind),
+        })
+    });
+    covariate.unwrap_or(Shape::Plain)
+}
+
+/// What a metric of this kind takes of a user.
+pub(crate) fn quantity(kind: MetricKind) -> Quantity {
+    match kind {
+        MetricKind::Conversion | MetricKind::Retention => Quantity::Converted,
+        MetricKind::Count => Quantity::Events,
+        MetricKind::Sum | MetricKind::Ratio | MetricKind::Quantile => Quantity::Total,
+    }
+}
+
+/// Every event type that the definition of a metric names.
+fn event_types_of<'a>(metric: &NamedMetric<'a>) -> impl Iterator<Item = &'a str> + use<'a> {
+    let denominator = metric.definition.and_then(|own| own.denominator.as_ref());
+    let covariate = metric.definition.and_then(|own| own.covariate.as_ref());
+    let covariate = covariate.and_then(|own| own.event_type.as_ref());
+    [denominator, covariate]
+        .into_iter()
+        .flatten()
+        .map(EventType::as_str)
+        .chain([metric.event_type])
 }
 
 /// What was declared, and of what was seen beyond it the first `limit` in
@@ -159,7 +220,10 @@ fn computed(
     let next_event_at = outcome
         .as_ref()
         .ok()
-        .and_then(|folded| folded.next_event_at)
+        .and_then(|folded| {
+            let times = [folded.next_event_at, folded.accumulator.next_user_at];
+            times.into_iter().flatten().min()
+        })
         .map(UnixMicros);
     let outcome = outcome.map(|folded| Computation {
         experiment: experiment.definition.experiment_id.clone(),
@@ -185,6 +249,7 @@ fn computed(
                 row(
                     names,
                     folded.users[variant],
+                    scorecard.metrics()[metric].shape,
                     scorecard.sums(variant, metric),
                 )
             })
@@ -196,7 +261,13 @@ fn computed(
     }
 }
 
-fn row((variant, metric): (&String, &String), users: u64, sums: &MetricSums) -> VariantMetric {
+fn row(
+    (variant, metric): (&String, &String),
+    exposed: u64,
+    shape: Shape,
+    sums: &MetricSums,
+) -> VariantMetric {
+    let users = exposed - sums.waiting_users;
     // Without users there is no summary; means and rates are 0 then.
     let summary = Summary::from_exact(users, sums.total, sums.squared_total, UNIT).ok();
     VariantMetric {
@@ -215,6 +286,14 @@ fn row((variant, metric): (&String, &String), users: u64, sums: &MetricSums) -> 
         converted_users: sums.converted_users,
         squared_total: sums.squared_total,
         squared_events: sums.squared_events,
+        more: match shape {
+            Shape::Plain | Shape::Retention { .. } => None,
+            Shape::Denominator { .. } | Shape::Covariate { .. } => Some(MoreSums::Second {
+                total: sums.second.total,
+                squared_total: sums.second.squared_total,
+                product: sums.second.product,
+            }),
+        },
     }
 }
 
@@ -243,13 +322,28 @@ pub(crate) fn fingerprint(experiment: &Experiment, limits: &Limits) -> String {
     ]);
     let defined: Vec<_> = (experiment.defined_metrics.iter())
         .map(|own| {
-            serde_json::json!([
+            let mut meaning = serde_json::json!([
                 own.name,
                 own.kind,
                 own.event_type,
                 own.window,
                 own.direction
-            ])
+            ]);
+            let more = serde_json::json!([
+                own.denominator,
+                own.retention,
+                own.quantile,
+                own.winsorise,
+                own.covariate
+            ]);
+            // A definition without any of them means what it meant before there were any.
+            let has_more = more
+                .as_array()
+                .is_some_and(|all| all.iter().any(|own| !own.is_null()));
+            if let (serde_json::Value::Array(meaning), true) = (&mut meaning, has_more) {
+                meaning.push(more);
+            }
+            meaning
         })
         .collect();
     if let (serde_json::Value::Array(meaning), false) = (&mut meaning, defined.is_empty()) {

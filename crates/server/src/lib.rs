@@ -39,6 +39,7 @@ mod unreadable;
 
 pub use access::{InProcess, Randomness};
 pub use app::{App, Settings, router};
+pub use dashboard::report_page;
 pub use headers::RequestId;
 pub use serving::serve;
 

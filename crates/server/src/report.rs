@@ -6,13 +6,13 @@
 
 mod comparison;
 mod health;
+mod measured;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use trialog_catalog::experiments::Experiment;
 use trialog_catalog::results::{Computation, Published, VariantMetric};
-use trialog_model::decimal::format_units;
 use trialog_model::duration::Window;
 use trialog_model::event::FieldError;
 use trialog_model::experiment::{Definition, Status};
@@ -20,11 +20,14 @@ use trialog_model::ids::Variant;
 use trialog_model::metric::{MetricKind, MetricRef, MetricRole};
 use trialog_model::metric_definition::{Direction, MetricDefinition};
 use trialog_model::time::UnixMicros;
-use trialog_stats::{Alpha, Correction, Summary};
+use trialog_stats::{Alpha, Correction, Sample};
 use trialog_warehouse::fold::UserFilter;
 
-pub use comparison::{Comparison, Flag};
+pub use comparison::{Comparison, Flag, Guarded, NonInferiority, Power, Sequential};
 pub use health::{Health, Progress, SrmReport, Warning};
+pub use measured::Arm;
+
+use comparison::Terms;
 
 /// What a request may choose.
 #[derive(Debug, Clone, PartialEq)]
@@ -158,20 +161,67 @@ pub struct VariantSums {
     pub users: u64,
     /// Users with at least one event.
     pub converted_users: u64,
-    /// Events.
-    pub events: u64,
+    /// Events; null where nobody counted them.
+    pub events: Option<u64>,
     /// The sum of values, exact.
     pub total: String,
     /// `converted_users / users`.
     pub conversion_rate: f64,
-    /// The mean per user of what the kind measures.
+    /// The mean per user of what the kind measures; the ratio or the quantile itself.
     pub mean: f64,
-    /// Its sample variance; null below two users.
+    /// The sample variance of a user's part in it; null below two users.
     pub variance: Option<f64>,
+    /// The sum of a ratio's denominators, exact; null for other kinds.
+    #[serde(default)]
+    pub second_total: Option<String>,
+    /// What winsorising did; null where nothing is winsorised.
+    #[serde(default)]
+    pub winsorised: Option<Winsorised>,
 }
 
+/// What winsorising did to the users of a variant; their mean and variance are
+/// those after it, total and events those before.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Winsorised {
+    /// What users below it were set to, exact.
+    pub lower: Option<String>,
+    /// What users above it were set to, exact.
+    pub upper: Option<String>,
+    /// How many users were set to an end.
+    pub users: u64,
+}
+
+/// A metric under one kind, as it was measured in every variant.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measured {
+    /// The metric.
+    pub metric: String,
+    /// How events become a number per user.
+    pub kind: MetricKind,
+    /// What it decides.
+    pub role: MetricRole,
+    /// Which way is good.
+    pub direction: Direction,
+    /// The events that it is made of.
+    pub event_type: String,
+    /// How long after exposure an event counts.
+    pub window: Window,
+    /// What it is.
+    pub description: Option<String>,
+    /// How much worse it may be as a guardrail.
+    pub margin: Option<f64>,
+    /// The variant that the others are compared with.
+    pub control: Option<String>,
+    /// Each variant.
+    pub arms: Vec<Arm>,
+}
+
+/// An earlier publication of the same experiment with the same definitions.
+pub type Look = Vec<VariantMetric>;
+
 /// Builds the report of `experiment` from `published`, if anything is;
-/// `current` is the fingerprint of its definition as it is now.
+/// `current` is the fingerprint of its definition as it is now, `looks` what was
+/// published before with the same definitions.
 ///
 /// # Errors
 ///
@@ -180,22 +230,68 @@ pub fn build(
     experiment: &Experiment,
     published: Option<&Published>,
     current: &str,
+    looks: &[Look],
     filter: Option<Filter>,
     choices: &Choices,
 ) -> Result<Report, FieldError> {
-    let definition = &experiment.definition;
-    let alpha = choices
-        .alpha
-        .or_else(|| Alpha::new(definition.alpha).ok())
-        .unwrap_or(Alpha::P05);
-    let empty = empty(definition);
+    let empty = empty(&experiment.definition);
     let computation = published.map_or(&empty, |published| &published.computation);
+    let control = control(&experiment.definition, computation, choices)?;
+    let measured = measured(experiment, computation, control.as_deref(), choices);
+    let health = health::health(experiment, computation, published.is_some(), current);
+    Ok(Report {
+        computed_at: published.map(|published| published.computed_at.to_rfc3339()),
+        position: published.map(|published| published.mark.position),
+        data_time: published.map(|published| published.mark.data_time.to_rfc3339()),
+        filter,
+        ..assemble(experiment, computation, health, measured, looks, choices)?
+    })
+}
+
+/// Builds the report of what was measured without a pipeline: `computation` has
+/// the users, `measured` every metric.
+///
+/// # Errors
+///
+/// A choice that the experiment does not have.
+pub fn of_measured(
+    experiment: &Experiment,
+    computation: &Computation,
+    measured: Vec<Measured>,
+    choices: &Choices,
+) -> Result<Report, FieldError> {
+    let health = health::health(experiment, computation, true, &computation.fingerprint);
+    assemble(experiment, computation, health, measured, &[], choices)
+}
+
+fn assemble(
+    experiment: &Experiment,
+    computation: &Computation,
+    health: Health,
+    measured: Vec<Measured>,
+    looks: &[Look],
+    choices: &Choices,
+) -> Result<Report, FieldError> {
+    let definition = &experiment.definition;
+    let declared_alpha = Alpha::new(definition.alpha).unwrap_or(Alpha::P05);
+    let alpha = choices.alpha.unwrap_or(declared_alpha);
     let control = control(definition, computation, choices)?;
-    let all = metrics(experiment, computation, control.as_deref(), alpha, choices);
-    let metrics = all
-        .into_iter()
+    let terms = Terms {
+        control: control.as_deref(),
+        alpha,
+        declared_alpha,
+        plan: definition.plan.as_ref(),
+    };
+    let report = |measured: Measured| {
+        let looks = samples_at(looks, &measured, experiment);
+        (metric_report(&measured, &looks, &terms), measured)
+    };
+    let mut reports: Vec<_> = measured.into_iter().map(report).collect();
+    comparison::adjust_families(&mut reports, alpha, choices.correction);
+    let metrics: Vec<MetricReport> = (reports.into_iter())
+        .map(|(report, _)| report)
         .filter(|report| is_chosen(report, choices))
-        .collect::<Vec<_>>();
+        .collect();
     if let (Some(metric), true) = (&choices.metric, metrics.is_empty()) {
         return Err(FieldError {
             field: "metric",
@@ -205,18 +301,54 @@ pub fn build(
     Ok(Report {
         experiment_id: definition.experiment_id.to_string(),
         status: experiment.status,
-        computed_at: published.map(|published| published.computed_at.to_rfc3339()),
-        position: published.map(|published| published.mark.position),
-        data_time: published.map(|published| published.mark.data_time.to_rfc3339()),
-        filter,
+        computed_at: None,
+        position: None,
+        data_time: None,
+        filter: None,
         alpha: alpha.get(),
         correction: correction_name(choices.correction).to_owned(),
         variants: variants(definition, computation),
-        health: health::health(experiment, computation, published.is_some(), current),
+        health,
         plan: health::progress(definition, computation),
         control,
         metrics,
     })
+}
+
+/// The samples of a metric at each look, by variant.
+fn samples_at(
+    looks: &[Look],
+    measured: &Measured,
+    experiment: &Experiment,
+) -> Vec<Vec<(String, Sample)>> {
+    let definition = experiment.defined_metric(&measured.metric);
+    let sample = |row: &VariantMetric| {
+        let sample = measured::sample(measured.kind, row, definition)?;
+        Some((row.variant.clone(), sample))
+    };
+    let of_look = |look: &Look| {
+        let rows = look.iter().filter(|row| row.metric_name == measured.metric);
+        rows.filter_map(sample).collect()
+    };
+    looks.iter().map(of_look).collect()
+}
+
+fn metric_report(
+    measured: &Measured,
+    looks: &[Vec<(String, Sample)>],
+    terms: &Terms<'_>,
+) -> MetricReport {
+    MetricReport {
+        metric: measured.metric.clone(),
+        kind: measured.kind,
+        role: measured.role,
+        direction: measured.direction,
+        event_type: measured.event_type.clone(),
+        window: measured.window,
+        description: measured.description.clone(),
+        variants: measured.arms.iter().map(|arm| arm.sums.clone()).collect(),
+        comparisons: comparison::compare_all(measured, looks, terms),
+    }
 }
 
 fn empty(definition: &Definition) -> Computation {
@@ -298,6 +430,17 @@ fn is_chosen(report: &MetricReport, choices: &Choices) -> bool {
         })
 }
 
+/// The correction that a request calls `name`; the inner `None` is for `none`.
+pub fn correction(name: &str) -> Option<Option<Correction>> {
+    match name {
+        "none" => Some(None),
+        "bonferroni" => Some(Some(Correction::Bonferroni)),
+        "holm" => Some(Some(Correction::Holm)),
+        "bh" => Some(Some(Correction::BenjaminiHochberg)),
+        _ => None,
+    }
+}
+
 fn correction_name(correction: Option<Correction>) -> &'static str {
     match correction {
         None => "none",
@@ -308,29 +451,28 @@ fn correction_name(correction: Option<Correction>) -> &'static str {
     }
 }
 
-/// Every metric under each of its kinds, tested and corrected.
-fn metrics(
+/// Every metric under each of its kinds, in every variant.
+fn measured(
     experiment: &Experiment,
     computation: &Computation,
     control: Option<&str>,
-    alpha: Alpha,
     choices: &Choices,
-) -> Vec<MetricReport> {
+) -> Vec<Measured> {
     let order: Vec<String> = variants(&experiment.definition, computation)
         .into_iter()
         .map(|own| own.variant)
         .collect();
-    let report = |analysis: Analysis<'_>| {
-        let rows: Vec<&VariantMetric> = (order.iter())
-            .filter_map(|variant| {
-                (computation.metrics.iter())
-                    .find(|row| row.metric_name == analysis.metric && row.variant == *variant)
-            })
-            .collect();
+    let measured = |analysis: Analysis<'_>| {
+        let row = |variant: &String| {
+            (computation.metrics.iter())
+                .find(|row| row.metric_name == analysis.metric && row.variant == *variant)
+        };
         let definition = analysis.definition;
-        MetricReport {
-            comparisons: comparison::compare_all(analysis.kind, &rows, control, alpha),
-            variants: rows.iter().map(|row| sums(analysis.kind, row)).collect(),
+        let rows = order.iter().filter_map(row);
+        Measured {
+            arms: rows
+                .map(|row| Arm::of(analysis.kind, row, definition))
+                .collect(),
             metric: analysis.metric.to_owned(),
             kind: analysis.kind,
             role: analysis.role,
@@ -338,12 +480,12 @@ fn metrics(
             event_type: analysis.event_type.to_owned(),
             window: analysis.window,
             description: definition.and_then(|own| own.description.clone()),
+            margin: definition.and_then(|own| own.margin),
+            control: control.map(str::to_owned),
         }
     };
     let analyses = analyses(experiment, computation, choices);
-    let mut reports: Vec<MetricReport> = analyses.into_iter().map(report).collect();
-    comparison::adjust_families(&mut reports, alpha, choices.correction);
-    reports
+    analyses.into_iter().map(measured).collect()
 }
 
 /// A metric under one kind, before its numbers.
@@ -386,14 +528,13 @@ fn analyses<'a>(
         }
     }
     let exploratory = |metric: &'a str, kind| {
-        let definition =
-            (experiment.defined_metrics.iter()).find(|own| own.name.as_str() == metric);
+        let definition = experiment.defined_metric(metric);
         Analysis {
             metric,
             kind,
             role: MetricRole::Exploratory,
             event_type: definition.map_or(metric, |own| own.event_type.as_str()),
-            window: (definition.and_then(|own| own.window))
+            window: (definition.and_then(MetricDefinition::own_window))
                 .unwrap_or(experiment.definition.attribution_window),
             definition,
         }
@@ -405,40 +546,13 @@ fn analyses<'a>(
             add(exploratory(&row.metric_name, MetricKind::Conversion));
             add(exploratory(&row.metric_name, MetricKind::Sum));
         }
-        if let Some(kind) = choices.kind_of(&row.metric_name) {
+        let definition = experiment.defined_metric(&row.metric_name);
+        let has = |kind: MetricKind| {
+            !kind.needs_definition() || definition.is_some_and(|own| own.kind == kind)
+        };
+        if let Some(kind) = choices.kind_of(&row.metric_name).filter(|kind| has(*kind)) {
             add(exploratory(&row.metric_name, kind));
         }
     }
     analyses
-}
-
-/// Mean and variance per user of what `kind` measures; none without users.
-fn summary(kind: MetricKind, row: &VariantMetric) -> Option<Summary> {
-    let users = row.user_count;
-    match kind {
-        MetricKind::Conversion => {
-            let converted = i128::from(row.converted_users);
-            Summary::from_exact(users, converted, converted, 1.0)
-        }
-        MetricKind::Count => {
-            let squared = i128::try_from(row.squared_events).unwrap_or(i128::MAX);
-            Summary::from_exact(users, i128::from(row.event_count), squared, 1.0)
-        }
-        MetricKind::Sum => Summary::from_exact(users, row.total, row.squared_total, 1e-4),
-    }
-    .ok()
-}
-
-fn sums(kind: MetricKind, row: &VariantMetric) -> VariantSums {
-    let summary = summary(kind, row);
-    VariantSums {
-        variant: row.variant.clone(),
-        users: row.user_count,
-        converted_users: row.converted_users,
-        events: row.event_count,
-        total: format_units(row.total),
-        conversion_rate: row.conversion_rate,
-        mean: summary.map_or(0.0, |summary| summary.mean()),
-        variance: summary.and_then(|summary| summary.variance()),
-    }
 }

@@ -40,21 +40,32 @@ pub(crate) async fn results(
 /// The report that `query` asks for; what the API answers and the dashboard shows.
 pub(crate) async fn report(app: Arc<App>, id: ExperimentId, query: Query) -> Answer<Report> {
     if query.filter == UserFilter::default() {
-        blocking(move || published(&app, &id, &query)).await
+        blocking(move || published(&app, &id, &query, true)).await
     } else {
         folded(app, id, query).await
     }
 }
 
-/// From rows that were computed before.
-pub(crate) fn published(app: &App, id: &ExperimentId, query: &Query) -> Answer<Report> {
+/// From rows that were computed before; sequential tests count earlier looks only
+/// `with_looks`, which takes longer.
+pub(crate) fn published(
+    app: &App,
+    id: &ExperimentId,
+    query: &Query,
+    with_looks: bool,
+) -> Answer<Report> {
     let experiment = app.catalog.experiment(id)?;
     let published = app.catalog.published(id, query.as_of)?;
     let current = app.aggregator.fingerprint(&experiment);
+    let looks = match &published {
+        Some(published) if with_looks => app.catalog.looks_before(published)?,
+        _ => Vec::new(),
+    };
     let mut report = report::build(
         &experiment,
         published.as_ref(),
         &current,
+        &looks,
         None,
         &query.choices,
     )?;
@@ -89,6 +100,7 @@ async fn folded(app: Arc<App>, id: ExperimentId, query: Query) -> Answer<Report>
                 &experiment,
                 None,
                 &current,
+                &[],
                 Some(shown),
                 &query.choices,
             )?);
@@ -103,6 +115,7 @@ async fn folded(app: Arc<App>, id: ExperimentId, query: Query) -> Answer<Report>
             &experiment,
             Some(&published),
             &current,
+            &[],
             Some(shown),
             &query.choices,
         )?)
@@ -174,16 +187,12 @@ fn check(query: &Query) -> Answer<()> {
 }
 
 fn correction(value: &str) -> Answer<Option<Correction>> {
-    match value {
-        "none" => Ok(None),
-        "bonferroni" => Ok(Some(Correction::Bonferroni)),
-        "holm" => Ok(Some(Correction::Holm)),
-        "bh" => Ok(Some(Correction::BenjaminiHochberg)),
-        _ => Err(Problem::bad_field(
+    report::correction(value).ok_or_else(|| {
+        Problem::bad_field(
             "correction",
             "is not known: use none, bonferroni, holm or bh",
-        )),
-    }
+        )
+    })
 }
 
 /// The names and values of a query string, decoded.

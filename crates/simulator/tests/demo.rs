@@ -284,6 +284,7 @@ fn measure(
             MetricKind::Conversion => 1.0,
             MetricKind::Count => *total + 1.0,
             MetricKind::Sum => *total + units(event) as f64 / 10_000.0,
+            other => panic!("the demo says nothing of a {other}"),
         };
     }
     let arm = |variant: &Variant| {

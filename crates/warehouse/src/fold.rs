@@ -12,6 +12,7 @@
 mod exposure;
 mod history;
 mod pieces;
+pub mod ranks;
 pub mod scorecard;
 mod side;
 mod spill;

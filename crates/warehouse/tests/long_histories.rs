@@ -14,7 +14,7 @@ use trialog_model::event::EventKind;
 use trialog_model::ids::ExperimentId;
 use trialog_warehouse::batch::EventRow;
 use trialog_warehouse::embedded::{Options, Warehouse};
-use trialog_warehouse::fold::scorecard::{MetricPlan, MetricSums, Scorecard};
+use trialog_warehouse::fold::scorecard::{MetricPlan, MetricSums, Scorecard, Shape};
 use trialog_warehouse::fold::{Names, Plan, UserFilter, fold};
 use trialog_warehouse::snapshot::Snapshot;
 
@@ -37,6 +37,7 @@ fn purchases(snapshot: &Snapshot, n_threads: usize, event_type: &str) -> (u64, M
         name: event_type.to_owned(),
         event_type: 0,
         window: Window::UNBOUNDED,
+        shape: Shape::Plain,
     };
     let outcomes = fold(snapshot, &[plan], n_threads, |plan| {
         Scorecard::new(plan, vec![metric.clone()])
@@ -98,6 +99,7 @@ fn a_user_with_more_events_than_memory_holds_has_the_right_sums() {
         squared_events: u128::from(n_events) * u128::from(n_events) + 2,
         total,
         squared_total: total * total + 2 * 49,
+        ..MetricSums::default()
     };
     assert_eq!(purchases(&warehouse.snapshot(), 2, "buy"), (3, expected));
     warehouse.settle().unwrap();
@@ -197,6 +199,7 @@ fn a_run_with_more_names_than_a_dictionary_page_holds_reads_back() {
             squared_events: 1,
             total: value,
             squared_total: value * value,
+            ..MetricSums::default()
         };
         assert_eq!(
             purchases(&warehouse.snapshot(), 1, &names[at]),

@@ -16,7 +16,7 @@ use trialog_model::event::EventKind;
 use trialog_model::ids::ExperimentId;
 use trialog_warehouse::batch::Batch;
 use trialog_warehouse::embedded::{Options, Refused, Submission, Warehouse};
-use trialog_warehouse::fold::scorecard::{MetricPlan, MetricSums, Scorecard};
+use trialog_warehouse::fold::scorecard::{MetricPlan, MetricSums, Scorecard, Shape};
 use trialog_warehouse::fold::{Names, Plan, UserFilter, fold};
 use trialog_warehouse::lock::DirectoryLock;
 use trialog_warehouse::snapshot::Snapshot;
@@ -65,6 +65,7 @@ fn purchases(snapshot: &Snapshot) -> Result<(u64, MetricSums), WarehouseError> {
         name: "buy".to_owned(),
         event_type: 0,
         window: Window::UNBOUNDED,
+        shape: Shape::Plain,
     };
     let outcomes = fold(snapshot, &[plan], 1, |plan| {
         Scorecard::new(plan, vec![metric.clone()])
@@ -83,6 +84,7 @@ fn expected(users: std::ops::Range<i64>) -> (u64, MetricSums) {
         squared_events: 4 * u128::from(n_users),
         total: totals.clone().sum(),
         squared_total: totals.map(|total| total * total).sum(),
+        ..MetricSums::default()
     };
     (n_users, sums)
 }

@@ -15,7 +15,7 @@ use trialog_model::event::EventKind;
 use trialog_model::ids::ExperimentId;
 use trialog_warehouse::batch::EventRow;
 use trialog_warehouse::embedded::{Options, Warehouse};
-use trialog_warehouse::fold::scorecard::{MetricPlan, Scorecard};
+use trialog_warehouse::fold::scorecard::{MetricPlan, Scorecard, Shape};
 use trialog_warehouse::fold::{Folded, Names, Plan, UserFilter, fold};
 use trialog_warehouse::snapshot::Snapshot;
 
@@ -214,6 +214,7 @@ fn scorecard(question: &Question, plan: &Plan) -> Scorecard {
             name: (*event_type).to_owned(),
             event_type: plan.event_types.code(event_type).unwrap(),
             window: window(*length),
+            shape: Shape::Plain,
         });
     Scorecard::new(plan, metrics.collect())
 }

@@ -29,6 +29,8 @@ pub(crate) struct System {
     pub(crate) warehouse: Arc<Warehouse>,
     pub(crate) aggregator: Arc<Aggregator>,
     pub(crate) care: Care,
+    /// How far this system's clock was put forward.
+    passed: Arc<AtomicI64>,
 }
 
 pub(crate) fn settings() -> Settings {
@@ -61,8 +63,12 @@ impl System {
             ..Options::default()
         };
         let warehouse = Arc::new(Warehouse::open(directory, lock, options, published).unwrap());
-        let clock: trialog_pipeline::clock::Clock =
-            Arc::new(|| UnixMicros(CLOCK.fetch_add(1, Ordering::Relaxed)));
+        let passed = Arc::new(AtomicI64::new(0));
+        let own = Arc::clone(&passed);
+        let clock: trialog_pipeline::clock::Clock = Arc::new(move || {
+            let reading = CLOCK.fetch_add(1, Ordering::Relaxed);
+            UnixMicros(reading + own.load(Ordering::Relaxed))
+        });
         let aggregator = Arc::new(Aggregator::new(
             Arc::clone(&catalog),
             Arc::clone(&warehouse),
@@ -80,7 +86,13 @@ impl System {
             warehouse,
             aggregator,
             care,
+            passed,
         }
+    }
+
+    /// Lets time pass.
+    pub(crate) fn advance(&self, micros: i64) {
+        self.passed.fetch_add(micros, Ordering::Relaxed);
     }
 
     /// Makes `rows` durable as one position.

@@ -8,7 +8,7 @@ use trialog_model::murmur3::murmur3_x86_32;
 use super::ErrorPage;
 use crate::problem::Problem;
 
-const STYLE: &str = include_str!("../../static/dashboard.css");
+pub(super) const STYLE: &str = include_str!("../../static/dashboard.css");
 const ICON: &str = include_str!("../../static/icon.svg");
 
 /// The version of the build, and a fingerprint of what is served.

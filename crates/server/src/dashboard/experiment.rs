@@ -47,21 +47,21 @@ pub(super) struct ExperimentPage {
 }
 
 #[derive(Debug)]
-struct Check {
+pub(super) struct Check {
     name: &'static str,
-    chi_squared: Option<Number>,
-    df: Number,
-    p_value: Option<Number>,
-    failed: bool,
+    pub(super) chi_squared: Option<Number>,
+    pub(super) df: Number,
+    pub(super) p_value: Option<Number>,
+    pub(super) failed: bool,
 }
 
 #[derive(Debug)]
-struct VariantRow {
-    name: String,
-    is_control: bool,
-    users: Number,
-    planned: Option<Number>,
-    observed: String,
+pub(super) struct VariantRow {
+    pub(super) name: String,
+    pub(super) is_control: bool,
+    pub(super) users: Number,
+    pub(super) planned: Option<Number>,
+    pub(super) observed: String,
 }
 
 /// The filter form, filled in as the query is.
@@ -163,7 +163,7 @@ impl ExperimentPage {
                 )
             }),
             variants: variants(report),
-            sections: scorecard::sections(report),
+            sections: scorecard::sections(report, ""),
             form: Form::of(experiment, report, query),
             next_step: origin.next_step(definition, report),
             id,
@@ -172,7 +172,7 @@ impl ExperimentPage {
 }
 
 impl Check {
-    fn of(name: &'static str, path: &str, srm: Option<&SrmReport>) -> Option<Self> {
+    pub(super) fn of(name: &'static str, path: &str, srm: Option<&SrmReport>) -> Option<Self> {
         let srm = srm?;
         Some(Self {
             name,
@@ -224,7 +224,7 @@ fn facts(experiment: &Experiment, report: &Report) -> Vec<(&'static str, String)
 }
 
 /// The users that the report is about, in words; nothing for all.
-fn filter(report: &Report) -> Vec<String> {
+pub(super) fn filter(report: &Report) -> Vec<String> {
     let Some(filter) = &report.filter else {
         return Vec::new();
     };
@@ -243,7 +243,7 @@ fn filter(report: &Report) -> Vec<String> {
     segments.chain(from).chain(to).collect()
 }
 
-fn variants(report: &Report) -> Vec<VariantRow> {
+pub(super) fn variants(report: &Report) -> Vec<VariantRow> {
     let users: u64 = report.variants.iter().map(|own| own.users).sum();
     let weights: f64 = report.variants.iter().filter_map(|own| own.weight).sum();
     let row = |(index, own): (usize, &crate::report::VariantUsers)| {

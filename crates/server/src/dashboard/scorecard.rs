@@ -18,10 +18,11 @@ const MOST_ROWS: usize = 400;
 #[derive(Debug, Template)]
 #[template(path = "scorecard.html")]
 pub(super) struct Section {
-    id: &'static str,
+    id: String,
     title: &'static str,
     note: &'static str,
     level: String,
+    /// Empty where p-values are not adjusted together.
     correction: String,
     metrics: Vec<Metric>,
     left_out: usize,
@@ -41,8 +42,9 @@ struct Metric {
     rows: Vec<Row>,
 }
 
-/// The sections of `report` that have metrics.
-pub(super) fn sections(report: &Report) -> Vec<Section> {
+/// The sections of `report` that have metrics. Their ids end with `suffix`, so that
+/// a page may have those of several reports.
+pub(super) fn sections(report: &Report, suffix: &str) -> Vec<Section> {
     [
         (MetricRole::Primary, "primary", "Primary metrics", "They decide the experiment; their p-values are adjusted together."),
         (MetricRole::Secondary, "secondary", "Secondary metrics", "They explain the outcome; their p-values are adjusted together."),
@@ -50,25 +52,23 @@ pub(super) fn sections(report: &Report) -> Vec<Section> {
         (MetricRole::Exploratory, "exploratory", "Exploratory", "Event types that the experiment does not declare: for ideas, never for a decision, so no verdict is given."),
     ]
     .into_iter()
-    .filter_map(|(role, id, title, note)| section(report, role, Section::empty(id, title, note, report)))
-    .collect()
-}
-
-impl Section {
-    fn empty(id: &'static str, title: &'static str, note: &'static str, report: &Report) -> Self {
-        Self {
-            id,
+    .filter_map(|(role, id, title, note)| {
+        let is_adjusted = matches!(role, MetricRole::Primary | MetricRole::Secondary);
+        let section = Section {
+            id: format!("{id}{suffix}"),
             title,
             note,
             level: level(report.alpha),
-            correction: report.correction.clone(),
+            correction: if is_adjusted { report.correction.clone() } else { String::new() },
             metrics: Vec::new(),
             left_out: 0,
             plot: None,
             plot_left_out: 0,
             not_plotted: Vec::new(),
-        }
-    }
+        };
+        self::section(report, role, section)
+    })
+    .collect()
 }
 
 /// The level of the intervals: `95 %`.
@@ -207,7 +207,7 @@ mod tests {
     }
 
     fn html(metrics: &[Value]) -> Vec<String> {
-        sections(&report(metrics))
+        sections(&report(metrics), "")
             .iter()
             .map(ToString::to_string)
             .collect()

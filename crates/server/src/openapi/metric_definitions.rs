@@ -8,8 +8,8 @@ use trialog_model::metric_definition::Direction;
 
 use super::operation::Operation;
 use super::schema::{
-    Schema, chars, closed, extended, field, list, name, nullable, object, one_of, optional,
-    page_limit, reference, resettable, text, time, with,
+    Schema, between_0_and_1, chars, closed, extended, field, list, name, nullable, object, one_of,
+    optional, page_limit, reference, resettable, text, time, with,
 };
 use super::window::window;
 use crate::page::MAX_SEARCH;
@@ -101,12 +101,14 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
             "What `after` takes for the next page; null on the last.",
         ),
     ]);
-    vec![
+    let mut schemas = vec![
         ("MetricDefinition", closed(definition())),
         ("MetricChange", closed(resettable(definition()))),
         ("Metric", extended(definition(), times)),
         ("MetricPage", page),
-    ]
+    ];
+    schemas.extend(parts());
+    schemas
 }
 
 fn definition() -> Schema {
@@ -137,7 +139,84 @@ fn definition() -> Schema {
             with(one_of(&DIRECTIONS), "default", "increase"),
             "Which way is good.",
         ),
+        optional(
+            "denominator",
+            nullable(name(EventType::MAX_CHARS)),
+            "Of a ratio: the events whose sum it is divided by.",
+        ),
+        optional(
+            "retention",
+            nullable(reference("Retention")),
+            "Of retention: when after exposure an event counts.",
+        ),
+        optional(
+            "quantile",
+            nullable(between_0_and_1()),
+            "Of a quantile: its level.",
+        ),
+        optional(
+            "winsorise",
+            nullable(reference("Winsorise")),
+            "Of a count or a sum: users beyond these quantiles are set to them.",
+        ),
+        optional(
+            "covariate",
+            nullable(reference("Covariate")),
+            "Of a conversion, a count or a sum: what users did before their exposure, by which it is adjusted (CUPED).",
+        ),
+        optional(
+            "margin",
+            nullable(between_0_and_1()),
+            "As a guardrail: how much worse than the control it may be, as a fraction of the control's value.",
+        ),
         free("description", "What it is, for people."),
         free("owner", "Who answers for it."),
     ])
+}
+
+/// What a definition is made of beside its fields.
+fn parts() -> Vec<(&'static str, Schema)> {
+    let level = |name, description: &str| optional(name, nullable(between_0_and_1()), description);
+    vec![
+        (
+            "Retention",
+            closed(object([
+                optional(
+                    "from",
+                    nullable(window()),
+                    "Where it begins; at the exposure if absent.",
+                ),
+                field(
+                    "to",
+                    window(),
+                    "Where it ends, later than it begins and not `none`. Only users for whom it has ended count.",
+                ),
+            ])),
+        ),
+        (
+            "Winsorise",
+            closed(object([
+                level("lower", "The lower quantile; none if absent."),
+                level(
+                    "upper",
+                    "The upper quantile, above the lower; none if absent.",
+                ),
+            ])),
+        ),
+        (
+            "Covariate",
+            closed(object([
+                optional(
+                    "event_type",
+                    nullable(name(EventType::MAX_CHARS)),
+                    "The events that are summed; those of the metric if absent.",
+                ),
+                field(
+                    "period",
+                    window(),
+                    "How long before the exposure an event counts; not `none`.",
+                ),
+            ])),
+        ),
+    ]
 }

@@ -14,7 +14,7 @@ use super::schema::{
     one_of, optional, reference, text, time, with,
 };
 use super::window::window;
-use crate::report::Flag;
+use crate::report::{Flag, Guarded};
 
 const CORRECTIONS: [&str; 4] = ["holm", "bonferroni", "bh", "none"];
 
@@ -69,6 +69,10 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
         ("MetricReport", metric()),
         ("VariantSums", sums()),
         ("Comparison", comparison()),
+        ("Sequential", sequential()),
+        ("Power", power()),
+        ("NonInferiority", non_inferiority()),
+        ("Winsorised", winsorised()),
     ]
 }
 
@@ -253,7 +257,7 @@ fn sums() -> Schema {
         field("variant", text(), "The variant."),
         field("users", count(), "Exposed users."),
         field("converted_users", count(), "Users with at least one event."),
-        field("events", count(), "Events."),
+        field("events", nullable(count()), "Events."),
         field(
             "total",
             matching(r"^-?[0-9]+\.[0-9]{4}$"),
@@ -263,27 +267,138 @@ fn sums() -> Schema {
         field(
             "mean",
             number(),
-            "The mean per user of what the kind measures.",
+            "The mean per user of what the kind measures; the ratio or the quantile itself.",
         ),
         field(
             "variance",
             nullable(number()),
-            "Its sample variance; null below two users.",
+            "The sample variance of a user's part in it; null below two users.",
+        ),
+        field(
+            "second_total",
+            nullable(decimal()),
+            "The sum of a ratio's denominators, exact; null for other kinds.",
+        ),
+        field(
+            "winsorised",
+            nullable(reference("Winsorised")),
+            "What winsorising did; null where nothing is winsorised.",
         ),
     ])
 }
 
+/// An exact sum as decimal text.
+fn decimal() -> Schema {
+    matching(r"^-?[0-9]+\.[0-9]{4}$")
+}
+
+fn winsorised() -> Schema {
+    object([
+        field(
+            "lower",
+            nullable(decimal()),
+            "What users below it were set to, exact.",
+        ),
+        field(
+            "upper",
+            nullable(decimal()),
+            "What users above it were set to, exact.",
+        ),
+        field("users", count(), "How many users were set to an end."),
+    ])
+}
+
+fn sequential() -> Schema {
+    object([
+        field(
+            "test",
+            one_of(&["msprt"]),
+            "The mixture sequential probability ratio test.",
+        ),
+        field(
+            "p_value",
+            fraction(),
+            "The smallest always-valid p-value of all looks.",
+        ),
+        field("ci", interval(), "The always-valid interval of this look."),
+        field(
+            "significant",
+            boolean(),
+            "Whether the p-value is below alpha.",
+        ),
+        field(
+            "looks",
+            count(),
+            "Published looks with these definitions, this one included.",
+        ),
+        field(
+            "tuning",
+            number(),
+            "Units of both arms together at which it is sharpest: the planned ones, else 5,000.",
+        ),
+        field(
+            "mixing_variance",
+            number(),
+            "The variance of the mixture at this look, in the square of the metric's unit.",
+        ),
+    ])
+}
+
+fn power() -> Schema {
+    object([
+        field("power", fraction(), "The planned power, else 0.8."),
+        field(
+            "detectable_effect",
+            number(),
+            "The absolute difference that is found with this power by the users so far.",
+        ),
+        field(
+            "planned_mde",
+            nullable(number()),
+            "The planned minimum detectable effect; null for metrics that are not primary.",
+        ),
+        field(
+            "users_needed",
+            nullable(count()),
+            "Users of both arms together that are still needed for the planned effect.",
+        ),
+    ])
+}
+
+fn non_inferiority() -> Schema {
+    let verdicts = [Guarded::Kept, Guarded::Violated, Guarded::Inconclusive];
+    object([
+        field(
+            "margin",
+            fraction(),
+            "How much worse it may be, as a fraction of the control's value.",
+        ),
+        field(
+            "verdict",
+            one_of(&verdicts),
+            "Whether the relative interval lies within the margin, beyond it, or holds it.",
+        ),
+    ])
+}
+
+fn interval() -> Schema {
+    nullable(json!({ "type": "array", "items": number(), "minItems": 2, "maxItems": 2 }))
+}
+
+/// Every test of a report.
+const TESTS: [&str; 5] = [
+    "two_proportion_z",
+    "welch_t",
+    "ratio_metric",
+    "cuped",
+    "quantile_metric",
+];
+
 fn comparison() -> Schema {
-    let interval =
-        || nullable(json!({ "type": "array", "items": number(), "minItems": 2, "maxItems": 2 }));
     let flags = [Flag::Significant, Flag::Trending, Flag::NotSignificant];
     object([
         field("treatment", text(), "The variant that is compared."),
-        field(
-            "test",
-            one_of(&["two_proportion_z", "welch_t"]),
-            "The test.",
-        ),
+        field("test", one_of(&TESTS), "The test: a family of `/v1/calc`."),
         field(
             "difference",
             nullable(number()),
@@ -318,9 +433,14 @@ fn comparison() -> Schema {
             "Adjusted within its family; null for event types that nobody declared.",
         ),
         field(
+            "adjusted_ci",
+            interval(),
+            "The interval of the difference at level `1 - alpha * p_value / adjusted_p_value`.",
+        ),
+        field(
             "cohens_d",
             nullable(number()),
-            "The difference in pooled standard deviations.",
+            "The difference in pooled standard deviations; null for ratios and quantiles.",
         ),
         field(
             "flag",
@@ -331,6 +451,21 @@ fn comparison() -> Schema {
             "desirable",
             nullable(boolean()),
             "Whether a significant difference goes the way that is good; null where it is not significant.",
+        ),
+        field(
+            "sequential",
+            nullable(reference("Sequential")),
+            "Inference that holds at every look; null without spread.",
+        ),
+        field(
+            "power",
+            nullable(reference("Power")),
+            "What the users so far are enough for; null without spread.",
+        ),
+        field(
+            "non_inferiority",
+            nullable(reference("NonInferiority")),
+            "Whether a guardrail is kept; null for other metrics and without a margin.",
         ),
     ])
 }

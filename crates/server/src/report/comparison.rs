@@ -1,19 +1,22 @@
 //! A treatment against the control, and the families in which p-values are adjusted.
 
 use serde::{Deserialize, Serialize};
-use trialog_catalog::results::VariantMetric;
-use trialog_model::metric::{MetricKind, MetricRole};
+use trialog_model::experiment::Plan;
+use trialog_model::metric::MetricRole;
 use trialog_model::metric_definition::Direction;
-use trialog_stats::special::normal_critical;
-use trialog_stats::{
-    Alpha, Correction, Estimate, Interval, Proportion, Relative, adjust, effect_size,
-    two_proportion_z, welch,
-};
+use trialog_stats::special::normal_quantile;
+use trialog_stats::{Alpha, Correction, Interval, NoRelative, Sample, adjust};
 
-use super::{MetricReport, summary};
+use super::measured::Arm;
+use super::{Measured, MetricReport};
 
 /// Below this adjusted p-value a difference that is not significant is trending.
 const TRENDING: f64 = 0.10;
+/// Units of both arms together at which always-valid inference is sharpest where
+/// nothing is planned.
+const USUAL_TUNING: f64 = 5_000.0;
+/// The power that is asked for where none is planned.
+const USUAL_POWER: f64 = 0.8;
 
 /// What a test comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,7 +35,7 @@ pub enum Flag {
 pub struct Comparison {
     /// The treatment.
     pub treatment: String,
-    /// `two_proportion_z` or `welch_t`.
+    /// `two_proportion_z`, `welch_t`, `ratio_metric`, `cuped` or `quantile_metric`.
     pub test: String,
     /// Treatment minus control, in the metric's unit.
     pub difference: Option<f64>,
@@ -53,6 +56,9 @@ pub struct Comparison {
     pub p_value: Option<f64>,
     /// Adjusted within its family; null for event types that nobody declared.
     pub adjusted_p_value: Option<f64>,
+    /// The interval of the difference at level `1 - alpha * p_value / adjusted_p_value`.
+    #[serde(default)]
+    pub adjusted_ci: Option<[f64; 2]>,
     /// The difference in pooled standard deviations.
     pub cohens_d: Option<f64>,
     /// Null where there is no p-value, or nobody declared the event type.
@@ -60,116 +66,236 @@ pub struct Comparison {
     /// Whether a significant difference is one to the good; null where it is
     /// not significant.
     pub desirable: Option<bool>,
+    /// Inference that holds at every look; null without spread.
+    #[serde(default)]
+    pub sequential: Option<Sequential>,
+    /// What the users so far are enough for; null without spread.
+    #[serde(default)]
+    pub power: Option<Power>,
+    /// Whether a guardrail is kept; null for other metrics and without a margin.
+    #[serde(default)]
+    pub non_inferiority: Option<NonInferiority>,
 }
 
-/// Every row against the control's; empty where the control has no users.
+/// The mixture sequential probability ratio test.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sequential {
+    /// `msprt`.
+    pub test: String,
+    /// The smallest always-valid p-value of all looks.
+    pub p_value: f64,
+    /// The always-valid interval of this look.
+    pub ci: Option<[f64; 2]>,
+    /// Whether the p-value is below alpha.
+    pub significant: bool,
+    /// Published looks with these definitions, this one included.
+    pub looks: u64,
+    /// Units of both arms together at which it is sharpest: the planned ones, else 5,000.
+    pub tuning: f64,
+    /// The variance of the mixture at this look, in the square of the metric's unit.
+    pub mixing_variance: f64,
+}
+
+/// What the users so far are enough for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Power {
+    /// The planned power, else 0.8.
+    pub power: f64,
+    /// The absolute difference that would be found with this power, by the users so far.
+    pub detectable_effect: f64,
+    /// The planned minimum detectable effect; null for metrics that are not primary.
+    pub planned_mde: Option<f64>,
+    /// Users of both arms together that are still needed for the planned effect.
+    pub users_needed: Option<u64>,
+}
+
+/// Whether a guardrail is kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NonInferiority {
+    /// How much worse it may be, as a fraction of the control's value.
+    pub margin: f64,
+    /// What the relative interval says of it.
+    pub verdict: Guarded,
+}
+
+/// The verdict on a guardrail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Guarded {
+    /// The interval lies within the margin: not worse by more than that.
+    Kept,
+    /// The interval lies beyond the margin: worse by more than that.
+    Violated,
+    /// The interval holds the margin, or there is none.
+    Inconclusive,
+}
+
+/// What a comparison depends on beside the arms.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms<'a> {
+    pub(super) control: Option<&'a str>,
+    pub(super) alpha: Alpha,
+    /// The level that the experiment declares: the mixture is fixed by it.
+    pub(super) declared_alpha: Alpha,
+    pub(super) plan: Option<&'a Plan>,
+}
+
+impl Terms<'_> {
+    fn tuning(&self) -> f64 {
+        self.plan.map_or(USUAL_TUNING, |plan| {
+            2.0 * plan.sample_size_per_variant as f64
+        })
+    }
+}
+
+/// The test of `treatment` against `control`; none where an arm has no users.
+fn test(control: &Arm, treatment: &Arm) -> Option<trialog_stats::Comparison> {
+    trialog_stats::Comparison::of(control.sample.as_ref()?, treatment.sample.as_ref()?).ok()
+}
+
+/// Every arm against the control's; empty where the control has no users. `looks`
+/// are the same arms at earlier looks.
 pub(super) fn compare_all(
-    kind: MetricKind,
-    rows: &[&VariantMetric],
-    control: Option<&str>,
-    alpha: Alpha,
+    measured: &Measured,
+    looks: &[Vec<(String, Sample)>],
+    terms: &Terms<'_>,
 ) -> Vec<Comparison> {
-    let Some(control) = rows
-        .iter()
-        .find(|row| Some(row.variant.as_str()) == control && row.user_count > 0)
-    else {
+    let name = |arm: &Arm| Some(arm.sums.variant.as_str()) == terms.control;
+    let Some(control) = measured.arms.iter().find(|arm| name(arm)) else {
         return Vec::new();
     };
-    rows.iter()
-        .filter(|row| row.variant != control.variant && row.user_count > 0)
-        .filter_map(|treatment| compare(kind, control, treatment, alpha))
+    let others = measured.arms.iter().filter(|arm| !name(arm));
+    others
+        .filter_map(|treatment| {
+            let test = test(control, treatment)?;
+            let variant = &treatment.sums.variant;
+            Some(Comparison {
+                sequential: sequential(&test, &at_looks(looks, variant, terms), terms),
+                power: power(&test, measured, [control, treatment], terms),
+                non_inferiority: non_inferiority(&test, measured, terms.alpha),
+                ..plain(variant, &test, terms.alpha)
+            })
+        })
         .collect()
 }
 
-fn compare(
-    kind: MetricKind,
-    control: &VariantMetric,
-    treatment: &VariantMetric,
-    alpha: Alpha,
-) -> Option<Comparison> {
-    let (a, b) = (summary(kind, control)?, summary(kind, treatment)?);
-    let cohens_d = effect_size(&a, &b).cohens_d;
-    let treatment_name = treatment.variant.clone();
-    if kind == MetricKind::Conversion {
-        let rate = |row: &VariantMetric| Proportion::new(row.converted_users, row.user_count).ok();
-        let (control, treatment) = (rate(control)?, rate(treatment)?);
-        let test = two_proportion_z(&control, &treatment);
-        let critical = normal_critical(alpha);
-        let relative = relative(test.relative, critical, &control.estimate());
-        return Some(Comparison {
-            treatment: treatment_name,
-            test: "two_proportion_z".to_owned(),
-            difference: Some(test.difference),
-            ci: Some(ends(test.wald(alpha))),
-            relative_difference: relative.0,
-            relative_ci: relative.1,
-            relative_ci_reason: relative.2,
-            statistic: test.z,
-            df: None,
-            p_value: test.p_value,
-            adjusted_p_value: None,
-            cohens_d,
-            flag: None,
-            desirable: None,
-        });
-    }
-    let test = welch(&a, &b);
-    let includes_zero = a
-        .mean_interval(alpha)
-        .is_none_or(|interval| interval.contains(0.0));
-    let interval = if includes_zero {
-        None
-    } else {
-        test.relative_interval(alpha)
-    };
-    let reason = interval
-        .is_none()
-        .then(|| no_relative(test.relative.is_some()));
-    Some(Comparison {
-        treatment: treatment_name,
-        test: "welch_t".to_owned(),
-        difference: Some(test.difference),
+fn plain(treatment: &str, test: &trialog_stats::Comparison, alpha: Alpha) -> Comparison {
+    let relative = test.relative_interval(alpha);
+    Comparison {
+        treatment: treatment.to_owned(),
+        test: test.test().to_owned(),
+        difference: test.difference(),
         ci: test.interval(alpha).map(ends),
-        relative_difference: test.relative.map(|relative| relative.lift),
-        relative_ci: interval.map(ends),
-        relative_ci_reason: reason,
-        statistic: test.t,
-        df: test.df,
-        p_value: test.p_value,
+        relative_difference: test.lift(),
+        relative_ci: relative.ok().map(ends),
+        relative_ci_reason: relative.err().map(|reason| no_relative(reason).to_owned()),
+        statistic: test.statistic(),
+        df: test.df(),
+        p_value: test.p_value(),
         adjusted_p_value: None,
-        cohens_d,
+        adjusted_ci: None,
+        cohens_d: test.cohens_d(),
         flag: None,
         desirable: None,
-    })
+        sequential: None,
+        power: None,
+        non_inferiority: None,
+    }
 }
 
-type RelativeParts = (Option<f64>, Option<[f64; 2]>, Option<String>);
-
-/// The relative difference of rates; no interval where the control's own includes 0.
-fn relative(relative: Option<Relative>, critical: f64, control: &Estimate) -> RelativeParts {
-    let includes_zero = control.value.abs() <= critical * control.variance.sqrt();
-    let interval = relative
-        .filter(|_| !includes_zero)
-        .and_then(|relative| relative.interval(critical));
-    let reason = interval.is_none().then(|| no_relative(relative.is_some()));
-    (
-        relative.map(|relative| relative.lift),
-        interval.map(ends),
-        reason,
-    )
-}
-
-fn no_relative(has_lift: bool) -> String {
-    if has_lift {
-        "the interval of the control's own mean includes 0, so a ratio to it can be anything"
-            .to_owned()
-    } else {
-        "the control's mean is 0".to_owned()
+fn no_relative(reason: NoRelative) -> &'static str {
+    match reason {
+        NoRelative::ControlMayBeZero => {
+            "the interval of the control's own mean includes 0, so a ratio to it can be anything"
+        }
+        NoRelative::ControlIsZero => "the control's mean is 0",
+        NoRelative::NoTest => "an arm has too few users or no spread",
     }
 }
 
 fn ends(interval: Interval) -> [f64; 2] {
     [interval.low, interval.high]
+}
+
+/// The always-valid p-values of `treatment` at earlier looks.
+fn at_looks(looks: &[Vec<(String, Sample)>], treatment: &str, terms: &Terms<'_>) -> Vec<f64> {
+    let p_value = |look: &Vec<(String, Sample)>| {
+        let of = |variant: &str| look.iter().find(|(own, _)| own == variant);
+        let ((_, control), (_, treatment)) = (of(terms.control?)?, of(treatment)?);
+        let test = trialog_stats::Comparison::of(control, treatment).ok()?;
+        let test = test.always_valid(terms.declared_alpha, terms.tuning())?;
+        test.p_value
+    };
+    looks.iter().filter_map(p_value).collect()
+}
+
+fn sequential(
+    test: &trialog_stats::Comparison,
+    earlier: &[f64],
+    terms: &Terms<'_>,
+) -> Option<Sequential> {
+    let now = test.always_valid(terms.declared_alpha, terms.tuning())?;
+    let p_value = earlier.iter().copied().fold(now.p_value?, f64::min);
+    Some(Sequential {
+        test: "msprt".to_owned(),
+        p_value,
+        ci: now.interval(terms.alpha).map(ends),
+        significant: p_value < terms.alpha.get(),
+        looks: earlier.len() as u64 + 1,
+        tuning: terms.tuning(),
+        mixing_variance: now.mixing_variance(),
+    })
+}
+
+/// The effect that is found with a power of 1 - beta is `z(1 - alpha/2) + z(1 - beta)`
+/// standard errors (Bloom 1995), and these shrink with the root of the users.
+fn power(
+    test: &trialog_stats::Comparison,
+    measured: &Measured,
+    arms: [&Arm; 2],
+    terms: &Terms<'_>,
+) -> Option<Power> {
+    let standard_error = test.standard_error().filter(|own| *own > 0.0)?;
+    let power = (terms.plan.and_then(|plan| plan.power)).unwrap_or(USUAL_POWER);
+    let z = |probability: f64| normal_quantile(probability).ok();
+    let detectable_effect = (z(power)? - z(terms.alpha.get() / 2.0)?) * standard_error;
+    let planned_mde = (terms.plan.filter(|_| measured.role == MetricRole::Primary))
+        .and_then(|plan| plan.mde)
+        .map(f64::abs);
+    let users = arms.iter().map(|arm| arm.sums.users).sum::<u64>() as f64;
+    let needed = |mde: f64| {
+        let all = users * (detectable_effect / mde).powi(2);
+        // As far as JSON readers agree on integers.
+        (all - users).ceil().clamp(0.0, (1_u64 << 53) as f64) as u64
+    };
+    Some(Power {
+        power,
+        detectable_effect,
+        planned_mde,
+        users_needed: planned_mde.filter(|mde| *mde > 0.0).map(needed),
+    })
+}
+
+fn non_inferiority(
+    test: &trialog_stats::Comparison,
+    measured: &Measured,
+    alpha: Alpha,
+) -> Option<NonInferiority> {
+    let margin = (measured.margin).filter(|_| measured.role == MetricRole::Guardrail)?;
+    // The interval of how much better it is: a fall is better where less is good.
+    let better = test
+        .relative_interval(alpha)
+        .ok()
+        .map(|own| match measured.direction {
+            Direction::Increase => [own.low, own.high],
+            Direction::Decrease => [-own.high, -own.low],
+        });
+    let verdict = match better {
+        Some([low, _]) if low >= -margin => Guarded::Kept,
+        Some([_, high]) if high < -margin => Guarded::Violated,
+        _ => Guarded::Inconclusive,
+    };
+    Some(NonInferiority { margin, verdict })
 }
 
 /// Adjusts p-values family by family and sets the flags.
@@ -178,7 +304,7 @@ fn ends(interval: Interval) -> [f64; 2] {
 /// guardrails are tested on their own, and exploratory event types are
 /// neither adjusted nor flagged.
 pub(super) fn adjust_families(
-    reports: &mut [MetricReport],
+    reports: &mut [(MetricReport, Measured)],
     alpha: Alpha,
     correction: Option<Correction>,
 ) {
@@ -187,30 +313,53 @@ pub(super) fn adjust_families(
         MetricRole::Secondary,
         MetricRole::Guardrail,
     ] {
-        let mut family: Vec<&mut Comparison> = (reports.iter_mut())
-            .filter(|report| report.role == role)
-            .flat_map(|report| &mut report.comparisons)
-            .filter(|comparison| comparison.p_value.is_some())
+        let mut family: Vec<(&mut Comparison, &Measured)> = (reports.iter_mut())
+            .filter(|(report, _)| report.role == role)
+            .flat_map(|(report, measured)| {
+                let measured = &*measured;
+                report
+                    .comparisons
+                    .iter_mut()
+                    .map(move |own| (own, measured))
+            })
+            .filter(|(comparison, _)| comparison.p_value.is_some())
             .collect();
-        let p_values: Vec<f64> = family
-            .iter()
-            .filter_map(|comparison| comparison.p_value)
-            .collect();
+        let p_values: Vec<f64> = family.iter().filter_map(|(own, _)| own.p_value).collect();
         let adjusted = match correction.filter(|_| role != MetricRole::Guardrail) {
             // p-values of tests lie within 0 and 1, which is all that `adjust` asks.
             Some(correction) => adjust(correction, &p_values).unwrap_or(p_values),
             None => p_values,
         };
-        for (comparison, adjusted) in family.iter_mut().zip(adjusted) {
+        for ((comparison, measured), adjusted) in family.iter_mut().zip(adjusted) {
             comparison.adjusted_p_value = Some(adjusted);
             comparison.flag = Some(flag(adjusted, alpha));
+            comparison.adjusted_ci = adjusted_ci(comparison, measured, adjusted, alpha);
         }
     }
-    for report in reports {
+    for (report, _) in reports {
         for comparison in &mut report.comparisons {
             comparison.desirable = desirable(comparison, report.direction);
         }
     }
+}
+
+/// The interval at the level at which the raw p-value says what the adjusted one
+/// says at alpha, so that it excludes 0 where the flag says significant.
+fn adjusted_ci(
+    comparison: &Comparison,
+    measured: &Measured,
+    adjusted: f64,
+    alpha: Alpha,
+) -> Option<[f64; 2]> {
+    let p_value = comparison.p_value?;
+    if p_value >= adjusted {
+        return comparison.ci;
+    }
+    let level = Alpha::new(alpha.get() * (p_value / adjusted)).ok()?;
+    let arm = |variant: &str| measured.arms.iter().find(|arm| arm.sums.variant == variant);
+    let control = measured.control.as_deref().and_then(arm)?;
+    let test = test(control, arm(&comparison.treatment)?)?;
+    test.interval(level).map(ends)
 }
 
 fn desirable(comparison: &Comparison, direction: Direction) -> Option<bool> {

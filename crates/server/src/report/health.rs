@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use trialog_catalog::experiments::Experiment;
 use trialog_catalog::results::Computation;
 use trialog_model::experiment::Definition;
+use trialog_model::metric::MetricKind;
 use trialog_model::time::UnixMicros;
 use trialog_stats::sample_ratio_mismatch;
 
@@ -122,6 +123,7 @@ pub(super) fn health(
     {
         warnings.add("srm", "users are not split as planned (sample ratio mismatch, p < 0.001): find the cause before you trust any difference".to_owned());
     }
+    warn_of_metrics(&mut warnings, experiment);
     warn_of_users(&mut warnings, definition, computation, crossovers);
     warn_of_plan(&mut warnings, experiment, computation);
     Health {
@@ -158,6 +160,29 @@ impl Warnings {
             code: code.to_owned(),
             message,
         });
+    }
+}
+
+/// Metrics that are named under a kind that takes a definition which is not there.
+fn warn_of_metrics(warnings: &mut Warnings, experiment: &Experiment) {
+    let is_defined = |name: &str, kind: MetricKind| {
+        (experiment.defined_metric(name)).is_some_and(|own| own.kind == kind)
+    };
+    let undefined: Vec<String> = (experiment.definition.metrics.iter())
+        .filter(|(metric, _)| {
+            (metric.kind.filter(|kind| kind.needs_definition()))
+                .is_some_and(|kind| !is_defined(metric.name.as_str(), kind))
+        })
+        .map(|(metric, _)| metric.to_string())
+        .collect();
+    if !undefined.is_empty() {
+        warnings.add(
+            "metric_not_defined",
+            format!(
+                "no definition has this name and this kind, so it is left out: {}; POST /v1/metrics makes one",
+                undefined.join(", ")
+            ),
+        );
     }
 }
 

@@ -6,5 +6,6 @@ mod access;
 mod calc;
 mod connections;
 mod harness;
+mod kinds;
 mod registry;
 mod service;

@@ -219,9 +219,10 @@ fn metric_definitions_are_created_changed_listed_and_deleted() {
     );
     let renamed = service.patch("/v1/metrics/revenue", &json!({"name": "income"}));
     assert_eq!(renamed.body["field"], "name");
-    let later = service.post("/v1/metrics", json!({"name": "x", "kind": "ratio"}));
-    assert_eq!(later.status, StatusCode::UNPROCESSABLE_ENTITY);
-    assert_eq!(later.body["field"], "kind");
+    let ratio = json!({"name": "x", "kind": "ratio", "event_type": "buy"});
+    let incomplete = service.post("/v1/metrics", ratio);
+    assert_eq!(incomplete.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(incomplete.body["field"], "denominator");
     let listed = service.get("/v1/metrics?q=REV").body;
     assert_eq!(listed["metrics"][0]["name"], "revenue");
     let delete = |tag: &str| {

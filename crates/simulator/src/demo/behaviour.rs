@@ -234,6 +234,8 @@ impl Habit {
             MetricKind::Conversion => 1.0,
             MetricKind::Count => n_events,
             MetricKind::Sum => n_events * self.amounts.map_or(1.0, |amounts| amounts.mean()),
+            // No habit of the demo is measured so.
+            MetricKind::Ratio | MetricKind::Retention | MetricKind::Quantile => f64::NAN,
         }
     }
 }

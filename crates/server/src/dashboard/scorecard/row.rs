@@ -5,7 +5,7 @@ use trialog_model::metric::MetricKind;
 use crate::dashboard::format::{self, Sign};
 use crate::dashboard::number::{Number, Range, Unit};
 use crate::dashboard::verdict::Verdict;
-use crate::report::{Comparison, VariantSums};
+use crate::report::{Comparison, Guarded, NonInferiority, VariantSums};
 
 /// A variant's numbers of a metric.
 #[derive(Debug)]
@@ -32,6 +32,10 @@ pub(super) struct Cells {
     pub(super) no_relative: Option<String>,
     pub(super) p_value: Option<Number>,
     pub(super) adjusted: Option<Number>,
+    pub(super) always_valid: Option<Number>,
+    pub(super) always_valid_interval: Option<Range>,
+    pub(super) detectable: Option<Number>,
+    pub(super) guard: Option<String>,
     pub(super) statistic: Option<Number>,
     pub(super) df: Option<Number>,
     pub(super) cohens_d: Option<Number>,
@@ -47,12 +51,16 @@ impl Row {
         comparison: Option<Cells>,
     ) -> Self {
         let (amount, amount_of) = match kind {
-            MetricKind::Conversion => (
+            MetricKind::Conversion | MetricKind::Retention => (
                 Number::count(format!("{path}/converted_users"), sums.converted_users),
-                "converted",
+                if kind == MetricKind::Conversion {
+                    "converted"
+                } else {
+                    "retained"
+                },
             ),
-            MetricKind::Count => (
-                Number::count(format!("{path}/events"), sums.events),
+            MetricKind::Count if sums.events.is_some() => (
+                Number::count(format!("{path}/events"), sums.events.unwrap_or(0)),
                 "events",
             ),
             _ => (
@@ -64,7 +72,7 @@ impl Row {
                 "in total",
             ),
         };
-        let unit = if kind == MetricKind::Conversion {
+        let unit = if kind.is_rate() {
             Unit::Percent
         } else {
             Unit::Plain
@@ -103,7 +111,7 @@ impl Row {
 
 impl Cells {
     pub(super) fn of(own: &Comparison, kind: MetricKind, direction: &str, path: &str) -> Self {
-        let unit = if kind == MetricKind::Conversion {
+        let unit = if kind.is_rate() {
             Unit::Points
         } else {
             Unit::Plain
@@ -136,10 +144,30 @@ impl Cells {
             adjusted: own
                 .adjusted_p_value
                 .map(|p| Number::p_value(at("adjusted_p_value"), p)),
+            always_valid: (own.sequential.as_ref())
+                .map(|own| Number::p_value(at("sequential/p_value"), own.p_value)),
+            always_valid_interval: (own.sequential.as_ref().and_then(|own| own.ci))
+                .map(|ci| Range::new(&at("sequential/ci"), ci, unit)),
+            detectable: own.power.as_ref().map(|own| {
+                let shown = unit.show(own.detectable_effect, None, Sign::Minus);
+                Number::new(at("power/detectable_effect"), own.detectable_effect, shown)
+            }),
+            guard: own.non_inferiority.as_ref().map(guard),
             statistic: digits("statistic", own.statistic, Sign::Both),
             df: digits("df", own.df, Sign::Minus),
             cohens_d: digits("cohens_d", own.cohens_d, Sign::Both),
             verdict: Verdict::of(own.flag, own.difference, direction),
         }
     }
+}
+
+/// What is said of a guardrail with a margin.
+fn guard(own: &NonInferiority) -> String {
+    let margin = format::significant(own.margin * 100.0, 4, Sign::Minus);
+    let verdict = match own.verdict {
+        Guarded::Kept => "kept",
+        Guarded::Violated => "violated",
+        Guarded::Inconclusive => "cannot be told yet",
+    };
+    format!("no more than {margin} % worse: {verdict}")
 }

@@ -193,6 +193,7 @@ fn computation(experiment: &ExperimentId, n: u32) -> Computation {
         converted_users: 200,
         squared_total: 50_000_000_000,
         squared_events: 500,
+        more: None,
     };
     Computation {
         experiment: experiment.clone(),

@@ -1,0 +1,64 @@
+//! Reports as one page that needs nothing else: no server, no other file.
+
+use askama::Template;
+
+use super::assets;
+use super::experiment::{Check, VariantRow, filter, variants};
+use super::scorecard::{self, Section};
+use crate::report::Report;
+
+#[derive(Debug, Template)]
+#[template(path = "report.html")]
+struct ReportPage {
+    title: String,
+    style: &'static str,
+    parts: Vec<Part>,
+}
+
+#[derive(Debug)]
+struct Part {
+    name: String,
+    warnings: Vec<(String, String)>,
+    checks: Vec<Check>,
+    variants: Vec<VariantRow>,
+    sections: Vec<Section>,
+}
+
+/// The page of `reports`: of all users, then of segments.
+///
+/// # Errors
+///
+/// The page cannot be made, which does not depend on the reports.
+pub fn report_page(reports: &[Report]) -> Result<String, askama::Error> {
+    let title = reports
+        .first()
+        .map_or("", |own| &own.experiment_id)
+        .to_owned();
+    let page = ReportPage {
+        title,
+        style: assets::STYLE,
+        parts: reports.iter().enumerate().map(Part::of).collect(),
+    };
+    page.render()
+}
+
+impl Part {
+    fn of((at, report): (usize, &Report)) -> Self {
+        let segment = filter(report).join("; ");
+        let health = &report.health;
+        let check = Check::of("users", "/health/srm", health.srm.as_ref());
+        Self {
+            name: if segment.is_empty() {
+                "All users".to_owned()
+            } else {
+                segment
+            },
+            warnings: (health.warnings.iter())
+                .map(|own| (own.code.clone(), own.message.clone()))
+                .collect(),
+            checks: check.into_iter().collect(),
+            variants: variants(report),
+            sections: scorecard::sections(report, &format!("-{at}")),
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Metrics of every kind, sequential tests and guardrails in the results of an experiment.
+
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::service::Service;
+
+const N_USERS: i64 = 400;
+
+fn assignment(user: i64) -> Value {
+    let variant = if user % 2 == 0 { "a" } else { "b" };
+    json!({"user_id": user, "experiment_id": "gate", "variant": variant, "assigned_at": "2025-09-10T00:00:00Z"})
+}
+
+fn event(user: i64, event_type: &str, value: i64, at: &str) -> Value {
+    let event_id = format!("{user} {event_type} {at}");
+    json!({"user_id": user, "experiment_id": "gate", "event_type": event_type, "value": value, "timestamp": at, "event_id": event_id})
+}
+
+/// Users of `b` buy for 1 more, and were about to do so before.
+fn with_events(metrics: &[Value], named: &Value) -> Service {
+    let service = Service::new();
+    for metric in metrics {
+        assert_eq!(
+            service.post("/v1/metrics", metric.clone()).status,
+            StatusCode::CREATED
+        );
+    }
+    let experiment = json!({"experiment_id": "gate", "variants": [{"variant": "a"}, {"variant": "b"}], "metrics": named,
+                            "plan": {"sample_size_per_variant": 1000, "mde": 0.5, "power": 0.9}});
+    assert_eq!(
+        service.post("/v1/experiments", experiment).status,
+        StatusCode::CREATED
+    );
+    let users = 0..N_USERS;
+    service.post(
+        "/v1/events/assignments",
+        json!(users.clone().map(assignment).collect::<Vec<_>>()),
+    );
+    let of_user = |user: i64| {
+        let habit = user * 7919 % 11;
+        [
+            event(user, "buy", habit + 4, "2025-09-08T00:00:00Z"),
+            event(user, "buy", habit + 5 + user % 2, "2025-09-11T00:00:00Z"),
+            event(user, "visit", 1 + user % 3, "2025-09-11T00:00:00Z"),
+        ]
+    };
+    service.post(
+        "/v1/events/metrics",
+        json!(users.flat_map(of_user).collect::<Vec<_>>()),
+    );
+    service.post("/v1/pipeline/run", "");
+    service
+}
+
+fn results(service: &Service, query: &str) -> Value {
+    let answer = service.get(&format!("/v1/experiments/gate/results?{query}"));
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+    answer.body
+}
+
+fn metric<'r>(report: &'r Value, name: &str) -> &'r Value {
+    let found = report["metrics"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|own| own["metric"] == name);
+    found.unwrap()
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap()
+}
+
+#[test]
+fn every_kind_is_tested_by_its_own_family() {
+    let metrics = [
+        json!({"name": "per_visit", "kind": "ratio", "event_type": "buy", "denominator": "visit"}),
+        json!({"name": "p75", "kind": "quantile", "event_type": "buy", "quantile": 0.75}),
+        json!({"name": "adjusted", "kind": "sum", "event_type": "buy", "covariate": {"period": "7d"}}),
+        json!({"name": "capped", "kind": "sum", "event_type": "buy", "winsorise": {"upper": 0.9}}),
+        json!({"name": "back", "kind": "retention", "event_type": "visit", "retention": {"to": "2d"}}),
+    ];
+    let named = json!({"primary": ["per_visit", "p75", "adjusted", "capped", "back", "buy:sum"]});
+    let service = with_events(&metrics, &named);
+    let report = results(&service, "");
+    let comparison = |name: &str| metric(&report, name)["comparisons"][0].clone();
+    let tests = ["per_visit", "p75", "adjusted", "capped", "back", "buy"]
+        .map(|name| comparison(name)["test"].clone());
+    let expected = [
+        "ratio_metric",
+        "quantile_metric",
+        "cuped",
+        "welch_t",
+        "two_proportion_z",
+        "welch_t",
+    ];
+    assert_eq!(tests, expected);
+
+    let ratio = metric(&report, "per_visit");
+    for own in ratio["variants"].as_array().unwrap() {
+        let [total, visits] = ["total", "second_total"]
+            .map(|field| own[field].as_str().unwrap().parse::<f64>().unwrap());
+        assert!(
+            (number(&own["mean"]) - total / visits).abs() < 1e-12,
+            "{own}"
+        );
+    }
+    // What users did before tells nearly everything, so that little noise is left.
+    let [plain, adjusted] = ["buy", "adjusted"].map(|name| {
+        let own = comparison(name);
+        number(&own["difference"]) / number(&own["statistic"])
+    });
+    assert!(adjusted < plain / 5.0, "{adjusted} {plain}");
+    assert!((number(&comparison("adjusted")["difference"]) - 1.0).abs() < 0.1);
+    let capped = &metric(&report, "capped")["variants"][1];
+    assert!(number(&capped["winsorised"]["users"]) > 0.0);
+    assert!(
+        number(&capped["mean"]) < capped["total"].as_str().unwrap().parse::<f64>().unwrap() / 200.0
+    );
+    assert_eq!(comparison("back")["difference"], json!(0.0));
+}
+
+#[test]
+fn adjusted_intervals_say_what_the_flags_say() {
+    let named = json!({"primary": ["buy:sum", "buy:conversion", "visit:sum"]});
+    let service = with_events(&[], &named);
+    for correction in ["holm", "bonferroni", "bh", "none"] {
+        let report = results(&service, &format!("correction={correction}"));
+        for own in report["metrics"].as_array().unwrap() {
+            let own = &own["comparisons"][0];
+            let Some(ends) = own["adjusted_ci"].as_array() else {
+                continue;
+            };
+            let is_apart = number(&ends[0]) > 0.0 || number(&ends[1]) < 0.0;
+            assert_eq!(is_apart, own["flag"] == "significant", "{own}");
+        }
+    }
+}
+
+#[test]
+fn the_always_valid_p_value_is_the_smallest_of_all_looks() {
+    let service = with_events(&[], &json!({"primary": ["buy:sum"]}));
+    let sequential = |query: &str| {
+        metric(&results(&service, query), "buy")["comparisons"][0]["sequential"].clone()
+    };
+    let first = sequential("");
+    assert_eq!(
+        (&first["looks"], &first["tuning"]),
+        (&json!(1), &json!(2000.0))
+    );
+    assert!(number(&first["p_value"]) < 0.1, "{first}");
+    let computed_at = results(&service, "")["computed_at"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    // Users of `a` catch up, and the difference is gone.
+    let late: Vec<Value> = (0..N_USERS)
+        .step_by(2)
+        .map(|user| event(user, "buy", 1, "2025-09-12T00:00:00Z"))
+        .collect();
+    service.post("/v1/events/metrics", json!(late));
+    service.post("/v1/pipeline/run", "");
+    let second = sequential("");
+    assert_eq!(
+        (&second["looks"], &second["p_value"]),
+        (&json!(2), &first["p_value"])
+    );
+    assert!(
+        number(&second["ci"][0]) < 0.0,
+        "the interval is that of this look: {second}"
+    );
+    assert_eq!(sequential(&format!("as_of={computed_at}")), first);
+    // A drill-down was never published: it has this look only.
+    let now = sequential("from=2020-01-01T00:00:00Z");
+    assert_eq!(now["looks"], 1);
+    assert!(number(&now["p_value"]) > number(&second["p_value"]));
+    // Another meaning of the metric is another test.
+    service.patch(
+        "/v1/experiments/gate",
+        &json!({"attribution_window": "36h"}),
+    );
+    service.post("/v1/pipeline/run", "");
+    assert_eq!(sequential("")["looks"], 1);
+}
+
+#[test]
+fn a_guardrail_is_kept_violated_or_cannot_be_told_yet() {
+    let define = |name: &str, direction: &str, margin: f64| json!({"name": name, "kind": "sum", "event_type": "buy", "direction": direction, "margin": margin});
+    // Users of `b` buy for about a tenth more.
+    let metrics = [
+        define("more_is_good", "increase", 0.02),
+        define("less_is_good", "decrease", 0.5),
+        define("less_is_very_good", "decrease", 0.01),
+        define("cannot_tell", "decrease", 0.1),
+    ];
+    let names: Vec<&Value> = metrics.iter().map(|own| &own["name"]).collect();
+    let service = with_events(&metrics, &json!({"guardrail": names}));
+    let report = results(&service, "");
+    let verdict =
+        |name: &str| metric(&report, name)["comparisons"][0]["non_inferiority"]["verdict"].clone();
+    let verdicts = [
+        "more_is_good",
+        "less_is_good",
+        "less_is_very_good",
+        "cannot_tell",
+    ]
+    .map(verdict);
+    assert_eq!(verdicts, ["kept", "kept", "violated", "inconclusive"]);
+}
+
+#[test]
+fn the_power_block_says_what_the_users_are_enough_for() {
+    let service = with_events(
+        &[],
+        &json!({"primary": ["buy:sum"], "secondary": ["visit:sum"]}),
+    );
+    let report = results(&service, "");
+    let own = &metric(&report, "buy")["comparisons"][0];
+    let power = &own["power"];
+    assert_eq!(
+        (&power["power"], &power["planned_mde"]),
+        (&json!(0.9), &json!(0.5))
+    );
+    // (1.959964 + 1.281552) standard errors.
+    let standard_error = number(&own["difference"]) / number(&own["statistic"]);
+    let detectable = 3.241_515_5 * standard_error;
+    assert!(
+        (number(&power["detectable_effect"]) / detectable - 1.0).abs() < 1e-6,
+        "{power}"
+    );
+    let needed = 400.0 * (detectable / 0.5).powi(2) - 400.0;
+    assert!(
+        (number(&power["users_needed"]) - needed).abs() <= 1.0,
+        "{power} {needed}"
+    );
+    assert_eq!(report["plan"]["share"], json!(0.2));
+    let secondary = &metric(&report, "visit")["comparisons"][0]["power"];
+    assert_eq!(secondary["planned_mde"], Value::Null);
+}
+
+#[test]
+fn a_kind_without_its_definition_is_named_in_a_warning() {
+    let service = with_events(&[], &json!({"primary": ["buy:ratio", "buy:sum"]}));
+    let report = results(&service, "");
+    let warnings = report["health"]["warnings"].as_array().unwrap();
+    let found = warnings
+        .iter()
+        .find(|own| own["code"] == "metric_not_defined");
+    let message = found.unwrap()["message"].as_str().unwrap();
+    assert!(
+        message.contains("buy:ratio") && message.contains("POST /v1/metrics"),
+        "{message}"
+    );
+    let asked = service.get("/v1/experiments/gate/results?metric=buy:quantile");
+    assert_eq!(
+        asked.status,
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "{}",
+        asked.body
+    );
+}

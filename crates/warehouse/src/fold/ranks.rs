@@ -1,0 +1,179 @@
+//! The order of users by what they have gathered: for quantiles and winsorising.
+//!
+//! It takes more than one pass over an experiment's users: at first those that
+//! find the values at the ranks that are wanted, and for winsorised sums one more.
+
+use trialog_model::ids::ExperimentId;
+use trialog_stats::RankTally;
+
+use crate::error::FoldError;
+use crate::fold::scorecard::{MetricPlan, Quantity, window_end};
+use crate::fold::{Accumulator, Exposure, Plan, Row};
+
+/// What a pass is to find out about one metric.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RankedPlan {
+    /// The metric; only its event type and its window matter here.
+    pub metric: MetricPlan,
+    /// What of a user is ordered.
+    pub quantity: Quantity,
+    /// What to find out, for each variant.
+    pub pass: Vec<Pass>,
+}
+
+/// What to find out about the users of one variant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pass {
+    /// The ranks of values.
+    Tally(RankTally),
+    /// The sums of values that are set to the ends where they lie beyond them.
+    Clip {
+        /// The lower and the upper end.
+        ends: (i128, i128),
+        /// The sums so far.
+        sums: ClippedSums,
+    },
+}
+
+/// Sums of winsorised values; exact.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ClippedSums {
+    /// The sum.
+    pub total: i128,
+    /// The sum of squares.
+    pub squared_total: i128,
+    /// How many lay beyond an end.
+    pub n_clipped: u64,
+}
+
+impl ClippedSums {
+    /// Adds `n` users with this value.
+    ///
+    /// `None` where a sum leaves its range.
+    pub fn add(&mut self, value: i128, n: u64, (low, high): (i128, i128)) -> Option<()> {
+        let clipped = value.clamp(low, high);
+        let n_users = i128::from(n);
+        self.total = (self.total).checked_add(clipped.checked_mul(n_users)?)?;
+        let square = clipped.checked_mul(clipped)?;
+        self.squared_total = (self.squared_total).checked_add(square.checked_mul(n_users)?)?;
+        self.n_clipped += if clipped == value { 0 } else { n };
+        Some(())
+    }
+
+    fn merge(&mut self, other: &Self) -> Option<()> {
+        self.total = self.total.checked_add(other.total)?;
+        self.squared_total = self.squared_total.checked_add(other.squared_total)?;
+        self.n_clipped += other.n_clipped;
+        Some(())
+    }
+}
+
+/// Carries out the passes of some metrics.
+#[derive(Debug, Clone)]
+pub struct Ranks {
+    experiment: ExperimentId,
+    end_at: i64,
+    plans: Vec<RankedPlan>,
+    /// For each metric what the user has gathered, and where the window ends.
+    user: Vec<(i128, i64)>,
+    exposure: Exposure,
+}
+
+impl Ranks {
+    /// The passes of `plans` over the users of `plan`.
+    pub fn new(plan: &Plan, plans: Vec<RankedPlan>) -> Self {
+        Self {
+            experiment: plan.experiment.clone(),
+            end_at: plan.within.end.unwrap_or(i64::MAX),
+            user: vec![(0, 0); plans.len()],
+            exposure: Exposure {
+                user: 0,
+                variant: 0,
+                at: 0,
+            },
+            plans,
+        }
+    }
+
+    /// What was found out, in the order of the plans.
+    pub fn into_plans(self) -> Vec<RankedPlan> {
+        self.plans
+    }
+
+    fn overflow(&self, metric: usize) -> FoldError {
+        FoldError::SumOverflow {
+            experiment: self.experiment.clone(),
+            metric: self.plans[metric].metric.name.clone(),
+        }
+    }
+}
+
+impl Accumulator for Ranks {
+    fn horizon(&self, exposure: i64) -> i64 {
+        let end = |own: &RankedPlan| window_end(own.metric.window, exposure, self.end_at);
+        self.plans.iter().map(end).max().unwrap_or(exposure)
+    }
+
+    fn begin(&mut self, exposure: &Exposure) {
+        self.exposure = *exposure;
+        for (user, own) in self.user.iter_mut().zip(&self.plans) {
+            *user = (0, window_end(own.metric.window, exposure.at, self.end_at));
+        }
+    }
+
+    fn events(&mut self, events: &[Row]) {
+        let first = events.partition_point(|event| event.timestamp < self.exposure.at);
+        for event in &events[first..] {
+            for (user, own) in self.user.iter_mut().zip(&self.plans) {
+                if event.name.code() != Some(own.metric.event_type) || event.timestamp >= user.1 {
+                    continue;
+                }
+                match own.quantity {
+                    Quantity::Converted => user.0 = UNITS_PER_ONE,
+                    Quantity::Events => user.0 += UNITS_PER_ONE,
+                    Quantity::Total => user.0 += i128::from(event.value),
+                }
+            }
+        }
+    }
+
+    fn end(&mut self) -> Result<(), FoldError> {
+        let variant = self.exposure.variant as usize;
+        for at in 0..self.plans.len() {
+            let value = self.user[at].0;
+            match &mut self.plans[at].pass[variant] {
+                Pass::Tally(tally) => tally.add(value),
+                Pass::Clip { ends, sums } => {
+                    if sums.add(value, 1, *ends).is_none() {
+                        return Err(self.overflow(at));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn merge(&mut self, other: Self) -> Result<(), FoldError> {
+        for at in 0..self.plans.len() {
+            let passes = self.plans[at].pass.iter_mut().zip(&other.plans[at].pass);
+            for (own, other) in passes {
+                let merged = match (own, other) {
+                    (Pass::Tally(own), Pass::Tally(other)) => {
+                        own.merge(other);
+                        Some(())
+                    }
+                    (Pass::Clip { sums, .. }, Pass::Clip { sums: other, .. }) => sums.merge(other),
+                    // Both parts of a fold were made from the same plans.
+                    _ => Some(()),
+                };
+                if merged.is_none() {
+                    return Err(self.overflow(at));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Counts are ordered in the unit of values, so that a quantile may lie between two.
+const UNITS_PER_ONE: i128 = 10_000;
