@@ -1,84 +1,26 @@
 """Two published data sets through import, aggregate and results.
 
 The expected numbers are those of the data sets' own pages, written here with
-all the digits that they state; a result agrees when it rounds to them. What
-the report does not have (medians, Mann-Whitney, posterior probabilities,
-covariate adjustment, ratio metrics) is left out.
-
-The folder is $TRIALOG_SHARED, or ../shared beside the checkout.
+all the digits that they state; a result agrees when it rounds to them. What no
+report has (Mann-Whitney, posterior probabilities) is left out; what takes one row
+per user and no time stands in analyze.py.
 """
 
 import csv
 import gzip
 import json
-import os
 import sqlite3
 import subprocess
-from decimal import Decimal
-from pathlib import Path
-from statistics import NormalDist
 
-from expected import student_critical
-from harness import BINARY, CHECKOUT, Server, comparison, main, metric, must, poll, trialog, variant
+from harness import BINARY, Server, comparison, main, metric, must, poll, trialog, variant
+from stated import check_numbers, check_row, found
 
-SHARED = Path(os.environ.get("TRIALOG_SHARED") or CHECKOUT.parent / "shared")
 ASSIGNED = ("--time", "2024-03-01T00:00:00Z")
 HAPPENED = ("--time", "2024-03-03T00:00:00Z")
 
 
-def agrees(actual, stated):
-    """Whether `actual` rounds to the digits that are stated (`%` is a hundredth)."""
-    if actual is None:
-        return False
-    percent = stated.endswith("%")
-    wanted = Decimal(stated.rstrip("%").replace("−", "-").replace(",", ""))
-    last_digit = Decimal(1).scaleb(wanted.as_tuple().exponent)
-    got = Decimal(repr(actual)) * (100 if percent else 1)
-    return abs(got - wanted) <= last_digit * Decimal("0.51")
-
-
-def check_numbers(checks, name, pairs):
-    wrong = [f"{label} is {actual!r} where {stated} is stated" for label, actual, stated in pairs if not agrees(actual, stated)]
-    checks.check(f"{name} ({len(pairs)} numbers)", not wrong, "; ".join(wrong))
-
-
-def found(checks, name):
-    folder = SHARED / name
-    if folder.is_dir():
-        return folder
-    checks.skip(name, f"there is no folder {name} in $TRIALOG_SHARED or ../shared")
-    return None
-
-
 def results(data_dir, *arguments):
     return json.loads(must(trialog("results", *arguments, "--format", "json", data_dir=data_dir)).out)
-
-
-def numbers_of(row, relative=True):
-    named = [("difference", row["difference"]), ("low", row["ci"][0]), ("high", row["ci"][1]), ("statistic", row["statistic"])]
-    if row["df"] is not None:
-        named.append(("df", row["df"]))
-    named.append(("p", row["p_value"]))
-    if relative:
-        low, high = relative_ends(row)
-        named += [("relative", row["relative_difference"]), ("relative low", low), ("relative high", high)]
-    return named
-
-
-def relative_ends(row):
-    """The relative interval as the pages state it: for means they take the normal quantile, the report takes t."""
-    if row["df"] is None:
-        return row["relative_ci"]
-    scale = NormalDist().inv_cdf(0.975) / student_critical(0.05, row["df"])
-    lift = row["relative_difference"]
-    return [lift + (end - lift) * scale for end in row["relative_ci"]]
-
-
-def check_row(checks, name, row, stated, relative=True):
-    named = numbers_of(row, relative)
-    stated = stated.split()
-    assert len(named) == len(stated), (name, named, stated)
-    check_numbers(checks, name, [(label, actual, text) for (label, actual), text in zip(named, stated)])
 
 
 # --- Cookie Cats

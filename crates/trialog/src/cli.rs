@@ -1,5 +1,6 @@
 //! The arguments of the command line.
 
+mod analyze;
 mod care;
 mod keys;
 
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::Values;
+pub(crate) use analyze::{AnalyzeArgs, PowerArgs, ReportFormat};
 pub(crate) use care::{
     BackupArgs, ExportArgs, ForgetArgs, RestoreArgs, RetentionCommand, VerifyArgs,
 };
@@ -76,6 +78,10 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Show how far results reach and how the last runs went, or run now.
     Pipeline(PipelineArgs),
+    /// Analyse a file with one row per user, without a server and without data.
+    Analyze(Box<AnalyzeArgs>),
+    /// Plan an experiment: users, minimum detectable effect, power and duration.
+    Power(PowerArgs),
     /// Compute a statistic from JSON: one object, or one object per line.
     Calc(CalcArgs),
     /// Print the OpenAPI document of the HTTP interface.

@@ -1,6 +1,7 @@
 //! One file per command.
 
 pub(crate) mod aggregate;
+pub(crate) mod analyze;
 pub(crate) mod backup;
 pub(crate) mod bench;
 pub(crate) mod calc;
@@ -13,6 +14,7 @@ pub(crate) mod import;
 pub(crate) mod keys;
 pub(crate) mod metrics;
 pub(crate) mod pipeline;
+pub(crate) mod power;
 pub(crate) mod results;
 pub(crate) mod retention;
 pub(crate) mod serve;

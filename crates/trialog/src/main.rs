@@ -43,9 +43,12 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    if let Command::Calc(calc) = &cli.command {
-        // It needs no setting, so none can be wrong.
-        return commands::calc::run(calc);
+    // What needs no setting, so that none can be wrong.
+    match &cli.command {
+        Command::Analyze(options) => return commands::analyze::run(options),
+        Command::Power(options) => return commands::power::run(options),
+        Command::Calc(options) => return commands::calc::run(options),
+        _ => {}
     }
     let values = config::gather(&cli);
     if let Command::Check(options) = &cli.command {
@@ -80,6 +83,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             println!("{}", trialog_model::user_id::user_id_from_text(&text));
             Ok(ExitCode::SUCCESS)
         }
+        Command::Analyze(options) => commands::analyze::run(&options),
+        Command::Power(options) => commands::power::run(&options),
         Command::Calc(options) => commands::calc::run(&options),
         Command::Openapi => {
             print!("{}", trialog_server::openapi::text());

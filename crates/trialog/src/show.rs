@@ -1,10 +1,14 @@
 //! Tables for people.
 
+mod bars;
+
 use std::fmt::Write;
 
 use serde_json::Value;
 use trialog_model::metric::MetricRole;
-use trialog_server::report::{Comparison, Flag, MetricReport, Report};
+use trialog_server::report::{Comparison, Flag, Guarded, MetricReport, Report};
+
+use self::bars::Bar;
 
 /// Columns that are as wide as their widest cell; numbers to the right.
 pub(crate) struct Table {
@@ -94,15 +98,25 @@ pub(crate) fn metrics(metrics: &[Value]) -> String {
 }
 
 pub(crate) fn report(report: &Report) -> String {
-    let mut text = String::new();
     let computed = report.computed_at.as_deref().unwrap_or("never");
-    // Writing to a String cannot fail.
-    let _ = writeln!(
-        text,
-        "{} ({}), computed at {computed}",
+    format!(
+        "{} ({}), computed at {computed}\n{}",
         report.experiment_id,
-        report.status.as_str()
-    );
+        report.status.as_str(),
+        body(report)
+    )
+}
+
+/// A report that was made of a file.
+pub(crate) fn analysis(report: &Report) -> String {
+    let users: u64 = report.variants.iter().map(|own| own.users).sum();
+    format!("{}, {users} users\n{}", report.experiment_id, body(report))
+}
+
+/// Users, health, and every metric.
+fn body(report: &Report) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
     if let Some(filter) = &report.filter {
         let segment: Vec<String> = filter
             .segment
@@ -146,11 +160,13 @@ pub(crate) fn report(report: &Report) -> String {
             number(srm.p_value)
         );
     }
-    let _ = writeln!(
-        text,
-        "crossovers: {}, forced: {}",
-        report.health.crossovers, report.health.forced
-    );
+    if report.health.crossovers + report.health.forced > 0 || report.computed_at.is_some() {
+        let _ = writeln!(
+            text,
+            "crossovers: {}, forced: {}",
+            report.health.crossovers, report.health.forced
+        );
+    }
     if let Some(plan) = &report.plan {
         let percent = plan.share * 100.0;
         let _ = writeln!(
@@ -168,7 +184,43 @@ pub(crate) fn report(report: &Report) -> String {
     for metric in &report.metrics {
         let _ = write!(text, "\n{}", metric_table(metric, report.alpha));
     }
+    let bars = bars::draw(&bars(report));
+    if !bars.is_empty() {
+        let level = level(report.alpha);
+        let _ = write!(
+            text,
+            "\nrelative differences with {level} intervals\n{bars}"
+        );
+    }
     text
+}
+
+fn level(alpha: f64) -> String {
+    // 1 - 0.05 is not exactly 0.95.
+    format!("{} %", ((1.0 - alpha) * 1e8).round() / 1e6)
+}
+
+/// A bar for each comparison that has a relative interval.
+fn bars(report: &Report) -> Vec<Bar> {
+    let of_metric = |metric: &MetricReport| {
+        let of = |own: &Comparison| {
+            let (value, ends) = own.relative_difference.zip(own.relative_ci)?;
+            let percent = |value: f64| format!("{:+.2} %", value * 100.0);
+            Some(Bar {
+                label: format!("{} ({}), {}", metric.metric, metric.kind, own.treatment),
+                value,
+                ends,
+                text: format!(
+                    "{} [{}, {}]",
+                    percent(value),
+                    percent(ends[0]),
+                    percent(ends[1])
+                ),
+            })
+        };
+        metric.comparisons.iter().filter_map(of).collect::<Vec<_>>()
+    };
+    report.metrics.iter().flat_map(of_metric).collect()
 }
 
 fn metric_table(metric: &MetricReport, alpha: f64) -> String {
@@ -178,48 +230,87 @@ fn metric_table(metric: &MetricReport, alpha: f64) -> String {
         MetricRole::Guardrail => "guardrail",
         MetricRole::Exploratory => "exploratory",
     };
-    let level = format!("{} % interval", (1.0 - alpha) * 100.0);
-    let mut table = Table::new(&[
-        "variant",
-        "users",
-        "converted",
-        "events",
-        "total",
-        "mean",
-        "difference",
-        &level,
-        "relative",
-        "p",
-        "adjusted p",
-        "",
-    ]);
+    let level = format!("{} interval", level(alpha));
+    let has_events = metric.variants.iter().any(|row| row.events.is_some());
+    let mut head = vec!["variant", "users", "converted"];
+    head.extend(has_events.then_some("events"));
+    head.extend(["total", "mean", "difference", &level]);
+    head.extend(["relative", "p", "adjusted p", "always-valid p", ""]);
+    let mut table = Table::new(&head);
     for row in &metric.variants {
-        let comparison = metric
-            .comparisons
-            .iter()
-            .find(|own| own.treatment == row.variant);
-        let sums = [
+        let comparison = (metric.comparisons.iter()).find(|own| own.treatment == row.variant);
+        let users = [
             row.variant.clone(),
             row.users.to_string(),
             row.converted_users.to_string(),
-            row.events.to_string(),
-            row.total.clone(),
-            number(Some(row.mean)),
         ];
-        table.row(
-            sums.into_iter()
-                .chain(comparison.into_iter().flat_map(comparison_cells)),
-        );
+        let sums = [row.total.clone(), number(Some(row.mean))];
+        let cells = (users.into_iter())
+            .chain(row.events.map(|events| events.to_string()))
+            .chain(sums)
+            .chain(comparison.into_iter().flat_map(comparison_cells));
+        table.row(cells);
     }
-    format!(
+    let mut text = format!(
         "{} ({}, {role})\n{}",
         metric.metric,
         metric.kind,
         table.text()
-    )
+    );
+    for line in notes(metric) {
+        text.push_str(&format!("  {line}\n"));
+    }
+    text
 }
 
-fn comparison_cells(comparison: &Comparison) -> [String; 6] {
+/// What the table has no column for.
+fn notes(metric: &MetricReport) -> Vec<String> {
+    let mut notes = Vec::new();
+    if let Some(own) = metric
+        .variants
+        .iter()
+        .find_map(|row| row.winsorised.as_ref())
+    {
+        let end =
+            |name: &str, end: &Option<String>| end.as_ref().map(|end| format!("{name} {end}"));
+        let ends: Vec<String> = [end("below", &own.lower), end("above", &own.upper)]
+            .into_iter()
+            .flatten()
+            .collect();
+        let users: u64 = (metric.variants.iter().flat_map(|row| &row.winsorised))
+            .map(|own| own.users)
+            .sum();
+        notes.push(format!(
+            "winsorised: {users} users {} set to it",
+            ends.join(" or ")
+        ));
+    }
+    for own in &metric.comparisons {
+        let of = &own.treatment;
+        if let Some(guard) = &own.non_inferiority {
+            let verdict = match guard.verdict {
+                Guarded::Kept => "kept",
+                Guarded::Violated => "violated",
+                Guarded::Inconclusive => "cannot be told yet",
+            };
+            let margin = guard.margin * 100.0;
+            notes.push(format!("{of}: no more than {margin} % worse: {verdict}"));
+        }
+        if let Some(needed) = own.power.as_ref().and_then(|power| power.users_needed)
+            && needed > 0
+        {
+            notes.push(format!(
+                "{of}: {needed} more users are needed for the planned effect"
+            ));
+        }
+        if let Some(reason) = &own.relative_ci_reason {
+            notes.push(format!("{of}: no relative interval: {reason}"));
+        }
+    }
+    notes
+}
+
+fn comparison_cells(comparison: &Comparison) -> [String; 7] {
     let interval = |ci: Option<[f64; 2]>| {
         ci.map_or_else(String::new, |[low, high]| {
             format!("[{}, {}]", number(Some(low)), number(Some(high)))
@@ -234,6 +325,7 @@ fn comparison_cells(comparison: &Comparison) -> [String; 6] {
         relative,
         number(comparison.p_value),
         number(comparison.adjusted_p_value),
+        number(comparison.sequential.as_ref().map(|own| own.p_value)),
         flag(comparison.flag).to_owned(),
     ]
 }

@@ -30,24 +30,13 @@ pub(crate) fn read_csv(
     now: UnixMicros,
     rows: &mut Rows<'_>,
 ) -> anyhow::Result<()> {
-    let n_bytes = Rc::new(Cell::new(0));
-    let mut reader = csv::ReaderBuilder::new()
-        .flexible(true)
-        .from_reader(RowReader {
-            inner: open_text(path, progress)?,
-            n_bytes: Rc::clone(&n_bytes),
-        });
+    let (mut reader, mut limit) = csv_reader(path, progress)?;
     let reading = || format!("cannot read `{}`", path.display());
-    let header: Vec<String> = reader
-        .headers()
-        .with_context(reading)?
-        .iter()
-        .map(|name| name.trim_start_matches('\u{feff}').trim().to_owned())
-        .collect();
+    let header = header(&mut reader).with_context(reading)?;
     let layout = Layout::new(mapping, &header)?;
     let mut record = csv::StringRecord::new();
     loop {
-        n_bytes.set(0);
+        limit.next_row();
         match reader.read_record(&mut record) {
             Ok(false) => return Ok(()),
             Ok(true) => {
@@ -82,8 +71,44 @@ pub(crate) fn read_csv(
     }
 }
 
+/// A reader of the rows of a CSV file, and the limit of a row, which has to be told
+/// where each begins.
+pub(crate) fn csv_reader(
+    path: &Path,
+    progress: &ProgressBar,
+) -> anyhow::Result<(csv::Reader<RowReader>, RowLimit)> {
+    let limit = RowLimit {
+        n_bytes: Rc::new(Cell::new(0)),
+    };
+    let rows = RowReader {
+        inner: open_text(path, progress)?,
+        n_bytes: Rc::clone(&limit.n_bytes),
+    };
+    let reader = csv::ReaderBuilder::new().flexible(true).from_reader(rows);
+    Ok((reader, limit))
+}
+
+/// The names of the columns.
+pub(crate) fn header(reader: &mut csv::Reader<RowReader>) -> Result<Vec<String>, csv::Error> {
+    let names = reader.headers()?.iter();
+    let name = |name: &str| name.trim_start_matches('\u{feff}').trim().to_owned();
+    Ok(names.map(name).collect())
+}
+
+/// Bounds what is read for one row.
+pub(crate) struct RowLimit {
+    n_bytes: Rc<Cell<u64>>,
+}
+
+impl RowLimit {
+    /// A row begins.
+    pub(crate) fn next_row(&mut self) {
+        self.n_bytes.set(0);
+    }
+}
+
 /// Reads on, but not beyond what one row may have.
-struct RowReader {
+pub(crate) struct RowReader {
     inner: Box<dyn BufRead>,
     /// Bytes read for the present row.
     n_bytes: Rc<Cell<u64>>,

@@ -1,0 +1,120 @@
+//! The arguments of `trialog analyze` and `trialog power`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::{FileFormat, Format};
+use crate::commands::analyze::question::{Asked, Covariate, Weight, Winsorise};
+
+/// For example:
+/// trialog analyze users.csv --variant arm --control A --metric bought:conversion --metric spend:sum
+#[derive(Debug, Args)]
+pub(crate) struct AnalyzeArgs {
+    /// The file: .csv (also .csv.gz or .csv.zst) or .parquet, one row per user.
+    pub(crate) file: PathBuf,
+    /// The column of the variant.
+    #[arg(long, value_name = "COLUMN", default_value = "variant")]
+    pub(crate) variant: String,
+    /// The column of the user; then no user may stand in two rows.
+    #[arg(long, value_name = "COLUMN")]
+    pub(crate) unit: Option<String>,
+    /// The variant that the others are compared with [default: `control`].
+    #[arg(long)]
+    pub(crate) control: Option<String>,
+    /// A metric that decides: NAME:KIND or NAME:KIND:COLUMN; repeat it for more.
+    /// Kinds: conversion, count, sum, ratio (COLUMN/COLUMN), quantile (COLUMN@0.95).
+    #[arg(long, value_name = "NAME:KIND[:COLUMN]")]
+    pub(crate) metric: Vec<Asked>,
+    /// A metric that explains: p-values are adjusted apart from those that decide.
+    #[arg(long, value_name = "NAME:KIND[:COLUMN]")]
+    pub(crate) secondary: Vec<Asked>,
+    /// A metric that must not get worse: tested on its own.
+    #[arg(long, value_name = "NAME:KIND[:COLUMN]")]
+    pub(crate) guardrail: Vec<Asked>,
+    /// How much worse a guardrail may be, as a fraction of the control's value.
+    #[arg(long)]
+    pub(crate) margin: Option<f64>,
+    /// The name of a metric of which less is better; repeat it for more.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) decrease: Vec<String>,
+    /// A column from before the exposure by which sums and counts are adjusted
+    /// (CUPED), or NAME=COLUMN for one metric; repeat it for more.
+    #[arg(long, value_name = "[NAME=]COLUMN")]
+    pub(crate) covariate: Vec<Covariate>,
+    /// Sets sums and counts beyond this quantile to it, or beyond LOWER,UPPER.
+    #[arg(long, value_name = "[LOWER,]UPPER")]
+    pub(crate) winsorise: Option<Winsorise>,
+    /// A column for each value of which a report is made, too; repeat it for more.
+    #[arg(long, value_name = "COLUMN")]
+    pub(crate) segment: Vec<String>,
+    /// The planned weights for the sample ratio check, VARIANT=WEIGHT,… [default: all alike].
+    #[arg(long, value_delimiter = ',', value_name = "VARIANT=WEIGHT,…")]
+    pub(crate) weights: Vec<Weight>,
+    /// The two-sided level of tests and intervals.
+    #[arg(long, default_value_t = 0.05)]
+    pub(crate) alpha: f64,
+    /// How p-values are adjusted: none, bonferroni, holm or bh.
+    #[arg(long, default_value = "holm")]
+    pub(crate) correction: String,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: ReportFormat,
+    /// Write to this file instead of standard output.
+    #[arg(long, short)]
+    pub(crate) output: Option<PathBuf>,
+    /// The format of the file, where its name does not tell it.
+    #[arg(long)]
+    pub(crate) input_format: Option<FileFormat>,
+}
+
+/// How to print a report.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReportFormat {
+    /// Tables and bars for people.
+    #[default]
+    Table,
+    /// The form of the results API.
+    Json,
+    /// One page that needs nothing else.
+    Html,
+}
+
+/// Of sample size, effect and power, the one that is left out is computed.
+/// For example: trialog power --rate 0.1 --mde 5% --daily-users 8000
+#[derive(Debug, Args)]
+pub(crate) struct PowerArgs {
+    /// The control's conversion rate, between 0 and 1.
+    #[arg(long, required_unless_present = "sd", conflicts_with_all = ["sd", "mean"])]
+    pub(crate) rate: Option<f64>,
+    /// The standard deviation per user of a metric that is a mean.
+    #[arg(long)]
+    pub(crate) sd: Option<f64>,
+    /// The control's mean; needed for effects in percent.
+    #[arg(long, allow_negative_numbers = true)]
+    pub(crate) mean: Option<f64>,
+    /// The minimum detectable effect: absolute, or in percent of the control such as 5%.
+    #[arg(long, allow_hyphen_values = true)]
+    pub(crate) mde: Option<String>,
+    /// Users of the control.
+    #[arg(long)]
+    pub(crate) users: Option<u64>,
+    /// The probability of finding the effect [default: 0.8, unless users and effect are given].
+    #[arg(long)]
+    pub(crate) power: Option<f64>,
+    /// The two-sided level of the test.
+    #[arg(long, default_value_t = 0.05)]
+    pub(crate) alpha: f64,
+    /// Users of a treatment for each user of the control.
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) ratio: f64,
+    /// How many treatments are compared with the control; alpha is divided by it (Bonferroni).
+    #[arg(long, default_value_t = 1)]
+    pub(crate) treatments: u32,
+    /// Users that enter the experiment each day, in all variants together: tells how long it takes.
+    #[arg(long)]
+    pub(crate) daily_users: Option<f64>,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}

@@ -1,0 +1,234 @@
+//! `trialog analyze`: the report of a file with one row per user, without a server.
+
+mod gather;
+pub(crate) mod question;
+mod ranked;
+mod read;
+mod report;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use serde_json::json;
+use trialog_model::experiment::MIN_ALPHA;
+use trialog_model::ids::ExperimentId;
+use trialog_model::metric::{MetricKind, MetricRole};
+use trialog_model::metric_definition::Direction;
+use trialog_server::report::{Choices, Report};
+use trialog_stats::Alpha;
+
+use self::gather::{Gathering, Places};
+use self::question::{Asked, Metric};
+use self::read::Column;
+use crate::cli::{AnalyzeArgs, ReportFormat};
+use crate::{import, show};
+
+pub(crate) fn run(args: &AnalyzeArgs) -> anyhow::Result<ExitCode> {
+    let mut columns = Columns::default();
+    let metrics = metrics(args, &mut columns)?;
+    let choices = choices(args)?;
+    let places = Places {
+        variant: columns.place(&args.variant, false),
+        unit: args.unit.as_ref().map(|unit| columns.place(unit, false)),
+        segments: (args.segment.iter())
+            .map(|segment| columns.place(segment, false))
+            .collect(),
+        names: Vec::new(),
+    };
+    let places = Places {
+        names: columns.0.iter().map(|own| own.name.clone()).collect(),
+        ..places
+    };
+    let format = import::format_of(&args.file, args.input_format)?;
+    let mut gathering = Gathering::new(&metrics, &places);
+    loop {
+        let take = &mut |number, cells: &[read::Cell<'_>]| gathering.row(number, cells);
+        read::each_row(&args.file, format, &columns.0, take)?;
+        if !gathering.end_pass() {
+            break;
+        }
+    }
+    let is_checked_in_part = gathering.is_checked_in_part;
+    let (found, groups) = gathering.into_groups();
+    if found.is_empty() {
+        bail!("`{}` has no rows", args.file.display());
+    }
+    let variants = report::variants(&found, &args.weights, args.control.as_deref())?;
+    let frame = report::Frame {
+        id: id(&args.file)?,
+        metrics: &metrics,
+        choices: &choices,
+    };
+    let reports: Vec<Report> = (groups.iter())
+        .map(|group| report::report(&frame, &variants, &found, group))
+        .collect::<anyhow::Result<_>>()?;
+    if args.weights.is_empty() {
+        eprintln!(
+            "note: the sample ratio is checked against equal weights; --weights names others"
+        );
+    }
+    if is_checked_in_part {
+        eprintln!("note: only the first 14,680,064 units were checked for standing in two rows");
+    }
+    write(args, &reports)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The columns that are read, each once for each way to read it.
+#[derive(Default)]
+struct Columns(Vec<Column>);
+
+impl Columns {
+    fn place(&mut self, name: &str, is_number: bool) -> usize {
+        let column = Column {
+            name: name.to_owned(),
+            is_number,
+        };
+        let found = self.0.iter().position(|own| *own == column);
+        found.unwrap_or_else(|| {
+            self.0.push(column);
+            self.0.len() - 1
+        })
+    }
+}
+
+fn metrics(args: &AnalyzeArgs, columns: &mut Columns) -> anyhow::Result<Vec<Metric>> {
+    let with = |role| move |asked| (asked, role);
+    let asked: Vec<(&Asked, MetricRole)> = (args.metric.iter().map(with(MetricRole::Primary)))
+        .chain(args.secondary.iter().map(with(MetricRole::Secondary)))
+        .chain(args.guardrail.iter().map(with(MetricRole::Guardrail)))
+        .collect();
+    if asked.is_empty() {
+        bail!("name a metric: --metric bought:conversion, or --metric revenue:sum:spend");
+    }
+    let mut metrics: Vec<Metric> = Vec::new();
+    for (asked, role) in asked {
+        let metric = metric(args, asked, role, columns)?;
+        if metrics
+            .iter()
+            .any(|own| own.name == metric.name && own.kind == metric.kind)
+        {
+            bail!(
+                "the metric `{}:{}` is named twice",
+                metric.name,
+                metric.kind
+            );
+        }
+        metrics.push(metric);
+    }
+    let is_known = |name: &String| metrics.iter().any(|own| own.name == *name);
+    let covariates = args.covariate.iter().filter_map(|own| own.metric.as_ref());
+    if let Some(name) = args
+        .decrease
+        .iter()
+        .chain(covariates)
+        .find(|name| !is_known(name))
+    {
+        bail!("there is no metric `{name}` among those that are named");
+    }
+    Ok(metrics)
+}
+
+fn metric(
+    args: &AnalyzeArgs,
+    asked: &Asked,
+    role: MetricRole,
+    columns: &mut Columns,
+) -> anyhow::Result<Metric> {
+    let name = asked.name.to_string();
+    if asked.kind == MetricKind::Retention {
+        bail!("`{name}:retention`: a row says who came back, so ask for {name}:conversion");
+    }
+    let is_amount = matches!(asked.kind, MetricKind::Count | MetricKind::Sum);
+    let covariate = (args.covariate.iter()).find(|own| match &own.metric {
+        Some(metric) => *metric == name,
+        None => is_amount,
+    });
+    if covariate.is_some() && matches!(asked.kind, MetricKind::Ratio | MetricKind::Quantile) {
+        bail!(
+            "a covariate does not go with `{name}:{}`: only with conversion, count and sum",
+            asked.kind
+        );
+    }
+    if covariate.is_some() && is_amount && args.winsorise.is_some() {
+        bail!("--covariate does not go with --winsorise: choose one for `{name}`");
+    }
+    if args
+        .margin
+        .is_some_and(|margin| !(margin > 0.0 && margin < 1.0))
+    {
+        bail!("--margin is a fraction of the control's value between 0 and 1, such as 0.02");
+    }
+    let second = (asked.denominator.as_ref()).or(covariate.map(|own| &own.column));
+    let shown = match (&asked.denominator, covariate) {
+        (Some(denominator), _) => format!("{}/{denominator}", asked.column),
+        (None, Some(covariate)) => format!("{} by {}", asked.column, covariate.column),
+        (None, None) => asked.column.clone(),
+    };
+    Ok(Metric {
+        kind: asked.kind,
+        role,
+        direction: if args.decrease.contains(&name) {
+            Direction::Decrease
+        } else {
+            Direction::Increase
+        },
+        margin: args.margin,
+        columns: shown,
+        value: columns.place(&asked.column, true),
+        second: second.map(|column| columns.place(column, true)),
+        level: asked.level,
+        winsorise: args.winsorise.filter(|_| is_amount),
+        name,
+    })
+}
+
+fn choices(args: &AnalyzeArgs) -> anyhow::Result<Choices> {
+    let alpha = Some(args.alpha).filter(|alpha| *alpha >= MIN_ALPHA);
+    let alpha = alpha.and_then(|alpha| Alpha::new(alpha).ok());
+    Ok(Choices {
+        alpha: Some(alpha.context("--alpha is a level from 1e-12 to below 1, such as 0.05")?),
+        correction: trialog_server::report::correction(&args.correction)
+            .context("--correction is one of none, bonferroni, holm and bh")?,
+        ..Choices::default()
+    })
+}
+
+/// The file's name without its extensions.
+fn id(file: &Path) -> anyhow::Result<ExperimentId> {
+    let name = file
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or("file");
+    let stem = name
+        .split('.')
+        .find(|part| !part.is_empty())
+        .unwrap_or("file");
+    let short: String = stem.chars().take(ExperimentId::MAX_CHARS).collect();
+    ExperimentId::new(short).context("the file's name")
+}
+
+fn write(args: &AnalyzeArgs, reports: &[Report]) -> anyhow::Result<()> {
+    let text = match args.format {
+        ReportFormat::Table => reports
+            .iter()
+            .map(show::analysis)
+            .collect::<Vec<_>>()
+            .join("\n"),
+        ReportFormat::Html => trialog_server::report_page(reports)?,
+        ReportFormat::Json => {
+            let value = match reports {
+                [report] => json!(report),
+                all => json!(all),
+            };
+            serde_json::to_string_pretty(&value)? + "\n"
+        }
+    };
+    match &args.output {
+        None => print!("{text}"),
+        Some(path) => std::fs::write(path, text)
+            .with_context(|| format!("cannot write `{}`", path.display()))?,
+    }
+    Ok(())
+}

@@ -1,0 +1,238 @@
+//! From what was gathered to the report of the results API.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, bail};
+use trialog_catalog::experiments::Experiment;
+use trialog_catalog::results::{Computation, VariantExposures};
+use trialog_model::duration::Window;
+use trialog_model::experiment::{Definition, Status, VariantWeight};
+use trialog_model::ids::{ExperimentId, Variant};
+use trialog_model::metric::MetricKind;
+use trialog_model::time::UnixMicros;
+use trialog_server::report::{
+    Arm, Choices, Filter, Measured, Report, VariantSums, Winsorised, of_measured,
+};
+use trialog_stats::{Alpha, CoMoments, CovariateSummary, Proportion, RatioSums, Sample};
+
+use super::gather::{Gathered, Group};
+use super::question::{Metric, Weight};
+
+/// What a report needs beside the numbers.
+pub(super) struct Frame<'a> {
+    pub(super) id: ExperimentId,
+    pub(super) metrics: &'a [Metric],
+    pub(super) choices: &'a Choices,
+}
+
+/// The variants with their weights: as given, else alike; the control first.
+pub(super) fn variants(
+    found: &[String],
+    weights: &[Weight],
+    control: Option<&str>,
+) -> anyhow::Result<Vec<VariantWeight>> {
+    let mut names: Vec<&str> = found.iter().map(String::as_str).collect();
+    names.sort_unstable();
+    let listed = || names.join(", ");
+    let named = weights
+        .iter()
+        .map(|own| own.variant.as_str())
+        .chain(control);
+    for name in named {
+        if !names.contains(&name) {
+            bail!("the file has no variant `{name}`; it has: {}", listed());
+        }
+    }
+    if names.len() < 2 {
+        bail!(
+            "the file has only the variant {}: a comparison takes two",
+            listed()
+        );
+    }
+    let control = match control {
+        Some(control) => control,
+        None if names.contains(&"control") => "control",
+        None => bail!(
+            "which variant is the control? Give --control; the file has: {}",
+            listed()
+        ),
+    };
+    names.sort_by_key(|name| *name != control);
+    let weight = |name: &str| match weights.iter().find(|own| own.variant.as_str() == name) {
+        Some(own) => Ok(own.weight),
+        None if weights.is_empty() => Ok(1.0),
+        None => bail!("--weights names no weight for `{name}`: give one for every variant"),
+    };
+    let of = |name: &&str| {
+        Ok(VariantWeight {
+            variant: Variant::new(name).context("a variant")?,
+            weight: weight(name)?,
+        })
+    };
+    names.iter().map(of).collect()
+}
+
+/// The report of one group.
+pub(super) fn report(
+    frame: &Frame<'_>,
+    variants: &[VariantWeight],
+    found: &[String],
+    group: &Group,
+) -> anyhow::Result<Report> {
+    let control = variants.first().map(|own| own.variant.clone());
+    let mut definition = Definition::unregistered(frame.id.clone());
+    definition.variants = variants.to_vec();
+    definition.control = control.clone();
+    definition.alpha = frame.choices.alpha.map_or(definition.alpha, Alpha::get);
+    let place = |variant: &VariantWeight| {
+        let name = variant.variant.as_str();
+        let at = found.iter().position(|own| own == name)?;
+        // A segment may have no user of a variant.
+        group
+            .users
+            .get(at)
+            .map(|users| (name.to_owned(), at, *users))
+    };
+    let arms: Vec<(String, usize, u64)> = variants.iter().filter_map(place).collect();
+    let computation = Computation {
+        experiment: frame.id.clone(),
+        fingerprint: String::new(),
+        forced_users: 0,
+        unknown_variant: 0,
+        not_aggregated: 0,
+        exposures: (arms.iter())
+            .map(|(variant, _, users)| VariantExposures {
+                variant: variant.clone(),
+                user_count: *users,
+                crossover_users: 0,
+            })
+            .collect(),
+        metrics: Vec::new(),
+    };
+    let measured = |(at, metric): (usize, &Metric)| Measured {
+        metric: metric.name.clone(),
+        kind: metric.kind,
+        role: metric.role,
+        direction: metric.direction,
+        event_type: metric.columns.clone(),
+        window: Window::UNBOUNDED,
+        description: None,
+        margin: metric.margin,
+        control: control.as_ref().map(ToString::to_string),
+        arms: (arms.iter())
+            .filter(|(_, _, users)| *users > 0)
+            .map(|(variant, code, _)| arm(variant, metric, group, at, *code))
+            .collect(),
+    };
+    let measured = frame.metrics.iter().enumerate().map(measured).collect();
+    let mut report = of_measured(
+        &experiment(definition),
+        &computation,
+        measured,
+        frame.choices,
+    )
+    .map_err(|error| anyhow::anyhow!("`{}` {}", error.field, error.reason))?;
+    report.filter = group.segment.clone().map(|segment| Filter {
+        from: None,
+        to: None,
+        segment: BTreeMap::from([segment]),
+    });
+    Ok(report)
+}
+
+fn experiment(definition: Definition) -> Experiment {
+    Experiment {
+        definition,
+        defined_metrics: Vec::new(),
+        status: Status::Unregistered,
+        created_at: UnixMicros(0),
+        updated_at: UnixMicros(0),
+        started_at: None,
+        stopped_at: None,
+        archived_at: None,
+        revision: 0,
+        change: 0,
+        failure: None,
+    }
+}
+
+fn arm(variant: &str, metric: &Metric, group: &Group, at: usize, code: usize) -> Arm {
+    let gathered = &group.arms[code][at];
+    let n = group.users[code];
+    let sample = sample(metric, gathered, group, at, code);
+    let total = |mean: Option<f64>| format!("{:.4}", mean.unwrap_or(0.0) * n as f64);
+    let winsorised = metric.winsorise.and_then(|_| {
+        let (ends, clipped) = group.ranked[at].winsorised(code)?;
+        let text = |end: Option<f64>| end.map(|end| end.to_string());
+        Some(Winsorised {
+            lower: text(ends[0]),
+            upper: text(ends[1]),
+            users: clipped.users,
+        })
+    });
+    Arm {
+        sums: VariantSums {
+            variant: variant.to_owned(),
+            users: n,
+            converted_users: gathered.converted,
+            events: None,
+            total: total(gathered.values.mean()),
+            conversion_rate: gathered.converted as f64 / n.max(1) as f64,
+            mean: sample.map_or(0.0, |sample| sample.estimate().value),
+            variance: sample.and_then(|sample| sample.unit_variance()),
+            second_total: (metric.kind == MetricKind::Ratio)
+                .then(|| total(gathered.pairs.y().mean())),
+            winsorised,
+        },
+        sample,
+    }
+}
+
+fn sample(
+    metric: &Metric,
+    gathered: &Gathered,
+    group: &Group,
+    at: usize,
+    code: usize,
+) -> Option<Sample> {
+    let n = group.users[code];
+    match metric.kind {
+        MetricKind::Quantile => {
+            let level = metric.level?;
+            let quantile = group.ranked[at].quantile(code, level)?;
+            Some(Sample::Quantile(quantile, level))
+        }
+        MetricKind::Ratio => Some(Sample::Ratio(ratio(&gathered.pairs)?)),
+        _ if metric.second.is_some() => {
+            let pairs = &gathered.pairs;
+            let (own, covariate) = (pairs.x().summary().ok()?, pairs.y().summary().ok()?);
+            let arm = CovariateSummary::new(own, covariate, pairs.covariance());
+            arm.ok().map(Sample::Adjusted)
+        }
+        MetricKind::Conversion | MetricKind::Retention => Proportion::new(gathered.converted, n)
+            .ok()
+            .map(Sample::Rate),
+        MetricKind::Count | MetricKind::Sum => {
+            let moments = match metric.winsorise {
+                Some(_) => &group.ranked[at].winsorised(code)?.1.moments,
+                None => &gathered.values,
+            };
+            moments.summary().ok().map(Sample::Mean)
+        }
+    }
+}
+
+/// The sums of a ratio from moments about the means.
+fn ratio(pairs: &CoMoments) -> Option<RatioSums> {
+    let n = pairs.x().n();
+    let (x, y) = (pairs.x().mean()?, pairs.y().mean()?);
+    let of = |about_mean: f64, product: f64| about_mean + n as f64 * product;
+    Some(RatioSums {
+        n,
+        m: n as f64 * x,
+        d: n as f64 * y,
+        mm: of(pairs.x().m2()?, x * x),
+        dd: of(pairs.y().m2()?, y * y),
+        md: of(pairs.c()?, x * y),
+    })
+}

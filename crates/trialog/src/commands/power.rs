@@ -1,0 +1,190 @@
+//! `trialog power`: sample size, minimum detectable effect or power of a planned
+//! experiment, and how long it takes.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use serde::Serialize;
+use trialog_stats::Alpha;
+use trialog_stats::power::{Design, Metric, RateTest};
+
+use crate::cli::{Format, PowerArgs};
+use crate::show::{Table, number};
+
+/// Weeks for which effects are shown where only the traffic is known.
+const WEEKS: [u32; 6] = [1, 2, 3, 4, 6, 8];
+
+/// A planned experiment.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Plan {
+    /// The level of one comparison.
+    alpha: f64,
+    power: f64,
+    /// Absolute; null where no effect can be found with that power.
+    mde: Option<f64>,
+    /// As a fraction of the control; null where its mean is not known.
+    mde_relative: Option<f64>,
+    users_control: u64,
+    users_per_treatment: u64,
+    users: u64,
+    /// Null without daily users.
+    days: Option<f64>,
+}
+
+pub(crate) fn run(args: &PowerArgs) -> anyhow::Result<ExitCode> {
+    let planner = Planner::new(args)?;
+    let plans = planner.plans()?;
+    match (args.format, plans.as_slice()) {
+        (Format::Json, [plan]) => println!("{}", serde_json::to_string_pretty(plan)?),
+        (Format::Json, plans) => println!("{}", serde_json::to_string_pretty(plans)?),
+        (Format::Table, plans) => print!("{}", table(plans)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+struct Planner<'a> {
+    args: &'a PowerArgs,
+    design: Design,
+    alpha: f64,
+    /// The control's mean or rate.
+    baseline: Option<f64>,
+}
+
+impl<'a> Planner<'a> {
+    fn new(args: &'a PowerArgs) -> anyhow::Result<Self> {
+        if args.treatments == 0 {
+            bail!("--treatments: there is at least one");
+        }
+        if args
+            .daily_users
+            .is_some_and(|daily| !(daily > 0.0 && daily.is_finite()))
+        {
+            bail!("--daily-users: give a number above 0");
+        }
+        let alpha = args.alpha / f64::from(args.treatments);
+        let metric = match (args.rate, args.sd) {
+            (Some(control), _) => Metric::Rate {
+                control,
+                test: RateTest::Pooled,
+            },
+            (None, Some(sd)) => Metric::Mean {
+                sd,
+                is_normal: false,
+            },
+            (None, None) => bail!("give --rate for a conversion, or --sd for a mean"),
+        };
+        Ok(Self {
+            args,
+            design: Design::new(metric, Alpha::new(alpha)?, args.ratio)?,
+            alpha,
+            baseline: args.rate.or(args.mean),
+        })
+    }
+
+    fn plans(&self) -> anyhow::Result<Vec<Plan>> {
+        let power = self.args.power.unwrap_or(0.8);
+        Ok(match (self.effect()?, self.args.users) {
+            (Some(_), Some(_)) if self.args.power.is_some() => {
+                bail!("of --users, --mde and --power give two: the third is computed")
+            }
+            (Some(effect), Some(users)) => {
+                let power = self.design.power(effect, users as f64)?;
+                vec![self.plan(power, Some(effect), users)]
+            }
+            (Some(effect), None) => vec![self.for_effect(effect, power)?],
+            (None, Some(users)) => vec![self.for_users(users, power)?],
+            (None, None) => self.by_weeks(power)?,
+        })
+    }
+
+    /// The effect asked for, absolute.
+    fn effect(&self) -> anyhow::Result<Option<f64>> {
+        let Some(text) = &self.args.mde else {
+            return Ok(None);
+        };
+        let (number, is_percent) = match text.strip_suffix('%') {
+            Some(number) => (number, true),
+            None => (text.as_str(), false),
+        };
+        let value: f64 = (number.trim().parse().ok()).with_context(|| {
+            format!("--mde `{text}` is no number: write 0.01, or 5% for a relative one")
+        })?;
+        if !is_percent {
+            return Ok(Some(value));
+        }
+        let baseline = self
+            .baseline
+            .context("--mde in percent: give --mean, too")?;
+        Ok(Some(value / 100.0 * baseline))
+    }
+
+    fn for_effect(&self, effect: f64, power: f64) -> anyhow::Result<Plan> {
+        let size = self.design.sample_size(effect, power)?;
+        let size = size.context("no number of users finds this effect with this power")?;
+        Ok(self.plan(power, Some(effect), size.n_control_ceil))
+    }
+
+    fn for_users(&self, users: u64, power: f64) -> anyhow::Result<Plan> {
+        let mde = self.design.mde(users as f64, power)?;
+        Ok(self.plan(power, mde, users))
+    }
+
+    fn by_weeks(&self, power: f64) -> anyhow::Result<Vec<Plan>> {
+        let daily = self.args.daily_users.context(
+            "give --mde for the users that are needed, --users for the effect that they find, or --daily-users for the effect by weeks",
+        )?;
+        let share = 1.0 / (1.0 + self.args.ratio * f64::from(self.args.treatments));
+        let plan = |weeks: &u32| {
+            let users = (daily * f64::from(*weeks) * 7.0 * share).floor();
+            self.for_users(users as u64, power)
+        };
+        WEEKS.iter().map(plan).collect()
+    }
+
+    fn plan(&self, power: f64, mde: Option<f64>, users_control: u64) -> Plan {
+        let users_per_treatment = (users_control as f64 * self.args.ratio).ceil() as u64;
+        let treatments = u64::from(self.args.treatments);
+        let users = users_control.saturating_add(users_per_treatment.saturating_mul(treatments));
+        let baseline = self.baseline.filter(|own| *own != 0.0);
+        Plan {
+            alpha: self.alpha,
+            power,
+            mde,
+            mde_relative: mde.zip(baseline).map(|(mde, own)| mde / own.abs()),
+            users_control,
+            users_per_treatment,
+            users,
+            days: self.args.daily_users.map(|daily| users as f64 / daily),
+        }
+    }
+}
+
+fn table(plans: &[Plan]) -> String {
+    let mut table = Table::new(&[
+        "days",
+        "users",
+        "of the control",
+        "of a treatment",
+        "effect",
+        "relative",
+        "power",
+        "alpha",
+    ]);
+    for plan in plans {
+        let relative = plan
+            .mde_relative
+            .map(|own| format!("{:+.2} %", own * 100.0));
+        table.row([
+            plan.days
+                .map_or("-".to_owned(), |days| format!("{days:.1}")),
+            plan.users.to_string(),
+            plan.users_control.to_string(),
+            plan.users_per_treatment.to_string(),
+            number(plan.mde),
+            relative.unwrap_or("-".to_owned()),
+            format!("{:.1} %", plan.power * 100.0),
+            number(Some(plan.alpha)),
+        ]);
+    }
+    table.text()
+}
