@@ -73,12 +73,14 @@ impl Sample {
     /// can be anything.
     fn may_be_zero(&self, alpha: Alpha) -> bool {
         let Estimate { value, variance } = self.estimate();
-        let critical = match self {
-            Self::Rate(_) => special::normal_critical(alpha),
-            _ => special::student_critical(alpha.get(), self.n().max(2) as f64 - 1.0),
+        let errors = value.abs() / variance.sqrt();
+        let p_value = match self {
+            _ if errors.is_nan() => return true,
+            _ if errors.is_infinite() => return false,
+            Self::Rate(_) => special::normal_two_sided_tail(errors),
+            _ => special::student_tail(errors, self.n().max(2) as f64 - 1.0),
         };
-        let reach = critical * variance.sqrt();
-        reach.is_nan() || value.abs() <= reach
+        p_value >= alpha.get()
     }
 
     fn summary(&self) -> Option<Summary> {
@@ -253,28 +255,28 @@ impl Comparison {
         }
     }
 
-    /// Returns the two-sided interval of [`Self::lift`] at level 1 - `alpha`.
-    ///
-    /// # Errors
-    ///
-    /// Why there is none.
-    pub fn relative_interval(&self, alpha: Alpha) -> Result<Interval, NoRelative> {
-        if self.lift().is_none() {
-            let is_zero = self.control.estimate().value == 0.0;
-            return Err(if is_zero {
-                NoRelative::ControlIsZero
-            } else {
-                NoRelative::NoTest
-            });
-        }
-        if self.control.may_be_zero(alpha) {
-            return Err(NoRelative::ControlMayBeZero);
-        }
-        let interval = match &self.test {
-            Test::Rates(test) => test.relative_interval(alpha),
-            Test::Welch(_, test) => test.relative_interval(alpha),
+    /// Returns the intervals of the difference and of [`Self::lift`] at level 1 - `alpha`;
+    /// where there is no relative one, why.
+    #[must_use]
+    pub fn intervals(&self, alpha: Alpha) -> (Option<Interval>, Result<Interval, NoRelative>) {
+        let (absolute, relative) = match &self.test {
+            Test::Rates(test) => (Some(test.wald(alpha)), test.relative_interval(alpha)),
+            Test::Welch(_, test) => test.intervals(alpha),
         };
-        interval.ok_or(NoRelative::NoTest)
+        let relative = match relative {
+            _ if self.lift().is_none() => Err(self.no_lift()),
+            Some(_) if self.control.may_be_zero(alpha) => Err(NoRelative::ControlMayBeZero),
+            relative => relative.ok_or(NoRelative::NoTest),
+        };
+        (absolute, relative)
+    }
+
+    fn no_lift(&self) -> NoRelative {
+        if self.control.estimate().value == 0.0 {
+            NoRelative::ControlIsZero
+        } else {
+            NoRelative::NoTest
+        }
     }
 
     /// Returns the mixture sequential probability ratio test at this look, tuned to be
@@ -323,14 +325,32 @@ mod tests {
     }
 
     #[test]
+    fn intervals_are_as_wide_as_published_ones() {
+        // Multiples of the standard error at 0.05, tuned for 5,000 units.
+        let published = [
+            (100, 6.694_389),
+            (1_000, 3.363_888),
+            (5_000, 3.035_209),
+            (50_000, 3.241_723),
+            (1_000_000, 3.656_536),
+        ];
+        for (n, multiple) in published {
+            let arm = mean(n / 2, 1.0, 2.0);
+            let comparison = Comparison::of(&arm, &arm).unwrap();
+            let test = comparison.always_valid(Alpha::P05, 5_000.0).unwrap();
+            let width = test.half_width(Alpha::P05).unwrap();
+            let ratio = width / comparison.standard_error().unwrap();
+            assert!((ratio - multiple).abs() < 1e-6, "{n}: {ratio}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_compared_says_why() {
         let rate = |n| Sample::Rate(Proportion::new(n, 10).unwrap());
         assert!(Comparison::of(&rate(1), &mean(9, 1.0, 1.0)).is_err());
         let reason = |a: &Sample, b: &Sample| {
-            Comparison::of(a, b)
-                .unwrap()
-                .relative_interval(Alpha::P05)
-                .unwrap_err()
+            let comparison = Comparison::of(a, b).unwrap();
+            comparison.intervals(Alpha::P05).1.unwrap_err()
         };
         assert_eq!(reason(&rate(0), &rate(5)), NoRelative::ControlIsZero);
         assert_eq!(reason(&rate(1), &rate(5)), NoRelative::ControlMayBeZero);
@@ -356,6 +376,6 @@ mod tests {
     #[test]
     fn a_control_without_spread_that_is_not_0_has_a_relative_interval() {
         let comparison = Comparison::of(&mean(40, 2.0, 0.0), &mean(40, 2.2, 1.0)).unwrap();
-        assert!(comparison.relative_interval(Alpha::P05).is_ok());
+        assert!(comparison.intervals(Alpha::P05).1.is_ok());
     }
 }

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-/// Different values that a pass tells apart.
+/// Different values that a pass tells apart, unless asked otherwise: about a megabyte.
 const MOST_BUCKETS: usize = 16 * 1024;
 /// Four buckets of 2^126 neighbours are every value that there is.
 const WIDEST: u32 = 126;
@@ -35,14 +35,33 @@ struct Window {
 /// }
 /// assert_eq!(search.value_at(99_999), Some(99_999 * 99_999));
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RankSearch {
+    most_buckets: usize,
     n: Option<u64>,
     windows: Vec<Window>,
     found: BTreeMap<u64, i128>,
 }
 
+impl Default for RankSearch {
+    fn default() -> Self {
+        Self::with_buckets(MOST_BUCKETS)
+    }
+}
+
 impl RankSearch {
+    /// Returns a search whose passes tell `most_buckets` values apart, at least 16: the
+    /// fewer, the less memory and the more passes.
+    #[must_use]
+    pub fn with_buckets(most_buckets: usize) -> Self {
+        Self {
+            most_buckets: most_buckets.max(16),
+            n: None,
+            windows: Vec::new(),
+            found: BTreeMap::new(),
+        }
+    }
+
     /// Whether every wanted rank is found.
     #[must_use]
     pub fn is_done(&self) -> bool {
@@ -82,7 +101,7 @@ impl RankSearch {
             buckets: HashMap::new(),
         };
         RankTally {
-            most_buckets: MOST_BUCKETS / windows.len().max(1),
+            most_buckets: self.most_buckets / windows.len().max(1),
             n: 0,
             windows: windows.into_iter().map(counts).collect(),
         }
@@ -277,7 +296,7 @@ mod tests {
 
     /// The values at `ranks` and the passes that it took, each split in two parts.
     fn search(values: &[i128], ranks: &[u64]) -> (Vec<Option<i128>>, usize) {
-        let mut search = RankSearch::default();
+        let mut search = RankSearch::with_buckets(1_000);
         let mut n_passes = 0;
         while !search.is_done() {
             let (left, right) = values.split_at(values.len() / 3);

@@ -116,8 +116,7 @@ impl Welch {
     /// ```
     #[must_use]
     pub fn interval(&self, alpha: Alpha) -> Option<Interval> {
-        let half_width = self.critical(alpha)? * self.standard_error?;
-        Interval::around(self.difference, half_width)
+        self.intervals(alpha).0
     }
 
     /// Returns the two-sided interval of the relative difference, a fraction.
@@ -133,7 +132,18 @@ impl Welch {
     /// ```
     #[must_use]
     pub fn relative_interval(&self, alpha: Alpha) -> Option<Interval> {
-        self.relative?.interval(self.critical(alpha)?)
+        self.intervals(alpha).1
+    }
+
+    /// Both intervals for the price of one quantile.
+    pub(crate) fn intervals(&self, alpha: Alpha) -> (Option<Interval>, Option<Interval>) {
+        let Some(critical) = self.critical(alpha) else {
+            return (None, None);
+        };
+        let absolute =
+            (self.standard_error).and_then(|own| Interval::around(self.difference, critical * own));
+        let relative = self.relative.and_then(|own| own.interval(critical));
+        (absolute, relative)
     }
 
     fn critical(&self, alpha: Alpha) -> Option<f64> {

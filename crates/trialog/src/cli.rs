@@ -390,6 +390,8 @@ pub(crate) enum BenchCommand {
     Bodies(BodiesArgs),
     /// Time lists, searches, reads and results of a registry filled with experiments.
     Registry(RegistryArgs),
+    /// Time comparisons: test, interval, effect size and always-valid inference.
+    Statistics,
     /// Flush the data directory's inbox and merge its runs until none is due.
     Settle,
 }

@@ -38,7 +38,7 @@ pub enum MoreSums {
 impl MoreSums {
     /// A word and the numbers, with `-` for one that is not there. Doubles are
     /// written with the digits that they need to be read back the same.
-    pub(super) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         match self {
             Self::Second {
                 total,

@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::ops::Range;
 
-use trialog_catalog::results::Published;
+use trialog_catalog::results::{MoreSums, Published};
 use trialog_catalog::{Catalog, CatalogError};
 use trialog_model::event::EventKind;
 use trialog_model::ids::ExperimentId;
@@ -91,6 +91,7 @@ const RESULTS: &Columns = &[
     // Squares of sums outgrow every decimal type, so they are exact text.
     ("squared_total", Type::Text),
     ("squared_events", Type::Text),
+    ("more", Type::Text),
     ("fingerprint", Type::Text),
 ];
 
@@ -234,6 +235,7 @@ fn result_rows(
 ) -> Result<u64, CareError> {
     let computation = &published.computation;
     for row in &computation.metrics {
+        let more = row.more.as_ref().map(MoreSums::text).unwrap_or_default();
         table.row(&[
             Cell::Text(id.as_str()),
             Cell::Time(published.computed_at.0),
@@ -249,6 +251,7 @@ fn result_rows(
             Cell::Integer(row.converted_users.cast_signed()),
             Cell::Text(&row.squared_total.to_string()),
             Cell::Text(&row.squared_events.to_string()),
+            Cell::Text(&more),
             Cell::Text(&computation.fingerprint),
         ])?;
     }

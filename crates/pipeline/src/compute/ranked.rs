@@ -13,6 +13,11 @@ use trialog_warehouse::{FoldError, WarehouseError};
 
 use super::{Computed, quantity};
 
+/// Different values that a pass over an experiment tells apart, in all: about 256 MB.
+const MOST_BUCKETS: usize = 4 << 20;
+/// And for one variant of one metric.
+const MOST_BUCKETS_OF_ONE: usize = 16 << 10;
+
 /// A metric that takes the order of users.
 struct Ranked<'a> {
     definition: &'a MetricDefinition,
@@ -41,6 +46,10 @@ pub(super) fn add(
         let is_new = metrics.iter().all(|own| own.plan.name != metric.name);
         metrics.extend(Ranked::of(metric, plan).filter(|_| is_new));
     }
+    let n_tallies = metrics.len() * n_variants;
+    let most = (MOST_BUCKETS / n_tallies.max(1)).min(MOST_BUCKETS_OF_ONE);
+    let searches = metrics.iter_mut().flat_map(|own| &mut own.searches);
+    searches.for_each(|search| *search = RankSearch::with_buckets(most));
     while metrics.iter().any(|own| !own.is_done()) {
         match pass(snapshot, plan, n_threads, &mut metrics, n_variants)? {
             Ok(()) => {}

@@ -180,12 +180,12 @@ pub(super) fn compare_all(
 }
 
 fn plain(treatment: &str, test: &trialog_stats::Comparison, alpha: Alpha) -> Comparison {
-    let relative = test.relative_interval(alpha);
+    let (absolute, relative) = test.intervals(alpha);
     Comparison {
         treatment: treatment.to_owned(),
         test: test.test().to_owned(),
         difference: test.difference(),
-        ci: test.interval(alpha).map(ends),
+        ci: absolute.map(ends),
         relative_difference: test.lift(),
         relative_ci: relative.ok().map(ends),
         relative_ci_reason: relative.err().map(|reason| no_relative(reason).to_owned()),
@@ -284,7 +284,8 @@ fn non_inferiority(
     let margin = (measured.margin).filter(|_| measured.role == MetricRole::Guardrail)?;
     // The interval of how much better it is: a fall is better where less is good.
     let better = test
-        .relative_interval(alpha)
+        .intervals(alpha)
+        .1
         .ok()
         .map(|own| match measured.direction {
             Direction::Increase => [own.low, own.high],

@@ -107,18 +107,30 @@ pub(crate) fn critical(alpha: f64, df: f64) -> f64 {
     if df.is_infinite() {
         return z;
     }
-    // The first term of the Cornish-Fisher expansion about the normal quantile.
-    let mut t = z * (1.0 + ((z * z + 1.0) / (4.0 * df)).min(1.0));
+    let mut t = near_normal(z, df);
     for _ in 0..MOST_STEPS {
         let tail = Tail::beyond(t, df);
         let step = (tail.ln_probability - alpha.ln()) / tail.slope;
         t = (t * step.exp()).min(f64::MAX);
         // Convergence is quadratic: what is left after such a step is no digit.
-        if step.abs() < 1e-9 {
+        if step.abs() < 1e-8 {
             break;
         }
     }
     t
+}
+
+/// The Cornish-Fisher expansion about the normal quantile `z`: three terms where they
+/// shrink, else the first.
+fn near_normal(z: f64, df: f64) -> f64 {
+    let square = z * z;
+    let first = (square + 1.0) / (4.0 * df);
+    if first > 0.05 {
+        return z * (1.0 + first.min(1.0));
+    }
+    let second = ((5.0 * square + 16.0) * square + 3.0) / (96.0 * df * df);
+    let third = (((3.0 * square + 19.0) * square + 17.0) * square - 15.0) / (384.0 * df * df * df);
+    z * (1.0 + first + second + third)
 }
 
 /// The two-sided tail with what Newton's method wants to know of it.

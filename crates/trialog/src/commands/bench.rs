@@ -4,6 +4,7 @@ mod body;
 mod generate;
 mod load;
 mod registry;
+mod statistics;
 
 use std::process::ExitCode;
 
@@ -17,6 +18,7 @@ pub(crate) fn run(config: &Config, command: &BenchCommand) -> anyhow::Result<Exi
         BenchCommand::Bodies(args) => body::run(args),
         BenchCommand::Load(args) => load::run(config, args),
         BenchCommand::Registry(args) => registry::run(config, args),
+        BenchCommand::Statistics => statistics::run(),
         BenchCommand::Settle => {
             match Access::open(config)? {
                 Access::Directory(opened) => {

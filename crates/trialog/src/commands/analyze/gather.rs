@@ -15,6 +15,10 @@ use super::read::Cell;
 
 /// The most values of a segment's column.
 const MOST_SEGMENTS: usize = 100;
+/// Values that are told apart when users are put in order, of each variant: a megabyte.
+const MOST_BUCKETS: usize = 16 << 10;
+/// The same in a segment, of which there may be many: 64 kilobytes.
+const MOST_BUCKETS_OF_SEGMENT: usize = 1 << 10;
 /// Units that are checked for standing in two rows; as many fingerprints fit into 151 MB.
 const MOST_UNITS: usize = (1 << 24) / 8 * 7;
 
@@ -212,11 +216,15 @@ impl<'q> Gathering<'q> {
 
 impl Group {
     fn new(segment: Option<(String, String)>, metrics: &[Metric]) -> Self {
+        let most_buckets = match &segment {
+            None => MOST_BUCKETS,
+            Some(_) => MOST_BUCKETS_OF_SEGMENT,
+        };
         Self {
             segment,
             users: Vec::new(),
             arms: Vec::new(),
-            ranked: vec![Ranked::default(); metrics.len()],
+            ranked: vec![Ranked::new(most_buckets); metrics.len()],
         }
     }
 

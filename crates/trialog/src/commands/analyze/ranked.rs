@@ -18,8 +18,10 @@ pub(super) struct Clipped {
 pub(super) type Ends = [Option<f64>; 2];
 
 /// What is known of the order of one group's users.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Ranked {
+    /// How a variant's users are looked for.
+    search: RankSearch,
     /// For each variant; of winsorising only the first, for all variants together.
     searches: Vec<RankSearch>,
     tallies: Vec<RankTally>,
@@ -31,6 +33,18 @@ pub(super) struct Ranked {
 }
 
 impl Ranked {
+    /// Nothing is known yet; `most_buckets` bounds the memory of a variant.
+    pub(super) fn new(most_buckets: usize) -> Self {
+        Self {
+            search: RankSearch::with_buckets(most_buckets),
+            searches: Vec::new(),
+            tallies: Vec::new(),
+            ends: None,
+            clipped: Vec::new(),
+            is_done: false,
+        }
+    }
+
     pub(super) fn is_done(&self) -> bool {
         self.is_done
     }
@@ -41,8 +55,8 @@ impl Ranked {
             return;
         }
         while self.tallies.len() <= variant {
-            self.searches.push(RankSearch::default());
-            self.tallies.push(RankSearch::default().tally());
+            self.searches.push(self.search.clone());
+            self.tallies.push(self.search.tally());
             self.clipped.push(Clipped::default());
         }
         match self.ends {
