@@ -257,7 +257,6 @@ impl Comparison {
 
     /// Returns the intervals of the difference and of [`Self::lift`] at level 1 - `alpha`;
     /// where there is no relative one, why.
-    #[must_use]
     pub fn intervals(&self, alpha: Alpha) -> (Option<Interval>, Result<Interval, NoRelative>) {
         let (absolute, relative) = match &self.test {
             Test::Rates(test) => (Some(test.wald(alpha)), test.relative_interval(alpha)),
