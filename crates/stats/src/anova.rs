@@ -19,6 +19,14 @@ pub struct Cell {
 }
 
 /// The test of one factor or of the interaction.
+///
+/// ```
+/// let cell = |mean| trialog_stats::Cell { n: 50, mean, variance: 4.0 };
+/// let cells = [cell(1.0), cell(2.0), cell(3.0), cell(4.0)];
+/// let effects = trialog_stats::anova_2x2(&cells)?.map(|own| own.type3);
+/// assert!(effects.is_some_and(|own| own.factor_a.p_value < Some(1e-6)));
+/// # Ok::<(), trialog_stats::StatsError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FactorTest {
     /// Sum of squares, with one degree of freedom.
@@ -30,6 +38,14 @@ pub struct FactorTest {
 }
 
 /// Both main effects and the interaction.
+///
+/// ```
+/// let cell = |mean| trialog_stats::Cell { n: 50, mean, variance: 4.0 };
+/// let cells = [cell(1.0), cell(2.0), cell(3.0), cell(4.0)];
+/// let effects = trialog_stats::anova_2x2(&cells)?.map(|own| own.type2);
+/// assert!(effects.is_some_and(|own| own.interaction.p_value > Some(0.99)));
+/// # Ok::<(), trialog_stats::StatsError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Effects {
     /// The first factor.
@@ -41,6 +57,13 @@ pub struct Effects {
 }
 
 /// The analysis of variance of a 2x2 design.
+///
+/// ```
+/// let cell = |mean| trialog_stats::Cell { n: 50, mean, variance: 4.0 };
+/// let cells = [cell(1.0), cell(2.0), cell(3.0), cell(4.0)];
+/// assert_eq!(trialog_stats::anova_2x2(&cells)?.map(|own| own.residual_df), Some(196));
+/// # Ok::<(), trialog_stats::StatsError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Anova {
     /// Each main effect given the other, the interaction left out.

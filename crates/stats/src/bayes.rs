@@ -5,6 +5,15 @@ use crate::special::{self, integrate_with_ends, tails_of_beta};
 use crate::{Alpha, Interval, StatsError, Summary};
 
 /// What a choice between two arms may be based on.
+///
+/// ```
+/// use trialog_stats::{BetaPosterior, choose_rate};
+/// let even = BetaPosterior::new(10.0, 90.0)?;
+/// let choice = choose_rate(&even, &even);
+/// assert!((choice.chance_to_win - 0.5).abs() < 1e-9);
+/// assert!((choice.expected_loss_choose_a - choice.expected_loss_choose_b).abs() < 1e-9);
+/// # Ok::<(), trialog_stats::StatsError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Choice {
     /// The probability that b is better (larger) than a, 0 to 1.
@@ -36,6 +45,11 @@ impl BetaPosterior {
     /// # Errors
     ///
     /// [`StatsError::Shape`] unless both lie between 1e-3 and 2e9.
+    ///
+    /// ```
+    /// assert!(trialog_stats::BetaPosterior::new(2.0, 8.0).is_ok());
+    /// assert!(trialog_stats::BetaPosterior::new(0.0, 8.0).is_err());
+    /// ```
     pub fn new(alpha: f64, beta: f64) -> Result<Self, StatsError> {
         for shape in [alpha, beta] {
             if !(1e-3..=special::LARGEST_SHAPE).contains(&shape) {
@@ -51,6 +65,12 @@ impl BetaPosterior {
     ///
     /// [`StatsError::ConversionsExceedUnits`]; [`StatsError::Shape`] for more than 2e9
     /// units, for which [`normal_posterior`] says the same.
+    ///
+    /// ```
+    /// let prior = trialog_stats::BetaPosterior::new(1.0, 1.0)?;
+    /// assert_eq!(prior.update(3, 10)?, trialog_stats::BetaPosterior::new(4.0, 8.0)?);
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
     pub fn update(&self, conversions: u64, n: u64) -> Result<Self, StatsError> {
         let Some(others) = n.checked_sub(conversions) else {
             return Err(StatsError::ConversionsExceedUnits { conversions, n });
@@ -59,24 +79,46 @@ impl BetaPosterior {
     }
 
     /// Returns the first shape.
+    ///
+    /// ```
+    /// assert_eq!(trialog_stats::BetaPosterior::new(2.0, 8.0)?.alpha(), 2.0);
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
     #[must_use]
     pub const fn alpha(&self) -> f64 {
         self.alpha
     }
 
     /// Returns the second shape.
+    ///
+    /// ```
+    /// assert_eq!(trialog_stats::BetaPosterior::new(2.0, 8.0)?.beta(), 8.0);
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
     #[must_use]
     pub const fn beta(&self) -> f64 {
         self.beta
     }
 
     /// Returns the mean, alpha / (alpha + beta).
+    ///
+    /// ```
+    /// assert_eq!(trialog_stats::BetaPosterior::new(2.0, 8.0)?.mean(), 0.2);
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
     #[must_use]
     pub fn mean(&self) -> f64 {
         self.alpha / (self.alpha + self.beta)
     }
 
     /// Returns the interval with a probability of 1 - `alpha` and equal tails.
+    ///
+    /// ```
+    /// use trialog_stats::{Alpha, BetaPosterior};
+    /// let interval = BetaPosterior::new(20.0, 80.0)?.interval(Alpha::P05);
+    /// assert!(interval.contains(0.2) && !interval.contains(0.3));
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
     #[must_use]
     pub fn interval(&self, alpha: Alpha) -> Interval {
         let tail = alpha.get() / 2.0;
@@ -155,6 +197,14 @@ pub struct NormalPosterior {
 }
 
 /// Whether a difference is in the metric's unit or a fraction of the control.
+///
+/// ```
+/// use trialog_stats::{DifferenceType, Summary, difference_of};
+/// let (a, b) = (Summary::new(9, 2.0, Some(1.0))?, Summary::new(9, 3.0, Some(1.0))?);
+/// let absolute = difference_of(&a, &b, DifferenceType::Absolute);
+/// assert_eq!(absolute.map(|own| own.mean), Some(1.0));
+/// # Ok::<(), trialog_stats::StatsError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DifferenceType {
     /// b - a.
@@ -164,6 +214,15 @@ pub enum DifferenceType {
 }
 
 /// What was believed of a difference before the data.
+///
+/// ```
+/// use trialog_stats::{DifferenceType, NormalPrior, Summary, normal_posterior};
+/// let sceptic = NormalPrior { mean: 0.0, variance: 1e-6, of: DifferenceType::Absolute };
+/// let (a, b) = (Summary::new(99, 2.0, Some(1.0))?, Summary::new(99, 3.0, Some(1.0))?);
+/// let posterior = normal_posterior(&a, &b, DifferenceType::Absolute, Some(&sceptic))?;
+/// assert!(posterior.is_some_and(|own| own.mean < 0.001));
+/// # Ok::<(), trialog_stats::StatsError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NormalPrior {
     /// Mean, in the unit of `of`.
@@ -259,6 +318,12 @@ pub fn normal_posterior(
 
 impl NormalPosterior {
     /// Returns the interval with a probability of 1 - `alpha`.
+    ///
+    /// ```
+    /// use trialog_stats::{Alpha, NormalPosterior};
+    /// let posterior = NormalPosterior { mean: 1.0, variance: 0.25 };
+    /// assert!(posterior.interval(Alpha::P05).is_some_and(|own| own.low > 0.0));
+    /// ```
     #[must_use]
     pub fn interval(&self, alpha: Alpha) -> Option<Interval> {
         let half_width = special::normal_critical(alpha) * self.variance.sqrt();
@@ -266,6 +331,11 @@ impl NormalPosterior {
     }
 
     /// Returns the chance that the difference is positive, and the expected losses.
+    ///
+    /// ```
+    /// let posterior = trialog_stats::NormalPosterior { mean: 1.0, variance: 0.25 };
+    /// assert!(posterior.choice().chance_to_win > 0.97);
+    /// ```
     #[must_use]
     pub fn choice(&self) -> Choice {
         let sd = self.variance.sqrt();

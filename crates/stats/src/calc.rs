@@ -18,6 +18,11 @@ mod sequential;
 use serde_json::Value;
 
 /// A family of statistics.
+///
+/// ```
+/// let family = &trialog_stats::calc::FAMILIES[0];
+/// assert_eq!(family.name, "welch_t");
+/// ```
 pub struct Family {
     /// Its name.
     pub name: &'static str,
@@ -29,6 +34,12 @@ pub struct Family {
 }
 
 /// Why an input has no answer.
+///
+/// ```
+/// use trialog_stats::calc::{CalcError, calc};
+/// let error = calc("srm_chi2", &serde_json::json!({"counts": [1, 2]}));
+/// assert!(matches!(error, Err(CalcError::Field { field, .. }) if field == "weights"));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CalcError {

@@ -34,6 +34,12 @@ pub enum Sample {
 
 impl Sample {
     /// Returns the number of units.
+    ///
+    /// ```
+    /// use trialog_stats::{Sample, Summary};
+    /// assert_eq!(Sample::Mean(Summary::new(7, 1.0, Some(2.0))?).n(), 7);
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
     #[must_use]
     pub const fn n(&self) -> u64 {
         match self {
@@ -47,6 +53,13 @@ impl Sample {
 
     /// Returns what the arm measures, with its squared standard error (`NaN` for a
     /// single unit); 0 for a ratio whose denominators sum to 0.
+    ///
+    /// ```
+    /// use trialog_stats::{Sample, Summary};
+    /// let sample = Sample::Mean(Summary::new(4, 1.0, Some(2.0))?);
+    /// assert_eq!(sample.estimate().variance, 0.5);
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
     #[must_use]
     pub fn estimate(&self) -> Estimate {
         let of = |value, unit_variance: Option<f64>| Estimate {
@@ -63,6 +76,13 @@ impl Sample {
     }
 
     /// Returns the variance of one unit's part in the estimate; `None` for a single unit.
+    ///
+    /// ```
+    /// use trialog_stats::{Sample, Summary};
+    /// let single = Sample::Mean(Summary::new(1, 1.0, None)?);
+    /// assert_eq!(single.unit_variance(), None);
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
     #[must_use]
     pub fn unit_variance(&self) -> Option<f64> {
         let variance = self.estimate().variance * self.n() as f64;
@@ -97,6 +117,14 @@ impl Sample {
 }
 
 /// Why a comparison has no relative interval.
+///
+/// ```
+/// use trialog_stats::{Alpha, Comparison, NoRelative, Proportion, Sample};
+/// let rate = |conversions| Proportion::new(conversions, 50).map(Sample::Rate);
+/// let comparison = Comparison::of(&rate(0)?, &rate(5)?)?;
+/// assert_eq!(comparison.intervals(Alpha::P05).1, Err(NoRelative::ControlIsZero));
+/// # Ok::<(), trialog_stats::StatsError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoRelative {
     /// The control's own interval includes 0, so a ratio to it can be anything.
@@ -142,6 +170,14 @@ impl Comparison {
     ///
     /// [`StatsError::List`] for arms of two kinds or levels; what [`ratio_test`] and
     /// [`quantile_test`] do not take.
+    ///
+    /// ```
+    /// use trialog_stats::{Comparison, Proportion, Sample, Summary};
+    /// let rate = Sample::Rate(Proportion::new(3, 50)?);
+    /// let mean = Sample::Mean(Summary::new(50, 3.0, Some(1.0))?);
+    /// assert!(Comparison::of(&rate, &mean).is_err());
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
     pub fn of(control: &Sample, treatment: &Sample) -> Result<Self, StatsError> {
         let test = match (control, treatment) {
             (Sample::Rate(a), Sample::Rate(b)) => Test::Rates(two_proportion_z(a, b)),
@@ -173,6 +209,14 @@ impl Comparison {
     }
 
     /// Returns the name of the test, which is that of its family.
+    ///
+    /// ```
+    /// use trialog_stats::{Comparison, Sample, Summary};
+    /// let arm = |mean| Summary::new(1000, mean, Some(4.0)).map(Sample::Mean);
+    /// let comparison = Comparison::of(&arm(5.0)?, &arm(5.5)?)?;
+    /// assert_eq!(comparison.test(), "welch_t");
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
     #[must_use]
     pub const fn test(&self) -> &'static str {
         match &self.test {
@@ -183,6 +227,14 @@ impl Comparison {
 
     /// Returns treatment minus control, in the metric's unit; `None` for ratios of which
     /// one does not exist.
+    ///
+    /// ```
+    /// use trialog_stats::{Comparison, Sample, Summary};
+    /// let arm = |mean| Summary::new(1000, mean, Some(4.0)).map(Sample::Mean);
+    /// let comparison = Comparison::of(&arm(5.0)?, &arm(5.5)?)?;
+    /// assert_eq!(comparison.difference(), Some(0.5));
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
     #[must_use]
     pub fn difference(&self) -> Option<f64> {
         let difference = match &self.test {
@@ -194,6 +246,14 @@ impl Comparison {
 
     /// Returns the standard error of the difference, for rates the unpooled one; `None`
     /// where an arm has a single unit.
+    ///
+    /// ```
+    /// use trialog_stats::{Comparison, Sample, Summary};
+    /// let arm = |mean| Summary::new(1000, mean, Some(4.0)).map(Sample::Mean);
+    /// let comparison = Comparison::of(&arm(5.0)?, &arm(5.5)?)?;
+    /// assert!(comparison.standard_error().is_some_and(|own| (own - 0.008_f64.sqrt()).abs() < 1e-15));
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
     #[must_use]
     pub const fn standard_error(&self) -> Option<f64> {
         match &self.test {
@@ -203,6 +263,14 @@ impl Comparison {
     }
 
     /// Returns z or t; `None` where there is no test.
+    ///
+    /// ```
+    /// use trialog_stats::{Comparison, Sample, Summary};
+    /// let arm = |mean| Summary::new(1000, mean, Some(4.0)).map(Sample::Mean);
+    /// let comparison = Comparison::of(&arm(5.0)?, &arm(5.5)?)?;
+    /// assert!(comparison.statistic().is_some_and(|t| (t - 5.590_17).abs() < 1e-5));
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
     #[must_use]
     pub const fn statistic(&self) -> Option<f64> {
         match &self.test {
@@ -212,6 +280,14 @@ impl Comparison {
     }
 
     /// Returns the degrees of freedom of t; `None` for z and where there is no test.
+    ///
+    /// ```
+    /// use trialog_stats::{Comparison, Sample, Summary};
+    /// let arm = |mean| Summary::new(1000, mean, Some(4.0)).map(Sample::Mean);
+    /// let comparison = Comparison::of(&arm(5.0)?, &arm(5.5)?)?;
+    /// assert_eq!(comparison.df(), Some(1998.0));
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
     #[must_use]
     pub const fn df(&self) -> Option<f64> {
         match &self.test {
@@ -221,6 +297,14 @@ impl Comparison {
     }
 
     /// Returns the two-sided p-value of a single look; `None` where there is no test.
+    ///
+    /// ```
+    /// use trialog_stats::{Comparison, Sample, Summary};
+    /// let arm = |mean| Summary::new(1000, mean, Some(4.0)).map(Sample::Mean);
+    /// let comparison = Comparison::of(&arm(5.0)?, &arm(5.5)?)?;
+    /// assert!(comparison.p_value().is_some_and(|p| p < 1e-7));
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
     #[must_use]
     pub const fn p_value(&self) -> Option<f64> {
         match &self.test {
@@ -231,12 +315,28 @@ impl Comparison {
 
     /// Returns the difference in pooled standard deviations; `None` without spread, and
     /// for ratios and quantiles.
+    ///
+    /// ```
+    /// use trialog_stats::{Comparison, Sample, Summary};
+    /// let arm = |mean| Summary::new(1000, mean, Some(4.0)).map(Sample::Mean);
+    /// let comparison = Comparison::of(&arm(5.0)?, &arm(5.5)?)?;
+    /// assert_eq!(comparison.cohens_d(), Some(0.25));
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
     #[must_use]
     pub const fn cohens_d(&self) -> Option<f64> {
         self.cohens_d
     }
 
     /// Returns the difference as a fraction of the control's value.
+    ///
+    /// ```
+    /// use trialog_stats::{Comparison, Sample, Summary};
+    /// let arm = |mean| Summary::new(1000, mean, Some(4.0)).map(Sample::Mean);
+    /// let comparison = Comparison::of(&arm(5.0)?, &arm(5.5)?)?;
+    /// assert!(comparison.lift().is_some_and(|lift| (lift - 0.1).abs() < 1e-12));
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
     #[must_use]
     pub fn lift(&self) -> Option<f64> {
         let relative = match &self.test {
@@ -247,6 +347,14 @@ impl Comparison {
     }
 
     /// Returns the two-sided interval of the difference at level 1 - `alpha`.
+    ///
+    /// ```
+    /// use trialog_stats::{Alpha, Comparison, Sample, Summary};
+    /// let arm = |mean| Summary::new(1000, mean, Some(4.0)).map(Sample::Mean);
+    /// let comparison = Comparison::of(&arm(5.0)?, &arm(5.5)?)?;
+    /// assert!(comparison.interval(Alpha::P05).is_some_and(|own| own.contains(0.5)));
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
     #[must_use]
     pub fn interval(&self, alpha: Alpha) -> Option<Interval> {
         match &self.test {
@@ -257,6 +365,14 @@ impl Comparison {
 
     /// Returns the intervals of the difference and of [`Self::lift`] at level 1 - `alpha`;
     /// where there is no relative one, why.
+    ///
+    /// ```
+    /// use trialog_stats::{Alpha, Comparison, Sample, Summary};
+    /// let arm = |mean| Summary::new(1000, mean, Some(4.0)).map(Sample::Mean);
+    /// let comparison = Comparison::of(&arm(5.0)?, &arm(5.5)?)?;
+    /// assert!(comparison.intervals(Alpha::P05).1.is_ok_and(|own| own.contains(0.1)));
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
     pub fn intervals(&self, alpha: Alpha) -> (Option<Interval>, Result<Interval, NoRelative>) {
         let (absolute, relative) = match &self.test {
             Test::Rates(test) => (Some(test.wald(alpha)), test.relative_interval(alpha)),
@@ -284,6 +400,15 @@ impl Comparison {
     /// The variance of the mixture is rho² times the variance of one unit, with the rho
     /// of [`confidence_sequence`], whose p-value and interval these are. `None` without
     /// spread, and for a tuning outside of 1e-9 to 1e30.
+    ///
+    /// ```
+    /// use trialog_stats::{Alpha, Comparison, Sample, Summary};
+    /// let arm = |mean| Summary::new(1000, mean, Some(4.0)).map(Sample::Mean);
+    /// let comparison = Comparison::of(&arm(5.0)?, &arm(5.5)?)?;
+    /// let valid = comparison.always_valid(Alpha::P05, 2_000.0);
+    /// assert!(valid.is_some_and(|own| own.p_value < Some(0.001)));
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
     #[must_use]
     pub fn always_valid(&self, alpha: Alpha, tuning: f64) -> Option<Msprt> {
         let difference = Estimate {

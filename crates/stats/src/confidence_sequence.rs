@@ -37,6 +37,14 @@ pub struct ConfidenceSequence {
 /// [`StatsError::Range`] for a `tuning` that is not positive and finite;
 /// [`StatsError::NoUnits`] for an `n` of 0; [`StatsError::Variance`] for a variance
 /// that is negative or not finite.
+///
+/// ```
+/// use trialog_stats::{Alpha, Estimate, confidence_sequence};
+/// let difference = Estimate { value: 0.5, variance: 0.01 };
+/// let sequence = confidence_sequence(&difference, 2_000, Alpha::P05, 5_000.0)?;
+/// assert!(sequence.p_value.is_some_and(|p| p < 0.05));
+/// # Ok::<(), trialog_stats::StatsError>(())
+/// ```
 pub fn confidence_sequence(
     difference: &Estimate,
     n: u64,

@@ -8,6 +8,12 @@ const MAX_CELLS: usize = 1_000_000;
 const MAX_EXACT_UNITS: u64 = 10_000_000_000;
 
 /// Pearson's chi-squared test of a table.
+///
+/// ```
+/// let table = [vec![10, 20], vec![20, 10]];
+/// assert_eq!(trialog_stats::chi_squared(&table)?.map(|own| own.df), Some(1));
+/// # Ok::<(), trialog_stats::StatsError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ChiSquared {
     /// Sum of (observed - expected)² / expected.
@@ -87,6 +93,12 @@ fn total<'a>(counts: impl Iterator<Item = &'a u64>) -> f64 {
 }
 
 /// Fisher's exact test of a two-by-two table.
+///
+/// ```
+/// let fisher = trialog_stats::fisher_exact(&[[8, 2], [1, 5]])?;
+/// assert_eq!(fisher.odds_ratio, Some(20.0));
+/// # Ok::<(), trialog_stats::StatsError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Fisher {
     /// Two-sided: all tables with these margins that are no more likely than this one.

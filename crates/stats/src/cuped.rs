@@ -29,6 +29,13 @@ impl CovariateSummary {
     /// [`StatsError::List`] when the summaries are of different numbers of units;
     /// [`StatsError::Range`] for a covariance that is not finite or larger than the
     /// variances allow (Cauchy-Schwarz, with a slack of 1e-9 for rounding).
+    ///
+    /// ```
+    /// use trialog_stats::{CovariateSummary, Summary};
+    /// let (metric, other) = (Summary::new(9, 1.0, Some(1.0))?, Summary::new(8, 1.0, Some(1.0))?);
+    /// assert!(CovariateSummary::new(metric, other, Some(0.0)).is_err());
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
     pub fn new(
         metric: Summary,
         covariate: Summary,
@@ -100,6 +107,13 @@ impl CovariateSummary {
     }
 
     /// Returns the metric, unadjusted.
+    ///
+    /// ```
+    /// use trialog_stats::CovariateSummary;
+    /// let arm = CovariateSummary::from_exact(3, [6, 14], [12, 56], 28, [1.0, 1.0])?;
+    /// assert_eq!(arm.metric().mean(), 2.0);
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
     #[must_use]
     pub const fn metric(&self) -> &Summary {
         &self.metric
@@ -114,6 +128,13 @@ impl CovariateSummary {
 }
 
 /// The adjusted comparison.
+///
+/// ```
+/// use trialog_stats::{CovariateSummary, cuped};
+/// let arm = CovariateSummary::from_exact(3, [6, 14], [12, 56], 28, [1.0, 1.0])?;
+/// assert_eq!(cuped(&arm, &arm).theta, 0.5);
+/// # Ok::<(), trialog_stats::StatsError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Cuped {
     /// The slope of the metric on the covariate, of both arms as one sample.

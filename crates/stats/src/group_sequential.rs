@@ -40,6 +40,11 @@ pub enum Boundary {
 impl Boundary {
     /// Returns the part of `alpha` that may be spent up to the information fraction
     /// `t`; `None` for the classical designs, which have no such function.
+    ///
+    /// ```
+    /// use trialog_stats::{Alpha, group_sequential::Boundary};
+    /// assert_eq!(Boundary::SpendingPower(1.0).spent(0.5, Alpha::P05), Some(0.025));
+    /// ```
     #[must_use]
     pub fn spent(self, t: f64, alpha: Alpha) -> Option<f64> {
         let total = alpha.get();
@@ -56,6 +61,13 @@ impl Boundary {
 }
 
 /// The boundaries of a plan, look by look.
+///
+/// ```
+/// use trialog_stats::{Alpha, group_sequential::{Boundary, group_sequential}};
+/// let plan = group_sequential(Boundary::ClassicalPocock, &[0.5, 1.0], Alpha::P05)?;
+/// assert!(plan.constant.is_some_and(|own| (own - 2.178).abs() < 1e-3));
+/// # Ok::<(), trialog_stats::StatsError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct GroupSequential {
     /// |`Z_k`| at or beyond this ends the experiment.

@@ -90,6 +90,12 @@ impl Moments {
     }
 
     /// Adds a value.
+    ///
+    /// ```
+    /// let mut moments = trialog_stats::Moments::default();
+    /// moments.push(2.0);
+    /// assert_eq!(moments.mean(), Some(2.0));
+    /// ```
     pub fn push(&mut self, value: f64) {
         let one = Self {
             n: 1,
@@ -100,6 +106,13 @@ impl Moments {
     }
 
     /// Adds another sample.
+    ///
+    /// ```
+    /// use trialog_stats::Moments;
+    /// let mut left: Moments = [1.0].into_iter().collect();
+    /// left.merge(&[3.0].into_iter().collect());
+    /// assert_eq!(left.mean(), Some(2.0));
+    /// ```
     pub fn merge(&mut self, other: &Self) {
         if other.n == 0 {
             return;
@@ -119,24 +132,48 @@ impl Moments {
     }
 
     /// Returns how many values there are.
+    ///
+    /// ```
+    /// use trialog_stats::Moments;
+    /// let moments: Moments = [1.0, 2.0, 3.0].into_iter().collect();
+    /// assert_eq!(moments.n(), 3);
+    /// ```
     #[must_use]
     pub const fn n(&self) -> u64 {
         self.n
     }
 
     /// Returns the mean; `None` without values.
+    ///
+    /// ```
+    /// use trialog_stats::Moments;
+    /// let moments: Moments = [1.0, 2.0, 3.0].into_iter().collect();
+    /// assert_eq!(moments.mean(), Some(2.0));
+    /// ```
     #[must_use]
     pub fn mean(&self) -> Option<f64> {
         (self.n > 0).then(|| self.mean.total())
     }
 
     /// Returns the sum of squared deviations from the mean; `None` without values.
+    ///
+    /// ```
+    /// use trialog_stats::Moments;
+    /// let moments: Moments = [1.0, 2.0, 3.0].into_iter().collect();
+    /// assert_eq!(moments.m2(), Some(2.0));
+    /// ```
     #[must_use]
     pub fn m2(&self) -> Option<f64> {
         (self.n > 0).then(|| self.m2.total().max(0.0))
     }
 
     /// Returns the sample variance, with the divisor n - 1; `None` for fewer than two.
+    ///
+    /// ```
+    /// use trialog_stats::Moments;
+    /// let moments: Moments = [1.0, 2.0, 3.0].into_iter().collect();
+    /// assert_eq!(moments.variance(), Some(1.0));
+    /// ```
     #[must_use]
     pub fn variance(&self) -> Option<f64> {
         (self.n >= 2).then(|| self.m2.total().max(0.0) / (self.n - 1) as f64)
@@ -147,6 +184,13 @@ impl Moments {
     /// # Errors
     ///
     /// Those of [`Summary::new`].
+    ///
+    /// ```
+    /// use trialog_stats::Moments;
+    /// let moments: Moments = [1.0, 2.0, 3.0].into_iter().collect();
+    /// assert_eq!(moments.summary()?.n(), 3);
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
     pub fn summary(&self) -> Result<Summary, StatsError> {
         Summary::new(self.n, self.mean().unwrap_or_default(), self.variance())
     }
@@ -184,6 +228,13 @@ impl CoMoments {
     ///
     /// [`StatsError::List`] for variables of different numbers of units;
     /// [`StatsError::Range`] for a sum that is larger than the spreads allow.
+    ///
+    /// ```
+    /// use trialog_stats::{CoMoments, Moments};
+    /// let x = Moments::new(3, 2.0, 2.0)?;
+    /// assert_eq!(CoMoments::new(x, x, 2.0)?.covariance(), Some(1.0));
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
     pub fn new(x: Moments, y: Moments, c: f64) -> Result<Self, StatsError> {
         if x.n != y.n {
             return Err(StatsError::List {
@@ -210,6 +261,12 @@ impl CoMoments {
     }
 
     /// Adds a pair.
+    ///
+    /// ```
+    /// let mut pairs = trialog_stats::CoMoments::default();
+    /// pairs.push(1.0, 2.0);
+    /// assert_eq!(pairs.y().mean(), Some(2.0));
+    /// ```
     pub fn push(&mut self, x: f64, y: f64) {
         let one = |value| [value].into_iter().collect();
         self.merge(&Self {
@@ -220,6 +277,13 @@ impl CoMoments {
     }
 
     /// Adds another sample.
+    ///
+    /// ```
+    /// use trialog_stats::CoMoments;
+    /// let mut left: CoMoments = [(1.0, 2.0)].into_iter().collect();
+    /// left.merge(&[(3.0, 6.0)].into_iter().collect());
+    /// assert_eq!(left.covariance(), Some(4.0));
+    /// ```
     pub fn merge(&mut self, other: &Self) {
         if self.x.n > 0 && other.x.n > 0 {
             let share = other.x.n as f64 / self.x.n.saturating_add(other.x.n) as f64;
@@ -234,24 +298,48 @@ impl CoMoments {
     }
 
     /// Returns the moments of the first variable.
+    ///
+    /// ```
+    /// use trialog_stats::CoMoments;
+    /// let pairs: CoMoments = [(1.0, 2.0), (2.0, 4.0), (3.0, 6.0)].into_iter().collect();
+    /// assert_eq!(pairs.x().mean(), Some(2.0));
+    /// ```
     #[must_use]
     pub const fn x(&self) -> &Moments {
         &self.x
     }
 
     /// Returns the moments of the second variable.
+    ///
+    /// ```
+    /// use trialog_stats::CoMoments;
+    /// let pairs: CoMoments = [(1.0, 2.0), (2.0, 4.0), (3.0, 6.0)].into_iter().collect();
+    /// assert_eq!(pairs.y().mean(), Some(4.0));
+    /// ```
     #[must_use]
     pub const fn y(&self) -> &Moments {
         &self.y
     }
 
     /// Returns the sum of the products of deviations; `None` without pairs.
+    ///
+    /// ```
+    /// use trialog_stats::CoMoments;
+    /// let pairs: CoMoments = [(1.0, 2.0), (2.0, 4.0), (3.0, 6.0)].into_iter().collect();
+    /// assert_eq!(pairs.c(), Some(4.0));
+    /// ```
     #[must_use]
     pub fn c(&self) -> Option<f64> {
         (self.x.n > 0).then(|| self.c.total())
     }
 
     /// Returns the sample covariance (divisor n - 1); `None` for fewer than two pairs.
+    ///
+    /// ```
+    /// use trialog_stats::CoMoments;
+    /// let pairs: CoMoments = [(1.0, 2.0), (2.0, 4.0), (3.0, 6.0)].into_iter().collect();
+    /// assert_eq!(pairs.covariance(), Some(2.0));
+    /// ```
     #[must_use]
     pub fn covariance(&self) -> Option<f64> {
         (self.x.n >= 2).then(|| self.c.total() / (self.x.n - 1) as f64)

@@ -108,6 +108,13 @@ impl Msprt {
     }
 
     /// Returns the variance of the mixture.
+    ///
+    /// ```
+    /// use trialog_stats::{Estimate, Msprt};
+    /// let test = Msprt::of(&Estimate { value: 0.5, variance: 0.01 }, 0.05, 0.0)?;
+    /// assert_eq!(test.mixing_variance(), 0.05);
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
     #[must_use]
     pub const fn mixing_variance(&self) -> f64 {
         self.tau2
@@ -116,6 +123,13 @@ impl Msprt {
     /// Returns half the width of the interval at `alpha`, in the metric's unit.
     ///
     /// √(V (V+tau2)/tau2 (ln((V+tau2)/V) - 2 ln alpha)). `None` when there is no test.
+    ///
+    /// ```
+    /// use trialog_stats::{Alpha, Estimate, Msprt};
+    /// let test = Msprt::of(&Estimate { value: 0.5, variance: 0.01 }, 0.05, 0.0)?;
+    /// assert!(test.half_width(Alpha::P05).is_some_and(|own| own > 1.96 * 0.1));
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
     #[must_use]
     pub fn half_width(&self, alpha: Alpha) -> Option<f64> {
         let variance = self.variance_of_difference.filter(|own| *own > 0.0)?;
@@ -128,6 +142,13 @@ impl Msprt {
     ///
     /// It excludes `theta0` exactly when the p-value is below `alpha`. `None` when
     /// there is no test.
+    ///
+    /// ```
+    /// use trialog_stats::{Alpha, Estimate, Msprt};
+    /// let test = Msprt::of(&Estimate { value: 0.5, variance: 0.01 }, 0.05, 0.0)?;
+    /// assert!(test.interval(Alpha::P05).is_some_and(|own| own.contains(0.5)));
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
     #[must_use]
     pub fn interval(&self, alpha: Alpha) -> Option<Interval> {
         Interval::around(self.difference, self.half_width(alpha)?)
@@ -164,6 +185,13 @@ impl Default for Running {
 
 impl Running {
     /// Takes a look into account; what does not exist at it changes nothing.
+    ///
+    /// ```
+    /// let mut running = trialog_stats::Running::default();
+    /// running.look(Some(0.03), None);
+    /// running.look(Some(0.2), None);
+    /// assert_eq!(running.p_value, 0.03);
+    /// ```
     pub fn look(&mut self, p_value: Option<f64>, interval: Option<Interval>) {
         if let Some(p_value) = p_value {
             self.p_value = self.p_value.min(p_value);
@@ -176,6 +204,14 @@ impl Running {
 
     /// The intersection of the intervals so far; `None` when it is empty or no look
     /// had one.
+    ///
+    /// ```
+    /// use trialog_stats::{Interval, Running};
+    /// let mut running = Running::default();
+    /// running.look(None, Some(Interval { low: 0.0, high: 2.0 }));
+    /// running.look(None, Some(Interval { low: 1.0, high: 3.0 }));
+    /// assert_eq!(running.interval(), Some(Interval { low: 1.0, high: 2.0 }));
+    /// ```
     #[must_use]
     pub fn interval(&self) -> Option<Interval> {
         let Self { low, high, .. } = *self;

@@ -39,6 +39,13 @@ pub enum Metric {
 }
 
 /// A normal approximation for the difference of two rates.
+///
+/// ```
+/// use trialog_stats::{Alpha, power::{Design, Metric, RateTest}};
+/// let power = |test| Design::new(Metric::Rate { control: 0.1, test }, Alpha::P05, 1.0)?.power(0.01, 15e3);
+/// assert!((power(RateTest::Pooled)? - power(RateTest::Unpooled)?).abs() < 0.001);
+/// # Ok::<(), trialog_stats::StatsError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RateTest {
     /// Cohen's h, 2 asin √`p_b` - 2 asin √`p_a` (Cohen 1988).
@@ -68,6 +75,14 @@ pub struct Design {
 }
 
 /// How many units an experiment needs.
+///
+/// ```
+/// use trialog_stats::{Alpha, power::{Design, Metric}};
+/// let design = Design::new(Metric::Mean { sd: 10.0, is_normal: false }, Alpha::P05, 1.0)?;
+/// let size = design.sample_size(1.0, 0.8)?;
+/// assert!(size.is_some_and(|own| own.n_control <= own.n_control_ceil as f64));
+/// # Ok::<(), trialog_stats::StatsError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SampleSize {
     /// The real number of control units that reaches the power exactly.
@@ -94,6 +109,11 @@ impl Design {
     ///
     /// [`StatsError::Range`] for a standard deviation or a ratio that is not positive
     /// and finite, or a rate that is not between 0 and 1.
+    ///
+    /// ```
+    /// use trialog_stats::{Alpha, power::{Design, Metric}};
+    /// assert!(Design::new(Metric::Mean { sd: 0.0, is_normal: true }, Alpha::P05, 1.0).is_err());
+    /// ```
     pub fn new(metric: Metric, alpha: Alpha, ratio: f64) -> Result<Self, StatsError> {
         match metric {
             Metric::Mean { sd, .. } => positive("sd", sd)?,
@@ -114,6 +134,13 @@ impl Design {
     ///
     /// [`StatsError::Range`] for fewer than one unit in an arm, too few for Student's
     /// t (one degree of freedom), or an effect that leads out of 0 to 1.
+    ///
+    /// ```
+    /// use trialog_stats::{Alpha, power::{Design, Metric}};
+    /// let design = Design::new(Metric::Mean { sd: 10.0, is_normal: false }, Alpha::P05, 1.0)?;
+    /// assert!((design.power(1.0, 1571.0)? - 0.8).abs() < 1e-3);
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
     pub fn power(&self, effect: f64, n_control: f64) -> Result<f64, StatsError> {
         self.check_effect(effect)?;
         let is_enough = n_control >= self.fewest_units() && n_control <= MOST_UNITS;
@@ -134,6 +161,13 @@ impl Design {
     ///
     /// [`StatsError::Range`] for a power that is not between alpha and 1, and an
     /// effect that is 0 or leads out of 0 to 1.
+    ///
+    /// ```
+    /// use trialog_stats::{Alpha, power::{Design, Metric}};
+    /// let design = Design::new(Metric::Mean { sd: 10.0, is_normal: false }, Alpha::P05, 1.0)?;
+    /// assert_eq!(design.sample_size(1.0, 0.8)?.map(|own| own.n_control_ceil), Some(1571));
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
     pub fn sample_size(&self, effect: f64, power: f64) -> Result<Option<SampleSize>, StatsError> {
         self.check_effect(effect)?;
         self.check_power(power)?;

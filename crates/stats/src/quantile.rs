@@ -48,6 +48,13 @@ impl QuantileSummary {
     /// [`StatsError::NoUnits`] without values; [`StatsError::Probability`] for a level
     /// that is not between 0 and 1; [`StatsError::List`] for values that are not
     /// finite or not in order.
+    ///
+    /// ```
+    /// use trialog_stats::QuantileSummary;
+    /// let values: Vec<f64> = (0..=100).map(f64::from).collect();
+    /// assert_eq!(QuantileSummary::from_sorted(&values, 0.5)?.quantile, 50.0);
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
     pub fn from_sorted(sorted: &[f64], level: f64) -> Result<Self, StatsError> {
         check_level(level)?;
         check_sorted(sorted)?;
@@ -66,6 +73,13 @@ impl QuantileSummary {
     /// (n*/n) (n - 1) ((upper - lower) / (2 z(0.975)))².
     ///
     /// Deng, Knoblich & Lu (2018); Yao, Li & Lu (2024). `None` for a single value.
+    ///
+    /// ```
+    /// use trialog_stats::QuantileSummary;
+    /// let single = QuantileSummary::from_sorted(&[3.0], 0.5)?;
+    /// assert_eq!(single.unit_variance(), None);
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
     #[must_use]
     pub fn unit_variance(&self) -> Option<f64> {
         if self.n < 2 {

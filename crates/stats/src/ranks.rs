@@ -52,6 +52,11 @@ impl Default for RankSearch {
 impl RankSearch {
     /// Returns a search whose passes tell `most_buckets` values apart, at least 16: the
     /// fewer, the less memory and the more passes.
+    ///
+    /// ```
+    /// let search = trialog_stats::RankSearch::with_buckets(1_000);
+    /// assert!(!search.is_done());
+    /// ```
     #[must_use]
     pub fn with_buckets(most_buckets: usize) -> Self {
         Self {
@@ -63,12 +68,20 @@ impl RankSearch {
     }
 
     /// Whether every wanted rank is found.
+    ///
+    /// ```
+    /// assert!(!trialog_stats::RankSearch::default().is_done());
+    /// ```
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.n.is_some() && self.windows.is_empty()
     }
 
     /// Returns how many values there are; `None` before the first pass.
+    ///
+    /// ```
+    /// assert_eq!(trialog_stats::RankSearch::default().n(), None);
+    /// ```
     #[must_use]
     pub const fn n(&self) -> Option<u64> {
         self.n
@@ -76,12 +89,25 @@ impl RankSearch {
 
     /// Returns the value that `rank` others come before, in order, if it was looked for
     /// and is found.
+    ///
+    /// ```
+    /// use trialog_stats::RankSearch;
+    /// let mut search = RankSearch::default();
+    /// let mut tally = search.tally();
+    /// [30, 10, 20].into_iter().for_each(|value| tally.add(value));
+    /// search.narrow(&tally, &[1]);
+    /// assert_eq!((search.value_at(1), search.value_at(2)), (Some(20), None));
+    /// ```
     #[must_use]
     pub fn value_at(&self, rank: u64) -> Option<i128> {
         self.found.get(&rank).copied()
     }
 
     /// Returns what the next pass counts in.
+    ///
+    /// ```
+    /// assert_eq!(trialog_stats::RankSearch::default().tally().n(), 0);
+    /// ```
     #[must_use]
     pub fn tally(&self) -> RankTally {
         let all = Window {
@@ -109,6 +135,14 @@ impl RankSearch {
 
     /// Takes in what a pass over all values has counted. The `ranks` that are wanted, from
     /// 0, have to be the same each time; those beyond the values are passed over.
+    ///
+    /// ```
+    /// use trialog_stats::RankSearch;
+    /// let mut search = RankSearch::default();
+    /// let tally = search.tally();
+    /// search.narrow(&tally, &[0]);
+    /// assert!(search.is_done(), "there are no values");
+    /// ```
     pub fn narrow(&mut self, tally: &RankTally, ranks: &[u64]) {
         self.n.get_or_insert(tally.n);
         let mut windows = Vec::new();
@@ -133,6 +167,12 @@ impl RankSearch {
 }
 
 /// What one pass of a [`RankSearch`] counts; parts of a pass can be merged.
+///
+/// ```
+/// let mut tally = trialog_stats::RankSearch::default().tally();
+/// tally.add(-5);
+/// assert_eq!(tally.n(), 1);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RankTally {
     most_buckets: usize,
@@ -142,6 +182,13 @@ pub struct RankTally {
 
 impl RankTally {
     /// Counts a value.
+    ///
+    /// ```
+    /// let mut tally = trialog_stats::RankSearch::default().tally();
+    /// tally.add(7);
+    /// tally.add(7);
+    /// assert_eq!(tally.values(), Some(vec![(7, 2)]));
+    /// ```
     pub fn add(&mut self, value: i128) {
         self.n += 1;
         for counts in &mut self.windows {
@@ -155,6 +202,14 @@ impl RankTally {
     }
 
     /// Adds what another part of the same pass has counted.
+    ///
+    /// ```
+    /// let mut left = trialog_stats::RankSearch::default().tally();
+    /// let mut right = left.clone();
+    /// right.add(7);
+    /// left.merge(&right);
+    /// assert_eq!(left.n(), 1);
+    /// ```
     pub fn merge(&mut self, other: &Self) {
         self.n += other.n;
         for (counts, other) in self.windows.iter_mut().zip(&other.windows) {
@@ -169,6 +224,10 @@ impl RankTally {
     }
 
     /// Returns how many values were counted.
+    ///
+    /// ```
+    /// assert_eq!(trialog_stats::RankSearch::default().tally().n(), 0);
+    /// ```
     #[must_use]
     pub const fn n(&self) -> u64 {
         self.n
@@ -176,6 +235,12 @@ impl RankTally {
 
     /// Returns every value with how often it occurs, in order; `None` where the pass had
     /// to take neighbours together or did not look at all values.
+    ///
+    /// ```
+    /// let mut tally = trialog_stats::RankSearch::default().tally();
+    /// [3, 1].into_iter().for_each(|value| tally.add(value));
+    /// assert_eq!(tally.values(), Some(vec![(1, 1), (3, 1)]));
+    /// ```
     #[must_use]
     pub fn values(&self) -> Option<Vec<(i128, u64)>> {
         let [counts] = self.windows.as_slice() else {
@@ -269,6 +334,10 @@ pub struct QuantileRank {
 impl QuantileRank {
     /// Returns the ranks of the quantile at `level`, 0 to 1, of `n` values; `None` for
     /// no values.
+    ///
+    /// ```
+    /// assert_eq!(trialog_stats::QuantileRank::of(0, 0.5), None);
+    /// ```
     #[must_use]
     pub fn of(n: u64, level: f64) -> Option<Self> {
         let last = n.checked_sub(1)?;
@@ -282,6 +351,11 @@ impl QuantileRank {
     }
 
     /// Returns the quantile between the values at both ranks.
+    ///
+    /// ```
+    /// let rank = trialog_stats::QuantileRank { low: 0, high: 1, share: 0.25 };
+    /// assert_eq!(rank.between(10.0, 20.0), 12.5);
+    /// ```
     #[must_use]
     pub fn between(&self, low: f64, high: f64) -> f64 {
         low + self.share * (high - low)

@@ -29,6 +29,11 @@ pub struct RatioSums {
 
 impl RatioSums {
     /// Returns total over total; `None` when the denominators sum to 0.
+    ///
+    /// ```
+    /// let none = trialog_stats::RatioSums { n: 2, m: 1.0, d: 0.0, mm: 1.0, dd: 0.0, md: 0.0 };
+    /// assert_eq!(none.ratio(), None);
+    /// ```
     #[must_use]
     pub fn ratio(&self) -> Option<f64> {
         let ratio = self.m / self.d;
@@ -89,6 +94,13 @@ impl RatioSums {
 }
 
 /// The comparison of two ratios.
+///
+/// ```
+/// use trialog_stats::{RatioSums, ratio_test};
+/// let arm = RatioSums { n: 2, m: 4.0, d: 8.0, mm: 10.0, dd: 40.0, md: 18.0 };
+/// assert_eq!(ratio_test(&arm, &arm)?.ratios, [Some(0.5); 2]);
+/// # Ok::<(), trialog_stats::StatsError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RatioTest {
     /// The ratios of control and treatment; `None` where denominators sum to 0.

@@ -3,6 +3,13 @@
 use crate::StatsError;
 
 /// What Wald's test says.
+///
+/// ```
+/// use trialog_stats::{Decision, Sprt};
+/// let test = Sprt::new(0.1, 0.2, 0.05, 0.2)?;
+/// assert_eq!(test.decide(0.0), Decision::Continue);
+/// # Ok::<(), trialog_stats::StatsError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
     /// The evidence for `p1` is enough.
@@ -15,6 +22,10 @@ pub enum Decision {
 
 impl Decision {
     /// The word used in JSON.
+    ///
+    /// ```
+    /// assert_eq!(trialog_stats::Decision::RejectH0.as_str(), "reject_h0");
+    /// ```
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -57,6 +68,10 @@ impl Sprt {
     ///
     /// [`StatsError::Range`] unless all four are at least 1e-300 and below 1, `p0` and `p1`
     /// differ, and alpha + beta is below 1.
+    ///
+    /// ```
+    /// assert!(trialog_stats::Sprt::new(0.1, 0.1, 0.05, 0.2).is_err());
+    /// ```
     pub fn new(p0: f64, p1: f64, alpha: f64, beta: f64) -> Result<Self, StatsError> {
         let arguments = [("p0", p0), ("p1", p1), ("alpha", alpha), ("beta", beta)];
         let refuse = |argument, range, value| {
@@ -87,6 +102,13 @@ impl Sprt {
 
     /// Returns the log-likelihood ratio of `successes` among `n` units; more successes
     /// than units count as `n`.
+    ///
+    /// ```
+    /// use trialog_stats::Sprt;
+    /// let test = Sprt::new(0.1, 0.2, 0.05, 0.2)?;
+    /// assert_eq!(test.llr(1, 1), test.llr_per_success);
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
     #[must_use]
     pub fn llr(&self, successes: u64, n: u64) -> f64 {
         let failures = n.saturating_sub(successes);
@@ -94,6 +116,13 @@ impl Sprt {
     }
 
     /// Returns what a log-likelihood ratio decides.
+    ///
+    /// ```
+    /// use trialog_stats::{Decision, Sprt};
+    /// let test = Sprt::new(0.1, 0.2, 0.05, 0.2)?;
+    /// assert_eq!(test.decide(test.upper_llr), Decision::RejectH0);
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
     #[must_use]
     pub fn decide(&self, llr: f64) -> Decision {
         if llr >= self.upper_llr {
@@ -108,6 +137,13 @@ impl Sprt {
     /// Returns the first of `outcomes` after which the test ends (from 1), and the
     /// ratio there; what comes later is not looked at. The second is the ratio after
     /// all outcomes where the first is `None`.
+    ///
+    /// ```
+    /// use trialog_stats::Sprt;
+    /// let test = Sprt::new(0.1, 0.2, 0.05, 0.1)?;
+    /// assert_eq!(test.follow(&[true; 9]).0, Some(5));
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
     #[must_use]
     pub fn follow(&self, outcomes: &[bool]) -> (Option<usize>, f64) {
         let mut successes = 0;
@@ -123,6 +159,13 @@ impl Sprt {
 
     /// Returns the boundary lines in the plane of units and successes: their slope, and
     /// the intercepts of the upper and the lower limit.
+    ///
+    /// ```
+    /// use trialog_stats::Sprt;
+    /// let (slope, upper, lower) = Sprt::new(0.1, 0.2, 0.05, 0.2)?.lines();
+    /// assert!(0.1 < slope && slope < 0.2 && lower < 0.0 && upper > 0.0);
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
     #[must_use]
     pub fn lines(&self) -> (f64, f64, f64) {
         let step = self.llr_per_success - self.llr_per_failure;

@@ -4,6 +4,12 @@ use crate::quantile::check_sorted;
 use crate::{Alpha, Interval, StatsError, Summary, Welch, quantile_of_sorted};
 
 /// What winsorising did, and the test of what is left.
+///
+/// ```
+/// let own = trialog_stats::winsorize(&[1.0, 2.0, 99.0], &[1.0, 2.0, 3.0], None, Some(0.8))?;
+/// assert_eq!(own.clipped_high, [1, 0]);
+/// # Ok::<(), trialog_stats::StatsError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Winsorized {
     /// Values below this were set to it; `None` without a lower limit.
@@ -22,6 +28,13 @@ pub struct Winsorized {
 
 impl Winsorized {
     /// Returns the two-sided interval of the difference, in the metric's unit.
+    ///
+    /// ```
+    /// use trialog_stats::{Alpha, winsorize};
+    /// let own = winsorize(&[1.0, 2.0, 99.0], &[1.0, 2.0, 3.0], None, Some(0.8))?;
+    /// assert!(own.interval(Alpha::P05).is_some());
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
     #[must_use]
     pub fn interval(&self, alpha: Alpha) -> Option<Interval> {
         self.test.interval(alpha)
