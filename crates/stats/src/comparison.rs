@@ -398,7 +398,7 @@ impl Comparison {
     /// narrowest at `tuning` units of both arms together: valid at every look.
     ///
     /// The variance of the mixture is rho² times the variance of one unit, with the rho
-    /// of [`confidence_sequence`], whose p-value and interval these are. `None` without
+    /// of [`confidence_sequence()`], whose p-value and interval these are. `None` without
     /// spread, and for a tuning outside of 1e-9 to 1e30.
     ///
     /// ```
