@@ -21,6 +21,7 @@ use crate::access::Randomness;
 use crate::access::keyring::Keyring;
 use crate::headers::RequestIds;
 use crate::limits::Rates;
+use crate::looks::Looks;
 use crate::metrics::ServerMetrics;
 use crate::problem::{Answer, Problem};
 use crate::serving::Connections;
@@ -99,6 +100,7 @@ pub struct App {
     pub(crate) waiting_folds: Arc<Semaphore>,
     pub(crate) metrics: ServerMetrics,
     pub(crate) exports: Arc<Semaphore>,
+    pub(crate) looks: Looks,
 }
 
 impl App {
@@ -137,6 +139,7 @@ impl App {
             bodies,
             folds,
             waiting_folds,
+            looks: Looks::default(),
             metrics: ServerMetrics::started(now),
             exports: Arc::new(Semaphore::new(MAX_EXPORTS)),
         }

@@ -22,6 +22,7 @@ mod headers;
 mod health;
 mod keys;
 mod limits;
+mod looks;
 mod metric_definitions;
 mod metrics;
 mod observe;

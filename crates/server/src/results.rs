@@ -58,8 +58,8 @@ pub(crate) fn published(
     let published = app.catalog.published(id, query.as_of)?;
     let current = app.aggregator.fingerprint(&experiment);
     let looks = match &published {
-        Some(published) if with_looks => app.catalog.looks_before(published)?,
-        _ => Vec::new(),
+        Some(published) if with_looks => app.looks.before(published, &app.catalog)?,
+        _ => Arc::default(),
     };
     let mut report = report::build(
         &experiment,
