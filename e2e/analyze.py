@@ -260,6 +260,10 @@ def mistakes(checks, directory):
     refused("a user twice", (path, *plain, *asked, "--unit", "arm"), "row 3", "one row per unit")
     refused("two adjustments", (path, *plain, *asked, "--covariate", "before", "--winsorise", "0.9"), "--winsorise")
     refused("a metric twice", (path, *plain, *asked, *asked), "twice")
+    semicolons = directory / "semicolons.csv"
+    semicolons.write_text("arm;spend\nA;1\nB;2\n")
+    refused("other separators", (semicolons, *plain, *asked), "commas")
+    refused("no format", (shutil.copy(path, directory / "noext"), *plain, *asked), "--input-format")
     refused("no file", (directory / "absent.csv", *plain, *asked), "absent.csv")
     for name, rows, words in (
         ("an empty cell", "a,A,\n", ("row 1", "is empty")),
@@ -294,7 +298,7 @@ def planning(checks, _):
     checks.check("effects by weeks fall", len(weeks) == 6 and all(a["mde"] > b["mde"] for a, b in zip(weeks, weeks[1:])), weeks)
     several = plan("--rate", "0.1", "--mde", "0.01", "--treatments", "3")
     checks.check("three treatments share alpha", abs(several["alpha"] - 0.05 / 3) < 1e-12 and several["users"] > 2 * size["users"], several)
-    for arguments, word in ((("--rate", "0.1"), "--mde"), (("--rate", "1.5", "--mde", "0.1"), "0 and 1"), (("--sd", "1", "--mde", "5%"), "--mean"), (("--rate", "0.1", "--mde", "x"), "no number")):
+    for arguments, word in ((("--rate", "0.1"), "--mde"), (("--rate", "1.5", "--mde", "0.1"), "0 and 1"), (("--mde", "0.1"), "--sd"), (("--sd", "1", "--mde", "5%"), "--mean"), (("--rate", "0.1", "--mde", "x"), "no number")):
         done = trialog("power", *arguments)
         checks.check(f"power {' '.join(arguments)}: says what to do", done.code == 1 and word in done.err, done)
 

@@ -23,8 +23,12 @@ enum Compression {
     Zstd,
 }
 
-/// A file's format and compression, told from its name unless given.
-pub(crate) fn format_of(path: &Path, given: Option<FileFormat>) -> anyhow::Result<FileFormat> {
+/// A file's format, told from its name unless given; `option` is how to give it.
+pub(crate) fn format_of(
+    path: &Path,
+    given: Option<FileFormat>,
+    option: &str,
+) -> anyhow::Result<FileFormat> {
     let name = path
         .file_name()
         .and_then(|name| name.to_str())
@@ -42,7 +46,7 @@ pub(crate) fn format_of(path: &Path, given: Option<FileFormat>) -> anyhow::Resul
     };
     given.or(from_name).with_context(|| {
         format!(
-            "`{}` does not tell its format: give --format csv, ndjson or parquet",
+            "`{}` does not tell its format: give {option}",
             path.display()
         )
     })

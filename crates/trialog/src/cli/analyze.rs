@@ -85,7 +85,7 @@ pub(crate) enum ReportFormat {
 #[derive(Debug, Args)]
 pub(crate) struct PowerArgs {
     /// The control's conversion rate, between 0 and 1.
-    #[arg(long, required_unless_present = "sd", conflicts_with_all = ["sd", "mean"])]
+    #[arg(long, conflicts_with_all = ["sd", "mean"])]
     pub(crate) rate: Option<f64>,
     /// The standard deviation per user of a metric that is a mean.
     #[arg(long)]

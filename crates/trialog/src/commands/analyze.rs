@@ -40,7 +40,11 @@ pub(crate) fn run(args: &AnalyzeArgs) -> anyhow::Result<ExitCode> {
         names: columns.0.iter().map(|own| own.name.clone()).collect(),
         ..places
     };
-    let format = import::format_of(&args.file, args.input_format)?;
+    let format = import::format_of(
+        &args.file,
+        args.input_format,
+        "--input-format csv or parquet",
+    )?;
     let mut gathering = Gathering::new(&metrics, &places);
     loop {
         let take = &mut |number, cells: &[read::Cell<'_>]| gathering.row(number, cells);

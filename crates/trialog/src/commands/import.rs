@@ -19,7 +19,7 @@ pub(crate) fn run(config: &Config, command: &ImportCommand) -> anyhow::Result<Ex
     let common = command.common();
     let path = &common.file;
     let mapping = Mapping::of(command)?;
-    let format = format_of(path, common.format)?;
+    let format = format_of(path, common.format, "--format csv, ndjson or parquet")?;
     let source = source(fingerprint(path)?, &mapping);
     let mark = mark(&source, &mapping);
     let now = clock::now();

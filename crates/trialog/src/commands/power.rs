@@ -61,6 +61,9 @@ impl<'a> Planner<'a> {
         {
             bail!("--daily-users: give a number above 0");
         }
+        if args.rate.is_some_and(|rate| !(rate > 0.0 && rate < 1.0)) {
+            bail!("--rate is the control's conversion rate, between 0 and 1, such as 0.1");
+        }
         let alpha = args.alpha / f64::from(args.treatments);
         let metric = match (args.rate, args.sd) {
             (Some(control), _) => Metric::Rate {

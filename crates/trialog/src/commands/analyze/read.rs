@@ -67,8 +67,12 @@ fn places(columns: &[Column], header: &[String], path: &Path) -> anyhow::Result<
     let place = |column: &Column| {
         let found = header.iter().position(|own| *own == column.name);
         found.with_context(|| {
+            let hint = match header {
+                [all] if all.contains([';', '\t']) => "; is it separated by commas?",
+                _ => "",
+            };
             format!(
-                "`{}` has no column `{}`; it has: {}",
+                "`{}` has no column `{}`; it has: {}{hint}",
                 path.display(),
                 column.name,
                 header.join(", ")
