@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod assignment;
 pub mod bucket;
 pub mod decimal;
 pub mod duration;
