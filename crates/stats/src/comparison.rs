@@ -75,7 +75,8 @@ impl Sample {
         }
     }
 
-    /// Returns the variance of one unit's part in the estimate; `None` for a single unit.
+    /// Returns the sample variance of one unit's part in the estimate (divisor n - 1), for
+    /// rates that of the 0s and 1s; `None` for a single unit.
     ///
     /// ```
     /// use trialog_stats::{Sample, Summary};
@@ -85,6 +86,9 @@ impl Sample {
     /// ```
     #[must_use]
     pub fn unit_variance(&self) -> Option<f64> {
+        if let Some(summary) = self.summary() {
+            return summary.variance();
+        }
         let variance = self.estimate().variance * self.n() as f64;
         variance.is_finite().then_some(variance)
     }
@@ -446,6 +450,14 @@ mod tests {
             test.half_width(Alpha::P05).unwrap(),
             sequence.half_width.unwrap()
         ));
+    }
+
+    #[test]
+    fn the_variance_of_a_rate_has_the_divisor_n_less_1() {
+        let rate = Sample::Rate(Proportion::new(1, 2).unwrap());
+        assert_eq!(rate.unit_variance(), Some(0.5));
+        let single = Sample::Rate(Proportion::new(1, 1).unwrap());
+        assert_eq!(single.unit_variance(), None);
     }
 
     #[test]
