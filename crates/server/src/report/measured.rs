@@ -4,9 +4,7 @@ use trialog_catalog::results::{MoreSums, VariantMetric};
 use trialog_model::decimal::format_units;
 use trialog_model::metric::MetricKind;
 use trialog_model::metric_definition::MetricDefinition;
-use trialog_stats::{
-    CovariateSummary, Proportion, QuantileSummary, RatioSums, Sample, StatsError, Summary,
-};
+use trialog_stats::{CovariateSummary, Proportion, QuantileSummary, RatioSums, Sample, Summary};
 
 use super::VariantSums;
 
@@ -83,7 +81,7 @@ pub(super) fn sample(
         ) => Summary::from_exact(users, *total, *squared_total, UNIT)
             .ok()
             .map(Sample::Mean),
-        (_, Some(MoreSums::Second { .. })) => adjusted(kind, row).ok().map(Sample::Adjusted),
+        (_, Some(MoreSums::Second { .. })) => adjusted(kind, row).map(Sample::Adjusted),
         (MetricKind::Conversion | MetricKind::Retention, _) => {
             let rate = Proportion::new(row.converted_users, users);
             rate.ok().map(Sample::Rate)
@@ -113,29 +111,28 @@ fn exact(kind: MetricKind, row: &VariantMetric) -> ([i128; 2], f64) {
     }
 }
 
-fn adjusted(kind: MetricKind, row: &VariantMetric) -> Result<CovariateSummary, StatsError> {
-    let Some(MoreSums::Second {
-        total,
-        squared_total,
-        product,
-    }) = row.more
-    else {
-        return Err(StatsError::NoUnits);
-    };
+/// The sum of denominators or covariates, of their squares, and of their products
+/// with the metric.
+fn second(row: &VariantMetric) -> Option<[i128; 3]> {
+    match row.more {
+        Some(MoreSums::Second {
+            total,
+            squared_total,
+            product,
+        }) => Some([total, squared_total, product]),
+        _ => None,
+    }
+}
+
+fn adjusted(kind: MetricKind, row: &VariantMetric) -> Option<CovariateSummary> {
+    let [total, squared_total, product] = second(row)?;
     let (sums, scale) = exact(kind, row);
     let covariate = [total, squared_total];
-    CovariateSummary::from_exact(row.user_count, sums, covariate, product, [scale, UNIT])
+    CovariateSummary::from_exact(row.user_count, sums, covariate, product, [scale, UNIT]).ok()
 }
 
 fn ratio(row: &VariantMetric) -> Option<RatioSums> {
-    let Some(MoreSums::Second {
-        total,
-        squared_total,
-        product,
-    }) = row.more
-    else {
-        return None;
-    };
+    let [total, squared_total, product] = second(row)?;
     // Dividing by the reciprocals of the units rounds correctly.
     let (once, twice) = (1e4, 1e8);
     (row.user_count > 0).then(|| RatioSums {
@@ -149,12 +146,8 @@ fn ratio(row: &VariantMetric) -> Option<RatioSums> {
 }
 
 fn second_total(kind: MetricKind, row: &VariantMetric) -> Option<String> {
-    match row.more {
-        Some(MoreSums::Second { total, .. }) if kind == MetricKind::Ratio => {
-            Some(format_units(total))
-        }
-        _ => None,
-    }
+    let [total, ..] = second(row).filter(|_| kind == MetricKind::Ratio)?;
+    Some(format_units(total))
 }
 
 fn winsorised(

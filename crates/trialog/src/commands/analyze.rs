@@ -28,17 +28,16 @@ pub(crate) fn run(args: &AnalyzeArgs) -> anyhow::Result<ExitCode> {
     let mut columns = Columns::default();
     let metrics = metrics(args, &mut columns)?;
     let choices = choices(args)?;
+    let variant = columns.place(&args.variant, false);
+    let unit = args.unit.as_ref().map(|unit| columns.place(unit, false));
+    let segments = (args.segment.iter())
+        .map(|segment| columns.place(segment, false))
+        .collect();
     let places = Places {
-        variant: columns.place(&args.variant, false),
-        unit: args.unit.as_ref().map(|unit| columns.place(unit, false)),
-        segments: (args.segment.iter())
-            .map(|segment| columns.place(segment, false))
-            .collect(),
-        names: Vec::new(),
-    };
-    let places = Places {
+        variant,
+        unit,
+        segments,
         names: columns.0.iter().map(|own| own.name.clone()).collect(),
-        ..places
     };
     let format = import::format_of(
         &args.file,
