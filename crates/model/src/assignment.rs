@@ -1,36 +1,48 @@
 //! Who gets which variant: a pure function of a configuration and its arguments.
 //!
-//! In this order, and each by a bucket of its own: held out, not enrolled, not
+//! In this order, and each by a bucket of its own: forced, held out, not enrolled, not
 //! targeted, and else assigned. What is compared is prepared once, so that a decision
 //! allocates nothing.
 //!
 //! Contract: decisions are the same in every version, process and SDK; the vectors of
 //! `testdata/reference/assignment_decision.json` are frozen.
 
+mod prepared;
 mod semver;
 mod targeting;
+mod why;
 
-use std::ops::Range;
+use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use crate::bucket::{N_BUCKETS, bucket};
-use crate::experiment::{Condition, VariantWeight};
+use crate::configuration::Configuration;
+use crate::ids::{EventType, ExperimentId};
+
+pub use prepared::{Arm, Holdout, Rules};
+pub use why::Step;
+
+pub(crate) use semver::is_version;
+
+/// What is known about a unit: the context that targeting looks at.
+pub type Context = Map<String, Value>;
 
 /// What becomes of a unit in an experiment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Decision<'c> {
-    /// A holdout of this name keeps it out.
-    HeldOut(&'c str),
+    /// This holdout keeps it out.
+    HeldOut(&'c Holdout),
     /// It is in no bucket that the experiment owns.
     NotEnrolled,
     /// A condition does not hold.
     NotTargeted,
     /// It gets this variant.
-    Assigned(&'c str),
+    Assigned(&'c Arm),
+    /// It gets this variant whatever the rules say, and is not analysed.
+    Forced(&'c Arm),
 }
 
-impl Decision<'_> {
+impl<'c> Decision<'c> {
     /// The word for it.
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -38,228 +50,143 @@ impl Decision<'_> {
             Self::NotEnrolled => "not_enrolled",
             Self::NotTargeted => "not_targeted",
             Self::Assigned(_) => "assigned",
+            Self::Forced(_) => "forced",
+        }
+    }
+
+    /// The variant, where the unit gets one.
+    pub fn arm(&self) -> Option<&'c Arm> {
+        match self {
+            Self::Assigned(arm) | Self::Forced(arm) => Some(arm),
+            Self::HeldOut(_) | Self::NotEnrolled | Self::NotTargeted => None,
         }
     }
 }
 
-/// Units that are kept out of experiments, to measure what those do together.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Holdout {
-    name: String,
-    salt: String,
-    below: u16,
-    /// The experiments in its scope; all of them where there is none.
-    experiments: Option<Vec<String>>,
+/// A configuration, prepared for decisions.
+///
+/// ```
+/// use trialog_model::assignment::{Context, Decision, Ruleset};
+/// let configuration = serde_json::from_str(
+///     r#"{"experiments": [{"experiment_id": "gate", "variants": [{"variant": "a"}, {"variant": "b"}]}]}"#,
+/// )?;
+/// let ruleset = Ruleset::new(&configuration);
+/// let gate = ruleset.experiment("gate").unwrap();
+/// assert!(matches!(ruleset.decide(gate, "42", &Context::new()), Decision::Assigned(_)));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Ruleset {
+    experiments: Vec<Rules>,
+    by_id: HashMap<ExperimentId, usize>,
+    holdouts: Vec<Holdout>,
+    listing: HashMap<EventType, Listing>,
 }
 
-impl Holdout {
-    /// The holdout `name` of the share `size` of units, 0 to 1, from `experiments`, or
-    /// from every one.
-    pub fn new(name: &str, size: f64, experiments: Option<Vec<String>>) -> Self {
-        Self {
-            name: name.to_owned(),
-            salt: format!("holdout:{name}"),
-            below: limit(size),
-            experiments,
+/// Where an event counts: the places of those that list its type.
+#[derive(Debug, Clone, Default)]
+struct Listing {
+    experiments: Vec<usize>,
+    holdouts: Vec<usize>,
+}
+
+impl Ruleset {
+    /// Prepares `configuration`. Of two experiments with one id the last one counts.
+    pub fn new(configuration: &Configuration) -> Self {
+        let holdouts: Vec<_> = configuration.holdouts.iter().map(Holdout::new).collect();
+        let experiments: Vec<_> = (configuration.experiments.iter())
+            .map(|own| Rules::new(own, &holdouts))
+            .collect();
+        let mut by_id = HashMap::with_capacity(experiments.len());
+        for (place, own) in experiments.iter().enumerate() {
+            by_id.insert(own.experiment_id().clone(), place);
         }
-    }
-
-    /// Whether it keeps `unit` out of the experiments in its scope.
-    pub fn holds(&self, unit: &str) -> bool {
-        bucket(unit, &self.salt) < self.below
-    }
-
-    /// Whether `experiment` is in its scope.
-    pub fn covers(&self, experiment: &str) -> bool {
-        (self.experiments.as_ref())
-            .is_none_or(|all| all.iter().any(|own| own.as_str() == experiment))
-    }
-}
-
-/// Which units an experiment may have.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Enrolment {
-    /// This share of all units, 0 to 1.
-    Allocation(f64),
-    /// Those in buckets of a layer that it owns.
-    Layer {
-        /// The layer, whose experiments own disjoint ranges.
-        layer: String,
-        /// Buckets from the first on and before the last.
-        ranges: Vec<Range<u16>>,
-    },
-}
-
-/// An experiment, prepared for decisions.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Assignment {
-    experiment: String,
-    enrolment_salt: String,
-    enrolled: Vec<Range<u16>>,
-    targeting: Vec<Condition>,
-    variant_salt: String,
-    /// Each variant with the bucket that it ends before.
-    variants: Vec<(String, u16)>,
-}
-
-impl Assignment {
-    /// The experiment `id`; `salt` is the id where there is none. The weights are
-    /// above 0, as a definition has checked.
-    pub fn new(
-        id: &str,
-        salt: Option<&str>,
-        enrolment: &Enrolment,
-        targeting: Vec<Condition>,
-        variants: &[VariantWeight],
-    ) -> Self {
-        let salt = salt.unwrap_or(id);
-        let (enrolment_salt, enrolled) = match enrolment {
-            Enrolment::Allocation(share) => {
-                let first = 0..limit(*share);
-                (format!("enrol:{salt}"), Vec::from([first]))
+        let mut listing: HashMap<EventType, Listing> = HashMap::new();
+        for (place, own) in configuration.experiments.iter().enumerate() {
+            for event_type in &own.event_types {
+                let own = listing.entry(event_type.clone()).or_default();
+                own.experiments.push(place);
             }
-            Enrolment::Layer { layer, ranges } => (format!("layer:{layer}"), ranges.clone()),
-        };
+        }
+        for (place, own) in configuration.holdouts.iter().enumerate() {
+            for event_type in &own.event_types {
+                listing
+                    .entry(event_type.clone())
+                    .or_default()
+                    .holdouts
+                    .push(place);
+            }
+        }
         Self {
-            experiment: id.to_owned(),
-            enrolment_salt,
-            enrolled,
-            targeting,
-            variant_salt: format!("variant:{salt}"),
-            variants: variant_ends(variants),
+            experiments,
+            by_id,
+            holdouts,
+            listing,
         }
     }
 
-    /// The experiment's id.
-    pub fn experiment(&self) -> &str {
-        &self.experiment
+    /// The experiment `id`, if it runs.
+    pub fn experiment(&self, id: &str) -> Option<&Rules> {
+        self.by_id.get(id).map(|place| &self.experiments[*place])
     }
 
-    /// What becomes of `unit`, the user id as given, in this experiment.
-    ///
-    /// ```
-    /// use trialog_model::assignment::{Assignment, Decision, Enrolment};
-    /// let variants = serde_json::from_str(r#"[{"variant": "a"}, {"variant": "b"}]"#)?;
-    /// let variants: Vec<_> = variants;
-    /// let gate = Assignment::new("gate", None, &Enrolment::Allocation(1.0), Vec::new(), &variants);
-    /// let decision = gate.decide("42", &serde_json::Map::new(), &[]);
-    /// assert!(matches!(decision, Decision::Assigned("a" | "b")));
-    /// # Ok::<(), serde_json::Error>(())
-    /// ```
+    /// Every experiment that runs.
+    pub fn experiments(&self) -> &[Rules] {
+        &self.experiments
+    }
+
+    /// Every holdout that runs.
+    pub fn holdouts(&self) -> &[Holdout] {
+        &self.holdouts
+    }
+
+    /// The holdouts whose scope `experiment`, one of this ruleset, is in.
+    pub fn holdouts_of(&self, experiment: &Rules) -> impl Iterator<Item = &Holdout> {
+        (experiment.holdouts.iter()).filter_map(|place| self.holdouts.get(*place))
+    }
+
+    /// The event type as the configuration has it, with the experiments and the
+    /// holdouts that list it; none where nothing does.
+    #[expect(clippy::type_complexity, reason = "two iterators beside the name")]
+    pub fn listing(
+        &self,
+        event_type: &str,
+    ) -> Option<(
+        &EventType,
+        impl Iterator<Item = &Rules>,
+        impl Iterator<Item = &Holdout>,
+    )> {
+        let (event_type, own) = self.listing.get_key_value(event_type)?;
+        let experiments = own
+            .experiments
+            .iter()
+            .map(|place| &self.experiments[*place]);
+        let holdouts = own.holdouts.iter().map(|place| &self.holdouts[*place]);
+        Some((event_type, experiments, holdouts))
+    }
+
+    /// What becomes of `unit`, the user id as given, in `experiment`, one of this ruleset.
     pub fn decide<'c>(
         &'c self,
+        experiment: &'c Rules,
         unit: &str,
-        context: &Map<String, Value>,
-        holdouts: &'c [Holdout],
+        context: &Context,
     ) -> Decision<'c> {
-        let holdout = (holdouts.iter()).find(|own| own.covers(&self.experiment) && own.holds(unit));
-        if let Some(holdout) = holdout {
-            return Decision::HeldOut(&holdout.name);
-        }
-        let place = bucket(unit, &self.enrolment_salt);
-        if !self.enrolled.iter().any(|range| range.contains(&place)) {
-            return Decision::NotEnrolled;
-        }
-        if !self
-            .targeting
-            .iter()
-            .all(|own| targeting::holds(own, context))
-        {
-            return Decision::NotTargeted;
-        }
-        let place = bucket(unit, &self.variant_salt);
-        match self.variants.iter().find(|(_, end)| place < *end) {
-            Some((variant, _)) => Decision::Assigned(variant),
-            // Only without variants: the last one ends at 10,000.
-            None => Decision::NotEnrolled,
-        }
+        experiment.decide(&self.holdouts, unit, context, &mut ())
     }
-}
 
-/// A share of all buckets, to the nearest one.
-fn limit(share: f64) -> u16 {
-    (share.clamp(0.0, 1.0) * f64::from(N_BUCKETS)).round() as u16
-}
-
-/// Where each variant ends: its cumulative share of the weights.
-fn variant_ends(variants: &[VariantWeight]) -> Vec<(String, u16)> {
-    let sum: f64 = variants.iter().map(|own| own.weight).sum();
-    let mut cumulative = 0.0;
-    let end = |own: &VariantWeight| {
-        cumulative += own.weight;
-        (own.variant.to_string(), limit(cumulative / sum))
-    };
-    let mut ends: Vec<_> = variants.iter().map(end).collect();
-    if let Some((_, last)) = ends.last_mut() {
-        *last = N_BUCKETS;
+    /// The same decision with every step that led to it.
+    pub fn explain<'c>(
+        &'c self,
+        experiment: &'c Rules,
+        unit: &str,
+        context: &Context,
+    ) -> (Decision<'c>, Vec<Step>) {
+        let mut steps = Vec::new();
+        let decision = experiment.decide(&self.holdouts, unit, context, &mut steps);
+        (decision, steps)
     }
-    ends
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use serde_json::json;
-
-    use super::*;
-
-    fn weights(all: &[f64]) -> Vec<VariantWeight> {
-        let own =
-            |(at, weight): (usize, &f64)| json!({"variant": format!("v{at}"), "weight": weight});
-        let list: Vec<Value> = all.iter().enumerate().map(own).collect();
-        serde_json::from_value(json!(list)).unwrap()
-    }
-
-    fn gate(allocation: f64) -> Assignment {
-        let enrolment = Enrolment::Allocation(allocation);
-        Assignment::new(
-            "gate",
-            None,
-            &enrolment,
-            Vec::new(),
-            &weights(&[1.0, 2.0, 1.0]),
-        )
-    }
-
-    proptest! {
-        #[test]
-        fn growing_an_allocation_moves_nobody_to_another_variant(
-            unit in ".*", from in 0.0..1.0f64, by in 0.0..1.0f64,
-        ) {
-            let context = Map::new();
-            let (small, large) = (gate(from), gate(from + by));
-            if let Decision::Assigned(variant) = small.decide(&unit, &context, &[]) {
-                prop_assert_eq!(large.decide(&unit, &context, &[]), Decision::Assigned(variant));
-            }
-        }
-
-        #[test]
-        fn every_enrolled_unit_has_a_variant(
-            unit in ".*", all in prop::collection::vec(1e-6..1e6f64, 1..20),
-        ) {
-            let own = Assignment::new("x", None, &Enrolment::Allocation(1.0), Vec::new(), &weights(&all));
-            prop_assert!(matches!(own.decide(&unit, &Map::new(), &[]), Decision::Assigned(_)));
-        }
-
-        #[test]
-        fn no_unit_is_in_two_experiments_of_a_layer(unit in ".*", cut in 0..=N_BUCKETS) {
-            let of = |range: Range<u16>| {
-                let ranges = vec![range];
-                let enrolment = Enrolment::Layer { layer: "page".to_owned(), ranges };
-                Assignment::new("x", None, &enrolment, Vec::new(), &weights(&[1.0]))
-            };
-            let (left, right) = (of(0..cut), of(cut..N_BUCKETS));
-            let is_in = |own: &Assignment| matches!(own.decide(&unit, &Map::new(), &[]), Decision::Assigned(_));
-            prop_assert!(is_in(&left) != is_in(&right));
-        }
-
-        #[test]
-        fn no_held_out_unit_is_in_any_experiment_of_the_scope(unit in ".*", size in 0.0..1.0f64) {
-            let holdouts = [Holdout::new("h", size, Some(vec!["gate".to_owned()]))];
-            let own = gate(1.0);
-            let decision = own.decide(&unit, &Map::new(), &holdouts);
-            prop_assert_eq!(decision == Decision::HeldOut("h"), holdouts[0].holds(&unit));
-            prop_assert!(!holdouts[0].covers("other"));
-        }
-    }
-}
+mod tests;

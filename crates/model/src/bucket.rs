@@ -22,6 +22,16 @@ pub fn bucket(unit: &str, salt: &str) -> u16 {
     (bucket_hash(unit, salt) % u32::from(N_BUCKETS)) as u16
 }
 
+/// How many buckets the share `share` of units, 0 to 1, has: to the nearest one.
+///
+/// ```
+/// # use trialog_model::bucket::n_of_share;
+/// assert_eq!(n_of_share(0.33333), 3_333);
+/// ```
+pub fn n_of_share(share: f64) -> u16 {
+    (share.clamp(0.0, 1.0) * f64::from(N_BUCKETS)).round() as u16
+}
+
 /// `MurmurHash3` x86 32 (seed 0) of the UTF-8 of `unit`, `:` and `salt`.
 ///
 /// `unit` is the user id as the caller gave it, in text. Either may be empty.

@@ -4,16 +4,26 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::assignment::is_version;
+use crate::bucket::n_of_share;
 use crate::duration::Window;
-use crate::event::FieldError;
-use crate::ids::{ExperimentId, Variant};
+use crate::event::{FieldError, MAX_USER_ID_BYTES};
+use crate::ids::{EventType, ExperimentId, HoldoutName, LayerName, Variant};
 use crate::metric::{MetricRef, MetricRole};
+use crate::metric_definition::MetricDefinition;
 use crate::time::UnixMicros;
 
 /// The most variants that an experiment may declare.
 pub const MAX_VARIANTS: usize = 100;
 /// The most metrics that an experiment may name, over all roles.
 pub const MAX_METRICS: usize = 100;
+
+/// The most units that may be forced into variants.
+pub const MAX_FORCED: usize = 100;
+/// The most conditions of targeting.
+pub const MAX_CONDITIONS: usize = 100;
+/// The most bytes of a variant's value, as JSON.
+pub const MAX_VALUE_BYTES: usize = 16 * 1024;
 
 /// The most units that a plan may ask for: JSON readers agree on integers up to here.
 pub const MAX_UNITS: u64 = (1 << 53) - 1;
@@ -52,13 +62,17 @@ pub struct Definition {
     pub allocation: f64,
     /// The layer whose units are shared with other experiments.
     #[serde(default)]
-    pub layer: Option<String>,
+    pub layer: Option<LayerName>,
     /// Seeds the assignment; the experiment's id if absent.
     #[serde(default)]
     pub salt: Option<String>,
     /// Conditions on the context, all of which must hold.
     #[serde(default)]
     pub targeting: Vec<Condition>,
+    /// Units that get a variant whatever the rules say, such as testers; they are not
+    /// analysed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forced: Vec<ForcedVariant>,
     /// Parts of the product that it touches.
     #[serde(default)]
     pub surfaces: Vec<String>,
@@ -91,6 +105,20 @@ pub struct VariantWeight {
     /// Its share, relative to the sum of all weights; above 0.
     #[serde(default = "one")]
     pub weight: f64,
+    /// What it stands for in the application: any JSON but null; the variant's name if
+    /// absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<serde_json::Value>,
+}
+
+/// A unit and the variant that it gets whatever the rules say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForcedVariant {
+    /// The user id as the application gives it.
+    pub user_id: String,
+    /// The variant.
+    pub variant: Variant,
 }
 
 /// A condition on one key of the context.
@@ -222,6 +250,7 @@ impl Definition {
             layer: None,
             salt: None,
             targeting: Vec::new(),
+            forced: Vec::new(),
             surfaces: Vec::new(),
             start_at: None,
             end_at: None,
@@ -251,6 +280,21 @@ impl Definition {
             "allocation",
             || format!("is {}: give a share above 0 and at most 1", self.allocation),
         )?;
+        require(n_of_share(self.allocation) > 0, "allocation", || {
+            format!(
+                "is {}: that rounds to no bucket of 10,000, give at least 0.0001",
+                self.allocation
+            )
+        })?;
+        let is_reserved = self.experiment_id.as_str().starts_with(HoldoutName::PREFIX);
+        require(!is_reserved, "experiment_id", || {
+            format!(
+                "begins with `{}`, which is reserved for holdouts: give it another name",
+                HoldoutName::PREFIX
+            )
+        })?;
+        self.check_forced()?;
+        check_targeting(&self.targeting)?;
         require((MIN_ALPHA..1.0).contains(&self.alpha), "alpha", || {
             format!(
                 "is {}: give a level from {MIN_ALPHA:e} to below 1, such as 0.05",
@@ -265,7 +309,6 @@ impl Definition {
         for (field, text) in [
             ("hypothesis", &self.hypothesis),
             ("owner", &self.owner),
-            ("layer", &self.layer),
             ("salt", &self.salt),
         ] {
             let length = text.as_deref().unwrap_or_default().len();
@@ -317,12 +360,23 @@ impl Definition {
             format!("has {n_variants} entries: declare 1 to {MAX_VARIANTS}")
         })?;
         let mut seen = BTreeSet::new();
-        for VariantWeight { variant, weight } in &self.variants {
+        for VariantWeight {
+            variant,
+            weight,
+            value,
+        } in &self.variants
+        {
             require(seen.insert(variant), "variants", || {
                 format!("names `{variant}` twice")
             })?;
             require(weight.is_finite() && *weight > 0.0, "variants", || {
                 format!("gives `{variant}` the weight {weight}: weights are above 0")
+            })?;
+            let n_bytes = value.as_ref().map_or(0, |value| value.to_string().len());
+            require(n_bytes <= MAX_VALUE_BYTES, "variants", || {
+                format!(
+                    "gives `{variant}` a value of {n_bytes} bytes: at most {MAX_VALUE_BYTES} are allowed"
+                )
             })?;
         }
         match &self.control {
@@ -331,6 +385,45 @@ impl Definition {
             }),
             None => Ok(()),
         }
+    }
+
+    /// The events of which its metrics are made, each once; `defined` are the metrics
+    /// that have a definition.
+    pub fn event_types(&self, defined: &[MetricDefinition]) -> Vec<EventType> {
+        self.metrics.event_types(defined)
+    }
+
+    fn check_forced(&self) -> Result<(), FieldError> {
+        let n_forced = self.forced.len();
+        require(n_forced <= MAX_FORCED, "forced", || {
+            format!("has {n_forced} entries: at most {MAX_FORCED} are allowed")
+        })?;
+        let mut seen = BTreeSet::new();
+        for ForcedVariant { user_id, variant } in &self.forced {
+            require(
+                (1..=MAX_USER_ID_BYTES).contains(&user_id.len()),
+                "forced",
+                || {
+                    format!(
+                        "has a user_id of {} bytes: give 1 to {MAX_USER_ID_BYTES}",
+                        user_id.len()
+                    )
+                },
+            )?;
+            require(seen.insert(user_id), "forced", || {
+                format!("names the user `{user_id}` twice")
+            })?;
+            require(
+                self.variants.iter().any(|own| own.variant == *variant),
+                "forced",
+                || {
+                    format!(
+                        "gives `{user_id}` the variant `{variant}`, which is not among the variants"
+                    )
+                },
+            )?;
+        }
+        Ok(())
     }
 
     fn check_metrics(&self) -> Result<(), FieldError> {
@@ -351,6 +444,70 @@ impl Definition {
                 seen.len()
             )
         })
+    }
+}
+
+impl Metrics {
+    /// The events of which they are made, each once; `defined` are those that have a
+    /// definition.
+    pub fn event_types(&self, defined: &[MetricDefinition]) -> Vec<EventType> {
+        let mut event_types = BTreeSet::new();
+        for (metric, _) in self.iter() {
+            match defined.iter().find(|own| own.name == metric.name) {
+                Some(definition) => event_types.extend(definition.event_types().cloned()),
+                None => {
+                    event_types.insert(metric.name.clone().into());
+                }
+            }
+        }
+        event_types.into_iter().collect()
+    }
+}
+
+/// Checks that each condition compares with something that its operator can compare with.
+fn check_targeting(conditions: &[Condition]) -> Result<(), FieldError> {
+    let n_conditions = conditions.len();
+    require(n_conditions <= MAX_CONDITIONS, "targeting", || {
+        format!("has {n_conditions} conditions: at most {MAX_CONDITIONS} are allowed")
+    })?;
+    for Condition { key, op, value } in conditions {
+        require(!key.is_empty() && key.len() <= 256, "targeting", || {
+            format!("has a key of {} bytes: give 1 to 256", key.len())
+        })?;
+        let wanted = op.wanted(value);
+        require(wanted.is_none(), "targeting", || {
+            format!(
+                "compares `{key}` with {value}: the operator takes {}",
+                wanted.unwrap_or_default()
+            )
+        })?;
+    }
+    Ok(())
+}
+
+impl Operator {
+    /// What the operator takes, where `value` is not that.
+    fn wanted(self, value: &serde_json::Value) -> Option<&'static str> {
+        let (is_right, wanted) = match self {
+            Self::Eq | Self::Neq => (
+                value.is_string() || value.is_number() || value.is_boolean(),
+                "a text, a number or a boolean",
+            ),
+            Self::In | Self::NotIn => (value.is_array(), "a list"),
+            Self::Lt | Self::Lte | Self::Gt | Self::Gte => {
+                (value.is_string() || value.is_number(), "a number or a text")
+            }
+            Self::Present => (value.is_boolean(), "true or false"),
+            Self::SemverLt
+            | Self::SemverLte
+            | Self::SemverEq
+            | Self::SemverGt
+            | Self::SemverGte => (
+                value.as_str().is_some_and(is_version),
+                "a version such as 1.4.0",
+            ),
+        };
+        (!is_right).then_some(wanted)
     }
 }
 
@@ -414,13 +571,13 @@ fn whole<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Er
 }
 
 /// Times in JSON: RFC 3339 text, or null.
-mod optional_time {
+pub(crate) mod optional_time {
     use serde::{Deserialize, Deserializer, Serializer};
 
     use crate::time::UnixMicros;
 
     #[expect(clippy::ref_option, reason = "the shape that serde's `with` asks for")]
-    pub(super) fn serialize<S: Serializer>(
+    pub(crate) fn serialize<S: Serializer>(
         time: &Option<UnixMicros>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
@@ -430,7 +587,7 @@ mod optional_time {
         }
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<UnixMicros>, D::Error> {
         let text: Option<String> = Option::deserialize(deserializer)?;
@@ -510,7 +667,10 @@ mod tests {
         assert_eq!(refused(&|d| d.salt = Some("x".into())), Some("salt"));
         assert_eq!(refused(&|d| d.variants.reverse()), Some("variants"));
         assert_eq!(refused(&|d| d.variants[0].weight = 0.6), Some("variants"));
-        assert_eq!(refused(&|d| d.layer = Some("x".into())), Some("layer"));
+        assert_eq!(
+            refused(&|d| d.layer = LayerName::new("x").ok()),
+            Some("layer")
+        );
         assert_eq!(refused(&|d| d.allocation = 0.5), Some("allocation"));
         assert_eq!(
             refused(&|d| d.metrics.primary.clear()),

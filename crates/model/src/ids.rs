@@ -140,6 +140,32 @@ name_type! {
     MetricName, 64
 }
 
+name_type! {
+    /// The name of a layer, whose experiments share no unit: 1 to 64 characters.
+    LayerName, 64
+}
+name_type! {
+    /// The name of a holdout: 1 to 56 characters, as its experiment is called
+    /// `holdout:` and this.
+    HoldoutName, 56
+}
+
+impl HoldoutName {
+    /// What the ids of the experiments that measure holdouts begin with.
+    pub const PREFIX: &str = "holdout:";
+
+    /// The reserved id under which the holdout is measured.
+    ///
+    /// ```
+    /// use trialog_model::ids::HoldoutName;
+    /// assert_eq!(HoldoutName::new("q3")?.experiment_id().as_str(), "holdout:q3");
+    /// # Ok::<(), trialog_model::ids::NameError>(())
+    /// ```
+    pub fn experiment_id(&self) -> ExperimentId {
+        ExperimentId(format!("{}{}", Self::PREFIX, self.0).into())
+    }
+}
+
 impl From<MetricName> for EventType {
     /// The event type that is meant where nobody defined the metric.
     fn from(name: MetricName) -> Self {

@@ -8,6 +8,7 @@
 
 pub mod assignment;
 pub mod bucket;
+pub mod configuration;
 pub mod decimal;
 pub mod duration;
 pub mod event;
@@ -16,6 +17,7 @@ pub mod ids;
 pub mod metric;
 pub mod metric_definition;
 pub mod murmur3;
+pub mod ranges;
 pub mod time;
 pub mod user_id;
 pub mod wire;

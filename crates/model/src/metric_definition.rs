@@ -304,6 +304,19 @@ pub struct NamedMetric<'a> {
     pub definition: Option<&'a MetricDefinition>,
 }
 
+impl MetricDefinition {
+    /// The events that it is made of.
+    pub fn event_types(&self) -> impl Iterator<Item = &EventType> {
+        let covariate = self
+            .covariate
+            .as_ref()
+            .and_then(|own| own.event_type.as_ref());
+        [Some(&self.event_type), self.denominator.as_ref(), covariate]
+            .into_iter()
+            .flatten()
+    }
+}
+
 impl Definition {
     /// The metrics of the experiment in the order of their roles, where
     /// `defined` are the definitions that there are.

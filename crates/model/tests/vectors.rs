@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::Value as Json;
-use trialog_model::assignment::{Assignment, Decision, Enrolment, Holdout};
+use trialog_model::assignment::Ruleset;
 use trialog_model::bucket::{bucket, bucket_hash};
 use trialog_model::murmur3::murmur3_x86_32;
 use trialog_model::user_id::user_id_from_text;
@@ -106,60 +106,25 @@ fn decisions_agree_with_the_reference() {
         .join("../../testdata/reference/assignment_decision.json");
     let file: Json = serde_json::from_str(&std::fs::read_to_string(path).expect("the vectors"))
         .expect("reference files are JSON");
-    let configs: Vec<_> = file["configs"]
-        .as_array()
-        .expect("configurations")
-        .iter()
-        .map(|config| (holdouts(config), experiments(config)))
+    let configs: Vec<Ruleset> = (file["configs"].as_array().expect("configurations").iter())
+        .map(|config| {
+            Ruleset::new(&serde_json::from_value(config.clone()).expect("a configuration"))
+        })
         .collect();
     let mut seen = std::collections::BTreeMap::new();
     for case in cases("assignment_decision", 480) {
         let config = case["input"]["config"].as_u64().expect("a configuration") as usize;
-        let (holdouts, experiments) = &configs[config];
+        let ruleset = &configs[config];
         let context = case["input"]["context"].as_object().expect("a context");
-        for own in experiments {
-            let decision = own.decide(text(&case, "unit"), context, holdouts);
-            let expected = &case["expected"][own.experiment()];
+        for own in ruleset.experiments() {
+            let decision = ruleset.decide(own, text(&case, "unit"), context);
+            let expected = &case["expected"][own.experiment_id().as_str()];
             assert_eq!(expected["decision"], decision.as_str(), "{case}");
-            let variant = match decision {
-                Decision::Assigned(variant) => Json::from(variant),
-                _ => Json::Null,
-            };
+            let variant = decision.arm().map(|arm| arm.variant().as_str());
+            let variant = variant.map_or(Json::Null, Json::from);
             assert_eq!(expected["variant"], variant, "{case}");
             *seen.entry(decision.as_str()).or_insert(0) += 1;
         }
     }
     assert_eq!(seen.len(), 4, "every decision occurs: {seen:?}");
-}
-
-fn holdouts(config: &Json) -> Vec<Holdout> {
-    let of = |own: &Json| {
-        let scope = serde_json::from_value(own["experiments"].clone()).expect("a scope");
-        let name = own["name"].as_str().expect("a name");
-        Holdout::new(name, own["size"].as_f64().expect("a size"), scope)
-    };
-    let all = config["holdouts"].as_array().expect("holdouts");
-    all.iter().map(of).collect()
-}
-
-fn experiments(config: &Json) -> Vec<Assignment> {
-    let of = |own: &Json| {
-        let ranges: Vec<[u16; 2]> = serde_json::from_value(own["ranges"].clone()).expect("ranges");
-        let enrolment = match own["layer"].as_str() {
-            Some(layer) => Enrolment::Layer {
-                layer: layer.to_owned(),
-                ranges: ranges.into_iter().map(|[from, to]| from..to).collect(),
-            },
-            None => Enrolment::Allocation(own["allocation"].as_f64().expect("an allocation")),
-        };
-        Assignment::new(
-            own["experiment_id"].as_str().expect("an id"),
-            own["salt"].as_str(),
-            &enrolment,
-            serde_json::from_value(own["targeting"].clone()).expect("conditions"),
-            &serde_json::from_value::<Vec<_>>(own["variants"].clone()).expect("variants"),
-        )
-    };
-    let all = config["experiments"].as_array().expect("experiments");
-    all.iter().map(of).collect()
 }

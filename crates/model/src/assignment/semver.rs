@@ -9,6 +9,11 @@ pub(super) fn compare(a: &str, b: &str) -> Option<Ordering> {
     Some(a.core.cmp(&b.core).then_with(|| pre_releases(a.pre, b.pre)))
 }
 
+/// Whether `text` is a version.
+pub(crate) fn is_version(text: &str) -> bool {
+    Version::parse(text).is_some()
+}
+
 struct Version<'t> {
     core: [u64; 3],
     /// Dotted identifiers; empty for a release.

@@ -1,0 +1,122 @@
+//! Laws of assignment.
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::bucket::N_BUCKETS;
+
+fn ruleset(experiments: Value, holdouts: Value) -> Ruleset {
+    let configuration = json!({ "experiments": experiments, "holdouts": holdouts });
+    Ruleset::new(&serde_json::from_value(configuration).unwrap())
+}
+
+fn gate(allocation: f64, weights: &[f64]) -> Value {
+    let variant =
+        |(at, weight): (usize, &f64)| json!({"variant": format!("v{at}"), "weight": weight});
+    let variants: Vec<Value> = weights.iter().enumerate().map(variant).collect();
+    json!({"experiment_id": "gate", "allocation": allocation, "variants": variants})
+}
+
+fn in_layer(id: &str, range: [u16; 2]) -> Value {
+    json!({"experiment_id": id, "layer": "page", "ranges": [range], "variants": [{"variant": "a"}]})
+}
+
+/// The variant of `unit` in the experiment `id`.
+fn variant(ruleset: &Ruleset, id: &str, unit: &str) -> Option<String> {
+    let decision = ruleset.decide(ruleset.experiment(id).unwrap(), unit, &Context::new());
+    decision.arm().map(|arm| arm.variant().to_string())
+}
+
+proptest! {
+    #[test]
+    fn growing_an_allocation_moves_nobody_to_another_variant(
+        unit in ".*", from in 0.0..1.0f64, by in 0.0..1.0f64,
+    ) {
+        let of = |allocation: f64| {
+            variant(&ruleset(json!([gate(allocation, &[1.0, 2.0, 1.0])]), json!([])), "gate", &unit)
+        };
+        if let Some(small) = of(from) {
+            prop_assert_eq!(of((from + by).min(1.0)), Some(small));
+        }
+    }
+
+    #[test]
+    fn every_enrolled_unit_has_a_variant(
+        unit in ".*", all in prop::collection::vec(1e-6..1e6f64, 1..20),
+    ) {
+        let own = ruleset(json!([gate(1.0, &all)]), json!([]));
+        prop_assert!(variant(&own, "gate", &unit).is_some());
+    }
+
+    #[test]
+    fn no_unit_is_in_two_experiments_of_a_layer(unit in ".*", cut in 0..=N_BUCKETS) {
+        let both = json!([in_layer("left", [0, cut]), in_layer("right", [cut, N_BUCKETS])]);
+        let own = ruleset(both, json!([]));
+        let is_in = |id| variant(&own, id, &unit).is_some();
+        prop_assert!(is_in("left") != is_in("right"));
+    }
+
+    #[test]
+    fn no_held_out_unit_is_in_any_experiment_of_the_scope(unit in ".*", size in 0.0..1.0f64) {
+        let other = json!({"experiment_id": "other", "variants": [{"variant": "a"}]});
+        let holdout = json!([{"name": "h", "size": size, "experiments": ["gate"]}]);
+        let own = ruleset(json!([gate(1.0, &[1.0]), other]), holdout);
+        let held = own.holdouts()[0].holds(&unit);
+        prop_assert_eq!(variant(&own, "gate", &unit).is_none(), held);
+        prop_assert!(variant(&own, "other", &unit).is_some());
+        prop_assert_eq!(own.holdouts()[0].variant(&unit) == Holdout::HELD_OUT, held);
+    }
+
+    #[test]
+    fn the_path_ends_with_the_decision(unit in ".*", platform in "ios|web", size in 0.0..0.5f64) {
+        let mut own = gate(0.5, &[1.0, 1.0]);
+        own["targeting"] = json!([{"key": "platform", "op": "eq", "value": "ios"}]);
+        let own = ruleset(json!([own]), json!([{"name": "h", "size": size}]));
+        let context = json!({"platform": platform});
+        let context = context.as_object().unwrap();
+        let rules = own.experiment("gate").unwrap();
+        let (decision, steps) = own.explain(rules, &unit, context);
+        prop_assert_eq!(decision, own.decide(rules, &unit, context));
+        let agrees = match (decision, steps.last().unwrap()) {
+            (Decision::HeldOut(_), Step::Holdout { held_out, .. }) => *held_out,
+            (Decision::NotEnrolled, Step::Enrolment { enrolled, .. }) => !enrolled,
+            (Decision::NotTargeted, Step::Targeting { holds, .. }) => !holds,
+            (Decision::Assigned(arm), Step::Variant { variant, .. }) => arm.variant().as_str() == variant,
+            _ => false,
+        };
+        prop_assert!(agrees, "{:?} {:?}", decision, steps);
+    }
+}
+
+#[test]
+fn a_forced_unit_gets_its_variant_past_every_rule() {
+    let mut own = gate(0.0, &[1.0, 1.0]);
+    own["forced"] =
+        json!([{"user_id": "qa-1", "variant": "v1"}, {"user_id": "qa-2", "variant": "gone"}]);
+    let own = ruleset(json!([own]), json!([{"name": "all", "size": 1.0}]));
+    let rules = own.experiment("gate").unwrap();
+    let (decision, steps) = own.explain(rules, "qa-1", &Context::new());
+    assert_eq!(
+        (decision.as_str(), decision.arm()),
+        ("forced", rules.arm("v1"))
+    );
+    assert_eq!(steps[0].to_string(), "forced: the unit is listed with `v1`");
+    let other = own.decide(rules, "qa-2", &Context::new());
+    assert_eq!(other, Decision::HeldOut(&own.holdouts()[0]));
+}
+
+#[test]
+fn an_event_counts_where_its_type_is_listed() {
+    let mut own = gate(1.0, &[1.0]);
+    own["event_types"] = json!(["purchase"]);
+    let holdouts = json!([{"name": "h", "size": 0.1, "event_types": ["purchase", "visit"]}]);
+    let own = ruleset(json!([own]), holdouts);
+    let count = |event_type: &str| {
+        let (_, experiments, holdouts) = own.listing(event_type)?;
+        Some((experiments.count(), holdouts.count()))
+    };
+    assert_eq!(count("purchase"), Some((1, 1)));
+    assert_eq!(count("visit"), Some((0, 1)));
+    assert_eq!(count("other"), None);
+}

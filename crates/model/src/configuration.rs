@@ -1,0 +1,161 @@
+//! What decides about units, as `GET /v1/sdk/config` hands it to SDKs.
+//!
+//! It holds what an assignment needs and nothing else of an experiment: no hypothesis,
+//! owner or plan. Members that a reader does not know are passed over, so that an older
+//! SDK reads what a newer server says; see [`Configuration::read`].
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::experiment::{Condition, Definition, ForcedVariant, VariantWeight, optional_time};
+use crate::ids::{EventType, ExperimentId, HoldoutName, LayerName};
+use crate::metric_definition::MetricDefinition;
+use crate::time::UnixMicros;
+
+/// Everything that runs: experiments and holdouts.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Configuration {
+    /// The experiments that run.
+    pub experiments: Vec<ExperimentRules>,
+    /// The holdouts that run.
+    #[serde(default)]
+    pub holdouts: Vec<HoldoutRules>,
+}
+
+/// What an assignment needs of an experiment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExperimentRules {
+    /// Its id.
+    pub experiment_id: ExperimentId,
+    /// Seeds the assignment; the id if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub salt: Option<String>,
+    /// The layer whose buckets it shares with others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer: Option<LayerName>,
+    /// In a layer: the buckets that it owns, from the first on and before the second.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ranges: Vec<[u16; 2]>,
+    /// Outside a layer: the share of units that are enrolled.
+    #[serde(default = "one")]
+    pub allocation: f64,
+    /// Conditions on the context, all of which must hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub targeting: Vec<Condition>,
+    /// The variants and their weights.
+    pub variants: Vec<VariantWeight>,
+    /// Units that get a variant whatever the rules say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forced: Vec<ForcedVariant>,
+    /// Exposures before this time are not looked at, so they are logged again after it.
+    #[serde(
+        default,
+        with = "optional_time",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub start_at: Option<UnixMicros>,
+    /// The events of which its metrics are made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub event_types: Vec<EventType>,
+}
+
+/// What an assignment needs of a holdout.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HoldoutRules {
+    /// Its name.
+    pub name: HoldoutName,
+    /// The share of units that are held out, 0 to 1.
+    pub size: f64,
+    /// The experiments in its scope; all if absent.
+    #[serde(default)]
+    pub experiments: Option<Vec<ExperimentId>>,
+    /// The events of which its metrics are made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub event_types: Vec<EventType>,
+}
+
+/// A configuration as it was read, and what could not be read of it.
+#[derive(Debug)]
+pub struct Read {
+    /// What could be read.
+    pub configuration: Configuration,
+    /// Why an experiment was left out, for each of those: it uses something that this
+    /// version does not know.
+    pub left_out: Vec<serde_json::Error>,
+}
+
+impl Configuration {
+    /// Reads what a server sent.
+    ///
+    /// An experiment that cannot be read is left out: it may use an operator that came
+    /// later. A holdout that cannot be read makes all of it unreadable, since leaving it
+    /// out would let units into experiments that it keeps them out of.
+    ///
+    /// ```
+    /// use trialog_model::configuration::Configuration;
+    /// let text = br#"{"experiments": [
+    ///     {"experiment_id": "gate", "variants": [{"variant": "a"}, {"variant": "b"}]},
+    ///     {"experiment_id": "later", "variants": [], "targeting": [{"key": "geo", "op": "near", "value": "Oslo"}]}]}"#;
+    /// let read = Configuration::read(text)?;
+    /// assert_eq!(read.configuration.experiments.len(), 1);
+    /// assert!(read.left_out[0].to_string().contains("near"));
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// It is not JSON, or not of this form.
+    pub fn read(text: &[u8]) -> Result<Read, serde_json::Error> {
+        #[derive(Deserialize)]
+        struct Parts<'a> {
+            #[serde(borrow)]
+            experiments: Vec<&'a RawValue>,
+            #[serde(default)]
+            holdouts: Vec<HoldoutRules>,
+        }
+        let parts: Parts<'_> = serde_json::from_slice(text)?;
+        let mut experiments = Vec::with_capacity(parts.experiments.len());
+        let mut left_out = Vec::new();
+        for own in parts.experiments {
+            match serde_json::from_str(own.get()) {
+                Ok(rules) => experiments.push(rules),
+                Err(error) => left_out.push(error),
+            }
+        }
+        let configuration = Self {
+            experiments,
+            holdouts: parts.holdouts,
+        };
+        Ok(Read {
+            configuration,
+            left_out,
+        })
+    }
+}
+
+impl ExperimentRules {
+    /// What an assignment needs of `definition`, which owns `ranges` of its layer;
+    /// `defined` are the metrics that it names, as far as they have a definition.
+    pub fn new(
+        definition: &Definition,
+        ranges: Vec<[u16; 2]>,
+        defined: &[MetricDefinition],
+    ) -> Self {
+        Self {
+            experiment_id: definition.experiment_id.clone(),
+            salt: definition.salt.clone(),
+            layer: definition.layer.clone(),
+            ranges,
+            allocation: definition.allocation,
+            targeting: definition.targeting.clone(),
+            variants: definition.variants.clone(),
+            forced: definition.forced.clone(),
+            start_at: definition.start_at,
+            event_types: definition.event_types(defined),
+        }
+    }
+}
+
+fn one() -> f64 {
+    1.0
+}
