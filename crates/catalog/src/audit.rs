@@ -89,6 +89,10 @@ pub enum Subject {
     Experiment,
     /// A metric definition.
     Metric,
+    /// A layer.
+    Layer,
+    /// A holdout.
+    Holdout,
 }
 
 impl Subject {
@@ -97,6 +101,8 @@ impl Subject {
         match self {
             Self::Experiment => "experiment",
             Self::Metric => "metric",
+            Self::Layer => "layer",
+            Self::Holdout => "holdout",
         }
     }
 }
@@ -153,6 +159,14 @@ pub(crate) fn record(
             to
         ])?;
     Ok(())
+}
+
+/// The fields of a definition, to be compared.
+pub(crate) fn fields(definition: &impl serde::Serialize) -> Map<String, Value> {
+    match serde_json::to_value(definition) {
+        Ok(Value::Object(fields)) => fields,
+        _ => unreachable!("a definition is an object with text keys and finite numbers only"),
+    }
 }
 
 /// The fields of `own` that `other` does not have with the same value.

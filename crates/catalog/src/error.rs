@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use std::ops::Range;
 use trialog_model::experiment::Status;
-use trialog_model::ids::{ExperimentId, MetricName};
+
+use trialog_model::ids::{ExperimentId, HoldoutName, LayerName, MetricName};
 use trialog_sqlite::{OpenError, is_damage};
 
 /// Why the catalog could not do what was asked.
@@ -52,6 +54,61 @@ pub enum CatalogError {
         experiment: String,
         /// How many more do.
         n_others: u64,
+    },
+    /// No layer has this name.
+    #[error("no layer `{0}` is registered: POST /v1/layers registers one")]
+    NoLayer(LayerName),
+    /// An experiment names a layer that is not registered.
+    #[error(
+        "`layer` is `{0}`, which is not registered: register it with POST /v1/layers, or check its name"
+    )]
+    UnknownLayer(LayerName),
+    /// A layer with this name exists already.
+    #[error("layer `{0}` is registered already: change it with PATCH /v1/layers/{0}")]
+    LayerExists(LayerName),
+    /// A layer has too few free buckets.
+    #[error("the experiment needs {n_wanted} of the 10000 buckets of the layer `{layer}`, of which {n_free} are free{}: {}", ranges(.free), mend_of_full(*.n_free))]
+    LayerFull {
+        /// The layer.
+        layer: LayerName,
+        /// The buckets that the experiment asks for.
+        n_wanted: u16,
+        /// The buckets that it can have.
+        n_free: u16,
+        /// Those that no experiment owns.
+        free: Vec<Range<u16>>,
+    },
+    /// An experiment owns buckets of the layer.
+    #[error("layer `{layer}` is used by experiment `{experiment}`: stop or archive it first")]
+    LayerInUse {
+        /// The layer.
+        layer: LayerName,
+        /// An experiment that owns buckets of it.
+        experiment: ExperimentId,
+    },
+    /// No holdout has this name.
+    #[error("no holdout `{0}` is registered: POST /v1/holdouts registers one")]
+    NoHoldout(HoldoutName),
+    /// A holdout with this name exists already.
+    #[error("holdout `{0}` is registered already: change it with PATCH /v1/holdouts/{0}")]
+    HoldoutExists(HoldoutName),
+    /// The holdout's status does not allow the step.
+    #[error("holdout `{holdout}` is {}: {mend}", status.as_str())]
+    HoldoutStatus {
+        /// The holdout.
+        holdout: HoldoutName,
+        /// Its status.
+        status: Status,
+        /// What can be done instead.
+        mend: &'static str,
+    },
+    /// The experiment measures a holdout, and lives and changes with that.
+    #[error("`{experiment}` measures a holdout and follows it: use /v1/holdouts/{holdout} instead")]
+    OfHoldout {
+        /// The experiment.
+        experiment: ExperimentId,
+        /// The holdout's name.
+        holdout: String,
     },
     /// The experiment's status does not allow the step.
     #[error("experiment `{experiment}` is {}: {mend}", status.as_str())]
@@ -123,6 +180,28 @@ fn and_others(n_others: u64) -> String {
         0 => String::new(),
         1 => " and another one".to_owned(),
         more => format!(" and {more} others"),
+    }
+}
+
+fn ranges(free: &[Range<u16>]) -> String {
+    let each: Vec<_> = free
+        .iter()
+        .map(|own| format!("{} to below {}", own.start, own.end))
+        .collect();
+    if each.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", each.join(", "))
+    }
+}
+
+fn mend_of_full(n_free: u16) -> String {
+    match n_free {
+        0 => "stop an experiment of the layer first".to_owned(),
+        n => format!(
+            "give it an allocation of at most {}, or stop an experiment of the layer first",
+            f64::from(n) / 10_000.0
+        ),
     }
 }
 

@@ -4,6 +4,8 @@ mod edit;
 mod list;
 mod search;
 
+use std::ops::Range;
+
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use trialog_model::experiment::{Definition, Status};
 use trialog_model::ids::ExperimentId;
@@ -13,8 +15,9 @@ use trialog_sqlite::seal;
 
 use crate::connection::Catalog;
 use crate::error::{CatalogError, corrupt};
-use crate::metrics;
+use crate::{layers, metrics, surfaces};
 
+pub(crate) use edit::measure;
 pub use list::{Listing, Order};
 pub(crate) use search::create_index;
 
@@ -25,6 +28,8 @@ pub struct Experiment {
     pub definition: Definition,
     /// The definitions of the metrics that it names, as far as they have one.
     pub defined_metrics: Vec<MetricDefinition>,
+    /// The buckets of its layer that it owns.
+    pub ranges: Vec<Range<u16>>,
     /// Where it is in its life.
     pub status: Status,
     /// When it was first known.
@@ -80,6 +85,7 @@ fn experiment(row: &Row<'_>) -> rusqlite::Result<Experiment> {
             .ok_or_else(|| bad(1, format!("`{status}` is no status").into()))?,
         definition: serde_json::from_str(definition).map_err(|error| bad(2, error.into()))?,
         defined_metrics: Vec::new(),
+        ranges: Vec::new(),
         created_at: UnixMicros(row.get(3)?),
         updated_at: UnixMicros(row.get(4)?),
         started_at: time(5)?,
@@ -98,17 +104,26 @@ fn find(connection: &Connection, id: &str) -> rusqlite::Result<Option<Experiment
         ))?
         .query_row([id], experiment)
         .optional()?;
-    found
-        .map(|found| with_metrics(connection, found))
-        .transpose()
+    found.map(|found| completed(connection, found)).transpose()
 }
 
-fn with_metrics(
-    connection: &Connection,
-    mut experiment: Experiment,
-) -> rusqlite::Result<Experiment> {
+fn completed(connection: &Connection, mut experiment: Experiment) -> rusqlite::Result<Experiment> {
     experiment.defined_metrics = metrics::defined(connection, &experiment.definition)?;
+    if experiment.definition.layer.is_some() {
+        experiment.ranges = layers::ranges_of(connection, &experiment.definition.experiment_id)?;
+    }
     Ok(experiment)
+}
+
+/// Every experiment that runs.
+pub(crate) fn running(connection: &Connection) -> rusqlite::Result<Vec<Experiment>> {
+    connection
+        .prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM experiments WHERE status = 'running' ORDER BY experiment_id"
+        ))?
+        .query_map([], experiment)?
+        .map(|found| completed(connection, found?))
+        .collect()
 }
 
 /// The number of the next state that an experiment takes.
@@ -238,10 +253,11 @@ fn insert(
             change
         ])?;
     metrics::note_names(transaction, None, definition)?;
+    surfaces::note(transaction, None, definition)?;
     search::index(transaction, None, (change, status, definition))
 }
 
-fn to_json(definition: &Definition) -> String {
+pub(crate) fn to_json(definition: &impl serde::Serialize) -> String {
     serde_json::to_string(definition).expect("a definition has text keys and finite numbers only")
 }
 

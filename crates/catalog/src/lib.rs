@@ -6,18 +6,22 @@
 #![forbid(unsafe_code)]
 
 pub mod audit;
+pub mod configuration;
 mod connection;
 pub mod dropped;
 pub mod erasures;
 mod error;
 pub mod experiments;
+pub mod holdouts;
 mod inspect;
 pub mod keys;
+pub mod layers;
 pub mod metrics;
 mod pin;
 pub mod pipeline;
 pub mod results;
 mod schema;
+pub mod surfaces;
 
 pub use connection::Catalog;
 pub use error::CatalogError;

@@ -326,6 +326,7 @@ fn store(
         name: definition.name.as_str(),
         action: if before.is_some() { "change" } else { "create" },
     };
+    crate::configuration::touch(transaction)?;
     let known = before.map(|before| fields(&before.definition));
     audit::record(
         transaction,

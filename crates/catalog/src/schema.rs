@@ -18,6 +18,10 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     crate::experiments::create_index,
     crate::metrics::create_tables,
     sql!(MORE_SUMS),
+    crate::layers::create_tables,
+    crate::holdouts::CREATE_TABLE,
+    crate::surfaces::create_table,
+    crate::configuration::CREATE_TABLE,
 ];
 
 const EXPERIMENTS_AND_RESULTS: &str = "

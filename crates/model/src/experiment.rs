@@ -426,7 +426,7 @@ impl Definition {
         Ok(())
     }
 
-    fn check_metrics(&self) -> Result<(), FieldError> {
+    pub(crate) fn check_metrics(&self) -> Result<(), FieldError> {
         let mut seen = BTreeSet::new();
         for (metric, _) in self.metrics.iter() {
             for kind in metric.kinds() {

@@ -13,6 +13,7 @@ pub mod decimal;
 pub mod duration;
 pub mod event;
 pub mod experiment;
+pub mod holdout;
 pub mod ids;
 pub mod metric;
 pub mod metric_definition;

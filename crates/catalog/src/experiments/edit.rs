@@ -3,13 +3,14 @@
 use rusqlite::{Transaction, params};
 use serde_json::{Map, Value, json};
 use trialog_model::experiment::{Definition, Status};
-use trialog_model::ids::ExperimentId;
+use trialog_model::ids::{ExperimentId, HoldoutName};
 
 use super::{Experiment, find, insert, next_change, search, to_json};
 use crate::audit::{self, Edit, Event, Subject};
 use crate::connection::Catalog;
 use crate::error::CatalogError;
-use crate::metrics;
+use crate::holdouts::Holdout;
+use crate::{configuration, layers, metrics, surfaces};
 
 /// A step from one status to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +114,7 @@ impl Catalog {
                         definition,
                         ..known.clone()
                     };
+                    self.fitted(transaction, &changed)?;
                     update(transaction, edit, "change", &known, changed).map_err(&failed)
                 }
                 Err(error) => {
@@ -172,10 +174,12 @@ impl Catalog {
     ) -> Result<Experiment, CatalogError> {
         let id = &definition.experiment_id;
         let failed = CatalogError::database("create an experiment", self.path());
-        match find(transaction, id.as_str()).map_err(&failed)? {
-            Some(known) if known.status != Status::Unregistered => {
-                Err(CatalogError::Exists(id.clone()))
-            }
+        let known = find(transaction, id.as_str()).map_err(&failed)?;
+        if (known.as_ref()).is_some_and(|known| known.status != Status::Unregistered) {
+            return Err(CatalogError::Exists(id.clone()));
+        }
+        layers::fit(transaction, Status::Draft, definition, &failed)?;
+        match known {
             Some(known) => {
                 let completed = Experiment {
                     definition: definition.clone(),
@@ -208,8 +212,19 @@ impl Catalog {
                 Step::Stop => changed.stopped_at = Some(edit.at),
                 Step::Archive => changed.archived_at = Some(edit.at),
             }
+            self.fitted(transaction, &changed)?;
             update(transaction, edit, step.action(), &known, changed).map_err(&failed)
         })
+    }
+
+    /// Gives `changed` the buckets that it asks for.
+    fn fitted(
+        &self,
+        transaction: &Transaction<'_>,
+        changed: &Experiment,
+    ) -> Result<(), CatalogError> {
+        let failed = CatalogError::database("share out a layer", self.path());
+        layers::fit(transaction, changed.status, &changed.definition, &failed)
     }
 
     /// The experiment `id`, in a state that `edit` may change.
@@ -222,6 +237,12 @@ impl Catalog {
         let known = find(transaction, id.as_str())
             .map_err(CatalogError::database("read an experiment", self.path()))?
             .ok_or_else(|| CatalogError::NoExperiment(id.clone()))?;
+        if let Some(holdout) = id.as_str().strip_prefix(HoldoutName::PREFIX) {
+            return Err(CatalogError::OfHoldout {
+                experiment: id.clone(),
+                holdout: holdout.to_owned(),
+            });
+        }
         edit.check(|| format!("experiment `{id}`"), known.change)?;
         Ok(known)
     }
@@ -277,6 +298,8 @@ fn update(
         ])?;
     let current = (changed.change, changed.status, &changed.definition);
     metrics::note_names(transaction, Some(&known.definition), &changed.definition)?;
+    surfaces::note(transaction, Some(&known.definition), &changed.definition)?;
+    configuration::touch(transaction)?;
     search::index(transaction, Some(known.change), current)?;
     let event = Event {
         subject: Subject::Experiment,
@@ -285,19 +308,51 @@ fn update(
     };
     let (before, after) = (fields(known), fields(&changed));
     audit::record(transaction, edit, event, Some(&before), Some(&after))?;
-    changed.defined_metrics = metrics::defined(transaction, &changed.definition)?;
-    Ok(changed)
+    super::completed(transaction, changed)
+}
+
+/// Lets the experiment that measures `holdout` be as the holdout is now; its life-cycle
+/// tells the same story, so the change has no entry of its own for a new one.
+pub(crate) fn measure(
+    transaction: &Transaction<'_>,
+    edit: &Edit,
+    action: &'static str,
+    holdout: &Holdout,
+) -> rusqlite::Result<()> {
+    let definition = holdout.definition.measurement();
+    let id = definition.experiment_id.as_str();
+    if find(transaction, id)?.is_none() {
+        create(transaction, &definition, edit)?;
+    }
+    let known = find(transaction, id)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+    // The weights stay those of the start: units that were let in later do not fit them,
+    // and the sample ratio says so.
+    let variants = match holdout.status {
+        Status::Draft => definition.variants.clone(),
+        _ => known.definition.variants.clone(),
+    };
+    let changed = Experiment {
+        definition: Definition {
+            variants,
+            ..definition
+        },
+        status: holdout.status,
+        started_at: holdout.started_at,
+        stopped_at: holdout.stopped_at,
+        ..known.clone()
+    };
+    if changed == known {
+        return configuration::touch(transaction);
+    }
+    update(transaction, edit, action, &known, changed)?;
+    Ok(())
 }
 
 /// What the audit trail compares.
 fn fields(experiment: &Experiment) -> Map<String, Value> {
     let text =
         |time: Option<trialog_model::time::UnixMicros>| json!(time.map(|time| time.to_rfc3339()));
-    let definition = serde_json::to_value(&experiment.definition);
-    let mut fields = match definition {
-        Ok(Value::Object(fields)) => fields,
-        _ => unreachable!("a definition is an object with text keys and finite numbers only"),
-    };
+    let mut fields = audit::fields(&experiment.definition);
     fields.insert("status".to_owned(), json!(experiment.status));
     fields.insert("started_at".to_owned(), text(experiment.started_at));
     fields.insert("stopped_at".to_owned(), text(experiment.stopped_at));

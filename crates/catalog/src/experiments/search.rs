@@ -12,7 +12,7 @@ use rusqlite::{Connection, params};
 use trialog_model::experiment::{Definition, Status};
 use trialog_model::murmur3::murmur3_x64_128;
 
-use super::{COLUMNS, Experiment, Listing, experiment, with_metrics};
+use super::{COLUMNS, Experiment, Listing, completed, experiment};
 use crate::error::corrupt;
 
 /// The longest gram, in characters.
@@ -151,7 +151,7 @@ pub(super) fn search(
         let text = text(&found.definition);
         let has_words = words.iter().all(|word| text.contains(word));
         if is_owned && statuses.contains(&found.status) && has_words {
-            page.push(with_metrics(connection, found)?);
+            page.push(completed(connection, found)?);
         }
     }
     Ok(page)

@@ -1,0 +1,218 @@
+//! Layers and holdouts: what the registry keeps beside experiments.
+
+use serde::{Deserialize, Serialize};
+
+use crate::assignment::Holdout;
+use crate::bucket::{N_BUCKETS, n_of_share};
+use crate::event::FieldError;
+use crate::experiment::{Definition, Metrics, VariantWeight};
+use crate::ids::{ExperimentId, HoldoutName, LayerName, Variant};
+
+/// The most experiments that the scope of a holdout may name.
+pub const MAX_SCOPE: usize = 1_000;
+
+/// A layer: its experiments own disjoint buckets, so they share no unit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LayerDefinition {
+    /// The name by which experiments name it.
+    pub name: LayerName,
+    /// What it is for people.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// Who answers for it.
+    #[serde(default)]
+    pub owner: Option<String>,
+}
+
+impl LayerDefinition {
+    /// Checks the rules that the types cannot state.
+    ///
+    /// # Errors
+    ///
+    /// The first field that breaks a rule, with the mend.
+    pub fn check(&self) -> Result<(), FieldError> {
+        check_text("description", self.description.as_ref())?;
+        check_text("owner", self.owner.as_ref())
+    }
+}
+
+/// What `POST /v1/holdouts` takes: units that are kept out of experiments, to measure
+/// what those do together.
+///
+/// ```
+/// use trialog_model::holdout::HoldoutDefinition;
+/// let q3: HoldoutDefinition = serde_json::from_str(r#"{"name": "q3", "size": 0.05}"#)?;
+/// q3.check()?;
+/// assert_eq!(q3.measurement().experiment_id.as_str(), "holdout:q3");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HoldoutDefinition {
+    /// Its name.
+    pub name: HoldoutName,
+    /// The share of units that are held out, between 0 and 1.
+    pub size: f64,
+    /// The experiments in its scope; every one if absent.
+    #[serde(default)]
+    pub experiments: Option<Vec<ExperimentId>>,
+    /// The metrics by which it is measured.
+    #[serde(default)]
+    pub metrics: Metrics,
+    /// What it is for people.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// Who answers for it.
+    #[serde(default)]
+    pub owner: Option<String>,
+}
+
+impl HoldoutDefinition {
+    /// Checks the rules that the types cannot state.
+    ///
+    /// # Errors
+    ///
+    /// The first field that breaks a rule, with the mend.
+    pub fn check(&self) -> Result<(), FieldError> {
+        let n_held_out = if self.size.is_finite() {
+            n_of_share(self.size)
+        } else {
+            0
+        };
+        if !(1..N_BUCKETS).contains(&n_held_out) {
+            let reason = format!("is {}: give a share of 0.0001 to 0.9999", self.size);
+            return Err(FieldError {
+                field: "size",
+                reason,
+            });
+        }
+        let n_experiments = self.experiments.as_ref().map_or(0, Vec::len);
+        if n_experiments > MAX_SCOPE {
+            let reason = format!(
+                "names {n_experiments} experiments: name at most {MAX_SCOPE}, or none for all"
+            );
+            return Err(FieldError {
+                field: "experiments",
+                reason,
+            });
+        }
+        check_text("description", self.description.as_ref())?;
+        check_text("owner", self.owner.as_ref())?;
+        self.measurement().check_metrics()
+    }
+
+    /// Checks that a holdout that was started may become `changed`.
+    ///
+    /// It may get smaller, which lets units in, and not grow, which would take units out
+    /// of experiments that they are in; nor may its scope grow.
+    ///
+    /// # Errors
+    ///
+    /// The first field that may not change.
+    pub fn check_change_after_start(&self, changed: &Self) -> Result<(), FieldError> {
+        if n_of_share(changed.size) > n_of_share(self.size) {
+            let reason = format!(
+                "cannot grow after the start, since that takes units out of experiments that they are in: it is {}, register another holdout",
+                self.size
+            );
+            return Err(FieldError {
+                field: "size",
+                reason,
+            });
+        }
+        if self.metrics.primary != changed.metrics.primary {
+            let reason = "cannot change after the start: add a secondary metric".to_owned();
+            return Err(FieldError {
+                field: "metrics.primary",
+                reason,
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether `experiment` is in its scope.
+    pub fn covers(&self, experiment: &ExperimentId) -> bool {
+        (self.experiments.as_ref()).is_none_or(|all| all.contains(experiment))
+    }
+
+    /// The experiment that measures it: units in the scope against those held out.
+    pub fn measurement(&self) -> Definition {
+        let held_out = f64::from(n_of_share(self.size)) / f64::from(N_BUCKETS);
+        let variant = |name: &str, weight: f64| VariantWeight {
+            variant: Variant::new(name).expect("a short name"),
+            weight,
+            value: None,
+        };
+        Definition {
+            hypothesis: self.description.clone(),
+            owner: self.owner.clone(),
+            variants: vec![
+                variant(Holdout::HELD_OUT, held_out),
+                variant(Holdout::IN_SCOPE, 1.0 - held_out),
+            ],
+            metrics: self.metrics.clone(),
+            ..Definition::unregistered(self.name.experiment_id())
+        }
+    }
+}
+
+fn check_text(field: &'static str, text: Option<&String>) -> Result<(), FieldError> {
+    let length = text.map_or(0, String::len);
+    if length > 4096 {
+        let reason = format!("has {length} bytes: at most 4096 are allowed");
+        return Err(FieldError { field, reason });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn q3(size: f64) -> HoldoutDefinition {
+        let text = format!(r#"{{"name":"q3","size":{size},"metrics":{{"primary":["purchase"]}}}}"#);
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn a_size_holds_out_some_units_and_not_all() {
+        for size in [0.0001, 0.05, 0.9999] {
+            q3(size).check().unwrap();
+        }
+        for size in [0.0, 0.00001, 1.0, -1.0, 2.0] {
+            assert_eq!(q3(size).check().unwrap_err().field, "size", "{size}");
+        }
+    }
+
+    #[test]
+    fn after_the_start_it_may_only_get_smaller() {
+        let field = |changed: &HoldoutDefinition| {
+            q3(0.05)
+                .check_change_after_start(changed)
+                .err()
+                .map(|error| error.field)
+        };
+        assert_eq!(field(&q3(0.04)), None);
+        assert_eq!(field(&q3(0.06)), Some("size"));
+        let metrics = Metrics::default();
+        assert_eq!(
+            field(&HoldoutDefinition {
+                metrics,
+                ..q3(0.05)
+            }),
+            Some("metrics.primary")
+        );
+    }
+
+    #[test]
+    fn it_is_measured_as_an_experiment_with_the_shares_that_it_makes() {
+        let own = q3(0.05).measurement();
+        let weights: Vec<f64> = own.variants.iter().map(|own| own.weight).collect();
+        assert_eq!(
+            (weights[0], own.control().unwrap().as_str()),
+            (0.05, "held_out")
+        );
+        assert_eq!(own.metrics, q3(0.05).metrics);
+    }
+}
