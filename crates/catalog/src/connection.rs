@@ -4,7 +4,7 @@
 //! are shown while a run is published.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use rusqlite::{Connection, Transaction};
@@ -23,6 +23,7 @@ pub struct Catalog {
     readers: Vec<Mutex<Connection>>,
     connection: Mutex<Connection>,
     next_reader: AtomicUsize,
+    n_writes: AtomicU64,
     path: PathBuf,
 }
 
@@ -59,6 +60,7 @@ impl Catalog {
             connection: Mutex::new(connection),
             readers: Vec::new(),
             next_reader: AtomicUsize::new(0),
+            n_writes: AtomicU64::new(0),
             path,
         }
     }
@@ -94,7 +96,14 @@ impl Catalog {
         let transaction = connection.transaction().map_err(&failed)?;
         let outcome = change(&transaction)?;
         transaction.commit().map_err(&failed)?;
+        self.n_writes.fetch_add(1, Ordering::Release);
         Ok(outcome)
+    }
+
+    /// How often something was written through this catalog: what was read before is
+    /// still so while the number is the same.
+    pub fn n_writes(&self) -> u64 {
+        self.n_writes.load(Ordering::Acquire)
     }
 
     /// A reader that is free, else the next one in turn; none where the

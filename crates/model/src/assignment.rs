@@ -17,7 +17,8 @@ use std::collections::HashMap;
 use serde_json::{Map, Value};
 
 use crate::configuration::Configuration;
-use crate::ids::{EventType, ExperimentId};
+use crate::ids::{EventType, ExperimentId, Variant};
+use crate::time::UnixMicros;
 
 pub use prepared::{Arm, Holdout, Rules};
 pub use why::Step;
@@ -61,6 +62,19 @@ impl<'c> Decision<'c> {
             Self::HeldOut(_) | Self::NotEnrolled | Self::NotTargeted => None,
         }
     }
+}
+
+/// What a unit saw.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Exposure<'c> {
+    /// The experiment, or the one that measures a holdout.
+    pub experiment_id: &'c ExperimentId,
+    /// The variant.
+    pub variant: &'c Variant,
+    /// Whether it was forced.
+    pub forced: bool,
+    /// Earlier exposures are not looked at.
+    pub start_at: Option<UnixMicros>,
 }
 
 /// A configuration, prepared for decisions.
@@ -145,24 +159,27 @@ impl Ruleset {
         (experiment.holdouts.iter()).filter_map(|place| self.holdouts.get(*place))
     }
 
-    /// The event type as the configuration has it, with the experiments and the
-    /// holdouts that list it; none where nothing does.
-    #[expect(clippy::type_complexity, reason = "two iterators beside the name")]
-    pub fn listing(
-        &self,
+    /// The event type as the configuration has it, if anything lists it.
+    pub fn event_type(&self, name: &str) -> Option<&EventType> {
+        self.listing.get_key_value(name).map(|(own, _)| own)
+    }
+
+    /// Where an event of `unit` counts: the experiments that list its type and give the
+    /// unit a variant, and the holdouts that list it.
+    pub fn counting<'c>(
+        &'c self,
         event_type: &str,
-    ) -> Option<(
-        &EventType,
-        impl Iterator<Item = &Rules>,
-        impl Iterator<Item = &Holdout>,
-    )> {
-        let (event_type, own) = self.listing.get_key_value(event_type)?;
-        let experiments = own
-            .experiments
-            .iter()
-            .map(|place| &self.experiments[*place]);
-        let holdouts = own.holdouts.iter().map(|place| &self.holdouts[*place]);
-        Some((event_type, experiments, holdouts))
+        unit: &'c str,
+        context: &'c Context,
+    ) -> impl Iterator<Item = &'c ExperimentId> {
+        let listing = self.listing.get(event_type);
+        let experiments = listing.map_or(&[][..], |own| &own.experiments);
+        let holdouts = listing.map_or(&[][..], |own| &own.holdouts);
+        let enrolling = (experiments.iter())
+            .map(|place| &self.experiments[*place])
+            .filter(move |own| self.decide(own, unit, context).arm().is_some())
+            .map(Rules::experiment_id);
+        enrolling.chain((holdouts.iter()).map(|place| self.holdouts[*place].experiment_id()))
     }
 
     /// What becomes of `unit`, the user id as given, in `experiment`, one of this ruleset.
@@ -173,6 +190,32 @@ impl Ruleset {
         context: &Context,
     ) -> Decision<'c> {
         experiment.decide(&self.holdouts, unit, context, &mut ())
+    }
+
+    /// What an evaluation of `experiment` lets `unit` see: the experiment's variant, if
+    /// it gets one, and the side of every holdout whose scope the experiment is in.
+    ///
+    /// A forced unit is in no holdout: it is not analysed.
+    pub fn exposures<'c, 'u: 'c>(
+        &'c self,
+        experiment: &'c Rules,
+        unit: &'u str,
+        decision: Decision<'c>,
+    ) -> impl Iterator<Item = Exposure<'c>> {
+        let forced = matches!(decision, Decision::Forced(_));
+        let own = decision.arm().map(|arm| Exposure {
+            experiment_id: experiment.experiment_id(),
+            variant: arm.variant(),
+            forced,
+            start_at: experiment.start_at(),
+        });
+        let holdouts = self.holdouts_of(experiment).filter(move |_| !forced);
+        own.into_iter().chain(holdouts.map(move |holdout| Exposure {
+            experiment_id: holdout.experiment_id(),
+            variant: holdout.variant(unit),
+            forced: false,
+            start_at: None,
+        }))
     }
 
     /// The same decision with every step that led to it.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
-use trialog_model::event::EventKind;
+use trialog_model::event::{Event, EventKind, FieldError, RawEvent, validate};
 use trialog_model::time::UnixMicros;
 use trialog_model::user_id::{event_fingerprint, position_fingerprint};
 use trialog_model::wire::{BodyError, Layout, decode};
@@ -107,7 +107,6 @@ impl Ingest {
         key: Option<&str>,
         now: UnixMicros,
     ) -> Result<Judged, IngestError> {
-        let request = self.n_requests.fetch_add(1, Ordering::Relaxed);
         let mark = key.map(|key| key_mark(key, kind, body)).transpose()?;
         let repeated = match &mark {
             Some(mark) => match self.warehouse.source_position(&mark.source)? {
@@ -116,45 +115,48 @@ impl Ingest {
             },
             None => false,
         };
-        let (source, sequence) = match &mark {
-            Some(mark) => (mark.source.as_str(), 0),
-            None => (self.source.as_str(), request),
-        };
-        let mut batch = Batch::new(kind);
-        let mut rejected = Vec::new();
-        let mut n_events = 0;
+        let mut judging = self.judging(kind, mark.as_ref().map(|mark| mark.source.as_str()));
         decode(kind, body, layout, now, |index, event| {
-            n_events = index + 1;
-            if n_events > self.max_events {
-                return;
-            }
-            match event {
-                Ok(event) => {
-                    // Only an event without an id needs one from its position.
-                    let id = event
-                        .event_id
-                        .unwrap_or_else(|| position_fingerprint(source, sequence, index));
-                    batch.push_event(&event, id);
-                }
-                Err(error) => {
-                    self.metrics.note_rejected(kind, error.field);
-                    rejected.push(Rejection {
-                        index,
-                        field: error.field,
-                        reason: error.reason,
-                    });
-                }
-            }
+            judging.note(index, index, event);
         })?;
-        if n_events > self.max_events {
-            return Err(IngestError::TooMany(self.max_events));
-        }
+        let judged = judging.finish()?;
         Ok(Judged {
-            batch,
-            rejected,
             mark,
             repeated,
+            ..judged
         })
+    }
+
+    /// Judges events that the server makes itself, each with the index in the request
+    /// under which it is told if it is refused.
+    ///
+    /// # Errors
+    ///
+    /// Too many events.
+    pub fn judge_made<'a>(
+        &self,
+        kind: EventKind,
+        made: impl IntoIterator<Item = (u64, RawEvent<'a>)>,
+        now: UnixMicros,
+    ) -> Result<Judged, IngestError> {
+        let mut judging = self.judging(kind, None);
+        for (place, (index, raw)) in (0..).zip(made) {
+            judging.note(place, index, validate(kind, raw, now));
+        }
+        judging.finish()
+    }
+
+    /// Begins with a request's events; `source` names the request where its key does.
+    fn judging<'i>(&'i self, kind: EventKind, source: Option<&'i str>) -> Judging<'i> {
+        let request = self.n_requests.fetch_add(1, Ordering::Relaxed);
+        Judging {
+            ingest: self,
+            source: source.unwrap_or(&self.source),
+            sequence: if source.is_some() { 0 } else { request },
+            batch: Batch::new(kind),
+            rejected: Vec::new(),
+            n_events: 0,
+        }
     }
 
     /// Queues the good events of a request; `reply` is called once they are durable.
@@ -186,6 +188,56 @@ impl Ingest {
         };
         let outcome = self.warehouse.submit(submission);
         outcome.inspect_err(|refused| self.metrics.note_refused(refused))
+    }
+}
+
+/// A request's events on their way into a batch.
+struct Judging<'i> {
+    ingest: &'i Ingest,
+    source: &'i str,
+    sequence: u64,
+    batch: Batch,
+    rejected: Vec<Rejection>,
+    n_events: u64,
+}
+
+impl Judging<'_> {
+    /// Takes the event at `place`, of which a refusal tells `index`.
+    fn note(&mut self, place: u64, index: u64, event: Result<Event<'_>, FieldError>) {
+        self.n_events += 1;
+        if self.n_events > self.ingest.max_events {
+            return;
+        }
+        match event {
+            Ok(event) => {
+                // Only an event without an id needs one from its position.
+                let id = event
+                    .event_id
+                    .unwrap_or_else(|| position_fingerprint(self.source, self.sequence, place));
+                self.batch.push_event(&event, id);
+            }
+            Err(error) => {
+                let kind = self.batch.kind();
+                self.ingest.metrics.note_rejected(kind, error.field);
+                self.rejected.push(Rejection {
+                    index,
+                    field: error.field,
+                    reason: error.reason,
+                });
+            }
+        }
+    }
+
+    fn finish(self) -> Result<Judged, IngestError> {
+        if self.n_events > self.ingest.max_events {
+            return Err(IngestError::TooMany(self.ingest.max_events));
+        }
+        Ok(Judged {
+            batch: self.batch,
+            rejected: self.rejected,
+            mark: None,
+            repeated: false,
+        })
     }
 }
 

@@ -24,11 +24,12 @@ use crate::limits::Rates;
 use crate::looks::Looks;
 use crate::metrics::ServerMetrics;
 use crate::problem::{Answer, Problem};
+use crate::rulesets::Rulesets;
 use crate::serving::Connections;
 use crate::{access, cors, headers, observe};
 use crate::{
-    audit, calc, care, dashboard, events, experiments, export, health, keys, metric_definitions,
-    metrics, openapi, pipeline, results,
+    audit, calc, care, dashboard, evaluation, events, experiments, export, health, holdouts, keys,
+    layers, metric_definitions, metrics, openapi, pipeline, results,
 };
 
 /// Exports that are written at a time.
@@ -101,6 +102,7 @@ pub struct App {
     pub(crate) metrics: ServerMetrics,
     pub(crate) exports: Arc<Semaphore>,
     pub(crate) looks: Looks,
+    pub(crate) rulesets: Rulesets,
 }
 
 impl App {
@@ -140,6 +142,7 @@ impl App {
             folds,
             waiting_folds,
             looks: Looks::default(),
+            rulesets: Rulesets::default(),
             metrics: ServerMetrics::started(now),
             exports: Arc::new(Semaphore::new(MAX_EXPORTS)),
         }
@@ -205,6 +208,12 @@ impl Routes {
         self
     }
 
+    /// Another way to write a path that is there.
+    fn alias(mut self, path: &'static str, methods: MethodRouter<Arc<App>>) -> Self {
+        self.router = self.router.route(path, methods);
+        self
+    }
+
     fn merge(mut self, other: Self) -> Self {
         self.router = self.router.merge(other.router);
         self.paths.extend(other.paths);
@@ -257,6 +266,26 @@ fn routes() -> Routes {
                 .patch(metric_definitions::change)
                 .delete(metric_definitions::delete),
         )
+        .route("/v1/layers", get(layers::list).post(layers::create))
+        .route(
+            "/v1/layers/{name}",
+            get(layers::read)
+                .patch(layers::change)
+                .delete(layers::delete),
+        )
+        .route("/v1/holdouts", get(holdouts::list).post(holdouts::create))
+        .route(
+            "/v1/holdouts/{name}",
+            get(holdouts::read).patch(holdouts::change),
+        )
+        .route("/v1/holdouts/{name}/start", post(holdouts::start))
+        .route("/v1/holdouts/{name}/stop", post(holdouts::stop))
+        .route("/v1/sdk/config", get(evaluation::config))
+        .route("/v1/assign", post(evaluation::assign))
+        .route("/v1/track", post(evaluation::track))
+        .route("/ofrep/v1/evaluate/flags", post(evaluation::evaluate_all))
+        .alias("/ofrep/v1/evaluate/flags/", post(evaluation::evaluate_all))
+        .route("/ofrep/v1/evaluate/flags/{key}", post(evaluation::evaluate))
         .route("/v1/experiments/{id}/results", get(results::results))
         .route("/v1/calc/{family}", post(calc::compute))
         .route("/v1/pipeline", get(pipeline::state))

@@ -12,7 +12,7 @@ use crate::access::scopes::is_for_browsers;
 use crate::app::App;
 
 /// What a page may send and read beyond the usual.
-const REQUEST_HEADERS: &str = "authorization, x-api-key, content-type, content-encoding, idempotency-key, if-none-match, x-request-id";
+const REQUEST_HEADERS: &str = "authorization, x-api-key, content-type, content-encoding, idempotency-key, if-none-match, trialog-exposure, x-request-id";
 const ANSWER_HEADERS: &str = "etag, retry-after, x-request-id";
 /// How long a browser may remember the answer to its question, in seconds.
 const MAX_AGE: &str = "7200";

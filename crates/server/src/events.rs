@@ -86,6 +86,16 @@ async fn store(
         accepted: judged.batch.len(),
         rejected: std::mem::take(&mut judged.rejected),
     };
+    keep(app, judged, now).await?;
+    Ok(respond(answer))
+}
+
+/// Hands the good events over; once it returns, they are durable.
+pub(crate) async fn keep(
+    app: &App,
+    judged: Judged,
+    now: trialog_model::time::UnixMicros,
+) -> Answer<()> {
     let (durable, outcome) = tokio::sync::oneshot::channel();
     // A client that went away does not wait; its events are stored all the same.
     let reply = Box::new(move |outcome| drop(durable.send(outcome)));
@@ -102,7 +112,7 @@ async fn store(
             ),
         })?;
     match outcome.await {
-        Ok(Ok(())) => Ok(respond(answer)),
+        Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(cannot_write(&error)),
         Err(_) => Err(Problem::unavailable(
             "the server is shutting down: send these events again shortly",
@@ -143,7 +153,7 @@ fn layout(headers: &HeaderMap) -> Layout {
     }
 }
 
-fn refused(error: &IngestError) -> Problem {
+pub(crate) fn refused(error: &IngestError) -> Problem {
     let status = match error {
         IngestError::TooMany(_) => StatusCode::PAYLOAD_TOO_LARGE,
         IngestError::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,

@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use trialog_catalog::CatalogError;
 use trialog_catalog::experiments::{Experiment, Listing, Order};
+use trialog_catalog::surfaces::SharedSurface;
 use trialog_model::experiment::{Definition, Status};
 use trialog_model::ids::ExperimentId;
 
@@ -34,6 +35,10 @@ struct Shown {
     stopped_at: Option<String>,
     archived_at: Option<String>,
     failure: Option<String>,
+    /// The buckets of its layer that it owns.
+    ranges: Vec<[u16; 2]>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<Value>,
 }
 
 fn show(experiment: Experiment) -> Shown {
@@ -46,6 +51,10 @@ fn show(experiment: Experiment) -> Shown {
         stopped_at: experiment.stopped_at.map(text),
         archived_at: experiment.archived_at.map(text),
         failure: experiment.failure,
+        ranges: (experiment.ranges.iter())
+            .map(|range| [range.start, range.end])
+            .collect(),
+        warnings: Vec::new(),
         definition: experiment.definition,
     }
 }
@@ -77,6 +86,24 @@ fn answer(experiment: Experiment) -> Response {
     ([(header::ETAG, tag)], Json(show(experiment))).into_response()
 }
 
+/// An experiment with its entity tag and what its owner should know.
+fn answer_with(experiment: Experiment, shared: &[SharedSurface]) -> Response {
+    let tag = etag(experiment.change);
+    let warning = |own: &SharedSurface| {
+        let SharedSurface {
+            surface,
+            experiment_id,
+        } = own;
+        json!({
+            "code": "shared_surface", "surface": surface, "experiment_id": experiment_id,
+            "message": format!("`{experiment_id}` runs and touches `{surface}` too: put both into one layer where they must not meet"),
+        })
+    };
+    let mut shown = show(experiment);
+    shown.warnings = shared.iter().map(warning).collect();
+    ([(header::ETAG, tag)], Json(shown)).into_response()
+}
+
 pub(crate) async fn create(
     State(app): State<Arc<App>>,
     Editing(edit): Editing,
@@ -85,13 +112,18 @@ pub(crate) async fn create(
     let definition: Definition = serde_json::from_slice(&received(body)?)
         .map_err(|error| Problem::bad_request(format!("not an experiment: {error}")))?;
     definition.check()?;
-    let created = blocking(move || Ok(app.catalog.create_experiment(&definition, &edit)?)).await?;
+    let (created, shared) = blocking(move || {
+        let created = app.catalog.create_experiment(&definition, &edit)?;
+        let shared = app.catalog.shared_surfaces(&definition)?;
+        Ok((created, shared))
+    })
+    .await?;
     let location = format!(
         "/v1/experiments/{}",
         percent_encode(created.definition.experiment_id.as_str())
     );
     let location = [(header::LOCATION, location)];
-    Ok((StatusCode::CREATED, location, answer(created)).into_response())
+    Ok((StatusCode::CREATED, location, answer_with(created, &shared)).into_response())
 }
 
 pub(crate) async fn read(
@@ -112,12 +144,13 @@ pub(crate) async fn change(
 ) -> Answer<Response> {
     let id = id(path)?;
     let patch = patch(&received(body)?)?;
-    let changed = blocking(move || {
-        app.catalog
-            .change_experiment(&id, &edit, |known| changed(known, patch))
+    let (changed, shared) = blocking(move || {
+        let changed = (app.catalog).change_experiment(&id, &edit, |known| changed(known, patch))?;
+        let shared = app.catalog.shared_surfaces(&changed.definition)?;
+        Ok((changed, shared))
     })
     .await?;
-    Ok(answer(changed))
+    Ok(answer_with(changed, &shared))
 }
 
 fn changed(known: &Experiment, patch: Map<String, Value>) -> Answer<Definition> {
@@ -158,10 +191,14 @@ pub(crate) async fn start(
     path: Result<Path<String>, PathRejection>,
     Editing(edit): Editing,
 ) -> Answer<Response> {
-    step(path, move |id| {
-        Ok(app.catalog.start_experiment(&id, &edit)?)
+    let id = id(path)?;
+    let (started, shared) = blocking(move || {
+        let started = app.catalog.start_experiment(&id, &edit)?;
+        let shared = app.catalog.shared_surfaces(&started.definition)?;
+        Ok((started, shared))
     })
-    .await
+    .await?;
+    Ok(answer_with(started, &shared))
 }
 
 pub(crate) async fn stop(

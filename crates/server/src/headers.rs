@@ -87,12 +87,17 @@ pub(crate) async fn dress(
     next: Next,
 ) -> Response {
     let id = app.request_ids.of(request.headers());
+    let is_ofrep = request.uri().path().starts_with("/ofrep/");
     let is_tls = (request.extensions().get::<Peer>()).is_some_and(|peer| peer.is_tls);
     request.extensions_mut().insert(id.clone());
     let span = tracing::info_span!("request", id = %id.0);
     let mut response = next.run(request).instrument(span).await;
     if let Some(Document(mut members)) = response.extensions_mut().remove() {
         members.insert("request_id".to_owned(), (*id.0).into());
+        if let (true, Some(detail)) = (is_ofrep, members.get("detail").cloned()) {
+            members.insert("errorCode".to_owned(), "GENERAL".into());
+            members.insert("errorDetails".to_owned(), detail);
+        }
         response = with_body(response, Json(members).into_response());
     }
     put_headers(response.headers_mut(), is_tls);

@@ -12,9 +12,12 @@
 mod audit;
 mod calc;
 mod care;
+mod evaluation;
 mod events;
 mod experiments;
+mod holdouts;
 mod keys;
+mod layers;
 mod metric_definitions;
 mod operation;
 mod pipeline;
@@ -37,6 +40,12 @@ const TAGS: &[(&str, &str)] = &[
     ("events", "Who saw which variant, and what they did."),
     ("experiments", "The registry of experiments."),
     ("metrics", "Definitions of metrics."),
+    ("layers", "Experiments that share no unit."),
+    ("holdouts", "Units that are kept out of experiments."),
+    (
+        "evaluation",
+        "Who gets which variant, for clients without an SDK.",
+    ),
     ("audit", "Who changed what."),
     ("results", "Tests, intervals and warnings."),
     ("statistics", "Every method on numbers of your own."),
@@ -105,6 +114,9 @@ fn operations() -> impl Iterator<Item = Operation> {
         events::operations(),
         experiments::operations(),
         metric_definitions::operations(),
+        layers::operations(),
+        holdouts::operations(),
+        evaluation::operations(),
         audit::operations(),
         results::operations(),
         calc::operations(),
@@ -127,6 +139,9 @@ fn schemas() -> Vec<(String, Schema)> {
         events::schemas(),
         experiments::schemas(),
         metric_definitions::schemas(),
+        layers::schemas(),
+        holdouts::schemas(),
+        evaluation::schemas(),
         audit::schemas(),
         results::schemas(),
         calc::schemas(),

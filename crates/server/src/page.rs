@@ -1,6 +1,7 @@
 //! Lists page by page: how long a page is, and where the next one begins.
 
 use crate::problem::{Answer, Problem};
+use crate::results::pairs;
 
 /// How long a page is unless asked otherwise, and at most.
 pub(crate) const PAGE: u32 = 100;
@@ -28,4 +29,22 @@ pub(crate) fn search(value: String) -> Answer<String> {
 pub(crate) fn next<T>(page: &[T], limit: u32, key: impl Fn(&T) -> String) -> Option<String> {
     let is_full = page.len() as u64 >= u64::from(limit);
     page.last().filter(|_| is_full).map(key)
+}
+
+/// The parameters `after` and `limit` of a list that has no others.
+pub(crate) fn plain_page(query: &str) -> Answer<(Option<String>, u32)> {
+    let (mut after, mut n) = (None, PAGE);
+    for (name, value) in pairs(query)? {
+        match name.as_str() {
+            "after" => after = Some(value),
+            "limit" => n = limit(&value)?,
+            other => {
+                return Err(Problem::bad_field(
+                    other,
+                    "is no parameter here: use after or limit",
+                ));
+            }
+        }
+    }
+    Ok((after, n))
 }

@@ -152,14 +152,32 @@ impl From<FieldError> for Problem {
 impl From<CatalogError> for Problem {
     fn from(error: CatalogError) -> Self {
         let status = match &error {
-            CatalogError::NoExperiment(_) | CatalogError::NoKey(_) | CatalogError::NoMetric(_) => {
-                StatusCode::NOT_FOUND
+            CatalogError::NoExperiment(_)
+            | CatalogError::NoKey(_)
+            | CatalogError::NoMetric(_)
+            | CatalogError::NoLayer(_)
+            | CatalogError::NoHoldout(_) => StatusCode::NOT_FOUND,
+            CatalogError::UnknownLayer(_) => {
+                return Self::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())
+                    .with("field", json!("layer"));
+            }
+            CatalogError::LayerFull { free, n_free, .. } => {
+                let free: Vec<_> = free.iter().map(|own| [own.start, own.end]).collect();
+                return Self::new(StatusCode::CONFLICT, error.to_string())
+                    .with("field", json!("allocation"))
+                    .with("free", json!(free))
+                    .with("free_share", json!(f64::from(*n_free) / 10_000.0));
             }
             CatalogError::Exists(_)
             | CatalogError::WrongStatus { .. }
             | CatalogError::KeyExists(_)
             | CatalogError::TooManyKeys(_)
             | CatalogError::MetricExists(_)
+            | CatalogError::LayerExists(_)
+            | CatalogError::LayerInUse { .. }
+            | CatalogError::HoldoutExists(_)
+            | CatalogError::HoldoutStatus { .. }
+            | CatalogError::OfHoldout { .. }
             | CatalogError::MetricNamed { .. } => StatusCode::CONFLICT,
             CatalogError::Stale { .. } => StatusCode::PRECONDITION_FAILED,
             _ => return Self::internal(error.to_string()),

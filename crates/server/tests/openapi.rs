@@ -24,7 +24,7 @@ const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
 /// Every operation in an order in which its example can be sent, with the
 /// status of its answer.
-const CALLS: [(&str, u16); 31] = [
+const CALLS: [(&str, u16); 47] = [
     ("isAlive", 200),
     ("isReady", 200),
     ("defineMetric", 201),
@@ -32,11 +32,27 @@ const CALLS: [(&str, u16); 31] = [
     ("getMetric", 200),
     ("changeMetric", 200),
     ("deleteMetric", 200),
+    ("registerLayer", 201),
+    ("listLayers", 200),
+    ("getLayer", 200),
+    ("changeLayer", 200),
+    ("deleteLayer", 200),
+    ("registerHoldout", 201),
+    ("listHoldouts", 200),
+    ("getHoldout", 200),
+    ("changeHoldout", 200),
+    ("startHoldout", 200),
     ("registerExperiment", 201),
     ("listExperiments", 200),
     ("getExperiment", 200),
     ("changeExperiment", 200),
     ("startExperiment", 200),
+    ("getSdkConfiguration", 200),
+    ("assign", 200),
+    ("evaluateFlag", 200),
+    ("evaluateFlags", 200),
+    ("track", 202),
+    ("stopHoldout", 200),
     ("sendAssignments", 202),
     ("sendMetricEvents", 202),
     ("runPipeline", 200),

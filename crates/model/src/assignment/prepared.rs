@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -19,7 +20,7 @@ pub struct Arm {
     name: Variant,
     /// The bucket that it ends before.
     end: u16,
-    value: Option<Value>,
+    value: Option<Arc<Value>>,
 }
 
 impl Arm {
@@ -29,7 +30,7 @@ impl Arm {
     }
 
     /// What it stands for in the application, where the definition says so.
-    pub fn value(&self) -> Option<&Value> {
+    pub fn value(&self) -> Option<&Arc<Value>> {
         self.value.as_ref()
     }
 }
@@ -39,6 +40,8 @@ impl Arm {
 pub struct Holdout {
     name: String,
     id: ExperimentId,
+    held_out: Variant,
+    in_scope: Variant,
     below: u16,
     /// The experiments in its scope; all of them where there is none.
     experiments: Option<Vec<ExperimentId>>,
@@ -54,6 +57,8 @@ impl Holdout {
         Self {
             name: rules.name.to_string(),
             id: rules.name.experiment_id(),
+            held_out: variant(Self::HELD_OUT),
+            in_scope: variant(Self::IN_SCOPE),
             below: n_of_share(rules.size),
             experiments: rules.experiments.clone(),
         }
@@ -76,11 +81,11 @@ impl Holdout {
     }
 
     /// The variant of `unit` in the experiment that measures the holdout.
-    pub fn variant(&self, unit: &str) -> &'static str {
+    pub fn variant(&self, unit: &str) -> &Variant {
         if self.holds(unit) {
-            Self::HELD_OUT
+            &self.held_out
         } else {
-            Self::IN_SCOPE
+            &self.in_scope
         }
     }
 
@@ -242,6 +247,10 @@ impl Rules {
     }
 }
 
+fn variant(name: &str) -> Variant {
+    Variant::new(name).expect("a short name without control characters")
+}
+
 /// Where each variant ends: its cumulative share of the weights.
 fn arms(variants: &[VariantWeight]) -> Vec<Arm> {
     let sum: f64 = variants.iter().map(|own| own.weight).sum();
@@ -251,7 +260,7 @@ fn arms(variants: &[VariantWeight]) -> Vec<Arm> {
         Arm {
             name: own.variant.clone(),
             end: n_of_share(cumulative / sum),
-            value: own.value.clone(),
+            value: own.value.clone().map(Arc::new),
         }
     };
     let mut arms: Vec<_> = variants.iter().map(arm).collect();

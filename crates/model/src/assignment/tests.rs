@@ -65,7 +65,7 @@ proptest! {
         let held = own.holdouts()[0].holds(&unit);
         prop_assert_eq!(variant(&own, "gate", &unit).is_none(), held);
         prop_assert!(variant(&own, "other", &unit).is_some());
-        prop_assert_eq!(own.holdouts()[0].variant(&unit) == Holdout::HELD_OUT, held);
+        prop_assert_eq!(own.holdouts()[0].variant(&unit).as_str() == Holdout::HELD_OUT, held);
     }
 
     #[test]
@@ -110,13 +110,45 @@ fn a_forced_unit_gets_its_variant_past_every_rule() {
 fn an_event_counts_where_its_type_is_listed() {
     let mut own = gate(1.0, &[1.0]);
     own["event_types"] = json!(["purchase"]);
-    let holdouts = json!([{"name": "h", "size": 0.1, "event_types": ["purchase", "visit"]}]);
+    let holdouts = json!([{"name": "h", "size": 0.0, "event_types": ["purchase", "visit"]}]);
     let own = ruleset(json!([own]), holdouts);
-    let count = |event_type: &str| {
-        let (_, experiments, holdouts) = own.listing(event_type)?;
-        Some((experiments.count(), holdouts.count()))
+    let places = |event_type: &str| -> Vec<String> {
+        let context = Context::new();
+        let counting = own.counting(event_type, "1", &context);
+        counting.map(ToString::to_string).collect()
     };
-    assert_eq!(count("purchase"), Some((1, 1)));
-    assert_eq!(count("visit"), Some((0, 1)));
-    assert_eq!(count("other"), None);
+    assert_eq!(places("purchase"), ["gate", "holdout:h"]);
+    assert_eq!(places("visit"), ["holdout:h"]);
+    assert_eq!(places("other"), [""; 0]);
+    assert_eq!(own.event_type("visit").unwrap().as_str(), "visit");
+}
+
+#[test]
+fn an_evaluation_exposes_to_the_variant_and_to_each_side_of_a_holdout() {
+    let mut own = gate(1.0, &[1.0]);
+    own["forced"] = json!([{"user_id": "qa", "variant": "v0"}]);
+    let all = json!([{"name": "none", "size": 0.0}, {"name": "all", "size": 1.0}]);
+    let own = ruleset(json!([own]), all);
+    let rules = own.experiment("gate").unwrap();
+    let seen = |unit: &str| -> Vec<(String, String, bool)> {
+        let decision = own.decide(rules, unit, &Context::new());
+        let exposures = own.exposures(rules, unit, decision);
+        let text = |own: Exposure<'_>| {
+            (
+                own.experiment_id.to_string(),
+                own.variant.to_string(),
+                own.forced,
+            )
+        };
+        exposures.map(text).collect()
+    };
+    let of = |id: &str, variant: &str, forced| (id.to_owned(), variant.to_owned(), forced);
+    assert_eq!(
+        seen("1"),
+        [
+            of("holdout:none", "in_scope", false),
+            of("holdout:all", "held_out", false)
+        ]
+    );
+    assert_eq!(seen("qa"), [of("gate", "v0", true)]);
 }

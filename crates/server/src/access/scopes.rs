@@ -26,7 +26,9 @@ const TABLE: &[(&str, &str, Need)] = &[
     ("POST", "/v1/events/metrics", Need::Scope(Scope::Ingest)),
     ("GET", "/v1/sdk/config", Need::Scope(Scope::Sdk)),
     ("POST", "/v1/assign", Need::Scope(Scope::Sdk)),
+    ("POST", "/v1/track", Need::Scope(Scope::Ingest)),
     ("POST", "/ofrep/v1/evaluate/flags", Need::Scope(Scope::Sdk)),
+    ("POST", "/ofrep/v1/evaluate/flags/", Need::Scope(Scope::Sdk)),
     (
         "POST",
         "/ofrep/v1/evaluate/flags/{key}",
@@ -76,5 +78,5 @@ pub(crate) fn allow(scopes: &[Scope], needed: Scope) -> bool {
 pub(crate) fn is_for_browsers(path: &str) -> bool {
     path.starts_with("/v1/events/")
         || path.starts_with("/ofrep/")
-        || ["/v1/sdk/config", "/v1/assign"].contains(&path)
+        || ["/v1/sdk/config", "/v1/assign", "/v1/track"].contains(&path)
 }

@@ -68,7 +68,7 @@ fn entry() -> Schema {
         ),
         field(
             "subject",
-            one_of(&["experiment", "metric"]),
+            one_of(&["experiment", "metric", "layer", "holdout"]),
             "What was changed.",
         ),
         field("name", text(), "Which."),

@@ -2,17 +2,18 @@
 
 use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
+use trialog_model::event::MAX_USER_ID_BYTES;
 use trialog_model::experiment::{
-    Definition, MAX_METRICS, MAX_UNITS, MAX_VARIANTS, Metrics, Operator, Status,
+    Definition, MAX_FORCED, MAX_METRICS, MAX_UNITS, MAX_VARIANTS, Metrics, Operator, Status,
 };
-use trialog_model::ids::{ExperimentId, MetricName, Variant};
+use trialog_model::ids::{ExperimentId, LayerName, MetricName, Variant};
 use trialog_model::metric::MetricKind;
 
 use super::operation::Operation;
 use super::schema::{
-    Field, Schema, between_0_and_1, chars, closed, extended, field, integer, level, list, matching,
-    name, nullable, number, object, one_of, optional, page_limit, positive, reference, resettable,
-    text, time, with, with_defaults,
+    Field, Schema, between_0_and_1, chars, closed, count, extended, field, integer, level, list,
+    matching, name, nullable, number, object, one_of, optional, page_limit, positive, reference,
+    resettable, text, time, with, with_defaults,
 };
 use super::window::window;
 use crate::page::MAX_SEARCH;
@@ -173,6 +174,8 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
         ("Experiment", extended(shown(), life())),
         ("ExperimentPage", page()),
         ("VariantWeight", variant()),
+        ("ForcedVariant", forced()),
+        ("SharedSurface", shared_surface()),
         ("Condition", condition()),
         ("Plan", plan()),
         ("Metrics", metrics()),
@@ -203,11 +206,12 @@ fn definition() -> Schema {
         optional(
             "allocation",
             json!({ "type": "number", "exclusiveMinimum": 0, "maximum": 1 }),
-            "The share of units that are enrolled.",
+            "The share of units that are enrolled; in a layer, the share of its buckets.",
         ),
-        free(
+        optional(
             "layer",
-            "The layer whose units are shared with other experiments.",
+            nullable(name(LayerName::MAX_CHARS)),
+            "The layer whose units are shared with other experiments; it is registered.",
         ),
         free(
             "salt",
@@ -217,6 +221,11 @@ fn definition() -> Schema {
             "targeting",
             list(reference("Condition")),
             "Conditions on the context, all of which must hold.",
+        ),
+        optional(
+            "forced",
+            json!({ "type": "array", "items": reference("ForcedVariant"), "maxItems": MAX_FORCED }),
+            "Units that get a variant whatever the rules say; they are not analysed.",
         ),
         optional(
             "surfaces",
@@ -266,12 +275,13 @@ fn shown() -> Schema {
     let names: Vec<Value> = (shown["properties"].as_object().into_iter())
         .flat_map(|properties| properties.keys().map(|name| json!(name)))
         .collect();
-    shown["required"] = json!(names);
+    let always = |name: &&Value| **name != json!("forced");
+    shown["required"] = json!(names.iter().filter(always).collect::<Vec<_>>());
     shown["properties"]["variants"] = list(reference("VariantWeight"));
     shown
 }
 
-fn life() -> [Field; 7] {
+fn life() -> [Field; 9] {
     [
         field("status", one_of(&Status::ALL), "Where it is in its life."),
         field("created_at", time(), "When it became known."),
@@ -283,6 +293,16 @@ fn life() -> [Field; 7] {
             "failure",
             nullable(text()),
             "Why the last computation of it failed.",
+        ),
+        field(
+            "ranges",
+            list(list(count())),
+            "The buckets of its layer that it owns, from the first on and before the second.",
+        ),
+        optional(
+            "warnings",
+            list(reference("SharedSurface")),
+            "Of an answer to a change: experiments that run and touch the same surface without a layer that keeps them apart.",
         ),
     ]
 }
@@ -310,12 +330,37 @@ fn variant() -> Schema {
             with(positive(), "default", 1),
             "Its share, relative to the sum of all weights.",
         ),
+        optional(
+            "value",
+            json!({}),
+            "What it stands for in the application, any JSON; the variant's name if absent.",
+        ),
     ]))
+}
+
+fn forced() -> Schema {
+    closed(object([
+        field(
+            "user_id",
+            chars(1, MAX_USER_ID_BYTES),
+            "The user id as the application gives it.",
+        ),
+        field("variant", name(Variant::MAX_CHARS), "The variant."),
+    ]))
+}
+
+fn shared_surface() -> Schema {
+    object([
+        field("code", one_of(&["shared_surface"]), "What it is about."),
+        field("surface", text(), "The part of the product."),
+        field("experiment_id", text(), "The experiment that runs."),
+        field("message", text(), "What to do about it."),
+    ])
 }
 
 fn condition() -> Schema {
     closed(object([
-        field("key", text(), "The key of the context."),
+        field("key", chars(1, 256), "The key of the context."),
         field("op", one_of(&OPERATORS), "How the value is compared."),
         field("value", json!({}), "What it is compared with."),
     ]))

@@ -158,6 +158,27 @@ impl Operation {
         self
     }
 
+    /// An answer without a body.
+    pub(super) fn answer_empty(mut self, status: StatusCode, description: &str) -> Self {
+        let response = json!({ "description": description, "headers": headers() });
+        self.responses.insert(status.as_str().to_owned(), response);
+        self
+    }
+
+    /// A failure in the form of another protocol, beside a problem document.
+    pub(super) fn failure(mut self, status: StatusCode, schema: Schema, description: &str) -> Self {
+        let response = json!({
+            "description": description,
+            "headers": headers(),
+            "content": {
+                "application/json": { "schema": schema },
+                "application/problem+json": { "schema": super::schema::reference("Problem") },
+            },
+        });
+        self.responses.insert(status.as_str().to_owned(), response);
+        self
+    }
+
     /// A header of the answer with this status.
     pub(super) fn answer_header(
         mut self,

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::schema::{
-    Schema, count, field, integer, list, object, one_of, optional, reference, text, with,
+    Schema, count, field, fraction, integer, list, object, one_of, optional, reference, text, with,
 };
 
 /// What any request may be answered with, whatever it asks for: it cannot be
@@ -130,6 +130,22 @@ pub(super) fn problem() -> Schema {
             "rejected",
             list(reference("Rejection")),
             "Events that were not.",
+        ),
+        optional(
+            "free",
+            list(list(count())),
+            "The buckets of the layer that no experiment owns, from the first on and before the second.",
+        ),
+        optional(
+            "free_share",
+            fraction(),
+            "The largest allocation that fits into the layer.",
+        ),
+        optional("errorCode", text(), "As OFREP has it, below `/ofrep/`."),
+        optional(
+            "errorDetails",
+            text(),
+            "The same as `detail`, below `/ofrep/`.",
         ),
         optional("checks", list(reference("Check")), "What was looked at."),
     ]);

@@ -14,6 +14,7 @@ const TAKES: &[(&str, &str, &str)] = &[
     ("GET", "/openapi.json", "nothing"),
     ("POST", "/v1/events/assignments", "ingest"),
     ("POST", "/v1/events/metrics", "ingest"),
+    ("POST", "/v1/track", "ingest"),
     ("GET", "/v1/sdk/config", "sdk"),
     ("POST", "/v1/assign", "sdk"),
     ("POST", "/ofrep/v1/evaluate/flags", "sdk"),

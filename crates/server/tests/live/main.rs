@@ -5,6 +5,7 @@
 mod access;
 mod calc;
 mod connections;
+mod evaluation;
 mod harness;
 mod kinds;
 mod registry;

@@ -67,6 +67,7 @@ pub(super) fn variants(
         Ok(VariantWeight {
             variant: Variant::new(name).context("a variant")?,
             weight: weight(name)?,
+            value: None,
         })
     };
     names.iter().map(of).collect()
@@ -144,6 +145,7 @@ fn experiment(definition: Definition) -> Experiment {
     Experiment {
         definition,
         defined_metrics: Vec::new(),
+        ranges: Vec::new(),
         status: Status::Unregistered,
         created_at: UnixMicros(0),
         updated_at: UnixMicros(0),

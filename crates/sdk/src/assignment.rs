@@ -1,0 +1,92 @@
+//! What a call of `assign` tells the application.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use trialog_model::assignment::Decision;
+use trialog_model::ids::Variant;
+
+/// Why a unit gets a variant, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// It gets a variant by the rules.
+    Assigned,
+    /// It gets a variant whatever the rules say, and is not analysed.
+    Forced,
+    /// A holdout keeps it out.
+    HeldOut,
+    /// It is not among the units that the experiment may have.
+    NotEnrolled,
+    /// A condition on the context does not hold.
+    NotTargeted,
+    /// No such experiment runs.
+    NotRunning,
+    /// There is no configuration yet.
+    NotReady,
+}
+
+/// Which variant a unit gets, if any.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Assignment {
+    outcome: Outcome,
+    variant: Option<Variant>,
+    value: Option<Arc<Value>>,
+}
+
+impl Assignment {
+    /// The variant; none where the application goes on as if there were no experiment.
+    pub fn variant(&self) -> Option<&str> {
+        self.variant.as_ref().map(Variant::as_str)
+    }
+
+    /// The variant, or `other` where there is none.
+    pub fn variant_or<'a>(&'a self, other: &'a str) -> &'a str {
+        self.variant().unwrap_or(other)
+    }
+
+    /// What the variant stands for, where the definition says so.
+    pub fn value(&self) -> Option<&Value> {
+        self.value.as_deref()
+    }
+
+    /// Why.
+    pub fn outcome(&self) -> Outcome {
+        self.outcome
+    }
+
+    /// No variant, for this reason.
+    pub(crate) fn none(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            variant: None,
+            value: None,
+        }
+    }
+
+    /// A variant that the application forces.
+    pub(crate) fn forced(variant: Variant, value: Option<Arc<Value>>) -> Self {
+        Self {
+            outcome: Outcome::Forced,
+            variant: Some(variant),
+            value,
+        }
+    }
+}
+
+impl From<Decision<'_>> for Assignment {
+    fn from(decision: Decision<'_>) -> Self {
+        let outcome = match decision {
+            Decision::HeldOut(_) => Outcome::HeldOut,
+            Decision::NotEnrolled => Outcome::NotEnrolled,
+            Decision::NotTargeted => Outcome::NotTargeted,
+            Decision::Assigned(_) => Outcome::Assigned,
+            Decision::Forced(_) => Outcome::Forced,
+        };
+        let arm = decision.arm();
+        Self {
+            outcome,
+            variant: arm.map(|arm| arm.variant().clone()),
+            value: arm.and_then(|arm| arm.value().cloned()),
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Which exposures were logged already.
+//!
+//! A table of fixed size without locks: a fingerprint has eight places in which it may
+//! stand. Where all are taken, one gives way, and the exposure that stood there may be
+//! logged once more: the analysis takes the earliest of copies, so that costs an event
+//! and nothing else. Two exposures share a fingerprint with odds of 1 to 2^61.
+
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Places in which one fingerprint may stand: a line of memory.
+const WAYS: usize = 8;
+
+#[derive(Debug)]
+pub(crate) struct Seen {
+    places: Box<[AtomicU64]>,
+    hasher: RandomState,
+}
+
+/// An exposure that was noted just now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Noted(u64);
+
+impl Seen {
+    /// A table for about `capacity` exposures.
+    pub(crate) fn new(capacity: usize) -> Self {
+        let n_sets = (capacity / WAYS).next_power_of_two();
+        let places = (0..n_sets * WAYS).map(|_| AtomicU64::new(0)).collect();
+        Self {
+            places,
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// Notes `exposure`; none where it was noted before.
+    pub(crate) fn note(&self, exposure: &impl Hash) -> Option<Noted> {
+        // 0 is an empty place.
+        let fingerprint = self.hasher.hash_one(exposure).max(1);
+        let set = self.set(fingerprint);
+        if set
+            .iter()
+            .any(|place| place.load(Ordering::Relaxed) == fingerprint)
+        {
+            return None;
+        }
+        for place in set {
+            let taken =
+                place.compare_exchange(0, fingerprint, Ordering::Relaxed, Ordering::Relaxed);
+            match taken {
+                Ok(_) => return Some(Noted(fingerprint)),
+                // Another thread noted the same one.
+                Err(other) if other == fingerprint => return None,
+                Err(_) => {}
+            }
+        }
+        // Bits that do not choose the set choose who gives way.
+        let way = (fingerprint >> 58) as usize % WAYS;
+        set[way].store(fingerprint, Ordering::Relaxed);
+        Some(Noted(fingerprint))
+    }
+
+    /// Forgets an exposure whose event was dropped, so that the next call logs it.
+    pub(crate) fn forget(&self, Noted(fingerprint): Noted) {
+        for place in self.set(fingerprint) {
+            let _ = place.compare_exchange(fingerprint, 0, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+
+    fn set(&self, fingerprint: u64) -> &[AtomicU64] {
+        let n_sets = self.places.len() / WAYS;
+        let first = (fingerprint as usize & (n_sets - 1)) * WAYS;
+        &self.places[first..first + WAYS]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exposure_is_new_once_and_again_when_it_was_forgotten() {
+        let seen = Seen::new(64);
+        let noted = seen.note(&("42", "gate", "a")).unwrap();
+        assert_eq!(seen.note(&("42", "gate", "a")), None);
+        assert!(seen.note(&("42", "gate", "b")).is_some());
+        seen.forget(noted);
+        assert!(seen.note(&("42", "gate", "a")).is_some());
+    }
+
+    #[test]
+    fn a_full_table_keeps_its_size_and_forgets_some() {
+        let seen = Seen::new(1_024);
+        assert!((0..10_000).all(|unit| seen.note(&unit).is_some()));
+        assert_eq!(seen.places.len(), 1_024);
+        let n_known = (0..10_000).filter(|unit| seen.note(unit).is_none()).count();
+        assert!(n_known <= 1_024, "{n_known}");
+    }
+}

@@ -1,0 +1,322 @@
+//! The thread that sends what waits, in batches by size and by time.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::thread::{JoinHandle, Thread};
+use std::time::{Duration, Instant};
+
+use trialog_model::event::EventKind;
+
+use crate::backoff::Backoff;
+use crate::clock::monotonic;
+use crate::counters::add;
+use crate::observer::Told;
+use crate::queue::{Pushed, Queue};
+use crate::transport::{Batch, Delivery, Transport};
+
+/// How batches are cut and how long attempts last.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    pub(crate) batch_events: usize,
+    pub(crate) interval: Duration,
+    pub(crate) timeout: Duration,
+    pub(crate) first_retry: Duration,
+    pub(crate) longest_retry: Duration,
+}
+
+/// What calls and the thread share.
+pub(crate) struct Outbox {
+    pub(crate) queue: Queue,
+    batch_events: usize,
+    thread: OnceLock<Thread>,
+    /// Grows with every wish to send at once.
+    hurries: AtomicU64,
+    is_closing: AtomicBool,
+    state: Mutex<State>,
+    settled: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Events that were popped and are delivered or refused.
+    n_settled: u64,
+    /// Until when a client that closes goes on.
+    deadline: Option<Instant>,
+    is_over: bool,
+}
+
+impl Outbox {
+    pub(crate) fn new(queue: Queue, batch_events: usize) -> Self {
+        Self {
+            queue,
+            batch_events,
+            thread: OnceLock::new(),
+            hurries: AtomicU64::new(0),
+            is_closing: AtomicBool::new(false),
+            state: Mutex::default(),
+            settled: Condvar::new(),
+        }
+    }
+
+    /// Queues an event, and wakes the thread when a batch is full.
+    pub(crate) fn push(&self, event: crate::event::Event) -> Pushed {
+        let pushed = self.queue.push(event);
+        if let Pushed::Queued(n) = pushed
+            && n == self.batch_events
+        {
+            self.wake();
+        }
+        pushed
+    }
+
+    fn wake(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+
+    /// Sends what waits at once, also in the middle of a wait after a failure.
+    fn hurry(&self) {
+        self.hurries.fetch_add(1, Ordering::SeqCst);
+        self.wake();
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until everything that waits now is delivered or refused; whether it is.
+    pub(crate) fn flush(&self, timeout: Duration) -> bool {
+        let deadline = monotonic().checked_add(timeout);
+        let mut state = self.state();
+        let goal = state.n_settled + self.queue.counts.queued.load(Ordering::SeqCst);
+        self.hurry();
+        loop {
+            if state.n_settled >= goal {
+                return true;
+            }
+            let left = deadline.map_or(Duration::MAX, |own| {
+                own.saturating_duration_since(monotonic())
+            });
+            if left.is_zero() || state.is_over {
+                return false;
+            }
+            // An hour at a time: some systems cannot wait for ever.
+            let left = left.min(Duration::from_secs(3_600));
+            state = (self.settled.wait_timeout(state, left))
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    /// Takes no more events and sends what waits within `time`, without waiting for that.
+    pub(crate) fn close(&self, time: Duration) {
+        self.queue.close();
+        let deadline = monotonic() + time.min(Duration::from_secs(86_400));
+        let mut state = self.state();
+        state.deadline = Some(state.deadline.map_or(deadline, |known| known.max(deadline)));
+        drop(state);
+        self.is_closing.store(true, Ordering::SeqCst);
+        self.hurry();
+    }
+
+    fn settle(&self, n_delivered: u64, n_refused: u64) {
+        self.queue.settle(n_delivered, n_refused);
+        self.state().n_settled += n_delivered + n_refused;
+        self.settled.notify_all();
+    }
+
+    fn is_closing(&self) -> bool {
+        self.is_closing.load(Ordering::SeqCst)
+    }
+
+    /// The time that is left for a client that closes; for others there is always some.
+    fn time_left(&self) -> Option<Duration> {
+        let Some(deadline) = self.state().deadline else {
+            return Some(Duration::MAX);
+        };
+        let left = deadline.saturating_duration_since(monotonic());
+        (!left.is_zero()).then_some(left)
+    }
+}
+
+/// Starts the thread that sends what waits in `outbox`.
+pub(crate) fn start(
+    outbox: Arc<Outbox>,
+    transport: Box<dyn Transport>,
+    pace: Pace,
+    told: Told,
+) -> std::io::Result<JoinHandle<()>> {
+    let backoff = Backoff::new(pace.first_retry, pace.longest_retry);
+    let mut sender = Sender {
+        outbox,
+        transport,
+        pace,
+        told,
+        backoff,
+        n_hurries: 0,
+    };
+    std::thread::Builder::new()
+        .name("trialog-send".to_owned())
+        .spawn(move || sender.run())
+}
+
+struct Sender {
+    outbox: Arc<Outbox>,
+    transport: Box<dyn Transport>,
+    pace: Pace,
+    told: Told,
+    backoff: Backoff,
+    /// Wishes to hurry that were met.
+    n_hurries: u64,
+}
+
+impl Sender {
+    fn run(&mut self) {
+        // Set by this thread before it waits; until then nobody needs to wake it.
+        let _ = self.outbox.thread.set(std::thread::current());
+        loop {
+            self.wait_for_work();
+            let is_closing = self.outbox.is_closing();
+            let emptied = self.send_all();
+            if is_closing
+                && (!emptied || self.outbox.queue.counts.queued.load(Ordering::SeqCst) == 0)
+            {
+                break;
+            }
+            if is_closing {
+                // A call counted its event and is about to queue it.
+                std::thread::yield_now();
+            }
+        }
+        self.outbox.state().is_over = true;
+        self.outbox.settled.notify_all();
+    }
+
+    /// Waits for a full batch, the end of the interval, a wish to hurry or the end.
+    fn wait_for_work(&mut self) {
+        let until = monotonic() + self.pace.interval;
+        while !self.is_hurried()
+            && !self.outbox.is_closing()
+            && self.outbox.queue.len() < self.pace.batch_events
+        {
+            let left = until.saturating_duration_since(monotonic());
+            if left.is_zero() {
+                return;
+            }
+            std::thread::park_timeout(left);
+        }
+    }
+
+    /// Whether somebody wishes to hurry since the last time it was asked.
+    fn is_hurried(&mut self) -> bool {
+        let n = self.outbox.hurries.load(Ordering::SeqCst);
+        std::mem::replace(&mut self.n_hurries, n) != n
+    }
+
+    /// Sends batch after batch until nothing waits; false where the time is up before.
+    fn send_all(&mut self) -> bool {
+        loop {
+            let batches = self.take();
+            if batches.iter().all(|(_, batch)| batch.is_empty()) {
+                return true;
+            }
+            for (kind, batch) in &batches {
+                if !batch.is_empty() && !self.deliver(*kind, batch) {
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// The oldest events, by kind.
+    fn take(&self) -> [(EventKind, Batch); 2] {
+        let [mut assignments, mut metrics] = [Batch::default(), Batch::default()];
+        for _ in 0..self.pace.batch_events {
+            let Some(event) = self.outbox.queue.pop() else {
+                break;
+            };
+            match event.kind() {
+                EventKind::Assignment => assignments.push(&event),
+                EventKind::Metric => metrics.push(&event),
+            }
+        }
+        add(
+            &self.outbox.queue.counts.contexts_left_out,
+            assignments.n_left_out,
+        );
+        // What a unit saw goes before what it did.
+        [
+            (EventKind::Assignment, assignments),
+            (EventKind::Metric, metrics),
+        ]
+    }
+
+    /// Sends a batch, again and again; false where the time is up before it is taken.
+    fn deliver(&mut self, kind: EventKind, batch: &Batch) -> bool {
+        let n_events = batch.len() as u64;
+        loop {
+            let Some(left) = self.outbox.time_left() else {
+                return false;
+            };
+            let started = monotonic();
+            match self.attempt(kind, batch, left.min(self.pace.timeout)) {
+                Delivery::Taken { n_refused, reason } => {
+                    let n_refused = n_refused.min(n_events);
+                    self.backoff.reset();
+                    self.outbox.settle(n_events - n_refused, n_refused);
+                    let took = monotonic() - started;
+                    self.told
+                        .tell(|own| own.delivered(kind, n_events - n_refused, took));
+                    if n_refused > 0 {
+                        self.told.tell(|own| own.refused(kind, n_refused, &reason));
+                    }
+                    return true;
+                }
+                Delivery::TooLarge if n_events > 1 => {
+                    let [first, second] = batch.halves();
+                    return self.deliver(kind, &first) && self.deliver(kind, &second);
+                }
+                Delivery::TooLarge => {
+                    self.outbox.settle(0, 1);
+                    self.told
+                        .tell(|own| own.refused(kind, 1, "the event is too large"));
+                    return true;
+                }
+                Delivery::Failed { reason, wait } => {
+                    add(&self.outbox.queue.counts.retries, 1);
+                    let wait = self.backoff.next(wait);
+                    self.told
+                        .tell(|own| own.retrying(kind, n_events, wait, &reason));
+                    self.wait_to_retry(wait);
+                }
+            }
+        }
+    }
+
+    /// A transport that panics has failed, and the thread goes on.
+    fn attempt(&mut self, kind: EventKind, batch: &Batch, timeout: Duration) -> Delivery {
+        let transport = AssertUnwindSafe(&mut self.transport);
+        let sent = catch_unwind(move || {
+            let transport = transport;
+            transport.0.send(kind, batch, timeout)
+        });
+        sent.unwrap_or_else(|_| Delivery::failed("the transport panicked"))
+    }
+
+    /// Waits after a failure; a wish to hurry or the end of the time cuts it short.
+    fn wait_to_retry(&mut self, wait: Duration) {
+        let until = monotonic() + wait;
+        loop {
+            let left = until.saturating_duration_since(monotonic());
+            let Some(time_left) = self.outbox.time_left() else {
+                return;
+            };
+            if left.is_zero() || self.is_hurried() {
+                return;
+            }
+            std::thread::park_timeout(left.min(time_left));
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The ruleset that evaluations use: prepared once for each version of the configuration.
+//!
+//! Every change passes the one catalog of the process, so a glance at its count of
+//! writes tells whether the ruleset is the newest; an evaluation never sees an older one
+//! than the change that was answered before it.
+
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use bytes::Bytes;
+use trialog_catalog::{Catalog, CatalogError};
+use trialog_model::assignment::Ruleset;
+use trialog_model::murmur3::murmur3_x64_128;
+
+/// A version of the configuration, in the forms that are needed.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) ruleset: Ruleset,
+    /// As `GET /v1/sdk/config` answers it.
+    pub(crate) json: Bytes,
+    /// The fingerprint of `json`.
+    pub(crate) version: String,
+    /// The catalog's number of the configuration.
+    number: i64,
+}
+
+#[derive(Default)]
+pub(crate) struct Rulesets {
+    current: RwLock<Option<Current>>,
+    preparing: Mutex<()>,
+}
+
+struct Current {
+    prepared: Arc<Prepared>,
+    /// The count of writes up to which it is the newest.
+    n_writes: u64,
+}
+
+impl Rulesets {
+    /// The newest ruleset, if that can be told without reading the catalog.
+    pub(crate) fn current(&self, catalog: &Catalog) -> Option<Arc<Prepared>> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let current = current.as_ref()?;
+        (current.n_writes == catalog.n_writes()).then(|| Arc::clone(&current.prepared))
+    }
+
+    /// The newest ruleset; one request prepares it, others wait for that.
+    pub(crate) fn refresh(&self, catalog: &Catalog) -> Result<Arc<Prepared>, CatalogError> {
+        let _preparing = self
+            .preparing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(current) = self.current(catalog) {
+            return Ok(current);
+        }
+        let n_writes = catalog.n_writes();
+        let known = {
+            let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+            current
+                .as_ref()
+                .map(|current| Arc::clone(&current.prepared))
+        };
+        let prepared = match known {
+            Some(known) if known.number == catalog.configuration_version()? => known,
+            _ => Arc::new(prepare(catalog)?),
+        };
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        *current = Some(Current {
+            prepared: Arc::clone(&prepared),
+            n_writes,
+        });
+        Ok(prepared)
+    }
+}
+
+fn prepare(catalog: &Catalog) -> Result<Prepared, CatalogError> {
+    let configuration = catalog.configuration()?;
+    let json = serde_json::to_vec(&configuration.rules)
+        .expect("rules have text keys and finite numbers only");
+    Ok(Prepared {
+        ruleset: Ruleset::new(&configuration.rules),
+        version: fingerprint(&json),
+        json: json.into(),
+        number: configuration.version,
+    })
+}
+
+/// What stands for `bytes` in an `ETag`.
+pub(crate) fn fingerprint(bytes: &[u8]) -> String {
+    let (high, low) = murmur3_x64_128(bytes, 0);
+    format!("{high:016x}{low:016x}")
+}

@@ -1,0 +1,648 @@
+//! Layers, holdouts, and evaluation over HTTP.
+
+use axum::body::Body;
+use axum::http::{Request, StatusCode, header};
+use serde_json::{Value, json};
+
+use crate::harness::{Api, settings};
+
+fn request(method: &str, path: &str, body: &Value) -> Request<Body> {
+    let body = if body.is_null() {
+        Body::empty()
+    } else {
+        Body::from(body.to_string())
+    };
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .body(body)
+        .unwrap()
+}
+
+fn post(api: &Api, path: &str, body: &Value) -> (StatusCode, Value) {
+    api.send(request("POST", path, body))
+}
+
+fn get(api: &Api, path: &str) -> Value {
+    let (status, answer) = api.send(request("GET", path, &Value::Null));
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    answer
+}
+
+/// Registers and starts an experiment with two variants, and what `more` says.
+fn run(api: &Api, id: &str, more: &Value) -> Value {
+    let mut definition =
+        json!({"experiment_id": id, "variants": [{"variant": "a"}, {"variant": "b"}]});
+    for (field, value) in more.as_object().unwrap() {
+        definition[field] = value.clone();
+    }
+    let (status, answer) = post(api, "/v1/experiments", &definition);
+    assert_eq!(status, StatusCode::CREATED, "{answer}");
+    let (status, answer) = post(api, &format!("/v1/experiments/{id}/start"), &Value::Null);
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    answer
+}
+
+fn ofrep(api: &Api, key: &str, context: &Value) -> (StatusCode, Value) {
+    post(
+        api,
+        &format!("/ofrep/v1/evaluate/flags/{key}"),
+        &json!({ "context": context }),
+    )
+}
+
+/// The rows of an export.
+fn exported(api: &Api, table: &str) -> Vec<String> {
+    let path = format!("/v1/export/{table}?format=csv");
+    let answer = api.answer(request("GET", &path, &Value::Null));
+    assert_eq!(answer.status(), StatusCode::OK);
+    let body = axum::body::to_bytes(answer.into_body(), 1 << 24);
+    let body = api.runtime.block_on(body).unwrap();
+    let text = String::from_utf8(body.to_vec()).unwrap();
+    text.lines().skip(1).map(str::to_owned).collect()
+}
+
+#[test]
+fn an_experiment_that_does_not_fit_into_its_layer_is_told_what_is_free() {
+    let api = Api::new();
+    let (status, refused) = post(
+        &api,
+        "/v1/experiments",
+        &json!({
+            "experiment_id": "x", "layer": "page", "variants": [{"variant": "a"}],
+        }),
+    );
+    assert_eq!(
+        (status, &refused["field"]),
+        (StatusCode::UNPROCESSABLE_ENTITY, &json!("layer"))
+    );
+    post(&api, "/v1/layers", &json!({"name": "page"}));
+    let first = run(&api, "first", &json!({"layer": "page", "allocation": 0.7}));
+    assert_eq!(first["ranges"], json!([[0, 7000]]));
+    let (status, refused) = post(
+        &api,
+        "/v1/experiments",
+        &json!({
+            "experiment_id": "x", "layer": "page", "allocation": 0.4, "variants": [{"variant": "a"}],
+        }),
+    );
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert_eq!(
+        (&refused["free"], &refused["free_share"]),
+        (&json!([[7000, 10000]]), &json!(0.3))
+    );
+    run(&api, "second", &json!({"layer": "page", "allocation": 0.3}));
+    let layer = get(&api, "/v1/layers/page");
+    assert_eq!(
+        (&layer["free"], &layer["free_share"]),
+        (&json!([]), &json!(0.0))
+    );
+    assert_eq!(
+        layer["experiments"][1],
+        json!({"experiment_id": "second", "ranges": [[7000, 10000]]})
+    );
+    for unit in 0..200 {
+        let (_, answer) = post(&api, "/v1/assign", &json!({"user_id": unit}));
+        let decisions: Vec<_> = answer["assignments"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|own| own["decision"].as_str().unwrap())
+            .collect();
+        assert_eq!(
+            decisions.iter().filter(|own| **own == "assigned").count(),
+            1,
+            "{answer}"
+        );
+    }
+    post(&api, "/v1/experiments/first/stop", &Value::Null);
+    assert_eq!(get(&api, "/v1/layers/page")["free"], json!([[0, 7000]]));
+}
+
+#[test]
+fn a_surface_that_is_shared_outside_a_layer_is_warned_of() {
+    let api = Api::new();
+    post(&api, "/v1/layers", &json!({"name": "page"}));
+    run(
+        &api,
+        "first",
+        &json!({"surfaces": ["cart", "menu"], "layer": "page", "allocation": 0.5}),
+    );
+    let create = |id: &str, more: Value| {
+        let mut definition =
+            json!({"experiment_id": id, "surfaces": ["cart"], "variants": [{"variant": "a"}]});
+        for (field, value) in more.as_object().unwrap() {
+            definition[field] = value.clone();
+        }
+        post(&api, "/v1/experiments", &definition).1
+    };
+    let outside = create("outside", json!({}));
+    let warning = &outside["warnings"][0];
+    assert_eq!(
+        (
+            &warning["code"],
+            &warning["experiment_id"],
+            &warning["surface"]
+        ),
+        (&json!("shared_surface"), &json!("first"), &json!("cart"))
+    );
+    assert_eq!(
+        create("inside", json!({"layer": "page", "allocation": 0.5}))["warnings"],
+        Value::Null
+    );
+    assert_eq!(
+        create("elsewhere", json!({"surfaces": ["foot"]}))["warnings"],
+        Value::Null
+    );
+}
+
+#[test]
+fn a_holdout_keeps_units_out_is_measured_and_cannot_grow() {
+    let api = Api::new();
+    run(&api, "gate", &json!({"metrics": {"primary": ["purchase"]}}));
+    let (status, holdout) = post(
+        &api,
+        "/v1/holdouts",
+        &json!({
+            "name": "q3", "size": 0.5, "metrics": {"primary": ["purchase"]},
+        }),
+    );
+    assert_eq!(
+        (status, &holdout["status"]),
+        (StatusCode::CREATED, &json!("draft"))
+    );
+    let (_, started) = post(&api, "/v1/holdouts/q3/start", &Value::Null);
+    assert_eq!(started["warnings"][0]["experiment_id"], "gate");
+    for (patch, status) in [
+        (json!({"size": 0.6}), 409),
+        (json!({"size": 0.4}), 200),
+        (json!({"name": "x"}), 422),
+    ] {
+        let (answered, answer) = api.send(request("PATCH", "/v1/holdouts/q3", &patch));
+        assert_eq!(answered.as_u16(), status, "{answer}");
+    }
+    let (status, refused) = post(&api, "/v1/experiments/holdout:q3/stop", &Value::Null);
+    assert_eq!(status, StatusCode::CONFLICT, "{refused}");
+    let (status, refused) = post(
+        &api,
+        "/v1/experiments",
+        &json!({"experiment_id": "holdout:x", "variants": [{"variant": "a"}]}),
+    );
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{refused}");
+    let mut n_held_out = 0;
+    for unit in 0..100 {
+        let asked =
+            json!({"user_id": unit, "experiment_id": "gate", "log_exposure": true, "why": true});
+        let (_, answer) = post(&api, "/v1/assign", &asked);
+        let held_out = answer["decision"] == "held_out";
+        assert_eq!(answer["holdout"] == "q3", held_out);
+        assert_eq!(
+            answer["why"].as_array().unwrap().len(),
+            if held_out { 1 } else { 3 },
+            "{answer}"
+        );
+        n_held_out += usize::from(held_out);
+        let event = json!({"name": "purchase", "context": {"targetingKey": unit.to_string()}, "details": {"value": 2.5}});
+        let (status, tracked) = post(&api, "/v1/track", &json!({"events": [event]}));
+        let n_logged = if held_out { 1 } else { 2 };
+        assert_eq!(
+            (status, &tracked["logged"]),
+            (StatusCode::ACCEPTED, &json!(n_logged)),
+            "{tracked}"
+        );
+    }
+    assert!((25..55).contains(&n_held_out), "{n_held_out}");
+    post(&api, "/v1/pipeline/run", &Value::Null);
+    let measured = get(&api, "/v1/experiments/holdout:q3/results");
+    assert_eq!(measured["variants"][0]["variant"], "held_out");
+    assert_eq!(measured["variants"][0]["users"], n_held_out);
+    assert_eq!(measured["variants"][1]["users"], 100 - n_held_out);
+    assert_eq!(
+        measured["metrics"][0]["variants"][1]["total"],
+        format!(
+            "{}.{}000",
+            (100 - n_held_out) * 5 / 2,
+            (100 - n_held_out) * 25 % 10
+        )
+    );
+    let own = get(&api, "/v1/experiments/gate/results");
+    let users: u64 = own["variants"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|own| own["users"].as_u64().unwrap())
+        .sum();
+    assert_eq!(users, 100 - n_held_out as u64);
+}
+
+#[test]
+fn the_path_of_a_decision_says_what_was_compared_with_what() {
+    let api = Api::new();
+    run(
+        &api,
+        "gate",
+        &json!({
+            "targeting": [{"key": "platform", "op": "in", "value": ["ios"]}],
+            "forced": [{"user_id": "qa", "variant": "b"}],
+        }),
+    );
+    let why = |unit: &str, platform: &str| {
+        let asked = json!({"user_id": unit, "experiment_id": "gate", "why": true, "context": {"platform": platform}});
+        let (_, answer) = post(&api, "/v1/assign", &asked);
+        let text = |step: &Value| step["text"].as_str().unwrap().to_owned();
+        (
+            answer["decision"].as_str().unwrap().to_owned(),
+            answer["why"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(text)
+                .collect::<Vec<_>>(),
+        )
+    };
+    assert_eq!(
+        why("qa", "web"),
+        (
+            "forced".to_owned(),
+            vec!["forced: the unit is listed with `b`".to_owned()]
+        )
+    );
+    let (decision, steps) = why("42", "web");
+    assert_eq!(decision, "not_targeted");
+    assert_eq!(
+        steps[1],
+        "targeting: `platform` is \"web\": `in [\"ios\"]` does not hold"
+    );
+    let (decision, steps) = why("42", "ios");
+    assert_eq!((decision.as_str(), steps.len()), ("assigned", 3));
+    assert!(
+        steps[0].contains("`enrol:gate` is in 0 to below 10000: enrolled"),
+        "{steps:?}"
+    );
+}
+
+#[test]
+fn assignments_are_refused_with_the_field_that_is_to_blame() {
+    let api = Api::new();
+    run(&api, "gate", &json!({}));
+    let cases = [
+        (json!({"experiment_id": "gate"}), 422, "user_id"),
+        (
+            json!({"user_id": 1.5, "experiment_id": "gate"}),
+            422,
+            "user_id",
+        ),
+        (
+            json!({"user_id": "", "experiment_id": "gate"}),
+            422,
+            "user_id",
+        ),
+        (
+            json!({"user_id": "1", "experiment_id": "gate", "experiment_ids": ["gate"]}),
+            422,
+            "experiment_ids",
+        ),
+        (json!({"user_id": "1", "experiment_id": "none"}), 404, ""),
+        (json!({"user_id": "1", "experiment": "gate"}), 400, ""),
+        (
+            json!({"user_id": "1", "experiment_id": "gate", "log_exposure": true, "context": {"long": "x".repeat(5000)}}),
+            422,
+            "context",
+        ),
+    ];
+    for (body, status, field) in cases {
+        let (answered, answer) = post(&api, "/v1/assign", &body);
+        assert_eq!(
+            (
+                answered.as_u16(),
+                answer["field"].as_str().unwrap_or_default()
+            ),
+            (status, field),
+            "{answer}"
+        );
+    }
+    let draft = json!({"experiment_id": "draft", "variants": [{"variant": "a"}]});
+    post(&api, "/v1/experiments", &draft);
+    let (status, answer) = post(
+        &api,
+        "/v1/assign",
+        &json!({"user_id": 1, "experiment_ids": ["gate", "draft", "none"]}),
+    );
+    assert_eq!(status, StatusCode::OK);
+    let decisions: Vec<_> = answer["assignments"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|own| own["decision"].clone())
+        .collect();
+    assert_eq!(decisions, ["assigned", "not_running", "not_running"]);
+}
+
+#[test]
+fn the_configuration_holds_what_runs_and_nothing_internal() {
+    let api = Api::new();
+    let secret = json!({
+        "hypothesis": "people buy more", "owner": "mia", "plan": {"sample_size_per_variant": 5},
+        "metrics": {"primary": ["revenue"], "secondary": ["visit"]},
+    });
+    let revenue = json!({"name": "revenue", "kind": "ratio", "event_type": "purchase", "denominator": "order"});
+    post(&api, "/v1/metrics", &revenue);
+    let answer = api.answer(request("GET", "/v1/sdk/config", &Value::Null));
+    let empty = answer.headers()[header::ETAG].to_str().unwrap().to_owned();
+    run(&api, "gate", &secret);
+    let answer = api.answer(request("GET", "/v1/sdk/config", &Value::Null));
+    let tag = answer.headers()[header::ETAG].to_str().unwrap().to_owned();
+    assert_ne!(tag, empty, "a change is seen at once");
+    assert_eq!(
+        api.json(answer),
+        json!({
+            "experiments": [{
+                "experiment_id": "gate", "allocation": 1.0,
+                "variants": [{"variant": "a", "weight": 1.0}, {"variant": "b", "weight": 1.0}],
+                "event_types": ["order", "purchase", "visit"],
+            }],
+            "holdouts": [],
+        })
+    );
+    for same in [
+        tag.clone(),
+        tag.trim_matches('"').to_owned(),
+        format!("W/{tag}"),
+    ] {
+        let mut again = request("GET", "/v1/sdk/config", &Value::Null);
+        again
+            .headers_mut()
+            .insert(header::IF_NONE_MATCH, same.parse().unwrap());
+        let answer = api.answer(again);
+        assert_eq!(answer.status(), StatusCode::NOT_MODIFIED);
+        assert_eq!(answer.headers()[header::ETAG], tag);
+    }
+    post(&api, "/v1/experiments/gate/stop", &Value::Null);
+    assert_eq!(get(&api, "/v1/sdk/config")["experiments"], json!([]));
+}
+
+#[test]
+fn a_flag_has_the_value_of_its_variant() {
+    let api = Api::new();
+    let values =
+        json!([{"variant": "off", "value": false}, {"variant": "on", "value": {"steps": 1}}]);
+    run(
+        &api,
+        "valued",
+        &json!({"variants": values, "forced": [{"user_id": "qa", "variant": "on"}]}),
+    );
+    run(&api, "named", &json!({}));
+    run(&api, "narrow", &json!({"allocation": 0.0001}));
+    let (status, own) = ofrep(&api, "valued", &json!({"targetingKey": "qa"}));
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(
+        (&own["value"], &own["variant"], &own["reason"]),
+        (
+            &json!({"steps": 1}),
+            &json!("on"),
+            &json!("TARGETING_MATCH")
+        )
+    );
+    let (_, own) = ofrep(&api, "named", &json!({"targetingKey": "1"}));
+    assert_eq!(
+        (&own["value"], &own["reason"]),
+        (&own["variant"], &json!("SPLIT"))
+    );
+    assert_eq!(own["metadata"]["contextId"], "1");
+    let (_, own) = ofrep(&api, "narrow", &json!({"targetingKey": "1"}));
+    assert_eq!(
+        (&own["value"], &own["reason"], &own["metadata"]["decision"]),
+        (&Value::Null, &json!("DEFAULT"), &json!("not_enrolled"))
+    );
+    assert!(own.get("value").is_none() && own.get("variant").is_none());
+    post(&api, "/v1/experiments/named/stop", &Value::Null);
+    let (status, own) = ofrep(&api, "named", &json!({"targetingKey": "1"}));
+    assert_eq!(
+        (status, &own["reason"]),
+        (StatusCode::OK, &json!("DISABLED"))
+    );
+}
+
+#[test]
+fn flags_fail_as_the_protocol_says() {
+    let api = Api::new();
+    run(&api, "gate", &json!({}));
+    let one = "/ofrep/v1/evaluate/flags/gate";
+    let cases = [
+        (one, "", 400, "PARSE_ERROR"),
+        (one, "{", 400, "PARSE_ERROR"),
+        (one, "[]", 400, "INVALID_CONTEXT"),
+        (one, r#"{"context":null}"#, 400, "INVALID_CONTEXT"),
+        (one, r#"{"context":{}}"#, 400, "TARGETING_KEY_MISSING"),
+        (
+            one,
+            r#"{"context":{"targetingKey":""}}"#,
+            400,
+            "TARGETING_KEY_MISSING",
+        ),
+        (
+            one,
+            r#"{"context":{"targetingKey":5}}"#,
+            400,
+            "INVALID_CONTEXT",
+        ),
+        (
+            "/ofrep/v1/evaluate/flags/none",
+            r#"{"context":{"targetingKey":"1"}}"#,
+            404,
+            "FLAG_NOT_FOUND",
+        ),
+        (
+            "/ofrep/v1/evaluate/flags",
+            r#"{"context":{}}"#,
+            400,
+            "TARGETING_KEY_MISSING",
+        ),
+    ];
+    for (path, body, status, code) in cases {
+        let asked = Request::post(path).body(Body::from(body)).unwrap();
+        let (answered, answer) = api.send(asked);
+        assert_eq!(
+            (answered.as_u16(), answer["errorCode"].as_str().unwrap()),
+            (status, code),
+            "{body}"
+        );
+        assert!(answer["errorDetails"].is_string());
+        let key = path.strip_prefix("/ofrep/v1/evaluate/flags/");
+        assert_eq!(answer["key"].as_str(), key, "{answer}");
+    }
+    let large = json!({"context": {"targetingKey": "1", "more": "x".repeat(3 << 20)}});
+    let (status, answer) = post(&api, one, &large);
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert!(
+        answer["errorDetails"].as_str().unwrap().contains("bytes"),
+        "{answer}"
+    );
+}
+
+#[test]
+fn all_flags_have_a_tag_of_the_answer_and_not_of_the_configuration_alone() {
+    let api = Api::new();
+    run(&api, "gate", &json!({}));
+    run(
+        &api,
+        "ios",
+        &json!({"targeting": [{"key": "platform", "op": "eq", "value": "ios"}]}),
+    );
+    let ask = |platform: &str, tag: Option<&str>| {
+        let body = json!({"context": {"targetingKey": "7", "platform": platform}});
+        let mut asked = request("POST", "/ofrep/v1/evaluate/flags/", &body);
+        if let Some(tag) = tag {
+            asked
+                .headers_mut()
+                .insert(header::IF_NONE_MATCH, tag.parse().unwrap());
+        }
+        let answer = api.answer(asked);
+        (
+            answer.status(),
+            answer.headers()[header::ETAG].to_str().unwrap().to_owned(),
+            answer,
+        )
+    };
+    let (status, tag, answer) = ask("ios", None);
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(api.json(answer)["flags"].as_array().unwrap().len(), 2);
+    assert_eq!(ask("ios", Some(&tag)).0, StatusCode::NOT_MODIFIED);
+    let (status, other, _) = ask("web", Some(&tag));
+    assert_eq!(status, StatusCode::OK, "another context, another answer");
+    assert_ne!(tag, other);
+}
+
+#[test]
+fn an_evaluation_is_an_exposure_where_the_header_says_so() {
+    let api = Api::new();
+    run(&api, "gate", &json!({}));
+    let ask = |path: &str, wish: Option<&str>| {
+        let body = json!({"context": {"targetingKey": "7", "platform": "ios"}});
+        let mut asked = request("POST", path, &body);
+        if let Some(wish) = wish {
+            asked
+                .headers_mut()
+                .insert("trialog-exposure", wish.parse().unwrap());
+        }
+        api.status(asked)
+    };
+    let one = "/ofrep/v1/evaluate/flags/gate";
+    assert_eq!(ask(one, None), StatusCode::OK);
+    assert_eq!(ask(one, Some("yes")), StatusCode::BAD_REQUEST);
+    assert_eq!(
+        ask("/ofrep/v1/evaluate/flags", Some("log")),
+        StatusCode::BAD_REQUEST
+    );
+    assert_eq!(exported(&api, "assignments").len(), 0);
+    assert_eq!(ask(one, Some("log")), StatusCode::OK);
+    let rows = exported(&api, "assignments");
+    assert_eq!(rows.len(), 1);
+    let row = &rows[0];
+    assert!(row.contains("7,gate,") && row.contains("ios"), "{row}");
+    assert!(!row.contains("targetingKey"), "{row}");
+}
+
+#[test]
+fn tracking_is_judged_event_by_event_and_may_be_repeated() {
+    let api = Api::new();
+    run(&api, "gate", &json!({"metrics": {"primary": ["purchase"]}}));
+    let event = |more: Value| {
+        let mut event =
+            json!({"name": "purchase", "context": {"targetingKey": "7"}, "event_id": "one"});
+        for (field, value) in more.as_object().unwrap() {
+            event[field] = value.clone();
+        }
+        event
+    };
+    let events = json!({"events": [
+        event(json!({})),
+        event(json!({"name": "unheard of"})),
+        event(json!({"context": {}})),
+        event(json!({"details": {"value": "much"}})),
+        event(json!({"timestamp": "yesterday"})),
+        7,
+        {"context": {"targetingKey": "7"}},
+    ]});
+    for _ in 0..2 {
+        let (status, answer) = post(&api, "/v1/track", &events);
+        assert_eq!(status, StatusCode::ACCEPTED, "{answer}");
+        assert_eq!(
+            (&answer["accepted"], &answer["logged"], &answer["unlisted"]),
+            (&json!(2), &json!(1), &json!(1))
+        );
+        let fields: Vec<_> = answer["rejected"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|own| {
+                (
+                    own["index"].as_u64().unwrap(),
+                    own["field"].as_str().unwrap(),
+                )
+            })
+            .collect();
+        assert_eq!(
+            fields,
+            [
+                (2, "context"),
+                (3, "value"),
+                (4, "timestamp"),
+                (5, "event"),
+                (6, "name")
+            ]
+        );
+    }
+    let (status, answer) = post(&api, "/v1/track", &json!({"events": [7]}));
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{answer}");
+    assert_eq!(exported(&api, "metrics").len(), 1, "a copy is counted once");
+}
+
+#[test]
+fn pages_of_listed_origins_may_evaluate_and_read_the_tag() {
+    let mut settings = settings();
+    settings.cors_origins = vec!["https://shop.example".to_owned()];
+    let api = Api::with(settings);
+    run(&api, "gate", &json!({}));
+    let mut asked = request("OPTIONS", "/ofrep/v1/evaluate/flags", &Value::Null);
+    let headers = asked.headers_mut();
+    headers.insert(header::ORIGIN, "https://shop.example".parse().unwrap());
+    headers.insert(
+        header::ACCESS_CONTROL_REQUEST_METHOD,
+        "POST".parse().unwrap(),
+    );
+    let answer = api.answer(asked);
+    assert_eq!(answer.status(), StatusCode::NO_CONTENT);
+    let allowed = answer.headers()[header::ACCESS_CONTROL_ALLOW_HEADERS]
+        .to_str()
+        .unwrap();
+    for name in [
+        "if-none-match",
+        "x-api-key",
+        "authorization",
+        "content-type",
+        "trialog-exposure",
+    ] {
+        assert!(allowed.contains(name), "{allowed}");
+    }
+    let mut asked = request(
+        "POST",
+        "/ofrep/v1/evaluate/flags",
+        &json!({"context": {"targetingKey": "1"}}),
+    );
+    asked
+        .headers_mut()
+        .insert(header::ORIGIN, "https://shop.example".parse().unwrap());
+    let answer = api.answer(asked);
+    assert_eq!(
+        answer.headers()[header::ACCESS_CONTROL_ALLOW_ORIGIN],
+        "https://shop.example"
+    );
+    let exposed = answer.headers()[header::ACCESS_CONTROL_EXPOSE_HEADERS]
+        .to_str()
+        .unwrap();
+    assert!(
+        exposed.contains("etag") && exposed.contains("retry-after"),
+        "{exposed}"
+    );
+}
