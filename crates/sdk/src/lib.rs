@@ -27,7 +27,7 @@
 //! client.log_metric("42", &player, "purchase", 4.99);
 //! let report = client.shutdown(std::time::Duration::from_secs(5));
 //! assert_eq!((report.delivered, report.queued), (2, 0));
-//! assert_eq!(events.take()[1]["value"], "4.99");
+//! assert_eq!(events.take()[1]["value"], "4.9900");
 //! # Ok::<(), trialog_sdk::BuildError>(())
 //! ```
 //!
