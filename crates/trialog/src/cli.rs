@@ -67,6 +67,14 @@ pub(crate) enum Command {
     /// Show metric definitions; `experiments apply` makes them from files.
     #[command(subcommand)]
     Metrics(MetricsCommand),
+    /// Show layers with their free buckets, or create one.
+    #[command(subcommand)]
+    Layers(LayersCommand),
+    /// Show holdouts, create, start or stop one.
+    #[command(subcommand)]
+    Holdouts(HoldoutsCommand),
+    /// Say which variant a user gets, and why.
+    Assign(AssignArgs),
     /// Print the integer under which a user id given as text is stored.
     UserId {
         /// The user id.
@@ -378,6 +386,88 @@ pub(crate) enum MetricsCommand {
         /// The metric.
         metric: String,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LayersCommand {
+    /// List layers.
+    List {
+        /// How to print.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Show one layer as JSON: who owns which buckets, and what is free.
+    Show {
+        /// The layer.
+        layer: String,
+    },
+    /// Create a layer.
+    Create {
+        /// Its name.
+        layer: String,
+        /// What it is for people.
+        #[arg(long)]
+        description: Option<String>,
+        /// Who answers for it.
+        #[arg(long)]
+        owner: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum HoldoutsCommand {
+    /// List holdouts.
+    List {
+        /// How to print.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Show one holdout as JSON.
+    Show {
+        /// The holdout.
+        holdout: String,
+    },
+    /// Create a draft of a holdout.
+    Create {
+        /// Its name.
+        holdout: String,
+        /// The share of users that are held out, such as 0.05.
+        #[arg(long)]
+        size: f64,
+        /// Experiments in its scope; every one without it.
+        #[arg(long = "experiment")]
+        experiments: Vec<String>,
+        /// Metrics by which it is measured, such as purchase:sum.
+        #[arg(long = "metric")]
+        metrics: Vec<String>,
+    },
+    /// Start a draft: its users are held out from now on.
+    Start {
+        /// The holdout.
+        holdout: String,
+    },
+    /// Stop a holdout, for good.
+    Stop {
+        /// The holdout.
+        holdout: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AssignArgs {
+    /// The user id, as the application gives it.
+    pub(crate) user: String,
+    /// The experiment; without it, every one that runs.
+    pub(crate) experiment: Option<String>,
+    /// What is known about the user: KEY=VALUE, where VALUE is JSON, or text.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) context: Vec<String>,
+    /// Show the steps of the decision.
+    #[arg(long)]
+    pub(crate) why: bool,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
 }
 
 #[derive(Debug, Subcommand)]

@@ -2,6 +2,7 @@
 
 pub(crate) mod aggregate;
 pub(crate) mod analyze;
+pub(crate) mod assign;
 pub(crate) mod backup;
 pub(crate) mod bench;
 pub(crate) mod calc;
@@ -10,8 +11,10 @@ pub(crate) mod demo;
 pub(crate) mod experiments;
 pub(crate) mod export;
 pub(crate) mod forget;
+pub(crate) mod holdouts;
 pub(crate) mod import;
 pub(crate) mod keys;
+pub(crate) mod layers;
 pub(crate) mod metrics;
 pub(crate) mod pipeline;
 pub(crate) mod power;

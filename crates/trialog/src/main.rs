@@ -79,6 +79,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Retention(command) => commands::retention::run(&config, &command),
         Command::Keys(action) => commands::keys::run(&config, &action),
         Command::Metrics(action) => commands::metrics::run(&config, &action),
+        Command::Layers(action) => commands::layers::run(&config, &action),
+        Command::Holdouts(action) => commands::holdouts::run(&config, &action),
+        Command::Assign(args) => commands::assign::run(&config, &args),
         Command::UserId { text } => {
             println!("{}", trialog_model::user_id::user_id_from_text(&text));
             Ok(ExitCode::SUCCESS)

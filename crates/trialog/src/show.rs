@@ -97,6 +97,63 @@ pub(crate) fn metrics(metrics: &[Value]) -> String {
     table.text()
 }
 
+pub(crate) fn layers(layers: &[Value]) -> String {
+    let mut table = Table::new(&["layer", "experiments", "free", "owner"]);
+    for layer in layers {
+        let experiments = layer["experiments"].as_array().map_or(0, Vec::len);
+        let free = layer["free_share"].as_f64().unwrap_or_default() * 100.0;
+        table.row([
+            layer["name"].as_str().unwrap_or_default().to_owned(),
+            experiments.to_string(),
+            format!("{free:.2} %"),
+            layer["owner"].as_str().unwrap_or_default().to_owned(),
+        ]);
+    }
+    table.text()
+}
+
+pub(crate) fn holdouts(holdouts: &[Value]) -> String {
+    let mut table = Table::new(&["holdout", "status", "size", "scope", "owner"]);
+    for holdout in holdouts {
+        let text = |field: &str| holdout[field].as_str().unwrap_or_default().to_owned();
+        let size = holdout["size"].as_f64().unwrap_or_default() * 100.0;
+        let scope = match holdout["experiments"].as_array() {
+            Some(scope) => format!("{} experiments", scope.len()),
+            None => "every experiment".to_owned(),
+        };
+        table.row([
+            text("name"),
+            text("status"),
+            format!("{size} %"),
+            scope,
+            text("owner"),
+        ]);
+    }
+    table.text()
+}
+
+/// What becomes of a user, with the steps where they are there.
+pub(crate) fn assignments(assignments: &[Value]) -> String {
+    let mut table = Table::new(&["experiment", "decision", "variant"]);
+    for own in assignments {
+        let text = |field: &str| own[field].as_str().unwrap_or_default().to_owned();
+        table.row(["experiment_id", "decision", "variant"].map(text));
+    }
+    let mut shown = table.text();
+    for own in assignments {
+        for step in own["why"].as_array().into_iter().flatten() {
+            let (id, text) = (&own["experiment_id"], &step["text"]);
+            let (id, text) = (
+                id.as_str().unwrap_or_default(),
+                text.as_str().unwrap_or_default(),
+            );
+            // Writing to a String cannot fail.
+            let _ = writeln!(shown, "{id}: {text}");
+        }
+    }
+    shown
+}
+
 pub(crate) fn report(report: &Report) -> String {
     let computed = report.computed_at.as_deref().unwrap_or("never");
     format!(

@@ -373,10 +373,9 @@ fn tracked() -> Schema {
 }
 
 fn evaluation_context() -> Schema {
-    let key = object([field("targetingKey", chars(1, 1024), "The unit.")]);
     object([field(
         "context",
-        key,
+        context(),
         "The unit, and what is known about it.",
     )])
 }

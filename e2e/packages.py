@@ -1,0 +1,48 @@
+"""Installs the published packages that the end-to-end scripts run, once for each version."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache"))) / "trialog" / "packages"
+
+
+def npm(directory):
+    """A directory with `package.json` of `directory`, its scripts and its packages; none without npm."""
+    if not shutil.which("npm") or not shutil.which("node"):
+        return None
+    place = _place(directory / "package.json")
+    if not (place / "complete").exists():
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        shutil.copy(directory / "package.json", place)
+        _run("npm", "install", "--no-audit", "--no-fund", "--silent", cwd=place)
+        (place / "complete").touch()
+    for script in directory.glob("*.mjs"):
+        shutil.copy(script, place)
+    return place
+
+
+def python(requirements):
+    """An interpreter that has the packages of a file of requirements."""
+    place = _place(requirements)
+    interpreter = place / "bin" / "python"
+    if not (place / "complete").exists():
+        shutil.rmtree(place, ignore_errors=True)
+        _run(sys.executable, "-m", "venv", place)
+        _run(interpreter, "-m", "pip", "install", "--quiet", "-r", requirements)
+        (place / "complete").touch()
+    return interpreter
+
+
+def _place(file):
+    return CACHE / f"{file.parent.name}-{hashlib.sha256(file.read_bytes()).hexdigest()[:16]}"
+
+
+def _run(*command, cwd=None):
+    done = subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True, timeout=600)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(map(str, command))}: {done.stdout[-1000:]} {done.stderr[-2000:]}")
