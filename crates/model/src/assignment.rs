@@ -73,8 +73,24 @@ pub struct Exposure<'c> {
     pub variant: &'c Variant,
     /// Whether it was forced.
     pub forced: bool,
+    /// Stands for the experiment and the variant.
+    pub fingerprint: u64,
     /// Earlier exposures are not looked at.
     pub start_at: Option<UnixMicros>,
+}
+
+impl<'c> Exposure<'c> {
+    /// The exposure to a variant that an application forces.
+    pub fn forced(experiment_id: &'c ExperimentId, variant: &'c Variant) -> Self {
+        let fingerprint = prepared::fingerprint(experiment_id, variant);
+        Self {
+            experiment_id,
+            variant,
+            fingerprint,
+            forced: true,
+            start_at: None,
+        }
+    }
 }
 
 /// A configuration, prepared for decisions.
@@ -92,10 +108,14 @@ pub struct Exposure<'c> {
 #[derive(Debug, Clone, Default)]
 pub struct Ruleset {
     experiments: Vec<Rules>,
-    by_id: HashMap<ExperimentId, usize>,
+    by_id: HashMap<ExperimentId, u32, Hasher>,
     holdouts: Vec<Holdout>,
-    listing: HashMap<EventType, Listing>,
+    listing: HashMap<EventType, Listing, Hasher>,
 }
+
+/// Quick on short texts. Its seed is fixed: names come from the registry, and a question
+/// for a name adds nothing.
+type Hasher = foldhash::fast::FixedState;
 
 /// Where an event counts: the places of those that list its type.
 #[derive(Debug, Clone, Default)]
@@ -108,14 +128,15 @@ impl Ruleset {
     /// Prepares `configuration`. Of two experiments with one id the last one counts.
     pub fn new(configuration: &Configuration) -> Self {
         let holdouts: Vec<_> = configuration.holdouts.iter().map(Holdout::new).collect();
+        let mut shared = prepared::Shared::default();
         let experiments: Vec<_> = (configuration.experiments.iter())
-            .map(|own| Rules::new(own, &holdouts))
+            .map(|own| Rules::new(own, &holdouts, &mut shared))
             .collect();
-        let mut by_id = HashMap::with_capacity(experiments.len());
-        for (place, own) in experiments.iter().enumerate() {
+        let mut by_id = HashMap::with_capacity_and_hasher(experiments.len(), Hasher::default());
+        for (place, own) in (0..).zip(&experiments) {
             by_id.insert(own.experiment_id().clone(), place);
         }
-        let mut listing: HashMap<EventType, Listing> = HashMap::new();
+        let mut listing: HashMap<EventType, Listing, Hasher> = HashMap::default();
         for (place, own) in configuration.experiments.iter().enumerate() {
             for event_type in &own.event_types {
                 let own = listing.entry(event_type.clone()).or_default();
@@ -141,7 +162,9 @@ impl Ruleset {
 
     /// The experiment `id`, if it runs.
     pub fn experiment(&self, id: &str) -> Option<&Rules> {
-        self.by_id.get(id).map(|place| &self.experiments[*place])
+        self.by_id
+            .get(id)
+            .map(|place| &self.experiments[*place as usize])
     }
 
     /// Every experiment that runs.
@@ -206,15 +229,20 @@ impl Ruleset {
         let own = decision.arm().map(|arm| Exposure {
             experiment_id: experiment.experiment_id(),
             variant: arm.variant(),
+            fingerprint: arm.exposure(),
             forced,
             start_at: experiment.start_at(),
         });
         let holdouts = self.holdouts_of(experiment).filter(move |_| !forced);
-        own.into_iter().chain(holdouts.map(move |holdout| Exposure {
-            experiment_id: holdout.experiment_id(),
-            variant: holdout.variant(unit),
-            forced: false,
-            start_at: None,
+        own.into_iter().chain(holdouts.map(move |holdout| {
+            let (variant, fingerprint) = holdout.side(unit);
+            Exposure {
+                experiment_id: holdout.experiment_id(),
+                variant,
+                fingerprint: *fingerprint,
+                forced: false,
+                start_at: None,
+            }
         }))
     }
 

@@ -51,6 +51,15 @@ pub fn bucket_hash(unit: &str, salt: &str) -> u32 {
     hasher.finish()
 }
 
+/// The bucket of `unit` under the salt that `kind`, such as `variant:`, and `name` make.
+pub(crate) fn bucket_of(unit: &str, kind: &str, name: &str) -> u16 {
+    let mut hasher = X86Hash32::new(0);
+    for part in [unit, ":", kind, name] {
+        hasher.write(part.as_bytes());
+    }
+    (hasher.finish() % u32::from(N_BUCKETS)) as u16
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -73,6 +82,8 @@ mod tests {
             let joined = format!("{unit}:{salt}");
             prop_assert_eq!(bucket_hash(&unit, &salt), murmur3_x86_32(joined.as_bytes(), 0));
             prop_assert!(bucket(&unit, &salt) < N_BUCKETS);
+            let whole = format!("variant:{salt}");
+            prop_assert_eq!(bucket_of(&unit, "variant:", &salt), bucket(&unit, &whole));
         }
     }
 }

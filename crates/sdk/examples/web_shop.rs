@@ -46,7 +46,9 @@ async fn front(State(trialog): State<Client>, Query(visitor): Query<Visitor>) ->
         Some("bold") => ("bold", "<b>Buy it now</b>"),
         _ => ("plain", "Buy"),
     };
-    Html(format!("<button data-variant=\"{variant}\">{button}</button>"))
+    Html(format!(
+        "<button data-variant=\"{variant}\">{button}</button>"
+    ))
 }
 
 async fn buy(State(trialog): State<Client>, Query(visitor): Query<Visitor>) -> StatusCode {
@@ -80,7 +82,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .route("/buy", post(buy))
         .route("/metrics", get(metrics))
         .with_state(trialog.clone());
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind(listen).await?;
         println!("listening on http://{}", listener.local_addr()?);
@@ -90,9 +94,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 std::future::pending::<()>().await;
             }
         };
-        axum::serve(listener, shop).with_graceful_shutdown(stop).await
+        axum::serve(listener, shop)
+            .with_graceful_shutdown(stop)
+            .await
     })?;
     let report = trialog.shutdown(Duration::from_secs(10));
-    println!("{} events delivered, {} dropped, {} not sent", report.delivered, report.dropped, report.queued);
+    println!(
+        "{} events delivered, {} dropped, {} not sent",
+        report.delivered, report.dropped, report.queued
+    );
     Ok(())
 }

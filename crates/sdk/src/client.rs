@@ -298,12 +298,7 @@ impl Client {
         context: &Context,
     ) -> Assignment {
         if let Ok(experiment_id) = ExperimentId::new(experiment) {
-            let exposure = Exposure {
-                experiment_id: &experiment_id,
-                variant,
-                forced: true,
-                start_at: None,
-            };
+            let exposure = Exposure::forced(&experiment_id, variant);
             self.log_exposure(unit, exposure, context, &mut None);
         }
         Assignment::forced(variant.clone(), self.value_of(experiment, variant))
@@ -338,13 +333,10 @@ impl Client {
             experiment_id,
             variant,
             forced,
+            fingerprint,
             ..
         } = exposure;
-        let Some(noted) = self
-            .0
-            .seen
-            .note(&(unit, experiment_id, variant, forced, counts))
-        else {
+        let Some(noted) = (self.0.seen).note(&(unit, fingerprint, forced, counts)) else {
             return;
         };
         if !is_unit(unit) {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwapOption;
 use trialog_model::ids::Variant;
@@ -9,19 +10,26 @@ use trialog_model::ids::Variant;
 /// By experiment, then by unit.
 type ByExperiment = HashMap<String, HashMap<String, Variant>>;
 
-/// Empty for nearly every client: then a look costs one load.
+/// Not used by nearly every client: then a look costs nothing.
 #[derive(Debug, Default)]
-pub(crate) struct Forced(ArcSwapOption<ByExperiment>);
+pub(crate) struct Forced {
+    all: ArcSwapOption<ByExperiment>,
+    is_used: AtomicBool,
+}
 
 impl Forced {
     pub(crate) fn get(&self, unit: &str, experiment: &str) -> Option<Variant> {
-        let all = self.0.load();
+        if !self.is_used.load(Ordering::Relaxed) {
+            return None;
+        }
+        let all = self.all.load();
         all.as_ref()?.get(experiment)?.get(unit).cloned()
     }
 
     /// Forces `unit` into `variant`, or lets the rules decide again.
     pub(crate) fn set(&self, unit: &str, experiment: &str, variant: Option<&Variant>) {
-        self.0.rcu(|all| {
+        self.is_used.store(true, Ordering::Relaxed);
+        self.all.rcu(|all| {
             let mut all = all.as_deref().cloned().unwrap_or_default();
             let units = all.entry(experiment.to_owned()).or_default();
             match variant {

@@ -5,7 +5,7 @@
 //! logged once more: the analysis takes the earliest of copies, so that costs an event
 //! and nothing else. Two exposures share a fingerprint with odds of 1 to 2^61.
 
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, Hash};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Places in which one fingerprint may stand: a line of memory.
@@ -14,7 +14,7 @@ const WAYS: usize = 8;
 #[derive(Debug)]
 pub(crate) struct Seen {
     places: Box<[AtomicU64]>,
-    hasher: RandomState,
+    hasher: foldhash::quality::RandomState,
 }
 
 /// An exposure that was noted just now.
@@ -28,7 +28,7 @@ impl Seen {
         let places = (0..n_sets * WAYS).map(|_| AtomicU64::new(0)).collect();
         Self {
             places,
-            hasher: RandomState::new(),
+            hasher: foldhash::quality::RandomState::default(),
         }
     }
 

@@ -8,10 +8,11 @@ use serde_json::Value;
 
 use super::why::{Step, Trace, pairs};
 use super::{Context, Decision, targeting};
-use crate::bucket::{N_BUCKETS, bucket, n_of_share};
+use crate::bucket::{N_BUCKETS, bucket, bucket_of, n_of_share};
 use crate::configuration::{ExperimentRules, HoldoutRules};
 use crate::experiment::{Condition, VariantWeight};
-use crate::ids::{ExperimentId, Variant};
+use crate::ids::{ExperimentId, LayerName, Variant};
+use crate::murmur3::murmur3_x64_128;
 use crate::time::UnixMicros;
 
 /// A variant of an experiment, and where it ends.
@@ -21,12 +22,18 @@ pub struct Arm {
     /// The bucket that it ends before.
     end: u16,
     value: Option<Arc<Value>>,
+    exposure: u64,
 }
 
 impl Arm {
     /// The variant.
     pub fn variant(&self) -> &Variant {
         &self.name
+    }
+
+    /// Stands for the experiment and the variant.
+    pub(super) fn exposure(&self) -> u64 {
+        self.exposure
     }
 
     /// What it stands for in the application, where the definition says so.
@@ -40,8 +47,9 @@ impl Arm {
 pub struct Holdout {
     name: String,
     id: ExperimentId,
-    held_out: Variant,
-    in_scope: Variant,
+    /// The two sides, each with what stands for its exposure.
+    held_out: (Variant, u64),
+    in_scope: (Variant, u64),
     below: u16,
     /// The experiments in its scope; all of them where there is none.
     experiments: Option<Vec<ExperimentId>>,
@@ -54,11 +62,17 @@ impl Holdout {
     pub const IN_SCOPE: &str = "in_scope";
 
     pub(super) fn new(rules: &HoldoutRules) -> Self {
+        let id = rules.name.experiment_id();
+        let side = |name: &str| {
+            let variant = variant(name);
+            let exposure = fingerprint(&id, &variant);
+            (variant, exposure)
+        };
         Self {
             name: rules.name.to_string(),
-            id: rules.name.experiment_id(),
-            held_out: variant(Self::HELD_OUT),
-            in_scope: variant(Self::IN_SCOPE),
+            held_out: side(Self::HELD_OUT),
+            in_scope: side(Self::IN_SCOPE),
+            id,
             below: n_of_share(rules.size),
             experiments: rules.experiments.clone(),
         }
@@ -82,6 +96,10 @@ impl Holdout {
 
     /// The variant of `unit` in the experiment that measures the holdout.
     pub fn variant(&self, unit: &str) -> &Variant {
+        &self.side(unit).0
+    }
+
+    pub(super) fn side(&self, unit: &str) -> &(Variant, u64) {
         if self.holds(unit) {
             &self.held_out
         } else {
@@ -94,38 +112,56 @@ impl Holdout {
     }
 }
 
-/// An experiment, prepared for decisions.
+/// An experiment, prepared for decisions: little, and in few places, since a look at a
+/// place that the processor has not at hand takes longer than a hash.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rules {
     id: ExperimentId,
-    forced: HashMap<String, usize>,
+    arms: Box<[Arm]>,
+    /// Shared with every experiment that has the same conditions.
+    targeting: Arc<[Condition]>,
+    enrolment: Enrolment,
+    /// Seeds the buckets; the id where there is none.
+    salt: Option<Box<str>>,
+    forced: Option<Box<HashMap<String, usize>>>,
     /// Places of the holdouts whose scope it is in.
     pub(super) holdouts: Box<[usize]>,
-    enrolment_salt: String,
-    enrolled: Vec<Range<u16>>,
-    targeting: Vec<Condition>,
-    variant_salt: String,
-    arms: Vec<Arm>,
     start_at: Option<UnixMicros>,
 }
 
+/// Which buckets an experiment owns.
+#[derive(Debug, Clone, PartialEq)]
+enum Enrolment {
+    /// Those below this one, of its own.
+    Below(u16),
+    /// These, of a layer.
+    Layer(Box<(LayerName, Vec<Range<u16>>)>),
+}
+
+/// Conditions that experiments share.
+#[derive(Default)]
+pub(super) struct Shared(HashMap<String, Arc<[Condition]>>);
+
+impl Shared {
+    fn conditions(&mut self, conditions: &[Condition]) -> Arc<[Condition]> {
+        let text = serde_json::to_string(conditions).unwrap_or_default();
+        Arc::clone(self.0.entry(text).or_insert_with(|| conditions.into()))
+    }
+}
+
 impl Rules {
-    pub(super) fn new(rules: &ExperimentRules, holdouts: &[Holdout]) -> Self {
+    pub(super) fn new(rules: &ExperimentRules, holdouts: &[Holdout], shared: &mut Shared) -> Self {
         let id = &rules.experiment_id;
-        let salt = rules.salt.as_deref().unwrap_or(id.as_str());
-        let (enrolment_salt, enrolled) = match &rules.layer {
-            None => {
-                let first = 0..n_of_share(rules.allocation);
-                (format!("enrol:{salt}"), Vec::from([first]))
-            }
+        let enrolment = match &rules.layer {
+            None => Enrolment::Below(n_of_share(rules.allocation)),
             Some(layer) => {
                 let ranges = rules.ranges.iter().map(|[from, to]| *from..*to);
-                (format!("layer:{layer}"), ranges.collect())
+                Enrolment::Layer(Box::new((layer.clone(), ranges.collect())))
             }
         };
-        let arms = arms(&rules.variants);
+        let arms = arms(id, &rules.variants);
         let place = |variant: &Variant| arms.iter().position(|arm| arm.name == *variant);
-        let forced = (rules.forced.iter())
+        let forced: HashMap<_, _> = (rules.forced.iter())
             .filter_map(|own| Some((own.user_id.clone(), place(&own.variant)?)))
             .collect();
         let covering = holdouts
@@ -133,12 +169,11 @@ impl Rules {
             .enumerate()
             .filter(|(_, own)| own.covers(id));
         Self {
-            forced,
+            enrolment,
+            targeting: shared.conditions(&rules.targeting),
+            salt: rules.salt.as_deref().map(Into::into),
+            forced: (!forced.is_empty()).then(|| Box::new(forced)),
             holdouts: covering.map(|(place, _)| place).collect(),
-            enrolment_salt,
-            enrolled,
-            targeting: rules.targeting.clone(),
-            variant_salt: format!("variant:{salt}"),
             arms,
             start_at: rules.start_at,
             id: id.clone(),
@@ -195,15 +230,7 @@ impl Rules {
                 return Decision::HeldOut(holdout);
             }
         }
-        let place = bucket(unit, &self.enrolment_salt);
-        let enrolled = self.enrolled.iter().any(|range| range.contains(&place));
-        trace.note(|| Step::Enrolment {
-            salt: self.enrolment_salt.clone(),
-            bucket: place,
-            ranges: pairs(&self.enrolled),
-            enrolled,
-        });
-        if !enrolled {
+        if !self.enrols(unit, trace) {
             return Decision::NotEnrolled;
         }
         if !self.is_targeted(context, trace) {
@@ -213,10 +240,30 @@ impl Rules {
     }
 
     fn forced_arm(&self, unit: &str) -> Option<&Arm> {
-        if self.forced.is_empty() {
-            return None;
-        }
-        self.forced.get(unit).map(|place| &self.arms[*place])
+        let place = self.forced.as_ref()?.get(unit)?;
+        self.arms.get(*place)
+    }
+
+    fn salt(&self) -> &str {
+        self.salt.as_deref().unwrap_or(self.id.as_str())
+    }
+
+    fn enrols(&self, unit: &str, trace: &mut impl Trace) -> bool {
+        let (kind, name, ranges) = match &self.enrolment {
+            // Everybody is in, whatever the bucket.
+            Enrolment::Below(N_BUCKETS) if !trace.is_wanted() => return true,
+            Enrolment::Below(below) => ("enrol:", self.salt(), &[0..*below][..]),
+            Enrolment::Layer(owned) => ("layer:", owned.0.as_str(), &owned.1[..]),
+        };
+        let place = bucket_of(unit, kind, name);
+        let enrolled = ranges.iter().any(|range| range.contains(&place));
+        trace.note(|| Step::Enrolment {
+            salt: format!("{kind}{name}"),
+            bucket: place,
+            ranges: pairs(ranges),
+            enrolled,
+        });
+        enrolled
     }
 
     fn is_targeted(&self, context: &Context, trace: &mut impl Trace) -> bool {
@@ -232,13 +279,13 @@ impl Rules {
     }
 
     fn assign(&self, unit: &str, trace: &mut impl Trace) -> Decision<'_> {
-        let place = bucket(unit, &self.variant_salt);
+        let place = bucket_of(unit, VARIANT, self.salt());
         // Only without variants there is none: the last one ends at 10,000.
         let Some(arm) = self.arms.iter().find(|arm| place < arm.end) else {
             return Decision::NotEnrolled;
         };
         trace.note(|| Step::Variant {
-            salt: self.variant_salt.clone(),
+            salt: format!("{VARIANT}{}", self.salt()),
             bucket: place,
             variant: arm.name.to_string(),
             below: arm.end,
@@ -251,8 +298,11 @@ fn variant(name: &str) -> Variant {
     Variant::new(name).expect("a short name without control characters")
 }
 
+/// What the salt of the variant's bucket begins with.
+const VARIANT: &str = "variant:";
+
 /// Where each variant ends: its cumulative share of the weights.
-fn arms(variants: &[VariantWeight]) -> Vec<Arm> {
+fn arms(id: &ExperimentId, variants: &[VariantWeight]) -> Box<[Arm]> {
     let sum: f64 = variants.iter().map(|own| own.weight).sum();
     let mut cumulative = 0.0;
     let arm = |own: &VariantWeight| {
@@ -261,11 +311,19 @@ fn arms(variants: &[VariantWeight]) -> Vec<Arm> {
             name: own.variant.clone(),
             end: n_of_share(cumulative / sum),
             value: own.value.clone().map(Arc::new),
+            exposure: fingerprint(id, &own.variant),
         }
     };
-    let mut arms: Vec<_> = variants.iter().map(arm).collect();
+    let mut arms: Box<[Arm]> = variants.iter().map(arm).collect();
     if let Some(last) = arms.last_mut() {
         last.end = N_BUCKETS;
     }
     arms
+}
+
+/// Stands for an experiment and a variant.
+pub(super) fn fingerprint(id: &ExperimentId, variant: &Variant) -> u64 {
+    // Neither holds a control character.
+    let text = format!("{id}\n{variant}");
+    murmur3_x64_128(text.as_bytes(), 0).0
 }

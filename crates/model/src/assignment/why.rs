@@ -141,14 +141,23 @@ impl fmt::Display for Step {
 
 /// Is told of every step of a decision; `()` does not want to know.
 pub(super) trait Trace {
+    fn is_wanted(&self) -> bool;
     fn note(&mut self, step: impl FnOnce() -> Step);
 }
 
 impl Trace for () {
+    fn is_wanted(&self) -> bool {
+        false
+    }
+
     fn note(&mut self, _: impl FnOnce() -> Step) {}
 }
 
 impl Trace for Vec<Step> {
+    fn is_wanted(&self) -> bool {
+        true
+    }
+
     fn note(&mut self, step: impl FnOnce() -> Step) {
         self.push(step());
     }
