@@ -61,8 +61,8 @@ fn side(decision: Decision<'_>) -> usize {
     }
 }
 
-#[test]
-fn experiments_layers_and_holdouts_are_independent_of_each_other() {
+/// Two experiments of their own, two of one layer, one of another, and two holdouts.
+fn ruleset() -> Ruleset {
     let variants = json!([{"variant": "a", "weight": 0.3}, {"variant": "b", "weight": 0.7}]);
     let in_layer = |id: &str, layer: &str, range: [u16; 2]| json!({"experiment_id": id, "layer": layer, "ranges": [range], "variants": variants});
     let rules = json!({
@@ -75,7 +75,29 @@ fn experiments_layers_and_holdouts_are_independent_of_each_other() {
         ],
         "holdouts": [{"name": "all", "size": 0.05}, {"name": "one", "size": 0.1, "experiments": ["second"]}],
     });
-    let ruleset = Ruleset::new(&serde_json::from_value(rules).expect("rules"));
+    Ruleset::new(&serde_json::from_value(rules).expect("rules"))
+}
+
+/// The statistic of a table's first two rows and first columns; other cells are empty.
+fn chi_squared_of_two_rows(table: &[[u64; 3]; 3], n_columns: usize) -> f64 {
+    let cells: Vec<u64> = (0..2)
+        .flat_map(|row| table[row][..n_columns].to_vec())
+        .collect();
+    let total: u64 = cells.iter().sum();
+    let row = |at: usize| {
+        cells[at * n_columns..(at + 1) * n_columns]
+            .iter()
+            .sum::<u64>() as f64
+    };
+    let column = |at: usize| (cells[at] + cells[n_columns + at]) as f64;
+    chi_squared(&cells, |at| {
+        row(at / n_columns) * column(at % n_columns) / total as f64
+    })
+}
+
+#[test]
+fn experiments_layers_and_holdouts_are_independent_of_each_other() {
+    let ruleset = ruleset();
     let ids = ["first", "second", "left", "right", "other"];
     let experiments = ids.map(|id| ruleset.experiment(id).expect("it runs"));
     let [all, one] = ruleset.holdouts() else {
@@ -124,28 +146,12 @@ fn experiments_layers_and_holdouts_are_independent_of_each_other() {
             ids[*right]
         );
     }
-    // Tables of fewer than three rows: the empty cells say nothing.
-    let two_by = |table: &[[u64; 3]; 3], n_columns: usize| {
-        let cells: Vec<u64> = (0..2)
-            .flat_map(|row| table[row][..n_columns].to_vec())
-            .collect();
-        let total: u64 = cells.iter().sum();
-        let row = |at: usize| {
-            cells[at * n_columns..(at + 1) * n_columns]
-                .iter()
-                .sum::<u64>() as f64
-        };
-        let column = |at: usize| (cells[at] + cells[n_columns + at]) as f64;
-        chi_squared(&cells, |at| {
-            row(at / n_columns) * column(at % n_columns) / total as f64
-        })
-    };
-    let statistic = two_by(&holdouts, 2);
+    let statistic = chi_squared_of_two_rows(&holdouts, 2);
     assert!(
         statistic < bound(1.0),
         "the holdouts: {statistic} {holdouts:?}"
     );
-    let statistic = two_by(&against_holdout, 3);
+    let statistic = chi_squared_of_two_rows(&against_holdout, 3);
     assert!(
         statistic < bound(2.0),
         "a holdout and an experiment out of its scope: {statistic}"

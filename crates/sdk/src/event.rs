@@ -129,8 +129,8 @@ mod tests {
     #[test]
     fn the_uuid_of_the_standard() {
         // RFC 9562, appendix A.6.
-        let random = 0xcc3 << 62 | 0x18_c4dc_0c0c_07398f;
-        let id = uuid_v7(UnixMicros(0x0001_7f22_e279_b0 * 1_000), random);
+        let random = 0xcc3 << 62 | 0x18c4_dc0c_0c07_398f;
+        let id = uuid_v7(UnixMicros(0x017f_22e2_79b0 * 1_000), random);
         assert_eq!(uuid_text(id), "017f22e2-79b0-7cc3-98c4-dc0c0c07398f");
     }
 

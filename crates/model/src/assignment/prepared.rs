@@ -123,7 +123,7 @@ pub struct Rules {
     enrolment: Enrolment,
     /// Seeds the buckets; the id where there is none.
     salt: Option<Box<str>>,
-    forced: Option<Box<HashMap<String, usize>>>,
+    forced: Option<Arc<HashMap<String, usize>>>,
     /// Places of the holdouts whose scope it is in.
     pub(super) holdouts: Box<[usize]>,
     start_at: Option<UnixMicros>,
@@ -172,7 +172,7 @@ impl Rules {
             enrolment,
             targeting: shared.conditions(&rules.targeting),
             salt: rules.salt.as_deref().map(Into::into),
-            forced: (!forced.is_empty()).then(|| Box::new(forced)),
+            forced: (!forced.is_empty()).then(|| Arc::new(forced)),
             holdouts: covering.map(|(place, _)| place).collect(),
             arms,
             start_at: rules.start_at,
@@ -249,10 +249,14 @@ impl Rules {
     }
 
     fn enrols(&self, unit: &str, trace: &mut impl Trace) -> bool {
+        let first;
         let (kind, name, ranges) = match &self.enrolment {
             // Everybody is in, whatever the bucket.
             Enrolment::Below(N_BUCKETS) if !trace.is_wanted() => return true,
-            Enrolment::Below(below) => ("enrol:", self.salt(), &[0..*below][..]),
+            Enrolment::Below(below) => {
+                first = 0..*below;
+                ("enrol:", self.salt(), std::slice::from_ref(&first))
+            }
             Enrolment::Layer(owned) => ("layer:", owned.0.as_str(), &owned.1[..]),
         };
         let place = bucket_of(unit, kind, name);

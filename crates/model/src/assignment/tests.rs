@@ -6,7 +6,7 @@ use serde_json::json;
 use super::*;
 use crate::bucket::N_BUCKETS;
 
-fn ruleset(experiments: Value, holdouts: Value) -> Ruleset {
+fn ruleset(experiments: &Value, holdouts: &Value) -> Ruleset {
     let configuration = json!({ "experiments": experiments, "holdouts": holdouts });
     Ruleset::new(&serde_json::from_value(configuration).unwrap())
 }
@@ -34,7 +34,7 @@ proptest! {
         unit in ".*", from in 0.0..1.0f64, by in 0.0..1.0f64,
     ) {
         let of = |allocation: f64| {
-            variant(&ruleset(json!([gate(allocation, &[1.0, 2.0, 1.0])]), json!([])), "gate", &unit)
+            variant(&ruleset(&json!([gate(allocation, &[1.0, 2.0, 1.0])]), &json!([])), "gate", &unit)
         };
         if let Some(small) = of(from) {
             prop_assert_eq!(of((from + by).min(1.0)), Some(small));
@@ -45,14 +45,14 @@ proptest! {
     fn every_enrolled_unit_has_a_variant(
         unit in ".*", all in prop::collection::vec(1e-6..1e6f64, 1..20),
     ) {
-        let own = ruleset(json!([gate(1.0, &all)]), json!([]));
+        let own = ruleset(&json!([gate(1.0, &all)]), &json!([]));
         prop_assert!(variant(&own, "gate", &unit).is_some());
     }
 
     #[test]
     fn no_unit_is_in_two_experiments_of_a_layer(unit in ".*", cut in 0..=N_BUCKETS) {
         let both = json!([in_layer("left", [0, cut]), in_layer("right", [cut, N_BUCKETS])]);
-        let own = ruleset(both, json!([]));
+        let own = ruleset(&both, &json!([]));
         let is_in = |id| variant(&own, id, &unit).is_some();
         prop_assert!(is_in("left") != is_in("right"));
     }
@@ -61,7 +61,7 @@ proptest! {
     fn no_held_out_unit_is_in_any_experiment_of_the_scope(unit in ".*", size in 0.0..1.0f64) {
         let other = json!({"experiment_id": "other", "variants": [{"variant": "a"}]});
         let holdout = json!([{"name": "h", "size": size, "experiments": ["gate"]}]);
-        let own = ruleset(json!([gate(1.0, &[1.0]), other]), holdout);
+        let own = ruleset(&json!([gate(1.0, &[1.0]), other]), &holdout);
         let held = own.holdouts()[0].holds(&unit);
         prop_assert_eq!(variant(&own, "gate", &unit).is_none(), held);
         prop_assert!(variant(&own, "other", &unit).is_some());
@@ -72,7 +72,7 @@ proptest! {
     fn the_path_ends_with_the_decision(unit in ".*", platform in "ios|web", size in 0.0..0.5f64) {
         let mut own = gate(0.5, &[1.0, 1.0]);
         own["targeting"] = json!([{"key": "platform", "op": "eq", "value": "ios"}]);
-        let own = ruleset(json!([own]), json!([{"name": "h", "size": size}]));
+        let own = ruleset(&json!([own]), &json!([{"name": "h", "size": size}]));
         let context = json!({"platform": platform});
         let context = context.as_object().unwrap();
         let rules = own.experiment("gate").unwrap();
@@ -94,7 +94,7 @@ fn a_forced_unit_gets_its_variant_past_every_rule() {
     let mut own = gate(0.0, &[1.0, 1.0]);
     own["forced"] =
         json!([{"user_id": "qa-1", "variant": "v1"}, {"user_id": "qa-2", "variant": "gone"}]);
-    let own = ruleset(json!([own]), json!([{"name": "all", "size": 1.0}]));
+    let own = ruleset(&json!([own]), &json!([{"name": "all", "size": 1.0}]));
     let rules = own.experiment("gate").unwrap();
     let (decision, steps) = own.explain(rules, "qa-1", &Context::new());
     assert_eq!(
@@ -111,7 +111,7 @@ fn an_event_counts_where_its_type_is_listed() {
     let mut own = gate(1.0, &[1.0]);
     own["event_types"] = json!(["purchase"]);
     let holdouts = json!([{"name": "h", "size": 0.0, "event_types": ["purchase", "visit"]}]);
-    let own = ruleset(json!([own]), holdouts);
+    let own = ruleset(&json!([own]), &holdouts);
     let places = |event_type: &str| -> Vec<String> {
         let context = Context::new();
         let counting = own.counting(event_type, "1", &context);
@@ -128,7 +128,7 @@ fn an_evaluation_exposes_to_the_variant_and_to_each_side_of_a_holdout() {
     let mut own = gate(1.0, &[1.0]);
     own["forced"] = json!([{"user_id": "qa", "variant": "v0"}]);
     let all = json!([{"name": "none", "size": 0.0}, {"name": "all", "size": 1.0}]);
-    let own = ruleset(json!([own]), all);
+    let own = ruleset(&json!([own]), &all);
     let rules = own.experiment("gate").unwrap();
     let seen = |unit: &str| -> Vec<(String, String, bool)> {
         let decision = own.decide(rules, unit, &Context::new());

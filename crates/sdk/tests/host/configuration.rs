@@ -56,7 +56,7 @@ impl Source {
         )
     }
 
-    fn set(&self, text: impl ToString) {
+    fn set(&self, text: &impl ToString) {
         *self.text.lock().unwrap() = Some(text.to_string());
     }
 
@@ -124,7 +124,7 @@ fn a_configuration_is_fetched_with_its_tag_and_replaced_whole() {
     );
     heard.wait("answers 500");
     assert!(!client.wait_until_ready(Duration::from_millis(1)));
-    source.set(running("first"));
+    source.set(&running("first"));
     assert!(client.wait_until_ready(LONG));
     assert_eq!(
         (outcome("first"), outcome("other")),
@@ -140,14 +140,14 @@ fn a_configuration_is_fetched_with_its_tag_and_replaced_whole() {
         1,
         "what is the same is not taken over"
     );
-    source.set("no configuration");
+    source.set(&"no configuration");
     heard.wait("cannot be read");
     assert_eq!(
         outcome("first"),
         Outcome::Assigned,
         "the last good one stays"
     );
-    source.set(json!({"experiments": []}));
+    source.set(&json!({"experiments": []}));
     heard.wait("configured 0");
     assert_eq!(outcome("first"), Outcome::NotRunning);
 }
@@ -157,7 +157,7 @@ fn a_start_without_a_network_uses_the_last_good_copy() {
     let directory = tempfile::tempdir().unwrap();
     let copy = directory.path().join("trialog.json");
     let (source, address) = Source::start();
-    source.set(running("first"));
+    source.set(&running("first"));
     let heard = Arc::new(Heard::default());
     let first = client(&address, &heard).cache_file(&copy).build().unwrap();
     assert!(first.wait_until_ready(LONG));
@@ -191,7 +191,7 @@ fn a_start_without_a_network_uses_the_last_good_copy() {
 #[test]
 fn a_copy_that_cannot_be_written_costs_nothing_but_the_copy() {
     let (source, address) = Source::start();
-    source.set(running("first"));
+    source.set(&running("first"));
     let heard = Arc::new(Heard::default());
     let client = client(&address, &heard)
         .cache_file("/proc/none/trialog.json")
@@ -211,7 +211,7 @@ fn an_experiment_that_a_later_version_made_is_left_out_and_told() {
     let mut rules = running("first");
     let later = json!({"experiment_id": "later", "variants": [{"variant": "a"}], "targeting": [{"key": "geo", "op": "near", "value": 1}]});
     rules["experiments"].as_array_mut().unwrap().push(later);
-    source.set(rules);
+    source.set(&rules);
     let heard = Arc::new(Heard::default());
     let client = client(&address, &heard).build().unwrap();
     heard.wait("near");
@@ -229,7 +229,7 @@ fn an_experiment_that_a_later_version_made_is_left_out_and_told() {
 #[test]
 fn a_refresh_does_not_wait_for_the_interval() {
     let (source, address) = Source::start();
-    source.set(running("first"));
+    source.set(&running("first"));
     let heard = Arc::new(Heard::default());
     let client = client(&address, &heard)
         .poll_interval(LONG)
