@@ -100,6 +100,7 @@ pub(crate) async fn evaluate(
 ) -> Answer<Response> {
     let Path(key) =
         path.map_err(|error| Problem::bad_request(format!("the path cannot be read: {error}")))?;
+    let is_exposure = is_exposure(&headers)?;
     let context = match context(body) {
         Ok(context) => context,
         Err(failure) => return Ok(failure.respond(Some(&key))),
@@ -111,7 +112,7 @@ pub(crate) async fn evaluate(
     let Given { unit, context } = &context;
     let subject = Subject { unit, context };
     let decision = prepared.ruleset.decide(rules, unit, context);
-    if is_exposure(&headers)? {
+    if is_exposure {
         exposures::log(&app, &prepared.ruleset, subject, &[(rules, decision)]).await?;
     }
     Ok(Json(success(&prepared, rules, unit, decision)).into_response())

@@ -3,7 +3,6 @@
 //! One event of the request becomes one metric event for each experiment that enrols the
 //! unit and lists the event type, as `log_metric` of the SDK makes them.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Json;
@@ -15,8 +14,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
-use trialog_model::assignment::Ruleset;
-use trialog_model::event::{EventKind, RawEvent};
+use trialog_model::event::{EventKind, RawEvent, RawField, validate};
 use trialog_model::time::UnixMicros;
 use trialog_model::wire::raw_field;
 use trialog_pipeline::ingest::Rejection;
@@ -74,33 +72,31 @@ pub(crate) async fn track(
     }
     let prepared = ruleset(&app).await?;
     let now = (app.clock)();
-    let (judged, mut rejected, n_unlisted) = {
+    let (judged, rejected, n_unlisted) = {
         let mut rejected = Vec::new();
-        let mut tracked = Vec::with_capacity(n_events);
-        for (index, raw) in (0..).zip(&request.events) {
-            match read(index, raw) {
-                Ok(own) => tracked.push((index, own)),
-                Err(refusal) => rejected.push(refusal),
-            }
-        }
         let mut made = Vec::new();
         let mut n_unlisted = 0_usize;
-        for (index, own) in &tracked {
+        let tracked: Vec<_> = (0..)
+            .zip(&request.events)
+            .filter_map(|(index, raw)| {
+                let read = read(index, raw, now);
+                read.map_err(|refusal| rejected.push(refusal)).ok()
+            })
+            .collect();
+        for own in &tracked {
             let before = made.len();
-            add(&prepared.ruleset, *index, own, now, &mut made);
+            let places = (prepared.ruleset).counting(&own.name, &own.unit, &own.tracked.context);
+            made.extend(places.map(|id| (own.index, own.event(id.as_str(), now))));
             n_unlisted += usize::from(made.len() == before);
         }
-        let judged = (app.ingest.judge_made(EventKind::Metric, made, now))
-            .map_err(|error| refused(&error))?;
-        (judged, rejected, n_unlisted)
+        let judged = app.ingest.judge_made(EventKind::Metric, made, now);
+        (
+            judged.map_err(|error| refused(&error))?,
+            rejected,
+            n_unlisted,
+        )
     };
-    let mut judged = judged;
     let n_logged = judged.batch.len();
-    rejected.append(&mut judged.rejected);
-    // An event that is refused is refused for every experiment alike.
-    let mut seen = BTreeSet::new();
-    rejected.retain(|own| seen.insert(own.index));
-    rejected.sort_by_key(|own| own.index);
     keep(&app, judged, now).await?;
     let n_accepted = n_events - rejected.len();
     let answer = json!({
@@ -120,14 +116,15 @@ pub(crate) async fn track(
     Ok((StatusCode::ACCEPTED, Json(answer)).into_response())
 }
 
-/// An event whose name and unit are there.
+/// An event that is good, wherever it counts.
 struct Known<'a> {
+    index: u64,
     tracked: Tracked<'a>,
     name: String,
     unit: String,
 }
 
-fn read<'a>(index: u64, raw: &'a RawValue) -> Result<Known<'a>, Rejection> {
+fn read<'a>(index: u64, raw: &'a RawValue, now: UnixMicros) -> Result<Known<'a>, Rejection> {
     let reject = |field, reason: String| Rejection {
         index,
         field,
@@ -138,39 +135,38 @@ fn read<'a>(index: u64, raw: &'a RawValue) -> Result<Known<'a>, Rejection> {
     let Some(name) = tracked.name.take() else {
         return Err(reject("name", "is missing: give the event type".to_owned()));
     };
-    match tracked.context.remove("targetingKey") {
-        Some(Value::String(unit)) if !unit.is_empty() => Ok(Known {
-            tracked,
-            name,
-            unit,
-        }),
-        _ => {
-            let reason = "has no `targetingKey`: give the user id as text".to_owned();
-            Err(reject("context", reason))
-        }
+    let Some(Value::String(unit)) = tracked.context.remove("targetingKey") else {
+        let reason = "has no `targetingKey`: give the user id as text".to_owned();
+        return Err(reject("context", reason));
+    };
+    let known = Known {
+        index,
+        tracked,
+        name,
+        unit,
+    };
+    // Judged also where it counts nowhere: the experiment makes no difference.
+    match validate(EventKind::Metric, known.event("any", now), now) {
+        Ok(_) => Ok(known),
+        Err(error) => Err(reject(error.field, error.reason)),
     }
 }
 
-/// Adds the event for every experiment and holdout in which it counts.
-fn add<'a>(
-    ruleset: &'a Ruleset,
-    index: u64,
-    own: &'a Known<'_>,
-    now: UnixMicros,
-    made: &mut Vec<(u64, RawEvent<'a>)>,
-) {
-    let details = own.tracked.details.as_ref();
-    for experiment_id in ruleset.counting(&own.name, &own.unit, &own.tracked.context) {
+impl Known<'_> {
+    /// The metric event for one experiment.
+    fn event<'e>(&'e self, experiment_id: &'e str, now: UnixMicros) -> RawEvent<'e> {
+        let tracked = &self.tracked;
+        let value = tracked.details.as_ref().and_then(|own| own.value);
         let mut event = RawEvent {
-            experiment_id: trialog_model::event::RawField::Text(experiment_id.as_str().into()),
-            name: trialog_model::event::RawField::Text(own.name.as_str().into()),
-            value: raw_field(details.and_then(|own| own.value)),
-            event_id: raw_field(own.tracked.event_id),
-            ..blank(&own.unit, now)
+            experiment_id: RawField::Text(experiment_id.into()),
+            name: RawField::Text(self.name.as_str().into()),
+            value: raw_field(value),
+            event_id: raw_field(tracked.event_id),
+            ..blank(&self.unit, now)
         };
-        if let Some(timestamp) = own.tracked.timestamp {
+        if let Some(timestamp) = tracked.timestamp {
             event.timestamp = raw_field(Some(timestamp));
         }
-        made.push((index, event));
+        event
     }
 }
