@@ -76,4 +76,41 @@ def files_are_applied(checks, directory, data_dir):
     checks.equal("an archived one is left out of the list", json.loads(must(run("experiments", "list", "--format", "json")).out), [])
 
 
-main(in_a_directory, through_a_server)
+def layers_and_holdouts(checks, directory):
+    """Layers, holdouts and assignment from the command line, without a server and beside one."""
+    data = directory / "data"
+
+    def run(*arguments):
+        return trialog(*arguments, data_dir=data)
+
+    one = {"experiment_id": "one", "layer": "page", "allocation": 0.6, "variants": [{"variant": "a"}, {"variant": "b"}],
+           "forced": [{"user_id": "qa", "variant": "b"}]}
+    write(directory / "one.json", one)
+    refused = run("experiments", "apply", directory / "one.json")
+    checks.check("an experiment of a layer that is not there: the message says what to do", refused.code == 1 and "/v1/layers" in refused.err, refused)
+    must(run("layers", "create", "page", "--owner", "shop"))
+    must(run("experiments", "apply", directory / "one.json"))
+    checks.equal("diff: nothing differs", run("experiments", "diff", directory / "one.json").code, 0)
+    write(directory / "two.json", {**one, "experiment_id": "two", "allocation": 0.5, "forced": []})
+    full = run("experiments", "apply", directory / "two.json")
+    checks.check("one that does not fit: the free buckets are named", full.code == 1 and "6000 to below 10000" in full.err, full)
+    shown = json.loads(must(run("layers", "show", "page")).out)
+    checks.equal("layers show: what is free", (shown["free"], shown["free_share"]), ([[6000, 10000]], 0.4))
+    must(run("experiments", "start", "one"))
+    must(run("holdouts", "create", "q3", "--size", "0.3", "--metric", "purchase:sum"))
+    started = must(run("holdouts", "start", "q3"))
+    checks.check("holdouts start: warns of what runs", "`one` runs already" in started.err, started)
+    for user in ("qa", "1", "2", "3"):
+        alone = json.loads(must(run("assign", user, "one", "--why", "--format", "json")).out)
+        with Server(data) as server:
+            beside = server.post("/v1/assign", {"user_id": user, "experiment_id": "one", "why": True}).json()
+        checks.equal(f"assign {user}: the same with and without a server", alone, beside)
+    checks.check("a forced user", "`b`" in must(run("assign", "qa", "one", "--why")).out)
+    write(directory / "one.json", {name: value for name, value in one.items() if name != "forced"})
+    must(run("experiments", "apply", directory / "one.json"))
+    checks.equal("apply: without `forced` nobody is", json.loads(must(run("experiments", "show", "one")).out)["forced"], [])
+    must(run("holdouts", "stop", "q3"))
+    checks.check("holdouts list", "stopped" in must(run("holdouts", "list")).out)
+
+
+main(in_a_directory, through_a_server, layers_and_holdouts)

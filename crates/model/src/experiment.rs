@@ -71,7 +71,7 @@ pub struct Definition {
     pub targeting: Vec<Condition>,
     /// Units that get a variant whatever the rules say, such as testers; they are not
     /// analysed.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub forced: Vec<ForcedVariant>,
     /// Parts of the product that it touches.
     #[serde(default)]

@@ -122,8 +122,11 @@ impl Outbox {
     }
 
     fn settle(&self, n_delivered: u64, n_refused: u64) {
+        // Both under the lock: a flush adds the two numbers up.
+        let mut state = self.state();
         self.queue.settle(n_delivered, n_refused);
-        self.state().n_settled += n_delivered + n_refused;
+        state.n_settled += n_delivered + n_refused;
+        drop(state);
         self.settled.notify_all();
     }
 

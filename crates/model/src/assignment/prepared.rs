@@ -1,6 +1,6 @@
 //! Experiments and holdouts with all that a decision compares, prepared once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -52,7 +52,7 @@ pub struct Holdout {
     in_scope: (Variant, u64),
     below: u16,
     /// The experiments in its scope; all of them where there is none.
-    experiments: Option<Vec<ExperimentId>>,
+    experiments: Option<HashSet<ExperimentId>>,
 }
 
 impl Holdout {
@@ -74,7 +74,7 @@ impl Holdout {
             in_scope: side(Self::IN_SCOPE),
             id,
             below: n_of_share(rules.size),
-            experiments: rules.experiments.clone(),
+            experiments: (rules.experiments.as_ref()).map(|all| all.iter().cloned().collect()),
         }
     }
 

@@ -29,6 +29,8 @@ use crate::rulesets::{Prepared, fingerprint};
 
 /// What a request that wants its evaluation logged as an exposure says.
 const EXPOSURE: HeaderName = HeaderName::from_static("trialog-exposure");
+/// So many flags are evaluated where the request is read; more on a thread for such work.
+const MAX_INLINE: usize = 500;
 const TARGETING_KEY: &str = "targetingKey";
 
 /// An evaluation that was made.
@@ -128,18 +130,16 @@ pub(crate) async fn evaluate_all(
         let details = "an evaluation of all flags is no exposure: leave the header `Trialog-Exposure` out, and send POST /v1/events/assignments when a variant is shown";
         return Ok(Failure::bad("GENERAL", details).respond(None));
     }
-    let Given { unit, context } = match context(body) {
+    let given = match context(body) {
         Ok(given) => given,
         Err(failure) => return Ok(failure.respond(None)),
     };
     let prepared = ruleset(&app).await?;
-    let flags: Vec<_> = (prepared.ruleset.experiments().iter())
-        .map(|rules| {
-            let decision = prepared.ruleset.decide(rules, &unit, &context);
-            success(&prepared, rules, &unit, decision)
-        })
-        .collect();
-    let body = json!({ "flags": flags, "metadata": { "version": prepared.version } }).to_string();
+    let body = if prepared.ruleset.experiments().len() <= MAX_INLINE {
+        all_flags(&prepared, &given)
+    } else {
+        blocking(move || Ok(all_flags(&prepared, &given))).await?
+    };
     // Of the answer and not of the configuration: it depends on the context as well.
     let version = fingerprint(body.as_bytes());
     let tag = [(header::ETAG, format!("\"{version}\""))];
@@ -148,6 +148,17 @@ pub(crate) async fn evaluate_all(
     }
     let json = [(header::CONTENT_TYPE, "application/json")];
     Ok((tag, json, body).into_response())
+}
+
+fn all_flags(prepared: &Prepared, given: &Given) -> String {
+    let Given { unit, context } = given;
+    let flags: Vec<_> = (prepared.ruleset.experiments().iter())
+        .map(|rules| {
+            let decision = prepared.ruleset.decide(rules, unit, context);
+            success(prepared, rules, unit, decision)
+        })
+        .collect();
+    json!({ "flags": flags, "metadata": { "version": prepared.version } }).to_string()
 }
 
 /// Who is evaluated, and what is known about them beside their key.

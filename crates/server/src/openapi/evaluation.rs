@@ -148,7 +148,7 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
         ("ExperimentRules", experiment_rules()),
         ("HoldoutRules", holdout_rules()),
         ("AssignmentRequest", assignment_request()),
-        ("Assignment", object(assignment())),
+        ("AssignedVariant", object(assignment())),
         ("AssignmentAnswer", assignment_answer()),
         ("TrackRequest", track_request()),
         ("TrackedEvent", tracked_event()),
@@ -311,7 +311,7 @@ fn assignment_answer() -> Schema {
     let one = object(assignment().into_iter().chain(every()));
     let list_of = [field(
         "assignments",
-        list(reference("Assignment")),
+        list(reference("AssignedVariant")),
         "One for each experiment.",
     )];
     json!({ "anyOf": [one, object(list_of.into_iter().chain(every()))] })

@@ -275,8 +275,7 @@ fn shown() -> Schema {
     let names: Vec<Value> = (shown["properties"].as_object().into_iter())
         .flat_map(|properties| properties.keys().map(|name| json!(name)))
         .collect();
-    let always = |name: &&Value| **name != json!("forced");
-    shown["required"] = json!(names.iter().filter(always).collect::<Vec<_>>());
+    shown["required"] = json!(names);
     shown["properties"]["variants"] = list(reference("VariantWeight"));
     shown
 }
