@@ -40,6 +40,10 @@ expected-statuses = [400, 401, 403, 404, 405, 406, 408, 409, 411, 412, 413, 415,
 include-tag = "events"
 checks.negative_data_rejection.enabled = false
 
+[[operations]]
+include-operation-id = "track"
+checks.negative_data_rejection.enabled = false
+
 # A list is written as lines here, which the operation takes.
 [[operations]]
 include-operation-id = "calculate"

@@ -42,13 +42,14 @@ fn id(n: usize) -> String {
     format!("experiment-{n}")
 }
 
-/// Units, experiments, and pairs of them in a random order: a linear congruential
-/// generator, seed 1.
+/// Units and experiments in a random order, a linear congruential generator with seed 1.
+/// Their texts stand one after the other, as an application has them at hand.
 struct Questions {
-    units: Vec<String>,
-    experiments: Vec<String>,
-    pairs: Vec<(u16, u32)>,
+    text: String,
+    ends: Vec<(u32, u32)>,
 }
+
+const N_QUESTIONS: usize = 1 << 16;
 
 impl Questions {
     fn new(n_experiments: usize) -> Self {
@@ -57,16 +58,20 @@ impl Questions {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (state >> 33) as usize
         };
-        Self {
-            units: (0..1_000).map(|unit| format!("user-{unit}")).collect(),
-            experiments: (0..n_experiments).map(id).collect(),
-            pairs: (0..1 << 16).map(|_| ((next() % 1_000) as u16, (next() % n_experiments) as u32)).collect(),
+        let mut questions = Self { text: String::new(), ends: vec![(0, 0)] };
+        for _ in 0..N_QUESTIONS {
+            questions.text += &format!("user-{}", next() % 1_000);
+            let end = questions.text.len() as u32;
+            questions.text += &id(next() % n_experiments);
+            questions.ends.push((end, questions.text.len() as u32));
         }
+        questions
     }
 
     fn get(&self, at: usize) -> (&str, &str) {
-        let (unit, experiment) = self.pairs[at % self.pairs.len()];
-        (&self.units[usize::from(unit)], &self.experiments[experiment as usize])
+        let at = at % N_QUESTIONS;
+        let ((_, start), (middle, end)) = (self.ends[at], self.ends[at + 1]);
+        (&self.text[start as usize..middle as usize], &self.text[middle as usize..end as usize])
     }
 }
 

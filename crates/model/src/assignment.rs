@@ -7,6 +7,7 @@
 //! Contract: decisions are the same in every version, process and SDK; the vectors of
 //! `testdata/reference/assignment_decision.json` are frozen.
 
+mod places;
 mod prepared;
 mod semver;
 mod targeting;
@@ -19,6 +20,8 @@ use serde_json::{Map, Value};
 use crate::configuration::Configuration;
 use crate::ids::{EventType, ExperimentId, Variant};
 use crate::time::UnixMicros;
+
+use places::Places;
 
 pub use prepared::{Arm, Holdout, Rules};
 pub use why::Step;
@@ -108,7 +111,7 @@ impl<'c> Exposure<'c> {
 #[derive(Debug, Clone, Default)]
 pub struct Ruleset {
     experiments: Vec<Rules>,
-    by_id: HashMap<ExperimentId, u32, Hasher>,
+    by_id: Places,
     holdouts: Vec<Holdout>,
     listing: HashMap<EventType, Listing, Hasher>,
 }
@@ -132,10 +135,7 @@ impl Ruleset {
         let experiments: Vec<_> = (configuration.experiments.iter())
             .map(|own| Rules::new(own, &holdouts, &mut shared))
             .collect();
-        let mut by_id = HashMap::with_capacity_and_hasher(experiments.len(), Hasher::default());
-        for (place, own) in (0..).zip(&experiments) {
-            by_id.insert(own.experiment_id().clone(), place);
-        }
+        let by_id = Places::new(&experiments);
         let mut listing: HashMap<EventType, Listing, Hasher> = HashMap::default();
         for (place, own) in configuration.experiments.iter().enumerate() {
             for event_type in &own.event_types {
@@ -162,9 +162,7 @@ impl Ruleset {
 
     /// The experiment `id`, if it runs.
     pub fn experiment(&self, id: &str) -> Option<&Rules> {
-        self.by_id
-            .get(id)
-            .map(|place| &self.experiments[*place as usize])
+        self.by_id.find(id, &self.experiments)
     }
 
     /// Every experiment that runs.

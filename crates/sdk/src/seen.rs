@@ -11,9 +11,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Places in which one fingerprint may stand: a line of memory.
 const WAYS: usize = 8;
 
+/// The places of one fingerprint, in one line of memory.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Set([AtomicU64; WAYS]);
+
 #[derive(Debug)]
 pub(crate) struct Seen {
-    places: Box<[AtomicU64]>,
+    sets: Box<[Set]>,
     hasher: foldhash::quality::RandomState,
 }
 
@@ -25,9 +30,9 @@ impl Seen {
     /// A table for about `capacity` exposures.
     pub(crate) fn new(capacity: usize) -> Self {
         let n_sets = (capacity / WAYS).next_power_of_two();
-        let places = (0..n_sets * WAYS).map(|_| AtomicU64::new(0)).collect();
+        let sets = (0..n_sets).map(|_| Set::default()).collect();
         Self {
-            places,
+            sets,
             hasher: foldhash::quality::RandomState::default(),
         }
     }
@@ -67,9 +72,9 @@ impl Seen {
     }
 
     fn set(&self, fingerprint: u64) -> &[AtomicU64] {
-        let n_sets = self.places.len() / WAYS;
-        let first = (fingerprint as usize & (n_sets - 1)) * WAYS;
-        &self.places[first..first + WAYS]
+        // A power of two.
+        let n_sets = self.sets.len();
+        &self.sets[fingerprint as usize & (n_sets - 1)].0
     }
 }
 
@@ -91,7 +96,7 @@ mod tests {
     fn a_full_table_keeps_its_size_and_forgets_some() {
         let seen = Seen::new(1_024);
         assert!((0..10_000).all(|unit| seen.note(&unit).is_some()));
-        assert_eq!(seen.places.len(), 1_024);
+        assert_eq!(seen.sets.len() * WAYS, 1_024);
         let n_known = (0..10_000).filter(|unit| seen.note(unit).is_none()).count();
         assert!(n_known <= 1_024, "{n_known}");
     }

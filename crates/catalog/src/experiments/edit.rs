@@ -311,8 +311,7 @@ fn update(
     super::completed(transaction, changed)
 }
 
-/// Lets the experiment that measures `holdout` be as the holdout is now; its life-cycle
-/// tells the same story, so the change has no entry of its own for a new one.
+/// Makes the experiment that measures `holdout` what the holdout says now.
 pub(crate) fn measure(
     transaction: &Transaction<'_>,
     edit: &Edit,

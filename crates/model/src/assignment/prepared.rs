@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use serde_json::Value;
+use smallvec::SmallVec;
 
 use super::why::{Step, Trace, pairs};
 use super::{Context, Decision, targeting};
@@ -117,7 +118,9 @@ impl Holdout {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rules {
     id: ExperimentId,
-    arms: Box<[Arm]>,
+    text: ShortText,
+    /// Two variants, as most experiments have, stand here.
+    arms: SmallVec<[Arm; 2]>,
     /// Shared with every experiment that has the same conditions.
     targeting: Arc<[Condition]>,
     enrolment: Enrolment,
@@ -138,14 +141,49 @@ enum Enrolment {
     Layer(Box<(LayerName, Vec<Range<u16>>)>),
 }
 
-/// Conditions that experiments share.
+/// Conditions and names of variants that experiments share.
 #[derive(Default)]
-pub(super) struct Shared(HashMap<String, Arc<[Condition]>>);
+pub(super) struct Shared {
+    conditions: HashMap<String, Arc<[Condition]>>,
+    variants: HashSet<Variant>,
+}
 
 impl Shared {
     fn conditions(&mut self, conditions: &[Condition]) -> Arc<[Condition]> {
         let text = serde_json::to_string(conditions).unwrap_or_default();
-        Arc::clone(self.0.entry(text).or_insert_with(|| conditions.into()))
+        let known = self.conditions.entry(text);
+        Arc::clone(known.or_insert_with(|| conditions.into()))
+    }
+
+    fn variant(&mut self, variant: &Variant) -> Variant {
+        if let Some(known) = self.variants.get(variant) {
+            return known.clone();
+        }
+        self.variants.insert(variant.clone());
+        variant.clone()
+    }
+}
+
+/// A text of up to 31 bytes, where it stands; a longer one is elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct ShortText {
+    bytes: [u8; 31],
+    length: u8,
+}
+
+impl ShortText {
+    fn new(text: &str) -> Self {
+        let mut bytes = [0; 31];
+        let is_short = text.len() <= bytes.len();
+        if is_short {
+            bytes[..text.len()].copy_from_slice(text.as_bytes());
+        }
+        let length = if is_short { text.len() as u8 } else { u8::MAX };
+        Self { bytes, length }
+    }
+
+    fn get(&self) -> Option<&[u8]> {
+        self.bytes.get(..usize::from(self.length))
     }
 }
 
@@ -159,7 +197,7 @@ impl Rules {
                 Enrolment::Layer(Box::new((layer.clone(), ranges.collect())))
             }
         };
-        let arms = arms(id, &rules.variants);
+        let arms = arms(id, &rules.variants, shared);
         let place = |variant: &Variant| arms.iter().position(|arm| arm.name == *variant);
         let forced: HashMap<_, _> = (rules.forced.iter())
             .filter_map(|own| Some((own.user_id.clone(), place(&own.variant)?)))
@@ -176,6 +214,7 @@ impl Rules {
             holdouts: covering.map(|(place, _)| place).collect(),
             arms,
             start_at: rules.start_at,
+            text: ShortText::new(id.as_str()),
             id: id.clone(),
         }
     }
@@ -244,8 +283,17 @@ impl Rules {
         self.arms.get(*place)
     }
 
-    fn salt(&self) -> &str {
-        self.salt.as_deref().unwrap_or(self.id.as_str())
+    /// Whether it is called `id`.
+    pub(super) fn is_called(&self, id: &str) -> bool {
+        self.id_bytes() == id.as_bytes()
+    }
+
+    fn id_bytes(&self) -> &[u8] {
+        (self.text.get()).unwrap_or_else(|| self.id.as_str().as_bytes())
+    }
+
+    fn salt(&self) -> &[u8] {
+        (self.salt.as_deref()).map_or_else(|| self.id_bytes(), str::as_bytes)
     }
 
     fn enrols(&self, unit: &str, trace: &mut impl Trace) -> bool {
@@ -257,12 +305,12 @@ impl Rules {
                 first = 0..*below;
                 ("enrol:", self.salt(), std::slice::from_ref(&first))
             }
-            Enrolment::Layer(owned) => ("layer:", owned.0.as_str(), &owned.1[..]),
+            Enrolment::Layer(owned) => ("layer:", owned.0.as_str().as_bytes(), &owned.1[..]),
         };
         let place = bucket_of(unit, kind, name);
         let enrolled = ranges.iter().any(|range| range.contains(&place));
         trace.note(|| Step::Enrolment {
-            salt: format!("{kind}{name}"),
+            salt: salt_text(kind, name),
             bucket: place,
             ranges: pairs(ranges),
             enrolled,
@@ -289,7 +337,7 @@ impl Rules {
             return Decision::NotEnrolled;
         };
         trace.note(|| Step::Variant {
-            salt: format!("{VARIANT}{}", self.salt()),
+            salt: salt_text(VARIANT, self.salt()),
             bucket: place,
             variant: arm.name.to_string(),
             below: arm.end,
@@ -306,23 +354,27 @@ fn variant(name: &str) -> Variant {
 const VARIANT: &str = "variant:";
 
 /// Where each variant ends: its cumulative share of the weights.
-fn arms(id: &ExperimentId, variants: &[VariantWeight]) -> Box<[Arm]> {
+fn arms(id: &ExperimentId, variants: &[VariantWeight], shared: &mut Shared) -> SmallVec<[Arm; 2]> {
     let sum: f64 = variants.iter().map(|own| own.weight).sum();
     let mut cumulative = 0.0;
     let arm = |own: &VariantWeight| {
         cumulative += own.weight;
         Arm {
-            name: own.variant.clone(),
+            name: shared.variant(&own.variant),
             end: n_of_share(cumulative / sum),
             value: own.value.clone().map(Arc::new),
             exposure: fingerprint(id, &own.variant),
         }
     };
-    let mut arms: Box<[Arm]> = variants.iter().map(arm).collect();
+    let mut arms: SmallVec<[Arm; 2]> = variants.iter().map(arm).collect();
     if let Some(last) = arms.last_mut() {
         last.end = N_BUCKETS;
     }
     arms
+}
+
+fn salt_text(kind: &str, name: &[u8]) -> String {
+    format!("{kind}{}", String::from_utf8_lossy(name))
 }
 
 /// Stands for an experiment and a variant.

@@ -148,6 +148,10 @@ fn read<'a>(index: u64, raw: &'a RawValue, now: UnixMicros) -> Result<Known<'a>,
     // Judged also where it counts nowhere: the experiment makes no difference.
     match validate(EventKind::Metric, known.event("any", now), now) {
         Ok(_) => Ok(known),
+        Err(error) if error.field == "user_id" => Err(reject(
+            "context",
+            format!("has a `targetingKey` that {}", error.reason),
+        )),
         Err(error) => Err(reject(error.field, error.reason)),
     }
 }
