@@ -6,7 +6,6 @@
 use std::ops::Range;
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
-use serde_json::{Map, Value};
 use trialog_model::bucket::n_of_share;
 use trialog_model::experiment::{Definition, Status};
 use trialog_model::holdout::LayerDefinition;
@@ -391,13 +390,13 @@ fn store(
         name: definition.name.as_str(),
         action: if before.is_some() { "change" } else { "create" },
     };
-    let known = before.map(|before| fields(&before.definition));
+    let known = before.map(|before| audit::fields(&before.definition));
     audit::record(
         transaction,
         edit,
         event,
         known.as_ref(),
-        Some(&fields(definition)),
+        Some(&audit::fields(definition)),
     )
 }
 
@@ -413,13 +412,9 @@ fn remove(transaction: &Transaction<'_>, edit: &Edit, known: &Layer) -> rusqlite
         transaction,
         edit,
         event,
-        Some(&fields(&known.definition)),
+        Some(&audit::fields(&known.definition)),
         None,
     )
-}
-
-fn fields(definition: &LayerDefinition) -> Map<String, Value> {
-    audit::fields(definition)
 }
 
 #[cfg(test)]

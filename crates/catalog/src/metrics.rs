@@ -1,7 +1,7 @@
 //! Metric definitions, and which experiments name them.
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use trialog_model::experiment::Definition;
 use trialog_model::ids::MetricName;
 use trialog_model::metric_definition::MetricDefinition;
@@ -309,7 +309,7 @@ fn store(
     current: &Metric,
 ) -> rusqlite::Result<()> {
     let definition = &current.definition;
-    let text = Value::Object(fields(definition)).to_string();
+    let text = Value::Object(audit::fields(definition)).to_string();
     transaction.execute(
         "INSERT INTO metric_definitions (name, definition, created_at, updated_at, revision) VALUES (?1, ?2, ?3, ?4, ?5)
          ON CONFLICT (name) DO UPDATE SET definition = excluded.definition, updated_at = excluded.updated_at, revision = excluded.revision",
@@ -327,13 +327,13 @@ fn store(
         action: if before.is_some() { "change" } else { "create" },
     };
     crate::configuration::touch(transaction)?;
-    let known = before.map(|before| fields(&before.definition));
+    let known = before.map(|before| audit::fields(&before.definition));
     audit::record(
         transaction,
         edit,
         event,
         known.as_ref(),
-        Some(&fields(definition)),
+        Some(&audit::fields(definition)),
     )?;
     if before.is_none_or(|before| !before.definition.means_the_same(definition)) {
         transaction.execute(
@@ -357,16 +357,9 @@ fn remove(transaction: &Transaction<'_>, edit: &Edit, known: &Metric) -> rusqlit
         transaction,
         edit,
         event,
-        Some(&fields(&known.definition)),
+        Some(&audit::fields(&known.definition)),
         None,
     )
-}
-
-fn fields(definition: &MetricDefinition) -> Map<String, Value> {
-    match serde_json::to_value(definition) {
-        Ok(Value::Object(fields)) => fields,
-        _ => unreachable!("a metric definition is an object with text keys"),
-    }
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use trialog_model::ids::ExperimentId;
 
 use crate::app::{App, blocking};
 use crate::edit::{Editing, etag, merged, patch};
+use crate::named::named;
 use crate::page::{PAGE, limit, next, search};
 use crate::percent_encode;
 use crate::problem::{Answer, Problem};
@@ -61,14 +62,7 @@ fn show(experiment: Experiment) -> Shown {
 
 /// The id in a path; an id that cannot exist is not found.
 pub(crate) fn id(path: Result<Path<String>, PathRejection>) -> Answer<ExperimentId> {
-    let Path(text) =
-        path.map_err(|error| Problem::bad_request(format!("the path cannot be read: {error}")))?;
-    ExperimentId::new(text).map_err(|error| {
-        Problem::new(
-            StatusCode::NOT_FOUND,
-            format!("no experiment has such an id: it {error}"),
-        )
-    })
+    named(path, "experiment has such an id", ExperimentId::new)
 }
 
 pub(crate) fn received(body: Result<Bytes, BytesRejection>) -> Answer<Bytes> {

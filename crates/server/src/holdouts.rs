@@ -19,6 +19,7 @@ use trialog_model::ids::HoldoutName;
 use crate::app::{App, blocking};
 use crate::edit::{Editing, etag, merged, patch};
 use crate::experiments::received;
+use crate::named::named;
 use crate::page::{next, plain_page};
 use crate::percent_encode;
 use crate::problem::{Answer, Problem};
@@ -63,12 +64,7 @@ fn answer(holdout: Holdout, warnings: Vec<Value>) -> Response {
 
 /// The name in a path; a name that cannot exist is not found.
 fn name(path: Result<Path<String>, PathRejection>) -> Answer<HoldoutName> {
-    let Path(text) =
-        path.map_err(|error| Problem::bad_request(format!("the path cannot be read: {error}")))?;
-    HoldoutName::new(text).map_err(|error| {
-        let detail = format!("no holdout has such a name: it {error}");
-        Problem::new(StatusCode::NOT_FOUND, detail)
-    })
+    named(path, "holdout has such a name", HoldoutName::new)
 }
 
 pub(crate) async fn create(

@@ -18,6 +18,7 @@ use trialog_model::ranges::n_buckets;
 use crate::app::{App, blocking};
 use crate::edit::{Editing, etag, merged, patch};
 use crate::experiments::received;
+use crate::named::named;
 use crate::page::{next, plain_page};
 use crate::percent_encode;
 use crate::problem::{Answer, Problem};
@@ -53,12 +54,7 @@ fn answer(layer: &Layer) -> Response {
 
 /// The name in a path; a name that cannot exist is not found.
 fn name(path: Result<Path<String>, PathRejection>) -> Answer<LayerName> {
-    let Path(text) =
-        path.map_err(|error| Problem::bad_request(format!("the path cannot be read: {error}")))?;
-    LayerName::new(text).map_err(|error| {
-        let detail = format!("no layer has such a name: it {error}");
-        Problem::new(StatusCode::NOT_FOUND, detail)
-    })
+    named(path, "layer has such a name", LayerName::new)
 }
 
 pub(crate) async fn create(

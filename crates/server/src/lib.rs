@@ -28,6 +28,7 @@ mod limits;
 mod looks;
 mod metric_definitions;
 mod metrics;
+mod named;
 mod observe;
 pub mod openapi;
 mod page;

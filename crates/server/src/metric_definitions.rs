@@ -17,6 +17,7 @@ use trialog_model::metric_definition::{MetricDefinition, NotAMetric};
 use crate::app::{App, blocking};
 use crate::edit::{Editing, etag, merged, patch};
 use crate::experiments::received;
+use crate::named::named;
 use crate::page::{PAGE, limit, next, search};
 use crate::percent_encode;
 use crate::problem::{Answer, Problem};
@@ -47,12 +48,7 @@ fn answer(metric: Metric) -> Response {
 
 /// The name in a path; a name that cannot exist is not found.
 fn name(path: Result<Path<String>, PathRejection>) -> Answer<MetricName> {
-    let Path(text) =
-        path.map_err(|error| Problem::bad_request(format!("the path cannot be read: {error}")))?;
-    MetricName::new(text).map_err(|error| {
-        let detail = format!("no metric has such a name: it {error}");
-        Problem::new(StatusCode::NOT_FOUND, detail)
-    })
+    named(path, "metric has such a name", MetricName::new)
 }
 
 fn definition(fields: Value) -> Answer<MetricDefinition> {
