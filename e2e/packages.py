@@ -38,6 +38,17 @@ def python(requirements):
     return interpreter
 
 
+def maven(pom):
+    """A directory with the jars of a Maven project and what they need."""
+    place = _place(pom)
+    if not (place / "complete").exists():
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        _run("mvn", "-q", "-B", "-f", pom, "dependency:copy-dependencies", f"-DoutputDirectory={place}")
+        (place / "complete").touch()
+    return place
+
+
 def _place(file):
     return CACHE / f"{file.parent.name}-{hashlib.sha256(file.read_bytes()).hexdigest()[:16]}"
 
