@@ -5,13 +5,12 @@
 
 use std::fmt;
 
-use rusqlite::{Row, Transaction, params};
 use serde_json::{Map, Value};
 use trialog_model::time::UnixMicros;
-use trialog_sqlite::seal;
 
 use crate::connection::Catalog;
-use crate::error::{CatalogError, corrupt};
+use crate::database::{self, Connection, Row, corrupt, params, unreadable};
+use crate::error::CatalogError;
 
 /// Who does something: the name of an access key, or one of the two others.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -139,12 +138,12 @@ pub(crate) struct Event<'a> {
 /// Writes that `event` led from `before` to `after`; fields that are the same
 /// in both are left out.
 pub(crate) fn record(
-    transaction: &Transaction<'_>,
+    transaction: &Connection<'_>,
     edit: &Edit,
     event: Event<'_>,
     before: Option<&Map<String, Value>>,
     after: Option<&Map<String, Value>>,
-) -> rusqlite::Result<()> {
+) -> database::Result<()> {
     let from = before.map(|own| Value::Object(other_than(own, after)).to_string());
     let to = after.map(|own| Value::Object(other_than(own, before)).to_string());
     transaction
@@ -183,23 +182,17 @@ fn other_than(own: &Map<String, Value>, other: Option<&Map<String, Value>>) -> M
 const COLUMNS: &str = "entry, at, actor, subject, name, action, before, after, seal";
 const N_COLUMNS: usize = 8;
 
-fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
+fn entry(row: &Row<'_>) -> database::Result<Entry> {
     let entry: i64 = row.get(0)?;
-    if !seal::is_sound(row, N_COLUMNS)? {
+    if !row.is_sound(N_COLUMNS)? {
         return Err(corrupt(format!(
             "entry {entry} of the audit trail does not match its checksum"
         )));
     }
-    let json = |column: usize| -> rusqlite::Result<Option<Value>> {
+    let json = |column: usize| -> database::Result<Option<Value>> {
         let text: Option<String> = row.get(column)?;
         let value = text.map(|text| serde_json::from_str(&text)).transpose();
-        value.map_err(|error| {
-            rusqlite::Error::FromSqlConversionFailure(
-                column,
-                rusqlite::types::Type::Text,
-                error.into(),
-            )
-        })
+        value.map_err(|error| unreadable(column, error))
     };
     Ok(Entry {
         entry,

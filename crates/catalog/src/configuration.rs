@@ -1,11 +1,11 @@
 //! What SDKs and the evaluation over HTTP decide by: experiments and holdouts that run.
 
-use rusqlite::{Connection, Transaction};
 use trialog_model::configuration::{Configuration, ExperimentRules, HoldoutRules};
 use trialog_model::ids::HoldoutName;
 use trialog_sqlite::{Migration, sql};
 
 use crate::connection::Catalog;
+use crate::database::{self, Connection, params};
 use crate::error::CatalogError;
 use crate::{experiments, holdouts, metrics};
 
@@ -24,17 +24,17 @@ pub(crate) const CREATE_TABLE: Migration = sql!(
 );
 
 /// Notes that the configuration may be another one.
-pub(crate) fn touch(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+pub(crate) fn touch(transaction: &Connection<'_>) -> database::Result<()> {
     transaction
         .prepare_cached("UPDATE configuration SET version = version + 1")?
-        .execute([])?;
+        .execute(params![])?;
     Ok(())
 }
 
-fn version(connection: &Connection) -> rusqlite::Result<i64> {
+fn version(connection: &Connection<'_>) -> database::Result<i64> {
     connection
         .prepare_cached("SELECT version FROM configuration")?
-        .query_row([], |row| row.get(0))
+        .query_row(params![], |row| row.get(0))
 }
 
 impl Catalog {

@@ -1,30 +1,57 @@
-//! `catalog.sqlite`: the one connection that writes, and those that read.
-//!
-//! In WAL mode readers and the writer do not wait for each other, so pages
-//! are shown while a run is published.
+//! The catalog's database: `catalog.sqlite` in a directory, or PostgreSQL.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
-use rusqlite::{Connection, Transaction};
+use rusqlite::Connection as SqliteConnection;
 use trialog_sqlite::{Opening, open_reader};
 
+use crate::database::{Connection, DatabaseError};
 use crate::error::CatalogError;
 use crate::schema::MIGRATIONS;
 
-/// How many queries read at a time; more wait for one of them.
+/// How many queries read a SQLite file at a time; more wait for one of them.
 const N_READERS: usize = 4;
 
-/// The catalog in `catalog.sqlite`.
+/// The catalog.
 #[derive(Debug)]
 pub struct Catalog {
-    // Closed before the one that writes, which then can put the log away.
-    readers: Vec<Mutex<Connection>>,
-    connection: Mutex<Connection>,
-    next_reader: AtomicUsize,
+    engine: Engine,
     n_writes: AtomicU64,
+    /// Where it is, for people.
+    place: String,
+}
+
+#[derive(Debug)]
+enum Engine {
+    Sqlite(SqliteFile),
+    #[cfg(feature = "postgres")]
+    Postgres(crate::postgres::Server),
+}
+
+/// `catalog.sqlite`: the one connection that writes, and those that read. In
+/// WAL mode readers and the writer do not wait for each other, so pages are
+/// shown while a run is published.
+#[derive(Debug)]
+pub(crate) struct SqliteFile {
+    // Closed before the one that writes, which then can put the log away.
+    readers: Vec<Mutex<SqliteConnection>>,
+    connection: Mutex<SqliteConnection>,
+    next_reader: AtomicUsize,
     path: PathBuf,
+}
+
+/// What a transaction keeps others from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Writes {
+    /// The registry: one after the other, and whoever keeps some of it in memory is told.
+    Registry,
+    /// The journal's list of batches: one after the other.
+    Journal,
+    /// Rows of its own, which it locks one by one, so that many go on at a time where the
+    /// database can do that.
+    Rows,
 }
 
 impl Catalog {
@@ -47,68 +74,161 @@ impl Catalog {
             reader.set_prepared_statement_cache_capacity(64);
             readers.push(Mutex::new(reader));
         }
+        Ok(Self::of_file(SqliteFile::new(connection, readers, path)))
+    }
+
+    /// Connects to the catalog in the PostgreSQL database at `url`, which has
+    /// the form `postgres://user:password@host:port/database?sslmode=require`,
+    /// and brings its tables where they are not there yet.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be reached, refuses the user, or has a newer schema.
+    #[cfg(feature = "postgres")]
+    pub fn connect(url: &str) -> Result<Self, CatalogError> {
+        let server = crate::postgres::Server::connect(url)?;
         Ok(Self {
-            readers,
-            ..Self::new(connection, path)
+            place: server.place().to_owned(),
+            engine: Engine::Postgres(server),
+            n_writes: AtomicU64::new(0),
         })
     }
 
     /// A catalog that reads through `connection` alone.
-    pub(crate) fn new(connection: Connection, path: PathBuf) -> Self {
-        connection.set_prepared_statement_cache_capacity(64);
+    pub(crate) fn pinned_to(connection: SqliteConnection, path: PathBuf) -> Self {
+        Self::of_file(SqliteFile::new(connection, Vec::new(), path))
+    }
+
+    fn of_file(file: SqliteFile) -> Self {
         Self {
-            connection: Mutex::new(connection),
-            readers: Vec::new(),
-            next_reader: AtomicUsize::new(0),
+            place: file.path.display().to_string(),
+            engine: Engine::Sqlite(file),
             n_writes: AtomicU64::new(0),
-            path,
         }
     }
 
-    /// The database file.
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// Where the catalog is: a path, or an address without a password.
+    pub fn place(&self) -> &str {
+        &self.place
     }
 
-    /// Runs `query`, which sees one state of the file whatever is committed
+    /// Whether other processes may write to it as well.
+    pub fn is_shared(&self) -> bool {
+        !matches!(self.engine, Engine::Sqlite(_))
+    }
+
+    /// The SQLite file, for what only a file can do.
+    pub(crate) fn file(&self, what: &'static str) -> Result<&SqliteFile, CatalogError> {
+        #[cfg(not(feature = "postgres"))]
+        let _ = what;
+        match &self.engine {
+            Engine::Sqlite(file) => Ok(file),
+            #[cfg(feature = "postgres")]
+            Engine::Postgres(_) => Err(CatalogError::NotAFile { what }),
+        }
+    }
+
+    /// Runs `query`, which sees one state of the database whatever is committed
     /// meanwhile.
     pub(crate) fn read<T>(
         &self,
         action: &'static str,
-        query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+        query: impl FnOnce(&Connection<'_>) -> Result<T, DatabaseError>,
     ) -> Result<T, CatalogError> {
-        let read = || match self.reader() {
-            Some(reader) => query(&*reader.unchecked_transaction()?),
-            // It is in a transaction that began when the catalog was pinned.
-            None => query(&self.connection()),
+        let outcome = match &self.engine {
+            Engine::Sqlite(file) => file.read(query),
+            #[cfg(feature = "postgres")]
+            Engine::Postgres(server) => server.read(query),
         };
-        read().map_err(CatalogError::database(action, &self.path))
+        outcome.map_err(CatalogError::database(action, &self.place))
     }
 
     /// Runs `change` in one transaction, which is rolled back if it fails.
     pub(crate) fn write<T>(
         &self,
         action: &'static str,
-        change: impl FnOnce(&Transaction<'_>) -> Result<T, CatalogError>,
+        change: impl FnOnce(&Connection<'_>) -> Result<T, CatalogError>,
     ) -> Result<T, CatalogError> {
-        let failed = CatalogError::database(action, &self.path);
-        let mut connection = self.connection();
-        let transaction = connection.transaction().map_err(&failed)?;
-        let outcome = change(&transaction)?;
-        transaction.commit().map_err(&failed)?;
+        self.write_as(Writes::Registry, action, change)
+    }
+
+    /// As [`Catalog::write`], beside other transactions where `writes` allows it.
+    pub(crate) fn write_as<T>(
+        &self,
+        writes: Writes,
+        action: &'static str,
+        change: impl FnOnce(&Connection<'_>) -> Result<T, CatalogError>,
+    ) -> Result<T, CatalogError> {
+        #[cfg(not(feature = "postgres"))]
+        let _ = writes;
+        let failed = CatalogError::database(action, &self.place);
+        let outcome = match &self.engine {
+            Engine::Sqlite(file) => file.write(&failed, change),
+            #[cfg(feature = "postgres")]
+            Engine::Postgres(server) => server.write(writes, &failed, change),
+        }?;
         self.n_writes.fetch_add(1, Ordering::Release);
         Ok(outcome)
     }
 
-    /// How often something was written through this catalog: what was read before is
-    /// still so while the number is the same.
+    /// How often something was written through this catalog, or, as far as it was told by
+    /// now, by others: what was read before is still so while the number is the same.
     pub fn n_writes(&self) -> u64 {
-        self.n_writes.load(Ordering::Acquire)
+        let own = self.n_writes.load(Ordering::Acquire);
+        match &self.engine {
+            Engine::Sqlite(_) => own,
+            #[cfg(feature = "postgres")]
+            Engine::Postgres(server) => own + server.n_foreign_writes(),
+        }
+    }
+}
+
+impl SqliteFile {
+    fn new(
+        connection: SqliteConnection,
+        readers: Vec<Mutex<SqliteConnection>>,
+        path: PathBuf,
+    ) -> Self {
+        connection.set_prepared_statement_cache_capacity(64);
+        Self {
+            connection: Mutex::new(connection),
+            readers,
+            next_reader: AtomicUsize::new(0),
+            path,
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn read<T>(
+        &self,
+        query: impl FnOnce(&Connection<'_>) -> Result<T, DatabaseError>,
+    ) -> Result<T, DatabaseError> {
+        match self.reader() {
+            Some(reader) => query(&Connection::Sqlite(&*reader.unchecked_transaction()?)),
+            // It is in a transaction that began when the catalog was pinned.
+            None => query(&Connection::Sqlite(&self.connection())),
+        }
+    }
+
+    fn write<T>(
+        &self,
+        failed: &impl Fn(DatabaseError) -> CatalogError,
+        change: impl FnOnce(&Connection<'_>) -> Result<T, CatalogError>,
+    ) -> Result<T, CatalogError> {
+        let failed = |error: rusqlite::Error| failed(error.into());
+        let mut connection = self.connection();
+        let transaction = connection.transaction().map_err(failed)?;
+        let outcome = change(&Connection::Sqlite(&transaction))?;
+        transaction.commit().map_err(failed)?;
+        Ok(outcome)
     }
 
     /// A reader that is free, else the next one in turn; none where the
     /// catalog is pinned.
-    fn reader(&self) -> Option<MutexGuard<'_, Connection>> {
+    fn reader(&self) -> Option<MutexGuard<'_, SqliteConnection>> {
         for reader in &self.readers {
             match reader.try_lock() {
                 Ok(free) => return Some(free),
@@ -121,7 +241,7 @@ impl Catalog {
         Some(reader.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(crate) fn connection(&self) -> MutexGuard<'_, Connection> {
+    pub(crate) fn connection(&self) -> MutexGuard<'_, SqliteConnection> {
         self.connection
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

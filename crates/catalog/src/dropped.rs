@@ -2,13 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rusqlite::{OptionalExtension, params};
 use trialog_model::ids::ExperimentId;
 use trialog_model::time::UnixMicros;
-use trialog_sqlite::seal;
 
 use crate::connection::Catalog;
-use crate::error::{CatalogError, corrupt};
+use crate::database::{Optional, corrupt, params};
+use crate::error::CatalogError;
 
 /// What retention dropped of an experiment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,13 +31,13 @@ impl Catalog {
         before: UnixMicros,
         now: UnixMicros,
     ) -> Result<(), CatalogError> {
-        let failed = CatalogError::database("note dropped events", self.path());
+        let failed = CatalogError::database("note dropped events", self.place());
         self.write("note dropped events", |transaction| {
             for (id, n_events) in counts {
                 transaction
                     .prepare_cached(
                         "INSERT INTO dropped_events (experiment_id, dropped_before, n_events, dropped_at) VALUES (?1, ?2, ?3, ?4)
-                         ON CONFLICT (experiment_id) DO UPDATE SET dropped_before = max(dropped_before, excluded.dropped_before), n_events = n_events + excluded.n_events, dropped_at = excluded.dropped_at",
+                         ON CONFLICT (experiment_id) DO UPDATE SET dropped_before = CASE WHEN dropped_events.dropped_before > excluded.dropped_before THEN dropped_events.dropped_before ELSE excluded.dropped_before END, n_events = dropped_events.n_events + excluded.n_events, dropped_at = excluded.dropped_at",
                     )
                     .and_then(|mut statement| {
                         statement.execute(params![id, before.0, n_events.cast_signed(), now.0])
@@ -59,7 +58,7 @@ impl Catalog {
             connection
                 .prepare_cached("SELECT experiment_id, dropped_before, n_events, dropped_at, seal FROM dropped_events WHERE experiment_id = ?1")?
                 .query_row([experiment.as_str()], |row| {
-                    if !seal::is_sound(row, 4)? {
+                    if !row.is_sound(4)? {
                         let what = format!("what was dropped of `{experiment}` does not match its checksum");
                         return Err(corrupt(what));
                     }
@@ -81,7 +80,7 @@ impl Catalog {
         self.read("read what was dropped", |connection| {
             connection
                 .prepare_cached("SELECT experiment_id FROM dropped_events")?
-                .query_map([], crate::experiments::id)?
+                .query_map(params![], crate::experiments::id)?
                 .collect()
         })
     }

@@ -1,13 +1,12 @@
 //! The audit of erasures: that a user's events were removed, never whose.
 
-use rusqlite::{Row, params};
 use serde::Serialize;
 use trialog_model::ids::ExperimentId;
 use trialog_model::time::UnixMicros;
-use trialog_sqlite::seal;
 
 use crate::connection::Catalog;
-use crate::error::{CatalogError, corrupt};
+use crate::database::{self, Row, corrupt, params};
+use crate::error::CatalogError;
 
 /// An erasure before it begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +60,7 @@ impl Catalog {
         request: &ErasureRequest<'_>,
         now: UnixMicros,
     ) -> Result<i64, CatalogError> {
-        let failed = CatalogError::database("begin an erasure", self.path());
+        let failed = CatalogError::database("begin an erasure", self.place());
         self.write("begin an erasure", |transaction| {
             for id in request.experiments {
                 transaction
@@ -70,8 +69,8 @@ impl Catalog {
                     .map_err(&failed)?;
             }
             transaction
-                .execute(
-                    "INSERT INTO erasures (requested_at, actor, salt, user_hash, experiment_id, n_events, n_experiments) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                .query_row(
+                    "INSERT INTO erasures (requested_at, actor, salt, user_hash, experiment_id, n_events, n_experiments) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) RETURNING erasure_id",
                     params![
                         now.0,
                         request.actor,
@@ -81,9 +80,10 @@ impl Catalog {
                         request.n_events.cast_signed(),
                         request.experiments.len() as i64
                     ],
-                )
-                .map_err(&failed)?;
-            Ok(transaction.last_insert_rowid())
+|row| row.get(0),
+)
+.map_err(&failed)
+
         })
     }
 
@@ -98,7 +98,7 @@ impl Catalog {
         n_events: u64,
         now: UnixMicros,
     ) -> Result<(), CatalogError> {
-        let failed = CatalogError::database("finish an erasure", self.path());
+        let failed = CatalogError::database("finish an erasure", self.place());
         self.write("finish an erasure", |transaction| {
             transaction
                 .execute(
@@ -125,8 +125,8 @@ impl Catalog {
     }
 }
 
-fn erasure(row: &Row<'_>) -> rusqlite::Result<Erasure> {
-    if !seal::is_sound(row, 9)? {
+fn erasure(row: &Row<'_>) -> database::Result<Erasure> {
+    if !row.is_sound(9)? {
         let id: i64 = row.get(0)?;
         let what = format!("erasure {id} does not match its checksum");
         return Err(corrupt(what));
@@ -134,7 +134,7 @@ fn erasure(row: &Row<'_>) -> rusqlite::Result<Erasure> {
     Ok(Erasure {
         erasure_id: row.get(0)?,
         requested_at: UnixMicros(row.get(1)?).to_rfc3339(),
-        finished_at: (row.get::<_, Option<i64>>(2)?).map(|time| UnixMicros(time).to_rfc3339()),
+        finished_at: (row.get::<Option<i64>>(2)?).map(|time| UnixMicros(time).to_rfc3339()),
         actor: row.get(3)?,
         salt: row.get(4)?,
         user_hash: row.get(5)?,

@@ -1,26 +1,70 @@
 //! What can go wrong in the catalog, and what a person can do about it.
 
-use std::path::{Path, PathBuf};
-
 use std::ops::Range;
+use std::path::PathBuf;
+
 use trialog_model::experiment::Status;
 
 use trialog_model::ids::{ExperimentId, HoldoutName, LayerName, MetricName};
 use trialog_sqlite::{OpenError, is_damage};
 
+use crate::database::DatabaseError;
+
 /// Why the catalog could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CatalogError {
-    /// SQLite refused a statement.
-    #[error("cannot {action} in `{}`: {source}", path.display())]
+    /// The database refused a statement, or cannot be reached.
+    #[error("cannot {action} in `{place}`: {source}")]
     Database {
         /// What was tried.
         action: &'static str,
-        /// The database file.
-        path: PathBuf,
+        /// The database file or its address.
+        place: String,
         /// Why not.
-        source: rusqlite::Error,
+        source: DatabaseError,
+    },
+    /// The address of the database cannot be read.
+    #[error(
+        "`catalog` is no address of a PostgreSQL database: {0}; give one such as postgres://user:password@host:5432/trialog"
+    )]
+    BadAddress(String),
+    /// The database was written by a newer version.
+    #[error(
+        "`{place}` has schema version {found}, this binary knows up to {known}: run trialog {needs} or newer"
+    )]
+    NewerSchema {
+        /// The address of the database.
+        place: String,
+        /// The version found.
+        found: i64,
+        /// The newest version this binary knows.
+        known: i64,
+        /// The version of Trialog that wrote it.
+        needs: String,
+    },
+    /// What was asked for needs the catalog to be a file.
+    #[error("the catalog is in PostgreSQL, so {what}")]
+    NotAFile {
+        /// What cannot be done, and what can be done instead.
+        what: &'static str,
+    },
+    /// A thread cannot be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(String),
+    /// Another process has the lease, or took it over.
+    #[error(
+        "the lease for {name} passed to another process meanwhile, so nothing was published here"
+    )]
+    LeaseLost {
+        /// What the lease is for.
+        name: String,
+    },
+    /// Another process took over the source of a batch.
+    #[error("another process takes in `{source_name}` now, so this batch is left to it")]
+    SourceLost {
+        /// The source.
+        source_name: String,
     },
     /// The file does not hold what was written to it.
     #[error("`{}` is damaged: {what}; restore it from a backup", path.display())]
@@ -142,21 +186,31 @@ pub enum CatalogError {
 impl CatalogError {
     pub(crate) fn database<'a>(
         action: &'static str,
-        path: &'a Path,
-    ) -> impl Fn(rusqlite::Error) -> Self + 'a {
+        place: &'a str,
+    ) -> impl Fn(DatabaseError) -> Self + 'a {
         move |source| {
-            let path = path.to_owned();
-            if is_damage(&source) {
-                let what = source.to_string();
-                Self::Damaged { path, what }
-            } else {
-                Self::Database {
+            let what = match &source {
+                DatabaseError::Sqlite(error) if is_damage(error) => Some(error.to_string()),
+                DatabaseError::Corrupt(what) => Some(what.clone()),
+                _ => None,
+            };
+            match what {
+                Some(what) => Self::Damaged {
+                    path: place.into(),
+                    what,
+                },
+                None => Self::Database {
                     action,
-                    path,
+                    place: place.to_owned(),
                     source,
-                }
+                },
             }
         }
+    }
+
+    /// Whether the same may well succeed later: the database cannot be reached at present.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Database { source, .. } if source.is_transient())
     }
 }
 
@@ -167,12 +221,6 @@ impl From<OpenError> for CatalogError {
             other => Self::Open(other),
         }
     }
-}
-
-/// What SQLite says of a damaged file, for damage that we find ourselves.
-pub(crate) fn corrupt(what: String) -> rusqlite::Error {
-    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
-    rusqlite::Error::SqliteFailure(code, Some(what))
 }
 
 fn and_others(n_others: u64) -> String {

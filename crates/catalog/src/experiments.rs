@@ -6,15 +6,14 @@ mod search;
 
 use std::ops::Range;
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
 use trialog_model::experiment::{Definition, Status};
 use trialog_model::ids::ExperimentId;
 use trialog_model::metric_definition::MetricDefinition;
 use trialog_model::time::UnixMicros;
-use trialog_sqlite::seal;
 
 use crate::connection::Catalog;
-use crate::error::{CatalogError, corrupt};
+use crate::database::{self, Connection, Optional, Row, corrupt, params, unreadable};
+use crate::error::CatalogError;
 use crate::{layers, metrics, surfaces};
 
 pub(crate) use edit::measure;
@@ -62,28 +61,21 @@ const COLUMNS: &str = "experiment_id, status, definition, created_at, updated_at
 const N_COLUMNS: usize = 14;
 
 /// Reads a row, without the definitions of its metrics.
-fn experiment(row: &Row<'_>) -> rusqlite::Result<Experiment> {
-    if !seal::is_sound(row, N_COLUMNS)? {
+fn experiment(row: &Row<'_>) -> database::Result<Experiment> {
+    if !row.is_sound(N_COLUMNS)? {
         let id: String = row.get(0)?;
         return Err(corrupt(format!(
             "the definition of `{id}` does not match its checksum"
         )));
     }
-    let bad = |column: usize, error: Box<dyn std::error::Error + Send + Sync>| {
-        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, error)
-    };
-    let time = |column: usize| -> rusqlite::Result<Option<UnixMicros>> {
-        Ok(row.get::<_, Option<i64>>(column)?.map(UnixMicros))
+    let time = |column: usize| -> database::Result<Option<UnixMicros>> {
+        Ok(row.get::<Option<i64>>(column)?.map(UnixMicros))
     };
     let status: String = row.get(1)?;
-    let definition = row
-        .get_ref(2)?
-        .as_str()
-        .map_err(|error| bad(2, error.into()))?;
     Ok(Experiment {
         status: Status::parse(&status)
-            .ok_or_else(|| bad(1, format!("`{status}` is no status").into()))?,
-        definition: serde_json::from_str(definition).map_err(|error| bad(2, error.into()))?,
+            .ok_or_else(|| unreadable(1, format!("`{status}` is no status")))?,
+        definition: definition(row, 2)?,
         defined_metrics: Vec::new(),
         ranges: Vec::new(),
         created_at: UnixMicros(row.get(3)?),
@@ -97,7 +89,13 @@ fn experiment(row: &Row<'_>) -> rusqlite::Result<Experiment> {
     })
 }
 
-fn find(connection: &Connection, id: &str) -> rusqlite::Result<Option<Experiment>> {
+/// The definition in a column.
+pub(crate) fn definition(row: &Row<'_>, column: usize) -> database::Result<Definition> {
+    let text: String = row.get(column)?;
+    serde_json::from_str(&text).map_err(|error| unreadable(column, error))
+}
+
+fn find(connection: &Connection<'_>, id: &str) -> database::Result<Option<Experiment>> {
     let found = connection
         .prepare_cached(&format!(
             "SELECT {COLUMNS} FROM experiments WHERE experiment_id = ?1"
@@ -107,7 +105,10 @@ fn find(connection: &Connection, id: &str) -> rusqlite::Result<Option<Experiment
     found.map(|found| completed(connection, found)).transpose()
 }
 
-fn completed(connection: &Connection, mut experiment: Experiment) -> rusqlite::Result<Experiment> {
+fn completed(
+    connection: &Connection<'_>,
+    mut experiment: Experiment,
+) -> database::Result<Experiment> {
     experiment.defined_metrics = metrics::defined(connection, &experiment.definition)?;
     if experiment.definition.layer.is_some() {
         experiment.ranges = layers::ranges_of(connection, &experiment.definition.experiment_id)?;
@@ -116,21 +117,21 @@ fn completed(connection: &Connection, mut experiment: Experiment) -> rusqlite::R
 }
 
 /// Every experiment that runs.
-pub(crate) fn running(connection: &Connection) -> rusqlite::Result<Vec<Experiment>> {
+pub(crate) fn running(connection: &Connection<'_>) -> database::Result<Vec<Experiment>> {
     connection
         .prepare_cached(&format!(
             "SELECT {COLUMNS} FROM experiments WHERE status = 'running' ORDER BY experiment_id"
         ))?
-        .query_map([], experiment)?
+        .query_map(params![], experiment)?
         .map(|found| completed(connection, found?))
         .collect()
 }
 
 /// The number of the next state that an experiment takes.
-fn next_change(connection: &Connection) -> rusqlite::Result<i64> {
+fn next_change(connection: &Connection<'_>) -> database::Result<i64> {
     connection
         .prepare_cached("SELECT coalesce(max(change), 0) + 1 FROM experiments")?
-        .query_row([], |row| row.get(0))
+        .query_row(params![], |row| row.get(0))
 }
 
 impl Catalog {
@@ -159,12 +160,12 @@ impl Catalog {
         limit: u64,
         now: UnixMicros,
     ) -> Result<u64, CatalogError> {
-        let failed = CatalogError::database("note new experiments", self.path());
+        let failed = CatalogError::database("note new experiments", self.place());
         self.write("note new experiments", |transaction| {
             let mut n_present: u64 = transaction
                 .query_row(
                     "SELECT count(*) FROM experiments WHERE status = 'unregistered'",
-                    [],
+                    params![],
                     |row| row.get(0),
                 )
                 .map_err(&failed)?;
@@ -225,20 +226,18 @@ impl Catalog {
     }
 }
 
-pub(crate) fn id(row: &Row<'_>) -> rusqlite::Result<ExperimentId> {
+pub(crate) fn id(row: &Row<'_>) -> database::Result<ExperimentId> {
     let text: String = row.get(0)?;
-    ExperimentId::new(text).map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, error.into())
-    })
+    ExperimentId::new(text).map_err(|error| unreadable(0, error))
 }
 
 /// Adds an experiment that is not known yet.
 fn insert(
-    transaction: &Connection,
+    transaction: &Connection<'_>,
     definition: &Definition,
     status: Status,
     now: UnixMicros,
-) -> rusqlite::Result<()> {
+) -> database::Result<()> {
     let change = next_change(transaction)?;
     transaction
         .prepare_cached(
@@ -275,7 +274,7 @@ mod tests {
 
     fn catalog() -> (tempfile::TempDir, Catalog) {
         let directory = tempfile::tempdir().unwrap();
-        let catalog = Catalog::open(directory.path()).unwrap();
+        let catalog = crate::testing::open(directory.path()).unwrap();
         (directory, catalog)
     }
 
@@ -414,7 +413,7 @@ mod tests {
             connection
                 .execute(
                     "INSERT INTO experiments (experiment_id, status, definition, created_at, updated_at, revision, computed_revision) VALUES (?1, 'draft', ?2, 1, ?3, 1, 0)",
-                    params![id, text, updated_at],
+                    rusqlite::params![id, text, updated_at],
                 )
                 .unwrap();
         }

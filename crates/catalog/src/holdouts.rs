@@ -1,16 +1,16 @@
 //! Holdouts, each with the experiment that measures it.
 
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use serde_json::{Map, Value, json};
 use trialog_model::experiment::Status;
 use trialog_model::holdout::HoldoutDefinition;
 use trialog_model::ids::{ExperimentId, HoldoutName};
 use trialog_model::time::UnixMicros;
-use trialog_sqlite::{Migration, seal, sql};
+use trialog_sqlite::{Migration, sql};
 
 use crate::audit::{self, Edit, Event, Subject};
 use crate::connection::Catalog;
-use crate::error::{CatalogError, corrupt};
+use crate::database::{self, Connection, Optional, Row, corrupt, params};
+use crate::error::CatalogError;
 use crate::experiments::{measure, to_json};
 
 /// A holdout as the catalog knows it.
@@ -51,16 +51,16 @@ const COLUMNS: &str =
     "name, status, definition, created_at, updated_at, started_at, stopped_at, revision, seal";
 const N_COLUMNS: usize = 8;
 
-fn holdout(row: &Row<'_>) -> rusqlite::Result<Holdout> {
-    if !seal::is_sound(row, N_COLUMNS)? {
+fn holdout(row: &Row<'_>) -> database::Result<Holdout> {
+    if !row.is_sound(N_COLUMNS)? {
         let name: String = row.get(0)?;
         return Err(corrupt(format!(
             "the holdout `{name}` does not match its checksum"
         )));
     }
     let (status, text): (String, String) = (row.get(1)?, row.get(2)?);
-    let time = |column: usize| -> rusqlite::Result<Option<UnixMicros>> {
-        Ok(row.get::<_, Option<i64>>(column)?.map(UnixMicros))
+    let time = |column: usize| -> database::Result<Option<UnixMicros>> {
+        Ok(row.get::<Option<i64>>(column)?.map(UnixMicros))
     };
     Ok(Holdout {
         definition: serde_json::from_str(&text)
@@ -75,7 +75,7 @@ fn holdout(row: &Row<'_>) -> rusqlite::Result<Holdout> {
     })
 }
 
-fn find(connection: &Connection, name: &str) -> rusqlite::Result<Option<Holdout>> {
+fn find(connection: &Connection<'_>, name: &str) -> database::Result<Option<Holdout>> {
     connection
         .prepare_cached(&format!("SELECT {COLUMNS} FROM holdouts WHERE name = ?1"))?
         .query_row([name], holdout)
@@ -83,12 +83,12 @@ fn find(connection: &Connection, name: &str) -> rusqlite::Result<Option<Holdout>
 }
 
 /// The holdouts that run.
-pub(crate) fn running(connection: &Connection) -> rusqlite::Result<Vec<Holdout>> {
+pub(crate) fn running(connection: &Connection<'_>) -> database::Result<Vec<Holdout>> {
     connection
         .prepare_cached(&format!(
             "SELECT {COLUMNS} FROM holdouts WHERE status = 'running' ORDER BY name"
         ))?
-        .query_map([], holdout)?
+        .query_map(params![], holdout)?
         .collect()
 }
 
@@ -139,7 +139,7 @@ impl Catalog {
             let sql = "SELECT experiment_id FROM experiments WHERE status = 'running' ORDER BY experiment_id";
             let mut statement = connection.prepare_cached(sql)?;
             let mut covered = Vec::new();
-            for id in statement.query_map([], crate::experiments::id)? {
+            for id in statement.query_map(params![], crate::experiments::id)? {
                 let id = id?;
                 let is_other = !id.as_str().starts_with(HoldoutName::PREFIX);
                 if is_other && holdout.covers(&id) {
@@ -163,7 +163,7 @@ impl Catalog {
         definition: &HoldoutDefinition,
         edit: &Edit,
     ) -> Result<Holdout, CatalogError> {
-        let failed = CatalogError::database("create a holdout", self.path());
+        let failed = CatalogError::database("create a holdout", self.place());
         let name = &definition.name;
         self.write("create a holdout", |transaction| {
             if find(transaction, name.as_str()).map_err(&failed)?.is_some() {
@@ -194,7 +194,7 @@ impl Catalog {
         edit: &Edit,
         change: impl FnOnce(&Holdout) -> Result<HoldoutDefinition, E>,
     ) -> Result<Holdout, E> {
-        let failed = CatalogError::database("change a holdout", self.path());
+        let failed = CatalogError::database("change a holdout", self.place());
         let mut refused = None;
         let outcome = self.write("change a holdout", |transaction| {
             let known = self.holdout_to_edit(transaction, name, edit)?;
@@ -240,7 +240,7 @@ impl Catalog {
         edit: &Edit,
         action: &'static str,
     ) -> Result<Holdout, CatalogError> {
-        let failed = CatalogError::database("change a holdout's status", self.path());
+        let failed = CatalogError::database("change a holdout's status", self.place());
         self.write("change a holdout's status", |transaction| {
             let known = self.holdout_to_edit(transaction, name, edit)?;
             let mut changed = known.clone();
@@ -274,12 +274,12 @@ impl Catalog {
     /// The holdout `name`, in a state that `edit` may change.
     fn holdout_to_edit(
         &self,
-        transaction: &Transaction<'_>,
+        transaction: &Connection<'_>,
         name: &HoldoutName,
         edit: &Edit,
     ) -> Result<Holdout, CatalogError> {
         let known = find(transaction, name.as_str())
-            .map_err(CatalogError::database("read a holdout", self.path()))?
+            .map_err(CatalogError::database("read a holdout", self.place()))?
             .ok_or_else(|| CatalogError::NoHoldout(name.clone()))?;
         edit.check(|| format!("holdout `{name}`"), known.revision)?;
         Ok(known)
@@ -288,12 +288,12 @@ impl Catalog {
 
 /// Makes `changed` of `known`.
 fn next(
-    transaction: &Transaction<'_>,
+    transaction: &Connection<'_>,
     edit: &Edit,
     action: &'static str,
     known: &Holdout,
     changed: Holdout,
-) -> rusqlite::Result<Holdout> {
+) -> database::Result<Holdout> {
     let changed = Holdout {
         updated_at: edit.at,
         revision: known.revision + 1,
@@ -306,12 +306,12 @@ fn next(
 /// Writes `current` instead of `before`, with its entry in the audit trail and the
 /// experiment that measures it.
 fn store(
-    transaction: &Transaction<'_>,
+    transaction: &Connection<'_>,
     edit: &Edit,
     action: &'static str,
     before: Option<&Holdout>,
     current: &Holdout,
-) -> rusqlite::Result<()> {
+) -> database::Result<()> {
     let definition = &current.definition;
     let time = |time: Option<UnixMicros>| time.map(|time| time.0);
     transaction.execute(
@@ -371,7 +371,7 @@ mod tests {
     #[test]
     fn the_experiment_that_measures_a_holdout_follows_it() {
         let directory = tempfile::tempdir().unwrap();
-        let catalog = Catalog::open(directory.path()).unwrap();
+        let catalog = crate::testing::open(directory.path()).unwrap();
         let (name, id) = (q3(0.05).name, q3(0.05).name.experiment_id());
         catalog
             .add_unregistered(std::slice::from_ref(&id), 9, UnixMicros(1))

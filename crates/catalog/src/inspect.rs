@@ -33,7 +33,7 @@ pub fn inspect(directory: &Path, now: UnixMicros) -> Result<Option<Inspected>, C
     if !path.exists() {
         return Ok(None);
     }
-    let failed = CatalogError::database("look", &path);
+    let failed = look_failed(&path);
     let connection = open_read_only(&path).map_err(&failed)?;
     let found = schema_version(&connection).map_err(&failed)?;
     let last_computed_at = if found == 0 {
@@ -54,6 +54,11 @@ pub fn inspect(directory: &Path, now: UnixMicros) -> Result<Option<Inspected>, C
         last_computed_at: last_computed_at.map(UnixMicros),
         n_usable_keys,
     }))
+}
+
+fn look_failed(path: &Path) -> impl Fn(rusqlite::Error) -> CatalogError {
+    let place = path.display().to_string();
+    move |error| CatalogError::database("look", &place)(error.into())
 }
 
 fn last_computed_at(connection: &Connection) -> rusqlite::Result<Option<i64>> {

@@ -5,13 +5,12 @@
 
 use std::str::FromStr;
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 use trialog_model::time::UnixMicros;
-use trialog_sqlite::seal;
 
-use crate::connection::Catalog;
-use crate::error::{CatalogError, corrupt};
+use crate::connection::{Catalog, Writes};
+use crate::database::{self, Connection, Optional, Row, corrupt, params};
+use crate::error::CatalogError;
 
 /// The most keys that are kept, revoked ones included.
 pub const MAX_KEYS: usize = 10_000;
@@ -82,17 +81,17 @@ pub struct Key {
 const COLUMNS: &str = "key_id, name, scopes, secret_hash, created_at, created_by, expires_at, revoked_at, last_used_at, seal";
 const N_COLUMNS: usize = 9;
 
-fn key(row: &Row<'_>) -> rusqlite::Result<Key> {
+fn key(row: &Row<'_>) -> database::Result<Key> {
     let id: String = row.get(0)?;
-    if !seal::is_sound(row, N_COLUMNS)? {
+    if !row.is_sound(N_COLUMNS)? {
         return Err(corrupt(format!(
             "the API key `{id}` does not match its checksum"
         )));
     }
     let scopes: String = row.get(2)?;
     let scopes: Result<Vec<Scope>, String> = scopes.split(' ').map(str::parse).collect();
-    let time = |column| -> rusqlite::Result<Option<UnixMicros>> {
-        Ok(row.get::<_, Option<i64>>(column)?.map(UnixMicros))
+    let time = |column| -> database::Result<Option<UnixMicros>> {
+        Ok(row.get::<Option<i64>>(column)?.map(UnixMicros))
     };
     Ok(Key {
         name: row.get(1)?,
@@ -107,7 +106,7 @@ fn key(row: &Row<'_>) -> rusqlite::Result<Key> {
     })
 }
 
-fn find(connection: &Connection, id: &str) -> rusqlite::Result<Option<Key>> {
+fn find(connection: &Connection<'_>, id: &str) -> database::Result<Option<Key>> {
     connection
         .prepare_cached(&format!("SELECT {COLUMNS} FROM api_keys WHERE key_id = ?1"))?
         .query_row([id], key)
@@ -115,9 +114,9 @@ fn find(connection: &Connection, id: &str) -> rusqlite::Result<Option<Key>> {
 }
 
 /// Makes room for one more: the keys that were revoked first go.
-fn make_room(connection: &Connection, most: usize) -> rusqlite::Result<bool> {
-    let count = || -> rusqlite::Result<usize> {
-        connection.query_row("SELECT count(*) FROM api_keys", [], |row| row.get(0))
+fn make_room(connection: &Connection<'_>, most: usize) -> database::Result<bool> {
+    let count = || -> database::Result<usize> {
+        connection.query_row("SELECT count(*) FROM api_keys", params![], |row| row.get(0))
     };
     let excess = (count()? + 1).saturating_sub(most);
     if excess > 0 {
@@ -141,7 +140,7 @@ impl Catalog {
             let sql = format!("SELECT {COLUMNS} FROM api_keys ORDER BY created_at, key_id");
             connection
                 .prepare_cached(&sql)?
-                .query_map([], key)?
+                .query_map(params![], key)?
                 .collect()
         })
     }
@@ -154,7 +153,7 @@ impl Catalog {
     /// [`CatalogError::TooManyKeys`] where [`MAX_KEYS`] are.
     pub fn create_key(&self, new: &Key) -> Result<(), CatalogError> {
         self.write("create an API key", |transaction| {
-            let failed = CatalogError::database("create an API key", self.path());
+            let failed = CatalogError::database("create an API key", self.place());
             let taken: bool = transaction
                 .query_row(
                     "SELECT EXISTS (SELECT 1 FROM api_keys WHERE name = ?1 AND revoked_at IS NULL)",
@@ -194,7 +193,7 @@ impl Catalog {
     /// [`CatalogError::NoKey`] where it is not known.
     pub fn revoke_key(&self, id: &str, now: UnixMicros) -> Result<Key, CatalogError> {
         self.write("revoke an API key", |transaction| {
-            let failed = CatalogError::database("revoke an API key", self.path());
+            let failed = CatalogError::database("revoke an API key", self.place());
             transaction
                 .execute(
                     "UPDATE api_keys SET revoked_at = ?2 WHERE key_id = ?1 AND revoked_at IS NULL",
@@ -213,8 +212,8 @@ impl Catalog {
     ///
     /// The database cannot be written.
     pub fn note_key_uses(&self, uses: &[(String, UnixMicros)]) -> Result<(), CatalogError> {
-        self.write("note the use of API keys", |transaction| {
-            let failed = CatalogError::database("note the use of API keys", self.path());
+        self.write_as(Writes::Rows, "note the use of API keys", |transaction| {
+            let failed = CatalogError::database("note the use of API keys", self.place());
             let mut statement = transaction
                 .prepare_cached("UPDATE api_keys SET last_used_at = ?2 WHERE key_id = ?1")
                 .map_err(&failed)?;
@@ -247,13 +246,13 @@ mod tests {
     #[test]
     fn a_key_comes_back_as_it_was_kept() {
         let directory = tempfile::tempdir().unwrap();
-        let catalog = Catalog::open(directory.path()).unwrap();
+        let catalog = crate::testing::open(directory.path()).unwrap();
         catalog.create_key(&new("ci")).unwrap();
         catalog
             .note_key_uses(&[("id-ci".to_owned(), UnixMicros(20))])
             .unwrap();
         drop(catalog);
-        let catalog = Catalog::open(directory.path()).unwrap();
+        let catalog = crate::testing::open(directory.path()).unwrap();
         let expected = Key {
             last_used_at: Some(UnixMicros(20)),
             ..new("ci")
@@ -264,7 +263,7 @@ mod tests {
     #[test]
     fn a_name_is_free_again_once_its_key_is_revoked() {
         let directory = tempfile::tempdir().unwrap();
-        let catalog = Catalog::open(directory.path()).unwrap();
+        let catalog = crate::testing::open(directory.path()).unwrap();
         catalog.create_key(&new("ci")).unwrap();
         let again = Key {
             id: "other".to_owned(),
@@ -284,7 +283,7 @@ mod tests {
     #[test]
     fn the_key_that_was_revoked_first_makes_room_and_one_in_use_never_does() {
         let directory = tempfile::tempdir().unwrap();
-        let catalog = Catalog::open(directory.path()).unwrap();
+        let catalog = crate::testing::open(directory.path()).unwrap();
         for name in ["a", "b", "c"] {
             catalog.create_key(&new(name)).unwrap();
         }

@@ -3,21 +3,20 @@
 //! Drafts and running experiments own buckets; one that is stopped or archived gives
 //! them up.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use trialog_model::bucket::n_of_share;
 use trialog_model::experiment::{Definition, Status};
 use trialog_model::holdout::LayerDefinition;
 use trialog_model::ids::{ExperimentId, LayerName};
 use trialog_model::ranges::{free, n_buckets, resized};
 use trialog_model::time::UnixMicros;
-use trialog_sqlite::seal;
 
 use crate::audit::{self, Edit, Event, Subject};
 use crate::connection::Catalog;
-use crate::error::{CatalogError, corrupt};
-use crate::experiments::to_json;
+use crate::database::{self, Connection, DatabaseError, Optional, Row, corrupt, params};
+use crate::error::CatalogError;
+use crate::experiments::{self, to_json};
 
 /// A layer as the catalog knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +43,7 @@ impl Layer {
 
 /// Brings the tables; a layer that an experiment names so far is created, and its
 /// experiments get buckets in the order of their ids as far as these go.
-pub(crate) fn create_tables(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+pub(crate) fn create_tables(transaction: &rusqlite::Transaction<'_>) -> rusqlite::Result<()> {
     transaction.execute_batch(
         "CREATE TABLE layers (
             name       TEXT    PRIMARY KEY,
@@ -67,38 +66,45 @@ pub(crate) fn create_tables(transaction: &Transaction<'_>) -> rusqlite::Result<(
     let sql = "SELECT definition, created_at FROM experiments
         WHERE status IN ('draft', 'running') AND json_extract(definition, '$.layer') IS NOT NULL
         ORDER BY experiment_id";
-    let mut rows = transaction.prepare(sql)?;
-    let mut rows = rows.query([])?;
-    while let Some(row) = rows.next()? {
-        let text: String = row.get(0)?;
-        let definition: Definition = serde_json::from_str(&text)
-            .map_err(|error| corrupt(format!("a definition cannot be read: {error}")))?;
-        let Some(layer) = &definition.layer else {
-            continue;
-        };
-        let named = LayerDefinition {
-            name: layer.clone(),
-            description: None,
-            owner: None,
-        };
-        transaction.execute(
-            "INSERT INTO layers (name, definition, created_at, updated_at, revision) VALUES (?1, ?2, ?3, ?3, 1) ON CONFLICT DO NOTHING",
-            params![layer.as_str(), to_json(&named), row.get::<_, i64>(1)?],
-        )?;
-        let taken = taken(transaction, layer, &definition.experiment_id)?;
-        let wanted = n_of_share(definition.allocation);
-        if let Some(ranges) = resized(&[], &free(&taken), wanted) {
-            own(transaction, layer, &definition.experiment_id, &ranges)?;
-        }
+    database::sqlite::fill(transaction, |connection| {
+        connection.each(sql, params![], |row| {
+            share_out(connection, &experiments::definition(row, 0)?, row.get(1)?)?;
+            Ok(ControlFlow::Continue(()))
+        })
+    })
+}
+
+/// Creates the layer that an experiment of an older version names, and gives it buckets.
+fn share_out(
+    connection: &Connection<'_>,
+    definition: &Definition,
+    created_at: i64,
+) -> database::Result<()> {
+    let Some(layer) = &definition.layer else {
+        return Ok(());
+    };
+    let named = LayerDefinition {
+        name: layer.clone(),
+        description: None,
+        owner: None,
+    };
+    connection.execute(
+        "INSERT INTO layers (name, definition, created_at, updated_at, revision) VALUES (?1, ?2, ?3, ?3, 1) ON CONFLICT DO NOTHING",
+        params![layer.as_str(), to_json(&named), created_at],
+    )?;
+    let taken = taken(connection, layer, &definition.experiment_id)?;
+    let wanted = n_of_share(definition.allocation);
+    match resized(&[], &free(&taken), wanted) {
+        Some(ranges) => own(connection, layer, &definition.experiment_id, &ranges),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// The buckets that `experiment` owns.
 pub(crate) fn ranges_of(
-    connection: &Connection,
+    connection: &Connection<'_>,
     experiment: &ExperimentId,
-) -> rusqlite::Result<Vec<Range<u16>>> {
+) -> database::Result<Vec<Range<u16>>> {
     connection
         .prepare_cached(
             "SELECT first, past FROM layer_ranges WHERE experiment_id = ?1 ORDER BY first",
@@ -109,10 +115,10 @@ pub(crate) fn ranges_of(
 
 /// The buckets of `layer` that others than `experiment` own.
 fn taken(
-    connection: &Connection,
+    connection: &Connection<'_>,
     layer: &LayerName,
     experiment: &ExperimentId,
-) -> rusqlite::Result<Vec<Range<u16>>> {
+) -> database::Result<Vec<Range<u16>>> {
     connection
         .prepare_cached(
             "SELECT first, past FROM layer_ranges WHERE layer = ?1 AND experiment_id <> ?2",
@@ -124,11 +130,11 @@ fn taken(
 }
 
 fn own(
-    transaction: &Transaction<'_>,
+    transaction: &Connection<'_>,
     layer: &LayerName,
     experiment: &ExperimentId,
     ranges: &[Range<u16>],
-) -> rusqlite::Result<()> {
+) -> database::Result<()> {
     let mut statement = transaction.prepare_cached(
         "INSERT INTO layer_ranges (layer, first, past, experiment_id) VALUES (?1, ?2, ?3, ?4)",
     )?;
@@ -150,10 +156,10 @@ fn own(
 ///
 /// There is no such layer, or it has too few free buckets.
 pub(crate) fn fit(
-    transaction: &Transaction<'_>,
+    transaction: &Connection<'_>,
     status: Status,
     definition: &Definition,
-    failed: &impl Fn(rusqlite::Error) -> CatalogError,
+    failed: &impl Fn(DatabaseError) -> CatalogError,
 ) -> Result<(), CatalogError> {
     let id = &definition.experiment_id;
     let Some(layer) = definition.layer.as_ref().filter(|_| owns(status)) else {
@@ -166,7 +172,7 @@ pub(crate) fn fit(
         .and_then(|mut statement| {
             statement
                 .query_map([id.as_str(), layer.as_str()], |row| Ok(row.get(0)?..row.get(1)?))?
-                .collect::<rusqlite::Result<Vec<Range<u16>>>>()
+                .collect::<database::Result<Vec<Range<u16>>>>()
         })
         .map_err(failed)?;
     let mut taken = taken(transaction, layer, id).map_err(failed)?;
@@ -190,7 +196,7 @@ fn owns(status: Status) -> bool {
     matches!(status, Status::Draft | Status::Running)
 }
 
-fn release(transaction: &Transaction<'_>, experiment: &ExperimentId) -> rusqlite::Result<()> {
+fn release(transaction: &Connection<'_>, experiment: &ExperimentId) -> database::Result<()> {
     transaction
         .prepare_cached("DELETE FROM layer_ranges WHERE experiment_id = ?1")?
         .execute([experiment.as_str()])?;
@@ -201,8 +207,8 @@ fn release(transaction: &Transaction<'_>, experiment: &ExperimentId) -> rusqlite
 const COLUMNS: &str = "name, definition, created_at, updated_at, revision, seal";
 const N_COLUMNS: usize = 5;
 
-fn layer(row: &Row<'_>) -> rusqlite::Result<Layer> {
-    if !seal::is_sound(row, N_COLUMNS)? {
+fn layer(row: &Row<'_>) -> database::Result<Layer> {
+    if !row.is_sound(N_COLUMNS)? {
         let name: String = row.get(0)?;
         return Err(corrupt(format!(
             "the layer `{name}` does not match its checksum"
@@ -220,7 +226,7 @@ fn layer(row: &Row<'_>) -> rusqlite::Result<Layer> {
     })
 }
 
-fn find(connection: &Connection, name: &str) -> rusqlite::Result<Option<Layer>> {
+fn find(connection: &Connection<'_>, name: &str) -> database::Result<Option<Layer>> {
     let found = connection
         .prepare_cached(&format!("SELECT {COLUMNS} FROM layers WHERE name = ?1"))?
         .query_row([name], layer)
@@ -230,13 +236,13 @@ fn find(connection: &Connection, name: &str) -> rusqlite::Result<Option<Layer>> 
         .transpose()
 }
 
-fn with_owners(connection: &Connection, mut layer: Layer) -> rusqlite::Result<Layer> {
+fn with_owners(connection: &Connection<'_>, mut layer: Layer) -> database::Result<Layer> {
     let sql = "SELECT experiment_id, first, past FROM layer_ranges WHERE layer = ?1 ORDER BY first";
     let mut statement = connection.prepare_cached(sql)?;
     let owned = |row: &Row<'_>| Ok((crate::experiments::id(row)?, row.get(1)?..row.get(2)?));
     layer.owned = statement
         .query_map([layer.definition.name.as_str()], owned)?
-        .collect::<rusqlite::Result<_>>()?;
+        .collect::<database::Result<_>>()?;
     Ok(layer)
 }
 
@@ -276,7 +282,7 @@ impl Catalog {
         definition: &LayerDefinition,
         edit: &Edit,
     ) -> Result<Layer, CatalogError> {
-        let failed = CatalogError::database("create a layer", self.path());
+        let failed = CatalogError::database("create a layer", self.place());
         let name = &definition.name;
         self.write("create a layer", |transaction| {
             if find(transaction, name.as_str()).map_err(&failed)?.is_some() {
@@ -305,7 +311,7 @@ impl Catalog {
         edit: &Edit,
         change: impl FnOnce(&Layer) -> Result<LayerDefinition, E>,
     ) -> Result<Layer, E> {
-        let failed = CatalogError::database("change a layer", self.path());
+        let failed = CatalogError::database("change a layer", self.place());
         let mut refused = None;
         let outcome = self.write("change a layer", |transaction| {
             let known = self.layer_to_edit(transaction, name, edit)?;
@@ -337,7 +343,7 @@ impl Catalog {
     /// There is no such layer, `edit` names another state of it, or an experiment owns
     /// buckets of it.
     pub fn delete_layer(&self, name: &LayerName, edit: &Edit) -> Result<Layer, CatalogError> {
-        let failed = CatalogError::database("delete a layer", self.path());
+        let failed = CatalogError::database("delete a layer", self.place());
         self.write("delete a layer", |transaction| {
             let known = self.layer_to_edit(transaction, name, edit)?;
             if let Some((experiment, _)) = known.owned.first() {
@@ -354,12 +360,12 @@ impl Catalog {
     /// The layer `name`, in a state that `edit` may change.
     fn layer_to_edit(
         &self,
-        transaction: &Transaction<'_>,
+        transaction: &Connection<'_>,
         name: &LayerName,
         edit: &Edit,
     ) -> Result<Layer, CatalogError> {
         let known = find(transaction, name.as_str())
-            .map_err(CatalogError::database("read a layer", self.path()))?
+            .map_err(CatalogError::database("read a layer", self.place()))?
             .ok_or_else(|| CatalogError::NoLayer(name.clone()))?;
         edit.check(|| format!("layer `{name}`"), known.revision)?;
         Ok(known)
@@ -368,11 +374,11 @@ impl Catalog {
 
 /// Writes `current` instead of `before`, with its entry in the audit trail.
 fn store(
-    transaction: &Transaction<'_>,
+    transaction: &Connection<'_>,
     edit: &Edit,
     before: Option<&Layer>,
     current: &Layer,
-) -> rusqlite::Result<()> {
+) -> database::Result<()> {
     let definition = &current.definition;
     transaction.execute(
         "INSERT INTO layers (name, definition, created_at, updated_at, revision) VALUES (?1, ?2, ?3, ?4, ?5)
@@ -400,7 +406,7 @@ fn store(
     )
 }
 
-fn remove(transaction: &Transaction<'_>, edit: &Edit, known: &Layer) -> rusqlite::Result<()> {
+fn remove(transaction: &Connection<'_>, edit: &Edit, known: &Layer) -> database::Result<()> {
     let name = known.definition.name.as_str();
     transaction.execute("DELETE FROM layers WHERE name = ?1", [name])?;
     let event = Event {
@@ -435,7 +441,7 @@ mod tests {
 
     fn catalog() -> (tempfile::TempDir, Catalog) {
         let directory = tempfile::tempdir().unwrap();
-        let catalog = Catalog::open(directory.path()).unwrap();
+        let catalog = crate::testing::open(directory.path()).unwrap();
         let page = serde_json::from_str(r#"{"name":"page"}"#).unwrap();
         catalog.create_layer(&page, &edit()).unwrap();
         (directory, catalog)
@@ -513,7 +519,7 @@ mod tests {
     #[test]
     fn an_experiment_of_an_unknown_layer_is_refused() {
         let directory = tempfile::tempdir().unwrap();
-        let catalog = Catalog::open(directory.path()).unwrap();
+        let catalog = crate::testing::open(directory.path()).unwrap();
         let refused = catalog
             .create_experiment(&definition("a", 0.5), &edit())
             .unwrap_err();

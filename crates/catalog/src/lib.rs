@@ -8,22 +8,30 @@
 pub mod audit;
 pub mod configuration;
 mod connection;
+mod database;
 pub mod dropped;
 pub mod erasures;
 mod error;
 pub mod experiments;
 pub mod holdouts;
 mod inspect;
+pub mod journal;
 pub mod keys;
 pub mod layers;
+pub mod lease;
 pub mod metrics;
 mod pin;
 pub mod pipeline;
+#[cfg(feature = "postgres")]
+mod postgres;
 pub mod results;
 mod schema;
 pub mod surfaces;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use connection::Catalog;
+pub use database::DatabaseError;
 pub use error::CatalogError;
 pub use inspect::{Inspected, inspect};
 pub use trialog_sqlite::{SchemaVersions, sqlite_version};

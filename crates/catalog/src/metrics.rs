@@ -1,16 +1,16 @@
 //! Metric definitions, and which experiments name them.
 
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use serde_json::Value;
+use std::ops::ControlFlow;
 use trialog_model::experiment::Definition;
 use trialog_model::ids::MetricName;
 use trialog_model::metric_definition::MetricDefinition;
 use trialog_model::time::UnixMicros;
-use trialog_sqlite::seal;
 
 use crate::audit::{self, Edit, Event, Subject};
 use crate::connection::Catalog;
-use crate::error::{CatalogError, corrupt};
+use crate::database::{self, Connection, Optional, Row, corrupt, params, unreadable};
+use crate::error::CatalogError;
 
 /// A metric definition as the catalog knows it.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,25 +55,22 @@ CREATE TABLE experiment_metrics (
 ";
 
 /// Brings the tables, and notes which metrics the experiments that are there name.
-pub(crate) fn create_tables(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+pub(crate) fn create_tables(transaction: &rusqlite::Transaction<'_>) -> rusqlite::Result<()> {
     transaction.execute_batch(TABLES)?;
-    let mut rows = transaction.prepare("SELECT definition FROM experiments")?;
-    let mut rows = rows.query([])?;
-    while let Some(row) = rows.next()? {
-        let text: String = row.get(0)?;
-        let definition: Definition = serde_json::from_str(&text)
-            .map_err(|error| corrupt(format!("a definition cannot be read: {error}")))?;
-        note_names(transaction, None, &definition)?;
-    }
-    Ok(())
+    database::sqlite::fill(transaction, |connection| {
+        connection.each("SELECT definition FROM experiments", params![], |row| {
+            note_names(connection, None, &crate::experiments::definition(row, 0)?)?;
+            Ok(ControlFlow::Continue(()))
+        })
+    })
 }
 
 /// Notes which metrics an experiment names, instead of those that it named before.
 pub(crate) fn note_names(
-    connection: &Connection,
+    connection: &Connection<'_>,
     before: Option<&Definition>,
     definition: &Definition,
-) -> rusqlite::Result<()> {
+) -> database::Result<()> {
     if before.is_some_and(|before| before.metrics == definition.metrics) {
         return Ok(());
     }
@@ -99,8 +96,8 @@ pub(crate) fn note_names(
 const COLUMNS: &str = "name, definition, created_at, updated_at, revision, seal";
 const N_COLUMNS: usize = 5;
 
-fn metric(row: &Row<'_>) -> rusqlite::Result<Metric> {
-    if !seal::is_sound(row, N_COLUMNS)? {
+fn metric(row: &Row<'_>) -> database::Result<Metric> {
+    if !row.is_sound(N_COLUMNS)? {
         let name: String = row.get(0)?;
         return Err(corrupt(format!(
             "the definition of the metric `{name}` does not match its checksum"
@@ -108,16 +105,14 @@ fn metric(row: &Row<'_>) -> rusqlite::Result<Metric> {
     }
     let text: String = row.get(1)?;
     Ok(Metric {
-        definition: serde_json::from_str(&text).map_err(|error| {
-            rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Text, error.into())
-        })?,
+        definition: serde_json::from_str(&text).map_err(|error| unreadable(1, error))?,
         created_at: UnixMicros(row.get(2)?),
         updated_at: UnixMicros(row.get(3)?),
         revision: row.get(4)?,
     })
 }
 
-fn find(connection: &Connection, name: &str) -> rusqlite::Result<Option<Metric>> {
+fn find(connection: &Connection<'_>, name: &str) -> database::Result<Option<Metric>> {
     connection
         .prepare_cached(&format!(
             "SELECT {COLUMNS} FROM metric_definitions WHERE name = ?1"
@@ -128,9 +123,9 @@ fn find(connection: &Connection, name: &str) -> rusqlite::Result<Option<Metric>>
 
 /// The definitions that stand behind the names in `definition`, each once.
 pub(crate) fn defined(
-    connection: &Connection,
+    connection: &Connection<'_>,
     definition: &Definition,
-) -> rusqlite::Result<Vec<MetricDefinition>> {
+) -> database::Result<Vec<MetricDefinition>> {
     let mut defined: Vec<MetricDefinition> = Vec::new();
     for (named, _) in definition.metrics.iter() {
         if defined.iter().any(|own| own.name == named.name) {
@@ -191,7 +186,7 @@ impl Catalog {
         definition: &MetricDefinition,
         edit: &Edit,
     ) -> Result<Metric, CatalogError> {
-        let failed = CatalogError::database("create a metric definition", self.path());
+        let failed = CatalogError::database("create a metric definition", self.place());
         let name = &definition.name;
         self.write("create a metric definition", |transaction| {
             if find(transaction, name.as_str()).map_err(&failed)?.is_some() {
@@ -221,7 +216,7 @@ impl Catalog {
         edit: &Edit,
         change: impl FnOnce(&Metric) -> Result<MetricDefinition, E>,
     ) -> Result<Metric, E> {
-        let failed = CatalogError::database("change a metric definition", self.path());
+        let failed = CatalogError::database("change a metric definition", self.place());
         let mut refused = None;
         let outcome = self.write("change a metric definition", |transaction| {
             let known = self.metric_to_edit(transaction, name, edit)?;
@@ -253,13 +248,13 @@ impl Catalog {
     /// There is no such definition, `edit` names another state of it, or an
     /// experiment names it.
     pub fn delete_metric(&self, name: &MetricName, edit: &Edit) -> Result<Metric, CatalogError> {
-        let failed = CatalogError::database("delete a metric definition", self.path());
+        let failed = CatalogError::database("delete a metric definition", self.place());
         self.write("delete a metric definition", |transaction| {
             let known = self.metric_to_edit(transaction, name, edit)?;
             let naming = transaction.query_row(
                 "SELECT min(experiment_id), count(*) FROM experiment_metrics WHERE metric_name = ?1",
                 [name.as_str()],
-                |row| Ok((row.get::<_, Option<String>>(0)?, row.get::<_, u64>(1)?)),
+                |row| Ok((row.get::<Option<String>>(0)?, row.get::<u64>(1)?)),
             );
             if let (Some(experiment), n_experiments) = naming.map_err(&failed)? {
                 return Err(CatalogError::MetricNamed {
@@ -276,14 +271,14 @@ impl Catalog {
     /// The metric definition `name`, in a state that `edit` may change.
     fn metric_to_edit(
         &self,
-        transaction: &Transaction<'_>,
+        transaction: &Connection<'_>,
         name: &MetricName,
         edit: &Edit,
     ) -> Result<Metric, CatalogError> {
         let known = find(transaction, name.as_str())
             .map_err(CatalogError::database(
                 "read a metric definition",
-                self.path(),
+                self.place(),
             ))?
             .ok_or_else(|| CatalogError::NoMetric(name.clone()))?;
         edit.check(|| format!("metric `{name}`"), known.revision)?;
@@ -303,11 +298,11 @@ fn has(definition: &MetricDefinition, needle: &str) -> bool {
 
 /// Writes `current` instead of `before`, with its entry in the audit trail.
 fn store(
-    transaction: &Transaction<'_>,
+    transaction: &Connection<'_>,
     edit: &Edit,
     before: Option<&Metric>,
     current: &Metric,
-) -> rusqlite::Result<()> {
+) -> database::Result<()> {
     let definition = &current.definition;
     let text = Value::Object(audit::fields(definition)).to_string();
     transaction.execute(
@@ -345,7 +340,7 @@ fn store(
     Ok(())
 }
 
-fn remove(transaction: &Transaction<'_>, edit: &Edit, known: &Metric) -> rusqlite::Result<()> {
+fn remove(transaction: &Connection<'_>, edit: &Edit, known: &Metric) -> database::Result<()> {
     let name = known.definition.name.as_str();
     transaction.execute("DELETE FROM metric_definitions WHERE name = ?1", [name])?;
     let event = Event {
@@ -384,7 +379,7 @@ mod tests {
     /// A catalog with the experiments `gate`, which names `revenue`, and `other`, computed.
     fn catalog() -> (tempfile::TempDir, Catalog) {
         let directory = tempfile::tempdir().unwrap();
-        let catalog = Catalog::open(directory.path()).unwrap();
+        let catalog = crate::testing::open(directory.path()).unwrap();
         for (id, primary) in [("gate", "revenue:count"), ("other", "purchase")] {
             let fields = json!({"experiment_id": id, "variants": [{"variant": "a"}], "metrics": {"primary": [primary]}});
             let definition = serde_json::from_value(fields).unwrap();
@@ -396,10 +391,13 @@ mod tests {
 
     /// Lets every experiment pass as computed.
     fn settle(catalog: &Catalog) {
-        let failed = CatalogError::database("settle", catalog.path());
+        let failed = CatalogError::database("settle", catalog.place());
         let settled = catalog.write("settle", |transaction| {
             transaction
-                .execute("UPDATE experiments SET computed_revision = revision", [])
+                .execute(
+                    "UPDATE experiments SET computed_revision = revision",
+                    crate::database::params![],
+                )
                 .map_err(&failed)
         });
         settled.unwrap();

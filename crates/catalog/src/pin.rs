@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use rusqlite::params;
 use trialog_model::ids::ExperimentId;
 use trialog_model::time::UnixMicros;
 use trialog_sqlite::pin;
 
 use crate::connection::Catalog;
+use crate::database::params;
 use crate::error::CatalogError;
 use crate::schema::MIGRATIONS;
 
@@ -19,8 +19,10 @@ impl Catalog {
     ///
     /// The file cannot be read.
     pub fn pin<T>(&self, meanwhile: impl FnOnce() -> T) -> Result<(Self, T), CatalogError> {
-        let _publishing = self.connection();
-        let pinned = Self::pinned(self.path())?;
+        let file =
+            self.file("copies and checks of it are PostgreSQL's own: pg_dump makes a backup")?;
+        let _publishing = file.connection();
+        let pinned = Self::pinned(file.path())?;
         Ok((pinned, meanwhile()))
     }
 
@@ -37,7 +39,7 @@ impl Catalog {
 
     fn pinned(path: &Path) -> Result<Self, CatalogError> {
         let connection = pin::pin(path, MIGRATIONS)?;
-        Ok(Self::new(connection, path.to_owned()))
+        Ok(Self::pinned_to(connection, path.to_owned()))
     }
 
     /// Copies what this pinned catalog sees to a new file, durably.
@@ -46,7 +48,8 @@ impl Catalog {
     ///
     /// The catalog is damaged, or the file cannot be written.
     pub fn copy_to(&self, path: &Path) -> Result<(), CatalogError> {
-        Ok(pin::copy(&self.connection(), self.path(), path)?)
+        let file = self.file("pg_dump makes a backup of it")?;
+        Ok(pin::copy(&file.connection(), file.path(), path)?)
     }
 
     /// Everything in the file that is not as it was written.
@@ -55,7 +58,9 @@ impl Catalog {
     ///
     /// The file cannot be read.
     pub fn find_damage(&self) -> Result<Vec<String>, CatalogError> {
-        self.read("check", pin::find_damage)
+        let file = self.file("pg_amcheck checks it")?;
+        let found = pin::find_damage(&file.connection());
+        found.map_err(|error| CatalogError::database("check", self.place())(error.into()))
     }
 
     /// When results of `experiment` were published, from `from` on and before `to`.
@@ -72,7 +77,7 @@ impl Catalog {
         self.read("list results", |connection| {
             connection
                 .prepare_cached("SELECT computed_at FROM computations WHERE experiment_id = ?1 AND computed_at >= ?2 AND computed_at < ?3 ORDER BY computed_at")?
-                .query_map(params![experiment.as_str(), from, to], |row| row.get(0).map(UnixMicros))?
+                .query_map(params![experiment.as_str(), from, to], |row| Ok(UnixMicros(row.get(0)?)))?
                 .collect()
         })
     }

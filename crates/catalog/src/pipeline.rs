@@ -1,13 +1,14 @@
 //! The position up to which results were computed, and the history of runs.
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 use trialog_model::ids::ExperimentId;
 use trialog_model::time::UnixMicros;
-use trialog_sqlite::seal;
 
-use crate::connection::Catalog;
-use crate::error::{CatalogError, corrupt};
+use crate::connection::{Catalog, Writes};
+use crate::database::{self, Connection, Optional, Row, corrupt, params};
+use crate::error::CatalogError;
+use crate::journal::{self, JournalState};
+use crate::lease::{self, Lease};
 use crate::results::{self, Computation};
 
 /// The one source of the embedded warehouse: its inbox numbers every batch.
@@ -109,6 +110,10 @@ pub struct FinishedRun {
     pub thin_out_before: UnixMicros,
     /// One outcome for each experiment that was touched.
     pub outcomes: Vec<Outcome>,
+    /// The lease under which it was made; none where no other process can run.
+    pub lease: Option<Lease>,
+    /// Which batches it read, where the catalog keeps the warehouse's journal.
+    pub journal: Option<JournalState>,
 }
 
 impl Catalog {
@@ -119,6 +124,15 @@ impl Catalog {
     /// The database cannot be read.
     pub fn high_water_mark(&self) -> Result<HighWaterMark, CatalogError> {
         self.read("read the high-water mark", high_water_mark)
+    }
+
+    /// Up to where published results reach, and the batches below that they do not cover.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be read.
+    pub fn covered(&self) -> Result<(HighWaterMark, Vec<u64>), CatalogError> {
+        self.read("read the high-water mark", covered)
     }
 
     /// Notes that an attempt to run begins, and gives its number.
@@ -132,15 +146,16 @@ impl Catalog {
         attempt: u32,
         now: UnixMicros,
     ) -> Result<i64, CatalogError> {
-        let failed = CatalogError::database("begin a run", self.path());
-        self.write("begin a run", |transaction| {
+        let failed = CatalogError::database("begin a run", self.place());
+        self.write_as(Writes::Rows, "begin a run", |transaction| {
             transaction
-                .execute(
-                    "INSERT INTO pipeline_runs (cause, attempt, status, started_at) VALUES (?1, ?2, 'running', ?3)",
+                .query_row(
+                    "INSERT INTO pipeline_runs (cause, attempt, status, started_at) VALUES (?1, ?2, 'running', ?3) RETURNING run_id",
                     params![cause, attempt, now.0],
-                )
-                .map_err(&failed)?;
-            Ok(transaction.last_insert_rowid())
+|row| row.get(0),
+)
+.map_err(&failed)
+
         })
     }
 
@@ -151,18 +166,35 @@ impl Catalog {
     ///
     /// The database cannot be written; nothing of the run is visible then.
     pub fn publish(&self, run: &FinishedRun) -> Result<(), CatalogError> {
-        let failed = CatalogError::database("publish a run", self.path());
-        self.write("publish a run", |transaction| {
+        let failed = CatalogError::database("publish a run", self.place());
+        let except_for = (run.journal.as_ref()).map_or_else(Vec::new, JournalState::except_for);
+        self.write_as(Writes::Rows, "publish a run", |transaction| {
+            if let Some(lease) = &run.lease
+                && !lease::is_held(transaction, lease).map_err(&failed)?
+            {
+                return Err(CatalogError::LeaseLost {
+                    name: lease.name.clone(),
+                });
+            }
             for outcome in &run.outcomes {
                 publish_outcome(transaction, run, outcome).map_err(&failed)?;
             }
             transaction
                 .execute(
-                    "INSERT INTO pipeline_state (source, position, data_time, run_id) VALUES (?1, ?2, ?3, ?4)
-                     ON CONFLICT (source) DO UPDATE SET position = excluded.position, data_time = excluded.data_time, run_id = excluded.run_id",
-                    params![INBOX, run.position.cast_signed(), run.data_time.0, run.run_id],
+                    "INSERT INTO pipeline_state (source, position, data_time, run_id, except_for) VALUES (?1, ?2, ?3, ?4, ?5)
+                     ON CONFLICT (source) DO UPDATE SET position = excluded.position, data_time = excluded.data_time, run_id = excluded.run_id, except_for = excluded.except_for",
+                    params![
+                        INBOX,
+                        run.position.cast_signed(),
+                        run.data_time.0,
+                        run.run_id,
+                        text_of(&except_for)
+                    ],
                 )
                 .map_err(&failed)?;
+            if let Some(covered) = &run.journal {
+                journal::clear(transaction, covered).map_err(&failed)?;
+            }
             let n_failed = run.outcomes.iter().filter(|outcome| outcome.computed.is_err()).count();
             transaction
                 .execute(
@@ -186,8 +218,8 @@ impl Catalog {
     ///
     /// The database cannot be written.
     pub fn fail_run(&self, run_id: i64, error: &str, now: UnixMicros) -> Result<(), CatalogError> {
-        let failed = CatalogError::database("note a failed run", self.path());
-        self.write("note a failed run", |transaction| {
+        let failed = CatalogError::database("note a failed run", self.place());
+        self.write_as(Writes::Rows, "note a failed run", |transaction| {
             transaction
                 .execute(
                     "UPDATE pipeline_runs SET status = 'failed', finished_at = ?2, error = ?3 WHERE run_id = ?1",
@@ -204,12 +236,12 @@ impl Catalog {
     ///
     /// The database cannot be written.
     pub fn mark_interrupted_runs(&self) -> Result<usize, CatalogError> {
-        let failed = CatalogError::database("mark interrupted runs", self.path());
-        self.write("mark interrupted runs", |transaction| {
+        let failed = CatalogError::database("mark interrupted runs", self.place());
+        self.write_as(Writes::Rows, "mark interrupted runs", |transaction| {
             transaction
                 .execute(
                     "UPDATE pipeline_runs SET status = 'interrupted' WHERE status = 'running'",
-                    [],
+                    params![],
                 )
                 .map_err(&failed)
         })
@@ -226,10 +258,10 @@ impl Catalog {
                 run_id: row.get(0)?,
                 cause: row.get(1)?,
                 attempt: row.get(2)?,
-                status: RunStatus::parse(&row.get::<_, String>(3)?),
+                status: RunStatus::parse(&row.get::<String>(3)?),
                 started_at: UnixMicros(row.get(4)?),
-                finished_at: row.get::<_, Option<i64>>(5)?.map(UnixMicros),
-                position: row.get::<_, Option<i64>>(6)?.map(i64::cast_unsigned),
+                finished_at: row.get::<Option<i64>>(5)?.map(UnixMicros),
+                position: row.get::<Option<i64>>(6)?.map(i64::cast_unsigned),
                 n_experiments: row.get(7)?,
                 n_failed: row.get(8)?,
                 error: row.get(9)?,
@@ -244,22 +276,27 @@ impl Catalog {
     }
 }
 
-pub(crate) fn high_water_mark(connection: &Connection) -> rusqlite::Result<HighWaterMark> {
+pub(crate) fn high_water_mark(connection: &Connection<'_>) -> database::Result<HighWaterMark> {
+    Ok(covered(connection)?.0)
+}
+
+/// The high-water mark, and the positions below it that the results do not cover.
+fn covered(connection: &Connection<'_>) -> database::Result<(HighWaterMark, Vec<u64>)> {
     let mark = |row: &Row<'_>| {
-        if !seal::is_sound(row, 4)? {
+        if !row.is_sound(5)? {
             return Err(corrupt(
                 "the high-water mark does not match its checksum".to_owned(),
             ));
         }
         let position: i64 = row.get(1)?;
-        Ok(HighWaterMark {
+        let mark = HighWaterMark {
             position: position.cast_unsigned(),
             data_time: UnixMicros(row.get(2)?),
             run_id: row.get(3)?,
-        })
+        };
+        Ok((mark, numbers(&row.get::<String>(4)?)))
     };
-    let sql =
-        "SELECT source, position, data_time, run_id, seal FROM pipeline_state WHERE source = ?1";
+    let sql = "SELECT source, position, data_time, run_id, except_for, seal FROM pipeline_state WHERE source = ?1";
     let found = connection
         .prepare_cached(sql)?
         .query_row([INBOX], mark)
@@ -267,11 +304,23 @@ pub(crate) fn high_water_mark(connection: &Connection) -> rusqlite::Result<HighW
     Ok(found.unwrap_or_default())
 }
 
+/// Numbers as a column holds them.
+fn text_of(numbers: &[u64]) -> String {
+    let texts: Vec<String> = numbers.iter().map(u64::to_string).collect();
+    texts.join(" ")
+}
+
+fn numbers(text: &str) -> Vec<u64> {
+    text.split_whitespace()
+        .filter_map(|number| number.parse().ok())
+        .collect()
+}
+
 /// The high-water mark as it was published at `time`.
 pub(crate) fn mark_at(
-    connection: &Connection,
+    connection: &Connection<'_>,
     time: UnixMicros,
-) -> rusqlite::Result<HighWaterMark> {
+) -> database::Result<HighWaterMark> {
     let mark = |row: &Row<'_>| {
         let position: i64 = row.get(0)?;
         Ok(HighWaterMark {
@@ -290,10 +339,10 @@ pub(crate) fn mark_at(
 }
 
 fn publish_outcome(
-    transaction: &rusqlite::Transaction<'_>,
+    transaction: &Connection<'_>,
     run: &FinishedRun,
     outcome: &Outcome,
-) -> rusqlite::Result<()> {
+) -> database::Result<()> {
     let id = outcome.experiment.as_str();
     if let Ok(computation) = &outcome.computed {
         results::insert(transaction, computation, run.computed_at, run.run_id)?;
@@ -375,13 +424,15 @@ mod tests {
                 computed_at: at,
                 thin_out_before,
                 outcomes: vec![outcome],
+                lease: None,
+                journal: None,
             })
             .unwrap();
     }
 
     fn catalog() -> (tempfile::TempDir, Catalog, ExperimentId) {
         let directory = tempfile::tempdir().unwrap();
-        let catalog = Catalog::open(directory.path()).unwrap();
+        let catalog = crate::testing::open(directory.path()).unwrap();
         let id = ExperimentId::new("gate").unwrap();
         let edit = Edit::new(Actor::local(), NOW);
         catalog

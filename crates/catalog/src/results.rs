@@ -2,7 +2,6 @@
 
 mod more;
 
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use trialog_model::ids::ExperimentId;
 use trialog_model::murmur3::murmur3_x64_128;
 use trialog_model::time::UnixMicros;
@@ -10,7 +9,10 @@ use trialog_model::time::UnixMicros;
 pub use self::more::MoreSums;
 
 use crate::connection::Catalog;
-use crate::error::{CatalogError, corrupt};
+use crate::database::{
+    self, Connection, DatabaseError, Optional, Parameter, Row, corrupt, params, unreadable,
+};
+use crate::error::CatalogError;
 use crate::pipeline::{HighWaterMark, high_water_mark, mark_at};
 
 /// Everything that one computation of an experiment published.
@@ -100,11 +102,6 @@ impl Catalog {
     ) -> Result<Option<Published>, CatalogError> {
         let limit = as_of.map_or(i64::MAX, |time| time.0);
         self.read("read results", |connection| {
-            // In one transaction, so that the mark is the one of the rows; a
-            // pinned catalog has one already.
-            let _transaction = (connection.is_autocommit())
-                .then(|| connection.unchecked_transaction())
-                .transpose()?;
             let mark = match as_of {
                 None => high_water_mark(connection)?,
                 Some(time) => mark_at(connection, time)?,
@@ -140,7 +137,7 @@ impl Catalog {
                      ORDER BY computed_at DESC LIMIT ?4",
                 )?
                 .query_map(params![experiment.as_str(), published.computed_at.0, fingerprint, MOST_LOOKS], |row| row.get(0))?
-                .collect::<rusqlite::Result<_>>()?;
+                .collect::<database::Result<_>>()?;
             let rows = |time: &i64| metric_rows(connection, params![experiment.as_str(), time]);
             times.iter().map(rows).collect()
         })
@@ -149,9 +146,9 @@ impl Catalog {
 
 /// The rows of the computation of an experiment at a time.
 fn metric_rows(
-    connection: &Connection,
-    key: &[&dyn rusqlite::ToSql],
-) -> rusqlite::Result<Vec<VariantMetric>> {
+    connection: &Connection<'_>,
+    key: &[&dyn Parameter],
+) -> database::Result<Vec<VariantMetric>> {
     connection
         .prepare_cached(
             "SELECT variant, metric_name, user_count, event_count, total_value, conversion_rate, mean_value, variance, converted_users, squared_total, squared_events, more
@@ -162,11 +159,11 @@ fn metric_rows(
 }
 
 fn read_published(
-    connection: &Connection,
+    connection: &Connection<'_>,
     experiment: &ExperimentId,
     limit: i64,
     mark: HighWaterMark,
-) -> rusqlite::Result<Option<Published>> {
+) -> database::Result<Option<Published>> {
     let sql = "SELECT computed_at, run_id, fingerprint, forced_users, unknown_variant, not_aggregated, checksum FROM computations
                WHERE experiment_id = ?1 AND computed_at <= ?2 ORDER BY computed_at DESC LIMIT 1";
     let header = |row: &Row<'_>| {
@@ -194,13 +191,14 @@ fn read_published(
     let Some((mut published, checksum)) = found else {
         return Ok(None);
     };
-    let key = params![experiment.as_str(), published.computed_at.0];
+    let (id, computed_at) = (experiment.as_str(), published.computed_at.0);
+    let key = params![id, computed_at];
     published.computation.exposures = connection
         .prepare_cached("SELECT variant, user_count, crossover_users FROM variant_exposures WHERE experiment_id = ?1 AND computed_at = ?2 ORDER BY variant")?
         .query_map(key, |row| {
             Ok(VariantExposures { variant: row.get(0)?, user_count: row.get(1)?, crossover_users: row.get(2)? })
         })?
-        .collect::<rusqlite::Result<_>>()?;
+        .collect::<database::Result<_>>()?;
     published.computation.metrics = metric_rows(connection, key)?;
     if fingerprint(&published.computation) != checksum {
         return Err(corrupt(format!(
@@ -218,33 +216,29 @@ fn fingerprint(computation: &Computation) -> i64 {
     hash.cast_signed()
 }
 
-fn variant_metric(row: &Row<'_>) -> rusqlite::Result<VariantMetric> {
+fn variant_metric(row: &Row<'_>) -> database::Result<VariantMetric> {
     Ok(VariantMetric {
         variant: row.get(0)?,
         metric_name: row.get(1)?,
         user_count: row.get(2)?,
         event_count: row.get(3)?,
-        total: trialog_model::decimal::parse_units(&row.get::<_, String>(4)?)
+        total: trialog_model::decimal::parse_units(&row.get::<String>(4)?)
             .ok_or_else(|| not_exact(4))?,
         conversion_rate: row.get(5)?,
         mean_value: row.get(6)?,
         variance: row.get(7)?,
         converted_users: row.get(8)?,
-        squared_total: row.get::<_, String>(9)?.parse().map_err(|_| not_exact(9))?,
-        squared_events: row
-            .get::<_, String>(10)?
-            .parse()
-            .map_err(|_| not_exact(10))?,
-        more: match row.get::<_, Option<String>>(11)? {
+        squared_total: row.get::<String>(9)?.parse().map_err(|_| not_exact(9))?,
+        squared_events: row.get::<String>(10)?.parse().map_err(|_| not_exact(10))?,
+        more: match row.get::<Option<String>>(11)? {
             None => None,
             Some(text) => Some(MoreSums::parse(&text).ok_or_else(|| not_exact(11))?),
         },
     })
 }
 
-fn not_exact(column: usize) -> rusqlite::Error {
-    let what = "the column does not hold an exact sum";
-    rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, what.into())
+fn not_exact(column: usize) -> DatabaseError {
+    unreadable(column, "it does not hold an exact sum")
 }
 
 /// `computation` with its rows in the order in which they are read back.
@@ -258,11 +252,11 @@ fn ordered(computation: &Computation) -> Computation {
 }
 
 pub(crate) fn insert(
-    transaction: &Transaction<'_>,
+    transaction: &Connection<'_>,
     computation: &Computation,
     computed_at: UnixMicros,
     run_id: i64,
-) -> rusqlite::Result<()> {
+) -> database::Result<()> {
     let id = computation.experiment.as_str();
     transaction
         .prepare_cached("INSERT INTO computations (experiment_id, computed_at, run_id, fingerprint, forced_users, unknown_variant, not_aggregated, checksum) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?
@@ -317,10 +311,10 @@ pub(crate) fn insert(
 
 /// Of the computations of `experiment` before `before`, keeps the last of each UTC day.
 pub(crate) fn thin_out(
-    transaction: &Transaction<'_>,
+    transaction: &Connection<'_>,
     experiment: &str,
     before: i64,
-) -> rusqlite::Result<()> {
+) -> database::Result<()> {
     const DAY_MICROS: i64 = 86_400_000_000;
     let superseded: Vec<i64> = transaction
         .prepare_cached(
@@ -328,7 +322,7 @@ pub(crate) fn thin_out(
              AND computed_at NOT IN (SELECT max(computed_at) FROM computations WHERE experiment_id = ?1 GROUP BY computed_at / ?3)",
         )?
         .query_map(params![experiment, before, DAY_MICROS], |row| row.get(0))?
-        .collect::<rusqlite::Result<_>>()?;
+        .collect::<database::Result<_>>()?;
     for computed_at in superseded {
         for table in ["computations", "variant_exposures", "variant_metrics"] {
             transaction

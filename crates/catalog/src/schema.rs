@@ -22,6 +22,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     crate::holdouts::CREATE_TABLE,
     crate::surfaces::create_table,
     crate::configuration::CREATE_TABLE,
+    sql!(include_str!("schema/sqlite_14.sql")),
 ];
 
 const EXPERIMENTS_AND_RESULTS: &str = "

@@ -1,11 +1,13 @@
 //! Which experiments touch which parts of the product.
 
-use rusqlite::{Connection, Transaction, params};
+use std::ops::ControlFlow;
+
 use trialog_model::experiment::Definition;
 use trialog_model::ids::ExperimentId;
 
 use crate::connection::Catalog;
-use crate::error::{CatalogError, corrupt};
+use crate::database::{self, Connection, params};
+use crate::error::CatalogError;
 use crate::experiments;
 
 /// The most experiments that a warning names for one surface.
@@ -22,7 +24,7 @@ pub struct SharedSurface {
 }
 
 /// Brings the table, and fills it from the experiments that are there.
-pub(crate) fn create_table(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+pub(crate) fn create_table(transaction: &rusqlite::Transaction<'_>) -> rusqlite::Result<()> {
     transaction.execute_batch(
         "CREATE TABLE experiment_surfaces (
             surface       TEXT    NOT NULL,
@@ -31,23 +33,20 @@ pub(crate) fn create_table(transaction: &Transaction<'_>) -> rusqlite::Result<()
             PRIMARY KEY (surface, experiment_id)
         ) WITHOUT ROWID;",
     )?;
-    let mut rows = transaction.prepare("SELECT definition FROM experiments")?;
-    let mut rows = rows.query([])?;
-    while let Some(row) = rows.next()? {
-        let text: String = row.get(0)?;
-        let definition: Definition = serde_json::from_str(&text)
-            .map_err(|error| corrupt(format!("a definition cannot be read: {error}")))?;
-        note(transaction, None, &definition)?;
-    }
-    Ok(())
+    database::sqlite::fill(transaction, |connection| {
+        connection.each("SELECT definition FROM experiments", params![], |row| {
+            note(connection, None, &experiments::definition(row, 0)?)?;
+            Ok(ControlFlow::Continue(()))
+        })
+    })
 }
 
 /// Notes which surfaces an experiment touches, instead of those that it touched before.
 pub(crate) fn note(
-    connection: &Connection,
+    connection: &Connection<'_>,
     before: Option<&Definition>,
     definition: &Definition,
-) -> rusqlite::Result<()> {
+) -> database::Result<()> {
     if before.is_some_and(|before| before.surfaces == definition.surfaces) {
         return Ok(());
     }
@@ -82,7 +81,7 @@ impl Catalog {
             let sql = "SELECT e.experiment_id FROM experiment_surfaces s
                 JOIN experiments e ON e.experiment_id = s.experiment_id
                 WHERE s.surface = ?1 AND e.status = 'running' AND e.experiment_id <> ?2
-                AND (?3 IS NULL OR json_extract(e.definition, '$.layer') IS NOT ?3)
+                AND NOT EXISTS (SELECT 1 FROM layer_ranges r WHERE r.experiment_id = e.experiment_id AND r.layer = ?3)
                 ORDER BY e.experiment_id LIMIT ?4";
             let layer = definition.layer.as_ref().map(|layer| layer.as_str());
             let mut shared = Vec::new();

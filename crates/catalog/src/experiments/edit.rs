@@ -1,6 +1,5 @@
 //! Changing the registry: each change with its entry in the audit trail.
 
-use rusqlite::{Transaction, params};
 use serde_json::{Map, Value, json};
 use trialog_model::experiment::{Definition, Status};
 use trialog_model::ids::{ExperimentId, HoldoutName};
@@ -8,6 +7,7 @@ use trialog_model::ids::{ExperimentId, HoldoutName};
 use super::{Experiment, find, insert, next_change, search, to_json};
 use crate::audit::{self, Edit, Event, Subject};
 use crate::connection::Catalog;
+use crate::database::{self, Connection, DatabaseError, params};
 use crate::error::CatalogError;
 use crate::holdouts::Holdout;
 use crate::{configuration, layers, metrics, surfaces};
@@ -103,7 +103,7 @@ impl Catalog {
         edit: &Edit,
         change: impl FnOnce(&Experiment) -> Result<Definition, E>,
     ) -> Result<Experiment, E> {
-        let failed = CatalogError::database("change an experiment", self.path());
+        let failed = CatalogError::database("change an experiment", self.place());
         let mut refused = None;
         let outcome = self.write("change an experiment", |transaction| {
             let known = self.to_edit(transaction, id, edit)?;
@@ -168,12 +168,12 @@ impl Catalog {
 
     fn register(
         &self,
-        transaction: &Transaction<'_>,
+        transaction: &Connection<'_>,
         definition: &Definition,
         edit: &Edit,
     ) -> Result<Experiment, CatalogError> {
         let id = &definition.experiment_id;
-        let failed = CatalogError::database("create an experiment", self.path());
+        let failed = CatalogError::database("create an experiment", self.place());
         let known = find(transaction, id.as_str()).map_err(&failed)?;
         if (known.as_ref()).is_some_and(|known| known.status != Status::Unregistered) {
             return Err(CatalogError::Exists(id.clone()));
@@ -193,7 +193,7 @@ impl Catalog {
     }
 
     fn step(&self, id: &ExperimentId, edit: &Edit, step: Step) -> Result<Experiment, CatalogError> {
-        let failed = CatalogError::database("change an experiment's status", self.path());
+        let failed = CatalogError::database("change an experiment's status", self.place());
         self.write("change an experiment's status", |transaction| {
             let known = self.to_edit(transaction, id, edit)?;
             if let Some(mend) = step.mend(known.status) {
@@ -220,22 +220,22 @@ impl Catalog {
     /// Gives `changed` the buckets that it asks for.
     fn fitted(
         &self,
-        transaction: &Transaction<'_>,
+        transaction: &Connection<'_>,
         changed: &Experiment,
     ) -> Result<(), CatalogError> {
-        let failed = CatalogError::database("share out a layer", self.path());
+        let failed = CatalogError::database("share out a layer", self.place());
         layers::fit(transaction, changed.status, &changed.definition, &failed)
     }
 
     /// The experiment `id`, in a state that `edit` may change.
     fn to_edit(
         &self,
-        transaction: &Transaction<'_>,
+        transaction: &Connection<'_>,
         id: &ExperimentId,
         edit: &Edit,
     ) -> Result<Experiment, CatalogError> {
         let known = find(transaction, id.as_str())
-            .map_err(CatalogError::database("read an experiment", self.path()))?
+            .map_err(CatalogError::database("read an experiment", self.place()))?
             .ok_or_else(|| CatalogError::NoExperiment(id.clone()))?;
         if let Some(holdout) = id.as_str().strip_prefix(HoldoutName::PREFIX) {
             return Err(CatalogError::OfHoldout {
@@ -249,13 +249,13 @@ impl Catalog {
 }
 
 fn create(
-    transaction: &Transaction<'_>,
+    transaction: &Connection<'_>,
     definition: &Definition,
     edit: &Edit,
-) -> rusqlite::Result<Experiment> {
+) -> database::Result<Experiment> {
     let id = definition.experiment_id.as_str();
     insert(transaction, definition, Status::Draft, edit.at)?;
-    let created = find(transaction, id)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+    let created = find(transaction, id)?.ok_or(DatabaseError::NoRow)?;
     let event = Event {
         subject: Subject::Experiment,
         name: id,
@@ -267,12 +267,12 @@ fn create(
 
 /// Makes `changed` of `known`, with the next number and an entry in the audit trail.
 fn update(
-    transaction: &Transaction<'_>,
+    transaction: &Connection<'_>,
     edit: &Edit,
     action: &'static str,
     known: &Experiment,
     mut changed: Experiment,
-) -> rusqlite::Result<Experiment> {
+) -> database::Result<Experiment> {
     let time = |time: Option<trialog_model::time::UnixMicros>| time.map(|time| time.0);
     let id = known.definition.experiment_id.as_str();
     changed.updated_at = edit.at;
@@ -313,17 +313,17 @@ fn update(
 
 /// Makes the experiment that measures `holdout` what the holdout says now.
 pub(crate) fn measure(
-    transaction: &Transaction<'_>,
+    transaction: &Connection<'_>,
     edit: &Edit,
     action: &'static str,
     holdout: &Holdout,
-) -> rusqlite::Result<()> {
+) -> database::Result<()> {
     let definition = holdout.definition.measurement();
     let id = definition.experiment_id.as_str();
     if find(transaction, id)?.is_none() {
         create(transaction, &definition, edit)?;
     }
-    let known = find(transaction, id)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+    let known = find(transaction, id)?.ok_or(DatabaseError::NoRow)?;
     // The weights stay those of the start: units that were let in later do not fit them,
     // and the sample ratio says so.
     let variants = match holdout.status {

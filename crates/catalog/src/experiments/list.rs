@@ -1,11 +1,11 @@
 //! Listing the registry, page by page.
 
-use rusqlite::{Connection, ToSql};
 use trialog_model::experiment::Status;
 
 use super::{Experiment, find, search};
 use crate::connection::Catalog;
-use crate::error::{CatalogError, corrupt};
+use crate::database::{self, Connection, Parameter, corrupt};
+use crate::error::CatalogError;
 
 /// What comes first in a list.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -81,10 +81,10 @@ impl Catalog {
 
 /// The ids of a page. Within a status an index has them in order already, so
 /// the page is found among at most a page of each.
-fn ids(connection: &Connection, listing: &Listing) -> rusqlite::Result<Vec<String>> {
+fn ids(connection: &Connection<'_>, listing: &Listing) -> database::Result<Vec<String>> {
     let owner = match listing.owner {
         Some(_) => "owner = ?4",
-        None => "?4 IS NULL",
+        None => "CAST(?4 AS TEXT) IS NULL",
     };
     let (after, order) = match listing.order {
         Order::Id => ("experiment_id > ?2", "experiment_id"),
@@ -97,14 +97,15 @@ fn ids(connection: &Connection, listing: &Listing) -> rusqlite::Result<Vec<Strin
         listing.after.as_deref().unwrap_or_default(),
         listing.before(),
     );
-    let after: &dyn ToSql = match listing.order {
+    let after: &dyn Parameter = match listing.order {
         Order::Id => &id,
         Order::Change => &change,
     };
     let mut statement = connection.prepare_cached(&sql)?;
     let mut page: Vec<(String, i64)> = Vec::new();
     for status in listing.statuses() {
-        let parameters: [&dyn ToSql; 4] = [&status.as_str(), after, &listing.limit, &listing.owner];
+        let parameters: [&dyn Parameter; 4] =
+            [&status.as_str(), after, &listing.limit, &listing.owner];
         for row in statement.query_map(parameters, |row| Ok((row.get(0)?, row.get(1)?)))? {
             page.push(row?);
         }

@@ -7,13 +7,14 @@
 //! SQLite's own trigram tokenizer cannot find what is shorter than three.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 
-use rusqlite::{Connection, params};
 use trialog_model::experiment::{Definition, Status};
 use trialog_model::murmur3::murmur3_x64_128;
 
-use super::{COLUMNS, Experiment, Listing, completed, experiment};
-use crate::error::corrupt;
+use crate::database::{self, Connection, params};
+
+use super::{COLUMNS, Experiment, Listing, completed, definition, experiment};
 
 /// The longest gram, in characters.
 const LONGEST: usize = 3;
@@ -22,43 +23,43 @@ const LONGEST: usize = 3;
 const MAX_GRAMS: usize = 16;
 
 /// Brings the index, and fills it with the experiments that are there.
-pub(crate) fn create_index(connection: &rusqlite::Transaction<'_>) -> rusqlite::Result<()> {
-    connection.execute_batch(
+pub(crate) fn create_index(transaction: &rusqlite::Transaction<'_>) -> rusqlite::Result<()> {
+    transaction.execute_batch(
         "CREATE VIRTUAL TABLE experiment_search USING fts5(tokens, content='', contentless_delete=1, detail=none, tokenize='ascii')",
     )?;
-    let mut rows = connection.prepare("SELECT change, status, definition FROM experiments")?;
-    let mut rows = rows.query([])?;
-    while let Some(row) = rows.next()? {
-        let status: String = row.get(1)?;
-        let definition: String = row.get(2)?;
-        let definition = serde_json::from_str(&definition)
-            .map_err(|error| corrupt(format!("a definition cannot be read: {error}")))?;
-        insert(connection, row.get(0)?, &status, &definition)?;
-    }
-    Ok(())
+    database::sqlite::fill(transaction, |connection| {
+        let sql = "SELECT change, status, definition FROM experiments";
+        connection.each(sql, params![], |row| {
+            let status: String = row.get(1)?;
+            insert(connection, row.get(0)?, &status, &definition(row, 2)?)?;
+            Ok(ControlFlow::Continue(()))
+        })
+    })
 }
 
 /// Makes `current` findable, instead of its state number `before`.
 pub(super) fn index(
-    connection: &Connection,
+    connection: &Connection<'_>,
     before: Option<i64>,
     current: (i64, Status, &Definition),
-) -> rusqlite::Result<()> {
+) -> database::Result<()> {
     if let Some(before) = before {
-        connection
-            .prepare_cached("DELETE FROM experiment_search WHERE rowid = ?1")?
-            .execute([before])?;
+        let sql = connection.choose(
+            "DELETE FROM experiment_search WHERE rowid = ?1",
+            "DELETE FROM experiment_search WHERE change = ?1",
+        );
+        connection.execute(sql, [before])?;
     }
     let (change, status, definition) = current;
     insert(connection, change, status.as_str(), definition)
 }
 
 fn insert(
-    connection: &Connection,
+    connection: &Connection<'_>,
     change: i64,
     status: &str,
     definition: &Definition,
-) -> rusqlite::Result<()> {
+) -> database::Result<()> {
     let text = text(definition);
     let mut tokens = format!("s{status}");
     if let Some(owner) = &definition.owner {
@@ -69,9 +70,11 @@ fn insert(
         tokens.push(' ');
         tokens.push_str(&token(gram));
     }
-    connection
-        .prepare_cached("INSERT INTO experiment_search (rowid, tokens) VALUES (?1, ?2)")?
-        .execute(params![change, tokens])?;
+    let sql = connection.choose(
+        "INSERT INTO experiment_search (rowid, tokens) VALUES (?1, ?2)",
+        "INSERT INTO experiment_search (change, tokens) VALUES (?1, string_to_array(?2, ' '))",
+    );
+    connection.execute(sql, params![change, tokens])?;
     Ok(())
 }
 
@@ -128,23 +131,29 @@ fn of_owner(owner: &str) -> String {
 /// The page of `listing` whose experiments have each of `words` in their
 /// text, last change first.
 pub(super) fn search(
-    connection: &Connection,
+    connection: &Connection<'_>,
     listing: &Listing,
     words: &str,
-) -> rusqlite::Result<Vec<Experiment>> {
+) -> database::Result<Vec<Experiment>> {
     let folded = words.to_lowercase();
     let words: Vec<&str> = folded.split_whitespace().collect();
     let statuses = listing.statuses();
-    let query = query(listing, &statuses, &words);
-    let sql = format!(
-        "SELECT {COLUMNS} FROM experiment_search JOIN experiments ON change = experiment_search.rowid
-         WHERE experiment_search MATCH ?1 AND experiment_search.rowid < ?2 ORDER BY experiment_search.rowid DESC"
-    );
-    let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query(params![query, listing.before()])?;
+    let needed = needed_tokens(listing, &words);
+    let of_status: Vec<String> = (statuses.iter())
+        .map(|status| format!("s{}", status.as_str()))
+        .collect();
+    // Tokens are words of our own making, so nothing in them needs quotes.
+    let query = connection
+        .choose(
+            &format!("{} AND ({})", needed.join(" AND "), of_status.join(" OR ")),
+            &needed.join(" "),
+        )
+        .to_owned();
+    let sql = connection
+        .choose(SEARCH_SQLITE, SEARCH_POSTGRES)
+        .replace("{COLUMNS}", COLUMNS);
     let mut page = Vec::new();
-    while page.len() < listing.limit as usize {
-        let Some(row) = rows.next()? else { break };
+    connection.each(&sql, params![query, listing.before()], |row| {
         let found = experiment(row)?;
         let is_owned = listing.owner.is_none() || listing.owner == found.definition.owner;
         // Grams are necessary, not sufficient: the text has the last word.
@@ -153,22 +162,28 @@ pub(super) fn search(
         if is_owned && statuses.contains(&found.status) && has_words {
             page.push(completed(connection, found)?);
         }
-    }
+        Ok(match page.len() < listing.limit as usize {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
+        })
+    })?;
     Ok(page)
 }
 
-/// What the index is asked: words of our own making, so nothing needs quotes.
-fn query(listing: &Listing, statuses: &[Status], words: &[&str]) -> String {
+const SEARCH_SQLITE: &str = "SELECT {COLUMNS} FROM experiment_search JOIN experiments ON change = experiment_search.rowid
+    WHERE experiment_search MATCH ?1 AND experiment_search.rowid < ?2 ORDER BY experiment_search.rowid DESC";
+
+const SEARCH_POSTGRES: &str =
+    "SELECT {COLUMNS} FROM experiments JOIN experiment_search USING (change)
+    WHERE tokens @> string_to_array(?1, ' ') AND change < ?2 ORDER BY change DESC";
+
+/// The tokens that every state that is looked for has.
+fn needed_tokens(listing: &Listing, words: &[&str]) -> Vec<String> {
     let grams: BTreeSet<&str> = words.iter().flat_map(|word| needed(word)).collect();
-    let mut parts: Vec<String> = grams.into_iter().take(MAX_GRAMS).map(token).collect();
-    if let Some(owner) = &listing.owner {
-        parts.push(of_owner(owner));
-    }
-    let any: Vec<String> = (statuses.iter())
-        .map(|status| format!("s{}", status.as_str()))
-        .collect();
-    parts.push(format!("({})", any.join(" OR ")));
-    parts.join(" AND ")
+    let grams = grams.into_iter().take(MAX_GRAMS).map(token);
+    grams
+        .chain(listing.owner.as_deref().map(of_owner))
+        .collect()
 }
 
 #[cfg(test)]

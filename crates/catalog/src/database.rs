@@ -1,0 +1,253 @@
+//! The two databases that a catalog can be in, behind one way to ask them.
+//!
+//! A statement is written once, with `?1` for its first parameter, and is
+//! checked on both. Where the two differ in more than a word, the statement
+//! stands beside its twin and [`Connection::choose`] takes one of them.
+
+#[cfg(feature = "postgres")]
+pub(crate) mod postgres;
+pub(crate) mod sqlite;
+mod value;
+
+use std::ops::ControlFlow;
+
+use trialog_sqlite::seal;
+
+pub(crate) use value::{Column, Parameter, Value};
+
+/// Why a database did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DatabaseError {
+    /// SQLite refused.
+    #[error(transparent)]
+    Sqlite(rusqlite::Error),
+    /// PostgreSQL refused.
+    #[cfg(feature = "postgres")]
+    #[error("{}", postgres::describe(.0))]
+    Postgres(::postgres::Error),
+    /// PostgreSQL cannot be reached.
+    #[error("{0}")]
+    Unreachable(String),
+    /// A query that gives one row gave none.
+    #[error("there is no row")]
+    NoRow,
+    /// A column does not hold what it should.
+    #[error("column {column}: {what}")]
+    Column {
+        /// Its number, from 0.
+        column: usize,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// What was read is not what was written.
+    #[error("{0}")]
+    Corrupt(String),
+}
+
+impl From<rusqlite::Error> for DatabaseError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error {
+            rusqlite::Error::QueryReturnedNoRows => Self::NoRow,
+            other => Self::Sqlite(other),
+        }
+    }
+}
+
+impl DatabaseError {
+    /// Whether the same may well succeed later: the database cannot be reached at present.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable(_) => true,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(error) => postgres::is_transient(error),
+            _ => false,
+        }
+    }
+}
+
+pub(crate) type Result<T> = std::result::Result<T, DatabaseError>;
+
+/// A column that does not hold what it should.
+pub(crate) fn unreadable(column: usize, what: impl ToString) -> DatabaseError {
+    let what = what.to_string();
+    DatabaseError::Column { column, what }
+}
+
+/// What is wrong with something that was read.
+pub(crate) fn corrupt(what: String) -> DatabaseError {
+    DatabaseError::Corrupt(what)
+}
+
+/// A database inside of a transaction.
+pub(crate) enum Connection<'a> {
+    Sqlite(&'a rusqlite::Connection),
+    #[cfg(feature = "postgres")]
+    Postgres(postgres::Session<'a>),
+}
+
+impl<'a> Connection<'a> {
+    /// The statement `sql`, which is prepared once.
+    pub(crate) fn prepare_cached<'s>(&'s self, sql: &'s str) -> Result<Statement<'s, 'a>> {
+        let connection = self;
+        Ok(Statement { connection, sql })
+    }
+
+    /// Runs `sql` and gives the number of rows that it changed.
+    pub(crate) fn execute(&self, sql: &str, parameters: impl Parameters) -> Result<usize> {
+        let values = parameters.values();
+        match self {
+            Self::Sqlite(connection) => sqlite::execute(connection, sql, &values),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(session) => session.execute(sql, &values),
+        }
+    }
+
+    /// The first row of `sql`; [`DatabaseError::NoRow`] where there is none.
+    pub(crate) fn query_row<T>(
+        &self,
+        sql: &str,
+        parameters: impl Parameters,
+        map: impl FnOnce(&Row<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let mut map = Some(map);
+        let mut found = None;
+        self.each(sql, parameters, |row| {
+            if let Some(map) = map.take() {
+                found = Some(map(row)?);
+            }
+            Ok(ControlFlow::Break(()))
+        })?;
+        found.ok_or(DatabaseError::NoRow)
+    }
+
+    /// Hands the rows of `sql` to `each` until it breaks off.
+    pub(crate) fn each(
+        &self,
+        sql: &str,
+        parameters: impl Parameters,
+        each: impl FnMut(&Row<'_>) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        let values = parameters.values();
+        match self {
+            Self::Sqlite(connection) => sqlite::each(connection, sql, &values, each),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(session) => session.each(sql, &values, each),
+        }
+    }
+
+    /// The one of two statements that is for this database.
+    pub(crate) fn choose<'s>(&self, sqlite: &'s str, postgres: &'s str) -> &'s str {
+        match self {
+            Self::Sqlite(_) => sqlite,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => postgres,
+            #[cfg(not(feature = "postgres"))]
+            #[expect(unreachable_patterns, reason = "without it there is one database")]
+            _ => postgres,
+        }
+    }
+}
+
+/// A statement on a connection.
+pub(crate) struct Statement<'s, 'a> {
+    connection: &'s Connection<'a>,
+    sql: &'s str,
+}
+
+impl Statement<'_, '_> {
+    pub(crate) fn execute(&mut self, parameters: impl Parameters) -> Result<usize> {
+        self.connection.execute(self.sql, parameters)
+    }
+
+    pub(crate) fn query_row<T>(
+        &mut self,
+        parameters: impl Parameters,
+        map: impl FnOnce(&Row<'_>) -> Result<T>,
+    ) -> Result<T> {
+        self.connection.query_row(self.sql, parameters, map)
+    }
+
+    /// All rows.
+    pub(crate) fn query_map<T>(
+        &mut self,
+        parameters: impl Parameters,
+        mut map: impl FnMut(&Row<'_>) -> Result<T>,
+    ) -> Result<std::vec::IntoIter<Result<T>>> {
+        let mut rows = Vec::new();
+        self.connection.each(self.sql, parameters, |row| {
+            rows.push(map(row));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(rows.into_iter())
+    }
+}
+
+/// A row of an answer.
+pub(crate) enum Row<'r> {
+    Sqlite(&'r rusqlite::Row<'r>),
+    #[cfg(feature = "postgres")]
+    Postgres(&'r ::postgres::Row),
+}
+
+impl Row<'_> {
+    /// The value in a column, counted from 0.
+    pub(crate) fn get<T: Column>(&self, column: usize) -> Result<T> {
+        let value = match self {
+            Self::Sqlite(row) => sqlite::value(row, column)?,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(row) => postgres::value(row, column)?,
+        };
+        T::read(&value).ok_or_else(|| unreadable(column, format!("{value:?} has the wrong type")))
+    }
+
+    /// Whether the row, which has all columns of its table in order and then the seal, is
+    /// what was written. PostgreSQL has checksums of its own, so its rows have no seal.
+    pub(crate) fn is_sound(&self, n_columns: usize) -> Result<bool> {
+        match self {
+            Self::Sqlite(row) => Ok(seal::is_sound(row, n_columns)?),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => Ok(true),
+        }
+    }
+}
+
+/// A row that may not be there.
+pub(crate) trait Optional<T> {
+    fn optional(self) -> Result<Option<T>>;
+}
+
+impl<T> Optional<T> for Result<T> {
+    fn optional(self) -> Result<Option<T>> {
+        match self {
+            Ok(found) => Ok(Some(found)),
+            Err(DatabaseError::NoRow) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The parameters of a statement.
+pub(crate) trait Parameters {
+    fn values(&self) -> Vec<Value<'_>>;
+}
+
+impl<T: Parameter, const N: usize> Parameters for [T; N] {
+    fn values(&self) -> Vec<Value<'_>> {
+        self.iter().map(Parameter::value).collect()
+    }
+}
+
+impl Parameters for &[&dyn Parameter] {
+    fn values(&self) -> Vec<Value<'_>> {
+        self.iter().map(|parameter| parameter.value()).collect()
+    }
+}
+
+/// Parameters of several types.
+macro_rules! params {
+    ($($parameter:expr),* $(,)?) => {
+        &[$(&$parameter as &dyn $crate::database::Parameter),*][..]
+    };
+}
+pub(crate) use params;

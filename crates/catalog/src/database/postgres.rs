@@ -1,0 +1,433 @@
+//! Statements on PostgreSQL, and the connections to it.
+//!
+//! A few connections are shared. One that broke is replaced: a query that only
+//! reads is asked once more then; what writes is told to its caller, who alone
+//! knows whether it may be repeated.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::error::Error as _;
+use std::ops::ControlFlow;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use fallible_iterator::FallibleIterator;
+use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
+use postgres::{Client, Config, Transaction};
+
+use super::{DatabaseError, Result, Row, Value, unreadable};
+
+/// Connections that are open at a time; more work waits for one of them.
+const MAX_CONNECTIONS: usize = 8;
+/// Statements that are kept prepared on each.
+const MAX_STATEMENTS: usize = 256;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a statement may take before the server ends it.
+const STATEMENT_TIMEOUT: &str = "60s";
+
+/// Which rows a transaction may see and what it may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// It reads one state of the database.
+    Read,
+    /// It writes, and no other that holds the same lock does at the same time.
+    Exclusive(i64),
+    /// It writes rows that it locks one by one.
+    Shared,
+}
+
+/// A connection and what is prepared on it.
+pub(crate) struct Pooled {
+    client: Client,
+    statements: HashMap<String, postgres::Statement>,
+}
+
+/// The connections to one database.
+pub(crate) struct Pool {
+    config: Config,
+    /// As people are shown it, without a password.
+    place: String,
+    state: Mutex<State>,
+    freed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    idle: Vec<Pooled>,
+    n_open: usize,
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pool").field("place", &self.place).finish()
+    }
+}
+
+impl Pool {
+    /// Connections to the database at `url`, which is `postgres://user:password@host/name`.
+    pub(crate) fn new(url: &str) -> std::result::Result<Self, String> {
+        let mut config: Config = url
+            .parse()
+            .map_err(|error: postgres::Error| chain(&error))?;
+        config.application_name("trialog");
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(CONNECT_TIMEOUT);
+        }
+        config.keepalives_idle(Duration::from_secs(30));
+        Ok(Self {
+            place: place(&config),
+            config,
+            state: Mutex::default(),
+            freed: Condvar::new(),
+        })
+    }
+
+    pub(crate) fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// A new connection, beside the shared ones.
+    pub(crate) fn connect(&self) -> Result<Client> {
+        let unreachable = |error: postgres::Error| {
+            DatabaseError::Unreachable(format!("cannot connect: {}", chain(&error)))
+        };
+        let mut client = self.config.connect(tls()).map_err(unreachable)?;
+        client
+            .batch_execute(&format!("SET statement_timeout = '{STATEMENT_TIMEOUT}'"))
+            .map_err(DatabaseError::Postgres)?;
+        Ok(client)
+    }
+
+    /// Runs `work` in a transaction, and commits it unless that fails.
+    pub(crate) fn transact<T, E: From<DatabaseError>>(
+        &self,
+        access: Access,
+        work: impl FnOnce(&super::Connection<'_>) -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
+        let mut pooled = self.take(access)?;
+        let outcome = run(&mut pooled, access, work);
+        self.give_back(pooled);
+        outcome
+    }
+
+    /// A connection that works.
+    fn take(&self, access: Access) -> Result<Pooled> {
+        loop {
+            let mut pooled = self.free_or_new()?;
+            // Asked once before it is used, a connection that broke meanwhile costs nothing
+            // but this: a restart of the database is not seen by what comes after it.
+            match pooled.client.batch_execute(begin(access)) {
+                Ok(()) => return Ok(pooled),
+                Err(error) if pooled.client.is_closed() || is_transient(&error) => {
+                    drop(pooled);
+                    self.note_closed();
+                }
+                Err(error) => {
+                    self.give_back(pooled);
+                    return Err(DatabaseError::Postgres(error));
+                }
+            }
+        }
+    }
+
+    fn free_or_new(&self) -> Result<Pooled> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(pooled) = state.idle.pop() {
+                return Ok(pooled);
+            }
+            if state.n_open < MAX_CONNECTIONS {
+                state.n_open += 1;
+                drop(state);
+                let connected = self.connect().inspect_err(|_| self.note_closed())?;
+                return Ok(Pooled {
+                    client: connected,
+                    statements: HashMap::new(),
+                });
+            }
+            state = (self.freed.wait(state)).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn give_back(&self, pooled: Pooled) {
+        if pooled.client.is_closed() {
+            self.note_closed();
+            return;
+        }
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.idle.push(pooled);
+        self.freed.notify_one();
+    }
+
+    fn note_closed(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.n_open -= 1;
+        self.freed.notify_one();
+    }
+}
+
+fn begin(access: Access) -> &'static str {
+    match access {
+        Access::Read => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        Access::Exclusive(_) | Access::Shared => "BEGIN",
+    }
+}
+
+/// Runs `work` in the transaction that was begun on `pooled`, and ends it.
+fn run<T, E: From<DatabaseError>>(
+    pooled: &mut Pooled,
+    access: Access,
+    work: impl FnOnce(&super::Connection<'_>) -> std::result::Result<T, E>,
+) -> std::result::Result<T, E> {
+    let outcome = {
+        let session = Session(RefCell::new(pooled));
+        let locked = match access {
+            Access::Exclusive(lock) => session
+                .execute("SELECT pg_advisory_xact_lock(?1)", &[Value::Integer(lock)])
+                .map(drop),
+            _ => Ok(()),
+        };
+        let connection = super::Connection::Postgres(session);
+        locked.map_err(E::from).and_then(|()| work(&connection))
+    };
+    let end = if outcome.is_ok() {
+        "COMMIT"
+    } else {
+        "ROLLBACK"
+    };
+    match (pooled.client.batch_execute(end), outcome) {
+        (Err(error), Ok(_)) => Err(DatabaseError::Postgres(error).into()),
+        (_, outcome) => outcome,
+    }
+}
+
+/// A connection inside of a transaction.
+pub(crate) struct Session<'a>(RefCell<&'a mut Pooled>);
+
+impl Session<'_> {
+    pub(super) fn execute(&self, sql: &str, values: &[Value<'_>]) -> Result<usize> {
+        let mut pooled = self.0.borrow_mut();
+        let statement = pooled.prepared(sql)?;
+        let parameters: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| value as _).collect();
+        let changed =
+            (pooled.client.execute(&statement, &parameters)).map_err(DatabaseError::Postgres)?;
+        Ok(changed as usize)
+    }
+
+    /// The rows are gathered first, since `each` may ask more on this connection.
+    pub(super) fn each(
+        &self,
+        sql: &str,
+        values: &[Value<'_>],
+        mut each: impl FnMut(&Row<'_>) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        let rows = {
+            let mut pooled = self.0.borrow_mut();
+            let statement = pooled.prepared(sql)?;
+            let parameters = values.iter().map(|value| value as &(dyn ToSql + Sync));
+            let rows: Vec<postgres::Row> = (pooled.client.query_raw(&statement, parameters))
+                .and_then(FallibleIterator::collect)
+                .map_err(DatabaseError::Postgres)?;
+            rows
+        };
+        for row in &rows {
+            if each(&Row::Postgres(row))?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Pooled {
+    fn prepared(&mut self, sql: &str) -> Result<postgres::Statement> {
+        if let Some(statement) = self.statements.get(sql) {
+            return Ok(statement.clone());
+        }
+        if self.statements.len() >= MAX_STATEMENTS {
+            self.statements.clear();
+        }
+        let statement = (self.client.prepare(&numbered(sql))).map_err(DatabaseError::Postgres)?;
+        self.statements.insert(sql.to_owned(), statement.clone());
+        Ok(statement)
+    }
+}
+
+/// `sql` with `$1` for `?1`.
+fn numbered(sql: &str) -> String {
+    sql.replace('?', "$")
+}
+
+pub(super) fn value(row: &postgres::Row, column: usize) -> Result<Value<'_>> {
+    let own = row.columns().get(column);
+    let kind = own
+        .ok_or_else(|| unreadable(column, "there is no such column"))?
+        .type_();
+    let read = match *kind {
+        Type::INT8 => row
+            .try_get::<_, Option<i64>>(column)
+            .map(|own| own.map(Value::Integer)),
+        Type::INT4 => (row.try_get::<_, Option<i32>>(column))
+            .map(|own| own.map(|own| Value::Integer(own.into()))),
+        Type::BOOL => (row.try_get::<_, Option<bool>>(column))
+            .map(|own| own.map(|own| Value::Integer(own.into()))),
+        Type::FLOAT8 => row
+            .try_get::<_, Option<f64>>(column)
+            .map(|own| own.map(Value::Real)),
+        Type::BYTEA => row
+            .try_get::<_, Option<&[u8]>>(column)
+            .map(|own| own.map(Value::Bytes)),
+        _ => row
+            .try_get::<_, Option<&str>>(column)
+            .map(|own| own.map(Value::Text)),
+    };
+    Ok(read
+        .map_err(DatabaseError::Postgres)?
+        .unwrap_or(Value::Null))
+}
+
+impl ToSql for Value<'_> {
+    fn to_sql(
+        &self,
+        kind: &Type,
+        out: &mut bytes::BytesMut,
+    ) -> std::result::Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        match (self, kind) {
+            (Value::Null, _) => Ok(IsNull::Yes),
+            (Value::Integer(number), &Type::INT4) => i32::try_from(*number)?.to_sql(kind, out),
+            (Value::Integer(number), &Type::FLOAT8) => (*number as f64).to_sql(kind, out),
+            (Value::Integer(number), _) => number.to_sql(kind, out),
+            (Value::Real(number), _) => number.to_sql(kind, out),
+            (Value::Text(text), _) => text.to_sql(kind, out),
+            (Value::Bytes(bytes), _) => bytes.to_sql(kind, out),
+        }
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    to_sql_checked!();
+}
+
+/// Whether the connection or the server is gone for the moment.
+pub(super) fn is_transient(error: &postgres::Error) -> bool {
+    // Class 08 is about connections, 57P0x a server that stops or starts, 40 a
+    // transaction that lost against another, 53 a server out of a resource.
+    let transient = ["08", "57P0", "40", "53"];
+    match error.code() {
+        Some(code) => transient.iter().any(|class| code.code().starts_with(class)),
+        None => true,
+    }
+}
+
+/// An error with its causes: `postgres` says no more than "db error" by itself.
+pub(super) fn describe(error: &postgres::Error) -> String {
+    chain(error)
+}
+
+fn chain(error: &postgres::Error) -> String {
+    if let Some(own) = error.as_db_error() {
+        let hint = own
+            .hint()
+            .map(|hint| format!(" ({hint})"))
+            .unwrap_or_default();
+        return format!("{}{hint}", own.message());
+    }
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+/// Where the database is, for people.
+fn place(config: &Config) -> String {
+    let hosts: Vec<String> = (config.get_hosts().iter().enumerate())
+        .map(|(at, host)| {
+            let ports = config.get_ports();
+            let port = ports.get(at).or(ports.first()).copied().unwrap_or(5432);
+            match host {
+                postgres::config::Host::Tcp(name) => format!("{name}:{port}"),
+                #[cfg(unix)]
+                postgres::config::Host::Unix(path) => path.display().to_string(),
+            }
+        })
+        .collect();
+    let name = config
+        .get_dbname()
+        .or(config.get_user())
+        .unwrap_or_default();
+    format!("postgres://{}/{name}", hosts.join(","))
+}
+
+fn tls() -> tokio_postgres_rustls::MakeRustlsConnect {
+    let roots = rustls::RootCertStore {
+        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+    };
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider has the default versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tokio_postgres_rustls::MakeRustlsConnect::new(config)
+}
+
+/// A transaction of `postgres`'s own, for migrations.
+pub(crate) fn migrate(
+    client: &mut Client,
+    steps: &[&str],
+) -> std::result::Result<(), MigrateError> {
+    let mut transaction: Transaction<'_> = client.transaction()?;
+    // Several replicas may start at once.
+    transaction.batch_execute(&format!("SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))?;
+    transaction.batch_execute(
+        "CREATE TABLE IF NOT EXISTS schema_versions (version BIGINT PRIMARY KEY, trialog TEXT NOT NULL)",
+    )?;
+    let row =
+        transaction.query_one("SELECT coalesce(max(version), 0) FROM schema_versions", &[])?;
+    let (found, known) = (row.get::<_, i64>(0), steps.len() as i64);
+    if found > known {
+        let row = transaction.query_one(
+            "SELECT trialog FROM schema_versions WHERE version = $1",
+            &[&found],
+        )?;
+        let needs = row.get(0);
+        return Err(MigrateError::Newer {
+            found,
+            known,
+            needs,
+        });
+    }
+    for (version, step) in (1i64..).zip(steps).skip(found.unsigned_abs() as usize) {
+        transaction.batch_execute(step)?;
+        let trialog = env!("CARGO_PKG_VERSION");
+        transaction.execute(
+            "INSERT INTO schema_versions VALUES ($1, $2)",
+            &[&version, &trialog],
+        )?;
+    }
+    Ok(transaction.commit()?)
+}
+
+/// The advisory locks of a catalog; any numbers that nobody else uses.
+const MIGRATION_LOCK: i64 = 0x7472_6961_0001;
+pub(crate) const REGISTRY_LOCK: i64 = 0x7472_6961_0002;
+pub(crate) const JOURNAL_LOCK: i64 = 0x7472_6961_0003;
+
+/// Why the schema could not be brought up to date.
+#[derive(Debug)]
+pub(crate) enum MigrateError {
+    Database(postgres::Error),
+    Newer {
+        found: i64,
+        known: i64,
+        needs: String,
+    },
+}
+
+impl From<postgres::Error> for MigrateError {
+    fn from(error: postgres::Error) -> Self {
+        Self::Database(error)
+    }
+}

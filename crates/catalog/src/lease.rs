@@ -1,0 +1,177 @@
+//! Leases: of the processes that share a catalog, one at a time does a thing.
+//!
+//! A lease has an end, so that one whose holder died passes on by itself, and
+//! an epoch that grows with each holder. Whoever does what the lease is for
+//! checks its epoch in the very transaction that makes it count. So a holder
+//! that was paused past the end of its lease cannot do anything with it
+//! afterwards, however late it wakes up (Gray and Cheriton, "Leases", 1989).
+
+use trialog_model::time::UnixMicros;
+
+use crate::connection::{Catalog, Writes};
+use crate::database::{self, Connection, Optional, params};
+use crate::error::CatalogError;
+
+/// A lease that this process was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// What it is for.
+    pub name: String,
+    /// Who has it.
+    pub holder: String,
+    /// Which holder of it this is, from 1.
+    pub epoch: i64,
+}
+
+/// Who has a lease at present, when another one asks for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Who has it.
+    pub holder: String,
+    /// When it ends unless it is renewed.
+    pub expires_at: UnixMicros,
+}
+
+impl Catalog {
+    /// Takes the lease `name` for `length_micros` from now on, or tells who has it. Time is the
+    /// database's where it has a clock, so that the clocks of machines do not matter.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be written.
+    pub fn take_lease(
+        &self,
+        name: &str,
+        holder: &str,
+        length_micros: i64,
+        now: UnixMicros,
+    ) -> Result<Result<Lease, Held>, CatalogError> {
+        let action = "take a lease";
+        let failed = CatalogError::database(action, self.place());
+        self.write_as(Writes::Rows, action, |transaction| {
+            let now = clock(transaction, now).map_err(&failed)?;
+            let taken = transaction
+                .query_row(
+                    "INSERT INTO leases (name, holder, epoch, expires_at) VALUES (?1, ?2, 1, ?3)
+                     ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, epoch = leases.epoch + 1, expires_at = excluded.expires_at
+                     WHERE leases.expires_at <= ?4 RETURNING epoch",
+                    params![name, holder, now + length_micros, now],
+                    |row| row.get(0),
+                )
+                .optional()
+                .map_err(&failed)?;
+            if let Some(epoch) = taken {
+                return Ok(Ok(Lease {
+                    name: name.to_owned(),
+                    holder: holder.to_owned(),
+                    epoch,
+                }));
+            }
+            let held = transaction.query_row(
+                "SELECT holder, expires_at FROM leases WHERE name = ?1",
+                [name],
+                |row| {
+                    Ok(Held {
+                        holder: row.get(0)?,
+                        expires_at: UnixMicros(row.get(1)?),
+                    })
+                },
+            );
+            held.map(Err).map_err(&failed)
+        })
+    }
+
+    /// Lets `lease` end `length_micros` from now; false where another process has it by now.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be written.
+    pub fn renew_lease(
+        &self,
+        lease: &Lease,
+        length_micros: i64,
+        now: UnixMicros,
+    ) -> Result<bool, CatalogError> {
+        let action = "renew a lease";
+        let failed = CatalogError::database(action, self.place());
+        self.write_as(Writes::Rows, action, |transaction| {
+            let now = clock(transaction, now).map_err(&failed)?;
+            let renewed = transaction.execute(
+                "UPDATE leases SET expires_at = ?3 WHERE name = ?1 AND epoch = ?2",
+                params![lease.name, lease.epoch, now + length_micros],
+            );
+            Ok(renewed.map_err(&failed)? == 1)
+        })
+    }
+
+    /// Gives `lease` back, so that the next one need not wait for its end.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be written.
+    pub fn end_lease(&self, lease: &Lease) -> Result<(), CatalogError> {
+        let action = "end a lease";
+        let failed = CatalogError::database(action, self.place());
+        self.write_as(Writes::Rows, action, |transaction| {
+            let ended = transaction.execute(
+                "UPDATE leases SET expires_at = 0 WHERE name = ?1 AND epoch = ?2",
+                params![lease.name, lease.epoch],
+            );
+            ended.map(drop).map_err(&failed)
+        })
+    }
+}
+
+/// Whether `lease` is still this process's; nobody takes it over before the transaction ends.
+pub(crate) fn is_held(transaction: &Connection<'_>, lease: &Lease) -> database::Result<bool> {
+    let held = transaction.execute(
+        "UPDATE leases SET epoch = epoch WHERE name = ?1 AND epoch = ?2",
+        params![lease.name, lease.epoch],
+    )?;
+    Ok(held == 1)
+}
+
+/// The database's own time where it has a clock, else `now`; in microseconds since 1970.
+fn clock(transaction: &Connection<'_>, now: UnixMicros) -> database::Result<i64> {
+    let sql = transaction.choose(
+        "SELECT CAST(?1 AS INTEGER)",
+        "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT) WHERE CAST(?1 AS BIGINT) IS NOT NULL",
+    );
+    transaction.query_row(sql, [now.0], |row| row.get(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: i64 = 3_600_000_000;
+    const NOW: UnixMicros = UnixMicros(1_700_000_000_000_000);
+
+    #[test]
+    fn a_lease_has_one_holder_until_it_ends_and_an_epoch_for_each() {
+        let directory = tempfile::tempdir().unwrap();
+        let catalog = crate::testing::open(directory.path()).unwrap();
+        let take = |holder, length| {
+            catalog
+                .take_lease("aggregation", holder, length, NOW)
+                .unwrap()
+        };
+        let first = take("a", LONG).unwrap();
+        assert_eq!((first.holder.as_str(), first.epoch), ("a", 1));
+        assert_eq!(take("b", LONG).unwrap_err().holder, "a");
+        assert!(catalog.renew_lease(&first, LONG, NOW).unwrap());
+        catalog.end_lease(&first).unwrap();
+        // This one ends as it begins.
+        let second = take("b", 0).unwrap();
+        assert_eq!(second.epoch, 2);
+        let third = take("c", LONG).unwrap();
+        assert_eq!(third.epoch, 3);
+        assert!(!catalog.renew_lease(&second, LONG, NOW).unwrap());
+        catalog.end_lease(&second).unwrap();
+        assert_eq!(
+            take("d", LONG).unwrap_err().holder,
+            "c",
+            "who lost it ends nothing"
+        );
+    }
+}
