@@ -28,7 +28,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import chdb
 
-OTHER_ARGUMENTS = {"query", "database", "default_format", "user", "password", "query_id"}
+# Not settings: what the interface itself understands. Answers are always gathered here.
+OTHER_ARGUMENTS = {"query", "database", "default_format", "user", "password", "query_id", "wait_end_of_query"}
 AUTHENTICATION_FAILED = 516
 UNKNOWN_DATABASE = 81
 

@@ -190,11 +190,22 @@ impl RankTally {
     /// assert_eq!(tally.values(), Some(vec![(7, 2)]));
     /// ```
     pub fn add(&mut self, value: i128) {
-        self.n += 1;
+        self.add_many(value, 1);
+    }
+
+    /// Counts a value that occurs `n` times.
+    ///
+    /// ```
+    /// let mut tally = trialog_stats::RankSearch::default().tally();
+    /// tally.add_many(7, 3);
+    /// assert_eq!(tally.values(), Some(vec![(7, 3)]));
+    /// ```
+    pub fn add_many(&mut self, value: i128, n: u64) {
+        self.n += n;
         for counts in &mut self.windows {
             if (counts.window.low..=counts.window.high).contains(&value) {
-                counts.n += 1;
-                *counts.buckets.entry(value >> counts.shift).or_default() += 1;
+                counts.n += n;
+                *counts.buckets.entry(value >> counts.shift).or_default() += n;
                 counts.coarsen_to(self.most_buckets);
                 return;
             }

@@ -63,6 +63,18 @@ pub enum WarehouseError {
     /// Whoever asked for the fold does not want it any more.
     #[error("the fold was abandoned")]
     Abandoned,
+    /// ClickHouse refused a statement, or cannot be reached.
+    #[error("cannot {action} in `{place}`: {what}")]
+    Server {
+        /// What was tried.
+        action: &'static str,
+        /// The address, without a password.
+        place: String,
+        /// Why not, with the mend.
+        what: String,
+        /// Whether the same may well succeed later.
+        is_transient: bool,
+    },
     /// The warehouse stopped accepting because writing fails.
     #[error("the warehouse cannot write: {reason}")]
     CannotWrite {
@@ -90,6 +102,18 @@ impl WarehouseError {
             Self::Database { source, .. } => trialog_sqlite::is_damage(source),
             _ => false,
         }
+    }
+
+    /// Whether the same may well succeed later: a server cannot be reached at present, or
+    /// is out of a resource.
+    pub fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            Self::Server {
+                is_transient: true,
+                ..
+            }
+        )
     }
 
     /// The message with all its causes, on one line.

@@ -217,7 +217,7 @@ impl<A: Accumulator> Folded<A> {
         }
     }
 
-    fn merge(&mut self, other: Self) -> Result<(), FoldError> {
+    pub(crate) fn merge(&mut self, other: Self) -> Result<(), FoldError> {
         add(&mut self.users, &other.users);
         add(&mut self.crossovers, &other.crossovers);
         self.forced += other.forced;

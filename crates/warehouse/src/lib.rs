@@ -8,6 +8,8 @@
 mod background;
 pub mod batch;
 mod checked_file;
+#[cfg(feature = "clickhouse")]
+pub mod clickhouse;
 mod codec;
 mod cursor;
 mod database;

@@ -100,6 +100,33 @@ impl Ranks {
         self.plans
     }
 
+    #[cfg(feature = "clickhouse")]
+    pub(crate) fn plans(&self) -> &[RankedPlan] {
+        &self.plans
+    }
+
+    /// Takes in that `n` users of a variant have this value in a metric.
+    ///
+    /// # Errors
+    ///
+    /// A sum left its range.
+    pub(crate) fn add_users(
+        &mut self,
+        variant: usize,
+        metric: usize,
+        value: i128,
+        n: u64,
+    ) -> Result<(), FoldError> {
+        let added = match &mut self.plans[metric].pass[variant] {
+            Pass::Tally(tally) => {
+                tally.add_many(value, n);
+                Some(())
+            }
+            Pass::Clip { ends, sums } => sums.add(value, n, *ends),
+        };
+        added.ok_or_else(|| self.overflow(metric))
+    }
+
     fn overflow(&self, metric: usize) -> FoldError {
         FoldError::SumOverflow {
             experiment: self.experiment.clone(),
@@ -140,15 +167,7 @@ impl Accumulator for Ranks {
     fn end(&mut self) -> Result<(), FoldError> {
         let variant = self.exposure.variant as usize;
         for at in 0..self.plans.len() {
-            let value = self.user[at].0;
-            match &mut self.plans[at].pass[variant] {
-                Pass::Tally(tally) => tally.add(value),
-                Pass::Clip { ends, sums } => {
-                    if sums.add(value, 1, *ends).is_none() {
-                        return Err(self.overflow(at));
-                    }
-                }
-            }
+            self.add_users(variant, at, self.user[at].0, 1)?;
         }
         Ok(())
     }

@@ -218,6 +218,21 @@ impl Scorecard {
         }
     }
 
+    /// With sums that were gathered elsewhere, in the order of [`Scorecard::sums`].
+    #[cfg(feature = "clickhouse")]
+    pub(crate) fn with_sums(
+        mut self,
+        sums: Vec<MetricSums>,
+        not_aggregated: u64,
+        next_user_at: Option<i64>,
+    ) -> Self {
+        debug_assert_eq!(self.sums.len(), sums.len(), "each variant has each metric");
+        self.sums = sums;
+        self.not_aggregated = not_aggregated;
+        self.next_user_at = next_user_at;
+        self
+    }
+
     /// Sums what the user did before the exposure.
     fn events_before(&mut self, events: &[Row]) {
         for event in events {

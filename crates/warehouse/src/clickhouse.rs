@@ -1,0 +1,101 @@
+//! The warehouse in ClickHouse: append-only tables in the order of the fold,
+//! and the analyses as SQL that runs where the events are.
+//!
+//! Every insertion carries the number of a batch, which the journal in the
+//! catalog gives out; what a [`View`] sees are the batches that were finished
+//! at its moment. There is no other state here: who may read what is decided
+//! in the catalog, and a batch that was inserted twice, or in part, or long
+//! after its writer died, changes no answer.
+//!
+//! The statements are in `sql/`, one file for each; [`sql`] fills them in.
+
+mod address;
+mod analysis;
+mod client;
+mod rows;
+mod schema;
+mod sql;
+
+pub use address::Address;
+pub use analysis::View;
+
+use crate::batch::Batch;
+use crate::error::WarehouseError;
+use client::Client;
+
+/// Raw events in a ClickHouse database.
+#[derive(Debug, Clone)]
+pub struct ClickHouse {
+    client: Client,
+}
+
+impl ClickHouse {
+    /// Connects to the database at `address`, and brings its tables where they are not there.
+    ///
+    /// # Errors
+    ///
+    /// The server cannot be reached, refuses the user, or has tables of a later version.
+    pub fn connect(address: Address) -> Result<Self, WarehouseError> {
+        let client = Client::new(address);
+        schema::bring(&client)?;
+        Ok(Self { client })
+    }
+
+    /// Where it is, for people.
+    pub fn place(&self) -> &str {
+        self.client.place()
+    }
+
+    /// Whether the server answers and takes the user.
+    ///
+    /// # Errors
+    ///
+    /// It does not.
+    pub fn check(&self) -> Result<(), WarehouseError> {
+        self.client.run("ask", "SELECT 1").map(drop)
+    }
+
+    /// Inserts a batch under its number. It may be inserted again where it is not known what
+    /// became of it.
+    ///
+    /// # Errors
+    ///
+    /// The server cannot be reached or refuses it.
+    pub fn insert(&self, batch: &Batch, number: u64) -> Result<(), WarehouseError> {
+        let (query, rows) = rows::insertion(batch, number);
+        // The token lets the server drop a second insertion, which saves space and no more.
+        let settings = [(
+            "insert_deduplication_token",
+            format!("{number}-{}", batch.kind().plural()),
+        )];
+        self.client.send("insert events", &query, &settings, &rows)
+    }
+
+    /// Runs a statement that no part of the product needs.
+    #[doc(hidden)]
+    pub fn execute_in_tests(&self, sql: &str) {
+        self.client
+            .run("prepare a test", sql)
+            .expect("a test's statement is good");
+    }
+
+    /// The batches up to `last` but those in `except_for`.
+    pub fn view(&self, last: u64, except_for: Vec<u64>) -> View {
+        View::new(self.client.clone(), last, except_for)
+    }
+
+    /// Rows and bytes in both tables, as the server counts them.
+    ///
+    /// # Errors
+    ///
+    /// The server cannot be reached.
+    pub fn size(&self) -> Result<(u64, u64), WarehouseError> {
+        let sql = "SELECT sum(rows), sum(bytes_on_disk) FROM system.parts
+            WHERE active AND database = currentDatabase() AND table LIKE '%assignments%' OR active AND database = currentDatabase() AND table LIKE '%metric_events%'
+            FORMAT JSONCompactEachRow";
+        let rows = self
+            .client
+            .rows::<(u64, u64)>("ask for the size of the tables", sql)?;
+        Ok(rows.first().copied().unwrap_or_default())
+    }
+}

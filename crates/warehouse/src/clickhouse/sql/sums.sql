@@ -1,0 +1,30 @@
+-- Exact sums by variant and metric. Metric 0 stands for event types that nobody named.
+    , per_user AS (
+        SELECT
+            code,
+            user_id,
+            variant,
+            metric,
+            any(quantity) AS quantity,
+            countIf(metric = 0 AND at >= exposed_at OR metric > 0 AND part = 0 AND at >= from_at AND at < until) AS events,
+            sumIf(toInt128(value), part = 0 AND at >= from_at AND at < until) AS total,
+            sumIf(toInt128(value), part = 1 AND at >= exposed_at AND at < until OR part = 2 AND at < exposed_at AND at >= before) AS second
+        FROM counted
+        WHERE NOT (retention = 1 AND until > {data_time})
+        GROUP BY code, user_id, variant, metric
+    )
+SELECT
+    code,
+    variant,
+    metric,
+    countIf(events > 0),
+    sum(events),
+    toString(sum(toUInt256(events) * events)),
+    toString(sum(toInt256(total))),
+    toString(sum(toInt256(total) * toInt256(total))),
+    toString(sum(toInt256(second))),
+    toString(sum(toInt256(second) * toInt256(second))),
+    toString(sum(toInt256(second) * multiIf(quantity = 0, toInt256(events > 0), quantity = 1, toInt256(events), toInt256(total))))
+FROM per_user
+GROUP BY code, variant, metric
+FORMAT JSONCompactEachRow

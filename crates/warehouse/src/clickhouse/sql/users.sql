@@ -1,0 +1,63 @@
+-- What the assignments of each user come to.
+--
+-- Of the copies of an event the least counts. Then those within the experiment's
+-- bounds are looked at: the least is the exposure. `place` is where a variant
+-- stands among the expected ones, odd for those and even between them.
+WITH
+    plans AS {plans},
+    assigned AS (
+        SELECT
+            code,
+            user_id,
+            event_id,
+            any(plans.starts_at) AS starts_at,
+            any(plans.ends_at) AS ends_at,
+            any(plans.exposed_from) AS exposed_from,
+            any(plans.exposed_to) AS exposed_to,
+            any(plans.longest) AS longest,
+            any(plans.open_until) AS open_until,
+            min((
+                toUnixTimestamp64Micro(assigned_at),
+                multiIf(
+                    (arrayFirstIndex(own -> own >= variant, variants) AS at) = 0, toInt32(2 * length(variants)),
+                    variants[at] = variant, toInt32(2 * at - 1),
+                    toInt32(2 * at - 2)
+                ),
+                forced,
+                {tag}
+            )) AS least
+        FROM assignments
+        INNER JOIN plans USING (experiment_id)
+        WHERE experiment_id IN ({experiments}) AND {visible} AND {users}
+            AND toUnixTimestamp64Micro(assigned_at) <= {data_time}
+        GROUP BY code, user_id, event_id
+    ),
+    users AS (
+        SELECT
+            code,
+            user_id,
+            any(ends_at) AS ends_at,
+            any(exposed_from) AS exposed_from,
+            any(exposed_to) AS exposed_to,
+            any(longest) AS longest,
+            any(open_until) AS open_until,
+            min((least.1, least.2, least.3, event_id, least.4)) AS first,
+            max(least.3) AS forced,
+            min(least.2) <> max(least.2) AS crossover
+        FROM assigned
+        WHERE least.1 >= starts_at AND least.1 < ends_at
+        GROUP BY code, user_id
+    ),
+    judged AS (
+        SELECT
+            code,
+            user_id,
+            first.1 AS exposed_at,
+            intDiv(first.2, 2) AS variant,
+            ends_at,
+            longest,
+            open_until,
+            multiIf(forced > 0, 'forced', first.2 % 2 = 0, 'unknown', crossover, 'crossover', 'exposed') AS status
+        FROM users
+        WHERE first.5 % 2 = 1 AND exposed_at >= exposed_from AND exposed_at < exposed_to
+    )
