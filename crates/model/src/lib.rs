@@ -18,6 +18,7 @@ pub mod ids;
 pub mod metric;
 pub mod metric_definition;
 pub mod murmur3;
+pub mod percent;
 pub mod ranges;
 pub mod time;
 pub mod user_id;

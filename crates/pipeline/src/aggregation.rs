@@ -2,24 +2,25 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde::Serialize;
 use trialog_catalog::experiments::Experiment;
 use trialog_catalog::pipeline::{FinishedRun, HighWaterMark, Outcome};
 use trialog_catalog::results::Computation;
 use trialog_catalog::{Catalog, CatalogError};
-use trialog_model::event::EventKind;
 use trialog_model::ids::ExperimentId;
 use trialog_model::time::UnixMicros;
-use trialog_warehouse::embedded::Warehouse;
 use trialog_warehouse::fold::UserFilter;
-use trialog_warehouse::snapshot::Snapshot;
 
+use crate::care::CareError;
 use crate::care::retention::{self, Mode};
 use crate::clock::Clock;
 use crate::compute::{Limits, compute};
 use crate::error::PipelineError;
+use crate::lease::{HeldLease, LeaseSettings};
 use crate::metrics::AggregationMetrics;
+use crate::store::{Reading, Store};
 
 /// How long an `Idempotency-Key` is remembered; events without ids of their
 /// own stay exact beyond it, as their ids are made from the key.
@@ -67,6 +68,8 @@ pub struct Settings {
     pub keep_all_micros: i64,
     /// For how long events are kept; none keeps them for ever.
     pub keep_events_micros: Option<i64>,
+    /// The lease under which one of several processes aggregates.
+    pub lease: LeaseSettings,
 }
 
 impl Default for Settings {
@@ -77,6 +80,7 @@ impl Default for Settings {
             n_threads,
             keep_all_micros: 7 * 86_400_000_000,
             keep_events_micros: None,
+            lease: LeaseSettings::default(),
         }
     }
 }
@@ -84,10 +88,10 @@ impl Default for Settings {
 /// Computes results and publishes them; one run at a time.
 pub struct Aggregator {
     catalog: Arc<Catalog>,
-    warehouse: Arc<Warehouse>,
+    store: Store,
     clock: Clock,
     settings: Settings,
-    lease: Mutex<()>,
+    turn: Mutex<()>,
     started_at: UnixMicros,
     metrics: AggregationMetrics,
     /// Set when the process stops: no run begins any more, and one under way ends.
@@ -97,10 +101,10 @@ pub struct Aggregator {
 }
 
 impl Aggregator {
-    /// An aggregator over `warehouse` that publishes to `catalog`.
+    /// An aggregator over the events in `store` that publishes to `catalog`.
     pub fn new(
         catalog: Arc<Catalog>,
-        warehouse: Arc<Warehouse>,
+        store: impl Into<Store>,
         clock: Clock,
         settings: Settings,
     ) -> Self {
@@ -111,11 +115,11 @@ impl Aggregator {
         }
         Self {
             catalog,
-            warehouse,
+            store: store.into(),
             started_at: clock(),
             clock,
             settings,
-            lease: Mutex::new(()),
+            turn: Mutex::new(()),
             metrics,
             stopping: Arc::default(),
             dropped_before: Mutex::default(),
@@ -130,8 +134,8 @@ impl Aggregator {
 
     /// What was counted since the start, as of now.
     pub fn metrics(&self) -> &AggregationMetrics {
-        let (now, ingested) = ((self.clock)(), self.warehouse.position());
-        self.metrics.refresh(now, self.started_at, ingested);
+        let (now, ingested) = ((self.clock)(), self.store.position());
+        self.metrics.refresh(now, self.started_at, ingested.ok());
         &self.metrics
     }
 
@@ -142,14 +146,37 @@ impl Aggregator {
     /// The reason, which is also noted in the history of runs; nothing else
     /// was written then.
     pub fn run(&self, cause: &str, attempt: u32, scope: Scope) -> Result<RunReport, PipelineError> {
-        let _lease = self.lease();
+        let _turn = self.turn();
         if self.stopping.load(Ordering::Relaxed) {
             return Err(PipelineError::Stopping);
         }
+        let lease = self.take_lease()?;
+        let outcome = self.run_under(lease.as_ref(), cause, attempt, scope);
+        if let Some(held) = lease {
+            held.end();
+        }
+        outcome
+    }
+
+    /// Runs; nothing is published once `lease` is another process's.
+    fn run_under(
+        &self,
+        lease: Option<&HeldLease>,
+        cause: &str,
+        attempt: u32,
+        scope: Scope,
+    ) -> Result<RunReport, PipelineError> {
         let started_at = (self.clock)();
+        if lease.is_some() {
+            // Whoever held the lease before and did not end its run will not end it any more.
+            self.catalog.mark_interrupted_runs()?;
+        }
         let run_id = self.catalog.begin_run(cause, attempt, started_at)?;
-        let outcome = match self.attempt(run_id, started_at, scope) {
-            Err(error) if error.is_stopping() => Err(PipelineError::Stopping),
+        let outcome = match self.attempt(run_id, lease, started_at, scope) {
+            Err(error) if error.is_stopping() => match lease {
+                Some(lease) if lease.is_lost() => Err(lease.lost().into()),
+                _ => Err(PipelineError::Stopping),
+            },
             outcome => outcome,
         };
         self.metrics.note_run(&outcome);
@@ -176,9 +203,36 @@ impl Aggregator {
         outcome
     }
 
-    /// Held by a run; who holds it keeps runs from beginning.
-    pub(crate) fn lease(&self) -> MutexGuard<'_, ()> {
-        self.lease.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The lease, where other processes may aggregate as well.
+    fn take_lease(&self) -> Result<Option<HeldLease>, PipelineError> {
+        if !self.catalog.is_shared() {
+            return Ok(None);
+        }
+        let (catalog, clock) = (Arc::clone(&self.catalog), Arc::clone(&self.clock));
+        let stopping = Arc::clone(&self.stopping);
+        HeldLease::take(catalog, clock, &self.settings.lease, stopping).map(Some)
+    }
+
+    /// How long to wait until a run is due that comes `interval` after the one before, whichever
+    /// process made that one.
+    pub(crate) fn wait_until_due(&self, interval: Duration) -> Result<Duration, PipelineError> {
+        let mark = self.catalog.high_water_mark()?;
+        let due = mark
+            .data_time
+            .0
+            .saturating_add(i64::try_from(interval.as_micros()).unwrap_or(i64::MAX));
+        let left = due.saturating_sub((self.clock)().0);
+        Ok(Duration::from_micros(left.max(0).unsigned_abs()))
+    }
+
+    /// Whether other processes may aggregate as well.
+    pub(crate) fn is_one_of_many(&self) -> bool {
+        self.catalog.is_shared()
+    }
+
+    /// Held by a run; who holds it keeps runs of this process from beginning.
+    pub(crate) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn settings(&self) -> &Settings {
@@ -188,17 +242,19 @@ impl Aggregator {
     fn attempt(
         &self,
         run_id: i64,
+        lease: Option<&HeldLease>,
         data_time: UnixMicros,
         scope: Scope,
     ) -> Result<RunReport, PipelineError> {
         let mark = self.catalog.high_water_mark()?;
-        let stopping = Arc::clone(&self.stopping);
-        let snapshot = self.warehouse.snapshot().until(stopping);
+        let abandoned = lease.map_or(&self.stopping, HeldLease::abandoned);
+        let reading = self.store.reading()?;
+        let view = reading.view.clone().until(Arc::clone(abandoned));
         let after = match scope {
             Scope::Touched => mark.position,
             Scope::Full => 0,
         };
-        let mut touched = self.touched(&snapshot, after, data_time)?;
+        let mut touched = self.touched(&reading, after, data_time)?;
         let frozen = self.catalog.frozen_experiments()?;
         let n_touched = touched.len();
         touched.retain(|id| !frozen.contains(id));
@@ -212,7 +268,7 @@ impl Aggregator {
         let limits = &self.settings.limits;
         let all = UserFilter::default();
         let computed = compute(
-            &snapshot,
+            &view,
             &experiments,
             limits,
             data_time,
@@ -237,25 +293,27 @@ impl Aggregator {
         );
         let run = FinishedRun {
             run_id,
-            position: snapshot.position,
+            position: reading.position,
             data_time,
             computed_at,
             thin_out_before: UnixMicros(
                 computed_at.0.saturating_sub(self.settings.keep_all_micros),
             ),
             outcomes: outcomes.collect(),
+            lease: lease.map(|held| held.lease().clone()),
+            journal: reading.journal,
         };
         self.catalog.publish(&run)?;
-        self.warehouse.publish(snapshot.position);
+        self.store.note_published(reading.position);
         self.metrics.note_mark(&HighWaterMark {
-            position: snapshot.position,
+            position: reading.position,
             data_time,
             run_id,
         });
         let forgotten = UnixMicros(computed_at.0.saturating_sub(KEEP_KEYS_MICROS));
-        if let Err(error) = self.warehouse.forget_keys(forgotten.0) {
+        if let Err(error) = self.store.forget_keys(forgotten) {
             // The results are published; old keys only take space until the next run.
-            tracing::warn!("could not forget old request keys: {}", error.chain());
+            tracing::warn!("could not forget old request keys: {error}");
         }
         self.drop_old_events(computed_at);
         Ok(report(&run, left_out, n_frozen, (self.clock)()))
@@ -271,8 +329,14 @@ impl Aggregator {
         if *last == before {
             return;
         }
-        let (catalog, warehouse) = (&self.catalog, &self.warehouse);
-        match retention::retain(catalog, warehouse, Some(keep), now, Mode::Apply) {
+        let retained = (self
+            .store
+            .embedded(retention::NOT_EMBEDDED)
+            .map_err(CareError::from))
+        .and_then(|warehouse| {
+            retention::retain(&self.catalog, warehouse, Some(keep), now, Mode::Apply)
+        });
+        match retained {
             Ok(_) => *last = before,
             // The results are published; the next run tries again.
             Err(error) => tracing::warn!("could not drop old events: {error}"),
@@ -282,16 +346,12 @@ impl Aggregator {
     /// Every experiment that may have another answer than the published one.
     fn touched(
         &self,
-        snapshot: &Snapshot,
+        reading: &Reading,
         after: u64,
         data_time: UnixMicros,
     ) -> Result<Vec<ExperimentId>, PipelineError> {
         let mut touched = self.catalog.due_experiments(data_time)?;
-        for kind in EventKind::ALL {
-            let ids = snapshot.experiments_after(kind, after).into_iter();
-            // What was ingested passed the same rule, so every id is a good one.
-            touched.extend(ids.filter_map(|id| ExperimentId::new(id).ok()));
-        }
+        touched.extend(self.store.touched(reading, after)?);
         touched.sort_unstable();
         touched.dedup();
         Ok(touched)
@@ -322,8 +382,8 @@ impl Aggregator {
         filter: &UserFilter,
     ) -> Result<(Computation, HighWaterMark), PipelineError> {
         let experiment = self.catalog.experiment(id)?;
-        let (snapshot, mark) = self.published()?;
-        // Asked after the snapshot was taken, which is whole if nothing was noted by now.
+        let (view, mark) = self.store.published(&self.catalog)?;
+        // Asked after the view was taken, which is whole if nothing was noted by now.
         if let Some(dropped) = self.catalog.dropped(id)? {
             return Err(PipelineError::EventsDropped {
                 experiment: id.clone(),
@@ -333,7 +393,7 @@ impl Aggregator {
         let limits = &self.settings.limits;
         let experiments = std::slice::from_ref(&experiment);
         let mut computed = compute(
-            &snapshot,
+            &view,
             experiments,
             limits,
             mark.data_time,
@@ -343,20 +403,6 @@ impl Aggregator {
         match computed.pop() {
             Some(computed) => Ok((computed.outcome?, mark)),
             None => Err(CatalogError::NoExperiment(id.clone()).into()),
-        }
-    }
-
-    /// The events that the last published run read, and up to where that is.
-    fn published(&self) -> Result<(Snapshot, HighWaterMark), PipelineError> {
-        loop {
-            let mark = self.catalog.high_water_mark()?;
-            let snapshot = self.warehouse.published_snapshot();
-            if snapshot.position == mark.position {
-                return Ok((snapshot, mark));
-            }
-            // A run is between its two last steps: it has told the catalog
-            // and is about to tell the warehouse.
-            std::thread::yield_now();
         }
     }
 

@@ -18,6 +18,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use trialog_catalog::Catalog;
 use trialog_warehouse::embedded::Warehouse;
 
+use crate::error::PipelineError;
+use crate::store::Store;
+
 use crate::aggregation::Aggregator;
 use crate::clock::Clock;
 
@@ -26,7 +29,7 @@ pub use error::CareError;
 /// Takes care of the data of one process.
 pub struct Care {
     pub(crate) catalog: Arc<Catalog>,
-    pub(crate) warehouse: Arc<Warehouse>,
+    pub(crate) store: Store,
     pub(crate) aggregator: Arc<Aggregator>,
     pub(crate) clock: Clock,
     /// One piece of work at a time: erasure cannot go on while a backup reads.
@@ -37,17 +40,22 @@ impl Care {
     /// Takes care of `catalog` and `warehouse`.
     pub fn new(
         catalog: Arc<Catalog>,
-        warehouse: Arc<Warehouse>,
+        store: impl Into<Store>,
         aggregator: Arc<Aggregator>,
         clock: Clock,
     ) -> Self {
         Self {
             catalog,
-            warehouse,
+            store: store.into(),
             aggregator,
             clock,
             turn: Mutex::new(()),
         }
+    }
+
+    /// The files with events; `what` says what cannot be done without.
+    pub(crate) fn files(&self, what: &'static str) -> Result<&Arc<Warehouse>, PipelineError> {
+        self.store.embedded(what)
     }
 
     pub(crate) fn turn(&self) -> MutexGuard<'_, ()> {

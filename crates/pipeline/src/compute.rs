@@ -16,9 +16,9 @@ use trialog_model::metric_definition::NamedMetric;
 use trialog_model::time::UnixMicros;
 use trialog_stats::Summary;
 use trialog_warehouse::fold::scorecard::{MetricPlan, MetricSums, Quantity, Scorecard, Shape};
-use trialog_warehouse::fold::{Folded, Names, Plan, UserFilter, fold};
+use trialog_warehouse::fold::{Folded, Names, Plan, UserFilter};
 use trialog_warehouse::index::IndexEntry;
-use trialog_warehouse::snapshot::Snapshot;
+use trialog_warehouse::view::View;
 use trialog_warehouse::{FoldError, WarehouseError};
 
 /// Changes whenever the meaning of published rows changes.
@@ -51,59 +51,61 @@ pub(crate) struct Computed {
 
 /// Computes `experiments`, which are in the order of their ids.
 pub(crate) fn compute(
-    snapshot: &Snapshot,
+    view: &View,
     experiments: &[Experiment],
     limits: &Limits,
     data_time: UnixMicros,
     filter: &UserFilter,
     n_threads: usize,
 ) -> Result<Vec<Computed>, WarehouseError> {
-    let (plans, metrics): (Vec<Plan>, Vec<Vec<MetricPlan>>) = (experiments.iter())
-        .map(|experiment| plan(snapshot, experiment, limits, data_time, filter))
+    let ids = (experiments.iter()).map(|own| own.definition.experiment_id.as_str());
+    let ids: Vec<&str> = ids.collect();
+    let assignments = view.contents(EventKind::Assignment, &ids)?;
+    let metrics = view.contents(EventKind::Metric, &ids)?;
+    let (plans, metrics): (Vec<Plan>, Vec<Vec<MetricPlan>>) = (experiments.iter().zip(ids))
+        .map(|(experiment, id)| {
+            let contents = [assignments.get(id), metrics.get(id)];
+            plan(contents, experiment, limits, data_time, filter)
+        })
         .unzip();
-    let outcomes = fold(snapshot, &plans, n_threads, |plan| {
-        let at = plans.partition_point(|other| other.experiment < plan.experiment);
-        Scorecard::new(plan, metrics[at].clone())
-    })?;
+    let outcomes = view.scorecards(&plans, &metrics, n_threads)?;
     let results = experiments.iter().zip(&plans).zip(outcomes);
     results
         .map(|((experiment, plan), outcome)| {
             let mut computed = computed(experiment, plan, limits, outcome);
-            ranked::add(snapshot, experiment, plan, n_threads, &mut computed)?;
+            ranked::add(view, experiment, plan, n_threads, &mut computed)?;
             Ok(computed)
         })
         .collect()
 }
 
-/// What is read of an experiment's events, and the metrics that are made of them.
+/// What is read of an experiment's events, and the metrics that are made of them; `contents`
+/// is what there is of assignments and of metric events.
 fn plan(
-    snapshot: &Snapshot,
+    [assignments, metrics]: [Option<&IndexEntry>; 2],
     experiment: &Experiment,
     limits: &Limits,
     data_time: UnixMicros,
     filter: &UserFilter,
 ) -> (Plan, Vec<MetricPlan>) {
     let definition = &experiment.definition;
-    let id = definition.experiment_id.as_str();
-    let assignments = snapshot.contents_of(EventKind::Assignment, id);
-    let metrics = snapshot.contents_of(EventKind::Metric, id);
-    let n_rows = |entry: &Option<IndexEntry>| entry.as_ref().map_or(0, |entry| entry.rows);
+    let n_rows = |entry: Option<&IndexEntry>| entry.map_or(0, |entry| entry.rows);
     let variants = definition
         .variants
         .iter()
         .map(|declared| declared.variant.as_str());
     let named = definition.named_metrics(&experiment.defined_metrics);
     let declared = named.iter().flat_map(event_types_of);
-    let event_types = names(declared, metrics.as_ref(), limits.undeclared_event_types);
-    let metric_plans = metric_plans(definition, &named, &event_types, metrics.as_ref());
+    let event_types = names(declared, metrics, limits.undeclared_event_types);
+    let metric_plans = metric_plans(definition, &named, &event_types, metrics);
     let plan = Plan {
         experiment: definition.experiment_id.clone(),
         within: Range {
             start: definition.start_at.map(|time| time.0),
             end: definition.end_at.map(|time| time.0),
         },
-        n_rows: n_rows(&assignments) + n_rows(&metrics),
-        variants: names(variants, assignments.as_ref(), MAX_VARIANTS),
+        n_rows: n_rows(assignments) + n_rows(metrics),
+        variants: names(variants, assignments, MAX_VARIANTS),
         event_types,
         data_time: data_time.0,
         filter: filter.clone(),

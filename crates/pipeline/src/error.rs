@@ -30,12 +30,56 @@ pub enum PipelineError {
         /// Events before this are gone.
         before: UnixMicros,
     },
+    /// What was asked for needs the embedded warehouse.
+    #[error("the events are in ClickHouse, so {what}")]
+    NotEmbedded {
+        /// What cannot be done, and what can be done instead.
+        what: &'static str,
+    },
+    /// Another process aggregates at present.
+    #[error(
+        "`{holder}` aggregates at present: its results are published soon, or try again when its lease has ended at {until}"
+    )]
+    Held {
+        /// Who.
+        holder: String,
+        /// When its lease ends unless it is renewed.
+        until: UnixMicros,
+    },
+    /// The warehouse takes no more at present.
+    #[error("the warehouse cannot take more events at present: {0}")]
+    Busy(String),
+    /// Kafka cannot be reached or refuses something.
+    #[cfg(feature = "kafka")]
+    #[error("cannot {action} in `{place}`: {what}")]
+    Kafka {
+        /// What was tried.
+        action: &'static str,
+        /// The brokers and topics, without a password.
+        place: String,
+        /// Why not, with the mend.
+        what: String,
+        /// Whether the same may well succeed later.
+        is_transient: bool,
+    },
     /// One experiment cannot be folded.
     #[error(transparent)]
     Fold(#[from] trialog_warehouse::FoldError),
 }
 
 impl PipelineError {
+    /// Whether the same may well succeed later: a server cannot be reached at present.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Catalog(error) => error.is_transient(),
+            Self::Warehouse(error) => error.is_transient(),
+            #[cfg(feature = "kafka")]
+            Self::Kafka { is_transient, .. } => *is_transient,
+            Self::Busy(_) => true,
+            _ => false,
+        }
+    }
+
     /// Whether the process was told to stop, and nothing is wrong.
     pub fn is_stopping(&self) -> bool {
         matches!(

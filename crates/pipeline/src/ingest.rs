@@ -8,10 +8,11 @@ use trialog_model::event::{Event, EventKind, FieldError, RawEvent, validate};
 use trialog_model::time::UnixMicros;
 use trialog_model::user_id::{event_fingerprint, position_fingerprint};
 use trialog_model::wire::{BodyError, Layout, decode};
+use trialog_warehouse::SourceMark;
 use trialog_warehouse::batch::Batch;
 use trialog_warehouse::embedded::{Refused, Reply, Submission, Warehouse};
-use trialog_warehouse::{SourceMark, WarehouseError};
 
+use crate::error::PipelineError;
 use crate::metrics::IngestMetrics;
 
 /// The most events that one request may carry, unless asked otherwise.
@@ -58,14 +59,57 @@ pub enum IngestError {
     /// The key was used with another body.
     #[error("the Idempotency-Key was used before with another body: use a new key for new events")]
     KeyReused,
-    /// The warehouse cannot be asked.
-    #[error("{}", .0.chain())]
-    Warehouse(#[from] WarehouseError),
+    /// What was stored before cannot be asked.
+    #[error(transparent)]
+    Store(#[from] PipelineError),
+}
+
+/// Where good events go, and where they are durable.
+#[derive(Clone)]
+pub enum Destination {
+    /// The embedded warehouse.
+    Embedded(Arc<Warehouse>),
+    /// ClickHouse.
+    #[cfg(feature = "clickhouse")]
+    ClickHouse(Arc<crate::clickhouse::Journaled>),
+    /// Topics of Kafka, from which consumers take them to the warehouse.
+    #[cfg(feature = "kafka")]
+    Kafka(Arc<crate::kafka::Producer>),
+}
+
+impl From<Arc<Warehouse>> for Destination {
+    fn from(warehouse: Arc<Warehouse>) -> Self {
+        Self::Embedded(warehouse)
+    }
+}
+
+impl Destination {
+    /// The position of a source, as far as the destination keeps any. Topics do not: what is
+    /// sent there twice is counted once all the same.
+    fn source_position(&self, source: &str) -> Result<Option<i64>, PipelineError> {
+        match self {
+            Self::Embedded(warehouse) => Ok(warehouse.source_position(source)?),
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(own) => Ok(own.source_position(source)?),
+            #[cfg(feature = "kafka")]
+            Self::Kafka(_) => Ok(None),
+        }
+    }
+
+    fn submit(&self, submission: Submission) -> Result<(), Refused> {
+        match self {
+            Self::Embedded(warehouse) => warehouse.submit(submission),
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(own) => own.submit(submission),
+            #[cfg(feature = "kafka")]
+            Self::Kafka(producer) => producer.submit(submission),
+        }
+    }
 }
 
 /// Takes events in for one process.
 pub struct Ingest {
-    warehouse: Arc<Warehouse>,
+    destination: Destination,
     /// Tells this process's requests apart from those of any other.
     source: String,
     n_requests: AtomicU64,
@@ -74,12 +118,16 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    /// Takes events in for `warehouse`, at most `max_events` of a request;
+    /// Takes events in for `destination`, at most `max_events` of a request;
     /// `started_at` names this process.
-    pub fn new(warehouse: Arc<Warehouse>, started_at: UnixMicros, max_events: u64) -> Self {
+    pub fn new(
+        destination: impl Into<Destination>,
+        started_at: UnixMicros,
+        max_events: u64,
+    ) -> Self {
         Self {
-            warehouse,
-            source: format!("http:{}", started_at.0),
+            destination: destination.into(),
+            source: format!("http:{}:{}", std::process::id(), started_at.0),
             n_requests: AtomicU64::new(0),
             metrics: IngestMetrics::new(),
             max_events,
@@ -109,7 +157,7 @@ impl Ingest {
     ) -> Result<Judged, IngestError> {
         let mark = key.map(|key| key_mark(key, kind, body)).transpose()?;
         let repeated = match &mark {
-            Some(mark) => match self.warehouse.source_position(&mark.source)? {
+            Some(mark) => match self.destination.source_position(&mark.source)? {
                 Some(position) if position != mark.position => return Err(IngestError::KeyReused),
                 stored => stored.is_some(),
             },
@@ -186,7 +234,7 @@ impl Ingest {
             received_at: now.0,
             reply,
         };
-        let outcome = self.warehouse.submit(submission);
+        let outcome = self.destination.submit(submission);
         outcome.inspect_err(|refused| self.metrics.note_refused(refused))
     }
 }

@@ -7,12 +7,18 @@
 
 pub mod aggregation;
 pub mod care;
+#[cfg(feature = "clickhouse")]
+pub mod clickhouse;
 pub mod clock;
 mod compute;
 mod error;
 pub mod ingest;
+#[cfg(feature = "kafka")]
+pub mod kafka;
+pub mod lease;
 pub mod metrics;
 pub mod schedule;
+pub mod store;
 
 pub use compute::Limits;
 pub use error::PipelineError;

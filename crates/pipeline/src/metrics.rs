@@ -141,7 +141,7 @@ impl AggregationMetrics {
     }
 
     /// Brings what depends on the present up to date.
-    pub(crate) fn refresh(&self, now: UnixMicros, started_at: UnixMicros, ingested: u64) {
+    pub(crate) fn refresh(&self, now: UnixMicros, started_at: UnixMicros, ingested: Option<u64>) {
         let published = self.data_time.get();
         let since = if published > 0.0 {
             published
@@ -150,7 +150,7 @@ impl AggregationMetrics {
         };
         self.lag.set((seconds(now) - since).max(0.0));
         let position = self.position.get().cast_unsigned();
-        let behind = ingested.saturating_sub(position);
+        let behind = ingested.unwrap_or(position).saturating_sub(position);
         self.lag_commits
             .set(i64::try_from(behind).unwrap_or(i64::MAX));
     }

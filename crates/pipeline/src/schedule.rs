@@ -8,6 +8,11 @@ use std::time::Duration;
 use crate::aggregation::{Aggregator, RunReport, Scope};
 use crate::error::PipelineError;
 
+/// What started a run of the schedule.
+const SCHEDULE: &str = "schedule";
+/// How often one of several processes looks whether a run is due.
+const LOOK: Duration = Duration::from_secs(5);
+
 /// How failed runs are tried again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retry {
@@ -57,6 +62,8 @@ pub fn run_with_retries(
     let mut attempt = 1;
     loop {
         match aggregator.run(cause, attempt, scope) {
+            // Then it is that process's turn; the schedule looks again.
+            Err(error @ PipelineError::Held { .. }) if cause == SCHEDULE => return Err(error),
             Err(error) => {
                 attempt += 1;
                 let wait = retry.wait(attempt, random);
@@ -99,10 +106,15 @@ impl Scheduler {
             .spawn(move || {
                 let pause = |length| wait(&stopped, length);
                 loop {
+                    match turn(&aggregator, interval) {
+                        Turn::Wait(length) if pause(length) => continue,
+                        Turn::Wait(_) => return,
+                        Turn::Run => {}
+                    }
                     let run = || {
                         run_with_retries(
                             &aggregator,
-                            "schedule",
+                            SCHEDULE,
                             Scope::Touched,
                             &retry,
                             &mut random,
@@ -110,10 +122,20 @@ impl Scheduler {
                         )
                     };
                     // A failed try is in the history and the log; the next interval tries anew.
-                    if catch_unwind(AssertUnwindSafe(run)).is_err() {
-                        tracing::error!("a run ended in a panic; the next one starts as scheduled");
-                    }
-                    if !pause(interval) {
+                    let ended = catch_unwind(AssertUnwindSafe(run));
+                    let next = match &ended {
+                        // When that one is due depends on what others publish meanwhile.
+                        Ok(Ok(_)) if aggregator.is_one_of_many() => Duration::ZERO,
+                        Ok(Err(PipelineError::Held { .. })) => LOOK.min(interval),
+                        Ok(_) => interval,
+                        Err(_) => {
+                            tracing::error!(
+                                "a run ended in a panic; the next one starts as scheduled"
+                            );
+                            interval
+                        }
+                    };
+                    if !pause(next) {
                         return;
                     }
                 }
@@ -127,6 +149,28 @@ impl Scheduler {
     /// What ends the schedule from elsewhere.
     pub fn stopper(&self) -> Stopper {
         Stopper(Arc::clone(&self.stop))
+    }
+}
+
+/// What is to be done next.
+enum Turn {
+    Run,
+    Wait(Duration),
+}
+
+/// Of several processes each looks at short intervals whether a run is due, so that it does not
+/// matter which of them makes it, and any takes over from one that died.
+fn turn(aggregator: &Aggregator, interval: Duration) -> Turn {
+    if !aggregator.is_one_of_many() {
+        return Turn::Run;
+    }
+    match aggregator.wait_until_due(interval) {
+        Ok(Duration::ZERO) => Turn::Run,
+        Ok(length) => Turn::Wait(length.min(LOOK)),
+        Err(error) => {
+            tracing::warn!("cannot tell when the next run is due: {error}");
+            Turn::Wait(LOOK)
+        }
     }
 }
 

@@ -126,6 +126,11 @@ impl Batch {
         self.kind
     }
 
+    /// The experiments that occur in it, each once.
+    pub fn experiments(&self) -> &[String] {
+        self.experiments.texts()
+    }
+
     /// How many rows it has.
     pub fn len(&self) -> usize {
         self.user.len()

@@ -28,6 +28,7 @@ mod position;
 mod run;
 mod segment;
 pub mod snapshot;
+pub mod view;
 mod writer;
 
 pub use database::{SourceMark, inspect};

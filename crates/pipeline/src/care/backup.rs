@@ -56,7 +56,10 @@ impl Care {
             .tempdir_in(&parent)
             .map_err(CareError::io("create a directory in", &parent))?;
         let created_at = (self.clock)().to_rfc3339();
-        let (catalog, warehouse) = self.catalog.pin(|| self.warehouse.pin())?;
+        let files = self.files(
+            "backups are ClickHouse's: BACKUP DATABASE makes one; pg_dump makes one of the catalog",
+        )?;
+        let (catalog, warehouse) = self.catalog.pin(|| files.pin())?;
         let warehouse = warehouse?;
         let mut filling = Filling {
             draft: draft.path(),

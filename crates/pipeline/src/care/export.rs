@@ -102,7 +102,9 @@ impl Care {
     ///
     /// An experiment that nobody registered and no event named.
     pub fn export(&self, request: ExportRequest) -> Result<Export, CareError> {
-        let (catalog, snapshot) = self.catalog.pin(|| self.warehouse.reading_snapshot())?;
+        let files = self
+            .files("exports are ClickHouse's: SELECT ... INTO OUTFILE FORMAT Parquet writes one")?;
+        let (catalog, snapshot) = self.catalog.pin(|| files.reading_snapshot())?;
         for id in &request.experiments {
             match catalog.experiment(id) {
                 Err(CatalogError::NoExperiment(_)) => {

@@ -75,13 +75,14 @@ impl Care {
         actor: &str,
     ) -> Result<ForgetReport, CareError> {
         // A run in between would publish results with the user once more.
-        let _lease = self.aggregator.lease();
+        let _running = self.aggregator.turn();
         let doomed = Doomed::User {
             user,
             experiment: experiment.map(|id| id.as_str().to_owned()),
         };
-        let limit = self.warehouse.position();
-        let found = self.warehouse.count_doomed(&doomed, limit)?;
+        let files = self.files("erasure is ClickHouse's: ALTER TABLE assignments and metric_events DELETE WHERE user_id = ..., then `trialog aggregate --full`")?;
+        let limit = files.position();
+        let found = files.count_doomed(&doomed, limit)?;
         let experiments = self.registered(found.keys())?;
         let salt = format!("{:032x}", fastrand::u128(..));
         let user_hash = user_hash(&salt, user);
@@ -94,8 +95,8 @@ impl Care {
             experiments: &experiments,
         };
         let erasure_id = self.catalog.begin_erasure(&request, (self.clock)())?;
-        let erased = self.warehouse.erase(&doomed, limit)?;
-        self.warehouse.scrub()?;
+        let erased = files.erase(&doomed, limit)?;
+        files.scrub()?;
         (self.catalog).finish_erasure(erasure_id, erased.events, (self.clock)())?;
         tracing::info!(
             erasure_id,

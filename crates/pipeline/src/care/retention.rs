@@ -19,6 +19,9 @@ use super::{Care, CareError};
 
 const DAY_MICROS: i64 = 86_400_000_000;
 
+/// What retention is without files.
+pub(crate) const NOT_EMBEDDED: &str = "retention is ClickHouse's: ALTER TABLE assignments and metric_events DROP PARTITION drops a month, or give them a TTL";
+
 /// What retention dropped, or would.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RetentionReport {
@@ -53,9 +56,15 @@ impl Care {
     /// A file is damaged or cannot be written; the same call again goes on.
     pub fn retain(&self, mode: Mode) -> Result<RetentionReport, CareError> {
         let _turn = self.turn();
-        let _lease = self.aggregator.lease();
+        let _running = self.aggregator.turn();
         let keep = self.aggregator.settings().keep_events_micros;
-        retain(&self.catalog, &self.warehouse, keep, (self.clock)(), mode)
+        retain(
+            &self.catalog,
+            self.files(NOT_EMBEDDED)?,
+            keep,
+            (self.clock)(),
+            mode,
+        )
     }
 }
 

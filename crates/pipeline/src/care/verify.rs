@@ -13,7 +13,7 @@ use trialog_catalog::results::Computation;
 use trialog_warehouse::WarehouseError;
 use trialog_warehouse::fold::UserFilter;
 use trialog_warehouse::pin::Pinned;
-use trialog_warehouse::snapshot::Snapshot;
+use trialog_warehouse::view::View;
 
 use super::{Care, CareError, Progress, restore};
 use crate::aggregation::Settings;
@@ -77,7 +77,9 @@ impl Care {
     /// The data cannot be read; damage is no error, it is reported.
     pub fn verify(&self, progress: Progress<'_>) -> Result<VerifyReport, CareError> {
         let _turn = self.turn();
-        let (catalog, warehouse) = self.catalog.pin(|| self.warehouse.pin())?;
+        let files = self
+            .files("verification is ClickHouse's: CHECK TABLE checks the checksums of its parts")?;
+        let (catalog, warehouse) = self.catalog.pin(|| files.pin())?;
         let mut verification = Verification::new(self.aggregator.settings());
         verification.all(&catalog, &warehouse?, progress)?;
         Ok(verification.finish())
@@ -173,13 +175,13 @@ impl<'a> Verification<'a> {
             return Ok(());
         }
         let snapshot = warehouse.snapshot(mark.position)?;
-        self.results(catalog, &snapshot, mark, progress)
+        self.results(catalog, &snapshot.into(), mark, progress)
     }
 
     fn catalog(&mut self, catalog: &Catalog) -> Result<(), CareError> {
         let found = self.note("catalog", catalog.find_damage())?;
         for what in found.into_iter().flatten() {
-            self.damage("catalog", format!("`{}`: {what}", catalog.path().display()));
+            self.damage("catalog", format!("`{}`: {what}", catalog.place()));
         }
         Ok(())
     }
@@ -243,7 +245,7 @@ impl<'a> Verification<'a> {
     fn results(
         &mut self,
         catalog: &Catalog,
-        snapshot: &Snapshot,
+        snapshot: &View,
         mark: HighWaterMark,
         progress: Progress<'_>,
     ) -> Result<(), CareError> {
@@ -309,7 +311,7 @@ impl<'a> Verification<'a> {
 
     fn compare(
         &mut self,
-        snapshot: &Snapshot,
+        snapshot: &View,
         mark: HighWaterMark,
         comparable: &[(Experiment, Computation)],
     ) -> Result<(), CareError> {

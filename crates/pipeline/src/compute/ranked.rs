@@ -5,10 +5,10 @@ use trialog_catalog::experiments::Experiment;
 use trialog_catalog::results::MoreSums;
 use trialog_model::metric_definition::{MetricDefinition, NamedMetric, Winsorise};
 use trialog_stats::{QuantileRank, RankSearch, RankTally, quantile_levels};
-use trialog_warehouse::fold::ranks::{ClippedSums, Pass, RankedPlan, Ranks};
+use trialog_warehouse::fold::Plan;
+use trialog_warehouse::fold::ranks::{ClippedSums, Pass, RankedPlan};
 use trialog_warehouse::fold::scorecard::{MetricPlan, Shape};
-use trialog_warehouse::fold::{Plan, fold};
-use trialog_warehouse::snapshot::Snapshot;
+use trialog_warehouse::view::View;
 use trialog_warehouse::{FoldError, WarehouseError};
 
 use super::{Computed, quantity};
@@ -30,7 +30,7 @@ struct Ranked<'a> {
 
 /// Adds to `computed` what the metrics of `experiment` need beside their sums.
 pub(super) fn add(
-    snapshot: &Snapshot,
+    view: &View,
     experiment: &Experiment,
     plan: &Plan,
     n_threads: usize,
@@ -51,7 +51,7 @@ pub(super) fn add(
     let searches = metrics.iter_mut().flat_map(|own| &mut own.searches);
     searches.for_each(|search| *search = RankSearch::with_buckets(most));
     while metrics.iter().any(|own| !own.is_done()) {
-        match pass(snapshot, plan, n_threads, &mut metrics, n_variants)? {
+        match pass(view, plan, n_threads, &mut metrics, n_variants)? {
             Ok(()) => {}
             Err(error) => {
                 computed.outcome = Err(error);
@@ -73,7 +73,7 @@ pub(super) fn add(
 
 /// One fold over the experiment, for every metric that is not done.
 fn pass(
-    snapshot: &Snapshot,
+    view: &View,
     plan: &Plan,
     n_threads: usize,
     metrics: &mut [Ranked<'_>],
@@ -81,21 +81,16 @@ fn pass(
 ) -> Result<Result<(), FoldError>, WarehouseError> {
     let mut open: Vec<&mut Ranked<'_>> = metrics.iter_mut().filter(|own| !own.is_done()).collect();
     let plans: Vec<RankedPlan> = open.iter().map(|own| own.next(n_variants)).collect();
-    let outcomes = fold(snapshot, std::slice::from_ref(plan), n_threads, |plan| {
-        Ranks::new(plan, plans.clone())
-    })?;
-    for outcome in outcomes {
-        let found = match outcome {
-            Ok(folded) => folded.accumulator.into_plans(),
-            Err(error) => return Ok(Err(error)),
-        };
-        for (metric, found) in open.iter_mut().zip(found) {
-            if let Err(error) = metric.take(found.pass) {
-                return Ok(Err(FoldError::SumOverflow {
-                    experiment: plan.experiment.clone(),
-                    metric: error,
-                }));
-            }
+    let found = match view.ranks(plan, plans, n_threads)? {
+        Ok(found) => found,
+        Err(error) => return Ok(Err(error)),
+    };
+    for (metric, found) in open.iter_mut().zip(found) {
+        if let Err(error) = metric.take(found.pass) {
+            return Ok(Err(FoldError::SumOverflow {
+                experiment: plan.experiment.clone(),
+                metric: error,
+            }));
         }
     }
     Ok(Ok(()))

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use trialog_model::percent::decode as decoded;
+
 /// `clickhouse://user:password@host:8123/database?secure=true&cluster=name`.
 ///
 /// `secure=true` speaks HTTPS. With `cluster`, tables are replicated and
@@ -117,22 +119,6 @@ fn is_plain(name: &str) -> bool {
         && name
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-}
-
-/// `text` with its percent codes as what they stand for.
-fn decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte == b'%' {
-            let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
-            let (high, low) = (digit(rest.next())?, digit(rest.next())?);
-            bytes.push((high * 16 + low) as u8);
-        } else {
-            bytes.push(byte);
-        }
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]

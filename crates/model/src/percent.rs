@@ -1,0 +1,24 @@
+//! Percent codes in addresses.
+
+/// `text` with each percent code as the byte that it stands for; `None` where one of
+/// them is broken or the bytes are no text.
+///
+/// ```
+/// # use trialog_model::percent::decode;
+/// assert_eq!(decode("a%40b").as_deref(), Some("a@b"));
+/// assert_eq!(decode("a%4"), None);
+/// ```
+pub fn decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+            let (high, low) = (digit(rest.next())?, digit(rest.next())?);
+            bytes.push((high * 16 + low) as u8);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}

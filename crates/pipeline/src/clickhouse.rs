@@ -1,0 +1,294 @@
+//! Events into ClickHouse: begun in the journal, inserted, finished in the journal.
+//!
+//! Each step may be tried again: an insertion has its number, which the journal
+//! gives out, and until the last step nobody reads it. So a server that answers
+//! late, twice or not at all changes nothing but the time it takes.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use trialog_catalog::journal::{Claim, JournalState, Mark};
+use trialog_catalog::{Catalog, CatalogError};
+use trialog_model::event::EventKind;
+use trialog_model::ids::ExperimentId;
+use trialog_model::time::UnixMicros;
+use trialog_warehouse::WarehouseError;
+use trialog_warehouse::batch::Batch;
+use trialog_warehouse::clickhouse::{ClickHouse, View};
+use trialog_warehouse::embedded::{Refused, Reply, Submission};
+
+use crate::clock::Clock;
+use crate::error::PipelineError;
+use crate::schedule::Retry;
+
+/// Submissions that may wait, and their bytes.
+const QUEUE_LENGTH: usize = 4_096;
+const QUEUE_BYTES: usize = 64 << 20;
+/// Rows of one insertion of submissions.
+const MAX_ROWS: usize = 100_000;
+/// How long submissions are gathered: an insertion makes a part on the server's disk, and
+/// many small ones are what it bears least.
+const LINGER: Duration = Duration::from_millis(100);
+/// How often a submission is tried before its sender is told that it failed: about 15 s.
+const MAX_ATTEMPTS: u32 = 8;
+
+/// How a step that failed is tried again.
+pub(crate) const RETRY: Retry = Retry {
+    first: Duration::from_millis(100),
+    longest: Duration::from_secs(5),
+    attempts: u32::MAX,
+};
+
+/// ClickHouse with its journal.
+pub struct Journaled {
+    clickhouse: ClickHouse,
+    catalog: Arc<Catalog>,
+    clock: Clock,
+    writer: Mutex<Option<Writer>>,
+    queued_bytes: AtomicUsize,
+    closing: AtomicBool,
+}
+
+/// The thread that inserts submissions.
+struct Writer {
+    submissions: SyncSender<Submission>,
+    thread: JoinHandle<()>,
+}
+
+impl Journaled {
+    /// Keeps events in `clickhouse` and their journal in `catalog`.
+    pub fn new(clickhouse: ClickHouse, catalog: Arc<Catalog>, clock: Clock) -> Arc<Self> {
+        Arc::new(Self {
+            clickhouse,
+            catalog,
+            clock,
+            writer: Mutex::new(None),
+            queued_bytes: AtomicUsize::new(0),
+            closing: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn place(&self) -> &str {
+        self.clickhouse.place()
+    }
+
+    /// The server itself.
+    pub fn server(&self) -> &ClickHouse {
+        &self.clickhouse
+    }
+
+    pub(crate) fn journal(&self) -> Result<JournalState, CatalogError> {
+        self.catalog.journal()
+    }
+
+    pub(crate) fn view(&self, last: u64, except_for: Vec<u64>) -> View {
+        self.clickhouse.view(last, except_for)
+    }
+
+    pub(crate) fn touched(&self) -> Result<Vec<ExperimentId>, CatalogError> {
+        self.catalog.touched_experiments()
+    }
+
+    pub(crate) fn forget_keys(&self, before: UnixMicros) -> Result<usize, CatalogError> {
+        self.catalog.forget_request_keys(before)
+    }
+
+    pub(crate) fn source_position(&self, source: &str) -> Result<Option<i64>, CatalogError> {
+        self.catalog.source_position(source)
+    }
+
+    pub(crate) fn claim(&self, source: &str) -> Result<Claim, PipelineError> {
+        Ok(self.catalog.claim_source(source, (self.clock)())?)
+    }
+
+    /// Stores `batch` and the positions after it. What may be mended by itself is tried again
+    /// for as long as `pause` waits and says so.
+    pub(crate) fn write(
+        &self,
+        claim: &Claim,
+        batch: &Batch,
+        marks: &[Mark],
+        pause: &mut dyn FnMut(u32, &PipelineError) -> bool,
+    ) -> Result<(), PipelineError> {
+        if batch.is_empty() && marks.is_empty() {
+            return Ok(());
+        }
+        let experiments: Vec<&str> = batch.experiments().iter().map(String::as_str).collect();
+        let number = trying(pause, || {
+            let number = self
+                .catalog
+                .begin_batch(claim, &experiments, (self.clock)());
+            Ok(number?)
+        })?;
+        if !batch.is_empty() {
+            trying(pause, || Ok(self.clickhouse.insert(batch, number)?))?;
+        }
+        trying(pause, || {
+            let finished = self
+                .catalog
+                .finish_batch(claim, number, marks, (self.clock)());
+            Ok(finished?)
+        })
+    }
+
+    /// Queues `submission`; its reply is called once it is durable.
+    pub(crate) fn submit(self: &Arc<Self>, submission: Submission) -> Result<(), Refused> {
+        let n_bytes = submission.batch.size_bytes();
+        let queued = self.queued_bytes.fetch_add(n_bytes, Ordering::AcqRel);
+        let outcome = if queued > 0 && queued + n_bytes > QUEUE_BYTES {
+            Err(Refused::Full)
+        } else {
+            self.send(submission)
+        };
+        if outcome.is_err() {
+            self.queued_bytes.fetch_sub(n_bytes, Ordering::AcqRel);
+        }
+        outcome
+    }
+
+    fn send(self: &Arc<Self>, submission: Submission) -> Result<(), Refused> {
+        if self.closing.load(Ordering::Acquire) {
+            return Err(Refused::Closed);
+        }
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if writer.is_none() {
+            *writer = Some(self.start().map_err(|_| Refused::Closed)?);
+        }
+        let Some(writer) = writer.as_ref() else {
+            return Err(Refused::Closed);
+        };
+        writer
+            .submissions
+            .try_send(submission)
+            .map_err(|refused| match refused {
+                TrySendError::Full(_) => Refused::Full,
+                TrySendError::Disconnected(_) => Refused::Closed,
+            })
+    }
+
+    fn start(self: &Arc<Self>) -> std::io::Result<Writer> {
+        let (submissions, queue) = sync_channel(QUEUE_LENGTH);
+        let own = Arc::clone(self);
+        let thread = std::thread::Builder::new()
+            .name("clickhouse-writer".to_owned())
+            .spawn(move || own.write_submissions(&queue))?;
+        Ok(Writer {
+            submissions,
+            thread,
+        })
+    }
+
+    /// Writes what is queued, and takes no more.
+    pub(crate) fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        let writer = (self.writer.lock().unwrap_or_else(PoisonError::into_inner)).take();
+        if let Some(Writer {
+            submissions,
+            thread,
+        }) = writer
+        {
+            drop(submissions);
+            // A panic of the thread was logged where it happened.
+            let _ = thread.join();
+        }
+    }
+
+    fn write_submissions(&self, queue: &Receiver<Submission>) {
+        let source = format!("http:{}:{}", std::process::id(), (self.clock)().0);
+        let mut claim: Option<Claim> = None;
+        let mut random = fastrand::Rng::new();
+        while let Ok(first) = queue.recv() {
+            let gathered = gather(first, queue);
+            let n_bytes: usize = gathered.iter().map(|own| own.batch.size_bytes()).sum();
+            let is_assignment = |own: &Submission| own.batch.kind() == EventKind::Assignment;
+            let (assignments, metrics): (Vec<_>, Vec<_>) =
+                gathered.into_iter().partition(is_assignment);
+            for submissions in [assignments, metrics] {
+                self.store(&source, &mut claim, &mut random, submissions);
+            }
+            self.queued_bytes.fetch_sub(n_bytes, Ordering::AcqRel);
+        }
+    }
+
+    /// Stores submissions of one kind in one batch, and tells each what became of it.
+    fn store(
+        &self,
+        source: &str,
+        claim: &mut Option<Claim>,
+        random: &mut fastrand::Rng,
+        submissions: Vec<Submission>,
+    ) {
+        let Some(first) = submissions.first() else {
+            return;
+        };
+        let mut batch = Batch::new(first.batch.kind());
+        let mut marks = Vec::new();
+        let mut replies: Vec<Reply> = Vec::new();
+        for submission in submissions {
+            batch.append(&submission.batch);
+            marks.extend(submission.mark.map(|mark| Mark {
+                source: mark.source,
+                position: mark.position,
+            }));
+            replies.push(submission.reply);
+        }
+        let mut pause = |attempt: u32, error: &PipelineError| {
+            tracing::warn!(attempt, "events are not stored yet: {error}");
+            std::thread::sleep(RETRY.wait(attempt + 1, random));
+            attempt < MAX_ATTEMPTS
+        };
+        let outcome = match claim.take() {
+            Some(own) => Ok(own),
+            None => trying(&mut pause, || self.claim(source)),
+        };
+        let outcome = outcome.and_then(|own| {
+            self.write(&own, &batch, &marks, &mut pause)?;
+            Ok(own)
+        });
+        // After a failure the source is claimed anew, which abandons what is left of the batch.
+        let outcome = outcome
+            .map(|own| *claim = Some(own))
+            .map_err(|error| Arc::new(as_warehouse(error)));
+        replies.into_iter().for_each(|reply| reply(outcome.clone()));
+    }
+}
+
+/// Takes what comes shortly after `first`, up to a limit.
+fn gather(first: Submission, queue: &Receiver<Submission>) -> Vec<Submission> {
+    let mut n_rows = first.batch.len();
+    let mut gathered = vec![first];
+    std::thread::sleep(LINGER);
+    while n_rows < MAX_ROWS {
+        let Ok(next) = queue.try_recv() else { break };
+        n_rows += next.batch.len();
+        gathered.push(next);
+    }
+    gathered
+}
+
+/// Tries `step` until it succeeds, fails for good, or `pause` has enough.
+pub(crate) fn trying<T>(
+    pause: &mut dyn FnMut(u32, &PipelineError) -> bool,
+    mut step: impl FnMut() -> Result<T, PipelineError>,
+) -> Result<T, PipelineError> {
+    let mut attempt = 1;
+    loop {
+        match step() {
+            Err(error) if error.is_transient() && pause(attempt, &error) => attempt += 1,
+            outcome => return outcome,
+        }
+    }
+}
+
+/// An error as who stores events is told it.
+pub(crate) fn as_warehouse(error: PipelineError) -> WarehouseError {
+    match error {
+        PipelineError::Warehouse(error) => error,
+        other => WarehouseError::CannotWrite {
+            reason: other.to_string(),
+        },
+    }
+}

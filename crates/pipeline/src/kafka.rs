@@ -1,0 +1,84 @@
+//! Kafka between those who send events and the warehouse.
+//!
+//! Events lie in two topics as JSON, keyed by their experiment. A [`Producer`]
+//! writes them and answers after the brokers did; [`Consumers`] take them to the
+//! warehouse. Delivery may repeat, and nothing relies on an order: an event has
+//! an id of its own or one of its partition and offset, and is counted once.
+
+mod address;
+mod buffer;
+mod consumer;
+mod lag;
+mod message;
+mod producer;
+mod sink;
+pub mod topics;
+mod writer;
+
+pub use address::{KafkaAddress, Topics};
+pub use consumer::{ConsumerSettings, Consumers};
+pub use lag::ConsumerMetrics;
+pub use producer::Producer;
+pub use sink::Sink;
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use crate::error::PipelineError;
+
+/// An error of librdkafka, as ours.
+pub(crate) fn failed(
+    action: &'static str,
+    address: &KafkaAddress,
+    error: &KafkaError,
+) -> PipelineError {
+    let code = error.rdkafka_error_code();
+    let mend = code.and_then(mend);
+    PipelineError::Kafka {
+        action,
+        place: address.to_string(),
+        what: match mend {
+            Some(mend) => format!("{error}; {mend}"),
+            None => error.to_string(),
+        },
+        is_transient: !matches!(
+            code,
+            Some(
+                RDKafkaErrorCode::Authentication
+                    | RDKafkaErrorCode::SaslAuthenticationFailed
+                    | RDKafkaErrorCode::TopicAuthorizationFailed
+                    | RDKafkaErrorCode::GroupAuthorizationFailed
+                    | RDKafkaErrorCode::ClusterAuthorizationFailed
+                    | RDKafkaErrorCode::UnknownTopicOrPartition
+                    | RDKafkaErrorCode::UnknownTopic
+                    | RDKafkaErrorCode::InvalidConfig
+            )
+        ),
+    }
+}
+
+/// What a person can do about an error.
+pub(crate) fn mend(code: RDKafkaErrorCode) -> Option<&'static str> {
+    Some(match code {
+        RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed => {
+            "check sasl.mechanism, sasl.username and sasl.password in `event_log`"
+        }
+        RDKafkaErrorCode::TopicAuthorizationFailed => {
+            "give the user of `event_log` the right to read and write its topics"
+        }
+        RDKafkaErrorCode::GroupAuthorizationFailed => {
+            "give the user of `event_log` the right to its consumer groups"
+        }
+        RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => {
+            "create the topics with `trialog topics create`"
+        }
+        RDKafkaErrorCode::BrokerTransportFailure
+        | RDKafkaErrorCode::AllBrokersDown
+        | RDKafkaErrorCode::Resolve
+        | RDKafkaErrorCode::OperationTimedOut
+        | RDKafkaErrorCode::MessageTimedOut => {
+            "check that the brokers in `event_log` run, and security.protocol in it"
+        }
+        RDKafkaErrorCode::SSL => "check ssl.ca.location and the certificates in `event_log`",
+        _ => return None,
+    })
+}

@@ -1,0 +1,188 @@
+//! Where the events of this process are, and what a run reads of them.
+//!
+//! The embedded warehouse numbers its own batches and holds its own journal.
+//! For ClickHouse the journal is in the catalog, see [`trialog_catalog::journal`].
+
+use std::sync::Arc;
+
+use trialog_catalog::Catalog;
+use trialog_catalog::journal::JournalState;
+use trialog_catalog::pipeline::HighWaterMark;
+use trialog_model::event::EventKind;
+use trialog_model::ids::ExperimentId;
+use trialog_model::time::UnixMicros;
+use trialog_warehouse::embedded::Warehouse;
+use trialog_warehouse::view::View;
+
+use crate::error::PipelineError;
+
+/// The warehouse.
+#[derive(Clone)]
+pub enum Store {
+    /// Files in the data directory of this process.
+    Embedded(Arc<Warehouse>),
+    /// ClickHouse, with its journal in the catalog.
+    #[cfg(feature = "clickhouse")]
+    ClickHouse(Arc<crate::clickhouse::Journaled>),
+}
+
+impl From<Arc<Warehouse>> for Store {
+    fn from(warehouse: Arc<Warehouse>) -> Self {
+        Self::Embedded(warehouse)
+    }
+}
+
+/// Everything that was stored by a moment.
+pub(crate) struct Reading {
+    pub(crate) view: View,
+    /// The last position that it covers.
+    pub(crate) position: u64,
+    /// Which batches it covers, where the catalog keeps the journal.
+    pub(crate) journal: Option<JournalState>,
+}
+
+impl Store {
+    /// The embedded warehouse, for what only files can do.
+    ///
+    /// # Errors
+    ///
+    /// The events are in ClickHouse; `what` says what cannot be done, and what can instead.
+    pub fn embedded(&self, what: &'static str) -> Result<&Arc<Warehouse>, PipelineError> {
+        match self {
+            Self::Embedded(warehouse) => Ok(warehouse),
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(_) => Err(PipelineError::NotEmbedded { what }),
+        }
+    }
+
+    /// Where the events are, for people.
+    pub fn place(&self) -> String {
+        match self {
+            Self::Embedded(_) => "the data directory".to_owned(),
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(own) => own.place().to_owned(),
+        }
+    }
+
+    /// The last position that was made durable.
+    ///
+    /// # Errors
+    ///
+    /// The catalog cannot be read.
+    pub fn position(&self) -> Result<u64, PipelineError> {
+        match self {
+            Self::Embedded(warehouse) => Ok(warehouse.position()),
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(own) => Ok(own.journal()?.last),
+        }
+    }
+
+    /// Everything stored by now; a run over it may be published next.
+    pub(crate) fn reading(&self) -> Result<Reading, PipelineError> {
+        match self {
+            Self::Embedded(warehouse) => {
+                let snapshot = warehouse.snapshot();
+                Ok(Reading {
+                    position: snapshot.position,
+                    view: snapshot.into(),
+                    journal: None,
+                })
+            }
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(own) => {
+                let journal = own.journal()?;
+                Ok(Reading {
+                    position: journal.last,
+                    view: own.view(journal.last, journal.except_for()).into(),
+                    journal: Some(journal),
+                })
+            }
+        }
+    }
+
+    /// What the last published run read, and up to where that is.
+    pub(crate) fn published(
+        &self,
+        catalog: &Catalog,
+    ) -> Result<(View, HighWaterMark), PipelineError> {
+        match self {
+            Self::Embedded(warehouse) => loop {
+                let mark = catalog.high_water_mark()?;
+                let snapshot = warehouse.published_snapshot();
+                if snapshot.position == mark.position {
+                    return Ok((snapshot.into(), mark));
+                }
+                // A run is between its two last steps: it has told the catalog
+                // and is about to tell the warehouse.
+                std::thread::yield_now();
+            },
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(own) => {
+                let (mark, except_for) = catalog.covered()?;
+                Ok((own.view(mark.position, except_for).into(), mark))
+            }
+        }
+    }
+
+    /// Experiments with events that came after the position `after`; all with events where it is 0.
+    pub(crate) fn touched(
+        &self,
+        reading: &Reading,
+        after: u64,
+    ) -> Result<Vec<ExperimentId>, PipelineError> {
+        match &reading.view {
+            View::Embedded(snapshot) => {
+                let all = EventKind::ALL.into_iter();
+                let ids = all.flat_map(|kind| snapshot.experiments_after(kind, after));
+                // What was ingested passed the same rule, so every id is a good one.
+                Ok(ids.filter_map(|id| ExperimentId::new(id).ok()).collect())
+            }
+            #[cfg(feature = "clickhouse")]
+            View::ClickHouse(view) => {
+                let Self::ClickHouse(own) = self else {
+                    return Ok(Vec::new());
+                };
+                let mut touched = own.touched()?;
+                if after == 0 {
+                    for kind in EventKind::ALL {
+                        let ids = view.experiments(kind)?.into_iter();
+                        touched.extend(ids.filter_map(|id| ExperimentId::new(id).ok()));
+                    }
+                }
+                Ok(touched)
+            }
+        }
+    }
+
+    /// Notes that results up to `position` are published.
+    pub(crate) fn note_published(&self, position: u64) {
+        match self {
+            Self::Embedded(warehouse) => warehouse.publish(position),
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(_) => {}
+        }
+    }
+
+    /// Forgets request keys last used before `before`.
+    pub(crate) fn forget_keys(&self, before: UnixMicros) -> Result<(), PipelineError> {
+        match self {
+            Self::Embedded(warehouse) => {
+                warehouse.forget_keys(before.0)?;
+            }
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(own) => {
+                own.forget_keys(before)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends what this process has open.
+    pub fn close(&self) {
+        match self {
+            Self::Embedded(warehouse) => warehouse.close(),
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(own) => own.close(),
+        }
+    }
+}
