@@ -14,6 +14,7 @@ use trialog_warehouse::embedded::{Refused, Reply, Submission, Warehouse};
 
 use crate::error::PipelineError;
 use crate::metrics::IngestMetrics;
+use crate::store::Store;
 
 /// The most events that one request may carry, unless asked otherwise.
 pub const MAX_EVENTS: u64 = 100_000;
@@ -77,6 +78,16 @@ pub enum Destination {
     Kafka(Arc<crate::kafka::Producer>),
 }
 
+impl From<&Store> for Destination {
+    fn from(store: &Store) -> Self {
+        match store {
+            Store::Embedded(warehouse) => Self::Embedded(Arc::clone(warehouse)),
+            #[cfg(feature = "clickhouse")]
+            Store::ClickHouse(own) => Self::ClickHouse(Arc::clone(own)),
+        }
+    }
+}
+
 impl From<Arc<Warehouse>> for Destination {
     fn from(warehouse: Arc<Warehouse>) -> Self {
         Self::Embedded(warehouse)
@@ -86,7 +97,11 @@ impl From<Arc<Warehouse>> for Destination {
 impl Destination {
     /// The position of a source, as far as the destination keeps any. Topics do not: what is
     /// sent there twice is counted once all the same.
-    fn source_position(&self, source: &str) -> Result<Option<i64>, PipelineError> {
+    ///
+    /// # Errors
+    ///
+    /// The warehouse or the catalog cannot be read.
+    pub fn source_position(&self, source: &str) -> Result<Option<i64>, PipelineError> {
         match self {
             Self::Embedded(warehouse) => Ok(warehouse.source_position(source)?),
             #[cfg(feature = "clickhouse")]
@@ -96,7 +111,12 @@ impl Destination {
         }
     }
 
-    fn submit(&self, submission: Submission) -> Result<(), Refused> {
+    /// Queues `submission`; its reply is called once it is durable.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Full`] at once where too much waits already.
+    pub fn submit(&self, submission: Submission) -> Result<(), Refused> {
         match self {
             Self::Embedded(warehouse) => warehouse.submit(submission),
             #[cfg(feature = "clickhouse")]

@@ -48,6 +48,8 @@ impl Store {
     ///
     /// The events are in ClickHouse; `what` says what cannot be done, and what can instead.
     pub fn embedded(&self, what: &'static str) -> Result<&Arc<Warehouse>, PipelineError> {
+        #[cfg(not(feature = "clickhouse"))]
+        let _ = what;
         match self {
             Self::Embedded(warehouse) => Ok(warehouse),
             #[cfg(feature = "clickhouse")]
@@ -74,6 +76,19 @@ impl Store {
             Self::Embedded(warehouse) => Ok(warehouse.position()),
             #[cfg(feature = "clickhouse")]
             Self::ClickHouse(own) => Ok(own.journal()?.last),
+        }
+    }
+
+    /// Whether events can be stored and read.
+    ///
+    /// # Errors
+    ///
+    /// They cannot, and why.
+    #[cfg(feature = "clickhouse")]
+    pub fn check_server(&self) -> Result<(), PipelineError> {
+        match self {
+            Self::Embedded(_) => Ok(()),
+            Self::ClickHouse(own) => Ok(own.server().check()?),
         }
     }
 

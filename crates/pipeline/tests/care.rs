@@ -238,6 +238,8 @@ fn results_that_do_not_equal_a_recomputation_are_found() {
             recompute_at: None,
             computed: Ok(wrong),
         }],
+        lease: None,
+        journal: None,
     };
     system.catalog.publish(&run).unwrap();
     let report = system.care.verify(&mut silent).unwrap();

@@ -44,7 +44,7 @@ pub(crate) async fn guard(
     mut request: Request,
     next: Next,
 ) -> Response {
-    if !app.keyring.is_loaded() {
+    if !app.keyring.is_current(&app.catalog) {
         let app = Arc::clone(&app);
         let load = move || Ok(app.keyring.load(&app.catalog)?);
         if let Err(problem) = blocking(load).await {

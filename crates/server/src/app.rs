@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+#[cfg(feature = "kafka")]
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use axum::Router;
@@ -14,8 +16,10 @@ use trialog_catalog::{Catalog, CatalogError};
 use trialog_pipeline::aggregation::Aggregator;
 use trialog_pipeline::care::Care;
 use trialog_pipeline::clock::Clock;
-use trialog_pipeline::ingest::{Ingest, MAX_EVENTS};
-use trialog_warehouse::embedded::Warehouse;
+use trialog_pipeline::ingest::{Destination, Ingest, MAX_EVENTS};
+#[cfg(feature = "kafka")]
+use trialog_pipeline::kafka::Consumers;
+use trialog_pipeline::store::Store;
 
 use crate::access::Randomness;
 use crate::access::keyring::Keyring;
@@ -62,6 +66,8 @@ pub struct Settings {
     pub backup_dir: Option<PathBuf>,
     /// Free bytes on the disk below which the server is not ready; 0 for none.
     pub min_free_disk_bytes: u64,
+    /// Whether the API and the dashboard are served; health and metrics always are.
+    pub serves_api: bool,
 }
 
 impl Default for Settings {
@@ -79,6 +85,7 @@ impl Default for Settings {
             max_waiting_folds: 16,
             backup_dir: None,
             min_free_disk_bytes: 0,
+            serves_api: true,
         }
     }
 }
@@ -86,8 +93,12 @@ impl Default for Settings {
 /// What the handlers share.
 pub struct App {
     pub(crate) catalog: Arc<Catalog>,
-    pub(crate) warehouse: Arc<Warehouse>,
+    pub(crate) store: Store,
     pub(crate) ingest: Ingest,
+    pub(crate) destination: Destination,
+    /// Those of this process, where it has any.
+    #[cfg(feature = "kafka")]
+    consumers: OnceLock<Arc<Consumers>>,
     pub(crate) aggregator: Arc<Aggregator>,
     pub(crate) care: Arc<Care>,
     pub(crate) clock: Clock,
@@ -109,13 +120,15 @@ impl App {
     /// Puts the parts together.
     pub fn new(
         catalog: Arc<Catalog>,
-        warehouse: Arc<Warehouse>,
+        store: impl Into<Store>,
         aggregator: Arc<Aggregator>,
         clock: Clock,
         settings: Settings,
     ) -> Self {
         let now = clock();
-        let ingest = Ingest::new(Arc::clone(&warehouse), now, settings.max_events);
+        let store = store.into();
+        let destination = Destination::from(&store);
+        let ingest = Ingest::new(destination.clone(), now, settings.max_events);
         let bodies = Arc::new(Semaphore::new(settings.max_bodies_bytes / 1024));
         let folds = Arc::new(Semaphore::new(settings.max_folds));
         let waiting_folds = Arc::new(Semaphore::new(
@@ -123,14 +136,17 @@ impl App {
         ));
         let care = Arc::new(Care::new(
             Arc::clone(&catalog),
-            Arc::clone(&warehouse),
+            store.clone(),
             Arc::clone(&aggregator),
             Arc::clone(&clock),
         ));
         Self {
             catalog,
-            warehouse,
+            store,
             ingest,
+            destination,
+            #[cfg(feature = "kafka")]
+            consumers: OnceLock::new(),
             aggregator,
             care,
             clock,
@@ -146,6 +162,28 @@ impl App {
             metrics: ServerMetrics::started(now),
             exports: Arc::new(Semaphore::new(MAX_EXPORTS)),
         }
+    }
+
+    /// The same, with events going to `destination` instead of the warehouse.
+    #[must_use]
+    pub fn with_destination(mut self, destination: Destination) -> Self {
+        let now = (self.clock)();
+        self.ingest = Ingest::new(destination.clone(), now, self.settings.max_events);
+        self.destination = destination;
+        self
+    }
+
+    /// Shows what `consumers` count among the metrics.
+    #[cfg(feature = "kafka")]
+    pub fn show_consumers(&self, consumers: Arc<Consumers>) {
+        // A process has them once.
+        let _ = self.consumers.set(consumers);
+    }
+
+    /// The consumers of this process.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn consumers(&self) -> Option<&Arc<Consumers>> {
+        self.consumers.get()
     }
 
     /// Backup, verification and the like over the same data.
@@ -228,7 +266,12 @@ pub fn paths() -> Vec<&'static str> {
 
 /// All routes over `app`, behind what every request passes.
 pub fn router(app: Arc<App>) -> Router {
-    routes()
+    let served = if app.settings.serves_api {
+        routes()
+    } else {
+        own_routes()
+    };
+    served
         .router
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
@@ -296,13 +339,19 @@ fn routes() -> Routes {
         .route("/v1/export/{table}", get(export::export))
         .route("/v1/retention/apply", post(care::retain))
         .route("/v1/erasures", get(care::erasures))
-        .route("/healthz", get(health::alive))
-        .route("/readyz", get(health::ready))
-        .route("/metrics", get(metrics::metrics))
         .route("/v1/keys", get(keys::list).post(keys::create))
         .route("/v1/keys/{id}", delete(keys::revoke))
         .route("/openapi.json", get(openapi::serve))
         .merge(dashboard::routes())
+        .merge(own_routes())
+}
+
+/// What a process tells of itself, whatever its roles.
+fn own_routes() -> Routes {
+    Routes::new()
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(metrics::metrics))
 }
 
 async fn no_route(uri: Uri, headers: HeaderMap) -> Response {

@@ -85,7 +85,7 @@ fn freshness(app: &App, now: UnixMicros) -> Answer<Freshness> {
     let runs = app.catalog.runs(1)?;
     Ok(Freshness::new(
         &mark,
-        app.warehouse.position(),
+        app.store.position()?,
         runs.first(),
         now,
     ))

@@ -157,16 +157,23 @@ pub(crate) fn refused(error: &IngestError) -> Problem {
     let status = match error {
         IngestError::TooMany(_) => StatusCode::PAYLOAD_TOO_LARGE,
         IngestError::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
-        IngestError::Warehouse(error) => return cannot_write(error),
+        IngestError::Store(error) => return not_stored(&error.to_string()),
         _ => StatusCode::BAD_REQUEST,
     };
     Problem::new(status, error.to_string())
 }
 
 fn cannot_write(error: &WarehouseError) -> Problem {
-    let mend = "free space on the disk or mend the directory, then send these events again";
-    Problem::unavailable(
-        format!("the events were not stored: {}; {mend}", error.chain()),
-        30,
-    )
+    match error {
+        // What such a server says has its own mend.
+        WarehouseError::Server { .. } => not_stored(&error.chain()),
+        _ => {
+            let mend = "free space on the disk or mend the directory, then send these events again";
+            not_stored(&format!("{}; {mend}", error.chain()))
+        }
+    }
+}
+
+fn not_stored(reason: &str) -> Problem {
+    Problem::unavailable(format!("the events were not stored: {reason}"), 30)
 }

@@ -8,11 +8,19 @@ use axum::extract::State;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+#[cfg(feature = "kafka")]
+use trialog_pipeline::ingest::Destination;
+use trialog_pipeline::store::Store;
+use trialog_warehouse::embedded::Warehouse;
+
 use crate::app::{App, blocking};
 use crate::problem::{Answer, Problem};
 
 /// How long the checks may take: a catalog that is busy for longer serves nobody.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the brokers may take of that.
+#[cfg(feature = "kafka")]
+const BROKER_PATIENCE: Duration = Duration::from_secs(3);
 
 /// The process answers.
 pub(crate) async fn alive() -> Json<Value> {
@@ -60,28 +68,47 @@ pub(crate) async fn ready(State(app): State<Arc<App>>) -> Answer<Json<Value>> {
 
 fn checks(app: &App) -> Vec<Check> {
     let catalog = app.catalog.high_water_mark();
-    let writer = if app.warehouse.takes_events() {
+    let catalog = catalog.map(drop).map_err(|error| error.to_string());
+    let mut checks = vec![Check::new("catalog", catalog)];
+    match &app.store {
+        Store::Embedded(warehouse) => checks.extend(files(app, warehouse)),
+        #[cfg(feature = "clickhouse")]
+        store @ Store::ClickHouse(_) => {
+            let answers = store.check_server().map_err(|error| error.to_string());
+            checks.push(Check::new("clickhouse", answers));
+        }
+    }
+    #[cfg(feature = "kafka")]
+    if let Destination::Kafka(producer) = &app.destination {
+        let answers = producer.check(BROKER_PATIENCE);
+        checks.push(Check::new(
+            "kafka",
+            answers.map_err(|error| error.to_string()),
+        ));
+    }
+    checks
+}
+
+/// The warehouse in the data directory, and the disk beneath it.
+fn files(app: &App, warehouse: &Warehouse) -> [Check; 3] {
+    let writer = if warehouse.takes_events() {
         Ok(())
     } else {
         Err("the thread that makes events durable has ended: restart the server".to_owned())
     };
-    let flush = match app.warehouse.flush_failure() {
+    let flush = match warehouse.flush_failure() {
         Some(reason) => Err(format!("events cannot be flushed: {reason}")),
         None => Ok(()),
     };
-    vec![
-        Check::new(
-            "catalog",
-            catalog.map(drop).map_err(|error| error.to_string()),
-        ),
+    [
         Check::new("writer", writer),
         Check::new("flush", flush),
-        Check::new("disk", disk(app)),
+        Check::new("disk", disk(app, warehouse)),
     ]
 }
 
-fn disk(app: &App) -> Result<(), String> {
-    let space = app.warehouse.space().map_err(|error| error.chain())?;
+fn disk(app: &App, warehouse: &Warehouse) -> Result<(), String> {
+    let space = warehouse.space().map_err(|error| error.chain())?;
     let (free, least) = (space.free_bytes, app.settings.min_free_disk_bytes);
     if free < least {
         return Err(format!(

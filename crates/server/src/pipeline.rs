@@ -7,6 +7,7 @@ use axum::extract::{RawQuery, State};
 use serde_json::{Value, json};
 use trialog_catalog::pipeline::RunRecord;
 use trialog_pipeline::aggregation::Scope;
+use trialog_pipeline::store::Store;
 
 use crate::app::{App, blocking};
 use crate::problem::{Answer, Problem};
@@ -18,7 +19,6 @@ const N_RUNS: u32 = 20;
 pub(crate) async fn state(State(app): State<Arc<App>>) -> Answer<Json<Value>> {
     blocking(move || {
         let mark = app.catalog.high_water_mark()?;
-        let usage = app.warehouse.usage();
         let runs: Vec<Value> = app.catalog.runs(N_RUNS)?.iter().map(show).collect();
         Ok(Json(json!({
             "published": {
@@ -26,18 +26,35 @@ pub(crate) async fn state(State(app): State<Arc<App>>) -> Answer<Json<Value>> {
                 "data_time": (mark.run_id > 0).then(|| mark.data_time.to_rfc3339()),
                 "run_id": (mark.run_id > 0).then_some(mark.run_id),
             },
-            "ingested": {
-                "position": usage.position,
-                "runs": usage.n_runs,
-                "rows_in_runs": usage.run_rows,
-                "bytes_in_runs": usage.run_bytes,
-                "unflushed_bytes": usage.unflushed_bytes,
-                "flush_failure": app.warehouse.flush_failure(),
-            },
+            "ingested": ingested(&app.store)?,
             "runs": runs,
         })))
     })
     .await
+}
+
+/// How far events have come, and of the embedded warehouse what there is of files.
+fn ingested(store: &Store) -> Answer<Value> {
+    let Ok(warehouse) = store.embedded("there are no files here") else {
+        let position = store.position()?;
+        return Ok(json!({
+            "position": position,
+            "runs": null,
+            "rows_in_runs": null,
+            "bytes_in_runs": null,
+            "unflushed_bytes": null,
+            "flush_failure": null,
+        }));
+    };
+    let usage = warehouse.usage();
+    Ok(json!({
+        "position": usage.position,
+        "runs": usage.n_runs,
+        "rows_in_runs": usage.run_rows,
+        "bytes_in_runs": usage.run_bytes,
+        "unflushed_bytes": usage.unflushed_bytes,
+        "flush_failure": warehouse.flush_failure(),
+    }))
 }
 
 fn show(run: &RunRecord) -> Value {

@@ -180,6 +180,10 @@ impl From<CatalogError> for Problem {
             | CatalogError::OfHoldout { .. }
             | CatalogError::MetricNamed { .. } => StatusCode::CONFLICT,
             CatalogError::Stale { .. } => StatusCode::PRECONDITION_FAILED,
+            CatalogError::NotAFile { .. } => StatusCode::NOT_IMPLEMENTED,
+            error if error.is_transient() => {
+                return Self::unavailable(error.to_string(), 5);
+            }
             _ => return Self::internal(error.to_string()),
         };
         Self::new(status, error.to_string())
@@ -191,6 +195,11 @@ impl From<PipelineError> for Problem {
         match error {
             PipelineError::Catalog(error) => error.into(),
             error if error.is_stopping() => Self::unavailable(error.to_string(), 5),
+            PipelineError::NotEmbedded { .. } => {
+                Self::new(StatusCode::NOT_IMPLEMENTED, error.to_string())
+            }
+            PipelineError::Held { .. } => Self::unavailable(error.to_string(), 5),
+            error if error.is_transient() => Self::unavailable(error.to_string(), 5),
             PipelineError::EventsDropped { .. } => {
                 Self::new(StatusCode::CONFLICT, error.to_string())
             }

@@ -1,8 +1,9 @@
 //! The ruleset that evaluations use: prepared once for each version of the configuration.
 //!
-//! Every change passes the one catalog of the process, so a glance at its count of
-//! writes tells whether the ruleset is the newest; an evaluation never sees an older one
-//! than the change that was answered before it.
+//! A glance at the catalog's count of writes tells whether the ruleset is the newest. Where
+//! every change passes the one catalog of the process, an evaluation never sees an older one
+//! than the change that was answered before it; of a change that another process made in a
+//! shared catalog this one is told within moments.
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 

@@ -30,7 +30,7 @@ const MAX_ANSWER_BYTES: usize = 256 << 20;
 pub(crate) enum Access {
     /// A server at this address.
     Server { address: String, agent: ureq::Agent },
-    /// This process has the directory open.
+    /// This process has the data open.
     Directory(Box<Opened>),
 }
 
@@ -46,22 +46,27 @@ impl Access {
         if let Some(address) = &config.server {
             return Self::server(address, config.key.as_ref(), config.tls_ca.as_deref());
         }
+        if !config.storage.needs_directory() {
+            return Self::here(Node::open(config)?);
+        }
         match DirectoryLock::acquire(&config.data_dir) {
-            Ok(lock) => {
-                let node = Node::with_lock(config, lock)?;
-                let router = trialog_server::router(std::sync::Arc::clone(&node.app));
-                Ok(Self::Directory(Box::new(Opened {
-                    node,
-                    router,
-                    runtime: runtime()?,
-                })))
-            }
+            Ok(lock) => Self::here(Node::with_lock(config, Some(lock))?),
             Err(WarehouseError::Locked {
                 address: Some(address),
                 ..
             }) => Self::beside(config, &address),
             Err(error) => Err(plain(error)),
         }
+    }
+
+    /// What this process has open itself.
+    fn here(node: Node) -> anyhow::Result<Self> {
+        let router = trialog_server::router(std::sync::Arc::clone(&node.app));
+        Ok(Self::Directory(Box::new(Opened {
+            node,
+            router,
+            runtime: runtime()?,
+        })))
     }
 
     /// The server at `address` that holds the data directory of `config`.
@@ -105,7 +110,7 @@ impl Access {
     /// Ends what this process has open.
     pub(crate) fn close(&self) {
         if let Self::Directory(opened) = self {
-            opened.node.warehouse.close();
+            opened.node.close();
         }
     }
 

@@ -73,6 +73,10 @@ pub(crate) enum Command {
     /// Show holdouts, create, start or stop one.
     #[command(subcommand)]
     Holdouts(HoldoutsCommand),
+    /// Show the topics of the event log, or create them.
+    #[cfg(feature = "kafka")]
+    #[command(subcommand)]
+    Topics(TopicsCommand),
     /// Say which variant a user gets, and why.
     Assign(AssignArgs),
     /// Print the integer under which a user id given as text is stored.
@@ -110,6 +114,30 @@ pub(crate) enum Format {
     Table,
     /// JSON for programs.
     Json,
+}
+
+/// The topics of `event_log`, whose names begin with its `topic_prefix`.
+#[cfg(feature = "kafka")]
+#[derive(Debug, Subcommand)]
+pub(crate) enum TopicsCommand {
+    /// Create the topics that do not exist: two of events and one of dead letters.
+    Create {
+        /// Partitions of each topic of events: as many consumers can share it.
+        #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+        partitions: u16,
+        /// Copies of each partition; no more than there are brokers.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
+        replication: u16,
+        /// How to print.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Show the topics and their partitions. Exits with 2 where one is missing.
+    List {
+        /// How to print.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
 }
 
 /// `trialog calc --list` names the families, `trialog calc FAMILY --help` shows an

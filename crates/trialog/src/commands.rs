@@ -21,6 +21,8 @@ pub(crate) mod power;
 pub(crate) mod results;
 pub(crate) mod retention;
 pub(crate) mod serve;
+#[cfg(feature = "kafka")]
+pub(crate) mod topics;
 pub(crate) mod verify;
 
 /// Some experiments or rows could not be used; the others were.

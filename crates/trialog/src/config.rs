@@ -11,10 +11,12 @@ use anyhow::{Context, bail};
 use trialog_model::duration::Window;
 use trialog_pipeline::Limits;
 use trialog_pipeline::aggregation::Settings;
+use trialog_pipeline::lease::LeaseSettings;
 
 use crate::cli::Cli;
 use crate::http::{self, HttpConfig};
 use crate::secret::Secret;
+use crate::storage::Storage;
 pub(crate) use values::Values;
 
 const DAY_MICROS: i64 = 86_400_000_000;
@@ -31,6 +33,9 @@ pub(crate) struct Config {
     pub(crate) tls_ca: Option<PathBuf>,
     pub(crate) http: HttpConfig,
     pub(crate) interval: Duration,
+    pub(crate) storage: Storage,
+    #[cfg(feature = "kafka")]
+    pub(crate) consumers: trialog_pipeline::kafka::ConsumerSettings,
     pub(crate) backup_dir: PathBuf,
     pub(crate) aggregation: Settings,
     pub(crate) min_free_bytes: u64,
@@ -89,6 +94,10 @@ pub(crate) fn from_values(values: &Values) -> anyhow::Result<Config> {
         Some(text) => PathBuf::from(text),
         None => data_dir.join("backups"),
     };
+    aggregation.lease = LeaseSettings {
+        holder: holder(),
+        length: lease(length("lease")?)?,
+    };
     aggregation.keep_events_micros = keep_events(&text("keep_events_for"))?;
     Ok(Config {
         backup_dir: std::path::absolute(backups).context("cannot use `backup_dir`")?,
@@ -101,12 +110,38 @@ pub(crate) fn from_values(values: &Values) -> anyhow::Result<Config> {
         tls_ca: values.text("tls_ca").map(PathBuf::from),
         http: http::from_values(values)?,
         interval: length("interval")?,
+        storage: Storage::from_values(values)?,
+        #[cfg(feature = "kafka")]
+        consumers: trialog_pipeline::kafka::ConsumerSettings {
+            linger: length("consumer_linger")?,
+            ..Default::default()
+        },
         aggregation,
         min_free_bytes: values.bytes("min_free_disk")?,
         shutdown_timeout: length("shutdown_timeout")?,
         log: values.text("log").map(str::to_owned),
         log_format,
     })
+}
+
+/// What this process is called among those that aggregate.
+fn holder() -> String {
+    let name = rustix::system::uname();
+    format!(
+        "{}:{}",
+        name.nodename().to_string_lossy(),
+        std::process::id()
+    )
+}
+
+fn lease(length: Duration) -> anyhow::Result<Duration> {
+    if length < Duration::from_secs(1) {
+        bail!(
+            "`lease` is {} ms: give at least 1s, since it is renewed three times in its length",
+            length.as_millis()
+        );
+    }
+    Ok(length)
 }
 
 /// How long events are kept; `none` for ever.

@@ -20,7 +20,7 @@ use trialog_server::serving::{Listener, is_loopback};
 use trialog_server::tls::Tls;
 
 use crate::config::Config;
-use crate::node::{Node, plain};
+use crate::node::Node;
 use crate::secret::Secret;
 
 /// The file with the key of the commands on this machine.
@@ -33,7 +33,7 @@ pub(crate) struct Front {
     pub(crate) url: String,
     /// Where commands on this machine reach it, and with which key.
     pub(crate) local: (String, Secret),
-    _key_file: KeyFile,
+    _key_file: Option<KeyFile>,
 }
 
 impl Front {
@@ -57,8 +57,11 @@ impl Front {
             listeners.push(Listener { socket, tls: None });
         }
         let key = Secret::new(&(node.app.make_local_key()).context("cannot make the local key")?);
-        let key_file = KeyFile::write(&config.data_dir, &key)?;
-        (node.warehouse.publish_address(&local_url)).map_err(plain)?;
+        // Without a data directory, commands open the data themselves.
+        let key_file = (config.storage.needs_directory())
+            .then(|| KeyFile::write(&config.data_dir, &key))
+            .transpose()?;
+        node.publish_address(&local_url)?;
         println!("listening on {url}");
         std::io::stdout().flush()?;
         Ok(Self {

@@ -20,6 +20,7 @@ mod secret;
 mod settings;
 mod show;
 mod stop;
+mod storage;
 
 use std::process::ExitCode;
 
@@ -79,6 +80,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Retention(command) => commands::retention::run(&config, &command),
         Command::Keys(action) => commands::keys::run(&config, &action),
         Command::Metrics(action) => commands::metrics::run(&config, &action),
+        #[cfg(feature = "kafka")]
+        Command::Topics(action) => commands::topics::run(&config, &action),
         Command::Layers(action) => commands::layers::run(&config, &action),
         Command::Holdouts(action) => commands::holdouts::run(&config, &action),
         Command::Assign(args) => commands::assign::run(&config, &args),

@@ -1,4 +1,4 @@
-//! A data directory opened by this process: catalog, warehouse, aggregator.
+//! The data as this process has it open: catalog, warehouse, aggregator, app.
 
 use std::sync::Arc;
 
@@ -6,6 +6,9 @@ use anyhow::Context;
 use trialog_catalog::Catalog;
 use trialog_pipeline::aggregation::Aggregator;
 use trialog_pipeline::care::restore::check_complete;
+use trialog_pipeline::clock::Clock;
+use trialog_pipeline::ingest::Destination;
+use trialog_pipeline::store::Store;
 use trialog_server::{App, Settings};
 use trialog_warehouse::WarehouseError;
 use trialog_warehouse::embedded::{Options, Warehouse};
@@ -16,60 +19,148 @@ use crate::config::Config;
 
 pub(crate) struct Node {
     pub(crate) catalog: Arc<Catalog>,
-    pub(crate) warehouse: Arc<Warehouse>,
+    pub(crate) store: Store,
     pub(crate) aggregator: Arc<Aggregator>,
     pub(crate) app: Arc<App>,
+    destination: Destination,
+    /// Held where the catalog is in the directory and the warehouse, which holds it otherwise, is not.
+    lock: Option<DirectoryLock>,
 }
 
 impl Node {
-    /// Opens the data directory, which no other process may have open.
+    /// Opens the data; what is in the data directory no other process may have open.
     pub(crate) fn open(config: &Config) -> anyhow::Result<Self> {
-        Self::with_lock(
-            config,
-            DirectoryLock::acquire(&config.data_dir).map_err(plain)?,
-        )
+        let lock = (config.storage.needs_directory())
+            .then(|| DirectoryLock::acquire(&config.data_dir).map_err(plain))
+            .transpose()?;
+        Self::with_lock(config, lock)
     }
 
-    pub(crate) fn with_lock(config: &Config, lock: DirectoryLock) -> anyhow::Result<Self> {
-        check_complete(&config.data_dir)?;
-        let catalog = Arc::new(Catalog::open(&config.data_dir)?);
-        let n_interrupted = catalog.mark_interrupted_runs()?;
+    /// The same with the lock of the data directory, where it is needed.
+    pub(crate) fn with_lock(config: &Config, lock: Option<DirectoryLock>) -> anyhow::Result<Self> {
+        if lock.is_some() {
+            check_complete(&config.data_dir)?;
+        }
+        let catalog = config.storage.open_catalog(&config.data_dir)?;
+        // Of a shared catalog, runs may be other processes'; they are marked under the lease.
+        let n_interrupted = if catalog.is_shared() {
+            0
+        } else {
+            catalog.mark_interrupted_runs()?
+        };
         if n_interrupted > 0 {
             tracing::warn!(
                 n_interrupted,
                 "an earlier process ended during a run; nothing of it was published"
             );
         }
-        let published = catalog.high_water_mark()?.position;
-        let warehouse = Warehouse::open(&config.data_dir, lock, Options::default(), published)
-            .map_err(plain)?;
-        let warehouse = Arc::new(warehouse);
         let clock = clock::system();
+        let (store, lock) = open_store(config, &catalog, &clock, lock)?;
+        let destination = open_destination(config, &store)?;
         let aggregator = Aggregator::new(
             Arc::clone(&catalog),
-            Arc::clone(&warehouse),
+            store.clone(),
             Arc::clone(&clock),
             config.aggregation.clone(),
         );
         let aggregator = Arc::new(aggregator);
         let app = App::new(
             Arc::clone(&catalog),
-            Arc::clone(&warehouse),
+            store.clone(),
             Arc::clone(&aggregator),
             clock,
             Settings {
                 backup_dir: Some(config.backup_dir.clone()),
                 min_free_disk_bytes: config.min_free_bytes,
+                serves_api: config.storage.roles.api,
                 ..config.http.limits.clone()
             },
         );
         Ok(Self {
             catalog,
-            warehouse,
+            store,
             aggregator,
-            app: Arc::new(app),
+            app: Arc::new(app.with_destination(destination.clone())),
+            destination,
+            lock,
         })
     }
+
+    /// Tells other processes on this machine where this one answers.
+    pub(crate) fn publish_address(&self, address: &str) -> anyhow::Result<()> {
+        match (&self.store, &self.lock) {
+            (Store::Embedded(warehouse), _) => warehouse.publish_address(address).map_err(plain),
+            #[cfg(feature = "clickhouse")]
+            (_, Some(lock)) => lock.publish(address).map_err(plain),
+            #[cfg(feature = "clickhouse")]
+            (_, None) => Ok(()),
+        }
+    }
+
+    /// Starts to take events from the event log to the warehouse, where there is one and this
+    /// process has that role.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn start_consumers(
+        &self,
+        config: &Config,
+    ) -> anyhow::Result<Option<Arc<trialog_pipeline::kafka::Consumers>>> {
+        use trialog_pipeline::kafka::{Consumers, Sink};
+        let Some(address) =
+            (config.storage.event_log.as_ref()).filter(|_| config.storage.roles.consumer)
+        else {
+            return Ok(None);
+        };
+        let sink = Sink::from(&self.store);
+        let consumers = Consumers::start(address, &sink, &clock::system(), config.consumers)?;
+        let consumers = Arc::new(consumers);
+        self.app.show_consumers(Arc::clone(&consumers));
+        Ok(Some(consumers))
+    }
+
+    /// Makes durable what was taken, and lets go of everything.
+    pub(crate) fn close(&self) {
+        #[cfg(feature = "kafka")]
+        if let Destination::Kafka(producer) = &self.destination {
+            producer.flush();
+        }
+        #[cfg(not(feature = "kafka"))]
+        let _ = &self.destination;
+        self.store.close();
+    }
+}
+
+fn open_store(
+    config: &Config,
+    catalog: &Arc<Catalog>,
+    clock: &Clock,
+    lock: Option<DirectoryLock>,
+) -> anyhow::Result<(Store, Option<DirectoryLock>)> {
+    #[cfg(feature = "clickhouse")]
+    if let Some(address) = &config.storage.warehouse {
+        use trialog_pipeline::clickhouse::Journaled;
+        let server = trialog_warehouse::clickhouse::ClickHouse::connect(address.clone());
+        let server = server.map_err(plain).context("cannot use `warehouse`")?;
+        let journaled = Journaled::new(server, Arc::clone(catalog), Arc::clone(clock));
+        return Ok((Store::ClickHouse(journaled), lock));
+    }
+    #[cfg(not(feature = "clickhouse"))]
+    let _ = clock;
+    let published = catalog.high_water_mark()?.position;
+    let lock = lock.context("the embedded warehouse needs the data directory")?;
+    let warehouse = Warehouse::open(&config.data_dir, lock, Options::default(), published);
+    Ok((Store::Embedded(Arc::new(warehouse.map_err(plain)?)), None))
+}
+
+/// Where events go that this process takes in.
+fn open_destination(config: &Config, store: &Store) -> anyhow::Result<Destination> {
+    #[cfg(feature = "kafka")]
+    if let Some(address) = &config.storage.event_log {
+        let producer = trialog_pipeline::kafka::Producer::new(address)?;
+        return Ok(Destination::Kafka(Arc::new(producer)));
+    }
+    #[cfg(not(feature = "kafka"))]
+    let _ = config;
+    Ok(Destination::from(store))
 }
 
 /// A warehouse error with its causes in one message.

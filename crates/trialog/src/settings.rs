@@ -100,6 +100,33 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "The directory that holds all data",
     ),
     Setting::new(
+        "catalog",
+        Kind::Text,
+        Default::Described("a file in the data directory"),
+        "The PostgreSQL database with everything that is no event, such as postgres://user:password@host:5432/trialog; sslmode=require in its query asks for TLS",
+    )
+    .secret(),
+    Setting::new(
+        "warehouse",
+        Kind::Text,
+        Default::Described("files in the data directory"),
+        "The ClickHouse database with the events, such as clickhouse://user:password@host:8123/trialog; secure=true in its query asks for HTTPS, cluster=NAME for replicated tables, other keys are ClickHouse's settings",
+    )
+    .secret(),
+    Setting::new(
+        "event_log",
+        Kind::Text,
+        Default::Described("none: events go to the warehouse at once"),
+        "The Kafka brokers through which events go, such as kafka://host:9092,host:9092; topic_prefix, group and shards in its query are ours, other keys such as security.protocol and sasl.password are librdkafka's",
+    )
+    .secret(),
+    Setting::new(
+        "roles",
+        Kind::Text,
+        Default::Value("api,consumer,aggregator"),
+        "What this process does: serve the API, take events from `event_log` to the warehouse, aggregate on schedule; fewer than all take `catalog` and `warehouse`",
+    ),
+    Setting::new(
         "listen",
         Kind::Text,
         Default::Value("127.0.0.1:8080"),
@@ -213,6 +240,18 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Kind::Length,
         Default::Value("1h"),
         "The time between aggregation runs",
+    ),
+    Setting::new(
+        "lease",
+        Kind::Length,
+        Default::Value("30s"),
+        "With a shared `catalog`: how long after an aggregator died another one takes over",
+    ),
+    Setting::new(
+        "consumer_linger",
+        Kind::Length,
+        Default::Value("1s"),
+        "How long an event that was read from `event_log` waits for others before it is stored",
     ),
     Setting::new(
         "backup_dir",

@@ -130,7 +130,6 @@ impl Consumers {
         let (reports, from_writer) = channel();
         let writer = Writer {
             topic: topic.clone(),
-            address: address.clone(),
             sink: sink.clone(),
             clock: Arc::clone(clock),
             metrics: Arc::clone(&self.metrics),

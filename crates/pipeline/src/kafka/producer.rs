@@ -154,6 +154,30 @@ impl Producer {
         Ok(())
     }
 
+    /// Whether the brokers answer.
+    ///
+    /// # Errors
+    ///
+    /// They do not, or a topic is missing.
+    pub fn check(&self, timeout: Duration) -> Result<(), PipelineError> {
+        let topic = &self.address.topics().assignments;
+        let metadata = (self.producer.client().fetch_metadata(Some(topic), timeout))
+            .map_err(|error| failed("reach the brokers", &self.address, &error))?;
+        let missing = metadata.topics().iter().find_map(|topic| topic.error());
+        match missing {
+            None => Ok(()),
+            Some(error) => Err(PipelineError::Kafka {
+                action: "use the topics",
+                place: self.address.to_string(),
+                what: format!(
+                    "`{topic}`: {}; create the topics with `trialog topics create`",
+                    rdkafka::error::RDKafkaErrorCode::from(error)
+                ),
+                is_transient: true,
+            }),
+        }
+    }
+
     /// Waits until what was taken is delivered or has failed.
     pub fn flush(&self) {
         if let Err(error) = self.producer.flush(FLUSH_TIMEOUT) {

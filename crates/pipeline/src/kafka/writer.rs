@@ -71,7 +71,6 @@ pub(super) type Assignments = Arc<Mutex<HashMap<i32, u64>>>;
 
 pub(super) struct Writer {
     pub(super) topic: String,
-    pub(super) address: KafkaAddress,
     pub(super) sink: Sink,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<ConsumerMetrics>,

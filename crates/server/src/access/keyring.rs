@@ -1,11 +1,12 @@
 //! The API keys in memory: no request waits for the catalog.
 //!
-//! The process that holds the data directory is the only one that changes
-//! keys, so what is in memory is what is in the catalog. At most
+//! Where the catalog is a file, the process that holds it is the only one that
+//! changes keys; where others share it, its count of writes tells when to read
+//! them again. So what is in memory is what is in the catalog. At most
 //! [`trialog_catalog::keys::MAX_KEYS`] are held.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use trialog_catalog::keys::{Key, Scope};
@@ -53,6 +54,8 @@ pub(crate) struct Keyring {
     /// Held from a change of the catalog until memory has it.
     changing: Mutex<()>,
     noted_at: AtomicI64,
+    /// The catalog's count of writes at which a shared catalog was read.
+    read_at: AtomicU64,
 }
 
 impl Keyring {
@@ -62,6 +65,7 @@ impl Keyring {
             local: RwLock::new(None),
             changing: Mutex::new(()),
             noted_at: AtomicI64::new(0),
+            read_at: AtomicU64::new(0),
         }
     }
 
@@ -72,9 +76,15 @@ impl Keyring {
             .is_some()
     }
 
-    /// Reads the keys from `catalog` where that was not done yet.
+    /// Whether memory has what `catalog` has.
+    pub(crate) fn is_current(&self, catalog: &Catalog) -> bool {
+        self.is_loaded()
+            && (!catalog.is_shared() || self.read_at.load(Ordering::Acquire) == catalog.n_writes())
+    }
+
+    /// Reads the keys from `catalog` where memory has others.
     pub(crate) fn load(&self, catalog: &Catalog) -> Result<(), CatalogError> {
-        if self.is_loaded() {
+        if self.is_current(catalog) {
             return Ok(());
         }
         self.change(catalog, || Ok(()))
@@ -88,6 +98,7 @@ impl Keyring {
     ) -> Result<T, CatalogError> {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = change()?;
+        let read_at = catalog.n_writes();
         let kept = catalog.keys()?;
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         let before = keys.take().unwrap_or_default();
@@ -104,6 +115,7 @@ impl Keyring {
             (entry.key.id.clone(), entry)
         });
         *keys = Some(entries.collect());
+        self.read_at.store(read_at, Ordering::Release);
         Ok(changed)
     }
 

@@ -54,12 +54,16 @@ fn pipeline() -> Schema {
     ]);
     let ingested = object([
         field("position", count(), "The last position that is durable."),
-        field("runs", count(), "Files of events."),
-        field("rows_in_runs", count(), "Events in them."),
-        field("bytes_in_runs", count(), "Their size."),
+        field(
+            "runs",
+            nullable(count()),
+            "Files of events; null where the events are in ClickHouse, as are the next three.",
+        ),
+        field("rows_in_runs", nullable(count()), "Events in them."),
+        field("bytes_in_runs", nullable(count()), "Their size."),
         field(
             "unflushed_bytes",
-            count(),
+            nullable(count()),
             "Events in memory and in the inbox.",
         ),
         field(

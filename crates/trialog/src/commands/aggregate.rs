@@ -37,7 +37,7 @@ pub(crate) fn run(config: &Config, options: &AggregateArgs) -> anyhow::Result<Ex
                 wait,
             );
             let report = json!(report?);
-            opened.node.warehouse.close();
+            opened.node.close();
             report
         }
         server @ Access::Server { .. } => {

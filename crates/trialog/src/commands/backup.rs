@@ -23,7 +23,7 @@ pub(crate) fn backup(config: &Config, options: &BackupArgs) -> anyhow::Result<Ex
             });
             bar.finish_and_clear();
             let report = json!(report?);
-            opened.node.warehouse.close();
+            opened.node.close();
             report
         }
         server @ Access::Server { .. } => {

@@ -22,9 +22,10 @@ pub(crate) fn run(config: &Config, command: &BenchCommand) -> anyhow::Result<Exi
         BenchCommand::Settle => {
             match Access::open(config)? {
                 Access::Directory(opened) => {
-                    opened.node.warehouse.settle()?;
-                    println!("{:?}", opened.node.warehouse.usage());
-                    opened.node.warehouse.close();
+                    let warehouse = opened.node.store.embedded("files are settled by itself")?;
+                    warehouse.settle()?;
+                    println!("{:?}", warehouse.usage());
+                    opened.node.close();
                 }
                 Access::Server { address, .. } => {
                     anyhow::bail!("{address} has the directory open: stop it first")

@@ -76,7 +76,7 @@ pub(crate) fn run(mut config: Config, args: &DemoArgs) -> anyhow::Result<ExitCod
         server.await??;
         anyhow::Ok(())
     })?;
-    node.warehouse.close();
+    node.close();
     Ok(ExitCode::SUCCESS)
 }
 

@@ -27,7 +27,7 @@ pub(crate) fn run(config: &Config, options: &ExportArgs) -> anyhow::Result<ExitC
         let _ = std::fs::remove_file(&draft);
     }
     if let Access::Directory(opened) = &access {
-        opened.node.warehouse.close();
+        opened.node.close();
     }
     println!("wrote {} bytes to {}", outcome?, options.file.display());
     Ok(ExitCode::SUCCESS)

@@ -24,7 +24,7 @@ pub(crate) fn run(config: &Config, options: &ForgetArgs) -> anyhow::Result<ExitC
             let user = user_id_from_text(&options.user);
             let care = opened.node.app.care();
             let report = json!(care.forget(user, experiment.as_ref(), "command")?);
-            opened.node.warehouse.close();
+            opened.node.close();
             report
         }
         server @ Access::Server { .. } => {

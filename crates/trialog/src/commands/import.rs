@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use serde_json::json;
 use trialog_model::event::EventKind;
+use trialog_pipeline::ingest::Destination;
 
 use crate::access::Access;
 use crate::cli::{FileFormat, ImportCommand};
@@ -25,7 +26,7 @@ pub(crate) fn run(config: &Config, command: &ImportCommand) -> anyhow::Result<Ex
     let now = clock::now();
     let access = Access::open(config)?;
     let sink = match &access {
-        Access::Directory(opened) => Sink::Directory(&opened.node.warehouse),
+        Access::Directory(opened) => Sink::Directory(Destination::from(&opened.node.store)),
         Access::Server { address, agent } => Sink::Server {
             address: address.clone(),
             agent,
@@ -49,7 +50,7 @@ pub(crate) fn run(config: &Config, command: &ImportCommand) -> anyhow::Result<Ex
     }
     let summary = rows.finish()?;
     if let Access::Directory(opened) = &access {
-        opened.node.warehouse.close();
+        opened.node.close();
     }
     print_summary(mapping.kind, &summary);
     Ok(if summary.rejected.is_empty() {

@@ -49,13 +49,15 @@ fn describe(state: &Value) -> String {
         "ingested up to position {}: {behind} commits wait for the next run\n",
         position(ingested)
     ));
-    text.push_str(&format!(
-        "{} rows in {} files, {} bytes; {} bytes not yet in a file\n",
-        ingested["rows_in_runs"],
-        ingested["runs"],
-        ingested["bytes_in_runs"],
-        ingested["unflushed_bytes"]
-    ));
+    if !ingested["runs"].is_null() {
+        text.push_str(&format!(
+            "{} rows in {} files, {} bytes; {} bytes not yet in a file\n",
+            ingested["rows_in_runs"],
+            ingested["runs"],
+            ingested["bytes_in_runs"],
+            ingested["unflushed_bytes"]
+        ));
+    }
     if let Some(reason) = ingested["flush_failure"].as_str() {
         text.push_str(&format!("events cannot be flushed: {reason}\n"));
     }

@@ -18,7 +18,7 @@ pub(crate) fn run(config: &Config, command: &RetentionCommand) -> anyhow::Result
                 false => Mode::Apply,
             };
             let report = json!(opened.node.app.care().retain(mode)?);
-            opened.node.warehouse.close();
+            opened.node.close();
             report
         }
         server @ Access::Server { .. } => {

@@ -13,42 +13,76 @@ use crate::stop::told_to_stop;
 
 pub(crate) fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let address = config.address()?;
+    let roles = config.storage.roles;
+    check_topics(config)?;
     let node = Node::open(config)?;
     front::check(config, address, node.app.has_usable_key()?)?;
     runtime()?.block_on(async {
         let mut front = Front::open(config, &node, bind(address).await?).await?;
         let url = &front.url;
-        let scheduler = Scheduler::start(
-            Arc::clone(&node.aggregator),
-            config.interval,
-            Retry::default(),
-            fastrand::Rng::new(),
-        )
-        .context("cannot start the schedule")?;
+        #[cfg(feature = "kafka")]
+        let consumers = node.start_consumers(config)?;
+        let scheduler = (roles.aggregator).then(|| {
+            let aggregator = Arc::clone(&node.aggregator);
+            Scheduler::start(
+                aggregator,
+                config.interval,
+                Retry::default(),
+                fastrand::Rng::new(),
+            )
+        });
+        let scheduler = scheduler.transpose().context("cannot start the schedule")?;
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
-            data_dir = %config.data_dir.display(),
-            "serving {url} from `{}`",
-            config.data_dir.display()
+            roles = %roles,
+            catalog = node.catalog.place(),
+            warehouse = node.store.place(),
+            "serving {url}"
         );
         front::tell(&node, url)?;
-        let (schedule, aggregator) = (scheduler.stopper(), Arc::clone(&node.aggregator));
+        let schedule = scheduler.as_ref().map(Scheduler::stopper);
+        let aggregator = Arc::clone(&node.aggregator);
+        #[cfg(feature = "kafka")]
+        let reading = consumers.clone();
         let told = told_to_stop(config.shutdown_timeout, move || {
-            schedule.stop();
+            if let Some(schedule) = &schedule {
+                schedule.stop();
+            }
             aggregator.stop();
+            #[cfg(feature = "kafka")]
+            if let Some(consumers) = &reading {
+                consumers.stop();
+            }
         })?;
         let listeners = std::mem::take(&mut front.listeners);
         trialog_server::serve(listeners, Arc::clone(&node.app), told).await?;
         // Still under the eyes of `told_to_stop`: a run that is about to
         // publish ends, what is queued is written.
-        let warehouse = Arc::clone(&node.warehouse);
         let closing = move || {
             drop(scheduler);
-            warehouse.close();
+            #[cfg(feature = "kafka")]
+            if let Some(consumers) = &consumers {
+                consumers.close();
+            }
+            node.close();
         };
         tokio::task::spawn_blocking(closing).await?;
         tracing::info!("stopped");
         anyhow::Ok(())
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses to start where the event log cannot be reached or lacks a topic.
+#[cfg(feature = "kafka")]
+fn check_topics(config: &Config) -> anyhow::Result<()> {
+    if let Some(address) = &config.storage.event_log {
+        trialog_pipeline::kafka::topics::check(address).context("cannot use `event_log`")?;
+    }
+    Ok(())
+}
+
+#[cfg(not(feature = "kafka"))]
+fn check_topics(_: &Config) -> anyhow::Result<()> {
+    Ok(())
 }

@@ -11,8 +11,9 @@ use serde_json::Value;
 use trialog_model::event::{Event, EventKind, FieldError};
 use trialog_model::time::UnixMicros;
 use trialog_model::user_id::event_fingerprint;
+use trialog_pipeline::ingest::Destination;
 use trialog_warehouse::batch::Batch;
-use trialog_warehouse::embedded::{Refused, Submission, Warehouse};
+use trialog_warehouse::embedded::{Refused, Submission};
 use trialog_warehouse::{SourceMark, WarehouseError};
 
 /// Rows per batch; fixed, so that a repeated import sends the same batches.
@@ -38,8 +39,8 @@ pub(crate) struct Summary {
 
 /// Where batches go.
 pub(crate) enum Sink<'a> {
-    /// Into a data directory that this process has open.
-    Directory(&'a Warehouse),
+    /// Into the warehouse that this process has open.
+    Directory(Destination),
     /// To a server.
     Server {
         address: String,
@@ -75,7 +76,7 @@ impl<'a> Rows<'a> {
         received_at: UnixMicros,
     ) -> anyhow::Result<Self> {
         let skip = match &sink {
-            Sink::Directory(warehouse) => warehouse
+            Sink::Directory(destination) => destination
                 .source_position(&mark)?
                 .map_or(0, i64::cast_unsigned),
             Sink::Server { .. } => 0,
@@ -156,7 +157,7 @@ impl<'a> Rows<'a> {
 
     fn send(&mut self) -> anyhow::Result<()> {
         match &self.sink {
-            Sink::Directory(warehouse) => {
+            Sink::Directory(destination) => {
                 let batch = std::mem::replace(&mut self.batch, Batch::new(self.kind));
                 if batch.is_empty() {
                     return Ok(());
@@ -174,7 +175,7 @@ impl<'a> Rows<'a> {
                     received_at: self.received_at.0,
                     reply,
                 };
-                match warehouse.submit(submission) {
+                match destination.submit(submission) {
                     Ok(()) => self.n_waiting += 1,
                     Err(refused @ (Refused::Full | Refused::Closed)) => {
                         bail!("cannot store events: {refused}")

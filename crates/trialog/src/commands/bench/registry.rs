@@ -175,6 +175,8 @@ fn publish(catalog: &Catalog, first: u32, n_experiments: u32) -> Result<(), Cata
         computed_at: now,
         thin_out_before: UnixMicros(0),
         outcomes: outcomes.collect(),
+        lease: None,
+        journal: None,
     })
 }
 
