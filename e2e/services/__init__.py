@@ -6,6 +6,7 @@ A service can be stopped, killed, paused and started again with the data that
 it had, which is what the tests of faults do.
 """
 
+import json
 import os
 import pwd
 import shutil
@@ -120,12 +121,13 @@ class Kafka(Service):
 
     name = "kafka"
 
-    def __init__(self, directory, port=None):
+    def __init__(self, directory, port=None, advertised_port=None):
         super().__init__(directory, port)
+        self.advertised_port = advertised_port or self.port
         if not shutil.which("java") or not shutil.which("mvn"):
             raise Unavailable("Kafka needs Java 17 and Maven, and one of them is missing")
         self.controller_port = self._kept("controller_port", free_port)
-        self.address = f"127.0.0.1:{self.port}"
+        self.address = f"127.0.0.1:{self.advertised_port}"
         self.classpath = f"{packages.maven(HERE / 'pom.xml')}/*"
         self._kept("cluster", self._format)
 
@@ -135,7 +137,7 @@ class Kafka(Service):
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{self.controller_port}
 listeners=PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{self.controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{self.port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{self.advertised_port}
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs={self.directory}/data
@@ -165,6 +167,24 @@ log.segment.bytes=67108864
 
     def command(self):
         return self._java("kafka.Kafka", "server.properties")
+
+    def produce(self, brokers, topic, texts):
+        """Produces messages with a client that is not ours, and gives their number."""
+        lines = "".join(f"{json.dumps(text)}\n" for text in texts)
+        self._client("produce", brokers, topic, lines=lines)
+        return len(texts)
+
+    def consume(self, brokers, topic, n):
+        """The first messages of a topic with their headers, as lines."""
+        return self._client("consume", brokers, topic, str(n)).splitlines()
+
+    @staticmethod
+    def _client(*arguments, lines=""):
+        interpreter = packages.python(HERE / "requirements.txt")
+        done = subprocess.run([interpreter, HERE / "kafka_client.py", *arguments], input=lines, capture_output=True, text=True, timeout=90)
+        if done.returncode != 0:
+            raise RuntimeError(f"kafka_client.py {arguments}: {done.stderr}")
+        return done.stdout
 
 
 class PostgreSQL(Service):
