@@ -21,14 +21,8 @@ SEED = int(os.environ.get("FAULT_SEED") or 20_261_126)
 
 
 def settle(cluster):
-    """Waits until nothing waits in Kafka."""
-    def is_idle():
-        consumers = [own for own in cluster.processes if "consumer" in own.roles and own.process.poll() is None]
-        return consumers and cluster.lag() == 0 and sum(own.counts("trialog_consumer_partitions") for own in consumers) == 8
-    poll("no lag", is_idle, 90)
-    # What the brokers counted a second ago; look again.
-    time.sleep(1.5)
-    poll("no lag", is_idle, 90)
+    """Waits until nothing waits in Kafka, as the brokers and the catalog say."""
+    poll("everything in Kafka is stored", cluster.is_stored, 120)
 
 
 def compare(checks, name, cluster, expected):
@@ -90,9 +84,13 @@ def rebalances(checks, up, stream, expected):
         for _ in range(3):
             time.sleep(1)
             others.append(cluster.start("consumer"))
-        time.sleep(2)
-        shares = [own.counts("trialog_consumer_partitions") for own in [first, *others]]
-        checks.check("partitions are shared by all consumers", all(share > 0 for share in shares), shares)
+        shares = []
+
+        def are_shared():
+            shares[:] = [own.counts("trialog_consumer_partitions") for own in [first, *others]]
+            return sum(shares) == 8 and all(share > 0 for share in shares)
+
+        checks.check("partitions are shared by all four consumers", poll("a share for each", are_shared, 30), shares)
         for other in others:
             other.stop()
             time.sleep(1)

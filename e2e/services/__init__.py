@@ -178,6 +178,10 @@ log.segment.bytes=67108864
         """The first messages of a topic with their headers, as lines."""
         return self._client("consume", brokers, topic, str(n)).splitlines()
 
+    def ends(self, brokers, topic):
+        """The offset at which each partition ends."""
+        return {int(line.split()[0]): int(line.split()[1]) for line in self._client("ends", brokers, topic).splitlines()}
+
     @staticmethod
     def _client(*arguments, lines=""):
         interpreter = packages.python(HERE / "requirements.txt")

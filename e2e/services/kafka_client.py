@@ -2,13 +2,14 @@
 
     python kafka_client.py produce BROKERS TOPIC        one message per line, as JSON texts
     python kafka_client.py consume BROKERS TOPIC N      N messages, a line each with its headers
+    python kafka_client.py ends BROKERS TOPIC           each partition and the offset at which it ends
 """
 
 import json
 import sys
 import time
 
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 
 def produce(brokers, topic):
@@ -33,5 +34,14 @@ def consume(brokers, topic, n):
     consumer.close()
 
 
+def ends(brokers, topic):
+    consumer = Consumer({"bootstrap.servers": brokers, "group.id": "ends"})
+    metadata = consumer.list_topics(topic, timeout=20)
+    for partition in metadata.topics[topic].partitions:
+        _, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=20)
+        print(partition, end)
+    consumer.close()
+
+
 if __name__ == "__main__":
-    {"produce": produce, "consume": consume}[sys.argv[1]](*sys.argv[2:])
+    {"produce": produce, "consume": consume, "ends": ends}[sys.argv[1]](*sys.argv[2:])

@@ -34,4 +34,6 @@ pub use connection::Catalog;
 pub use database::DatabaseError;
 pub use error::CatalogError;
 pub use inspect::{Inspected, inspect};
+#[cfg(feature = "postgres")]
+pub use postgres::inspect_server;
 pub use trialog_sqlite::{SchemaVersions, sqlite_version};

@@ -9,11 +9,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use fallible_iterator::FallibleIterator;
+use trialog_model::time::UnixMicros;
+use trialog_sqlite::SchemaVersions;
 
 use crate::connection::Writes;
 use crate::database::postgres::{Access, JOURNAL_LOCK, MigrateError, Pool, REGISTRY_LOCK, migrate};
 use crate::database::{Connection, DatabaseError, params};
 use crate::error::CatalogError;
+use crate::inspect::Inspected;
 
 /// The steps from an empty database to the newest schema; a step that was
 /// released never changes.
@@ -125,6 +128,35 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.closed.store(true, Ordering::Release);
     }
+}
+
+/// Looks at the catalog at `url` and changes nothing.
+///
+/// # Errors
+///
+/// The database cannot be reached or refuses the user.
+pub fn inspect_server(url: &str, now: UnixMicros) -> Result<Inspected, CatalogError> {
+    let pool = Pool::new(url).map_err(CatalogError::BadAddress)?;
+    let failed = CatalogError::database("look", pool.place());
+    let look = |connection: &Connection<'_>| {
+        let sql = "SELECT to_regclass('schema_versions') IS NOT NULL";
+        if !connection.query_row(sql, params![], |row| row.get::<bool>(0))? {
+            return Ok((0, 0));
+        }
+        let sql = "SELECT coalesce(max(version), 0) FROM schema_versions";
+        let found = connection.query_row(sql, params![], |row| row.get::<i64>(0))?;
+        let sql = "SELECT count(*) FROM api_keys WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?1)";
+        Ok((found, connection.query_row(sql, [now.0], |row| row.get(0))?))
+    };
+    let (found, n_usable_keys) = pool.transact(Access::Read, look).map_err(failed)?;
+    Ok(Inspected {
+        schema: SchemaVersions {
+            found,
+            known: MIGRATIONS.len() as i64,
+        },
+        last_computed_at: None,
+        n_usable_keys,
+    })
 }
 
 fn count_notifications(

@@ -18,11 +18,21 @@ use trialog_model::experiment::Definition;
 use trialog_model::ids::ExperimentId;
 use trialog_model::time::UnixMicros;
 use trialog_pipeline::aggregation::{Aggregator, Scope, Settings};
+#[cfg(feature = "clickhouse")]
+use trialog_pipeline::clickhouse::Journaled;
+#[cfg(feature = "clickhouse")]
+use trialog_pipeline::clock::Clock;
+use trialog_pipeline::ingest::Destination;
+use trialog_pipeline::store::Store;
 use trialog_pipeline::{Limits, PipelineError};
 use trialog_warehouse::batch::{Batch, EventRow};
 use trialog_warehouse::embedded::{Options, Submission, Warehouse};
 use trialog_warehouse::fold::UserFilter;
 use trialog_warehouse::lock::DirectoryLock;
+
+#[cfg(feature = "clickhouse")]
+#[path = "common/clickhouse.rs"]
+mod clickhouse;
 
 const NOW: i64 = 1_760_000_000_000_000;
 const HOUR: i64 = 3_600_000_000;
@@ -92,22 +102,39 @@ fn step() -> impl Strategy<Value = Step> {
 
 struct System {
     catalog: Arc<Catalog>,
-    warehouse: Arc<Warehouse>,
+    store: Store,
     aggregator: Aggregator,
     now: Arc<AtomicI64>,
 }
 
+/// Files in `directory`.
+fn embedded(directory: &Path, catalog: &Catalog) -> Arc<Warehouse> {
+    let published = catalog.high_water_mark().unwrap().position;
+    let lock = DirectoryLock::acquire(directory).unwrap();
+    let options = Options {
+        flush_bytes: 2_000,
+        fan_in: 2,
+        ..Options::default()
+    };
+    Arc::new(Warehouse::open(directory, lock, options, published).unwrap())
+}
+
 impl System {
+    /// In ClickHouse where `TRIALOG_TEST_CLICKHOUSE` names a server, else in files; the
+    /// catalog in PostgreSQL where `TRIALOG_TEST_CATALOG` names one.
     fn open(directory: &Path) -> Self {
-        let catalog = Arc::new(Catalog::open(directory).unwrap());
-        let published = catalog.high_water_mark().unwrap().position;
-        let lock = DirectoryLock::acquire(directory).unwrap();
-        let options = Options {
-            flush_bytes: 2_000,
-            fan_in: 2,
-            ..Options::default()
-        };
-        let warehouse = Arc::new(Warehouse::open(directory, lock, options, published).unwrap());
+        let catalog = Arc::new(trialog_catalog::testing::open(directory).unwrap());
+        #[cfg(feature = "clickhouse")]
+        if let Some(server) = clickhouse::database() {
+            let clock: Clock = Arc::new(|| UnixMicros(NOW));
+            let journaled = Journaled::new(server, Arc::clone(&catalog), clock);
+            return Self::with(catalog, Store::ClickHouse(journaled));
+        }
+        let warehouse = embedded(directory, &catalog);
+        Self::with(catalog, warehouse.into())
+    }
+
+    fn with(catalog: Arc<Catalog>, store: Store) -> Self {
         let now = Arc::new(AtomicI64::new(NOW));
         let reading = Arc::clone(&now);
         // Every reading is later than the one before, so that no two runs share a time.
@@ -121,15 +148,10 @@ impl System {
             limits,
             ..Settings::default()
         };
-        let aggregator = Aggregator::new(
-            Arc::clone(&catalog),
-            Arc::clone(&warehouse),
-            clock,
-            settings,
-        );
+        let aggregator = Aggregator::new(Arc::clone(&catalog), store.clone(), clock, settings);
         Self {
             catalog,
-            warehouse,
+            store,
             aggregator,
             now,
         }
@@ -148,7 +170,7 @@ impl System {
             let done = done.clone();
             let reply = Box::new(move |outcome| done.send(outcome).unwrap());
             assert!(
-                self.warehouse
+                Destination::from(&self.store)
                     .submit(Submission {
                         batch,
                         mark: None,
@@ -221,7 +243,7 @@ fn row(event: &Event) -> EventRow<'_> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn incremental_equals_full_in_any_order_of_arrival(
@@ -265,6 +287,15 @@ proptest! {
     }
 }
 
+/// Each takes a second where the events are in ClickHouse.
+fn cases() -> u32 {
+    if std::env::var_os("TRIALOG_TEST_CLICKHOUSE").is_some() {
+        10
+    } else {
+        48
+    }
+}
+
 fn of_user_1(experiment: usize, is_assignment: bool, value: i64, event_id: i64) -> Event {
     Event {
         is_assignment,
@@ -280,9 +311,11 @@ fn of_user_1(experiment: usize, is_assignment: bool, value: i64, event_id: i64) 
 #[test]
 fn a_failed_run_publishes_nothing_and_is_in_the_history() {
     let directory = tempfile::tempdir().unwrap();
-    let system = System::open(directory.path());
+    let catalog = Arc::new(Catalog::open(directory.path()).unwrap());
+    let warehouse = embedded(directory.path(), &catalog);
+    let system = System::with(catalog, Arc::clone(&warehouse).into());
     system.send(&[of_user_1(0, true, 0, 1), of_user_1(0, false, 1, 2)]);
-    system.warehouse.settle().unwrap();
+    warehouse.settle().unwrap();
     let run = std::fs::read_dir(directory.path().join("events/metrics"))
         .unwrap()
         .next()

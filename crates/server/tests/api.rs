@@ -10,7 +10,6 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use serde_json::{Value, json};
 use tower::ServiceExt;
-use trialog_catalog::Catalog;
 use trialog_model::time::UnixMicros;
 use trialog_pipeline::aggregation::{Aggregator, Settings as Aggregation};
 use trialog_server::{App, Settings, router};
@@ -32,7 +31,7 @@ impl Api {
 
     fn with(settings: Settings, options: Options) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let catalog = Arc::new(Catalog::open(directory.path()).unwrap());
+        let catalog = Arc::new(trialog_catalog::testing::open(directory.path()).unwrap());
         let lock = DirectoryLock::acquire(directory.path()).unwrap();
         let warehouse = Arc::new(Warehouse::open(directory.path(), lock, options, 0).unwrap());
         let readings = std::sync::atomic::AtomicI64::new(NOW);

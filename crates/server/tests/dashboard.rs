@@ -10,7 +10,6 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use serde_json::{Value, json};
 use tower::ServiceExt;
-use trialog_catalog::Catalog;
 use trialog_model::time::UnixMicros;
 use trialog_pipeline::aggregation::{Aggregator, Settings as Aggregation};
 use trialog_server::{App, Settings, percent_encode, router};
@@ -28,7 +27,7 @@ struct Site {
 impl Site {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let catalog = Arc::new(Catalog::open(directory.path()).unwrap());
+        let catalog = Arc::new(trialog_catalog::testing::open(directory.path()).unwrap());
         let lock = DirectoryLock::acquire(directory.path()).unwrap();
         let warehouse = Warehouse::open(directory.path(), lock, Options::default(), 0).unwrap();
         let warehouse = Arc::new(warehouse);

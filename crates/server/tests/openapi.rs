@@ -11,7 +11,6 @@ use axum::body::Body;
 use axum::http::{Method, Request, Response};
 use serde_json::{Map, Value, json};
 use tower::ServiceExt;
-use trialog_catalog::Catalog;
 use trialog_model::time::UnixMicros;
 use trialog_pipeline::aggregation::{Aggregator, Settings as Aggregation};
 use trialog_server::openapi::{document, text};
@@ -103,7 +102,7 @@ impl Server {
         let directory = tempfile::tempdir().unwrap();
         let data = directory.path().join("data");
         std::fs::create_dir(&data).unwrap();
-        let catalog = Arc::new(Catalog::open(&data).unwrap());
+        let catalog = Arc::new(trialog_catalog::testing::open(&data).unwrap());
         let lock = DirectoryLock::acquire(&data).unwrap();
         let warehouse = Warehouse::open(&data, lock, Options::default(), 0).unwrap();
         let warehouse = Arc::new(warehouse);

@@ -10,7 +10,6 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 use serde_json::Value;
 use tower::ServiceExt;
-use trialog_catalog::Catalog;
 use trialog_model::time::UnixMicros;
 use trialog_pipeline::aggregation::{Aggregator, Settings as Aggregation};
 use trialog_pipeline::clock::Clock;
@@ -32,7 +31,7 @@ struct Service {
 impl Service {
     fn new(settings: Settings) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let catalog = Arc::new(Catalog::open(directory.path()).unwrap());
+        let catalog = Arc::new(trialog_catalog::testing::open(directory.path()).unwrap());
         let lock = DirectoryLock::acquire(directory.path()).unwrap();
         let options = Options::default();
         let warehouse = Arc::new(Warehouse::open(directory.path(), lock, options, 0).unwrap());

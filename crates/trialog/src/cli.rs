@@ -504,6 +504,9 @@ pub(crate) enum BenchCommand {
     Generate(GenerateArgs),
     /// Send metric events to a server as fast as it takes them.
     Load(LoadArgs),
+    /// Produce events to the event log as fast as it takes them.
+    #[cfg(feature = "kafka")]
+    Produce(ProduceArgs),
     /// Write the request bodies that `load` sends to a file, one per line.
     Bodies(BodiesArgs),
     /// Time lists, searches, reads and results of a registry filled with experiments.
@@ -531,6 +534,26 @@ pub(crate) struct GenerateArgs {
     /// How many metric events.
     #[arg(long, default_value_t = 42_000_000)]
     pub(crate) metrics: u64,
+}
+
+#[cfg(feature = "kafka")]
+#[derive(Debug, Args)]
+pub(crate) struct ProduceArgs {
+    /// How many metric events; a twentieth as many assignments go before them.
+    #[arg(long, default_value_t = 1_000_000)]
+    pub(crate) events: u64,
+    /// The share of events of one experiment; the others are spread over `--experiments`.
+    #[arg(long, default_value_t = 0.9)]
+    pub(crate) hot: f64,
+    /// How many other experiments.
+    #[arg(long, default_value_t = 1_000)]
+    pub(crate) experiments: u32,
+    /// At most this many events a second.
+    #[arg(long)]
+    pub(crate) rate: Option<u64>,
+    /// Seeds the choice of users and experiments.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
 }
 
 #[derive(Debug, Args)]

@@ -153,6 +153,7 @@ impl Storage {
     }
 
     /// The address of the catalog, where it is no file.
+    #[cfg(feature = "postgres")]
     pub(crate) fn catalog_address(&self) -> Option<&str> {
         self.catalog.as_deref()
     }

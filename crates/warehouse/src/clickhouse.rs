@@ -41,6 +41,16 @@ impl ClickHouse {
         Ok(Self { client })
     }
 
+    /// The schema version of the database at `address`, 0 where it has no tables, and the newest
+    /// that this binary knows. Nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// The server cannot be reached or refuses the user.
+    pub fn inspect(address: Address) -> Result<(u32, u32), WarehouseError> {
+        schema::look(&Client::new(address))
+    }
+
     /// Where it is, for people.
     pub fn place(&self) -> &str {
         self.client.place()

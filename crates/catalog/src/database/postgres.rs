@@ -12,6 +12,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use fallible_iterator::FallibleIterator;
+use postgres::error::SqlState;
 use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use postgres::{Client, Config, Transaction};
 
@@ -88,10 +89,16 @@ impl Pool {
 
     /// A new connection, beside the shared ones.
     pub(crate) fn connect(&self) -> Result<Client> {
-        let unreachable = |error: postgres::Error| {
-            DatabaseError::Unreachable(format!("cannot connect: {}", chain(&error)))
+        let refused = |error: postgres::Error| match error.as_db_error() {
+            // It answered, and what it says stays so until somebody changes something.
+            Some(_) if !is_transient(&error) => DatabaseError::Postgres(error),
+            Some(_) => DatabaseError::Unreachable(chain(&error)),
+            None => DatabaseError::Unreachable(format!(
+                "cannot connect: {}; check that PostgreSQL runs at the address in `catalog`",
+                chain(&error)
+            )),
         };
-        let mut client = self.config.connect(tls()).map_err(unreachable)?;
+        let mut client = self.config.connect(tls()).map_err(refused)?;
         client
             .batch_execute(&format!("SET statement_timeout = '{STATEMENT_TIMEOUT}'"))
             .map_err(DatabaseError::Postgres)?;
@@ -326,13 +333,24 @@ pub(super) fn describe(error: &postgres::Error) -> String {
     chain(error)
 }
 
+/// What a person can do about an error of the server.
+fn mend(code: &SqlState) -> Option<&'static str> {
+    Some(match code.code() {
+        "28P01" | "28000" => "check the user and the password in `catalog`",
+        "3D000" => "create the database that `catalog` names: CREATE DATABASE trialog",
+        "42501" => "give the user of `catalog` the right to create tables in its database",
+        "53300" => "raise max_connections of PostgreSQL: each process of Trialog takes up to 9",
+        "53100" => "free space on the disk of PostgreSQL",
+        _ => return None,
+    })
+}
+
 fn chain(error: &postgres::Error) -> String {
     if let Some(own) = error.as_db_error() {
-        let hint = own
-            .hint()
-            .map(|hint| format!(" ({hint})"))
-            .unwrap_or_default();
-        return format!("{}{hint}", own.message());
+        return match mend(own.code()).or(own.hint()) {
+            Some(mend) => format!("{}; {mend}", own.message()),
+            None => own.message().to_owned(),
+        };
     }
     match error.source() {
         Some(cause) => format!("{error}: {cause}"),

@@ -290,6 +290,8 @@ struct Part {
     /// The first message that came before the partition was claimed, and was not taken.
     first_passed: Option<i64>,
     asked: bool,
+    /// Where it ended when it was assigned.
+    end: i64,
     buffer: Buffer,
     in_flight: bool,
     is_paused: bool,
@@ -433,6 +435,7 @@ impl Reader {
                             position: 0,
                             first_passed: None,
                             asked: false,
+                            end: 0,
                             buffer: Buffer::new(self.kind),
                             in_flight: false,
                             is_paused: true,
@@ -459,6 +462,7 @@ impl Reader {
             {
                 Ok((_, end)) => {
                     part.asked = true;
+                    part.end = end;
                     let assigned = part.assigned;
                     // The writer lives as long as this end of the channel.
                     let _ = self.to_writer.send(Work::Open { assigned, end });
@@ -525,7 +529,11 @@ impl Reader {
         };
         part.source = Some(source);
         part.position = position;
+        let lag = part.end.saturating_sub(position).max(0);
         let first_passed = part.first_passed.take();
+        // Until librdkafka tells of it.
+        let labels = self.consumer.context().labels(assigned.partition);
+        self.metrics.lag.get_or_create(&labels).set(lag);
         if position > 0 {
             add(committed, &topic, assigned.partition, position);
         }

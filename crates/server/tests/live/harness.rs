@@ -7,7 +7,6 @@ use axum::body::Body;
 use axum::http::{Request, Response, StatusCode};
 use serde_json::{Value, json};
 use tower::ServiceExt;
-use trialog_catalog::Catalog;
 use trialog_model::time::UnixMicros;
 use trialog_pipeline::aggregation::{Aggregator, Settings as Aggregation};
 use trialog_server::{App, InProcess, Settings, router};
@@ -45,7 +44,7 @@ impl Api {
 
     pub(crate) fn with(settings: Settings) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let catalog = Arc::new(Catalog::open(directory.path()).unwrap());
+        let catalog = Arc::new(trialog_catalog::testing::open(directory.path()).unwrap());
         let lock = DirectoryLock::acquire(directory.path()).unwrap();
         let warehouse = Warehouse::open(directory.path(), lock, Options::default(), 0);
         let warehouse = Arc::new(warehouse.unwrap());

@@ -3,6 +3,8 @@
 mod body;
 mod generate;
 mod load;
+#[cfg(feature = "kafka")]
+mod produce;
 mod registry;
 mod statistics;
 
@@ -17,6 +19,8 @@ pub(crate) fn run(config: &Config, command: &BenchCommand) -> anyhow::Result<Exi
         BenchCommand::Generate(args) => generate::run(args),
         BenchCommand::Bodies(args) => body::run(args),
         BenchCommand::Load(args) => load::run(config, args),
+        #[cfg(feature = "kafka")]
+        BenchCommand::Produce(args) => produce::run(config, args),
         BenchCommand::Registry(args) => registry::run(config, args),
         BenchCommand::Statistics => statistics::run(),
         BenchCommand::Settle => {

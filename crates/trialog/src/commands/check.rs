@@ -1,6 +1,7 @@
 //! `trialog check`: settings, data directory, clock, versions and limits,
 //! looked at without changing anything, also beside a running server.
 
+mod connections;
 mod data;
 mod system;
 
@@ -94,11 +95,17 @@ fn look(config: &Config) -> Vec<Finding> {
     let now = clock::now();
     let catalog = trialog_catalog::inspect(&config.data_dir, now);
     let seen = catalog.as_ref().ok().copied().flatten();
-    let n_usable_keys = seen.map_or(0, |seen| seen.n_usable_keys);
+    let (connections, n_keys_there) = connections::look(&config.storage, now);
+    let n_usable_keys = n_keys_there
+        .or(seen.map(|seen| seen.n_usable_keys))
+        .unwrap_or(0);
     let mut findings = vec![Finding::good("configuration", "every setting can be used")];
     findings.extend(front(config, n_usable_keys));
     findings.extend(system::look());
-    findings.extend(data::look(config, catalog, now));
+    findings.extend(connections);
+    if config.storage.needs_directory() {
+        findings.extend(data::look(config, catalog, now));
+    }
     findings
 }
 

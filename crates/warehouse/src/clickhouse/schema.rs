@@ -53,6 +53,19 @@ pub(super) fn bring(client: &Client) -> Result<(), WarehouseError> {
     Ok(())
 }
 
+/// The version that is there, 0 for none, and the newest that is known.
+pub(super) fn look(client: &Client) -> Result<(u32, u32), WarehouseError> {
+    let known = STEPS.len() as u32;
+    let action = "look at the tables";
+    let sql = "SELECT count() FROM system.tables WHERE database = currentDatabase() AND name = 'schema_versions' FORMAT JSONCompactEachRow";
+    if client.rows::<(u64,)>(action, sql)? == [(0,)] {
+        return Ok((0, known));
+    }
+    let sql = "SELECT toUInt32(max(version)) FROM schema_versions FORMAT JSONCompactEachRow";
+    let found = client.rows::<(u32,)>(action, sql)?;
+    Ok((found.first().map_or(0, |row| row.0), known))
+}
+
 /// What stands for the names in the texts.
 struct Names {
     cluster: Option<String>,
