@@ -127,6 +127,7 @@ class Kafka(Service):
         if not shutil.which("java") or not shutil.which("mvn"):
             raise Unavailable("Kafka needs Java 17 and Maven, and one of them is missing")
         self.controller_port = self._kept("controller_port", free_port)
+        self.sasl_port = self._kept("sasl_port", free_port)
         self.address = f"127.0.0.1:{self.advertised_port}"
         self.classpath = f"{packages.maven(HERE / 'pom.xml')}/*"
         self._kept("cluster", self._format)
@@ -136,10 +137,12 @@ class Kafka(Service):
             f"""process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{self.controller_port}
-listeners=PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{self.controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{self.advertised_port}
+listeners=PLAINTEXT://127.0.0.1:{self.port},SASL://127.0.0.1:{self.sasl_port},CONTROLLER://127.0.0.1:{self.controller_port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{self.advertised_port},SASL://127.0.0.1:{self.sasl_port}
+sasl.enabled.mechanisms=PLAIN
+listener.name.sasl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required username="trialog" password="trialog-secret" user_trialog="trialog-secret";
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_PLAINTEXT
 log.dirs={self.directory}/data
 auto.create.topics.enable=false
 offsets.topic.replication.factor=1

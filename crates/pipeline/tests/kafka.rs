@@ -40,7 +40,11 @@ fn open(directory: &Path) -> Arc<Warehouse> {
 impl Stage {
     fn new() -> Self {
         let cluster = MockCluster::new(3).unwrap();
-        for topic in ["experiment.assignments", "experiment.metrics", "experiment.dead_letters"] {
+        for topic in [
+            "experiment.assignments",
+            "experiment.metrics",
+            "experiment.dead_letters",
+        ] {
             cluster.create_topic(topic, N_PARTITIONS, 3).unwrap();
         }
         let directory = tempfile::tempdir().unwrap();
@@ -55,7 +59,9 @@ impl Stage {
     fn address(&self) -> KafkaAddress {
         let brokers = self.cluster.bootstrap_servers();
         // Spread over keys, so that one experiment is in every partition.
-        format!("kafka://{brokers}?shards=16&session.timeout.ms=6000").parse().unwrap()
+        format!("kafka://{brokers}?shards=16&session.timeout.ms=6000")
+            .parse()
+            .unwrap()
     }
 
     fn consumers(&self) -> Consumers {
@@ -64,7 +70,13 @@ impl Stage {
             batch_rows: 200,
             linger: Duration::from_millis(20),
         };
-        Consumers::start(&self.address(), &Sink::Embedded(Arc::clone(&self.warehouse)), &clock, settings).unwrap()
+        Consumers::start(
+            &self.address(),
+            &Sink::Embedded(Arc::clone(&self.warehouse)),
+            &clock,
+            settings,
+        )
+        .unwrap()
     }
 
     /// Produces metric events `from..to` of all users, and their assignments first; tells
@@ -96,7 +108,7 @@ impl Stage {
     fn counted(&self) -> (u64, u64, i128) {
         let names = |names: &[&str]| Names::new(names.iter().map(|name| (*name).to_owned()));
         let plan = Plan {
-            experiment: "gate".parse().unwrap(),
+            experiment: trialog_model::ids::ExperimentId::new("gate").unwrap(),
             within: None..None,
             variants: names(&["a"]),
             event_types: names(&["buy"]),
@@ -125,7 +137,11 @@ impl Stage {
         let expected = (u64::try_from(N_USERS).unwrap(), events, total);
         let deadline = Instant::now() + LONG;
         while self.counted() != expected {
-            assert!(Instant::now() < deadline, "{:?} where {expected:?} was expected", self.counted());
+            assert!(
+                Instant::now() < deadline,
+                "{:?} where {expected:?} was expected",
+                self.counted()
+            );
             std::thread::yield_now();
         }
     }
@@ -175,7 +191,10 @@ fn what_was_stored_is_known_without_the_offsets_of_the_group() {
             (partition, stage.warehouse.source_position(&source).unwrap())
         })
         .collect();
-    let stored: i64 = positions.values().map(|position| position.unwrap_or(0)).sum();
+    let stored: i64 = positions
+        .values()
+        .map(|position| position.unwrap_or(0))
+        .sum();
     assert_eq!(stored, 5 * N_USERS, "{positions:?}");
 }
 
@@ -198,7 +217,9 @@ fn errors_of_brokers_and_a_coordinator_that_moves_lose_nothing() {
         &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS_AFTER_APPEND; 3],
     );
     for partition in 0..N_PARTITIONS {
-        cluster.partition_leader("experiment.metrics", partition, Some(partition % 3 + 1)).unwrap();
+        cluster
+            .partition_leader("experiment.metrics", partition, Some(partition % 3 + 1))
+            .unwrap();
     }
     assert_eq!(stage.produce(5..10), 0);
     stage.wait_for(10);

@@ -6,7 +6,9 @@ use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+#[cfg(feature = "postgres")]
+use anyhow::Context;
+use anyhow::bail;
 use trialog_catalog::Catalog;
 #[cfg(feature = "kafka")]
 use trialog_pipeline::kafka::KafkaAddress;

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 
-use trialog_catalog::journal::{Claim, Mark};
+use trialog_catalog::journal::Claim;
+#[cfg(feature = "clickhouse")]
+use trialog_catalog::journal::Mark;
 use trialog_model::time::UnixMicros;
 use trialog_warehouse::SourceMark;
 use trialog_warehouse::batch::Batch;

@@ -1,16 +1,19 @@
 //! The topics: created by hand, with as many partitions as consumers may share.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use rdkafka::ClientContext;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::{KafkaAddress, failed};
 use crate::error::PipelineError;
 
 const TIMEOUT: Duration = Duration::from_secs(15);
+const POLL: Duration = Duration::from_millis(100);
 
 /// A topic, as the cluster has it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -39,7 +42,7 @@ pub struct Layout {
 /// The cluster cannot be reached or refuses.
 pub async fn create(address: &KafkaAddress, layout: Layout) -> Result<Vec<Topic>, PipelineError> {
     let action = "create topics";
-    let wrong = |error: &rdkafka::error::KafkaError| failed(action, address, error);
+    let wrong = |error: &KafkaError| failed(action, address, error);
     let client: AdminClient<DefaultClientContext> =
         (address.config(&[]).create()).map_err(|error| wrong(&error))?;
     let topics = address.topics();
@@ -86,6 +89,28 @@ pub async fn create(address: &KafkaAddress, layout: Layout) -> Result<Vec<Topic>
     Ok(there)
 }
 
+/// Keeps an error that says more than that no broker answered.
+#[derive(Default)]
+struct Said(Mutex<Option<KafkaError>>);
+
+impl Said {
+    fn take(&self) -> Option<KafkaError> {
+        (self.0.lock().unwrap_or_else(PoisonError::into_inner)).take()
+    }
+}
+
+impl ClientContext for Said {
+    fn error(&self, error: KafkaError, _: &str) {
+        use RDKafkaErrorCode::{Authentication, SSL, SaslAuthenticationFailed};
+        let code = error.rdkafka_error_code();
+        if matches!(code, Some(Authentication | SaslAuthenticationFailed | SSL)) {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        }
+    }
+}
+
+impl ConsumerContext for Said {}
+
 /// The topics, as the cluster has them.
 ///
 /// # Errors
@@ -93,10 +118,15 @@ pub async fn create(address: &KafkaAddress, layout: Layout) -> Result<Vec<Topic>
 /// The cluster cannot be reached.
 pub fn list(address: &KafkaAddress) -> Result<Vec<Topic>, PipelineError> {
     let action = "look at the topics";
-    let wrong = |error: &rdkafka::error::KafkaError| failed(action, address, error);
-    let consumer: BaseConsumer = (address.config(&[("group.id", "trialog.look")]).create())
-        .map_err(|error| wrong(&error))?;
-    let metadata = (consumer.fetch_metadata(None, TIMEOUT)).map_err(|error| wrong(&error))?;
+    let wrong = |error: &KafkaError| failed(action, address, error);
+    let config = address.config(&[("group.id", "trialog.look")]);
+    let consumer: BaseConsumer<Said> =
+        (config.create_with_context(Said::default())).map_err(|error| wrong(&error))?;
+    let metadata = consumer.fetch_metadata(None, TIMEOUT).map_err(|error| {
+        // What the connection died of is told to the context.
+        consumer.poll(POLL);
+        wrong(&consumer.context().take().unwrap_or(error))
+    })?;
     let found = |name: &str| {
         let topic = metadata.topics().iter().find(|topic| topic.name() == name);
         topic

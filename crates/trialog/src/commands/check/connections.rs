@@ -36,6 +36,7 @@ pub(super) fn look(storage: &Storage, now: UnixMicros) -> (Vec<Finding>, Option<
     (findings, n_keys)
 }
 
+#[cfg(any(feature = "clickhouse", feature = "postgres"))]
 fn schema(check: &'static str, found: i64, known: i64) -> Finding {
     if found > known {
         let detail = format!(
