@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use serde_json::{Value, json};
 use trialog_model::duration::Window;
 use trialog_model::event::EventKind;
 
@@ -20,7 +21,7 @@ use crate::index::{IndexEntry, MAX_NAMES};
 /// experiment is cut by users.
 const PIECE_ROWS: u64 = 10_000_000;
 /// Experiments that a statement is about at most.
-const PIECE_EXPERIMENTS: usize = 500;
+const PIECE_EXPERIMENTS: usize = 1_000;
 /// The latest time that ClickHouse and we can compare without leaving the range of integers.
 const FARTHEST: i64 = i64::MAX / 4;
 
@@ -175,7 +176,7 @@ impl View {
         piece: &Piece<'_>,
         ranks: &mut Ranks,
     ) -> Result<Result<(), FoldError>, WarehouseError> {
-        let rows: Vec<String> = (1..)
+        let rows: Vec<Value> = (1..)
             .zip(ranks.plans())
             .map(|(number, own)| {
                 metric_row(
@@ -237,7 +238,7 @@ impl View {
             .map(|(plan, metrics)| Gathered::new(plan, metrics.len()))
             .collect();
         self.add_exposures(piece, &reach, &mut gathered)?;
-        let rows: Vec<String> = (metrics.iter().enumerate())
+        let rows: Vec<Value> = (metrics.iter().enumerate())
             .flat_map(|(code, own)| metric_rows(piece.plans, code, own))
             .collect();
         if metrics.iter().any(|own| !own.is_empty()) {
@@ -448,7 +449,7 @@ impl View {
                     && plan.filter.segment == first.filter.segment),
             "plans that are asked about together have one data time and one segment"
         );
-        let rows: Vec<String> = (piece.plans.iter().zip(reach).enumerate())
+        let rows: Vec<Value> = (piece.plans.iter().zip(reach).enumerate())
             .map(|(code, (plan, reach))| plan_row(code, plan, *reach))
             .collect();
         let experiments = piece.plans.iter().map(|plan| plan.experiment.as_str());
@@ -505,13 +506,12 @@ fn groups(plans: &[Plan]) -> impl Iterator<Item = &[Plan]> {
 
 const PLAN_COLUMNS: &str = "code UInt32, experiment_id String, starts_at Int64, ends_at Int64, exposed_from Int64, exposed_to Int64, longest Int64, open_until Int64, variants Array(String)";
 
-fn plan_row(code: usize, plan: &Plan, reach: Reach) -> String {
+fn plan_row(code: usize, plan: &Plan, reach: Reach) -> Value {
     let from = |time: Option<i64>| time.unwrap_or(-FARTHEST).max(-FARTHEST);
     let to = |time: Option<i64>| time.unwrap_or(FARTHEST).min(FARTHEST);
-    let variants = list(plan.variants.texts().iter().map(String::as_str));
-    format!(
-        "({code}, {}, {}, {}, {}, {}, {}, {}, [{variants}])",
-        quoted(plan.experiment.as_str()),
+    json!([
+        code,
+        plan.experiment,
         from(plan.within.start),
         to(plan.within.end),
         from(plan.filter.exposed.start),
@@ -522,7 +522,8 @@ fn plan_row(code: usize, plan: &Plan, reach: Reach) -> String {
         } else {
             -FARTHEST
         },
-    )
+        plan.variants.texts(),
+    ])
 }
 
 /// How far after an exposure events matter.
@@ -559,7 +560,7 @@ enum Part {
 const METRIC_COLUMNS: &str = "code UInt32, metric UInt32, event_type String, part UInt8, since Int64, window Int64, period Int64, retention UInt8, quantity UInt8";
 
 /// The rows of each metric of a plan: one for every event type that it is made of.
-fn metric_rows(plans: &[Plan], code: usize, metrics: &[MetricPlan]) -> Vec<String> {
+fn metric_rows(plans: &[Plan], code: usize, metrics: &[MetricPlan]) -> Vec<Value> {
     let mut rows = Vec::new();
     for (number, metric) in (1..).zip(metrics) {
         let quantity = match metric.shape {
@@ -620,7 +621,7 @@ fn metric_row(
     metric: &MetricPlan,
     quantity: Quantity,
     part: Part,
-) -> String {
+) -> Value {
     let (since, period, is_retention) = match metric.shape {
         Shape::Retention { from } => (from, 0, 1),
         Shape::Covariate { period, .. } => (0, period, 0),
@@ -631,12 +632,17 @@ fn metric_row(
         Quantity::Events => 1,
         Quantity::Total => 2,
     };
-    format!(
-        "({code}, {number}, {}, {}, {since}, {}, {period}, {is_retention}, {quantity})",
-        quoted(&plans[code].event_types.texts()[metric.event_type as usize]),
+    json!([
+        code,
+        number,
+        plans[code].event_types.texts()[metric.event_type as usize],
         part as u8,
+        since,
         metric.window.micros().unwrap_or(-1),
-    )
+        period,
+        is_retention,
+        quantity,
+    ])
 }
 
 /// The condition that a user is among `users`.

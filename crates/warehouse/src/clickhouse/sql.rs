@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use serde_json::Value;
+
 /// A statement that is being filled in.
 #[derive(Debug, Clone)]
 pub(super) struct Statement(String);
@@ -60,13 +62,12 @@ pub(super) fn list<'t>(texts: impl IntoIterator<Item = &'t str>) -> String {
     texts.into_iter().map(quoted).collect::<Vec<_>>().join(", ")
 }
 
-/// A table of rows that are literals already.
-pub(super) fn table(columns: &str, rows: &[String]) -> String {
-    format!(
-        "(SELECT * FROM values({}, {}))",
-        quoted(columns),
-        rows.join(", ")
-    )
+/// A table of rows that are JSON arrays. They are one text to the server, which reads that
+/// five times as fast as it analyses the same rows as expressions.
+pub(super) fn table(columns: &str, rows: &[Value]) -> String {
+    let lines: Vec<String> = rows.iter().map(Value::to_string).collect();
+    let (columns, lines) = (quoted(columns), quoted(&lines.join("\n")));
+    format!("(SELECT * FROM format(JSONCompactEachRow, {columns}, {lines}))")
 }
 
 #[cfg(test)]
