@@ -101,6 +101,21 @@ def sasl_works(checks, up):
         checks.check("events go through a broker that asks for a password", True)
 
 
+def tls_works(checks, up):
+    with Cluster(up) as cluster:
+        log = f"kafka://127.0.0.1:{up.kafka.tls_port}?topic_prefix={cluster.name}.&group={cluster.name}&security.protocol=SSL"
+        listed = cluster.command("topics", "list", code=None, TRIALOG_EVENT_LOG=f"{log}&ssl.ca.location={up.kafka.certificate}")
+        if "kafka-tls" in listed.stderr:
+            checks.skip("events through a broker with TLS", "the binary was built without the feature kafka-tls")
+            return
+        refused(checks, "a broker whose certificate nobody vouches for", cluster, "`event_log`", "certificates", TRIALOG_EVENT_LOG=log)
+        cluster.environment["TRIALOG_EVENT_LOG"] = f"{log}&ssl.ca.location={up.kafka.certificate}"
+        api, _ = cluster.start("api"), cluster.start("consumer")
+        Stream(4, n_batches=4).send_all(api.url).join(60)
+        poll("everything in Kafka is stored", cluster.is_stored, 60)
+        checks.check("events go through a broker with TLS", True)
+
+
 def heals(checks, up):
     """What is away at first and comes back needs nobody."""
     with Cluster(up) as cluster:
@@ -179,7 +194,7 @@ def fills_up(checks, up, small, mount):
         checks.equal("after there is room again, everything is counted once", cluster.rows(), expected)
 
 
-PARTS = [wrong_settings, newer_schemas, check_says_it, what_is_not_there, sasl_works, heals, full_disk]
+PARTS = [wrong_settings, newer_schemas, check_says_it, what_is_not_there, sasl_works, tls_works, heals, full_disk]
 
 
 def main():

@@ -128,21 +128,30 @@ class Kafka(Service):
             raise Unavailable("Kafka needs Java 17 and Maven, and one of them is missing")
         self.controller_port = self._kept("controller_port", free_port)
         self.sasl_port = self._kept("sasl_port", free_port)
+        self.tls_port = self._kept("tls_port", free_port)
+        # The certificate of the TLS listener, which is its own authority.
+        self.certificate = self.directory / "broker.pem"
         self.address = f"127.0.0.1:{self.advertised_port}"
         self.classpath = f"{packages.maven(HERE / 'pom.xml')}/*"
         self._kept("cluster", self._format)
 
     def _format(self):
+        store = ["-keystore", "broker.p12", "-storepass", "broker-store", "-alias", "broker"]
+        made = ["-genkeypair", "-keyalg", "EC", "-storetype", "PKCS12", "-validity", "3650", "-dname", "CN=127.0.0.1", "-ext", "san=ip:127.0.0.1", *store]
+        for arguments in (made, ["-exportcert", "-rfc", "-file", "broker.pem", *store]):
+            subprocess.run(["keytool", *arguments], cwd=self.directory, check=True, capture_output=True, timeout=60)
         (self.directory / "server.properties").write_text(
             f"""process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{self.controller_port}
-listeners=PLAINTEXT://127.0.0.1:{self.port},SASL://127.0.0.1:{self.sasl_port},CONTROLLER://127.0.0.1:{self.controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{self.advertised_port},SASL://127.0.0.1:{self.sasl_port}
+listeners=PLAINTEXT://127.0.0.1:{self.port},SASL://127.0.0.1:{self.sasl_port},TLS://127.0.0.1:{self.tls_port},CONTROLLER://127.0.0.1:{self.controller_port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{self.advertised_port},SASL://127.0.0.1:{self.sasl_port},TLS://127.0.0.1:{self.tls_port}
+listener.name.tls.ssl.keystore.location={self.directory}/broker.p12
+listener.name.tls.ssl.keystore.password=broker-store
 sasl.enabled.mechanisms=PLAIN
 listener.name.sasl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required username="trialog" password="trialog-secret" user_trialog="trialog-secret";
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_PLAINTEXT,TLS:SSL
 log.dirs={self.directory}/data
 auto.create.topics.enable=false
 offsets.topic.replication.factor=1

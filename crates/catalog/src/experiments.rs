@@ -147,6 +147,21 @@ impl Catalog {
         .ok_or_else(|| CatalogError::NoExperiment(id.clone()))
     }
 
+    /// The experiments of `ids` that are known, in the same order.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be read.
+    pub fn known_experiments(&self, ids: &[ExperimentId]) -> Result<Vec<Experiment>, CatalogError> {
+        self.read("read experiments", |connection| {
+            let mut known = Vec::with_capacity(ids.len());
+            for id in ids {
+                known.extend(find(connection, id.as_str())?);
+            }
+            Ok(known)
+        })
+    }
+
     /// Adds those of `ids` that are not known yet as `unregistered`, in their
     /// order, while there are fewer than `limit` such experiments. Gives the
     /// number of those left out.

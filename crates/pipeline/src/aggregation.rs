@@ -264,7 +264,7 @@ impl Aggregator {
         let left_out = self
             .catalog
             .add_unregistered(&touched, unregistered, data_time)?;
-        let experiments = self.known(&touched)?;
+        let experiments = self.catalog.known_experiments(&touched)?;
         let limits = &self.settings.limits;
         let all = UserFilter::default();
         let computed = compute(
@@ -355,19 +355,6 @@ impl Aggregator {
         touched.sort_unstable();
         touched.dedup();
         Ok(touched)
-    }
-
-    /// The experiments of `ids` that the registry knows, in the same order.
-    fn known(&self, ids: &[ExperimentId]) -> Result<Vec<Experiment>, CatalogError> {
-        let mut known = Vec::with_capacity(ids.len());
-        for id in ids {
-            match self.catalog.experiment(id) {
-                Ok(experiment) => known.push(experiment),
-                Err(CatalogError::NoExperiment(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(known)
     }
 
     /// Folds one experiment for the users that `filter` lets through, over

@@ -32,7 +32,15 @@ pub(crate) fn failed(
     error: &KafkaError,
 ) -> PipelineError {
     let code = error.rdkafka_error_code();
-    let mend = code.and_then(mend);
+    // librdkafka's own words for what it was built without.
+    let is_lacking = error.to_string().contains("not available at build time");
+    let mend = if is_lacking {
+        Some(
+            "this binary was built without the feature `kafka-tls`: build it with it, or change security.protocol and sasl.mechanism in `event_log`",
+        )
+    } else {
+        code.and_then(mend)
+    };
     PipelineError::Kafka {
         action,
         place: address.to_string(),

@@ -103,14 +103,14 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "catalog",
         Kind::Text,
         Default::Described("a file in the data directory"),
-        "The PostgreSQL database with everything that is no event, such as postgres://user:password@host:5432/trialog; sslmode=require in its query asks for TLS",
+        "The PostgreSQL database with everything that is no event, such as postgres://user:password@host:5432/trialog; sslmode=require in its query asks for TLS, sslrootcert=FILE names the authorities",
     )
     .secret(),
     Setting::new(
         "warehouse",
         Kind::Text,
         Default::Described("files in the data directory"),
-        "The ClickHouse database with the events, such as clickhouse://user:password@host:8123/trialog; secure=true in its query asks for HTTPS, cluster=NAME for replicated tables, other keys are ClickHouse's settings",
+        "The ClickHouse database with the events, such as clickhouse://user:password@host:8123/trialog; secure=true in its query asks for HTTPS, ca=FILE names the authorities, cluster=NAME for replicated tables, other keys are ClickHouse's settings",
     )
     .secret(),
     Setting::new(

@@ -36,7 +36,7 @@ impl ClickHouse {
     ///
     /// The server cannot be reached, refuses the user, or has tables of a later version.
     pub fn connect(address: Address) -> Result<Self, WarehouseError> {
-        let client = Client::new(address);
+        let client = Client::new(address)?;
         schema::bring(&client)?;
         Ok(Self { client })
     }
@@ -48,7 +48,7 @@ impl ClickHouse {
     ///
     /// The server cannot be reached or refuses the user.
     pub fn inspect(address: Address) -> Result<(u32, u32), WarehouseError> {
-        schema::look(&Client::new(address))
+        schema::look(&Client::new(address)?)
     }
 
     /// Where it is, for people.

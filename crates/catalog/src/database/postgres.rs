@@ -15,6 +15,9 @@ use fallible_iterator::FallibleIterator;
 use postgres::error::SqlState;
 use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use postgres::{Client, Config, Transaction};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use trialog_model::percent::decode;
 
 use super::{DatabaseError, Result, Row, Value, unreadable};
 
@@ -46,6 +49,7 @@ pub(crate) struct Pooled {
 /// The connections to one database.
 pub(crate) struct Pool {
     config: Config,
+    tls: tokio_postgres_rustls::MakeRustlsConnect,
     /// As people are shown it, without a password.
     place: String,
     state: Mutex<State>,
@@ -65,8 +69,11 @@ impl std::fmt::Debug for Pool {
 }
 
 impl Pool {
-    /// Connections to the database at `url`, which is `postgres://user:password@host/name`.
+    /// Connections to the database at `url`, which is `postgres://user:password@host/name`;
+    /// `sslrootcert=FILE` in its query names the authorities of its certificate.
     pub(crate) fn new(url: &str) -> std::result::Result<Self, String> {
+        let (url, authorities) = without_authorities(url);
+        let tls = tls(authorities.as_deref())?;
         let mut config: Config = url
             .parse()
             .map_err(|error: postgres::Error| chain(&error))?;
@@ -77,6 +84,7 @@ impl Pool {
         config.keepalives_idle(Duration::from_secs(30));
         Ok(Self {
             place: place(&config),
+            tls,
             config,
             state: Mutex::default(),
             freed: Condvar::new(),
@@ -98,7 +106,7 @@ impl Pool {
                 chain(&error)
             )),
         };
-        let mut client = self.config.connect(tls()).map_err(refused)?;
+        let mut client = self.config.connect(self.tls.clone()).map_err(refused)?;
         client
             .batch_execute(&format!("SET statement_timeout = '{STATEMENT_TIMEOUT}'"))
             .map_err(DatabaseError::Postgres)?;
@@ -378,17 +386,45 @@ fn place(config: &Config) -> String {
     format!("postgres://{}/{name}", hosts.join(","))
 }
 
-fn tls() -> tokio_postgres_rustls::MakeRustlsConnect {
-    let roots = rustls::RootCertStore {
-        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+/// `url` without `sslrootcert`, which libpq knows and the client does not, and its value.
+fn without_authorities(url: &str) -> (String, Option<String>) {
+    let Some((address, query)) = url.split_once('?') else {
+        return (url.to_owned(), None);
     };
+    let (own, rest): (Vec<&str>, Vec<&str>) =
+        (query.split('&')).partition(|pair| pair.starts_with("sslrootcert="));
+    let file = own.last().and_then(|pair| decode(pair.split_once('=')?.1));
+    let question = if rest.is_empty() { "" } else { "?" };
+    (format!("{address}{question}{}", rest.join("&")), file)
+}
+
+/// TLS with the authorities in the PEM file `authorities`, else the public ones.
+fn tls(
+    authorities: Option<&str>,
+) -> std::result::Result<tokio_postgres_rustls::MakeRustlsConnect, String> {
+    let mut roots = rustls::RootCertStore::empty();
+    match authorities {
+        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        Some(file) => {
+            let wrong = |error: &dyn std::fmt::Display| format!("sslrootcert `{file}`: {error}");
+            let certificates =
+                CertificateDer::pem_file_iter(file).map_err(|error| wrong(&error))?;
+            for certificate in certificates {
+                let certificate = certificate.map_err(|error| wrong(&error))?;
+                roots.add(certificate).map_err(|error| wrong(&error))?;
+            }
+            if roots.is_empty() {
+                return Err(wrong(&"it has no certificate"));
+            }
+        }
+    }
     let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("the provider has the default versions")
         .with_root_certificates(roots)
         .with_no_client_auth();
-    tokio_postgres_rustls::MakeRustlsConnect::new(config)
+    Ok(tokio_postgres_rustls::MakeRustlsConnect::new(config))
 }
 
 /// A transaction of `postgres`'s own, for migrations.

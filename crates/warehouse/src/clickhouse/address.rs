@@ -6,7 +6,8 @@ use trialog_model::percent::decode as decoded;
 
 /// `clickhouse://user:password@host:8123/database?secure=true&cluster=name`.
 ///
-/// `secure=true` speaks HTTPS. With `cluster`, tables are replicated and
+/// `secure=true` speaks HTTPS, with a certificate of the authorities in the PEM file `ca`, else
+/// of the public ones. With `cluster`, tables are replicated and
 /// distributed over that cluster. Any other key is a setting that goes with
 /// every query, such as `max_memory_usage`.
 ///
@@ -25,6 +26,8 @@ pub struct Address {
     pub(super) database: String,
     pub(super) is_secure: bool,
     pub(super) cluster: Option<String>,
+    /// A PEM file with the authorities of the certificate; without it, the public ones.
+    pub(super) authorities: Option<String>,
     pub(super) settings: Vec<(String, String)>,
 }
 
@@ -55,6 +58,7 @@ impl std::str::FromStr for Address {
             .to_owned(),
             is_secure: false,
             cluster: None,
+            authorities: None,
             settings: Vec::new(),
         };
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -70,6 +74,7 @@ impl std::str::FromStr for Address {
                         .map_err(|_| bad("has a `secure` that is neither true nor false"))?;
                 }
                 "cluster" => address.cluster = Some(value),
+                "ca" => address.authorities = Some(value),
                 _ => address.settings.push((key.to_owned(), value)),
             }
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use ureq::Agent;
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
 use super::address::Address;
 use crate::error::WarehouseError;
@@ -64,6 +65,21 @@ const LASTING: &[(u32, &str)] = &[
 /// Codes of errors that end by themselves or with help on the server's side.
 const DISK_FULL: &[u32] = &[243, 1002];
 
+/// The certificates in a PEM file.
+fn authorities(file: &str) -> Result<RootCerts, String> {
+    let pem = std::fs::read(file).map_err(|error| error.to_string())?;
+    let mut certificates = Vec::new();
+    for item in parse_pem(&pem) {
+        if let PemItem::Certificate(certificate) = item.map_err(|error| error.to_string())? {
+            certificates.push(certificate);
+        }
+    }
+    if certificates.is_empty() {
+        return Err("it has no certificate".to_owned());
+    }
+    Ok(RootCerts::from(certificates))
+}
+
 /// A connection's address and what goes with every query.
 #[derive(Debug, Clone)]
 pub(super) struct Client {
@@ -73,17 +89,25 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(address: Address) -> Self {
-        let config = Agent::config_builder()
+    pub(super) fn new(address: Address) -> Result<Self, WarehouseError> {
+        let mut config = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_connect(Some(CONNECT_TIMEOUT))
-            .max_idle_connections_per_host(8)
-            .build();
-        Self {
-            agent: config.into(),
+            .max_idle_connections_per_host(8);
+        if let Some(file) = &address.authorities {
+            let roots = authorities(file).map_err(|what| WarehouseError::Server {
+                action: "connect",
+                place: address.to_string(),
+                what: format!("ca `{file}`: {what}; check `ca` in `warehouse`"),
+                is_transient: false,
+            })?;
+            config = config.tls_config(TlsConfig::builder().root_certs(roots).build());
+        }
+        Ok(Self {
+            agent: config.build().into(),
             place: address.to_string().into(),
             address: Arc::new(address),
-        }
+        })
     }
 
     pub(super) fn place(&self) -> &str {
