@@ -4,6 +4,11 @@
 //! checked on both. Where the two differ in more than a word, the statement
 //! stands beside its twin and [`Connection::choose`] takes one of them.
 
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "parameters and errors are written in place"
+)]
+
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 pub(crate) mod sqlite;

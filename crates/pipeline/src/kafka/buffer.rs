@@ -102,6 +102,7 @@ impl Buffer {
 }
 
 /// A message as it came.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Message<'m> {
     pub(super) offset: i64,
     pub(super) key: &'m [u8],

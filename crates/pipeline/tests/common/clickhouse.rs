@@ -1,5 +1,7 @@
 //! An empty database of ClickHouse for each test, where there is a server.
 
+#![expect(clippy::disallowed_methods, reason = "the variable is the tests' own")]
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use trialog_warehouse::clickhouse::{Address, ClickHouse};
