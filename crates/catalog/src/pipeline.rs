@@ -135,6 +135,19 @@ impl Catalog {
         self.read("read the high-water mark", covered)
     }
 
+    /// When the last published run was published; none before the first.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be read.
+    pub fn last_published_at(&self) -> Result<Option<UnixMicros>, CatalogError> {
+        self.read("read the last run", |connection| {
+            let sql = "SELECT finished_at FROM pipeline_runs WHERE status = 'succeeded' ORDER BY run_id DESC LIMIT 1";
+            let found = connection.query_row(sql, params![], |row| row.get::<i64>(0));
+            Ok(found.optional()?.map(UnixMicros))
+        })
+    }
+
     /// Notes that an attempt to run begins, and gives its number.
     ///
     /// # Errors

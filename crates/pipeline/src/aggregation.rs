@@ -166,7 +166,8 @@ impl Aggregator {
         attempt: u32,
         scope: Scope,
     ) -> Result<RunReport, PipelineError> {
-        let started_at = (self.clock)();
+        let floor = self.published_at(lease)?;
+        let started_at = later((self.clock)(), floor);
         if lease.is_some() {
             // Whoever held the lease before and did not end its run will not end it any more.
             self.catalog.mark_interrupted_runs()?;
@@ -201,6 +202,15 @@ impl Aggregator {
             }
         }
         outcome
+    }
+
+    /// When the last run was published, where another process may have made it: its clock may be
+    /// ahead, and results are in the order of their times all the same.
+    fn published_at(&self, lease: Option<&HeldLease>) -> Result<Option<UnixMicros>, CatalogError> {
+        match lease {
+            Some(_) => self.catalog.last_published_at(),
+            None => Ok(None),
+        }
     }
 
     /// The lease, where other processes may aggregate as well.
@@ -284,7 +294,7 @@ impl Aggregator {
                 recompute_at: computed.next_event_at,
                 computed: computed.outcome.map_err(|error| error.to_string()),
             });
-        let computed_at = (self.clock)();
+        let computed_at = later((self.clock)(), Some(data_time));
         tracing::debug!(
             run.id = run_id,
             find_ms = (found_at.0 - data_time.0) / 1_000,
@@ -397,6 +407,11 @@ impl Aggregator {
     pub fn fingerprint(&self, experiment: &Experiment) -> String {
         crate::compute::fingerprint(experiment, &self.settings.limits)
     }
+}
+
+/// `now`, but later than `floor`.
+fn later(now: UnixMicros, floor: Option<UnixMicros>) -> UnixMicros {
+    floor.map_or(now, |floor| now.max(UnixMicros(floor.0 + 1)))
 }
 
 fn report(run: &FinishedRun, left_out: u64, frozen: usize, now: UnixMicros) -> RunReport {

@@ -123,14 +123,30 @@ impl Journaled {
                 .begin_batch(claim, &experiments, (self.clock)());
             Ok(number?)
         })?;
+        let stored = self.store_begun(claim, batch, number, marks, pause);
+        if stored.is_err()
+            && let Err(error) = self.catalog.abandon_batch(number)
+        {
+            // The next claim of the source abandons it.
+            tracing::warn!(batch = number, "could not abandon a batch: {error}");
+        }
+        stored
+    }
+
+    fn store_begun(
+        &self,
+        claim: &Claim,
+        batch: &Batch,
+        number: u64,
+        marks: &[Mark],
+        pause: &mut dyn FnMut(u32, &PipelineError) -> bool,
+    ) -> Result<(), PipelineError> {
         if !batch.is_empty() {
             trying(pause, || Ok(self.clickhouse.insert(batch, number)?))?;
         }
         trying(pause, || {
-            let finished = self
-                .catalog
-                .finish_batch(claim, number, marks, (self.clock)());
-            Ok(finished?)
+            let now = (self.clock)();
+            Ok(self.catalog.finish_batch(claim, number, marks, now)?)
         })
     }
 

@@ -1,8 +1,8 @@
 //! Statements on PostgreSQL, and the connections to it.
 //!
-//! A few connections are shared. One that broke is replaced: a query that only
-//! reads is asked once more then; what writes is told to its caller, who alone
-//! knows whether it may be repeated.
+//! A few connections are shared. One that broke since it was used last is replaced
+//! before anything is asked on it; one that breaks in the middle of a transaction is
+//! told to its caller, who alone knows whether that may be repeated.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -222,6 +222,7 @@ CREATE TABLE batches (
     begun_at BIGINT NOT NULL
 );
 CREATE INDEX batches_by_source ON batches (source, state);
+CREATE INDEX batches_by_state ON batches (state, batch);
 
 CREATE TABLE sources (
     source     TEXT PRIMARY KEY,

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance};
 use rdkafka::error::KafkaError;
-use rdkafka::{ClientContext, Message as _, Offset, Statistics, TopicPartitionList};
+use rdkafka::{ClientContext, Offset, Statistics, TopicPartitionList};
 use trialog_model::event::EventKind;
 use trialog_model::time::UnixMicros;
 
@@ -140,10 +140,14 @@ impl Consumers {
         };
         let reader = Reader {
             kind,
+            tools: Tools {
+                topic: topic.clone(),
+                clock: Arc::clone(clock),
+                metrics: Arc::clone(&self.metrics),
+            },
             topic,
             consumer,
             settings,
-            clock: Arc::clone(clock),
             stopping: Arc::clone(&self.stopping),
             metrics: Arc::clone(&self.metrics),
             assignments,
@@ -214,6 +218,16 @@ impl Context {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(change);
+    }
+
+    fn has_changes(&self) -> bool {
+        let changes = self.changes.lock();
+        !changes.unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    fn take_changes(&self) -> Vec<Change> {
+        let changes = self.changes.lock();
+        std::mem::take(&mut *changes.unwrap_or_else(PoisonError::into_inner))
     }
 
     fn labels(&self, partition: i32) -> PartitionLabels {
@@ -297,13 +311,56 @@ struct Part {
     is_paused: bool,
 }
 
+/// What taking a message in takes beside the partition.
+struct Tools {
+    topic: String,
+    clock: Clock,
+    metrics: Arc<ConsumerMetrics>,
+}
+
+/// Takes a message in, unless it is stored already or its partition is not this consumer's.
+fn take(
+    parts: &mut HashMap<i32, Part>,
+    n_bytes: &mut usize,
+    tools: &Tools,
+    message: &impl rdkafka::Message,
+) {
+    let offset = message.offset();
+    let Some(part) = parts.get_mut(&message.partition()) else {
+        return;
+    };
+    let Some(source) = &part.source else {
+        part.first_passed = Some(part.first_passed.map_or(offset, |first| first.min(offset)));
+        return;
+    };
+    if offset < part.position {
+        let repeated = &tools.metrics.repeated;
+        repeated.get_or_create(&of_topic(&tools.topic)).inc();
+        return;
+    }
+    part.position = offset + 1;
+    let written = message.timestamp().to_millis();
+    let message = Message {
+        offset,
+        key: message.key().unwrap_or_default(),
+        payload: message.payload().unwrap_or_default(),
+        received_at: written.map_or_else(
+            || (tools.clock)(),
+            |millis| UnixMicros(millis.saturating_mul(1_000)),
+        ),
+    };
+    let before = part.buffer.size_bytes();
+    part.buffer.add(source, message, Instant::now());
+    *n_bytes += part.buffer.size_bytes() - before;
+}
+
 /// The polling thread's state.
 struct Reader {
     kind: EventKind,
     topic: String,
+    tools: Tools,
     consumer: BaseConsumer<Context>,
     settings: ConsumerSettings,
-    clock: Clock,
     stopping: Arc<AtomicBool>,
     metrics: Arc<ConsumerMetrics>,
     assignments: Assignments,
@@ -326,16 +383,11 @@ impl Reader {
             self.send_due();
             self.pace();
         }
-        // What was stored by now is committed, so that it is not read again.
-        let assignments = std::mem::take(&mut self.parts);
-        drop(assignments);
-        self.assignments
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+        // What was stored by now is committed, so that it is not read again; what is being
+        // stored is another consumer's from now on, unless it ends before.
         self.take_reports();
-        let (closed, _) = channel();
-        drop(std::mem::replace(&mut self.to_writer, closed));
+        let assignments = self.assignments.lock();
+        assignments.unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Reads messages until there are none, or many.
@@ -347,45 +399,24 @@ impl Reader {
             };
             wait = Duration::ZERO;
             match polled {
-                Ok(message) => {
-                    let Some(part) = self.parts.get_mut(&message.partition()) else {
-                        continue;
-                    };
-                    let offset = message.offset();
-                    let Some(source) = &part.source else {
-                        part.first_passed =
-                            Some(part.first_passed.map_or(offset, |first| first.min(offset)));
-                        continue;
-                    };
-                    if offset < part.position {
-                        self.metrics
-                            .repeated
-                            .get_or_create(&of_topic(&self.topic))
-                            .inc();
-                        continue;
-                    }
-                    part.position = offset + 1;
-                    let written = message.timestamp().to_millis();
-                    let received_at = written.map_or_else(
-                        || (self.clock)(),
-                        |millis| UnixMicros(millis.saturating_mul(1_000)),
-                    );
-                    let before = part.buffer.size_bytes();
-                    let message = Message {
-                        offset,
-                        key: message.key().unwrap_or_default(),
-                        payload: message.payload().unwrap_or_default(),
-                        received_at,
-                    };
-                    part.buffer.add(source, message, Instant::now());
-                    self.n_bytes += part.buffer.size_bytes() - before;
+                Ok(message) if self.consumer.context().has_changes() => {
+                    // Rebalanced before this message: whose it is depends on what changed.
+                    let message = message.detach();
+                    self.take_changes();
+                    self.take(&message);
+                    return;
                 }
+                Ok(message) => take(&mut self.parts, &mut self.n_bytes, &self.tools, &message),
                 Err(error) => {
                     self.note_error(&error);
                     return;
                 }
             }
         }
+    }
+
+    fn take(&mut self, message: &impl rdkafka::Message) {
+        take(&mut self.parts, &mut self.n_bytes, &self.tools, message);
     }
 
     /// Logs an error unless it is the one of last time.
@@ -399,14 +430,7 @@ impl Reader {
     }
 
     fn take_changes(&mut self) {
-        let changes = std::mem::take(
-            &mut *self
-                .consumer
-                .context()
-                .changes
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        let changes = self.consumer.context().take_changes();
         let mut assignments = self
             .assignments
             .lock()

@@ -175,7 +175,7 @@ impl Writer {
             }
             Err(error) => {
                 let topic = &self.topic;
-                tracing::info!(
+                tracing::warn!(
                     topic,
                     partition = assigned.partition,
                     "left a batch to another consumer: {error}"
@@ -207,15 +207,18 @@ impl Writer {
                 .get_or_create(&topic)
                 .inc_by(n_dead);
         }
-        let mut pause =
-            |attempt: u32, error: &PipelineError| self.pause(assigned, attempt, error, random);
-        self.sink.write(
-            claim,
-            &buffer.batch,
-            buffer.next_offset,
-            (self.clock)(),
-            &mut pause,
-        )
+        let mut attempt = 1;
+        loop {
+            let (position, now) = (buffer.next_offset, (self.clock)());
+            let mut pause =
+                |attempt: u32, error: &PipelineError| self.pause(assigned, attempt, error, random);
+            let stored = (self.sink).write(claim, &buffer.batch, position, now, &mut pause);
+            match stored {
+                // What does not heal by itself is waited for all the same: somebody may mend it.
+                Err(error) if self.pause(assigned, attempt, &error, random) => attempt += 1,
+                outcome => return outcome,
+            }
+        }
     }
 
     fn trying<T>(
