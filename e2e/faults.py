@@ -13,8 +13,8 @@ import signal
 import sys
 import time
 
-from cluster import Cluster, Stream, running
-from harness import Checks, poll, scratch
+from cluster import Cluster, Stream, embedded_rows, running
+from harness import Checks, Server, poll, scratch
 
 FAULT_SECONDS = int(os.environ.get("FAULT_SECONDS") or 15)
 SEED = int(os.environ.get("FAULT_SEED") or 20_261_126)
@@ -227,7 +227,30 @@ def poison(checks, up, stream, expected):
         checks.check(f"{n_bad} dead letters, each with its reason and its place", len(letters) == n_bad and all("reason:" in own and "offset:" in own for own in letters), letters)
 
 
-FAULTS = [broker_restarts, broker_is_killed, consumer_is_killed, rebalances, clickhouse_refuses, answers_are_lost, clickhouse_restarts, postgres_restarts, two_aggregators, paused_in_a_run, slow_network, poison]
+def files_behind_kafka(checks, up, stream, expected):
+    """The embedded warehouse, all roles in one process, with Kafka in front of it, killed with -9."""
+    with Cluster(up) as cluster, scratch() as directory:
+        log = ("--event-log", cluster.environment["TRIALOG_EVENT_LOG"], "--consumer-linger", "1s")
+        server = Server(directory / "data", *log)
+        number = 0
+        for _ in range(4):
+            for number in range(number, min(number + 30, len(stream.batches))):
+                stream.send(server, number)
+            server.kill()
+            server = Server(directory / "data", *log)
+        for number in range(number, len(stream.batches)):
+            stream.send(server, number)
+
+        def is_equal():
+            server.run_now()
+            return embedded_rows(directory / "data") == expected
+
+        poll("the sums of the stream", is_equal, 90)
+        checks.check("files behind Kafka, killed four times with -9: sums and users equal those without Kafka", is_equal())
+        server.stop()
+
+
+FAULTS = [broker_restarts, broker_is_killed, consumer_is_killed, rebalances, clickhouse_refuses, answers_are_lost, clickhouse_restarts, postgres_restarts, two_aggregators, paused_in_a_run, slow_network, poison, files_behind_kafka]
 
 
 def run():

@@ -141,6 +141,34 @@ impl<'a> Connection<'a> {
         }
     }
 
+    /// Inserts rows into `columns` of a table, many with each statement: with a server, each
+    /// statement is a way there and back.
+    pub(crate) fn insert_all(
+        &self,
+        table: &str,
+        columns: &[&str],
+        rows: &[Cells<'_>],
+    ) -> Result<()> {
+        for some in rows.chunks(ROWS_OF_A_STATEMENT) {
+            let mut number = 0;
+            let mut row = || {
+                let cells: Vec<String> = (columns.iter())
+                    .map(|_| {
+                        number += 1;
+                        format!("?{number}")
+                    })
+                    .collect();
+                format!("({})", cells.join(", "))
+            };
+            let values: Vec<String> = some.iter().map(|_| row()).collect();
+            let (columns, values) = (columns.join(", "), values.join(", "));
+            let sql = format!("INSERT INTO {table} ({columns}) VALUES {values}");
+            let cells: Vec<&dyn Parameter> = some.iter().flatten().map(AsRef::as_ref).collect();
+            self.execute(&sql, cells.as_slice())?;
+        }
+        Ok(())
+    }
+
     /// The one of two statements that is for this database.
     pub(crate) fn choose<'s>(&self, sqlite: &'s str, postgres: &'s str) -> &'s str {
         match self {
@@ -153,6 +181,12 @@ impl<'a> Connection<'a> {
         }
     }
 }
+
+/// The cells of a row that is inserted.
+pub(crate) type Cells<'c> = Vec<Box<dyn Parameter + 'c>>;
+
+/// Rows that a statement inserts at most; there is a statement for each number of them.
+const ROWS_OF_A_STATEMENT: usize = 32;
 
 /// A statement on a connection.
 pub(crate) struct Statement<'s, 'a> {
@@ -248,6 +282,14 @@ impl Parameters for &[&dyn Parameter] {
         self.iter().map(|parameter| parameter.value()).collect()
     }
 }
+
+/// The cells of a row.
+macro_rules! cells {
+    ($($cell:expr),* $(,)?) => {
+        vec![$(Box::new($cell) as Box<dyn $crate::database::Parameter + '_>),*]
+    };
+}
+pub(crate) use cells;
 
 /// Parameters of several types.
 macro_rules! params {

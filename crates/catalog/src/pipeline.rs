@@ -9,7 +9,7 @@ use crate::database::{self, Connection, Optional, Row, corrupt, params};
 use crate::error::CatalogError;
 use crate::journal::{self, JournalState};
 use crate::lease::{self, Lease};
-use crate::results::{self, Computation};
+use crate::results::{self, Computation, Writing};
 
 /// The one source of the embedded warehouse: its inbox numbers every batch.
 const INBOX: &str = "inbox";
@@ -189,6 +189,7 @@ impl Catalog {
                     name: lease.name.clone(),
                 });
             }
+            write_computations(transaction, run).map_err(&failed)?;
             for outcome in &run.outcomes {
                 publish_outcome(transaction, run, outcome).map_err(&failed)?;
             }
@@ -351,14 +352,31 @@ pub(crate) fn mark_at(
     Ok(found.unwrap_or_default())
 }
 
+/// Rows that are gathered before they are written.
+const MOST_ROWS: usize = 10_000;
+
+fn write_computations(transaction: &Connection<'_>, run: &FinishedRun) -> database::Result<()> {
+    let mut writing = Writing::default();
+    for computation in run
+        .outcomes
+        .iter()
+        .filter_map(|own| own.computed.as_ref().ok())
+    {
+        writing.add(computation, run.computed_at, run.run_id);
+        if writing.len() >= MOST_ROWS {
+            std::mem::take(&mut writing).write(transaction)?;
+        }
+    }
+    writing.write(transaction)
+}
+
 fn publish_outcome(
     transaction: &Connection<'_>,
     run: &FinishedRun,
     outcome: &Outcome,
 ) -> database::Result<()> {
     let id = outcome.experiment.as_str();
-    if let Ok(computation) = &outcome.computed {
-        results::insert(transaction, computation, run.computed_at, run.run_id)?;
+    if outcome.computed.is_ok() {
         results::thin_out(transaction, id, run.thin_out_before.0)?;
     }
     let computed_revision = outcome.computed.is_ok().then_some(outcome.revision);

@@ -10,7 +10,8 @@ pub use self::more::MoreSums;
 
 use crate::connection::Catalog;
 use crate::database::{
-    self, Connection, DatabaseError, Optional, Parameter, Row, corrupt, params, unreadable,
+    self, Cells, Connection, DatabaseError, Optional, Parameter, Row, cells, corrupt, params,
+    unreadable,
 };
 use crate::error::CatalogError;
 use crate::pipeline::{HighWaterMark, high_water_mark, mark_at};
@@ -251,62 +252,115 @@ fn ordered(computation: &Computation) -> Computation {
     ordered
 }
 
-pub(crate) fn insert(
-    transaction: &Connection<'_>,
-    computation: &Computation,
-    computed_at: UnixMicros,
-    run_id: i64,
-) -> database::Result<()> {
-    let id = computation.experiment.as_str();
-    transaction
-        .prepare_cached("INSERT INTO computations (experiment_id, computed_at, run_id, fingerprint, forced_users, unknown_variant, not_aggregated, checksum) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?
-        .execute(params![
+/// The rows of computations that are about to be written.
+#[derive(Default)]
+pub(crate) struct Writing<'c> {
+    computations: Vec<Cells<'c>>,
+    exposures: Vec<Cells<'c>>,
+    metrics: Vec<Cells<'c>>,
+}
+
+impl<'c> Writing<'c> {
+    pub(crate) fn add(
+        &mut self,
+        computation: &'c Computation,
+        computed_at: UnixMicros,
+        run_id: i64,
+    ) {
+        let (id, at) = (computation.experiment.as_str(), computed_at.0);
+        let own = &computation.fingerprint;
+        self.computations.push(cells![
             id,
-            computed_at.0,
+            at,
             run_id,
-            computation.fingerprint,
+            own,
             computation.forced_users,
             computation.unknown_variant,
             computation.not_aggregated,
             fingerprint(&ordered(computation)),
-        ])?;
-    let mut exposures = transaction.prepare_cached(
-        "INSERT INTO variant_exposures (experiment_id, computed_at, variant, user_count, crossover_users) VALUES (?1, ?2, ?3, ?4, ?5)",
-    )?;
-    for row in &computation.exposures {
-        exposures.execute(params![
-            id,
-            computed_at.0,
-            row.variant,
-            row.user_count,
-            row.crossover_users
-        ])?;
+        ]);
+        self.exposures.extend(
+            computation
+                .exposures
+                .iter()
+                .map(|row| cells![id, at, &row.variant, row.user_count, row.crossover_users]),
+        );
+        self.metrics.extend(computation.metrics.iter().map(|row| {
+            cells![
+                id,
+                &row.variant,
+                &row.metric_name,
+                at,
+                row.user_count,
+                row.event_count,
+                trialog_model::decimal::format_units(row.total),
+                row.conversion_rate,
+                row.mean_value,
+                row.variance,
+                row.converted_users,
+                row.squared_total.to_string(),
+                row.squared_events.to_string(),
+                run_id,
+                own,
+                row.more.as_ref().map(MoreSums::text),
+            ]
+        }));
     }
-    let mut metrics = transaction.prepare_cached(
-        "INSERT INTO variant_metrics (experiment_id, variant, metric_name, computed_at, user_count, event_count, total_value, conversion_rate, mean_value, variance, converted_users, squared_total, squared_events, run_id, fingerprint, more)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
-    )?;
-    for row in &computation.metrics {
-        metrics.execute(params![
-            id,
-            row.variant,
-            row.metric_name,
-            computed_at.0,
-            row.user_count,
-            row.event_count,
-            trialog_model::decimal::format_units(row.total),
-            row.conversion_rate,
-            row.mean_value,
-            row.variance,
-            row.converted_users,
-            row.squared_total.to_string(),
-            row.squared_events.to_string(),
-            run_id,
-            computation.fingerprint,
-            row.more.as_ref().map(MoreSums::text)
-        ])?;
+
+    /// How many rows there are.
+    pub(crate) fn len(&self) -> usize {
+        self.computations.len() + self.exposures.len() + self.metrics.len()
     }
-    Ok(())
+
+    pub(crate) fn write(self, transaction: &Connection<'_>) -> database::Result<()> {
+        transaction.insert_all(
+            "computations",
+            &[
+                "experiment_id",
+                "computed_at",
+                "run_id",
+                "fingerprint",
+                "forced_users",
+                "unknown_variant",
+                "not_aggregated",
+                "checksum",
+            ],
+            &self.computations,
+        )?;
+        transaction.insert_all(
+            "variant_exposures",
+            &[
+                "experiment_id",
+                "computed_at",
+                "variant",
+                "user_count",
+                "crossover_users",
+            ],
+            &self.exposures,
+        )?;
+        transaction.insert_all(
+            "variant_metrics",
+            &[
+                "experiment_id",
+                "variant",
+                "metric_name",
+                "computed_at",
+                "user_count",
+                "event_count",
+                "total_value",
+                "conversion_rate",
+                "mean_value",
+                "variance",
+                "converted_users",
+                "squared_total",
+                "squared_events",
+                "run_id",
+                "fingerprint",
+                "more",
+            ],
+            &self.metrics,
+        )
+    }
 }
 
 /// Of the computations of `experiment` before `before`, keeps the last of each UTC day.

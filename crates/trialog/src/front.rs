@@ -83,10 +83,13 @@ pub(crate) fn check(
         return Ok(());
     }
     if !has_usable_key {
+        let data = match config.storage.needs_directory() {
+            true => format!("--data-dir {} ", config.data_dir.display()),
+            false => String::new(),
+        };
         bail!(
-            "`{}` can be reached from other machines, and there is no API key: make one with `trialog --data-dir {} keys create NAME --scope admin`, or listen on 127.0.0.1",
-            config.listen,
-            config.data_dir.display()
+            "`{}` can be reached from other machines, and there is no API key: make one with `trialog {data}keys create NAME --scope admin`, or listen on 127.0.0.1",
+            config.listen
         );
     }
     if !config.http.has_certificate() && !config.http.insecure_http {

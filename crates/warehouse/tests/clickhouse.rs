@@ -221,6 +221,17 @@ fn random_streams_give_the_scorecards_of_the_embedded_warehouse_and_of_the_refer
                 scorecard(question, plan).metrics().to_vec()
             })
             .collect();
+        // Plans that pretend to be large are cut by users.
+        let large: Vec<Plan> = (plans.iter())
+            .map(|plan| Plan {
+                n_rows: 35_000_000,
+                ..plan.clone()
+            })
+            .collect();
+        prop_assert_eq!(
+            in_clickhouse(&view, &large, &more),
+            embedded(&events, &plans, &more)
+        );
         for metrics in [&plain, &more] {
             prop_assert_eq!(
                 in_clickhouse(&view, &plans, metrics),
