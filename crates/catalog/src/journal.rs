@@ -88,18 +88,15 @@ impl Catalog {
                 },
             );
             let claim = claim.map_err(&failed)?;
-            transaction
-                .execute(
-                    "UPDATE batches SET state = 'abandoned' WHERE source = ?1 AND state = 'pending'",
-                    [source],
-                )
-                .map_err(&failed)?;
+            abandon_pending(transaction, source).map_err(&failed)?;
             Ok(claim)
         })
     }
 
     /// Begins a batch with events of `experiments`, all of which are touched from now on, and
-    /// gives its number. Batches are numbered in the order in which they begin.
+    /// gives its number. Batches are numbered in the order in which they begin. A source has one
+    /// of them under way at a time: one that was begun before and not finished, such as one whose
+    /// number never came back, is abandoned.
     ///
     /// # Errors
     ///
@@ -117,6 +114,7 @@ impl Catalog {
             if !is_claimed(transaction, claim, now).map_err(&failed)? {
                 return Err(lost(claim));
             }
+            abandon_pending(transaction, &claim.source).map_err(&failed)?;
             let batch = transaction
                 .query_row(
                     "INSERT INTO batches (source, epoch, state, begun_at) VALUES (?1, ?2, 'pending', ?3) RETURNING batch",
@@ -262,6 +260,11 @@ impl Catalog {
     }
 }
 
+fn abandon_pending(transaction: &Connection<'_>, source: &str) -> database::Result<()> {
+    let sql = "UPDATE batches SET state = 'abandoned' WHERE source = ?1 AND state = 'pending'";
+    transaction.execute(sql, [source]).map(drop)
+}
+
 /// Whether `claim` is the last one of its source; no other is made before the transaction ends.
 fn is_claimed(
     transaction: &Connection<'_>,
@@ -336,13 +339,13 @@ mod tests {
     fn a_batch_can_be_read_from_when_it_is_finished_and_its_experiments_are_touched_before() {
         let (_directory, catalog) = catalog();
         let claim = catalog.claim_source("kafka:m/0", NOW).unwrap();
+        let other = catalog.claim_source("kafka:m/1", NOW).unwrap();
         assert_eq!((claim.epoch, claim.position), (1, None));
-        let first = catalog.begin_batch(&claim, &["b", "a", "b"], NOW).unwrap();
+        let first = catalog.begin_batch(&other, &["b", "a", "b"], NOW).unwrap();
         let second = catalog.begin_batch(&claim, &["c"], NOW).unwrap();
         assert!(first < second);
-        catalog
-            .finish_batch(&claim, second, &[mark(&claim, 20)], NOW)
-            .unwrap();
+        let marks = [mark(&claim, 20)];
+        catalog.finish_batch(&claim, second, &marks, NOW).unwrap();
         let state = catalog.journal().unwrap();
         assert_eq!((state.last, state.except_for()), (second, vec![first]));
         let touched: Vec<String> = (catalog.touched_experiments().unwrap().into_iter())
@@ -351,6 +354,10 @@ mod tests {
         assert_eq!(touched, ["a", "b", "c"]);
         assert_eq!(catalog.source_position("kafka:m/0").unwrap(), Some(20));
         assert_eq!(catalog.source_position("kafka:m/1").unwrap(), None);
+        // One whose number never came back does not stay pending.
+        let third = catalog.begin_batch(&other, &["a"], NOW).unwrap();
+        let state = catalog.journal().unwrap();
+        assert_eq!((state.pending, state.abandoned), (vec![third], vec![first]));
     }
 
     #[test]
