@@ -22,6 +22,7 @@ use trialog_warehouse::embedded::{Refused, Reply, Submission};
 
 use crate::clock::Clock;
 use crate::error::PipelineError;
+use crate::ingest::process_source;
 use crate::schedule::Retry;
 
 /// Submissions that may wait, and their bytes.
@@ -213,7 +214,7 @@ impl Journaled {
     }
 
     fn write_submissions(&self, queue: &Receiver<Submission>) {
-        let source = format!("http:{}:{}", std::process::id(), (self.clock)().0);
+        let source = process_source((self.clock)());
         let mut claim: Option<Claim> = None;
         let mut random = fastrand::Rng::new();
         while let Ok(first) = queue.recv() {

@@ -147,7 +147,7 @@ impl Ingest {
     ) -> Self {
         Self {
             destination: destination.into(),
-            source: format!("http:{}:{}", std::process::id(), started_at.0),
+            source: process_source(started_at),
             n_requests: AtomicU64::new(0),
             metrics: IngestMetrics::new(),
             max_events,
@@ -257,6 +257,12 @@ impl Ingest {
         let outcome = self.destination.submit(submission);
         outcome.inspect_err(|refused| self.metrics.note_refused(refused))
     }
+}
+
+/// What this process is called as a source of events: no other has the same name, on whatever
+/// machine and started at whatever moment.
+pub(crate) fn process_source(started_at: UnixMicros) -> String {
+    format!("http:{}:{:016x}", started_at.0, fastrand::u64(..))
 }
 
 /// A request's events on their way into a batch.

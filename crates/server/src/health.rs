@@ -79,6 +79,18 @@ fn checks(app: &App) -> Vec<Check> {
         }
     }
     #[cfg(feature = "kafka")]
+    if let Some(consumers) = app.consumers() {
+        let running = if consumers.is_running() {
+            Ok(())
+        } else {
+            Err(
+                "a thread that takes events from `event_log` has ended: restart this process"
+                    .to_owned(),
+            )
+        };
+        checks.push(Check::new("consumer", running));
+    }
+    #[cfg(feature = "kafka")]
     if let Destination::Kafka(producer) = &app.destination {
         let answers = producer.check(BROKER_PATIENCE);
         checks.push(Check::new(

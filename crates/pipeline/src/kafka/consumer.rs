@@ -177,6 +177,12 @@ impl Consumers {
         Ok(())
     }
 
+    /// Whether every thread is there that takes events to the warehouse.
+    pub fn is_running(&self) -> bool {
+        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        !threads.is_empty() && threads.iter().all(|thread| !thread.is_finished())
+    }
+
     /// Leaves the groups after the batch that is being stored; what was read beyond it is read
     /// again by whoever takes the partitions over.
     pub fn stop(&self) {
