@@ -119,10 +119,14 @@ impl Pool {
         access: Access,
         work: impl FnOnce(&super::Connection<'_>) -> std::result::Result<T, E>,
     ) -> std::result::Result<T, E> {
-        let mut pooled = self.take(access)?;
-        let outcome = run(&mut pooled, access, work);
-        self.give_back(pooled);
-        outcome
+        let mut lent = Lent {
+            pool: self,
+            pooled: Some(self.take(access)?),
+        };
+        match &mut lent.pooled {
+            Some(pooled) => run(pooled, access, work),
+            None => unreachable!("it was lent a line before"),
+        }
     }
 
     /// A connection that works.
@@ -178,6 +182,23 @@ impl Pool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.n_open -= 1;
         self.freed.notify_one();
+    }
+}
+
+/// A connection until it is given back, also where the work on it panics.
+struct Lent<'p> {
+    pool: &'p Pool,
+    pooled: Option<Pooled>,
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        match self.pooled.take() {
+            // In the middle of a transaction that nobody ends any more.
+            Some(_) if std::thread::panicking() => self.pool.note_closed(),
+            Some(pooled) => self.pool.give_back(pooled),
+            None => {}
+        }
     }
 }
 
