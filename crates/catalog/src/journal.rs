@@ -19,6 +19,9 @@ use crate::database::{self, Connection, Optional, params};
 use crate::error::CatalogError;
 use crate::pipeline;
 
+/// How long a batch may be pending; sources that are read again abandon theirs much sooner.
+const PENDING_MICROS: i64 = 3_600_000_000;
+
 /// A source that this process takes in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
@@ -122,7 +125,7 @@ impl Catalog {
                     |row| row.get(0),
                 )
                 .map_err(&failed)?;
-            touch(transaction, experiments, batch).map_err(&failed)?;
+            touch(transaction, experiments, &claim.source, batch).map_err(&failed)?;
             Ok(batch)
         })
     }
@@ -236,7 +239,7 @@ impl Catalog {
     /// The database cannot be read.
     pub fn touched_experiments(&self) -> Result<Vec<ExperimentId>, CatalogError> {
         self.read("find the touched experiments", |connection| {
-            let sql = "SELECT experiment_id FROM touched ORDER BY experiment_id";
+            let sql = "SELECT DISTINCT experiment_id FROM touched ORDER BY experiment_id";
             (connection
                 .prepare_cached(sql)?
                 .query_map(params![], crate::experiments::id)?)
@@ -284,23 +287,36 @@ fn lost(claim: &Claim) -> CatalogError {
     }
 }
 
-fn touch(transaction: &Connection<'_>, experiments: &[&str], batch: u64) -> database::Result<()> {
+/// Notes that `batch` has events of `experiments`. Each source keeps its own note, with its last
+/// batch: those before it are finished or abandoned, while those of other sources may be pending.
+fn touch(
+    transaction: &Connection<'_>,
+    experiments: &[&str],
+    source: &str,
+    batch: u64,
+) -> database::Result<()> {
     let mut sorted = experiments.to_vec();
     sorted.sort_unstable();
     sorted.dedup();
     let list = serde_json::Value::from(sorted).to_string();
     let sql = transaction.choose(
-        "INSERT INTO touched (experiment_id, batch) SELECT value, CAST(?2 AS INTEGER) FROM json_each(?1) WHERE true
-         ON CONFLICT (experiment_id) DO UPDATE SET batch = excluded.batch",
-        "INSERT INTO touched (experiment_id, batch) SELECT value, CAST(?2 AS BIGINT) FROM json_array_elements_text(CAST(CAST(?1 AS TEXT) AS JSON))
-         ON CONFLICT (experiment_id) DO UPDATE SET batch = excluded.batch",
+        "INSERT INTO touched (experiment_id, source, batch) SELECT value, CAST(?2 AS TEXT), CAST(?3 AS INTEGER) FROM json_each(?1) WHERE true
+         ON CONFLICT (experiment_id, source) DO UPDATE SET batch = excluded.batch",
+        "INSERT INTO touched (experiment_id, source, batch) SELECT value, CAST(?2 AS TEXT), CAST(?3 AS BIGINT) FROM json_array_elements_text(CAST(CAST(?1 AS TEXT) AS JSON))
+         ON CONFLICT (experiment_id, source) DO UPDATE SET batch = excluded.batch",
     );
-    transaction.execute(sql, params![list, batch])?;
+    transaction.execute(sql, params![list, source, batch])?;
     Ok(())
 }
 
-/// Clears what a run has covered: experiments whose last batch it read, and finished batches.
-pub(crate) fn clear(transaction: &Connection<'_>, covered: &JournalState) -> database::Result<()> {
+/// Clears what a run has covered: experiments of whose sources it read the last batch, and
+/// finished batches. Abandons batches that have been pending for so long that their process is
+/// gone; one that is not is told so when it finishes, and begins again.
+pub(crate) fn clear(
+    transaction: &Connection<'_>,
+    covered: &JournalState,
+    now: UnixMicros,
+) -> database::Result<()> {
     // Only the pending ones count here: an abandoned batch never changes an answer.
     let pending: Vec<String> = covered.pending.iter().map(u64::to_string).collect();
     let not_pending = match pending.as_slice() {
@@ -309,10 +325,12 @@ pub(crate) fn clear(transaction: &Connection<'_>, covered: &JournalState) -> dat
     };
     let sql = format!("DELETE FROM touched WHERE batch <= ?1{not_pending}");
     transaction.execute(&sql, [covered.last])?;
-    let sql = "DELETE FROM batches WHERE batch <= ?1 AND state = 'done'";
     // A batch that was pending then and is done now is still to be read by the next run,
     // which knows it by nothing but its being no exception any more.
+    let sql = "DELETE FROM batches WHERE batch <= ?1 AND state = 'done'";
     transaction.execute(sql, [covered.last])?;
+    let sql = "UPDATE batches SET state = 'abandoned' WHERE state = 'pending' AND begun_at < ?1";
+    transaction.execute(sql, [now.0.saturating_sub(PENDING_MICROS)])?;
     Ok(())
 }
 
@@ -382,5 +400,55 @@ mod tests {
         assert_eq!(catalog.source_position("kafka:m/0").unwrap(), Some(7));
         let state = catalog.journal().unwrap();
         assert_eq!((state.pending, state.abandoned), (vec![], vec![left]));
+    }
+
+    /// What a run does that read what `covered` says.
+    fn cover(catalog: &Catalog, covered: &JournalState, now: UnixMicros) {
+        let failed = CatalogError::database("cover", catalog.place());
+        let cleared = catalog.write_as(Writes::Rows, "cover", |transaction| {
+            clear(transaction, covered, now).map_err(&failed)
+        });
+        cleared.unwrap();
+    }
+
+    #[test]
+    fn an_experiment_stays_touched_until_a_run_has_read_the_last_batch_of_every_source() {
+        let (_directory, catalog) = catalog();
+        let slow = catalog.claim_source("kafka:a/0", NOW).unwrap();
+        let fast = catalog.claim_source("kafka:m/0", NOW).unwrap();
+        let early = catalog.begin_batch(&slow, &["a"], NOW).unwrap();
+        let late = catalog.begin_batch(&fast, &["a"], NOW).unwrap();
+        catalog.finish_batch(&fast, late, &[], NOW).unwrap();
+        // A run that read the later batch, while the earlier one is being stored.
+        let read = catalog.journal().unwrap();
+        catalog.finish_batch(&slow, early, &[], NOW).unwrap();
+        cover(&catalog, &read, NOW);
+        assert_eq!(catalog.touched_experiments().unwrap().len(), 1);
+        // The next one reads both.
+        let read = JournalState {
+            last: late,
+            ..JournalState::default()
+        };
+        cover(&catalog, &read, NOW);
+        assert_eq!(catalog.touched_experiments().unwrap().len(), 0);
+    }
+
+    #[test]
+    fn a_batch_whose_process_is_gone_is_abandoned_and_its_experiments_are_touched_no_more() {
+        let (_directory, catalog) = catalog();
+        let gone = catalog.claim_source("http:1:a", NOW).unwrap();
+        let batch = catalog.begin_batch(&gone, &["a"], NOW).unwrap();
+        cover(&catalog, &catalog.journal().unwrap(), NOW);
+        assert_eq!(catalog.journal().unwrap().pending, [batch]);
+        let later = UnixMicros(NOW.0 + PENDING_MICROS + 1);
+        cover(&catalog, &catalog.journal().unwrap(), later);
+        assert_eq!(catalog.journal().unwrap().abandoned, [batch]);
+        let told = catalog.finish_batch(&gone, batch, &[], later);
+        assert!(
+            matches!(told, Err(CatalogError::SourceLost { .. })),
+            "{told:?}"
+        );
+        cover(&catalog, &catalog.journal().unwrap(), later);
+        assert_eq!(catalog.touched_experiments().unwrap().len(), 0);
     }
 }

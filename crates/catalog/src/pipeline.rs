@@ -207,7 +207,7 @@ impl Catalog {
                 )
                 .map_err(&failed)?;
             if let Some(covered) = &run.journal {
-                journal::clear(transaction, covered).map_err(&failed)?;
+                journal::clear(transaction, covered, run.computed_at).map_err(&failed)?;
             }
             let n_failed = run.outcomes.iter().filter(|outcome| outcome.computed.is_err()).count();
             transaction

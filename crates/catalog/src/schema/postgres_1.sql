@@ -232,6 +232,8 @@ CREATE TABLE sources (
 );
 
 CREATE TABLE touched (
-    experiment_id TEXT COLLATE "C" PRIMARY KEY,
-    batch         BIGINT NOT NULL
+    experiment_id TEXT COLLATE "C" NOT NULL,
+    source        TEXT COLLATE "C" NOT NULL,
+    batch         BIGINT NOT NULL,
+    PRIMARY KEY (experiment_id, source)
 );

@@ -26,8 +26,10 @@ CREATE TABLE sources (
 ) WITHOUT ROWID;
 
 CREATE TABLE touched (
-    experiment_id TEXT    PRIMARY KEY,
-    batch         INTEGER NOT NULL
+    experiment_id TEXT    NOT NULL,
+    source        TEXT    NOT NULL,
+    batch         INTEGER NOT NULL,
+    PRIMARY KEY (experiment_id, source)
 ) WITHOUT ROWID;
 
 -- The batches up to the position that the results do not cover.
