@@ -98,6 +98,20 @@ def rebalances(checks, up, stream, expected):
         compare(checks, "consumers that come and go", cluster, expected)
 
 
+def claims_are_taken(checks, up, stream, expected):
+    """One that had partitions before and slept through losing them claims them when it wakes."""
+    with Cluster(up) as cluster:
+        api, _ = cluster.start("api"), cluster.start("consumer")
+        sending = stream.send_all(api.url, pause=0.05)
+        n_taken = 0
+        while sending.is_alive():
+            time.sleep(0.7)
+            taken = up.psql("UPDATE sources SET epoch = epoch + 1 WHERE source LIKE 'kafka:%' RETURNING source", cluster.name)
+            n_taken += len(taken)
+        compare(checks, "claims taken from consumers that keep their partitions", cluster, expected)
+        checks.check("claims were taken, and taken back", n_taken > 20, n_taken)
+
+
 def clickhouse_refuses(checks, up, stream, expected):
     with Cluster(up) as cluster:
         api, consumer = cluster.start("api"), cluster.start("consumer")
@@ -250,7 +264,7 @@ def files_behind_kafka(checks, up, stream, expected):
         server.stop()
 
 
-FAULTS = [broker_restarts, broker_is_killed, consumer_is_killed, rebalances, clickhouse_refuses, answers_are_lost, clickhouse_restarts, postgres_restarts, two_aggregators, paused_in_a_run, slow_network, poison, files_behind_kafka]
+FAULTS = [broker_restarts, broker_is_killed, consumer_is_killed, rebalances, claims_are_taken, clickhouse_refuses, answers_are_lost, clickhouse_restarts, postgres_restarts, two_aggregators, paused_in_a_run, slow_network, poison, files_behind_kafka]
 
 
 def run():

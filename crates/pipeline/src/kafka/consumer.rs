@@ -513,7 +513,10 @@ impl Reader {
         let mut committed = TopicPartitionList::new();
         while let Ok(report) = self.from_writer.try_recv() {
             match report {
-                Report::Left { n_bytes } => self.n_bytes = self.n_bytes.saturating_sub(n_bytes),
+                Report::Left { assigned, n_bytes } => {
+                    self.n_bytes = self.n_bytes.saturating_sub(n_bytes);
+                    self.reopen(assigned);
+                }
                 Report::Stored {
                     assigned,
                     next_offset,
@@ -543,6 +546,30 @@ impl Reader {
     fn part(&mut self, assigned: Assigned) -> Option<&mut Part> {
         let part = self.parts.get_mut(&assigned.partition)?;
         (part.assigned == assigned).then_some(part)
+    }
+
+    /// Has a partition claimed anew that somebody else claimed although it is this consumer's:
+    /// one that had it before, and slept through losing it.
+    fn reopen(&mut self, assigned: Assigned) {
+        let Some(part) = self.part(assigned) else {
+            return;
+        };
+        let n_bytes = part.buffer.size_bytes();
+        part.buffer = Buffer::new(part.buffer.batch.kind());
+        part.source = None;
+        // All from where its stored part ends has to be read again.
+        part.first_passed = Some(0);
+        part.asked = false;
+        part.in_flight = false;
+        part.is_paused = true;
+        self.n_bytes -= n_bytes;
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&self.topic, assigned.partition);
+        if let Err(error) = self.consumer.pause(&list) {
+            let (topic, partition) = (&self.topic, assigned.partition);
+            // What is read of it meanwhile is read again.
+            tracing::warn!(topic, partition, "cannot pause a partition: {error}");
+        }
     }
 
     /// Begins to read a partition where its stored part ends.

@@ -62,8 +62,9 @@ pub(super) enum Report {
         next_offset: i64,
         n_bytes: usize,
     },
-    /// It was not stored, and is left to whoever has the partition now.
-    Left { n_bytes: usize },
+    /// It was not stored, and is left to whoever has the partition now. Where that is this
+    /// consumer after all, it has to claim the partition again.
+    Left { assigned: Assigned, n_bytes: usize },
 }
 
 /// The assignments that are in force, by partition.
@@ -180,7 +181,7 @@ impl Writer {
                     partition = assigned.partition,
                     "left a batch to another consumer: {error}"
                 );
-                Report::Left { n_bytes }
+                Report::Left { assigned, n_bytes }
             }
         };
         // Without a consumer there is nobody to tell.
