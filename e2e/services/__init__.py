@@ -136,6 +136,9 @@ class Kafka(Service):
         self._kept("cluster", self._format)
 
     def _format(self):
+        # What one that was cut short left.
+        shutil.rmtree(self.directory / "data", ignore_errors=True)
+        (self.directory / "broker.p12").unlink(missing_ok=True)
         store = ["-keystore", "broker.p12", "-storepass", "broker-store", "-alias", "broker"]
         made = ["-genkeypair", "-keyalg", "EC", "-storetype", "PKCS12", "-validity", "3650", "-dname", "CN=127.0.0.1", "-ext", "san=ip:127.0.0.1", *store]
         for arguments in (made, ["-exportcert", "-rfc", "-file", "broker.pem", *store]):
@@ -234,6 +237,8 @@ class PostgreSQL(Service):
         return found
 
     def _create(self):
+        # What one that was cut short left.
+        shutil.rmtree(self.data, ignore_errors=True)
         if self.prefix:
             user = pwd.getpwnam("postgres")
             os.chown(self.directory, user.pw_uid, user.pw_gid)
