@@ -36,13 +36,6 @@ const LINGER: Duration = Duration::from_millis(100);
 /// How often a submission is tried before its sender is told that it failed: about 15 s.
 const MAX_ATTEMPTS: u32 = 8;
 
-/// How a step that failed is tried again.
-pub(crate) const RETRY: Retry = Retry {
-    first: Duration::from_millis(100),
-    longest: Duration::from_secs(5),
-    attempts: u32::MAX,
-};
-
 /// ClickHouse with its journal.
 pub struct Journaled {
     clickhouse: ClickHouse,
@@ -254,7 +247,7 @@ impl Journaled {
         }
         let mut pause = |attempt: u32, error: &PipelineError| {
             tracing::warn!(attempt, "events are not stored yet: {error}");
-            std::thread::sleep(RETRY.wait(attempt + 1, random));
+            std::thread::sleep(Retry::OF_STORING.wait(attempt + 1, random));
             attempt < MAX_ATTEMPTS
         };
         let outcome = match claim.take() {

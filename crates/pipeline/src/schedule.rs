@@ -13,7 +13,7 @@ const SCHEDULE: &str = "schedule";
 /// How often one of several processes looks whether a run is due.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// How failed runs are tried again.
+/// How what failed is tried again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retry {
     /// The wait after the first failure.
@@ -35,6 +35,14 @@ impl Default for Retry {
 }
 
 impl Retry {
+    /// How events that could not be stored are tried again; who stores them says how often.
+    #[cfg(any(feature = "clickhouse", feature = "kafka"))]
+    pub(crate) const OF_STORING: Self = Self {
+        first: Duration::from_millis(100),
+        longest: Duration::from_secs(5),
+        attempts: u32::MAX,
+    };
+
     /// The wait before try number `attempt` (from 2): doubled each time, at
     /// most `longest`, of which a random half is taken off, so that many
     /// processes do not try at the same moment.

@@ -20,12 +20,6 @@ use crate::clock::Clock;
 use crate::error::PipelineError;
 use crate::schedule::Retry;
 
-/// How a step that failed is tried again: until it succeeds, or the partition is taken away.
-const RETRY: Retry = Retry {
-    first: Duration::from_millis(100),
-    longest: Duration::from_secs(5),
-    attempts: u32::MAX,
-};
 /// How often a wait looks whether it has become pointless.
 const LOOK: Duration = Duration::from_millis(50);
 const DEAD_LETTER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -237,7 +231,7 @@ impl Writer {
         }
     }
 
-    /// Waits before another try; false where there is no point in one: the partition is
+    /// Waits before another try, of which there are any number; false where there is no point in one: the partition is
     /// another consumer's, or this process ends.
     fn pause(
         &self,
@@ -256,7 +250,7 @@ impl Writer {
             .retries
             .get_or_create(&of_topic(&self.topic))
             .inc();
-        let wait = RETRY.wait(attempt + 1, random);
+        let wait = Retry::OF_STORING.wait(attempt + 1, random);
         tracing::warn!(
             topic = self.topic,
             partition = assigned.partition,
