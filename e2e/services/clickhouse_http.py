@@ -26,9 +26,10 @@ import sys
 import tempfile
 import threading
 import urllib.parse
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import chdb
+from quiet_server import QuietServer
 
 # Not settings: what the interface itself understands. Answers are always gathered here.
 OTHER_ARGUMENTS = {"query", "database", "default_format", "user", "password", "query_id", "wait_end_of_query"}
@@ -140,19 +141,11 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 256
-
-    def handle_error(self, *_):
-        """A client that was killed does not wait for its answer."""
-
-
 def main():
     port, Handler.directory, Handler.user, Handler.password = int(sys.argv[1]), *sys.argv[2:5]
     # One connection stays open, so that the engine is not shut down between two requests.
     keep = chdb.connect(Handler.directory)
-    server = Server(("127.0.0.1", port), Handler)
+    server = QuietServer(("127.0.0.1", port), Handler)
     print(f"listening on http://127.0.0.1:{server.server_port}", flush=True)
     threading.current_thread().name = "accept"
     server.serve_forever()

@@ -5,7 +5,9 @@ import random
 import socket
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from .quiet_server import QuietServer
 
 
 class TcpProxy:
@@ -129,14 +131,7 @@ class HttpProxy:
             def log_message(self, *_):
                 pass
 
-        class Quiet(ThreadingHTTPServer):
-            daemon_threads = True
-            request_queue_size = 256
-
-            def handle_error(self, *_):
-                """A client that was killed does not wait for its answer."""
-
-        self.server = Quiet(("127.0.0.1", 0), Handler)
+        self.server = QuietServer(("127.0.0.1", 0), Handler)
         self.port = self.server.server_port
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
