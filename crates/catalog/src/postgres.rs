@@ -20,7 +20,10 @@ use crate::inspect::Inspected;
 
 /// The steps from an empty database to the newest schema; a step that was
 /// released never changes.
-const MIGRATIONS: &[&str] = &[include_str!("schema/postgres_1.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema/postgres_1.sql"),
+    include_str!("schema/postgres_2.sql"),
+];
 
 /// What a writing transaction notifies.
 const CHANNEL: &str = "trialog_catalog";

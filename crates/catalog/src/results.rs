@@ -1,9 +1,9 @@
 //! Published results: per experiment, variant and metric, with their history.
 
 mod more;
+mod seal;
 
 use trialog_model::ids::ExperimentId;
-use trialog_model::murmur3::murmur3_x64_128;
 use trialog_model::time::UnixMicros;
 
 pub use self::more::MoreSums;
@@ -165,10 +165,10 @@ fn read_published(
     limit: i64,
     mark: HighWaterMark,
 ) -> database::Result<Option<Published>> {
-    let sql = "SELECT computed_at, run_id, fingerprint, forced_users, unknown_variant, not_aggregated, checksum FROM computations
+    let sql = "SELECT computed_at, run_id, fingerprint, forced_users, unknown_variant, not_aggregated, checksum, seal_version FROM computations
                WHERE experiment_id = ?1 AND computed_at <= ?2 ORDER BY computed_at DESC LIMIT 1";
     let header = |row: &Row<'_>| {
-        let checksum: i64 = row.get(6)?;
+        let sealed: (i64, u32) = (row.get(6)?, row.get(7)?);
         let published = Published {
             computed_at: UnixMicros(row.get(0)?),
             run_id: row.get(1)?,
@@ -183,13 +183,13 @@ fn read_published(
                 metrics: Vec::new(),
             },
         };
-        Ok((published, checksum))
+        Ok((published, sealed))
     };
     let found = connection
         .prepare_cached(sql)?
         .query_row(params![experiment.as_str(), limit], header)
         .optional()?;
-    let Some((mut published, checksum)) = found else {
+    let Some((mut published, (checksum, version))) = found else {
         return Ok(None);
     };
     let (id, computed_at) = (experiment.as_str(), published.computed_at.0);
@@ -201,20 +201,20 @@ fn read_published(
         })?
         .collect::<database::Result<_>>()?;
     published.computation.metrics = metric_rows(connection, key)?;
-    if fingerprint(&published.computation) != checksum {
-        return Err(corrupt(format!(
-            "the results of `{experiment}` do not match their checksum"
-        )));
+    match seal::checksum(version, &published.computation) {
+        Some(computed) if computed == checksum => {}
+        Some(_) => {
+            return Err(corrupt(format!(
+                "the results of `{experiment}` do not match their checksum"
+            )));
+        }
+        None => {
+            return Err(corrupt(format!(
+                "the results of `{experiment}` have a checksum of version {version}, which this version of Trialog does not know"
+            )));
+        }
     }
     Ok(Some(published))
-}
-
-/// Stands for every number of a computation: one changed digit changes it.
-fn fingerprint(computation: &Computation) -> i64 {
-    // Rows that have no more sums are written as they were before there were any.
-    let text = format!("{computation:?}").replace(", more: None", "");
-    let (hash, _) = murmur3_x64_128(text.as_bytes(), 0);
-    hash.cast_signed()
 }
 
 fn variant_metric(row: &Row<'_>) -> database::Result<VariantMetric> {
@@ -269,6 +269,8 @@ impl<'c> Writing<'c> {
     ) {
         let (id, at) = (computation.experiment.as_str(), computed_at.0);
         let own = &computation.fingerprint;
+        let checksum = seal::checksum(seal::VERSION, &ordered(computation))
+            .expect("rows are written with a version that is known");
         self.computations.push(cells![
             id,
             at,
@@ -277,7 +279,8 @@ impl<'c> Writing<'c> {
             computation.forced_users,
             computation.unknown_variant,
             computation.not_aggregated,
-            fingerprint(&ordered(computation)),
+            checksum,
+            seal::VERSION,
         ]);
         self.exposures.extend(
             computation
@@ -324,6 +327,7 @@ impl<'c> Writing<'c> {
                 "unknown_variant",
                 "not_aggregated",
                 "checksum",
+                "seal_version",
             ],
             &self.computations,
         )?;

@@ -23,6 +23,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     crate::surfaces::create_table,
     crate::configuration::CREATE_TABLE,
     sql!(include_str!("schema/sqlite_14.sql")),
+    sql!(include_str!("schema/sqlite_15.sql")),
 ];
 
 const EXPERIMENTS_AND_RESULTS: &str = "

@@ -262,3 +262,23 @@ fn a_manifest_of_a_backup_counts_what_is_there() {
     assert_eq!(manifest.bytes(), report.bytes);
     assert_eq!((manifest.position, manifest.published_position), (50, 40));
 }
+
+#[test]
+fn a_data_directory_of_an_earlier_version_verifies_once_it_was_opened() {
+    let fixture =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/directories/schema_14");
+    let directory = tempfile::tempdir().unwrap();
+    for name in ["catalog.sqlite", "warehouse.sqlite", "POSITION"] {
+        std::fs::copy(fixture.join(name), directory.path().join(name)).unwrap();
+    }
+    drop(System::open(directory.path()));
+    let report = verify(directory.path());
+    assert!(report.sound, "{:?}", report.damage);
+    assert_eq!(report.recomputed + report.n_skipped, 3, "{report:?}");
+    let system = System::open(directory.path());
+    // The directory is younger than the tests' clock.
+    system.advance(500 * 24 * system::HOUR);
+    system.aggregator.run("request", 1, Scope::Full).unwrap();
+    drop(system);
+    assert_eq!(verify(directory.path()).recomputed, 3);
+}
