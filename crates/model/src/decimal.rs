@@ -52,6 +52,12 @@ pub enum ValueError {
     /// Any other text.
     #[error("is not a number: write it in decimal digits, such as `-12.34` or `1.5e3`")]
     NotANumber,
+    /// Not zero, and yet zero once rounded to four decimals.
+    #[error(
+        "would round to 0: four decimals are kept, so send it in a smaller unit, such as cents \
+         or millionths, and define the metric in that unit"
+    )]
+    RoundsToZero,
     /// More than 14 digits before the point, after rounding.
     #[error("is out of range: at most 14 digits may stand before the point")]
     OutOfRange,
@@ -67,13 +73,15 @@ impl Value {
     /// sign (`+` too), digits with an optional point, at least one digit on
     /// either side of it (`.5` and `5.` are numbers), an optional exponent of any
     /// size, leading zeros, and white space around it all. Everything after the
-    /// fourth decimal decides the rounding, however long: `0.00005` is 0 and
-    /// `0.000050…01` is 0.0001. Time is linear in the length of the text.
+    /// fourth decimal decides the rounding, however long: `0.00015` is 0.0002 and
+    /// `0.000050…01` is 0.0001. What is not zero and would round to it is
+    /// refused: many such values would add up to something. Time is linear in
+    /// the length of the text.
     ///
     /// # Errors
     ///
-    /// When the text is no such number, or has more than 14 digits before the
-    /// point once rounded.
+    /// When the text is no such number, has more than 14 digits before the point
+    /// once rounded, or is zero only because it was rounded.
     ///
     /// ```
     /// # use trialog_model::decimal::{Value, ValueError};
@@ -196,6 +204,9 @@ fn parse_value(text: &[u8]) -> Result<Value, ValueError> {
         return Err(fault(text, body));
     };
     let magnitude = number.to_units().ok_or(ValueError::OutOfRange)? as i64;
+    if magnitude == 0 && !number.is_zero() {
+        return Err(ValueError::RoundsToZero);
+    }
     Ok(Value(if is_negative { -magnitude } else { magnitude }))
 }
 
@@ -221,6 +232,11 @@ impl<'a> Number<'a> {
             fraction,
             exponent: scan_exponent(rest)?,
         })
+    }
+
+    fn is_zero(&self) -> bool {
+        let mut digits = self.whole.iter().chain(self.fraction);
+        digits.all(|digit| *digit == b'0')
     }
 
     /// The number in 1/10,000, rounded half to even; `None` from `LIMIT` on.
@@ -336,23 +352,18 @@ mod tests {
             ("99999999999999.99994", 999_999_999_999_999_999),
             ("9.99999999999999999e13", 999_999_999_999_999_999),
             // Half to even, with the deciding digit anywhere.
-            ("0.00005", 0),
             ("0.00015", 2),
             ("0.00025", 2),
             ("-0.00015", -2),
             ("-0.00025", -2),
             ("0.000050000000000000000000000001", 1),
             (&format!("0.00005{zeros}1"), 1),
-            (&format!("0.00005{zeros}"), 0),
             (&format!("0.00014{}", "9".repeat(1_000)), 1),
-            ("0.00001", 0),
             ("6e-5", 1),
-            ("0.6e-5", 0),
             // Exponents that cancel a long mantissa, and absurd ones.
             (&format!("1{zeros}e-1000"), 10_000),
             (&format!("0.{zeros}1e1001"), 10_000),
             ("0e999999999999999999999999", 0),
-            ("1e-999999999999999999999999", 0),
         ];
         for (text, units) in table {
             assert_eq!(Value::parse(text).map(Value::units), Ok(units), "{text}");
@@ -386,6 +397,10 @@ mod tests {
             ("12a", NotANumber),
             ("٣", NotANumber),
             ("null", NotANumber),
+            ("0.00005", RoundsToZero),
+            ("-0.00001", RoundsToZero),
+            ("0.6e-5", RoundsToZero),
+            ("1e-999999999999999999999999", RoundsToZero),
             ("1e14", OutOfRange),
             ("100000000000000", OutOfRange),
             ("-1234567890123456789", OutOfRange),
@@ -438,6 +453,10 @@ mod tests {
         fn rounding_agrees_with_integer_division(mantissa: i64, exponent in -22i32..10) {
             let want = rounded_by_division(mantissa.into(), exponent);
             let got = Value::parse(format!("{mantissa}e{exponent}")).map(Value::units);
+            if want == 0 && mantissa != 0 {
+                prop_assert_eq!(got, Err(ValueError::RoundsToZero));
+                return Ok(());
+            }
             match i64::try_from(want).ok().and_then(Value::from_units) {
                 Some(value) => prop_assert_eq!(got, Ok(value.units())),
                 None => prop_assert_eq!(got, Err(ValueError::OutOfRange)),

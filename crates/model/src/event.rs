@@ -7,10 +7,11 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use crate::decimal::Value;
+use crate::cell;
+use crate::decimal::{Value, ValueError};
 use crate::ids::{EventType, ExperimentId, Variant, check_name};
-use crate::time::{EARLIEST, MAX_AHEAD, UnixMicros};
-use crate::user_id::{event_fingerprint, user_id_from_text};
+use crate::time::{EARLIEST, MAX_AHEAD, TimeError, TimeUnit, UnixMicros};
+use crate::user_id::{event_fingerprint, is_integer_text, user_id_from_text};
 
 /// The most bytes that the context of an assignment may have.
 pub const MAX_CONTEXT_BYTES: usize = 4096;
@@ -85,6 +86,8 @@ impl fmt::Display for EventKind {
 pub struct Event<'a> {
     /// The user, as stored (see [`user_id_from_text`]).
     pub user_id: i64,
+    /// The user id as it was sent, where it is a text and not an integer.
+    pub user_text: Option<Cow<'a, str>>,
     /// The experiment.
     pub experiment_id: Cow<'a, str>,
     /// The variant of an assignment, the event type of a metric event.
@@ -157,7 +160,75 @@ pub struct RawEvent<'a> {
     pub context: RawField<'a>,
 }
 
-/// The field that a rule refused, and why.
+/// The rules of an intake beside those that every event passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// When the events were received: their times are at most 24 hours later.
+    pub received_at: UnixMicros,
+    /// Whether an event that names no time happened when it was received.
+    pub defaults_time: bool,
+    /// Whether words such as `null` are user ids like any other.
+    pub allows_placeholder_ids: bool,
+}
+
+impl From<UnixMicros> for Rules {
+    /// The rules of events that were received at a time.
+    fn from(received_at: UnixMicros) -> Self {
+        Self {
+            received_at,
+            defaults_time: true,
+            allows_placeholder_ids: false,
+        }
+    }
+}
+
+/// The kind of fault of a field, by which rejections are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The field is absent or empty.
+    Missing,
+    /// The field has another type.
+    WrongType,
+    /// The field cannot be read as what it is to be.
+    Malformed,
+    /// The field has too many bytes, characters or keys.
+    TooLong,
+    /// The number or time is outside of its range.
+    OutOfRange,
+    /// The id is a word that stands for nobody, such as `null`.
+    PlaceholderId,
+    /// The value would be 0 once rounded.
+    RoundsToZero,
+}
+
+impl Fault {
+    /// All kinds.
+    pub const ALL: [Self; 7] = [
+        Self::Missing,
+        Self::WrongType,
+        Self::Malformed,
+        Self::TooLong,
+        Self::OutOfRange,
+        Self::PlaceholderId,
+        Self::RoundsToZero,
+    ];
+
+    /// Its name in answers and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::WrongType => "wrong_type",
+            Self::Malformed => "malformed",
+            Self::TooLong => "too_long",
+            Self::OutOfRange => "out_of_range",
+            Self::PlaceholderId => "placeholder_id",
+            Self::RoundsToZero => "rounds_to_zero",
+        }
+    }
+}
+
+/// A field of a definition that a rule refused, and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field} {reason}")]
 pub struct FieldError {
@@ -167,26 +238,51 @@ pub struct FieldError {
     pub reason: String,
 }
 
-fn refuse<T>(field: &'static str, reason: impl fmt::Display) -> Result<T, FieldError> {
-    Err(FieldError {
+/// Why an event was rejected: the first field that breaks a rule.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field} {reason}")]
+pub struct EventError {
+    /// The JSON name of the field.
+    pub field: &'static str,
+    /// The kind of fault.
+    pub fault: Fault,
+    /// What is wrong and how to mend it.
+    pub reason: String,
+}
+
+fn refuse<T>(
+    field: &'static str,
+    fault: Fault,
+    reason: impl fmt::Display,
+) -> Result<T, EventError> {
+    Err(EventError {
         field,
+        fault,
         reason: reason.to_string(),
     })
 }
 
-fn wrong_type<T>(field: &'static str, wanted: &str, got: &RawField<'_>) -> Result<T, FieldError> {
+fn wrong_type<T>(field: &'static str, wanted: &str, got: &RawField<'_>) -> Result<T, EventError> {
     match got {
-        RawField::Absent => refuse(field, format_args!("is missing: give {wanted}")),
+        RawField::Absent => refuse(
+            field,
+            Fault::Missing,
+            format_args!("is missing: give {wanted}"),
+        ),
         other => refuse(
             field,
+            Fault::WrongType,
             format_args!("is {}: give {wanted}", other.describe()),
         ),
     }
 }
 
+fn too_long<T>(field: &'static str, n_bytes: usize, limit: usize) -> Result<T, EventError> {
+    let reason = format_args!("has {n_bytes} bytes: at most {limit} are allowed");
+    refuse(field, Fault::TooLong, reason)
+}
+
 /// Checks every field of `raw` and gives the event they make.
-///
-/// `received_at` bounds the time: at most 24 hours after it.
 ///
 /// # Errors
 ///
@@ -194,20 +290,24 @@ fn wrong_type<T>(field: &'static str, wanted: &str, got: &RawField<'_>) -> Resul
 pub fn validate<'a>(
     kind: EventKind,
     raw: RawEvent<'a>,
-    received_at: UnixMicros,
-) -> Result<Event<'a>, FieldError> {
+    rules: impl Into<Rules>,
+) -> Result<Event<'a>, EventError> {
+    let rules = rules.into();
     let experiment_id = match raw.experiment_id {
         RawField::Absent if kind == EventKind::Metric => refuse(
             "experiment_id",
+            Fault::Missing,
             "is missing: a metric event names its experiment, one event per experiment",
         ),
         field => name_text("experiment_id", field, ExperimentId::MAX_CHARS),
     }?;
+    let (user_id, user_text) = user_id(raw.user_id, rules)?;
     Ok(Event {
-        user_id: user_id(&raw.user_id)?,
+        user_id,
+        user_text,
         experiment_id,
         name: name_text(kind.name_field(), raw.name, kind.max_name_chars())?,
-        timestamp: timestamp(kind.time_field(), &raw.timestamp, received_at)?,
+        timestamp: timestamp(kind.time_field(), &raw.timestamp, rules)?,
         value: match kind {
             EventKind::Assignment => i64::from(forced(&raw.value)?),
             EventKind::Metric => value(&raw.value)?.units(),
@@ -218,6 +318,7 @@ pub fn validate<'a>(
             (Some(_), _) => {
                 return refuse(
                     "event_fingerprint",
+                    Fault::Malformed,
                     "stands beside an `event_id`, of which it is made: give one of the two",
                 );
             }
@@ -229,80 +330,92 @@ pub fn validate<'a>(
     })
 }
 
-fn user_id(field: &RawField<'_>) -> Result<i64, FieldError> {
-    const WANTED: &str = "an integer within BIGINT or a string";
-    let text: &str = match field {
+/// The user as stored, and the text of an id that is not an integer.
+fn user_id(field: RawField<'_>, rules: Rules) -> Result<(i64, Option<Cow<'_, str>>), EventError> {
+    const FIELD: &str = "user_id";
+    let text = match field {
         RawField::Text(text) => text,
-        RawField::Cell(text) if !text.is_empty() => text,
-        RawField::Cell(_) => return refuse("user_id", "is empty"),
-        RawField::Integer(number) => return Ok(*number),
-        RawField::Number(digits) => {
-            return digits.parse().or_else(|_| {
-                refuse(
-                    "user_id",
-                    format_args!(
-                        "`{}` is not an integer within BIGINT: send it as a string",
-                        clip(digits)
-                    ),
-                )
-            });
+        RawField::Cell(text) => Cow::Borrowed(text),
+        RawField::Integer(number) => return Ok((number, None)),
+        RawField::Number(digits) if !cell::stands_for_nobody(digits) => {
+            return whole_user_id(digits).map(|number| (number, None));
         }
-        other => return wrong_type("user_id", WANTED, other),
+        RawField::Number(word) => Cow::Borrowed(word),
+        other => return wrong_type(FIELD, "an integer within BIGINT or a string", &other),
     };
     if text.is_empty() {
-        return refuse("user_id", "is empty");
+        return refuse(FIELD, Fault::Missing, "is empty");
+    }
+    if !rules.allows_placeholder_ids && cell::stands_for_nobody(&text) {
+        let reason = format!(
+            "is `{}`, a word that stands for no user: leave out events of unknown users, or allow such ids with `allow_placeholder_ids`",
+            clip(&text)
+        );
+        return refuse(FIELD, Fault::PlaceholderId, reason);
     }
     if text.len() > MAX_USER_ID_BYTES {
-        return refuse(
-            "user_id",
-            format_args!(
-                "has {} bytes: at most {MAX_USER_ID_BYTES} are allowed",
-                text.len()
-            ),
-        );
+        return too_long(FIELD, text.len(), MAX_USER_ID_BYTES);
     }
-    Ok(user_id_from_text(text))
+    let number = user_id_from_text(&text);
+    Ok((number, (!is_integer_text(&text)).then_some(text)))
 }
 
+/// The integer that a number is, however it is written.
+fn whole_user_id(number: &str) -> Result<i64, EventError> {
+    let whole = cell::whole_number(number).and_then(|digits| digits.parse().ok());
+    whole.map_or_else(
+        || {
+            let reason = format!(
+                "`{}` is not an integer within BIGINT: send it as a string",
+                clip(number)
+            );
+            refuse("user_id", Fault::OutOfRange, reason)
+        },
+        Ok,
+    )
+}
+
+/// A name: a text, a whole number or a boolean, of at most `max_chars`.
 fn name_text<'a>(
     field: &'static str,
     raw: RawField<'a>,
     max_chars: usize,
-) -> Result<Cow<'a, str>, FieldError> {
+) -> Result<Cow<'a, str>, EventError> {
     let text = match raw {
         RawField::Text(text) => text,
         RawField::Cell(text) => Cow::Borrowed(text),
+        RawField::Integer(number) => Cow::Owned(number.to_string()),
+        RawField::Bool(true) => Cow::Borrowed("true"),
+        RawField::Bool(false) => Cow::Borrowed("false"),
+        RawField::Number(digits) => match cell::whole_number(digits) {
+            Some(digits) => digits,
+            None => {
+                let reason = format!(
+                    "is the number `{}`, which is not whole: send the name as a string",
+                    clip(digits)
+                );
+                return refuse(field, Fault::WrongType, reason);
+            }
+        },
         other => return wrong_type(field, "a string", &other),
     };
     match check_name(&text, max_chars) {
         Ok(()) => Ok(text),
-        Err(error) => refuse(field, error),
+        Err(error) if text.is_empty() => refuse(field, Fault::Missing, error),
+        Err(error) => refuse(field, Fault::Malformed, error),
     }
 }
 
 fn timestamp(
     field: &'static str,
     raw: &RawField<'_>,
-    received_at: UnixMicros,
-) -> Result<UnixMicros, FieldError> {
+    rules: Rules,
+) -> Result<UnixMicros, EventError> {
     let parsed = match raw {
-        RawField::Text(text) => UnixMicros::parse_rfc3339(text.as_bytes()),
-        RawField::Cell(text) => match text.parse() {
-            Ok(millis) => UnixMicros::from_millis(millis),
-            Err(_) => UnixMicros::parse_rfc3339(text.as_bytes()),
-        },
-        RawField::Number(digits) => match digits.parse() {
-            Ok(millis) => UnixMicros::from_millis(millis),
-            Err(_) => {
-                return refuse(
-                    field,
-                    format_args!(
-                        "`{}` is not a whole number of epoch milliseconds",
-                        clip(digits)
-                    ),
-                );
-            }
-        },
+        RawField::Absent if rules.defaults_time => return Ok(rules.received_at),
+        RawField::Text(text) => time_of_text(text),
+        RawField::Cell(text) => time_of_text(text),
+        RawField::Number(digits) => UnixMicros::from_epoch(digits, TimeUnit::Millis),
         RawField::Integer(millis) => UnixMicros::from_millis(*millis),
         RawField::Time(time) => Ok(*time),
         other => {
@@ -313,62 +426,79 @@ fn timestamp(
             );
         }
     };
-    let at = parsed.or_else(|error| refuse(field, error))?;
+    let at = match parsed {
+        Ok(at) => at,
+        Err(error @ TimeError::OutOfRange) => return refuse(field, Fault::OutOfRange, error),
+        Err(error) => return refuse(field, Fault::Malformed, error),
+    };
+    let out_of_range = |reason: String| refuse(field, Fault::OutOfRange, reason);
     if at < EARLIEST {
-        return refuse(
-            field,
-            format_args!(
-                "`{at}` is before {EARLIEST}: check its unit, epoch milliseconds are expected"
-            ),
-        );
+        return out_of_range(format!(
+            "`{at}` is before {EARLIEST}: check its unit, epoch milliseconds are expected"
+        ));
     }
-    if at.0 > received_at.0.saturating_add(MAX_AHEAD) {
-        return refuse(
-            field,
-            format_args!(
-                "`{at}` is more than 24 hours after it was received: check the clock and the unit"
-            ),
-        );
+    if at.0 > rules.received_at.0.saturating_add(MAX_AHEAD) {
+        return out_of_range(format!(
+            "`{at}` is more than 24 hours after it was received: check the clock and the unit"
+        ));
     }
     Ok(at)
 }
 
-fn value(raw: &RawField<'_>) -> Result<Value, FieldError> {
+/// A time in text: a date and time with its zone, or epoch milliseconds.
+fn time_of_text(text: &str) -> Result<UnixMicros, TimeError> {
+    if cell::is_number(text) {
+        UnixMicros::from_epoch(text, TimeUnit::Millis)
+    } else {
+        UnixMicros::parse_text(text)
+    }
+}
+
+fn value(raw: &RawField<'_>) -> Result<Value, EventError> {
+    const FIELD: &str = "value";
     let text: &str = match raw {
         RawField::Absent => return Ok(Value::ONE),
         RawField::Number(text) => text,
-        RawField::Cell("") => return refuse("value", "is empty: give a decimal number"),
+        RawField::Cell("") => {
+            return refuse(FIELD, Fault::Missing, "is empty: give a decimal number");
+        }
         RawField::Cell(text) => text,
         RawField::Text(text) => text,
         RawField::Integer(number) => return whole_value(*number),
-        other => return wrong_type("value", "a decimal number", other),
+        other => return wrong_type(FIELD, "a decimal number", other),
     };
-    Value::parse(text.as_bytes()).or_else(|error| refuse("value", error))
+    Value::parse(text.as_bytes()).or_else(|error| {
+        let fault = match error {
+            ValueError::Empty => Fault::Missing,
+            ValueError::RoundsToZero => Fault::RoundsToZero,
+            ValueError::OutOfRange | ValueError::NotFinite => Fault::OutOfRange,
+            _ => Fault::Malformed,
+        };
+        refuse(FIELD, fault, error)
+    })
 }
 
-fn whole_value(number: i64) -> Result<Value, FieldError> {
+fn whole_value(number: i64) -> Result<Value, EventError> {
     let units = number.checked_mul(10_000).and_then(Value::from_units);
     units.map_or_else(
-        || {
-            refuse(
-                "value",
-                "is out of range: at most 14 digits before the point are kept",
-            )
-        },
+        || refuse("value", Fault::OutOfRange, ValueError::OutOfRange),
         Ok,
     )
 }
 
-fn forced(raw: &RawField<'_>) -> Result<bool, FieldError> {
+fn forced(raw: &RawField<'_>) -> Result<bool, EventError> {
     match raw {
         RawField::Absent | RawField::Cell("") => Ok(false),
         RawField::Bool(forced) => Ok(*forced),
         RawField::Integer(number @ 0..=1) => Ok(*number == 1),
+        RawField::Number(text) if cell::is_zero(text) => Ok(false),
+        RawField::Number(text) if cell::whole_number(text).as_deref() == Some("1") => Ok(true),
         RawField::Cell(text) => match text.to_ascii_lowercase().as_str() {
             "true" | "1" => Ok(true),
             "false" | "0" => Ok(false),
             _ => refuse(
                 "forced",
+                Fault::Malformed,
                 format_args!("`{}` is neither true nor false", clip(text)),
             ),
         },
@@ -376,65 +506,74 @@ fn forced(raw: &RawField<'_>) -> Result<bool, FieldError> {
     }
 }
 
-fn event_id(raw: &RawField<'_>) -> Result<Option<u64>, FieldError> {
-    let text: &str = match raw {
+/// The fingerprint of the id of an event; words for no value are no id.
+fn event_id(raw: &RawField<'_>) -> Result<Option<u64>, EventError> {
+    const FIELD: &str = "event_id";
+    let text: Cow<'_, str> = match raw {
         RawField::Absent | RawField::Cell("") => return Ok(None),
-        RawField::Text(text) => text,
-        RawField::Cell(text) | RawField::Number(text) => text,
-        other => return wrong_type("event_id", "a UUID or another text", other),
+        RawField::Text(text) if text.is_empty() => {
+            let reason = "is empty: leave it out or give 1 to 64 bytes";
+            return refuse(FIELD, Fault::Missing, reason);
+        }
+        RawField::Text(text) => Cow::Borrowed(text),
+        RawField::Cell(text) => Cow::Borrowed(*text),
+        RawField::Integer(number) => Cow::Owned(number.to_string()),
+        RawField::Number(text) => cell::whole_number(text).unwrap_or(Cow::Borrowed(text)),
+        other => return wrong_type(FIELD, "a UUID or another text", other),
     };
-    if text.is_empty() {
-        return refuse("event_id", "is empty: leave it out or give 1 to 64 bytes");
+    // One id for many events would make copies of all but one of them.
+    if cell::is_no_value(&text) {
+        return Ok(None);
     }
     if text.len() > MAX_EVENT_ID_BYTES {
-        return refuse(
-            "event_id",
-            format_args!(
-                "has {} bytes: at most {MAX_EVENT_ID_BYTES} are allowed",
-                text.len()
-            ),
-        );
+        return too_long(FIELD, text.len(), MAX_EVENT_ID_BYTES);
     }
-    Ok(Some(event_fingerprint(text)))
+    Ok(Some(event_fingerprint(&text)))
 }
 
 /// What an exported event carries in place of its id.
-fn fingerprint(raw: &RawField<'_>) -> Result<u64, FieldError> {
+fn fingerprint(raw: &RawField<'_>) -> Result<u64, EventError> {
+    const FIELD: &str = "event_fingerprint";
     let text: &str = match raw {
         RawField::Integer(number) => return Ok(number.cast_unsigned()),
         RawField::Text(text) => text,
         RawField::Cell(text) | RawField::Number(text) => text,
-        other => return wrong_type("event_fingerprint", "an integer within BIGINT", other),
+        other => return wrong_type(FIELD, "an integer within BIGINT", other),
     };
     match text.parse::<i64>() {
         Ok(number) => Ok(number.cast_unsigned()),
         Err(_) => refuse(
-            "event_fingerprint",
+            FIELD,
+            Fault::Malformed,
             format_args!("`{}` is not an integer within BIGINT", clip(text)),
         ),
     }
 }
 
-fn context(raw: RawField<'_>) -> Result<Option<Cow<'_, str>>, FieldError> {
+fn context(raw: RawField<'_>) -> Result<Option<Cow<'_, str>>, EventError> {
+    const FIELD: &str = "context";
     let text = match raw {
-        RawField::Absent | RawField::Cell("") => return Ok(None),
+        RawField::Absent => return Ok(None),
         RawField::Object(text) => text,
         RawField::Cell(text) => Cow::Borrowed(text),
-        other => return wrong_type("context", "a JSON object", &other),
+        other => return wrong_type(FIELD, "a JSON object", &other),
     };
+    // Tables have no type for objects, and write an absent one in many ways.
+    if cell::is_no_value(&text) {
+        return Ok(None);
+    }
     if text.len() > MAX_CONTEXT_BYTES {
-        return refuse(
-            "context",
-            format_args!(
-                "has {} bytes: at most {MAX_CONTEXT_BYTES} are allowed",
-                text.len()
-            ),
-        );
+        return too_long(FIELD, text.len(), MAX_CONTEXT_BYTES);
     }
     match crate::wire::count_keys(&text) {
-        Err(error) => refuse("context", format_args!("is not a JSON object: {error}")),
+        Err(error) => refuse(
+            FIELD,
+            Fault::Malformed,
+            format_args!("is not a JSON object: {error}"),
+        ),
         Ok(n_keys) if n_keys > MAX_CONTEXT_KEYS => refuse(
-            "context",
+            FIELD,
+            Fault::TooLong,
             format_args!("has {n_keys} keys: at most {MAX_CONTEXT_KEYS} are allowed"),
         ),
         Ok(0) => Ok(None),
@@ -469,7 +608,7 @@ mod tests {
 
     const NOW: UnixMicros = UnixMicros(1_700_000_000_000_000);
 
-    fn refused(raw: RawEvent<'_>) -> FieldError {
+    fn refused(raw: RawEvent<'_>) -> EventError {
         validate(EventKind::Metric, raw, NOW).unwrap_err()
     }
 
@@ -512,8 +651,11 @@ mod tests {
         let text = |text: &'static str| RawField::Text(text.into());
         let cases = [
             ("user_id", RawField::Number("1.5")),
+            ("user_id", RawField::Number("9223372036854775808")),
             ("user_id", RawField::Bool(true)),
             ("user_id", text("")),
+            ("user_id", text("null")),
+            ("experiment_id", RawField::Number("1.5")),
             ("experiment_id", RawField::Text(long.as_str().into())),
             ("event_type", RawField::Text(long.as_str().into())),
             ("timestamp", text("2023-11-14T22:13:20")),
@@ -530,6 +672,91 @@ mod tests {
                 field,
                 "{value:?}"
             );
+        }
+    }
+
+    #[test]
+    fn numbers_and_booleans_are_ids_and_names_however_they_are_written() {
+        let with = |user: &'static str, name: RawField<'static>| {
+            let raw = RawEvent {
+                user_id: RawField::Number(user),
+                name,
+                ..metric()
+            };
+            let event = validate(EventKind::Assignment, raw, NOW).unwrap();
+            (event.user_id, event.name.into_owned())
+        };
+        for spelling in ["100000", "1e+05", "100000.0"] {
+            assert_eq!(
+                with(spelling, RawField::Number(spelling)),
+                (100_000, "100000".into())
+            );
+        }
+        assert_eq!(with("-0", RawField::Bool(true)), (0, "true".into()));
+        assert_eq!(with("1", RawField::Integer(-3)), (1, "-3".into()));
+    }
+
+    #[test]
+    fn the_text_of_an_id_is_kept_where_it_is_no_integer() {
+        let text = |id: &'static str| {
+            let raw = with("user_id", RawField::Text(id.into()));
+            let event = validate(EventKind::Metric, raw, NOW).unwrap();
+            (event.user_id, event.user_text.map(Cow::into_owned))
+        };
+        assert_eq!(text("42"), (42, None));
+        assert_eq!(text("042").1.as_deref(), Some("042"));
+        assert_eq!(text("ann"), (user_id_from_text("ann"), Some("ann".into())));
+    }
+
+    #[test]
+    fn words_that_stand_for_nobody_are_ids_only_where_they_are_allowed() {
+        let allowing = Rules {
+            allows_placeholder_ids: true,
+            ..NOW.into()
+        };
+        for word in [
+            "null",
+            "undefined",
+            "NaN",
+            "None",
+            "\\N",
+            " ",
+            "[object Object]",
+        ] {
+            let raw = || with("user_id", RawField::Text(word.into()));
+            assert_eq!(refused(raw()).fault, Fault::PlaceholderId, "{word}");
+            assert!(validate(EventKind::Metric, raw(), allowing).is_ok());
+        }
+        let cell = with("user_id", RawField::Number("NaN"));
+        assert_eq!(refused(cell).fault, Fault::PlaceholderId);
+        let id = with("event_id", RawField::Text("NULL".into()));
+        assert_eq!(validate(EventKind::Metric, id, NOW).unwrap().event_id, None);
+    }
+
+    #[test]
+    fn an_event_without_a_time_happened_when_it_was_received() {
+        let raw = || with("timestamp", RawField::Absent);
+        let event = validate(EventKind::Metric, raw(), NOW).unwrap();
+        assert_eq!(event.timestamp, NOW);
+        let strict = Rules {
+            defaults_time: false,
+            ..NOW.into()
+        };
+        let error = validate(EventKind::Metric, raw(), strict).unwrap_err();
+        assert_eq!((error.field, error.fault), ("timestamp", Fault::Missing));
+    }
+
+    #[test]
+    fn whole_milliseconds_are_a_time_however_they_are_written() {
+        for time in ["1700000000000", "1700000000000.0", "1.7e12"] {
+            for field in [
+                RawField::Number(time),
+                RawField::Cell(time),
+                RawField::Text(time.into()),
+            ] {
+                let event = validate(EventKind::Metric, with("timestamp", field), NOW).unwrap();
+                assert_eq!(event.timestamp, NOW, "{time}");
+            }
         }
     }
 
@@ -576,8 +803,9 @@ mod tests {
     fn a_fingerprint_stands_in_for_the_id_it_was_made_of() {
         let plain = r#"{"user_id":1,"experiment_id":"e","event_type":"buy","timestamp":"2026-01-01T00:00:00Z""#;
         let id = |rest: &str| {
-            let mut found = Err(FieldError {
+            let mut found = Err(EventError {
                 field: "none",
+                fault: Fault::Missing,
                 reason: String::new(),
             });
             let body = format!("{plain}{rest}}}");

@@ -8,6 +8,7 @@
 
 pub mod assignment;
 pub mod bucket;
+pub mod cell;
 pub mod configuration;
 pub mod decimal;
 pub mod duration;

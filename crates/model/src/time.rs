@@ -93,6 +93,88 @@ impl UnixMicros {
         parse(text.as_ref())
     }
 
+    /// Reads a time with its zone in any of the forms that databases write.
+    ///
+    /// What [`Parts`] reads, where it names a zone.
+    ///
+    /// # Errors
+    ///
+    /// As [`Parts::parse`], and where no zone is named.
+    ///
+    /// ```
+    /// # use trialog_model::time::UnixMicros;
+    /// let time = UnixMicros::parse_text("1970-01-01 02:00:00.5+02")?;
+    /// assert_eq!(time, UnixMicros(500_000));
+    /// # Ok::<(), trialog_model::time::TimeError>(())
+    /// ```
+    pub fn parse_text(text: &str) -> Result<Self, TimeError> {
+        let parts = Parts::parse(text)?;
+        let offset_seconds = parts.offset_seconds.ok_or(TimeError::NoZone)?;
+        Self(parts.local - offset_seconds * SECOND).checked()
+    }
+
+    /// Point in time of a number of `unit`s since 1970-01-01T00:00:00Z.
+    ///
+    /// Reads a decimal number, with a fraction or an exponent where it has one;
+    /// what is below a microsecond is cut off.
+    ///
+    /// # Errors
+    ///
+    /// When the text is not a number, or lies outside the years 0000 to 9999.
+    ///
+    /// ```
+    /// # use trialog_model::time::{TimeUnit, UnixMicros};
+    /// assert_eq!(UnixMicros::from_epoch("1.5", TimeUnit::Seconds), Ok(UnixMicros(1_500_000)));
+    /// assert_eq!(UnixMicros::from_epoch("1.78e3", TimeUnit::Millis), Ok(UnixMicros(1_780_000)));
+    /// ```
+    pub fn from_epoch(text: &str, unit: TimeUnit) -> Result<Self, TimeError> {
+        if !crate::cell::is_number(text) {
+            return Err(TimeError::Malformed);
+        }
+        let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+        let exponent: i64 = exponent.parse().map_err(|_| TimeError::OutOfRange)?;
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let digits = [whole.trim_start_matches('-'), fraction].concat();
+        // The decimal point, in microseconds, stands after this many of the digits.
+        let point =
+            (digits.len() - fraction.len()) as i64 + exponent.clamp(-400, 400) + unit.exponent();
+        let mut micros: i64 = 0;
+        for place in 0..point {
+            let digit = usize::try_from(place)
+                .ok()
+                .and_then(|place| digits.as_bytes().get(place));
+            let digit = i64::from(digit.map_or(0, |digit| digit - b'0'));
+            micros = (micros.checked_mul(10))
+                .and_then(|micros| micros.checked_add(digit))
+                .ok_or(TimeError::OutOfRange)?;
+        }
+        Self(if mantissa.starts_with('-') {
+            -micros
+        } else {
+            micros
+        })
+        .checked()
+    }
+
+    /// Point in time of `count` units since 1970-01-01T00:00:00Z.
+    ///
+    /// # Errors
+    ///
+    /// When it lies outside the years 0000 to 9999.
+    ///
+    /// ```
+    /// # use trialog_model::time::{TimeUnit, UnixMicros};
+    /// assert_eq!(UnixMicros::from_epoch_integer(2, TimeUnit::Seconds), Ok(UnixMicros(2_000_000)));
+    /// assert_eq!(UnixMicros::from_epoch_integer(-1, TimeUnit::Nanos), Ok(UnixMicros(-1)));
+    /// ```
+    pub fn from_epoch_integer(count: i64, unit: TimeUnit) -> Result<Self, TimeError> {
+        let micros = match unit {
+            TimeUnit::Nanos => Some(count.div_euclid(1_000)),
+            unit => count.checked_mul(10_i64.pow(unit.exponent().unsigned_abs() as u32)),
+        };
+        Self(micros.ok_or(TimeError::OutOfRange)?).checked()
+    }
+
     /// Point in time of `millis` milliseconds since 1970-01-01T00:00:00Z.
     ///
     /// # Errors
@@ -134,6 +216,119 @@ impl UnixMicros {
     }
 }
 
+/// What a number counts that stands for a time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TimeUnit {
+    /// Seconds.
+    Seconds,
+    /// Milliseconds: what JSON events have.
+    #[default]
+    Millis,
+    /// Microseconds.
+    Micros,
+    /// Nanoseconds.
+    Nanos,
+}
+
+impl TimeUnit {
+    /// Decimal places between the unit and a microsecond.
+    fn exponent(self) -> i64 {
+        match self {
+            Self::Seconds => 6,
+            Self::Millis => 3,
+            Self::Micros => 0,
+            Self::Nanos => -3,
+        }
+    }
+}
+
+/// A date and time of day as written, and its zone where it names one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parts {
+    /// Microseconds from 1970-01-01T00:00:00 to the time of day as written.
+    pub local: i64,
+    /// Seconds that the zone is ahead of UTC; `None` where no zone is named.
+    pub offset_seconds: Option<i64>,
+}
+
+impl Parts {
+    /// Reads a time in any of the forms that databases and programs write.
+    ///
+    /// `YYYY-MM-DD`, then nothing or `T` or a space and `HH:MM`, `HH:MM:SS` or
+    /// `HH:MM:SS` with a point or comma and any number of digits; then nothing,
+    /// or a zone, with or without a space before it: `Z`, `UTC`, `GMT`, `±HH`,
+    /// `±HHMM` or `±HH:MM`. So BigQuery, PostgreSQL, Snowflake, Spark, pandas and
+    /// R write times. Digits below a microsecond are cut off, and second 60 is
+    /// the last microsecond of its minute.
+    ///
+    /// # Errors
+    ///
+    /// When the text has another form, or names a day or time of day that does
+    /// not exist.
+    ///
+    /// ```
+    /// # use trialog_model::time::Parts;
+    /// let parts = Parts::parse("1970-01-01 09:00:00.25 UTC")?;
+    /// assert_eq!((parts.local, parts.offset_seconds), (32_400_250_000, Some(0)));
+    /// assert_eq!(Parts::parse("1970-01-02")?.offset_seconds, None);
+    /// # Ok::<(), trialog_model::time::TimeError>(())
+    /// ```
+    pub fn parse(text: &str) -> Result<Self, TimeError> {
+        let text = text.as_bytes();
+        let (date, rest) = text.split_at_checked(10).ok_or(TimeError::Malformed)?;
+        let (clock, rest) = match rest {
+            [] => (*b"00:00:00", rest),
+            [b'T' | b't' | b' ', rest @ ..] => split_clock(rest)?,
+            _ => return Err(TimeError::Malformed),
+        };
+        let mut head = *b"YYYY-MM-DDT00:00:00";
+        head[..10].copy_from_slice(date);
+        head[11..].copy_from_slice(&clock);
+        let seconds = parse_local(&head)?;
+        let (micros, zone) = match rest {
+            [b'.' | b',', ..] => parse_fraction(rest)?,
+            _ => (0, rest),
+        };
+        let micros = if clock[6] == b'6' { SECOND - 1 } else { micros };
+        Ok(Self {
+            local: seconds * SECOND + micros,
+            offset_seconds: parse_offset(zone)?,
+        })
+    }
+}
+
+/// `HH:MM:SS` from the start of `text`, with seconds added where there are none.
+fn split_clock(text: &[u8]) -> Result<([u8; 8], &[u8]), TimeError> {
+    let (minutes, rest) = text.split_first_chunk::<5>().ok_or(TimeError::Malformed)?;
+    let mut clock = *b"00:00:00";
+    clock[..5].copy_from_slice(minutes);
+    if let [b':', tens, ones, rest @ ..] = rest {
+        clock[6] = *tens;
+        clock[7] = *ones;
+        return Ok((clock, rest));
+    }
+    Ok((clock, rest))
+}
+
+/// Seconds that a zone is ahead of UTC; `None` where nothing is written.
+fn parse_offset(zone: &[u8]) -> Result<Option<i64>, TimeError> {
+    let zone = zone.strip_prefix(b" ").unwrap_or(zone);
+    let (hours, minutes) = match zone {
+        [] => return Ok(None),
+        [b'Z' | b'z'] => return Ok(Some(0)),
+        name if name.eq_ignore_ascii_case(b"utc") || name.eq_ignore_ascii_case(b"gmt") => {
+            return Ok(Some(0));
+        }
+        [b'+' | b'-', h1, h2] => ([*h1, *h2], *b"00"),
+        [b'+' | b'-', h1, h2, b':', m1, m2] | [b'+' | b'-', h1, h2, m1, m2] => {
+            ([*h1, *h2], [*m1, *m2])
+        }
+        _ => return Err(TimeError::BadZone),
+    };
+    let colon_form = [zone[0], hours[0], hours[1], b':', minutes[0], minutes[1]];
+    parse_zone(&colon_form).map(Some)
+}
+
 impl fmt::Display for UnixMicros {
     /// Writes the text of [`UnixMicros::to_rfc3339`].
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -161,7 +356,10 @@ impl fmt::Display for UnixMicros {
 fn parse(text: &[u8]) -> Result<UnixMicros, TimeError> {
     let (head, rest) = text.split_first_chunk::<19>().ok_or(TimeError::Malformed)?;
     let local = parse_local(head)?;
-    let (micros, zone) = parse_fraction(rest)?;
+    let (micros, zone) = match rest {
+        [b',', ..] => return Err(TimeError::BadZone),
+        rest => parse_fraction(rest)?,
+    };
     let offset_seconds = parse_zone(zone)?;
     let is_leap_second = head[17] == b'6';
     let micros = if is_leap_second { SECOND - 1 } else { micros };
@@ -215,7 +413,7 @@ fn parse_local(head: &[u8; 19]) -> Result<i64, TimeError> {
 
 /// Splits an optional fraction off `rest`: its microseconds, and what follows.
 fn parse_fraction(rest: &[u8]) -> Result<(i64, &[u8]), TimeError> {
-    let [b'.', digits @ ..] = rest else {
+    let [b'.' | b',', digits @ ..] = rest else {
         return Ok((0, rest));
     };
     let mut micros = 0;
@@ -332,6 +530,87 @@ mod tests {
         ];
         for text in forms {
             assert_eq!(micros(text), Ok(1_709_251_199_123_456), "{text}");
+        }
+    }
+
+    #[test]
+    fn forms_of_databases_are_read() {
+        let nine = micros("2026-06-01T09:00:00Z").unwrap();
+        let forms = [
+            "2026-06-01 09:00:00 UTC",
+            "2026-06-01 09:00:00.000000 UTC",
+            "2026-06-01 11:00:00+02",
+            "2026-06-01 14:30:00+05:30",
+            "2026-06-01T11:00:00+0200",
+            "2026-06-01 09:00:00.000 +0000",
+            "2026-06-01T09:00:00,000Z",
+            "2026-06-01T09:00Z",
+            "2026-06-01 09:00 gmt",
+            "2026-06-01 00:00:00-09",
+            "2026-06-01 09:00:00.0000009 Z",
+        ];
+        for form in forms {
+            assert_eq!(UnixMicros::parse_text(form), Ok(UnixMicros(nine)), "{form}");
+        }
+        let day = Parts::parse("2026-06-01").unwrap();
+        assert_eq!(
+            (day.local, day.offset_seconds),
+            (nine - 9 * 3_600 * SECOND, None)
+        );
+        for (bad, error) in [
+            ("2026-06-01 09:00:00", TimeError::NoZone),
+            ("2026-06-01", TimeError::NoZone),
+            ("2026-06-01 09", TimeError::Malformed),
+            ("2026-06-01 09:00:00 CET", TimeError::BadZone),
+            ("2026-06-01 09:00:00  UTC", TimeError::BadZone),
+            ("2026-06-01 09:00:00+2", TimeError::BadZone),
+            ("2026-06-01 09:00:00+25", TimeError::NoSuchTimeOfDay),
+            ("2026-06-01 24:00Z", TimeError::NoSuchTimeOfDay),
+            ("2026-06-01 09:00:00.", TimeError::Malformed),
+            ("20260601T090000Z", TimeError::Malformed),
+            ("01.06.2026 09:00Z", TimeError::Malformed),
+        ] {
+            assert_eq!(UnixMicros::parse_text(bad), Err(error), "{bad}");
+        }
+        let leap = UnixMicros::parse_text("2016-12-31 23:59:60.5 UTC");
+        assert_eq!(leap, UnixMicros::parse_text("2016-12-31T23:59:59.999999Z"));
+    }
+
+    #[test]
+    fn numbers_are_times_in_their_unit() {
+        use TimeUnit::{Micros, Millis, Nanos, Seconds};
+        let time = 1_780_272_000_123_456;
+        for (text, unit) in [
+            ("1780272000.123456", Seconds),
+            ("1780272000123.456", Millis),
+            ("1.780272000123456e12", Millis),
+            ("1780272000123456", Micros),
+            ("1780272000123456.9", Micros),
+            ("1780272000123456999", Nanos),
+        ] {
+            assert_eq!(
+                UnixMicros::from_epoch(text, unit),
+                Ok(UnixMicros(time)),
+                "{text}"
+            );
+        }
+        assert_eq!(
+            UnixMicros::from_epoch("-1.5", Seconds),
+            Ok(UnixMicros(-1_500_000))
+        );
+        for bad in ["1e400", "1e30", "9223372036854775807000"] {
+            assert_eq!(
+                UnixMicros::from_epoch(bad, Seconds),
+                Err(TimeError::OutOfRange),
+                "{bad}"
+            );
+        }
+        for bad in ["", "x", "0x10", "NaN", "1_000"] {
+            assert_eq!(
+                UnixMicros::from_epoch(bad, Seconds),
+                Err(TimeError::Malformed),
+                "{bad}"
+            );
         }
     }
 

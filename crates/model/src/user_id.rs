@@ -26,6 +26,17 @@ pub fn user_id_from_text(text: &str) -> i64 {
     canonical_integer(text).unwrap_or_else(|| murmur3_x64_128(text.as_bytes(), 0).0 as i64)
 }
 
+/// Whether `text` is stored as the integer that it writes, and not as a hash.
+///
+/// ```
+/// # use trialog_model::user_id::is_integer_text;
+/// assert!(is_integer_text("-42"));
+/// assert!(!is_integer_text("042") && !is_integer_text("ann"));
+/// ```
+pub fn is_integer_text(text: &str) -> bool {
+    canonical_integer(text).is_some()
+}
+
 /// Fingerprint of an event id: the first half of `MurmurHash3` x64 128, seed 0.
 ///
 /// UUIDs are hashed as text, so `A1…` and `a1…` are different ids.

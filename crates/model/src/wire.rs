@@ -6,11 +6,10 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
-use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::event::{Event, EventKind, FieldError, RawEvent, RawField, validate};
-use crate::time::UnixMicros;
+use crate::event::{Event, EventError, EventKind, Fault, RawEvent, RawField, Rules, validate};
 
 /// Why a whole body was refused.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +18,26 @@ pub enum BodyError {
     /// The body is empty.
     #[error("the body is empty: send an event, an array of events, or one event per line")]
     Empty,
+    /// The body ends within an event or an array.
+    #[error(
+        "the body ends early, after {n_events} whole events and {n_bytes} bytes: send it whole; none of it was taken"
+    )]
+    Incomplete {
+        /// Events before the place where it breaks off.
+        n_events: u64,
+        /// Bytes of the whole body.
+        n_bytes: usize,
+    },
+    /// The body goes on after its end.
+    #[error(
+        "the body goes on at byte {at}, after the end of its {n_events} events: send one array, or one event per line; none of it was taken"
+    )]
+    Trailing {
+        /// Events before that place.
+        n_events: u64,
+        /// The first byte that is too much, from 0.
+        at: usize,
+    },
     /// The body is not JSON.
     #[error("the body is not JSON: {0}")]
     Json(#[from] serde_json::Error),
@@ -54,46 +73,50 @@ pub enum Layout {
 /// # Ok::<(), trialog_model::wire::BodyError>(())
 /// ```
 ///
+/// A byte order mark before the first event is passed over.
+///
 /// # Errors
 ///
-/// An empty body, broken JSON, or JSON that is neither object nor array.
+/// An empty body, one that breaks off or goes on after its end, or one that is
+/// neither object nor array.
 pub fn decode<'a>(
     kind: EventKind,
     body: &'a [u8],
     layout: Layout,
-    received_at: UnixMicros,
-    mut each: impl FnMut(u64, Result<Event<'a>, FieldError>),
+    rules: impl Into<Rules>,
+    mut each: impl FnMut(u64, Result<Event<'a>, EventError>),
 ) -> Result<(), BodyError> {
+    let rules = rules.into();
+    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     let start = body
         .iter()
         .position(|byte| !byte.is_ascii_whitespace())
         .ok_or(BodyError::Empty)?;
-    let mut judge = |index: u64, text: &'a str| {
+    let mut check = |index: u64, text: &'a [u8]| {
+        // What is not UTF-8 is not JSON; the empty text says so below.
+        let text = std::str::from_utf8(text).unwrap_or_default();
         each(
             index,
-            parse_event(kind, text).and_then(|raw| validate(kind, raw, received_at)),
+            parse_event(kind, text).and_then(|raw| validate(kind, raw, rules)),
         );
     };
     match (layout, body[start]) {
-        (Layout::Detect, b'[') => {
-            let mut array = serde_json::Deserializer::from_slice(body);
-            let visitor = Elements { judge: &mut judge };
-            serde::Deserializer::deserialize_seq(&mut array, visitor)?;
-            array.end()?;
-            Ok(())
+        (Layout::Detect, b'[') => decode_array(body, start, check),
+        (Layout::Detect, b'{') => {
+            let incomplete = BodyError::Incomplete {
+                n_events: 0,
+                n_bytes: body.len(),
+            };
+            let end = value_end(body, start).ok_or(incomplete)?;
+            let has_more_lines = !body[start..end].contains(&b'\n')
+                && body[end..].iter().find(|byte| !b" \t\r".contains(byte)) == Some(&b'\n');
+            if has_more_lines {
+                return decode_lines(body, check);
+            }
+            check(0, &body[start..end]);
+            nothing_follows(body, end, 1)
         }
-        (Layout::Detect, b'{') => match serde_json::from_slice::<&'a RawValue>(body) {
-            Ok(object) => {
-                judge(0, object.get());
-                Ok(())
-            }
-            Err(error) if first_line_is_whole(&body[start..]) => {
-                drop(error);
-                decode_lines(body, judge)
-            }
-            Err(error) => Err(error.into()),
-        },
-        (Layout::Lines, _) => decode_lines(body, judge),
+        (Layout::Lines, _) => decode_lines(body, check),
         (Layout::Detect, _) => {
             serde_json::from_slice::<IgnoredAny>(body)?;
             Err(BodyError::NotEvents)
@@ -101,43 +124,134 @@ pub fn decode<'a>(
     }
 }
 
-fn first_line_is_whole(body: &[u8]) -> bool {
-    let line = body.split(|&byte| byte == b'\n').next().unwrap_or_default();
-    line.len() < body.len() && serde_json::from_slice::<IgnoredAny>(line).is_ok()
+/// What some programs write before UTF-8 text.
+pub const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Hands each element of the array at `start` to `check`, sound or not.
+fn decode_array<'a>(
+    body: &'a [u8],
+    start: usize,
+    mut check: impl FnMut(u64, &'a [u8]),
+) -> Result<(), BodyError> {
+    let mut n_events = 0;
+    let mut at = start + 1;
+    loop {
+        at = skip_space(body, at);
+        if n_events == 0 && body.get(at) == Some(&b']') {
+            return nothing_follows(body, at + 1, n_events);
+        }
+        let incomplete = BodyError::Incomplete {
+            n_events,
+            n_bytes: body.len(),
+        };
+        let end = value_end(body, at).ok_or(incomplete)?;
+        if body[at..end].trim_ascii().is_empty() {
+            // Two commas, or one before the end: let JSON's own reader say where.
+            serde_json::from_slice::<IgnoredAny>(body)?;
+            return Err(BodyError::NotEvents);
+        }
+        let separator = skip_space(body, end);
+        match body.get(separator) {
+            Some(b',' | b']') => check(n_events, &body[at..end]),
+            Some(_) => {
+                return Err(BodyError::Trailing {
+                    n_events: n_events + 1,
+                    at: separator,
+                });
+            }
+            None => {
+                return Err(BodyError::Incomplete {
+                    n_events: n_events + 1,
+                    n_bytes: body.len(),
+                });
+            }
+        }
+        n_events += 1;
+        at = separator + 1;
+        if body[separator] == b']' {
+            return nothing_follows(body, at, n_events);
+        }
+    }
 }
 
-fn decode_lines<'a>(body: &'a [u8], mut judge: impl FnMut(u64, &'a str)) -> Result<(), BodyError> {
+fn skip_space(body: &[u8], from: usize) -> usize {
+    let rest = body.get(from..).unwrap_or_default();
+    from + rest.len() - rest.trim_ascii_start().len()
+}
+
+fn nothing_follows(body: &[u8], end: usize, n_events: u64) -> Result<(), BodyError> {
+    let at = skip_space(body, end);
+    if at == body.len() {
+        Ok(())
+    } else {
+        Err(BodyError::Trailing { n_events, at })
+    }
+}
+
+/// Where the value that begins at `from` ends: after its last bracket, or
+/// before the comma or bracket that ends what it stands in.
+///
+/// Looks at brackets and strings only, so that one value that is not JSON, such
+/// as `NaN`, does not hide the others. `None` where the body ends before it.
+fn value_end(body: &[u8], from: usize) -> Option<usize> {
+    let is_nested = matches!(body.get(from)?, b'{' | b'[');
+    let mut depth = 0usize;
+    let mut at = from;
+    while let Some(byte) = body.get(at) {
+        match byte {
+            b'"' => at = string_end(body, at + 1)?,
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' if depth == 0 => return Some(at),
+            b'}' | b']' => depth -= 1,
+            b',' if depth == 0 => return Some(at),
+            _ => {}
+        }
+        at += 1;
+        if is_nested && depth == 0 {
+            return Some(at);
+        }
+    }
+    None
+}
+
+/// The place of the quote that ends the string whose text begins at `from`.
+fn string_end(body: &[u8], mut from: usize) -> Option<usize> {
+    loop {
+        let rest = body.get(from..)?;
+        let at = rest.iter().position(|byte| matches!(byte, b'"' | b'\\'))?;
+        if rest[at] == b'"' {
+            return Some(from + at);
+        }
+        from += at + 2;
+    }
+}
+
+fn decode_lines<'a>(body: &'a [u8], mut check: impl FnMut(u64, &'a [u8])) -> Result<(), BodyError> {
     let mut index = 0;
+    let mut start = 0;
     for line in body.split(|&byte| byte == b'\n') {
+        let end = start + line.len();
+        let is_last = end == body.len();
+        start = end + 1;
         if line.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
-        // A line that is not UTF-8 is not JSON; the empty text says so below.
-        judge(index, std::str::from_utf8(line).unwrap_or_default());
+        if is_last && breaks_off(line) {
+            return Err(BodyError::Incomplete {
+                n_events: index,
+                n_bytes: body.len(),
+            });
+        }
+        check(index, line);
         index += 1;
     }
     Ok(())
 }
 
-struct Elements<'f, F> {
-    judge: &'f mut F,
-}
-
-impl<'de, F: FnMut(u64, &'de str)> Visitor<'de> for Elements<'_, F> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("an array of events")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
-        let mut index = 0;
-        while let Some(element) = elements.next_element::<&'de RawValue>()? {
-            (self.judge)(index, element.get());
-            index += 1;
-        }
-        Ok(())
-    }
+/// Whether the JSON object that begins on `line` does not end on it.
+pub fn breaks_off(line: &[u8]) -> bool {
+    let start = skip_space(line, 0);
+    line.get(start) == Some(&b'{') && value_end(line, start).is_none()
 }
 
 #[derive(Deserialize)]
@@ -179,9 +293,10 @@ struct Metric<'a> {
 }
 
 /// Reads the fields of one event; fields that are not known are passed over.
-fn parse_event(kind: EventKind, text: &str) -> Result<RawEvent<'_>, FieldError> {
-    let broken = |error: serde_json::Error| FieldError {
+fn parse_event(kind: EventKind, text: &str) -> Result<RawEvent<'_>, EventError> {
+    let broken = |error: serde_json::Error| EventError {
         field: "event",
+        fault: Fault::Malformed,
         reason: if text.trim_start().starts_with('{') {
             format!("is not a sound JSON object: {error}")
         } else {
@@ -278,6 +393,7 @@ pub fn count_keys(text: &str) -> Result<usize, serde_json::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::UnixMicros;
 
     const NOW: UnixMicros = UnixMicros(1_700_000_000_000_000);
     const GOOD: &str = r#"{"user_id":"a\u0062","experiment_id":"gate","event_type":"buy","timestamp":"2023-11-14T00:00:00Z","value":1.5}"#;
@@ -351,6 +467,84 @@ mod tests {
             "{} x",
         ] {
             assert!(outcomes(body, Layout::Detect).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn one_event_that_is_not_json_spoils_no_other() {
+        let nan = GOOD.replace("1.5", "NaN");
+        let expected = ["0 ok 15000", "1 event", "2 ok 15000"];
+        let array = format!("[{GOOD} , {nan},\n{GOOD}]");
+        assert_eq!(outcomes(&array, Layout::Detect).unwrap(), expected);
+        let lines = format!("{GOOD}\n{nan}\n{GOOD}");
+        assert_eq!(outcomes(&lines, Layout::Detect).unwrap(), expected);
+        assert_eq!(outcomes(&nan, Layout::Detect).unwrap(), ["0 event"]);
+        let first = format!("{nan}\n{GOOD}");
+        assert_eq!(
+            outcomes(&first, Layout::Detect).unwrap(),
+            ["0 event", "1 ok 15000"]
+        );
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_passed_over() {
+        for body in [
+            format!("\u{feff}[{GOOD}]"),
+            format!("\u{feff}{GOOD}\n{GOOD}\n"),
+        ] {
+            for layout in [Layout::Detect, Layout::Lines] {
+                if layout == Layout::Lines && body.contains('[') {
+                    continue;
+                }
+                let seen = outcomes(&body, layout).unwrap();
+                assert!(
+                    seen.iter().all(|outcome| outcome.ends_with("ok 15000")),
+                    "{seen:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_cut_at_any_byte_is_refused_or_ends_between_lines() {
+        let array = format!("[{GOOD},{GOOD}]");
+        for length in 0..array.len() {
+            let error = outcomes(&array[..length], Layout::Detect).unwrap_err();
+            assert!(
+                matches!(error, BodyError::Incomplete { .. } | BodyError::Empty),
+                "{length}: {error}"
+            );
+        }
+        let lines = format!("{GOOD}\n{GOOD}\n");
+        for length in 1..lines.len() {
+            for layout in [Layout::Lines, Layout::Detect] {
+                let n_whole = (length + 1) / (GOOD.len() + 1);
+                let rest = length - (n_whole * (GOOD.len() + 1)).min(length);
+                match outcomes(&lines[..length], layout) {
+                    Ok(seen) => assert_eq!((seen.len(), rest), (n_whole, 0), "{length}"),
+                    Err(BodyError::Incomplete { n_events, n_bytes }) => {
+                        assert_eq!((n_events as usize, n_bytes), (n_whole, length));
+                        assert!(rest > 0);
+                    }
+                    Err(error) => panic!("{length}: {error}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_follows_the_end_of_a_body_is_refused() {
+        for body in [
+            format!("[{GOOD}]x"),
+            format!("[{GOOD}][{GOOD}]"),
+            format!("{GOOD}{GOOD}"),
+            format!("[{GOOD} {GOOD}]"),
+        ] {
+            let error = outcomes(&body, Layout::Detect).unwrap_err();
+            assert!(
+                matches!(error, BodyError::Trailing { n_events: 1, .. }),
+                "{body}: {error}"
+            );
         }
     }
 

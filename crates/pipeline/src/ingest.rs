@@ -1,10 +1,11 @@
 //! An event's way in: read, validated, and handed over to be made durable.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
-use trialog_model::event::{Event, EventKind, FieldError, RawEvent, validate};
+use trialog_model::event::{Event, EventError, EventKind, Fault, RawEvent, Rules, validate};
 use trialog_model::time::UnixMicros;
 use trialog_model::user_id::{event_fingerprint, position_fingerprint};
 use trialog_model::wire::{BodyError, Layout, decode};
@@ -32,13 +33,72 @@ pub struct Rejection {
     pub reason: String,
 }
 
+impl Rejection {
+    /// The rejection of the event at `index`.
+    pub fn new(index: u64, error: EventError) -> Self {
+        Self {
+            index,
+            field: error.field,
+            reason: error.reason,
+        }
+    }
+}
+
+/// The most rejections of a request that are listed one by one.
+pub const MAX_LISTED: usize = 1_000;
+
+/// The rejected events of a request: the first ones, and how many by reason.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rejections {
+    /// The first [`MAX_LISTED`] of them.
+    pub listed: Vec<Rejection>,
+    counts: BTreeMap<(&'static str, Fault), u64>,
+}
+
+impl Rejections {
+    /// Notes that the event at `index` was rejected.
+    pub fn note(&mut self, index: u64, error: EventError) {
+        *self.counts.entry((error.field, error.fault)).or_default() += 1;
+        if self.listed.len() < MAX_LISTED {
+            self.listed.push(Rejection::new(index, error));
+        }
+    }
+
+    /// How many events were rejected.
+    pub fn total(&self) -> u64 {
+        self.counts.values().sum()
+    }
+
+    /// How many were rejected for each field and kind of fault.
+    pub fn by_reason(&self) -> Vec<RejectionCount> {
+        let counts = self.counts.iter();
+        let count = |(&(field, fault), &events): (&(&'static str, Fault), &u64)| RejectionCount {
+            field,
+            fault: fault.as_str(),
+            events,
+        };
+        counts.map(count).collect()
+    }
+}
+
+/// How many events were rejected for a field and a kind of fault.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RejectionCount {
+    /// The field that broke a rule.
+    pub field: &'static str,
+    /// The kind of fault.
+    pub fault: &'static str,
+    /// How many events.
+    pub events: u64,
+}
+
 /// A request's events, judged one by one.
 #[derive(Debug)]
 pub struct Judged {
     /// The good ones.
     pub batch: Batch,
     /// The others.
-    pub rejected: Vec<Rejection>,
+    pub rejected: Rejections,
     mark: Option<SourceMark>,
     /// The very same request was stored before: there is nothing to do.
     pub repeated: bool,
@@ -134,23 +194,40 @@ pub struct Ingest {
     source: String,
     n_requests: AtomicU64,
     metrics: IngestMetrics,
-    max_events: u64,
+    settings: IngestSettings,
+}
+
+/// What a process takes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IngestSettings {
+    /// The most events that one request may carry.
+    pub max_events: u64,
+    /// Whether words such as `null` are user ids like any other.
+    pub allows_placeholder_ids: bool,
+}
+
+impl Default for IngestSettings {
+    fn default() -> Self {
+        Self {
+            max_events: MAX_EVENTS,
+            allows_placeholder_ids: false,
+        }
+    }
 }
 
 impl Ingest {
-    /// Takes events in for `destination`, at most `max_events` of a request;
-    /// `started_at` names this process.
+    /// Takes events in for `destination`; `started_at` names this process.
     pub fn new(
         destination: impl Into<Destination>,
         started_at: UnixMicros,
-        max_events: u64,
+        settings: IngestSettings,
     ) -> Self {
         Self {
             destination: destination.into(),
             source: process_source(started_at),
             n_requests: AtomicU64::new(0),
             metrics: IngestMetrics::new(),
-            max_events,
+            settings,
         }
     }
 
@@ -184,7 +261,7 @@ impl Ingest {
             None => false,
         };
         let mut judging = self.judging(kind, mark.as_ref().map(|mark| mark.source.as_str()));
-        decode(kind, body, layout, now, |index, event| {
+        decode(kind, body, layout, self.rules(now), |index, event| {
             judging.note(index, index, event);
         })?;
         let judged = judging.finish()?;
@@ -209,9 +286,22 @@ impl Ingest {
     ) -> Result<Judged, IngestError> {
         let mut judging = self.judging(kind, None);
         for (place, (index, raw)) in (0..).zip(made) {
-            judging.note(place, index, validate(kind, raw, now));
+            judging.note(place, index, validate(kind, raw, self.rules(now)));
         }
         judging.finish()
+    }
+
+    /// The rules of events that are received at `now`.
+    pub fn rules(&self, now: UnixMicros) -> Rules {
+        Rules {
+            allows_placeholder_ids: self.settings.allows_placeholder_ids,
+            ..now.into()
+        }
+    }
+
+    /// Notes that an event was rejected, for the metrics.
+    pub fn note_rejected(&self, kind: EventKind, error: &EventError) {
+        self.metrics.note_rejected(kind, error);
     }
 
     /// Begins with a request's events; `source` names the request where its key does.
@@ -222,7 +312,7 @@ impl Ingest {
             source: source.unwrap_or(&self.source),
             sequence: if source.is_some() { 0 } else { request },
             batch: Batch::new(kind),
-            rejected: Vec::new(),
+            rejected: Rejections::default(),
             n_events: 0,
         }
     }
@@ -271,15 +361,15 @@ struct Judging<'i> {
     source: &'i str,
     sequence: u64,
     batch: Batch,
-    rejected: Vec<Rejection>,
+    rejected: Rejections,
     n_events: u64,
 }
 
 impl Judging<'_> {
     /// Takes the event at `place`, of which a refusal tells `index`.
-    fn note(&mut self, place: u64, index: u64, event: Result<Event<'_>, FieldError>) {
+    fn note(&mut self, place: u64, index: u64, event: Result<Event<'_>, EventError>) {
         self.n_events += 1;
-        if self.n_events > self.ingest.max_events {
+        if self.n_events > self.ingest.settings.max_events {
             return;
         }
         match event {
@@ -292,19 +382,15 @@ impl Judging<'_> {
             }
             Err(error) => {
                 let kind = self.batch.kind();
-                self.ingest.metrics.note_rejected(kind, error.field);
-                self.rejected.push(Rejection {
-                    index,
-                    field: error.field,
-                    reason: error.reason,
-                });
+                self.ingest.metrics.note_rejected(kind, &error);
+                self.rejected.note(index, error);
             }
         }
     }
 
     fn finish(self) -> Result<Judged, IngestError> {
-        if self.n_events > self.ingest.max_events {
-            return Err(IngestError::TooMany(self.ingest.max_events));
+        if self.n_events > self.ingest.settings.max_events {
+            return Err(IngestError::TooMany(self.ingest.settings.max_events));
         }
         Ok(Judged {
             batch: self.batch,

@@ -11,6 +11,7 @@ pub mod care;
 pub mod clickhouse;
 pub mod clock;
 mod compute;
+pub mod decompress;
 mod error;
 pub mod ingest;
 #[cfg(feature = "kafka")]

@@ -9,7 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use trialog_catalog::pipeline::HighWaterMark;
-use trialog_model::event::EventKind;
+use trialog_model::event::{EventError, EventKind};
 use trialog_model::time::UnixMicros;
 use trialog_warehouse::embedded::Refused;
 
@@ -25,11 +25,12 @@ pub(crate) struct KindLabels {
     kind: &'static str,
 }
 
-/// The kind of events, and the field that broke a rule.
+/// The kind of events, the field that broke a rule, and the kind of its fault.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct RejectedLabels {
     kind: &'static str,
     field: &'static str,
+    fault: &'static str,
 }
 
 /// Why a request was refused.
@@ -49,7 +50,7 @@ trialog_warehouse::metrics! {
     pub struct IngestMetrics {
         /// Events that were accepted: valid and durable.
         accepted: Family<KindLabels, Counter> = "trialog_ingest_accepted_events";
-        /// Events that were rejected, by the field that broke a rule.
+        /// Events that were rejected, by the field that broke a rule and the kind of its fault.
         rejected: Family<RejectedLabels, Counter> = "trialog_ingest_rejected_events";
         /// Requests that were refused before their events were judged or stored: answered with
         /// 429 where too much waited, with 503 where the server was stopping.
@@ -65,11 +66,13 @@ impl IngestMetrics {
         self.accepted.get_or_create(&KindLabels { kind }).clone()
     }
 
-    pub(crate) fn note_rejected(&self, kind: EventKind, field: &'static str) {
-        let kind = kind.plural();
-        self.rejected
-            .get_or_create(&RejectedLabels { kind, field })
-            .inc();
+    pub(crate) fn note_rejected(&self, kind: EventKind, error: &EventError) {
+        let labels = RejectedLabels {
+            kind: kind.plural(),
+            field: error.field,
+            fault: error.fault.as_str(),
+        };
+        self.rejected.get_or_create(&labels).inc();
     }
 
     pub(crate) fn note_refused(&self, refused: &Refused) {

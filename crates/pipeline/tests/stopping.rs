@@ -15,7 +15,7 @@ use trialog_model::time::UnixMicros;
 use trialog_model::wire::Layout;
 use trialog_pipeline::PipelineError;
 use trialog_pipeline::aggregation::{Aggregator, Scope, Settings};
-use trialog_pipeline::ingest::Ingest;
+use trialog_pipeline::ingest::{Ingest, IngestSettings};
 use trialog_warehouse::embedded::{Options, Warehouse};
 use trialog_warehouse::lock::DirectoryLock;
 
@@ -64,7 +64,11 @@ impl System {
     }
 
     fn send(&self, body: &str) {
-        let ingest = Ingest::new(Arc::clone(&self.warehouse), UnixMicros(NOW), 100_000);
+        let ingest = Ingest::new(
+            Arc::clone(&self.warehouse),
+            UnixMicros(NOW),
+            IngestSettings::default(),
+        );
         let now = UnixMicros(NOW);
         let kind = EventKind::Assignment;
         let judged = ingest.judge(kind, body.as_bytes(), Layout::Detect, None, now);

@@ -7,8 +7,8 @@ use trialog_model::decimal::Value;
 /// The value of a metric event: a decimal with four places, within DECIMAL(18,4).
 ///
 /// Integers and decimal text are exact; a binary float is the shortest decimal that
-/// reads as that float, so `4.99` is 4.99. What is out of range or no number is dropped
-/// with its event, and counted.
+/// reads as that float, so `4.99` is 4.99. What is out of range, no number, or not zero and
+/// would round to it is dropped with its event, and counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MetricValue(pub(crate) Option<Value>);
 
@@ -19,11 +19,11 @@ impl MetricValue {
 
 impl From<f64> for MetricValue {
     fn from(value: f64) -> Self {
-        // Below half of the last place it is 0, and its text would be long.
-        if value.abs() < 0.000_05 {
+        if value == 0.0 {
             return Self(Value::from_units(0));
         }
-        if !value.is_finite() || value.abs() >= 1e15 {
+        // Below half of the last place it would round to 0, and its text would be long.
+        if !value.is_finite() || value.abs() >= 1e15 || value.abs() < 0.000_05 {
             return Self(None);
         }
         let mut text = Cursor::new([0; 64]);
@@ -67,8 +67,8 @@ mod tests {
             (4.99, "4.99"),
             (0.1 + 0.2, "0.3"),
             (-1e14 + 0.5, "-99999999999999.5"),
-            (1e-300, "0"),
-            (0.00005, "0"),
+            (0.00006, "0.0001"),
+            (-0.0, "0"),
         ] {
             assert_eq!(
                 text(float)
@@ -77,7 +77,7 @@ mod tests {
                 decimal
             );
         }
-        for no in [f64::NAN, f64::INFINITY, 1e15, f64::MAX] {
+        for no in [f64::NAN, f64::INFINITY, 1e15, f64::MAX, 1e-300, 0.00005] {
             assert_eq!(text(no), None, "{no}");
         }
     }

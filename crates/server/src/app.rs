@@ -16,7 +16,7 @@ use trialog_catalog::{Catalog, CatalogError};
 use trialog_pipeline::aggregation::Aggregator;
 use trialog_pipeline::care::Care;
 use trialog_pipeline::clock::Clock;
-use trialog_pipeline::ingest::{Destination, Ingest, MAX_EVENTS};
+use trialog_pipeline::ingest::{Destination, Ingest, IngestSettings};
 #[cfg(feature = "kafka")]
 use trialog_pipeline::kafka::Consumers;
 use trialog_pipeline::store::Store;
@@ -46,8 +46,8 @@ pub struct Settings {
     pub max_body_bytes: usize,
     /// Bytes of bodies that may be in work at a time; beyond it the answer is 429.
     pub max_bodies_bytes: usize,
-    /// The most events of a request.
-    pub max_events: u64,
+    /// What a request may bring in.
+    pub ingest: IngestSettings,
     /// How long a client may take to send its body.
     pub body_timeout: Duration,
     /// Requests a second for each key, or each address without one; 0 for no limit.
@@ -75,7 +75,7 @@ impl Default for Settings {
         Self {
             max_body_bytes: 16 << 20,
             max_bodies_bytes: 128 << 20,
-            max_events: MAX_EVENTS,
+            ingest: IngestSettings::default(),
             body_timeout: Duration::from_secs(30),
             requests_per_second: 5_000,
             connections: Connections::default(),
@@ -128,7 +128,7 @@ impl App {
         let now = clock();
         let store = store.into();
         let destination = Destination::from(&store);
-        let ingest = Ingest::new(destination.clone(), now, settings.max_events);
+        let ingest = Ingest::new(destination.clone(), now, settings.ingest);
         let bodies = Arc::new(Semaphore::new(settings.max_bodies_bytes / 1024));
         let folds = Arc::new(Semaphore::new(settings.max_folds));
         let waiting_folds = Arc::new(Semaphore::new(
@@ -168,7 +168,7 @@ impl App {
     #[must_use]
     pub fn with_destination(mut self, destination: Destination) -> Self {
         let now = (self.clock)();
-        self.ingest = Ingest::new(destination.clone(), now, self.settings.max_events);
+        self.ingest = Ingest::new(destination.clone(), now, self.settings.ingest);
         self.destination = destination;
         self
     }

@@ -11,6 +11,8 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
+use trialog_model::wire::BYTE_ORDER_MARK;
+use trialog_pipeline::decompress::Compression;
 
 use crate::app::App;
 use crate::problem::{Answer, Problem};
@@ -26,14 +28,6 @@ const DISCARDING_TIME: Duration = Duration::from_secs(2);
 pub(crate) struct HeldBody {
     pub(crate) bytes: Vec<u8>,
     permit: OwnedSemaphorePermit,
-}
-
-/// How a body is compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Coding {
-    Identity,
-    Gzip,
-    Zstd,
 }
 
 /// Reads and decompresses a body of events.
@@ -53,7 +47,10 @@ pub(crate) async fn hold(
     }
     let (mut parts, body) = request.into_parts();
     let limit = app.settings.max_body_bytes.min(MAX_OTHER_BYTES);
-    let held = read_within(app, &parts.headers, body, limit).await?;
+    let mut held = read_within(app, &parts.headers, body, limit).await?;
+    if held.bytes.starts_with(BYTE_ORDER_MARK) {
+        held.bytes.drain(..BYTE_ORDER_MARK.len());
+    }
     parts.headers.remove(header::CONTENT_ENCODING);
     (parts.headers).insert(header::CONTENT_LENGTH, held.bytes.len().into());
     let request = Request::from_parts(parts, Body::from(held.bytes));
@@ -71,7 +68,7 @@ async fn read_within(app: &App, headers: &HeaderMap, body: Body, limit: usize) -
     }
     // An undeclared or compressed length may reach the limit, so it is held in full.
     let held = match (coding, declared) {
-        (Coding::Identity, Some(length)) => length,
+        (Compression::None, Some(length)) => length,
         _ => limit,
     };
     let permits = u32::try_from(held / 1024 + 1).unwrap_or(u32::MAX);
@@ -143,9 +140,9 @@ fn too_large(limit: usize) -> Problem {
     )
 }
 
-fn coding(headers: &HeaderMap) -> Answer<Coding> {
+fn coding(headers: &HeaderMap) -> Answer<Compression> {
     let Some(value) = headers.get(header::CONTENT_ENCODING) else {
-        return Ok(Coding::Identity);
+        return Ok(Compression::None);
     };
     match value
         .to_str()
@@ -154,9 +151,9 @@ fn coding(headers: &HeaderMap) -> Answer<Coding> {
         .to_ascii_lowercase()
         .as_str()
     {
-        "" | "identity" => Ok(Coding::Identity),
-        "gzip" | "x-gzip" => Ok(Coding::Gzip),
-        "zstd" => Ok(Coding::Zstd),
+        "" | "identity" => Ok(Compression::None),
+        "gzip" | "x-gzip" => Ok(Compression::Gzip),
+        "zstd" => Ok(Compression::Zstd),
         other => Err(Problem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             format!("the Content-Encoding `{other}` is not known: use gzip, zstd, or none"),
@@ -164,28 +161,19 @@ fn coding(headers: &HeaderMap) -> Answer<Coding> {
     }
 }
 
-fn decompress(coding: Coding, bytes: Bytes, limit: usize) -> Answer<Vec<u8>> {
-    let broken = |error: &dyn std::fmt::Display| {
-        Problem::bad_request(format!("the body cannot be decompressed: {error}"))
-    };
-    match coding {
-        Coding::Identity => Ok(bytes.into()),
-        Coding::Gzip => read_bounded(flate2::read::MultiGzDecoder::new(bytes.as_ref()), limit),
-        Coding::Zstd => {
-            let decoder = ruzstd::decoding::StreamingDecoder::new(bytes.as_ref())
-                .map_err(|error| broken(&error))?;
-            read_bounded(decoder, limit)
-        }
+fn decompress(coding: Compression, bytes: Bytes, limit: usize) -> Answer<Vec<u8>> {
+    if coding == Compression::None {
+        return Ok(bytes.into());
     }
-}
-
-fn read_bounded(decoder: impl Read, limit: usize) -> Answer<Vec<u8>> {
     let mut decompressed = Vec::new();
-    decoder
+    coding
+        .reader(bytes.as_ref(), limit as u64)
         .take(limit as u64 + 1)
         .read_to_end(&mut decompressed)
         .map_err(|error| {
-            Problem::bad_request(format!("the body cannot be decompressed: {error}"))
+            Problem::bad_request(format!(
+                "the body cannot be decompressed: {error}; none of it was taken"
+            ))
         })?;
     if decompressed.len() > limit {
         return Err(too_large(limit));

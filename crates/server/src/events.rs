@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::json;
 use trialog_model::event::EventKind;
 use trialog_model::wire::Layout;
-use trialog_pipeline::ingest::{IngestError, Judged, Rejection};
+use trialog_pipeline::ingest::{IngestError, Judged, Rejection, RejectionCount};
 use trialog_warehouse::WarehouseError;
 use trialog_warehouse::embedded::Refused;
 
@@ -23,10 +23,20 @@ use crate::problem::{Answer, Problem};
 /// that no other connection waits for them.
 const INLINE_BYTES: usize = 16 * 1024;
 
+/// What became of the events of a request.
 #[derive(Serialize)]
 struct Accepted {
     accepted: usize,
     rejected: Vec<Rejection>,
+    #[serde(skip_serializing_if = "is_zero")]
+    rejected_total: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    rejected_by_reason: Vec<RejectionCount>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 pub(crate) async fn assignments(
@@ -82,9 +92,12 @@ async fn store(
     mut judged: Judged,
     now: trialog_model::time::UnixMicros,
 ) -> Answer<Response> {
+    let rejected = std::mem::take(&mut judged.rejected);
     let answer = Accepted {
         accepted: judged.batch.len(),
-        rejected: std::mem::take(&mut judged.rejected),
+        rejected_total: rejected.total(),
+        rejected_by_reason: rejected.by_reason(),
+        rejected: rejected.listed,
     };
     keep(app, judged, now).await?;
     Ok(respond(answer))
@@ -132,6 +145,8 @@ fn respond(answer: Accepted) -> Response {
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
                 .with("accepted", json!(0))
                 .with("rejected", json!(answer.rejected))
+                .with("rejected_total", json!(answer.rejected_total))
+                .with("rejected_by_reason", json!(answer.rejected_by_reason))
                 .into_response()
         }
         _ => (StatusCode::ACCEPTED, Json(answer)).into_response(),

@@ -114,6 +114,7 @@ pub(crate) fn from_values(values: &Values) -> anyhow::Result<Config> {
         #[cfg(feature = "kafka")]
         consumers: trialog_pipeline::kafka::ConsumerSettings {
             linger: length("consumer_linger")?,
+            allows_placeholder_ids: values.switch("allow_placeholder_ids")?,
             ..Default::default()
         },
         aggregation,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use trialog_pipeline::ingest::IngestSettings;
 use trialog_server::Settings;
 use trialog_server::serving::Connections;
 use trialog_server::tls::Tls;
@@ -40,7 +41,10 @@ pub(crate) fn from_values(values: &Values) -> anyhow::Result<HttpConfig> {
         max_body_bytes,
         // A compressed body counts as the largest one, so two of them have room.
         max_bodies_bytes: size(values, "max_bodies", max_body_bytes * 2, 1 << 40)?,
-        max_events: number(values, "max_events", 1, 10_000_000)?,
+        ingest: IngestSettings {
+            max_events: number(values, "max_events", 1, 10_000_000)?,
+            allows_placeholder_ids: values.switch("allow_placeholder_ids")?,
+        },
         body_timeout: length(values, "body_timeout")?,
         requests_per_second: number(values, "requests_per_second", 0, 1_000_000)?,
         connections,
@@ -151,7 +155,10 @@ mod tests {
             insecure_http,
             ..
         } = http.unwrap();
-        assert_eq!((limits.max_body_bytes, limits.max_events), (1_024, 7));
+        assert_eq!(
+            (limits.max_body_bytes, limits.ingest.max_events),
+            (1_024, 7)
+        );
         assert_eq!(limits.connections.header_timeout, Duration::from_secs(2));
         assert_eq!((limits.requests_per_second, insecure_http), (0, true));
         for bad in [

@@ -194,6 +194,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "The most events of a request",
     ),
     Setting::new(
+        "allow_placeholder_ids",
+        Kind::Switch,
+        Default::Value("false"),
+        "Take words that stand for nobody, such as null and undefined, as user ids",
+    ),
+    Setting::new(
         "max_header",
         Kind::Size,
         Default::Value("16KiB"),

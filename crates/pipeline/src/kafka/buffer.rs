@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use trialog_model::event::EventKind;
+use trialog_model::event::{EventKind, Rules};
 use trialog_model::time::UnixMicros;
 use trialog_model::user_id::position_fingerprint;
 use trialog_model::wire::{Layout, decode};
@@ -27,11 +27,13 @@ pub(super) struct Buffer {
     pub(super) next_offset: i64,
     pub(super) n_messages: u64,
     since: Option<Instant>,
+    allows_placeholder_ids: bool,
 }
 
 impl Buffer {
-    pub(super) fn new(kind: EventKind) -> Self {
+    pub(super) fn new(kind: EventKind, allows_placeholder_ids: bool) -> Self {
         Self {
+            allows_placeholder_ids,
             batch: Batch::new(kind),
             dead_letters: Vec::new(),
             dead_bytes: 0,
@@ -39,6 +41,11 @@ impl Buffer {
             n_messages: 0,
             since: None,
         }
+    }
+
+    /// A buffer without messages, for the same events.
+    pub(super) fn emptied(&self) -> Self {
+        Self::new(self.batch.kind(), self.allows_placeholder_ids)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -67,12 +74,16 @@ impl Buffer {
         self.next_offset = offset + 1;
         self.n_messages += 1;
         let mut refused: Option<(String, String)> = None;
+        let rules = Rules {
+            allows_placeholder_ids: self.allows_placeholder_ids,
+            ..received_at.into()
+        };
         let batch = &mut self.batch;
         let read = decode(
             batch.kind(),
             payload,
             Layout::Detect,
-            received_at,
+            rules,
             |index, event| match event {
                 Ok(event) => {
                     let id = (event.event_id).unwrap_or_else(|| {
@@ -128,7 +139,7 @@ mod tests {
 
     #[test]
     fn poison_becomes_a_dead_letter_and_the_others_are_kept() {
-        let mut buffer = Buffer::new(EventKind::Metric);
+        let mut buffer = Buffer::new(EventKind::Metric, false);
         let now = Instant::now();
         let good =
             br#"{"user_id":1,"experiment_id":"gate","event_type":"buy","timestamp":1700000000000}"#;
@@ -153,7 +164,7 @@ mod tests {
         let payload =
             br#"{"user_id":1,"experiment_id":"gate","event_type":"buy","timestamp":1700000000000}"#;
         let id = |source: &str, offset| {
-            let mut buffer = Buffer::new(EventKind::Metric);
+            let mut buffer = Buffer::new(EventKind::Metric, false);
             buffer.add(source, message(offset, payload), Instant::now());
             buffer.batch.row(0).event_id
         };

@@ -56,6 +56,8 @@ pub struct ConsumerSettings {
     pub batch_rows: usize,
     /// How long a message waits for others at most.
     pub linger: Duration,
+    /// Whether words such as `null` are user ids like any other.
+    pub allows_placeholder_ids: bool,
 }
 
 impl Default for ConsumerSettings {
@@ -63,6 +65,7 @@ impl Default for ConsumerSettings {
         Self {
             batch_rows: 50_000,
             linger: Duration::from_millis(500),
+            allows_placeholder_ids: false,
         }
     }
 }
@@ -466,7 +469,7 @@ impl Reader {
                             first_passed: None,
                             asked: false,
                             end: 0,
-                            buffer: Buffer::new(self.kind),
+                            buffer: self.empty_buffer(),
                             in_flight: false,
                             is_paused: true,
                         };
@@ -543,6 +546,10 @@ impl Reader {
         }
     }
 
+    fn empty_buffer(&self) -> Buffer {
+        Buffer::new(self.kind, self.settings.allows_placeholder_ids)
+    }
+
     fn part(&mut self, assigned: Assigned) -> Option<&mut Part> {
         let part = self.parts.get_mut(&assigned.partition)?;
         (part.assigned == assigned).then_some(part)
@@ -555,7 +562,7 @@ impl Reader {
             return;
         };
         let n_bytes = part.buffer.size_bytes();
-        part.buffer = Buffer::new(part.buffer.batch.kind());
+        part.buffer = part.buffer.emptied();
         part.source = None;
         // All from where its stored part ends has to be read again.
         part.first_passed = Some(0);
@@ -624,7 +631,10 @@ impl Reader {
             if part.in_flight || part.buffer.is_empty() || !is_due {
                 continue;
             }
-            let buffer = std::mem::replace(&mut part.buffer, Buffer::new(self.kind));
+            let buffer = {
+                let emptied = part.buffer.emptied();
+                std::mem::replace(&mut part.buffer, emptied)
+            };
             part.in_flight = true;
             let work = Work::Store {
                 assigned: part.assigned,

@@ -47,7 +47,7 @@ pub(super) async fn log(
         (app.ingest.judge_made(EventKind::Assignment, events, now))
             .map_err(|error| refused(&error))?
     };
-    if let Some(first) = judged.rejected.first() {
+    if let Some(first) = judged.rejected.listed.first() {
         let detail = format!(
             "the exposure was not logged: `{}` {}",
             first.field, first.reason

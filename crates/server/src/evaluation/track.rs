@@ -14,10 +14,10 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
-use trialog_model::event::{EventKind, RawEvent, RawField, validate};
+use trialog_model::event::{EventError, EventKind, Fault, RawEvent, RawField, Rules, validate};
 use trialog_model::time::UnixMicros;
 use trialog_model::wire::raw_field;
-use trialog_pipeline::ingest::Rejection;
+use trialog_pipeline::ingest::Rejections;
 
 use super::exposures::blank;
 use super::ruleset;
@@ -73,14 +73,18 @@ pub(crate) async fn track(
     let prepared = ruleset(&app).await?;
     let now = (app.clock)();
     let (judged, rejected, n_unlisted) = {
-        let mut rejected = Vec::new();
+        let mut rejected = Rejections::default();
         let mut made = Vec::new();
         let mut n_unlisted = 0_usize;
         let tracked: Vec<_> = (0..)
             .zip(&request.events)
             .filter_map(|(index, raw)| {
-                let read = read(index, raw, now);
-                read.map_err(|refusal| rejected.push(refusal)).ok()
+                let read = read(index, raw, app.ingest.rules(now));
+                let note = |error| {
+                    app.ingest.note_rejected(EventKind::Metric, &error);
+                    rejected.note(index, error);
+                };
+                read.map_err(note).ok()
             })
             .collect();
         for own in &tracked {
@@ -98,19 +102,23 @@ pub(crate) async fn track(
     };
     let n_logged = judged.batch.len();
     keep(&app, judged, now).await?;
-    let n_accepted = n_events - rejected.len();
+    let n_accepted = n_events - rejected.total() as usize;
     let answer = json!({
-        "accepted": n_accepted, "logged": n_logged, "unlisted": n_unlisted, "rejected": rejected,
+        "accepted": n_accepted, "logged": n_logged, "unlisted": n_unlisted,
+        "rejected": rejected.listed, "rejected_total": rejected.total(),
+        "rejected_by_reason": rejected.by_reason(),
     });
     if n_accepted == 0 && n_events > 0 {
-        let first = &rejected[0];
+        let first = &rejected.listed[0];
         let detail = format!(
             "no event was accepted; the first, at index {}: `{}` {}",
             first.index, first.field, first.reason
         );
         return Ok(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
             .with("accepted", json!(0))
-            .with("rejected", json!(rejected))
+            .with("rejected", json!(rejected.listed))
+            .with("rejected_total", json!(rejected.total()))
+            .with("rejected_by_reason", json!(rejected.by_reason()))
             .into_response());
     }
     Ok((StatusCode::ACCEPTED, Json(answer)).into_response())
@@ -124,20 +132,29 @@ struct Known<'a> {
     unit: String,
 }
 
-fn read<'a>(index: u64, raw: &'a RawValue, now: UnixMicros) -> Result<Known<'a>, Rejection> {
-    let reject = |field, reason: String| Rejection {
-        index,
+fn read<'a>(index: u64, raw: &'a RawValue, rules: Rules) -> Result<Known<'a>, EventError> {
+    let reject = |field, fault, reason: String| EventError {
         field,
+        fault,
         reason,
     };
-    let mut tracked: Tracked<'a> = serde_json::from_str(raw.get())
-        .map_err(|error| reject("event", format!("cannot be read: {error}")))?;
+    let mut tracked: Tracked<'a> = serde_json::from_str(raw.get()).map_err(|error| {
+        reject(
+            "event",
+            Fault::Malformed,
+            format!("cannot be read: {error}"),
+        )
+    })?;
     let Some(name) = tracked.name.take() else {
-        return Err(reject("name", "is missing: give the event type".to_owned()));
+        return Err(reject(
+            "name",
+            Fault::Missing,
+            "is missing: give the event type".to_owned(),
+        ));
     };
     let Some(Value::String(unit)) = tracked.context.remove("targetingKey") else {
         let reason = "has no `targetingKey`: give the user id as text".to_owned();
-        return Err(reject("context", reason));
+        return Err(reject("context", Fault::Missing, reason));
     };
     let known = Known {
         index,
@@ -146,13 +163,18 @@ fn read<'a>(index: u64, raw: &'a RawValue, now: UnixMicros) -> Result<Known<'a>,
         unit,
     };
     // Judged also where it counts nowhere: the experiment makes no difference.
-    match validate(EventKind::Metric, known.event("any", now), now) {
+    match validate(
+        EventKind::Metric,
+        known.event("any", rules.received_at),
+        rules,
+    ) {
         Ok(_) => Ok(known),
         Err(error) if error.field == "user_id" => Err(reject(
             "context",
+            error.fault,
             format!("has a `targetingKey` that {}", error.reason),
         )),
-        Err(error) => Err(reject(error.field, error.reason)),
+        Err(error) => Err(error),
     }
 }
 

@@ -367,7 +367,13 @@ fn tracked() -> Schema {
         field(
             "rejected",
             list(reference("Rejection")),
-            "Events that were refused.",
+            "The first 1,000 of the events that were refused.",
+        ),
+        field("rejected_total", count(), "How many events were refused."),
+        field(
+            "rejected_by_reason",
+            list(reference("RejectionCount")),
+            "How many of them by field and kind of fault.",
         ),
     ])
 }

@@ -2,13 +2,13 @@
 
 use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
-use trialog_model::event::{MAX_CONTEXT_KEYS, MAX_EVENT_ID_BYTES, MAX_USER_ID_BYTES};
+use trialog_model::event::{Fault, MAX_CONTEXT_KEYS, MAX_EVENT_ID_BYTES, MAX_USER_ID_BYTES};
 use trialog_model::ids::{EventType, ExperimentId, Variant};
 
 use super::operation::Operation;
 use super::schema::{
     Field, Schema, any_object, boolean, chars, count, field, integer, list, matching, name,
-    nullable, object, optional, reference, text, time, with,
+    nullable, object, one_of, optional, reference, text, time, with,
 };
 
 /// A decimal number as text: sign, digits with a point, an exponent.
@@ -70,6 +70,7 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
         ("MetricEvent", metric_event()),
         ("Accepted", accepted()),
         ("Rejection", rejection()),
+        ("RejectionCount", rejection_count()),
     ]
 }
 
@@ -79,11 +80,15 @@ fn assignment() -> Schema {
     object([
         user,
         experiment,
-        field("variant", name(Variant::MAX_CHARS), "The variant."),
         field(
+            "variant",
+            label(Variant::MAX_CHARS),
+            "The variant; a whole number or a boolean is the text of it.",
+        ),
+        optional(
             "assigned_at",
-            moment(),
-            "When. 2000-01-01 to 24 hours after it is received.",
+            nullable(moment()),
+            "When, 2000-01-01 to 24 hours after it is received; the time of receipt if absent.",
         ),
         optional(
             "context",
@@ -112,18 +117,18 @@ fn metric_event() -> Schema {
         experiment,
         field(
             "event_type",
-            name(EventType::MAX_CHARS),
+            label(EventType::MAX_CHARS),
             "What the user did.",
         ),
-        field(
+        optional(
             "timestamp",
-            moment(),
-            "When. 2000-01-01 to 24 hours after it is received.",
+            nullable(moment()),
+            "When, 2000-01-01 to 24 hours after it is received; the time of receipt if absent.",
         ),
         optional(
             "value",
             with(value, "default", 1),
-            "A decimal number, read from its text: at most 14 digits before the point, four decimals are kept.",
+            "A decimal number, read from its text: at most 14 digits before the point, four decimals are kept. What would round to 0 is refused.",
         ),
         event,
     ])
@@ -135,10 +140,14 @@ fn of_every_event() -> [Field; 3] {
         chars(1, MAX_USER_ID_BYTES),
     ] });
     [
-        field("user_id", user, "The user, as an integer or as text."),
+        field(
+            "user_id",
+            user,
+            "The user, as an integer or as text. Words that stand for nobody, such as `null`, are refused.",
+        ),
         field(
             "experiment_id",
-            name(ExperimentId::MAX_CHARS),
+            label(ExperimentId::MAX_CHARS),
             "The experiment.",
         ),
         optional(
@@ -149,9 +158,15 @@ fn of_every_event() -> [Field; 3] {
     ]
 }
 
+/// A name as text, as a whole number or as a boolean.
+fn label(most: usize) -> Schema {
+    let number = json!({ "type": "integer", "format": "int64" });
+    json!({ "oneOf": [name(most), number, boolean()] })
+}
+
 /// RFC 3339 with a zone, or epoch milliseconds.
 fn moment() -> Schema {
-    let millis = json!({ "type": "integer", "format": "int64", "minimum": 946_684_800_000_i64 });
+    let millis = json!({ "type": "number", "minimum": 946_684_800_000_i64 });
     json!({ "oneOf": [time(), millis] })
 }
 
@@ -161,7 +176,17 @@ fn accepted() -> Schema {
         field(
             "rejected",
             list(reference("Rejection")),
-            "Events that are not, and why.",
+            "The first 1,000 of the events that are not, and why.",
+        ),
+        optional(
+            "rejected_total",
+            count(),
+            "How many events are not stored, where any are not.",
+        ),
+        optional(
+            "rejected_by_reason",
+            list(reference("RejectionCount")),
+            "How many of them by field and kind of fault.",
         ),
     ])
 }
@@ -175,5 +200,21 @@ fn rejection() -> Schema {
             "The member that is to blame; `event` for all of it.",
         ),
         field("reason", text(), "What is wrong, and how to mend it."),
+    ])
+}
+
+fn rejection_count() -> Schema {
+    object([
+        field(
+            "field",
+            text(),
+            "The member that is to blame; `event` for all of it.",
+        ),
+        field(
+            "fault",
+            one_of(&Fault::ALL.map(Fault::as_str)),
+            "The kind of fault.",
+        ),
+        field("events", integer(1), "How many events."),
     ])
 }

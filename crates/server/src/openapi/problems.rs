@@ -129,7 +129,17 @@ pub(super) fn problem() -> Schema {
         optional(
             "rejected",
             list(reference("Rejection")),
-            "Events that were not.",
+            "The first 1,000 of the events that were not.",
+        ),
+        optional(
+            "rejected_total",
+            count(),
+            "How many events were not accepted.",
+        ),
+        optional(
+            "rejected_by_reason",
+            list(reference("RejectionCount")),
+            "How many of them by field and kind of fault.",
         ),
         optional(
             "free",

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use anyhow::Context;
-use trialog_model::event::{Event, FieldError, RawEvent, RawField, validate};
+use trialog_model::event::{Event, EventError, RawEvent, RawField, Rules, validate};
 use trialog_model::time::UnixMicros;
 
 use super::columns::{Mapping, Origin};
@@ -80,7 +80,7 @@ impl<'m> Layout<'m> {
         &self,
         cell: &dyn Fn(usize) -> RawField<'r>,
         received_at: UnixMicros,
-    ) -> Result<Option<Imported<'r>>, FieldError>
+    ) -> Result<Option<Imported<'r>>, EventError>
     where
         'm: 'r,
     {
@@ -119,7 +119,11 @@ impl<'m> Layout<'m> {
             event_fingerprint: get(self.event_fingerprint),
             context,
         };
-        let event = validate(self.mapping.kind, raw, received_at)?;
+        let rules = Rules {
+            defaults_time: false,
+            ..received_at.into()
+        };
+        let event = validate(self.mapping.kind, raw, rules)?;
         Ok(Some(Imported {
             event,
             event_id: event_id_text,

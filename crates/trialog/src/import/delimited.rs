@@ -8,7 +8,7 @@ use std::rc::Rc;
 use anyhow::Context;
 use indicatif::ProgressBar;
 use serde_json::value::RawValue;
-use trialog_model::event::{FieldError, RawField};
+use trialog_model::event::{EventError, Fault, RawField};
 use trialog_model::time::UnixMicros;
 use trialog_model::wire::raw_field;
 
@@ -53,16 +53,18 @@ pub(crate) fn read_csv(
                         record.len(),
                         header.len()
                     );
-                    Err(FieldError {
+                    Err(EventError {
                         field: "row",
+                        fault: Fault::Malformed,
                         reason,
                     })
                 };
                 rows.take(event)?;
             }
             Err(error) if matches!(error.kind(), csv::ErrorKind::Utf8 { .. }) => {
-                rows.take(Err(FieldError {
+                rows.take(Err(EventError {
                     field: "row",
+                    fault: Fault::Malformed,
                     reason: "is not UTF-8".to_owned(),
                 }))?;
             }
@@ -158,8 +160,9 @@ pub(crate) fn read_ndjson(
         }
         if n_read as u64 == MAX_LINE_BYTES && !line.ends_with(b"\n") {
             skip_line(&mut reader)?;
-            rows.take(Err(FieldError {
+            rows.take(Err(EventError {
                 field: "row",
+                fault: Fault::Malformed,
                 reason: "has more than 1 MiB".to_owned(),
             }))?;
             continue;
@@ -169,8 +172,9 @@ pub(crate) fn read_ndjson(
                 let cell = |column: usize| raw_field(fields.get(names[column].as_str()).copied());
                 rows.take(layout.event(&cell, now))?;
             }
-            Err(error) => rows.take(Err(FieldError {
+            Err(error) => rows.take(Err(EventError {
                 field: "row",
+                fault: Fault::Malformed,
                 reason: format!("is not a JSON object: {error}"),
             }))?,
         }

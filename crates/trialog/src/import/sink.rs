@@ -8,7 +8,7 @@ use super::cells::Imported;
 use anyhow::{Context, bail};
 use axum::http::StatusCode;
 use serde_json::Value;
-use trialog_model::event::{Event, EventKind, FieldError};
+use trialog_model::event::{Event, EventError, EventKind};
 use trialog_model::time::UnixMicros;
 use trialog_model::user_id::event_fingerprint;
 use trialog_pipeline::ingest::Destination;
@@ -101,7 +101,7 @@ impl<'a> Rows<'a> {
     /// Takes the next row: an event, none, or the reason it is bad.
     pub(crate) fn take(
         &mut self,
-        event: Result<Option<Imported<'_>>, FieldError>,
+        event: Result<Option<Imported<'_>>, EventError>,
     ) -> anyhow::Result<()> {
         let row = self.summary.rows;
         self.summary.rows += 1;
@@ -121,7 +121,7 @@ impl<'a> Rows<'a> {
         }
     }
 
-    fn reject(&mut self, row: u64, error: &FieldError) {
+    fn reject(&mut self, row: u64, error: &EventError) {
         *self.summary.rejected.entry(error.field).or_default() += 1;
         if self.summary.examples.len() < N_EXAMPLES {
             self.summary.examples.push((row + 1, error.to_string()));
