@@ -8,6 +8,7 @@ use trialog_model::time::UnixMicros;
 use crate::connection::Catalog;
 use crate::database::{Optional, corrupt, params};
 use crate::error::CatalogError;
+use crate::results::keep_in_samples;
 
 /// What retention dropped of an experiment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +44,10 @@ impl Catalog {
                         statement.execute(params![id, before.0, n_events.cast_signed(), now.0])
                     })
                     .map_err(&failed)?;
+                // Ids of users whose events are dropped are dropped as well.
+                if let Ok(id) = ExperimentId::new(id) {
+                    keep_in_samples(transaction, Some(&id), "%", |_| false).map_err(&failed)?;
+                }
             }
             Ok(())
         })

@@ -52,6 +52,12 @@ impl Catalog {
         Ok(pin::copy(&file.connection(), file.path(), path)?)
     }
 
+    /// Removes what was deleted from the file, so that it holds no trace of it.
+    pub(crate) fn scrub(&self) -> Result<(), CatalogError> {
+        let file = self.file("VACUUM removes what was deleted")?;
+        Ok(pin::scrub(&file.connection(), file.path())?)
+    }
+
     /// Everything in the file that is not as it was written.
     ///
     /// # Errors

@@ -399,10 +399,26 @@ mod tests {
 
     use super::*;
     use crate::audit::{Actor, Edit};
-    use crate::results::{VariantExposures, VariantMetric};
+    use crate::results::{Arrivals, VariantExposures, VariantMetric};
 
     const DAY: i64 = 86_400_000_000;
     const NOW: UnixMicros = UnixMicros(20_000 * DAY);
+
+    fn arrivals(event_type: &str, events: u64) -> Arrivals {
+        Arrivals {
+            event_type: event_type.into(),
+            events,
+            counted: 1,
+            before_exposure: 2,
+            after_window: 3,
+            unexposed: 4,
+            excluded: 5,
+            unknown_variant: 6,
+            unexposed_users: 7,
+            senders_exposed: 8,
+            sample: vec![i64::MIN, -42, 42, 4_242],
+        }
+    }
 
     fn computation(id: &ExperimentId, users: u64) -> Computation {
         Computation {
@@ -430,6 +446,9 @@ mod tests {
                 squared_events: 9,
                 more: None,
             }],
+            arrivals: ["visit", "buy"]
+                .map(|event_type| arrivals(event_type, users))
+                .into(),
         }
     }
 
@@ -478,7 +497,9 @@ mod tests {
         assert_eq!(catalog.published(&id, None).unwrap(), None);
         run(&catalog, &id, NOW, Ok(computation(&id, 10)));
         let published = catalog.published(&id, None).unwrap().unwrap();
-        assert_eq!(published.computation, computation(&id, 10));
+        let mut written = computation(&id, 10);
+        written.arrivals.reverse();
+        assert_eq!(published.computation, written);
         assert_eq!(catalog.high_water_mark().unwrap().position, 7);
         assert!(catalog.due_experiments(NOW).unwrap().is_empty());
         assert_eq!(
@@ -509,6 +530,62 @@ mod tests {
     }
 
     #[test]
+    fn an_erased_user_is_in_no_sample_of_any_look_and_the_counts_stay() {
+        let (_directory, catalog, id) = catalog();
+        run(&catalog, &id, NOW, Ok(computation(&id, 10)));
+        run(
+            &catalog,
+            &id,
+            UnixMicros(NOW.0 + 1),
+            Ok(computation(&id, 11)),
+        );
+        let other = ExperimentId::new("other").unwrap();
+        assert_eq!(catalog.forget_in_samples(42, Some(&other)).unwrap(), 0);
+        assert_eq!(catalog.forget_in_samples(42, None).unwrap(), 4);
+        assert_eq!(catalog.forget_in_samples(42, None).unwrap(), 0);
+        for at in [NOW, UnixMicros(NOW.0 + 1)] {
+            let published = catalog.published(&id, Some(at)).unwrap().unwrap();
+            for row in published.computation.arrivals {
+                assert_eq!(row.sample, [i64::MIN, -42, 4_242]);
+                assert_eq!(row.unexposed_users, 7);
+            }
+        }
+    }
+
+    #[test]
+    fn samples_go_with_the_events_that_retention_drops() {
+        let (_directory, catalog, id) = catalog();
+        run(&catalog, &id, NOW, Ok(computation(&id, 10)));
+        let counts = std::collections::BTreeMap::from([(id.to_string(), 3)]);
+        catalog.note_dropped(&counts, NOW, NOW).unwrap();
+        let published = catalog.published(&id, None).unwrap().unwrap();
+        let arrivals = published.computation.arrivals;
+        assert_eq!(arrivals.len(), 2);
+        assert!(arrivals.iter().all(|row| row.sample.is_empty()));
+    }
+
+    #[test]
+    fn a_count_of_events_that_is_changed_or_gone_is_found() {
+        for spoil in [
+            "UPDATE analysis_results SET body = replace(body, '\"unexposed\":4', '\"unexposed\":3')",
+            "UPDATE analysis_results SET body = '{}'",
+            "DELETE FROM analysis_results WHERE key = 'visit'",
+        ] {
+            let directory = tempfile::tempdir().unwrap();
+            let catalog = Catalog::open(directory.path()).unwrap();
+            let id = ExperimentId::new("gate").unwrap();
+            let edit = Edit::new(Actor::local(), NOW);
+            let definition = Definition::unregistered(id.clone());
+            catalog.create_experiment(&definition, &edit).unwrap();
+            run(&catalog, &id, NOW, Ok(computation(&id, 10)));
+            let file = rusqlite::Connection::open(directory.path().join("catalog.sqlite"));
+            file.unwrap().execute_batch(spoil).unwrap();
+            let error = catalog.published(&id, None).unwrap_err();
+            assert!(error.to_string().contains("checksum"), "{spoil}: {error}");
+        }
+    }
+
+    #[test]
     fn history_is_kept_and_after_a_week_thinned_out_to_one_a_day() {
         let (_directory, catalog, id) = catalog();
         let hours = |n: i64| UnixMicros(NOW.0 + n * DAY / 24);
@@ -530,6 +607,16 @@ mod tests {
         assert_eq!(as_of(hours(5)), hours(5));
         run(&catalog, &id, hours(24 * 8 + 12), Ok(computation(&id, 1)));
         assert_eq!(as_of(hours(23)), hours(23));
+        let arrivals = |connection: &Connection<'_>| {
+            let sql = "SELECT count(DISTINCT computed_at) FROM analysis_results";
+            connection.query_row(sql, params![], |row| row.get::<i64>(0))
+        };
+        let left = catalog.read("count what is left", arrivals).unwrap();
+        let looks = |connection: &Connection<'_>| {
+            let sql = "SELECT count(*) FROM computations";
+            connection.query_row(sql, params![], |row| row.get::<i64>(0))
+        };
+        assert_eq!(left, catalog.read("count looks", looks).unwrap());
         assert_eq!(catalog.published(&id, Some(hours(22))).unwrap(), None);
         assert_eq!(
             as_of(hours(30)),

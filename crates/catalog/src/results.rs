@@ -1,11 +1,14 @@
 //! Published results: per experiment, variant and metric, with their history.
 
+mod arrivals;
 mod more;
 mod seal;
 
 use trialog_model::ids::ExperimentId;
 use trialog_model::time::UnixMicros;
 
+pub use self::arrivals::Arrivals;
+pub(crate) use self::arrivals::keep_in_samples;
 pub use self::more::MoreSums;
 
 use crate::connection::Catalog;
@@ -33,6 +36,8 @@ pub struct Computation {
     pub exposures: Vec<VariantExposures>,
     /// Sums by variant and metric.
     pub metrics: Vec<VariantMetric>,
+    /// What became of the events of each type; nothing for users chosen by a filter.
+    pub arrivals: Vec<Arrivals>,
 }
 
 /// How many users were exposed to a variant.
@@ -181,6 +186,7 @@ fn read_published(
                 not_aggregated: row.get(5)?,
                 exposures: Vec::new(),
                 metrics: Vec::new(),
+                arrivals: Vec::new(),
             },
         };
         Ok((published, sealed))
@@ -201,6 +207,7 @@ fn read_published(
         })?
         .collect::<database::Result<_>>()?;
     published.computation.metrics = metric_rows(connection, key)?;
+    published.computation.arrivals = arrivals::read(connection, experiment, computed_at)?;
     match seal::checksum(version, &published.computation) {
         Some(computed) if computed == checksum => {}
         Some(_) => {
@@ -250,6 +257,9 @@ fn ordered(computation: &Computation) -> Computation {
         .metrics
         .sort_by(|a, b| (&a.metric_name, &a.variant).cmp(&(&b.metric_name, &b.variant)));
     ordered
+        .arrivals
+        .sort_by(|a, b| a.event_type.cmp(&b.event_type));
+    ordered
 }
 
 /// The rows of computations that are about to be written.
@@ -258,6 +268,7 @@ pub(crate) struct Writing<'c> {
     computations: Vec<Cells<'c>>,
     exposures: Vec<Cells<'c>>,
     metrics: Vec<Cells<'c>>,
+    arrivals: Vec<Cells<'c>>,
 }
 
 impl<'c> Writing<'c> {
@@ -308,11 +319,17 @@ impl<'c> Writing<'c> {
                 row.more.as_ref().map(MoreSums::text),
             ]
         }));
+        self.arrivals.extend(
+            computation
+                .arrivals
+                .iter()
+                .map(|row| cells![id, at, arrivals::ANALYSIS, &row.event_type, row.body()]),
+        );
     }
 
     /// How many rows there are.
     pub(crate) fn len(&self) -> usize {
-        self.computations.len() + self.exposures.len() + self.metrics.len()
+        self.computations.len() + self.exposures.len() + self.metrics.len() + self.arrivals.len()
     }
 
     pub(crate) fn write(self, transaction: &Connection<'_>) -> database::Result<()> {
@@ -363,6 +380,11 @@ impl<'c> Writing<'c> {
                 "more",
             ],
             &self.metrics,
+        )?;
+        transaction.insert_all(
+            "analysis_results",
+            &["experiment_id", "computed_at", "analysis", "key", "body"],
+            &self.arrivals,
         )
     }
 }
@@ -382,7 +404,12 @@ pub(crate) fn thin_out(
         .query_map(params![experiment, before, DAY_MICROS], |row| row.get(0))?
         .collect::<database::Result<_>>()?;
     for computed_at in superseded {
-        for table in ["computations", "variant_exposures", "variant_metrics"] {
+        for table in [
+            "computations",
+            "variant_exposures",
+            "variant_metrics",
+            "analysis_results",
+        ] {
             transaction
                 .prepare_cached(&format!(
                     "DELETE FROM {table} WHERE experiment_id = ?1 AND computed_at = ?2"

@@ -256,6 +256,7 @@ fn computed(
                 )
             })
             .collect(),
+        arrivals: Vec::new(),
     });
     Computed {
         outcome,

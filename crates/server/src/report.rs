@@ -360,6 +360,7 @@ fn empty(definition: &Definition) -> Computation {
         not_aggregated: 0,
         exposures: Vec::new(),
         metrics: Vec::new(),
+        arrivals: Vec::new(),
     }
 }
 

@@ -42,6 +42,13 @@ fn bytes_of_version_1(computation: &Computation) -> Vec<u8> {
     for row in &computation.metrics {
         bytes.metric(row);
     }
+    bytes.count(computation.arrivals.len() as u64);
+    for row in &computation.arrivals {
+        bytes.text(&row.event_type);
+        row.counts()
+            .into_iter()
+            .for_each(|count| bytes.count(count));
+    }
     bytes.0
 }
 

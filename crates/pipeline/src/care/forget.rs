@@ -95,6 +95,7 @@ impl Care {
             experiments: &experiments,
         };
         let erasure_id = self.catalog.begin_erasure(&request, (self.clock)())?;
+        self.catalog.forget_in_samples(user, experiment)?;
         let erased = files.erase(&doomed, limit)?;
         files.scrub()?;
         (self.catalog).finish_erasure(erasure_id, erased.events, (self.clock)())?;

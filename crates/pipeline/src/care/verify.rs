@@ -353,6 +353,9 @@ fn ordered(computation: &Computation) -> Computation {
         .metrics
         .sort_by(|a, b| (&a.metric_name, &a.variant).cmp(&(&b.metric_name, &b.variant)));
     ordered
+        .arrivals
+        .sort_by(|a, b| a.event_type.cmp(&b.event_type));
+    ordered
 }
 
 /// The first thing in which two computations differ, in words.

@@ -109,6 +109,7 @@ pub(super) fn report(
             })
             .collect(),
         metrics: Vec::new(),
+        arrivals: Vec::new(),
     };
     let measured = |(at, metric): (usize, &Metric)| Measured {
         metric: metric.name.clone(),

@@ -210,6 +210,7 @@ fn computation(experiment: &ExperimentId, n: u32) -> Computation {
                 crossover_users: 0,
             })
             .into(),
+        arrivals: Vec::new(),
         metrics: (variants.iter())
             .flat_map(|variant| METRICS.map(|name| metric(variant, name)))
             .collect(),

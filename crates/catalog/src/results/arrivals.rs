@@ -1,0 +1,177 @@
+//! What became of the events of each type, published beside the scorecard.
+
+use serde::{Deserialize, Serialize};
+use trialog_model::ids::ExperimentId;
+
+use crate::connection::Catalog;
+use crate::database::{self, Connection, corrupt, params};
+use crate::error::CatalogError;
+
+/// The name of this analysis in `analysis_results`; its keys are event types.
+pub(super) const ANALYSIS: &str = "arrivals";
+
+/// The version that bodies are written in.
+const VERSION: u32 = 1;
+
+/// What became of the events of one type, after copies were removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arrivals {
+    /// The event type.
+    pub event_type: String,
+    /// All events.
+    pub events: u64,
+    /// Events that count in at least one metric.
+    pub counted: u64,
+    /// Events of exposed users before their exposure.
+    pub before_exposure: u64,
+    /// Events of exposed users after the end of every window.
+    pub after_window: u64,
+    /// Events of users without an exposure.
+    pub unexposed: u64,
+    /// Events of users who are left out: of several variants, or forced.
+    pub excluded: u64,
+    /// Events of users whose variant is not aggregated.
+    pub unknown_variant: u64,
+    /// Users with events and without an exposure.
+    pub unexposed_users: u64,
+    /// Users with events and with an exposure.
+    pub senders_exposed: u64,
+    /// Ids of some users without an exposure.
+    pub sample: Vec<i64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Body {
+    version: u32,
+    #[serde(flatten)]
+    arrivals: Arrivals,
+}
+
+impl Arrivals {
+    /// The counts in the order in which they are sealed; the sample is not among them, as
+    /// ids are removed from it when a user is erased.
+    pub(super) fn counts(&self) -> [u64; 9] {
+        [
+            self.events,
+            self.counted,
+            self.before_exposure,
+            self.after_window,
+            self.unexposed,
+            self.excluded,
+            self.unknown_variant,
+            self.unexposed_users,
+            self.senders_exposed,
+        ]
+    }
+
+    pub(super) fn body(&self) -> String {
+        let body = Body {
+            version: VERSION,
+            arrivals: self.clone(),
+        };
+        serde_json::to_string(&body).expect("counts and a name are always JSON")
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let body: Body = serde_json::from_str(text).ok()?;
+        (body.version == VERSION).then_some(body.arrivals)
+    }
+}
+
+/// The arrivals of the computation of an experiment at a time, by event type.
+pub(super) fn read(
+    connection: &Connection<'_>,
+    experiment: &ExperimentId,
+    computed_at: i64,
+) -> database::Result<Vec<Arrivals>> {
+    let sql = "SELECT experiment_id, computed_at, analysis, key, body, seal FROM analysis_results
+               WHERE experiment_id = ?1 AND computed_at = ?2 AND analysis = ?3 ORDER BY key";
+    connection
+        .prepare_cached(sql)?
+        .query_map(params![experiment.as_str(), computed_at, ANALYSIS], |row| {
+            if !row.is_sound(5)? {
+                return Err(damaged(experiment));
+            }
+            Arrivals::parse(&row.get::<String>(4)?).ok_or_else(|| damaged(experiment))
+        })?
+        .collect()
+}
+
+fn damaged(experiment: &ExperimentId) -> database::DatabaseError {
+    corrupt(format!(
+        "the counts of events of `{experiment}` do not match their checksum"
+    ))
+}
+
+impl Catalog {
+    /// Removes `user` from the samples of ids in all results, or in those of one
+    /// experiment, whether or not they will be computed again. Gives the number of results
+    /// that changed; the file then holds no trace of the id.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be read or written.
+    pub fn forget_in_samples(
+        &self,
+        user: i64,
+        experiment: Option<&ExperimentId>,
+    ) -> Result<usize, CatalogError> {
+        let keep = |id: &i64| *id != user;
+        let holding = format!("%{user}%");
+        let n_changed = self.change_samples(experiment, &holding, keep)?;
+        if n_changed > 0 && !self.is_shared() {
+            self.scrub()?;
+        }
+        Ok(n_changed)
+    }
+
+    /// Keeps the ids of samples that `keep` lets through, in bodies like `pattern`.
+    fn change_samples(
+        &self,
+        experiment: Option<&ExperimentId>,
+        pattern: &str,
+        keep: impl Fn(&i64) -> bool,
+    ) -> Result<usize, CatalogError> {
+        let failed = CatalogError::database("remove a user from samples", self.place());
+        self.write("remove a user from samples", |transaction| {
+            keep_in_samples(transaction, experiment, pattern, keep).map_err(&failed)
+        })
+    }
+}
+
+/// Keeps the ids of samples that `keep` lets through, in the bodies that are like `pattern`
+/// of all experiments or of one; gives the number of rows that changed.
+pub(crate) fn keep_in_samples(
+    transaction: &Connection<'_>,
+    experiment: Option<&ExperimentId>,
+    pattern: &str,
+    keep: impl Fn(&i64) -> bool,
+) -> database::Result<usize> {
+    let sql = "SELECT experiment_id, computed_at, key, body FROM analysis_results
+               WHERE analysis = ?1 AND body LIKE ?2 AND (?3 = '' OR experiment_id = ?3)";
+    let only = experiment.map_or("", ExperimentId::as_str);
+    let rows: Vec<(String, i64, String, String)> = transaction
+        .prepare_cached(sql)?
+        .query_map(params![ANALYSIS, pattern, only], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        })?
+        .collect::<database::Result<_>>()?;
+    let mut n_changed = 0;
+    for (id, computed_at, key, body) in rows {
+        // A body that cannot be read is reported by whoever reads the results.
+        let Some(mut arrivals) = Arrivals::parse(&body) else {
+            continue;
+        };
+        let n_before = arrivals.sample.len();
+        arrivals.sample.retain(&keep);
+        if arrivals.sample.len() == n_before {
+            continue;
+        }
+        n_changed += transaction
+            .prepare_cached(
+                "UPDATE analysis_results SET body = ?5 WHERE experiment_id = ?1 AND computed_at = ?2 AND analysis = ?3 AND key = ?4",
+            )?
+            .execute(params![id, computed_at, ANALYSIS, key, arrivals.body()])?;
+    }
+    Ok(n_changed)
+}
