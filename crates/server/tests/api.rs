@@ -75,6 +75,15 @@ impl Api {
         )
     }
 
+    fn text(&self, path: &str) -> String {
+        self.runtime.block_on(async {
+            let request = Request::get(path).body(Body::empty()).unwrap();
+            let response = self.router.clone().oneshot(request).await.unwrap();
+            let bytes = axum::body::to_bytes(response.into_body(), 1 << 24).await;
+            String::from_utf8(bytes.unwrap().to_vec()).unwrap()
+        })
+    }
+
     fn get(&self, path: &str) -> (StatusCode, Value) {
         self.send(Request::get(path).body(Body::empty()).unwrap())
     }
@@ -185,6 +194,99 @@ fn compressed_bodies_are_read_and_bombs_are_not() {
         send(vec![b' '; 5000], "identity"),
         StatusCode::PAYLOAD_TOO_LARGE
     );
+}
+
+#[test]
+fn a_body_that_is_cut_short_is_refused_whole_in_every_form() {
+    let api = Api::new();
+    let lines = format!("{}\n{}", metric(1), metric(2));
+    let array = json!([metric(1), metric(2)]).to_string();
+    let gzip = |text: &str| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    };
+    let zstd = |text: &str| {
+        ruzstd::encoding::compress_to_vec(
+            text.as_bytes(),
+            ruzstd::encoding::CompressionLevel::Fastest,
+        )
+    };
+    let first_line = metric(1).to_string().len();
+    for (body, coding) in [
+        (array.clone().into_bytes(), "identity"),
+        (lines.clone().into_bytes(), "identity"),
+        (gzip(&array), "gzip"),
+        (zstd(&lines), "zstd"),
+    ] {
+        for length in 1..body.len() {
+            let is_whole_line = coding == "identity"
+                && body[0] == b'{'
+                && (length == first_line || length == first_line + 1);
+            let request = Request::post("/v1/events/metrics").header("content-encoding", coding);
+            let (status, answer) =
+                api.send(request.body(Body::from(body[..length].to_vec())).unwrap());
+            let expected = match is_whole_line {
+                true => StatusCode::ACCEPTED,
+                false => StatusCode::BAD_REQUEST,
+            };
+            assert_eq!(status, expected, "{coding}, {length} bytes: {answer}");
+            let detail = answer["detail"].as_str().unwrap_or("none of it was taken");
+            assert!(detail.contains("none of it was taken"), "{detail}");
+        }
+        let trailing = [&body[..], b"more"].concat();
+        let request = Request::post("/v1/events/metrics").header("content-encoding", coding);
+        let (status, answer) = api.send(request.body(Body::from(trailing)).unwrap());
+        let is_told = status == StatusCode::BAD_REQUEST || answer["rejected_total"] == 1;
+        assert!(is_told, "{coding} with more after its end: {answer}");
+    }
+}
+
+#[test]
+fn several_compressed_parts_are_one_body() {
+    let api = Api::new();
+    let zstd = |text: String| {
+        ruzstd::encoding::compress_to_vec(
+            text.as_bytes(),
+            ruzstd::encoding::CompressionLevel::Fastest,
+        )
+    };
+    let body = [
+        zstd(format!("{}\n", metric(1))),
+        zstd(metric(2).to_string()),
+    ]
+    .concat();
+    let request = Request::post("/v1/events/metrics").header("content-encoding", "zstd");
+    let (_, answer) = api.send(request.body(Body::from(body)).unwrap());
+    assert_eq!(answer["accepted"], 2, "{answer}");
+}
+
+#[test]
+fn rejections_are_listed_up_to_a_thousand_and_counted_by_reason() {
+    let api = Api::new();
+    let mut bad = metric(1);
+    bad["user_id"] = json!("null");
+    let mut late = metric(1);
+    late["timestamp"] = json!("yesterday");
+    let mut events = vec![bad; 1_500];
+    events.extend([late, metric(2)]);
+    let (status, answer) = api.post("/v1/events/metrics", json!(events));
+    assert_eq!(
+        (status, &answer["accepted"]),
+        (StatusCode::ACCEPTED, &json!(1))
+    );
+    assert_eq!(answer["rejected"].as_array().unwrap().len(), 1_000);
+    assert_eq!(answer["rejected_total"], 1_501);
+    assert_eq!(
+        answer["rejected_by_reason"],
+        json!([
+            { "field": "timestamp", "fault": "malformed", "events": 1 },
+            { "field": "user_id", "fault": "placeholder_id", "events": 1_500 },
+        ])
+    );
+    let metrics = api.text("/metrics");
+    let counted = r#"trialog_ingest_rejected_events_total{kind="metrics",field="user_id",fault="placeholder_id"} 1500"#;
+    assert!(metrics.contains(counted), "{metrics}");
 }
 
 #[test]
