@@ -51,15 +51,16 @@ HAVING min(a.variant) = max(a.variant) AND NOT max(a.forced)
 WINDOWS = """
 WITH sorted AS (
     SELECT experiment_id, user_id, timestamp, event_type, units, event_id,
-           row_number() OVER history AS place, lagInFrame(event_id) OVER history AS before
+           row_number() OVER history AS place,
+           lagInFrame(event_id) OVER history AS before, lagInFrame(event_type) OVER history AS type_before
     FROM bench.metrics
-    WINDOW history AS (PARTITION BY experiment_id, user_id ORDER BY event_id, timestamp, event_type, units
+    WINDOW history AS (PARTITION BY experiment_id, user_id ORDER BY event_id, event_type, timestamp, units
                        ROWS BETWEEN 1 PRECEDING AND CURRENT ROW)
 ), per_user AS (
     SELECT m.experiment_id AS experiment_id, m.user_id AS user_id, m.event_type AS event_type,
            any(e.variant) AS variant, count() AS events, sum(m.units::Int128) AS total
     FROM sorted m JOIN bench.exposures e ON e.experiment_id = m.experiment_id AND e.user_id = m.user_id
-    WHERE (place = 1 OR before != event_id)
+    WHERE (place = 1 OR before != event_id OR type_before != event_type)
       AND m.timestamp >= e.exposed_at AND m.timestamp < e.exposed_at + INTERVAL 7 DAY
     GROUP BY experiment_id, user_id, event_type
 )"""
@@ -69,17 +70,17 @@ WITH sorted AS (
 ARRAYS = """
 WITH histories AS (
     SELECT m.experiment_id AS experiment_id, m.user_id AS user_id, any(e.variant) AS variant, any(e.exposed_at) AS exposed_at,
-           arraySort(groupArray((m.event_id, m.timestamp, m.event_type, m.units))) AS events
+           arraySort(groupArray((m.event_id, m.event_type, m.timestamp, m.units))) AS events
     FROM bench.metrics m JOIN bench.exposures e ON e.experiment_id = m.experiment_id AND e.user_id = m.user_id
     WHERE m.timestamp < e.exposed_at + INTERVAL 7 DAY
     GROUP BY experiment_id, user_id
 ), distinct_metrics AS (
     SELECT experiment_id, user_id, variant,
-           arrayJoin(arrayFilter((event, place) -> event.2 >= exposed_at AND (place = 1 OR events[place - 1].1 != event.1),
+           arrayJoin(arrayFilter((event, place) -> event.3 >= exposed_at AND (place = 1 OR (events[place - 1].1, events[place - 1].2) != (event.1, event.2)),
                                  events, arrayEnumerate(events))) AS event
     FROM histories
 ), per_user AS (
-    SELECT experiment_id, user_id, event.3 AS event_type, any(d.variant) AS variant, count() AS events, sum(event.4::Int128) AS total
+    SELECT experiment_id, user_id, event.2 AS event_type, any(d.variant) AS variant, count() AS events, sum(event.4::Int128) AS total
     FROM distinct_metrics AS d GROUP BY experiment_id, user_id, event_type
 )"""
 

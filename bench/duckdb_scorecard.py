@@ -41,7 +41,7 @@ JOINED = """joined AS {materialized} (
 GROUPED = JOINED.format(materialized="NOT MATERIALIZED") + """distinct_metrics AS (
     SELECT experiment_id, user_id, any_value(variant) AS variant, any_value(exposed_at) AS exposed_at,
            min((timestamp, event_type, units)) AS first
-    FROM joined GROUP BY experiment_id, user_id, event_id
+    FROM joined GROUP BY experiment_id, user_id, event_id, event_type
 ), per_user AS (
     SELECT experiment_id, variant, first[2] AS event_type, user_id, count(*) AS events, sum(first[3]) AS total
     FROM distinct_metrics WHERE first[1] >= exposed_at GROUP BY ALL
@@ -49,19 +49,19 @@ GROUPED = JOINED.format(materialized="NOT MATERIALIZED") + """distinct_metrics A
 
 NUMBERED = JOINED.format(materialized="NOT MATERIALIZED") + """distinct_metrics AS (
     SELECT * FROM joined
-    QUALIFY row_number() OVER (PARTITION BY experiment_id, user_id, event_id ORDER BY timestamp, event_type, units) = 1
+    QUALIFY row_number() OVER (PARTITION BY experiment_id, user_id, event_id, event_type ORDER BY timestamp, units) = 1
 ), per_user AS (
     SELECT experiment_id, variant, event_type, user_id, count(*) AS events, sum(units) AS total
     FROM distinct_metrics WHERE timestamp >= exposed_at GROUP BY ALL
 )"""
 
 COPIES_APART = JOINED.format(materialized="MATERIALIZED") + """repeated AS MATERIALIZED (
-    SELECT experiment_id, user_id, event_id FROM joined GROUP BY ALL HAVING count(*) > 1
+    SELECT experiment_id, user_id, event_id, event_type FROM joined GROUP BY ALL HAVING count(*) > 1
 ), distinct_metrics AS (
-    SELECT * FROM joined ANTI JOIN repeated USING (experiment_id, user_id, event_id)
+    SELECT * FROM joined ANTI JOIN repeated USING (experiment_id, user_id, event_id, event_type)
     UNION ALL
-    SELECT * FROM joined SEMI JOIN repeated USING (experiment_id, user_id, event_id)
-    QUALIFY row_number() OVER (PARTITION BY experiment_id, user_id, event_id ORDER BY timestamp, event_type, units) = 1
+    SELECT * FROM joined SEMI JOIN repeated USING (experiment_id, user_id, event_id, event_type)
+    QUALIFY row_number() OVER (PARTITION BY experiment_id, user_id, event_id, event_type ORDER BY timestamp, units) = 1
 ), per_user AS (
     SELECT experiment_id, variant, event_type, user_id, count(*) AS events, sum(units) AS total
     FROM distinct_metrics WHERE timestamp >= exposed_at GROUP BY ALL

@@ -3,9 +3,9 @@
     hard_rows.py FOLDER OUT
 
 The copies in the files of `trialog bench generate` equal one another, so any of
-them may be kept. Here a fifth of the metric events have a copy under the same
-id that differs in time, type or value; some assignments have a copy in another
-variant, which must not make a crossover, and some users a second assignment
+them may be kept. Here a fifth of the metric events have another under the same
+id that differs in time, type or value: a copy where the type is the same, and an event
+of its own where it is not. Some assignments have a copy in another variant, which must not make a crossover, and some users a second assignment
 at the same moment, which must. Values are large enough for squares of sums to
 need more than 64 bits. Which rows change follows from their event ids.
 """

@@ -23,6 +23,7 @@ use crate::inspect::Inspected;
 const MIGRATIONS: &[&str] = &[
     include_str!("schema/postgres_1.sql"),
     include_str!("schema/postgres_2.sql"),
+    include_str!("schema/postgres_3.sql"),
 ];
 
 /// What a writing transaction notifies.

@@ -24,6 +24,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     crate::configuration::CREATE_TABLE,
     sql!(include_str!("schema/sqlite_14.sql")),
     sql!(include_str!("schema/sqlite_15.sql")),
+    sql!(include_str!("schema/sqlite_16.sql")),
 ];
 
 const EXPERIMENTS_AND_RESULTS: &str = "

@@ -21,8 +21,11 @@ use trialog_warehouse::index::IndexEntry;
 use trialog_warehouse::view::View;
 use trialog_warehouse::{FoldError, WarehouseError};
 
-/// Changes whenever the meaning of published rows changes.
-const MEANING: u32 = 1;
+/// Changes whenever the meaning of published rows changes, together with a step of the
+/// catalog's schema that makes every experiment due.
+///
+/// 2: metric events are copies where they share the event type as well as the id.
+const MEANING: u32 = 2;
 
 /// How much of what nobody declared is aggregated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -46,6 +46,11 @@ impl Dictionary {
         self.last
     }
 
+    /// Whether `text` has a code.
+    pub(crate) fn contains(&self, text: &str) -> bool {
+        self.codes.contains_key(text)
+    }
+
     /// The texts, by code.
     pub fn texts(&self) -> &[String] {
         &self.texts

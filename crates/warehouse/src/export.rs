@@ -1,8 +1,8 @@
 //! Every event once, in the order of the warehouse: what outside tools read.
 //!
 //! The rule for copies is that of the fold: of the events of a user in an
-//! experiment that share an event id, the first in the order of time and
-//! content counts. Events that differ in their context only are ordered by
+//! experiment that share an event id, and of metric events also their type, the
+//! first in the order of time and content counts. Events that differ in their context only are ordered by
 //! its checksum, as the fold orders them.
 
 use std::collections::HashSet;
@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use trialog_model::event::EventKind;
 
-use crate::batch::{Block, EventRow};
+use crate::batch::{Block, Dictionary, EventRow};
 use crate::cursor::Cursor;
 use crate::error::WarehouseError;
 use crate::merge::compare_rows;
@@ -58,6 +58,7 @@ impl Snapshot {
                     .filter(|cursor| cursor.experiment() == Some(id))
                     .collect(),
                 id,
+                kind,
             };
             experiment.each(selection, &mut each)?;
         }
@@ -68,7 +69,41 @@ impl Snapshot {
 /// The rows of one experiment; all cursors stand on it.
 struct Experiment<'a> {
     id: &'a str,
+    kind: EventKind,
     cursors: Vec<&'a mut Cursor>,
+}
+
+/// The events of a user that were handed on already.
+struct Seen {
+    kind: EventKind,
+    names: Dictionary,
+    /// Event ids, of metric events with the code of the type.
+    ids: HashSet<(i64, u32)>,
+}
+
+impl Seen {
+    fn new(kind: EventKind) -> Self {
+        Self {
+            kind,
+            names: Dictionary::default(),
+            ids: HashSet::new(),
+        }
+    }
+
+    /// Notes an event, and tells whether it is not a copy of an earlier one.
+    fn is_new(&mut self, row: &EventRow<'_>) -> bool {
+        let name = match self.kind {
+            EventKind::Assignment => 0,
+            EventKind::Metric => self.names.code(row.name),
+        };
+        self.ids.insert((row.event_id, name))
+    }
+
+    /// Begins with another user.
+    fn clear(&mut self) {
+        self.ids.clear();
+        self.names = Dictionary::default();
+    }
 }
 
 /// An event that may yet turn out to have another context.
@@ -88,7 +123,7 @@ impl Experiment<'_> {
         each: &mut impl FnMut(&EventRow<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut held: Option<Held> = None;
-        let (mut user, mut seen) = (None, HashSet::new());
+        let (mut user, mut seen) = (None, Seen::new(self.kind));
         while let Some(first) = self.first() {
             if let Some((block, row)) = self.cursors[first].here() {
                 let row = block.row(row);
@@ -102,7 +137,7 @@ impl Experiment<'_> {
                             seen.clear();
                             user = Some(row.user);
                         }
-                        held = seen.insert(row.event_id).then(|| Held::new(&row));
+                        held = seen.is_new(&row).then(|| Held::new(&row));
                     }
                 }
             }

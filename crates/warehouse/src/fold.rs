@@ -28,7 +28,7 @@ use trialog_model::ids::ExperimentId;
 
 use crate::error::{FoldError, WarehouseError};
 use crate::fold::exposure::{Status, status};
-use crate::fold::history::History;
+use crate::fold::history::{Copies, History};
 use crate::fold::pieces::{Piece, pieces};
 use crate::fold::side::Side;
 use crate::snapshot::Snapshot;
@@ -45,15 +45,16 @@ pub struct Row {
     pub value: i64,
     /// The fingerprint of the event id.
     pub event_id: i64,
-    /// Whether the context of an assignment lies in the segment asked for.
-    context: ContextTag,
+    /// What else tells rows apart.
+    detail: Detail,
 }
 
 /// Where a name stands among the expected ones, so that places are ordered as
 /// the texts are, those of unexpected names included. Unexpected names without
-/// an expected one between them share a place: none of them is aggregated, and
-/// events that differ in nothing before it are ordered by value and event id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// an expected one between them share a place, and are told apart by [`Detail`]:
+/// none of them is aggregated, and events that differ in nothing before it are
+/// ordered by value and event id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NamePlace(u32);
 
 impl NamePlace {
@@ -63,16 +64,20 @@ impl NamePlace {
     }
 }
 
-/// What a segment filter keeps of a context: in the lowest bit whether it lies
-/// in the segment, above that bits of its checksum, by which assignments that
-/// differ in nothing else are ordered. The same for all where nothing is filtered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct ContextTag(u32);
+/// What a row carries beside time, name, value and event id.
+///
+/// Of an assignment, what a segment filter keeps of its context: in the lowest
+/// bit whether it lies in the segment, above that bits of its checksum, by which
+/// assignments that differ in nothing else are ordered. Of a metric event whose
+/// type is not expected, the number of the type among those of the user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Detail(u32);
 
-impl ContextTag {
-    const UNFILTERED: Self = Self(1);
+impl Detail {
+    /// An assignment where nothing is filtered, or an event of an expected type.
+    const NONE: Self = Self(1);
 
-    fn new(context: &str, in_segment: bool) -> Self {
+    fn of_context(context: &str, in_segment: bool) -> Self {
         Self(crc32fast::hash(context.as_bytes()) & !1 | u32::from(in_segment))
     }
 
@@ -349,7 +354,7 @@ fn fold_experiment<A: Accumulator>(
         .user()
         .filter(|user| users.end.is_none_or(|end| *user < end))
     {
-        history.clear();
+        history.begin(Copies::SameId);
         assignments.take(
             user,
             after_data_time,
@@ -370,7 +375,7 @@ fn fold_experiment<A: Accumulator>(
                 folded.users[exposure.variant as usize] += 1;
                 metrics.skip_to(user)?;
                 let horizon = folded.accumulator.horizon(exposure.at).min(after_data_time);
-                history.clear();
+                history.begin(Copies::SameIdAndName);
                 metrics.take(user, horizon, &plan.event_types, &[], history)?;
                 note_waiting(
                     &mut folded.next_event_at,

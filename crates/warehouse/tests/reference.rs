@@ -371,7 +371,7 @@ proptest! {
 }
 
 #[test]
-fn of_copies_that_tie_in_time_the_least_name_counts_whether_expected_or_not() {
+fn events_of_two_types_under_one_id_are_two_whether_expected_or_not() {
     let typed = |name: &'static str, event_id| {
         (
             EventKind::Metric,
@@ -382,10 +382,13 @@ fn of_copies_that_tie_in_time_the_least_name_counts_whether_expected_or_not() {
         )
     };
     let variant = |user, name: &'static str| assigned("gate", user, START, name, 1);
-    // Of the copies of event 1 the `another` counts, of event 2 the `buy`.
+    // `another` and `anything` stand in the same place among the expected names.
     let purchases = [
         typed("buy", 1),
+        typed("buy", 1),
         typed("another", 1),
+        typed("anything", 1),
+        typed("anything", 1),
         typed("buy", 2),
         typed("click", 2),
     ];
@@ -412,6 +415,9 @@ fn of_copies_that_tie_in_time_the_least_name_counts_whether_expected_or_not() {
         let (_directory, warehouse) = filled(&options, &events, n_at_once);
         let answers = answers(&warehouse.snapshot(), &question, 1);
         assert_eq!(answers, expected(&question, &events));
+        let folded = folded(&warehouse.snapshot(), &question, 1, Work::Apart);
+        let not_aggregated = folded[0].as_ref().unwrap().accumulator.not_aggregated;
+        assert_eq!(not_aggregated, 3, "`another`, `anything` and `click`, each once");
         let answer = answers[0].as_ref().unwrap();
         assert_eq!(
             (
@@ -419,7 +425,7 @@ fn of_copies_that_tie_in_time_the_least_name_counts_whether_expected_or_not() {
                 answer.unknown_variant,
                 answer.sums[0][0].events
             ),
-            (2, 1, 1)
+            (2, 1, 2)
         );
     }
 }

@@ -43,7 +43,7 @@ pub(crate) fn status(
     let Some(first) = first else {
         return Ok(Status::Unexposed);
     };
-    let left_out = !first.context.in_segment() || !contains(&plan.filter.exposed, first.timestamp);
+    let left_out = !first.detail.in_segment() || !contains(&plan.filter.exposed, first.timestamp);
     Ok(match (left_out, forced, first.name.code(), crossover) {
         (true, _, _, _) => Status::Unexposed,
         (_, true, _, _) => Status::Forced,

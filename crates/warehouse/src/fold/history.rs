@@ -17,8 +17,40 @@ const CHUNK_ROWS: usize = 4 * 1024;
 /// Up to this many rows duplicates are found by comparing, beyond by sorting.
 const FEW_ROWS: usize = 48;
 
+/// Which events are copies of one another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Copies {
+    /// Those that share an event id: assignments.
+    SameId,
+    /// Those that share an event id and a type: metric events. An order's id stands on
+    /// the purchase and on its refund, and these are two events.
+    SameIdAndName,
+}
+
+/// What the copies of an event have in common.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Identity {
+    event_id: i64,
+    /// The place and the number of the name, where it matters.
+    name: u64,
+}
+
+impl Copies {
+    pub(crate) fn identity(self, row: &Row) -> Identity {
+        let name = match self {
+            Self::SameId => 0,
+            Self::SameIdAndName => u64::from(row.name.0) << 32 | u64::from(row.detail.0),
+        };
+        Identity {
+            event_id: row.event_id,
+            name,
+        }
+    }
+}
+
 pub(crate) struct History {
     spill: PathBuf,
+    copies: Copies,
     memory_rows: usize,
     rows: Vec<Row>,
     n_sources: usize,
@@ -27,7 +59,7 @@ pub(crate) struct History {
     spilled: Option<Sorter>,
     /// The first time at or after the horizon, per source the least is kept.
     beyond: Vec<i64>,
-    scratch: Vec<(i64, u32)>,
+    scratch: Vec<(Identity, u32)>,
 }
 
 impl History {
@@ -35,6 +67,7 @@ impl History {
     pub(crate) fn new(spill: &Path) -> Self {
         Self {
             spill: spill.to_owned(),
+            copies: Copies::SameId,
             memory_rows: MEMORY_ROWS,
             rows: Vec::new(),
             n_sources: 0,
@@ -45,13 +78,19 @@ impl History {
         }
     }
 
-    /// Forgets the user before.
-    pub(crate) fn clear(&mut self) {
+    /// Begins with another user's events, or with another kind of them.
+    pub(crate) fn begin(&mut self, copies: Copies) {
+        self.copies = copies;
         self.rows.clear();
         self.n_sources = 0;
         self.ties_unordered = false;
         self.spilled = None;
         self.beyond.clear();
+    }
+
+    /// Which of its events are copies of one another.
+    pub(crate) fn copies(&self) -> Copies {
+        self.copies
     }
 
     /// The rows that follow come from another sorted source.
@@ -66,9 +105,10 @@ impl History {
 
     pub(crate) fn push(&mut self, row: Row) -> Result<(), WarehouseError> {
         if self.rows.len() == self.memory_rows {
+            let order = Order::Copies(self.copies);
             let sorter = self
                 .spilled
-                .get_or_insert_with(|| Sorter::new(&self.spill, Order::EventId, self.memory_rows));
+                .get_or_insert_with(|| Sorter::new(&self.spill, order, self.memory_rows));
             sorter.push_all(&mut self.rows)?;
         }
         self.rows.push(row);
@@ -109,8 +149,8 @@ impl History {
         }
     }
 
-    /// Hands on the rows in order and without duplicates: of the rows with
-    /// one event id the least remains.
+    /// Hands on the rows in order and without duplicates: of the copies of an
+    /// event the least remains.
     pub(crate) fn each_chunk(
         &mut self,
         mut each: impl FnMut(&[Row]),
@@ -129,7 +169,8 @@ impl History {
         let mut by_time = Sorter::new(&self.spill, Order::Time, self.memory_rows);
         let mut last = None;
         by_id.drain(|row| {
-            if last.replace(row.event_id) == Some(row.event_id) {
+            let identity = self.copies.identity(&row);
+            if last.replace(identity) == Some(identity) {
                 return Ok(());
             }
             self.rows.push(row);
@@ -155,26 +196,27 @@ impl History {
         Ok(())
     }
 
-    /// Keeps the first of the rows, which are in order, that share an event id.
+    /// Keeps the first of the rows, which are in order, that are copies of one another.
     fn remove_duplicates(&mut self) {
         if self.rows.len() <= FEW_ROWS {
-            remove_few(&mut self.rows);
+            remove_few(&mut self.rows, self.copies);
         } else {
-            remove_many(&mut self.rows, &mut self.scratch);
+            remove_many(&mut self.rows, self.copies, &mut self.scratch);
         }
     }
 }
 
 /// Compares every row with those kept before it, where a small filter of the
 /// ids seen so far cannot rule a copy out.
-fn remove_few(rows: &mut Vec<Row>) {
+fn remove_few(rows: &mut Vec<Row>, copies: Copies) {
     let mut filter = [0u64; 8];
     let mut n_kept = 0;
     for at in 0..rows.len() {
         let id = rows[at].event_id;
         let (word, bit) = ((id & 7) as usize, 1u64 << ((id >> 3) & 63));
         let maybe = filter[word] & bit != 0;
-        if maybe && rows[..n_kept].iter().any(|kept| kept.event_id == id) {
+        let identity = copies.identity(&rows[at]);
+        if maybe && (rows[..n_kept].iter()).any(|kept| copies.identity(kept) == identity) {
             continue;
         }
         filter[word] |= bit;
@@ -184,27 +226,27 @@ fn remove_few(rows: &mut Vec<Row>) {
     rows.truncate(n_kept);
 }
 
-fn remove_many(rows: &mut Vec<Row>, scratch: &mut Vec<(i64, u32)>) {
+fn remove_many(rows: &mut Vec<Row>, copies: Copies, scratch: &mut Vec<(Identity, u32)>) {
     scratch.clear();
     scratch.extend(
         rows.iter()
             .enumerate()
-            .map(|(at, row)| (row.event_id, at as u32)),
+            .map(|(at, row)| (copies.identity(row), at as u32)),
     );
     scratch.sort_unstable();
-    let copies: Vec<u32> = scratch
+    let surplus: Vec<u32> = scratch
         .windows(2)
         .filter(|pair| pair[0].0 == pair[1].0)
         .map(|pair| pair[1].1)
         .collect();
-    if copies.is_empty() {
+    if surplus.is_empty() {
         return;
     }
-    let copies: std::collections::HashSet<u32> = copies.into_iter().collect();
+    let surplus: std::collections::HashSet<u32> = surplus.into_iter().collect();
     let mut at = 0;
     rows.retain(|_| {
         at += 1;
-        !copies.contains(&(at - 1))
+        !surplus.contains(&(at - 1))
     });
 }
 
@@ -213,33 +255,42 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::fold::{ContextTag, NamePlace};
+    use crate::fold::{Detail, NamePlace};
 
-    fn row(timestamp: i64, event_id: i64, value: i64) -> Row {
+    /// A row whose type is one of three: one that is expected, and two others between
+    /// the same expected ones.
+    fn row(timestamp: i64, event_id: i64, value: i64, name: u32) -> Row {
         Row {
             timestamp,
-            name: NamePlace(1),
+            name: NamePlace(1 + name.min(1)),
             value,
             event_id,
-            context: ContextTag::UNFILTERED,
+            detail: match name {
+                0 => Detail::NONE,
+                number => Detail(number),
+            },
         }
     }
 
     /// What section "duplicate" of the definitions says, in the plainest way.
-    fn expected(rows: &[Row]) -> Vec<Row> {
+    fn expected(rows: &[Row], copies: Copies) -> Vec<Row> {
         let mut sorted = rows.to_vec();
         sorted.sort();
         let mut seen = std::collections::HashSet::new();
-        sorted.retain(|row| seen.insert(row.event_id));
+        sorted.retain(|row| {
+            let name = (copies == Copies::SameIdAndName).then_some((row.name, row.detail));
+            seen.insert((row.event_id, name))
+        });
         sorted
     }
 
-    fn collected(rows: &[Row], memory_rows: usize) -> Vec<Row> {
+    fn collected(rows: &[Row], copies: Copies, memory_rows: usize) -> Vec<Row> {
         let spill = tempfile::tempdir().unwrap();
         let mut history = History {
             memory_rows,
             ..History::new(spill.path())
         };
+        history.begin(copies);
         // Two sources, each sorted, as the fold gives them.
         for half in rows.chunks(rows.len().div_ceil(2).max(1)) {
             let mut half = half.to_vec();
@@ -257,11 +308,14 @@ mod tests {
     proptest! {
         #[test]
         fn the_least_copy_of_each_event_remains(
-            rows in prop::collection::vec((0i64..50, 0i64..60, 0i64..3), 0..200),
+            rows in prop::collection::vec((0i64..50, 0i64..60, 0i64..3, 0u32..3), 0..200),
             memory_rows in 5usize..300,
         ) {
-            let rows: Vec<Row> = rows.into_iter().map(|(time, id, value)| row(time, id, value)).collect();
-            prop_assert_eq!(collected(&rows, memory_rows), expected(&rows));
+            let rows: Vec<Row> =
+                rows.into_iter().map(|(time, id, value, name)| row(time, id, value, name)).collect();
+            for copies in [Copies::SameId, Copies::SameIdAndName] {
+                prop_assert_eq!(collected(&rows, copies, memory_rows), expected(&rows, copies));
+            }
         }
     }
 

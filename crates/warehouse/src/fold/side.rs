@@ -5,14 +5,39 @@ use std::collections::HashMap;
 use arrow_array::Array;
 use serde_json::value::RawValue;
 
+use crate::batch::Dictionary;
 use crate::cursor::Cursor;
 use crate::error::WarehouseError;
-use crate::fold::history::History;
-use crate::fold::{ContextTag, NamePlace, Names, Row};
+use crate::fold::history::{Copies, History};
+use crate::fold::{Detail, NamePlace, Names, Row};
 
 /// The cursors of one kind of event, standing on the same experiment or beyond.
 pub(crate) struct Side {
     sources: Vec<SourceCursor>,
+    unexpected: Unexpected,
+}
+
+/// Numbers for the names of one user's events that are not expected.
+#[derive(Default)]
+struct Unexpected(Dictionary);
+
+/// Names of one user that are told apart exactly; further ones are by 31 bits of their hash.
+const MOST_NAMES: usize = 1 << 16;
+
+impl Unexpected {
+    fn detail(&mut self, name: &str) -> Detail {
+        if self.0.texts().len() < MOST_NAMES || self.0.contains(name) {
+            return Detail(self.0.code(name));
+        }
+        Detail(crc32fast::hash(name.as_bytes()) | 1 << 31)
+    }
+
+    /// Forgets the names of the user before.
+    fn clear(&mut self) {
+        if !self.0.texts().is_empty() {
+            self.0 = Dictionary::default();
+        }
+    }
 }
 
 struct SourceCursor {
@@ -35,6 +60,7 @@ impl Side {
         });
         Self {
             sources: sources.collect(),
+            unexpected: Unexpected::default(),
         }
     }
 
@@ -89,12 +115,14 @@ impl Side {
         segment: &[(String, String)],
         history: &mut History,
     ) -> Result<(), WarehouseError> {
+        self.unexpected.clear();
         for source in &mut self.sources {
             if source.user() == Some(user) {
                 history.begin_source();
             }
             while source.user() == Some(user) {
-                source.take_stretch(user, horizon, names, segment, history)?;
+                let expected = (names, &mut self.unexpected);
+                source.take_stretch(user, horizon, expected, segment, history)?;
             }
         }
         Ok(())
@@ -129,7 +157,7 @@ impl SourceCursor {
         &mut self,
         user: i64,
         horizon: i64,
-        names: &Names,
+        (names, unexpected): (&Names, &mut Unexpected),
         segment: &[(String, String)],
         history: &mut History,
     ) -> Result<(), WarehouseError> {
@@ -154,19 +182,22 @@ impl SourceCursor {
             let code = block.name[row] as usize;
             let name =
                 *self.names[code].get_or_insert_with(|| names.place(block.names.value(code)));
-            all_known &= name.code().is_some();
+            let is_expected = name.code().is_some();
+            all_known &= is_expected;
+            let detail = if !segment.is_empty() {
+                let context = block.context_at(row);
+                Detail::of_context(context, in_segment(context, segment))
+            } else if is_expected || history.copies() == Copies::SameId {
+                Detail::NONE
+            } else {
+                unexpected.detail(block.names.value(code))
+            };
             history.push(Row {
                 timestamp: block.timestamp[row],
                 name,
                 value: block.value[row],
                 event_id: block.event_id[row],
-                context: match segment {
-                    [] => ContextTag::UNFILTERED,
-                    _ => ContextTag::new(
-                        block.context_at(row),
-                        in_segment(block.context_at(row), segment),
-                    ),
-                },
+                detail,
             })?;
         }
         if !(all_known && segment.is_empty()) {

@@ -7,7 +7,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::WarehouseError;
-use crate::fold::{ContextTag, NamePlace, Row};
+use crate::fold::history::{Copies, Identity};
+use crate::fold::{Detail, NamePlace, Row};
 
 const ROW_BYTES: usize = 32;
 /// Memory for reading chunks back, shared by all of them.
@@ -18,15 +19,15 @@ const READ_BYTES: usize = 8 << 20;
 pub(crate) enum Order {
     /// By time and content.
     Time,
-    /// By event id, then by time and content.
-    EventId,
+    /// By what copies have in common, then by time and content.
+    Copies(Copies),
 }
 
 impl Order {
-    fn key(self, row: &Row) -> (i64, Row) {
+    fn key(self, row: &Row) -> (Identity, Row) {
         match self {
-            Self::Time => (0, *row),
-            Self::EventId => (row.event_id, *row),
+            Self::Time => (Identity::default(), *row),
+            Self::Copies(copies) => (copies.identity(row), *row),
         }
     }
 }
@@ -155,7 +156,7 @@ fn encode(row: &Row, into: &mut Vec<u8>) {
     into.extend_from_slice(&row.value.to_le_bytes());
     into.extend_from_slice(&row.event_id.to_le_bytes());
     into.extend_from_slice(&row.name.0.to_le_bytes());
-    into.extend_from_slice(&row.context.0.to_le_bytes());
+    into.extend_from_slice(&row.detail.0.to_le_bytes());
 }
 
 fn decode(bytes: &[u8]) -> Row {
@@ -174,6 +175,6 @@ fn decode(bytes: &[u8]) -> Row {
         value: number(8),
         event_id: number(16),
         name: NamePlace(code(24)),
-        context: ContextTag(code(28)),
+        detail: Detail(code(28)),
     }
 }

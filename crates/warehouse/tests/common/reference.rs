@@ -129,7 +129,10 @@ fn by_user(
             (row.timestamp, name, row.value, row.event_id)
         });
         let mut seen = BTreeSet::new();
-        rows.retain(|row| seen.insert(row.event_id));
+        rows.retain(|row| {
+            let event_type = (kind == EventKind::Metric).then_some(row.name);
+            seen.insert((row.event_id, event_type))
+        });
     }
     users
 }

@@ -1,5 +1,6 @@
 -- The events of exposed users before their horizon, each once: of the copies of an
--- event the least counts. An event earlier than the exposure can be one of them.
+-- event, which share its id and its type, the least counts. An event earlier than the
+-- exposure can be one of them.
     , metrics AS {metrics},
     happened AS (
         SELECT
@@ -25,7 +26,7 @@
         ) AS exposed USING (experiment_id, user_id)
         WHERE experiment_id IN ({experiments}) AND {visible} AND {users}
             AND toUnixTimestamp64Micro(occurred_at) < horizon
-        GROUP BY code, user_id, event_id
+        GROUP BY code, user_id, event_id, event_type
     ),
     counted AS (
         SELECT
