@@ -292,7 +292,10 @@ pub fn validate<'a>(
     raw: RawEvent<'a>,
     rules: impl Into<Rules>,
 ) -> Result<Event<'a>, EventError> {
-    let rules = rules.into();
+    let mut rules = rules.into();
+    // Who gives a fingerprint has it from an event that was accepted before.
+    rules.allows_placeholder_ids |=
+        !matches!(raw.event_fingerprint, RawField::Absent | RawField::Cell(""));
     let experiment_id = match raw.experiment_id {
         RawField::Absent if kind == EventKind::Metric => refuse(
             "experiment_id",
@@ -726,6 +729,11 @@ mod tests {
             let raw = || with("user_id", RawField::Text(word.into()));
             assert_eq!(refused(raw()).fault, Fault::PlaceholderId, "{word}");
             assert!(validate(EventKind::Metric, raw(), allowing).is_ok());
+            let accepted_before = RawEvent {
+                event_fingerprint: RawField::Integer(7),
+                ..raw()
+            };
+            assert!(validate(EventKind::Metric, accepted_before, NOW).is_ok());
         }
         let cell = with("user_id", RawField::Number("NaN"));
         assert_eq!(refused(cell).fault, Fault::PlaceholderId);

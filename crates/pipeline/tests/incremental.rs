@@ -239,6 +239,7 @@ fn row(event: &Event) -> EventRow<'_> {
         value: event.value,
         event_id: event.event_id,
         context: "",
+        user_text: "",
     }
 }
 

@@ -157,6 +157,7 @@ fn row(kind: EventKind, user: i64, number: i64) -> EventRow<'static> {
         value: if is_metric { number } else { 0 },
         event_id: number,
         context: "",
+        user_text: "",
     }
 }
 

@@ -38,6 +38,7 @@ pub(crate) struct Config {
     pub(crate) consumers: trialog_pipeline::kafka::ConsumerSettings,
     pub(crate) backup_dir: PathBuf,
     pub(crate) aggregation: Settings,
+    pub(crate) keep_user_ids: bool,
     pub(crate) min_free_bytes: u64,
     pub(crate) shutdown_timeout: Duration,
     pub(crate) log: Option<String>,
@@ -118,6 +119,7 @@ pub(crate) fn from_values(values: &Values) -> anyhow::Result<Config> {
             ..Default::default()
         },
         aggregation,
+        keep_user_ids: values.switch("keep_user_ids")?,
         min_free_bytes: values.bytes("min_free_disk")?,
         shutdown_timeout: length("shutdown_timeout")?,
         log: values.text("log").map(str::to_owned),
@@ -222,6 +224,22 @@ mod tests {
         assert_eq!(config.aggregation.keep_all_micros, usual.keep_all_micros);
         assert_eq!(config.aggregation.n_threads, usual.n_threads);
         assert!(config.data_dir_is_default && config.listen_is_default);
+    }
+
+    #[test]
+    fn ids_are_kept_unless_that_is_switched_off() {
+        assert!(resolved("", &[]).unwrap().keep_user_ids);
+        assert!(resolved("", &["--keep-user-ids"]).unwrap().keep_user_ids);
+        assert!(
+            !resolved("", &["--keep-user-ids=false"])
+                .unwrap()
+                .keep_user_ids
+        );
+        assert!(
+            !resolved("keep_user_ids = false", &[])
+                .unwrap()
+                .keep_user_ids
+        );
     }
 
     #[test]

@@ -140,6 +140,10 @@ fn open_store(
         use trialog_pipeline::clickhouse::Journaled;
         let server = trialog_warehouse::clickhouse::ClickHouse::connect(address.clone());
         let server = server.map_err(plain).context("cannot use `warehouse`")?;
+        let server = match config.keep_user_ids {
+            true => server,
+            false => server.without_user_texts(),
+        };
         let journaled = Journaled::new(server, Arc::clone(catalog), Arc::clone(clock));
         return Ok((Store::ClickHouse(journaled), lock));
     }
@@ -147,7 +151,11 @@ fn open_store(
     let _ = clock;
     let published = catalog.high_water_mark()?.position;
     let lock = lock.context("the embedded warehouse needs the data directory")?;
-    let warehouse = Warehouse::open(&config.data_dir, lock, Options::default(), published);
+    let options = Options {
+        keep_user_ids: config.keep_user_ids,
+        ..Options::default()
+    };
+    let warehouse = Warehouse::open(&config.data_dir, lock, options, published);
     Ok((Store::Embedded(Arc::new(warehouse.map_err(plain)?)), None))
 }
 
@@ -156,6 +164,10 @@ fn open_destination(config: &Config, store: &Store) -> anyhow::Result<Destinatio
     #[cfg(feature = "kafka")]
     if let Some(address) = &config.storage.event_log {
         let producer = trialog_pipeline::kafka::Producer::new(address)?;
+        let producer = match config.keep_user_ids {
+            true => producer,
+            false => producer.without_user_texts(),
+        };
         return Ok(Destination::Kafka(Arc::new(producer)));
     }
     #[cfg(not(feature = "kafka"))]

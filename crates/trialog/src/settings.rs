@@ -296,6 +296,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "For how long events are kept, at least 1d, such as 400d; older ones are dropped and their experiments keep the results they have",
     ),
     Setting::new(
+        "keep_user_ids",
+        Kind::Switch,
+        Default::Value("true"),
+        "Keep user ids that are texts as they were sent, with the assignments, so that exports give them back; false keeps no more than their 64-bit hashes",
+    ),
+    Setting::new(
         "min_free_disk",
         Kind::Size,
         Default::Value("512MiB"),

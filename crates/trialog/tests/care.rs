@@ -281,7 +281,7 @@ fn an_export_has_each_event_once_and_what_was_asked_for() {
     assert_eq!(all.len(), 41);
     assert_eq!(
         all[0],
-        "user_id,experiment_id,variant,assigned_at,forced,context,event_fingerprint"
+        "user_id,experiment_id,variant,assigned_at,forced,context,event_fingerprint,user_key"
     );
     assert!(all[1].contains(",gate,") && all[1].contains(".123456Z,false,\"{\"\"platform\"\""));
     // 14 users with three copies of one event and one more.

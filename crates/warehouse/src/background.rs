@@ -14,7 +14,7 @@ use crate::embedded::{Failure, Options, Shared, State};
 use crate::erase::Doomed;
 use crate::error::WarehouseError;
 use crate::merge::merge;
-use crate::run::{Run, RunReader, RunRecord, RunWriter};
+use crate::run::{Columns, Run, RunReader, RunRecord, RunWriter};
 use crate::segment::Segment;
 
 /// How long a failed flush or merge waits before the next try; doubled up to 32 times this.
@@ -288,11 +288,7 @@ fn compact(shared: &Shared, runs: &[Arc<Run>]) -> Result<(), WarehouseError> {
     let replaced: Vec<i64> = runs.iter().map(|run| run.record.id).collect();
     let sources = runs.iter().map(|run| {
         let all = std::iter::once(0..run.rows()).collect();
-        Source::Run(Box::new(RunReader::new(
-            Arc::clone(run),
-            all,
-            kind == EventKind::Assignment,
-        )))
+        Source::Run(Box::new(RunReader::new(Arc::clone(run), all, Columns::All)))
     });
     let generation = replaced.iter().copied().max().unwrap_or_default();
     let record = write_run(shared, kind, sequences, generation, sources.collect())?;

@@ -12,6 +12,8 @@ use arrow_array::{Array, StringArray};
 use arrow_buffer::ScalarBuffer;
 use trialog_model::event::{Event, EventKind};
 
+use crate::texts::Texts;
+
 /// Texts and the codes that stand for them in a column.
 #[derive(Debug, Clone, Default)]
 pub struct Dictionary {
@@ -84,9 +86,10 @@ pub struct Batch {
     pub(crate) name: Vec<u32>,
     pub(crate) value: Vec<i64>,
     pub(crate) event_id: Vec<i64>,
-    /// Empty text where no context was sent; metric events have no contexts at all.
-    contexts: Vec<u8>,
-    context_ends: Vec<usize>,
+    /// None where no context was sent; metric events have no contexts at all.
+    contexts: Texts,
+    /// None where the user is an integer; metric events have none at all.
+    user_texts: Texts,
 }
 
 /// One event in the form in which columns keep it.
@@ -106,6 +109,8 @@ pub struct EventRow<'a> {
     pub event_id: i64,
     /// The context as JSON text; empty if there is none.
     pub context: &'a str,
+    /// The user as it was sent, where that is a text; empty for integers and where it is not known.
+    pub user_text: &'a str,
 }
 
 impl Batch {
@@ -121,8 +126,8 @@ impl Batch {
             name: Vec::new(),
             value: Vec::new(),
             event_id: Vec::new(),
-            contexts: Vec::new(),
-            context_ends: Vec::new(),
+            contexts: Texts::default(),
+            user_texts: Texts::default(),
         }
     }
 
@@ -150,8 +155,8 @@ impl Batch {
     pub fn size_bytes(&self) -> usize {
         let row = size_of::<i64>() * 4 + size_of::<u32>() * 2;
         self.len() * row
-            + self.contexts.len()
-            + self.context_ends.len() * size_of::<usize>()
+            + self.contexts.size_bytes()
+            + self.user_texts.size_bytes()
             + self.experiments.n_bytes
             + self.names.n_bytes
     }
@@ -166,21 +171,22 @@ impl Batch {
             value: event.value,
             event_id: event.event_id.unwrap_or(event_id).cast_signed(),
             context: event.context.as_deref().unwrap_or_default(),
+            user_text: event.user_text.as_deref().unwrap_or_default(),
         });
     }
 
     /// Adds a row.
     pub fn push(&mut self, row: &EventRow<'_>) {
+        if self.kind == EventKind::Assignment {
+            self.contexts.set(self.len(), row.context);
+            self.user_texts.set(self.len(), row.user_text);
+        }
         self.experiment.push(self.experiments.code(row.experiment));
         self.name.push(self.names.code(row.name));
         self.user.push(row.user);
         self.timestamp.push(row.timestamp);
         self.value.push(row.value);
         self.event_id.push(row.event_id);
-        if self.kind == EventKind::Assignment {
-            self.contexts.extend_from_slice(row.context.as_bytes());
-            self.context_ends.push(self.contexts.len());
-        }
     }
 
     /// Row `row` in the order of arrival.
@@ -192,26 +198,26 @@ impl Batch {
             name: &self.names.texts[self.name[row] as usize],
             value: self.value[row],
             event_id: self.event_id[row],
-            context: self.context(row),
+            context: self.contexts.get(row),
+            user_text: self.user_texts.get(row),
         }
     }
 
-    pub(crate) fn context(&self, row: usize) -> &str {
-        if self.context_ends.is_empty() {
-            return "";
-        }
-        let from = if row == 0 {
-            0
-        } else {
-            self.context_ends[row - 1]
-        };
-        std::str::from_utf8(&self.contexts[from..self.context_ends[row]])
-            .expect("contexts are pushed as whole texts")
+    /// Whether a user of it is a text that is kept.
+    pub(crate) fn has_user_texts(&self) -> bool {
+        !self.user_texts.is_empty()
+    }
+
+    /// Lets go of the texts of users, of whom the numbers remain.
+    pub fn drop_user_texts(&mut self) {
+        self.user_texts = Texts::default();
     }
 
     /// Adds all rows of `other`, which is of the same kind.
     pub fn append(&mut self, other: &Self) {
         debug_assert_eq!(self.kind, other.kind, "a batch holds one kind of event");
+        self.contexts.append(self.len(), &other.contexts);
+        self.user_texts.append(self.len(), &other.user_texts);
         let experiments = recode(&mut self.experiments, &other.experiments);
         let names = recode(&mut self.names, &other.names);
         self.experiment.extend(
@@ -226,10 +232,6 @@ impl Batch {
         self.timestamp.extend_from_slice(&other.timestamp);
         self.value.extend_from_slice(&other.value);
         self.event_id.extend_from_slice(&other.event_id);
-        let start = self.contexts.len();
-        self.contexts.extend_from_slice(&other.contexts);
-        self.context_ends
-            .extend(other.context_ends.iter().map(|end| start + end));
     }
 
     /// Adds `rows` of `block`; the code tables remember how its codes translate.
@@ -240,6 +242,12 @@ impl Batch {
         experiments: &mut [Option<u32>],
         names: &mut [Option<u32>],
     ) {
+        if self.kind == EventKind::Assignment {
+            for (at, row) in (self.len()..).zip(rows.clone()) {
+                self.contexts.set(at, block.context_at(row));
+                self.user_texts.set(at, block.user_text_at(row));
+            }
+        }
         for row in rows.clone() {
             let (experiment, name) = (block.experiment[row] as usize, block.name[row] as usize);
             let experiment = *experiments[experiment]
@@ -252,21 +260,17 @@ impl Batch {
         self.timestamp
             .extend_from_slice(&block.timestamp[rows.clone()]);
         self.value.extend_from_slice(&block.value[rows.clone()]);
-        self.event_id
-            .extend_from_slice(&block.event_id[rows.clone()]);
-        if self.kind == EventKind::Assignment {
-            for row in rows {
-                self.contexts
-                    .extend_from_slice(block.context_at(row).as_bytes());
-                self.context_ends.push(self.contexts.len());
-            }
-        }
+        self.event_id.extend_from_slice(&block.event_id[rows]);
     }
 
     /// The rows as they are, in columns that are cheap to share.
     pub(crate) fn into_block(self) -> Block {
-        let context = (self.kind == EventKind::Assignment)
-            .then(|| StringArray::from_iter_values((0..self.len()).map(|row| self.context(row))));
+        let rows = 0..self.len();
+        let context =
+            (self.kind == EventKind::Assignment).then(|| column(&self.contexts, rows.clone()));
+        let user_text = self
+            .has_user_texts()
+            .then(|| column(&self.user_texts, rows));
         let codes = |codes: Vec<u32>| codes.into_iter().map(u32::cast_signed).collect();
         Block {
             experiments: StringArray::from(self.experiments.texts),
@@ -278,6 +282,7 @@ impl Batch {
             value: self.value.into(),
             event_id: self.event_id.into(),
             context,
+            user_text,
         }
     }
 
@@ -293,13 +298,11 @@ impl Batch {
                 .map(|&row| ranks[column[row as usize] as usize].cast_signed())
                 .collect()
         };
-        let context = (self.kind == EventKind::Assignment).then(|| {
-            let mut contexts = StringBuilder::with_capacity(order.len(), self.contexts.len());
-            order
-                .iter()
-                .for_each(|&row| contexts.append_value(self.context(row as usize)));
-            contexts.finish()
-        });
+        let rows = || order.iter().map(|&row| row as usize);
+        let context = (self.kind == EventKind::Assignment).then(|| column(&self.contexts, rows()));
+        let user_text = self
+            .has_user_texts()
+            .then(|| column(&self.user_texts, rows()));
         Block {
             experiments: StringArray::from(experiments),
             names: StringArray::from(names),
@@ -310,6 +313,7 @@ impl Batch {
             value: pick(&self.value),
             event_id: pick(&self.event_id),
             context,
+            user_text,
         }
     }
 
@@ -384,6 +388,13 @@ fn sort_stretches(keys: &mut Keys, ends: &[usize], sort: &(impl Fn(&mut Keys) + 
     });
 }
 
+/// The texts of `rows` as a column.
+fn column(texts: &Texts, rows: impl ExactSizeIterator<Item = usize>) -> StringArray {
+    let mut column = StringBuilder::with_capacity(rows.len(), texts.n_bytes());
+    rows.for_each(|row| column.append_value(texts.get(row)));
+    column.finish()
+}
+
 /// For every code of `from` the code of the same text in `into`.
 fn recode(into: &mut Dictionary, from: &Dictionary) -> Vec<u32> {
     from.texts.iter().map(|text| into.code(text)).collect()
@@ -412,6 +423,8 @@ pub struct Block {
     pub event_id: ScalarBuffer<i64>,
     /// Contexts, where they were asked for.
     pub context: Option<StringArray>,
+    /// Users as texts, where they were asked for and there are any.
+    pub user_text: Option<StringArray>,
 }
 
 impl Block {
@@ -437,10 +450,12 @@ impl Block {
 
     /// The context of row `row`; empty where there is none or none was read.
     pub fn context_at(&self, row: usize) -> &str {
-        match &self.context {
-            Some(contexts) if contexts.is_valid(row) => contexts.value(row),
-            _ => "",
-        }
+        text_at(self.context.as_ref(), row)
+    }
+
+    /// The user of row `row` as it was sent; empty where it is an integer or no texts were read.
+    pub fn user_text_at(&self, row: usize) -> &str {
+        text_at(self.user_text.as_ref(), row)
     }
 
     /// Row `row` as an event.
@@ -453,6 +468,7 @@ impl Block {
             value: self.value[row],
             event_id: self.event_id[row],
             context: self.context_at(row),
+            user_text: self.user_text_at(row),
         }
     }
 
@@ -465,6 +481,10 @@ impl Block {
     /// Rows `from..to`, without a copy.
     pub fn slice(&self, from: usize, to: usize) -> Self {
         let cut = |column: &ScalarBuffer<i64>| column.slice(from, to - from);
+        let cut_texts = |column: &Option<StringArray>| {
+            let column = column.as_ref()?;
+            Some(column.slice(from, to - from))
+        };
         Self {
             experiments: self.experiments.clone(),
             names: self.names.clone(),
@@ -474,11 +494,16 @@ impl Block {
             name: self.name.slice(from, to - from),
             value: cut(&self.value),
             event_id: cut(&self.event_id),
-            context: self
-                .context
-                .as_ref()
-                .map(|contexts| contexts.slice(from, to - from)),
+            context: cut_texts(&self.context),
+            user_text: cut_texts(&self.user_text),
         }
+    }
+}
+
+fn text_at(column: Option<&StringArray>, row: usize) -> &str {
+    match column {
+        Some(texts) if texts.is_valid(row) => texts.value(row),
+        _ => "",
     }
 }
 
@@ -500,6 +525,7 @@ mod tests {
             value: 1,
             event_id: 1,
             context: "",
+            user_text: "",
         }
     }
 

@@ -15,6 +15,7 @@ mod client;
 mod rows;
 mod schema;
 mod sql;
+mod user_texts;
 
 pub use address::Address;
 pub use analysis::View;
@@ -22,11 +23,13 @@ pub use analysis::View;
 use crate::batch::Batch;
 use crate::error::WarehouseError;
 use client::Client;
+use rows::UserTexts;
 
 /// Raw events in a ClickHouse database.
 #[derive(Debug, Clone)]
 pub struct ClickHouse {
     client: Client,
+    user_texts: UserTexts,
 }
 
 impl ClickHouse {
@@ -38,7 +41,19 @@ impl ClickHouse {
     pub fn connect(address: Address) -> Result<Self, WarehouseError> {
         let client = Client::new(address)?;
         schema::bring(&client)?;
-        Ok(Self { client })
+        Ok(Self {
+            client,
+            user_texts: UserTexts::Kept,
+        })
+    }
+
+    /// The same, but users that are texts are not kept as such beside their numbers.
+    #[must_use]
+    pub fn without_user_texts(self) -> Self {
+        Self {
+            user_texts: UserTexts::Dropped,
+            ..self
+        }
     }
 
     /// The schema version of the database at `address`, 0 where it has no tables, and the newest
@@ -72,7 +87,7 @@ impl ClickHouse {
     ///
     /// The server cannot be reached or refuses it.
     pub fn insert(&self, batch: &Batch, number: u64) -> Result<(), WarehouseError> {
-        let (query, rows) = rows::insertion(batch, number);
+        let (query, rows) = rows::insertion(batch, number, self.user_texts);
         // The token lets the server drop a second insertion, which saves space and no more.
         let settings = [(
             "insert_deduplication_token",

@@ -1,4 +1,7 @@
 //! Batches and blocks as Arrow: the payload of an inbox row, the columns of a run.
+//!
+//! Columns that came later stand last and are found by their names, since what was
+//! written before has them not and is read for ever.
 
 use std::io::Cursor;
 use std::sync::Arc;
@@ -9,7 +12,7 @@ use arrow_array::{
     Array, ArrayRef, DictionaryArray, Int32Array, Int64Array, RecordBatch, StringArray,
     TimestampMicrosecondArray,
 };
-use arrow_buffer::ScalarBuffer;
+use arrow_buffer::{OffsetBuffer, ScalarBuffer};
 use arrow_ipc::CompressionType;
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::{IpcWriteOptions, StreamWriter};
@@ -17,6 +20,10 @@ use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef, TimeUnit};
 use trialog_model::event::EventKind;
 
 use crate::batch::{Batch, Block};
+
+/// The texts that are not always read.
+pub(crate) const CONTEXT: &str = "context";
+pub(crate) const USER_TEXT: &str = "user_text";
 
 /// The columns of a file of `kind`, in order.
 pub(crate) fn schema(kind: EventKind) -> SchemaRef {
@@ -31,13 +38,33 @@ pub(crate) fn schema(kind: EventKind) -> SchemaRef {
         Field::new("event_id", DataType::Int64, false),
     ];
     if kind == EventKind::Assignment {
-        fields.push(Field::new("context", DataType::Utf8, false));
+        fields.push(Field::new(CONTEXT, DataType::Utf8, false));
+        fields.push(Field::new(USER_TEXT, DataType::Utf8, false));
     }
     Arc::new(Schema::new(fields))
 }
 
 /// The columns of `block` in the form that Parquet is written from.
 pub(crate) fn to_arrow(kind: EventKind, block: &Block) -> Result<RecordBatch, ArrowError> {
+    let mut columns = numbers_and_names(block)?;
+    if kind == EventKind::Assignment {
+        columns.push(texts(block.context.as_ref(), block.len()));
+        columns.push(texts(block.user_text.as_ref(), block.len()));
+    }
+    RecordBatch::try_new(schema(kind), columns)
+}
+
+/// `column`, or as many empty texts.
+fn texts(column: Option<&StringArray>, n_rows: usize) -> ArrayRef {
+    let none = || {
+        let offsets = OffsetBuffer::new_zeroed(n_rows);
+        StringArray::new(offsets, Vec::<u8>::new().into(), None)
+    };
+    Arc::new(column.cloned().unwrap_or_else(none))
+}
+
+/// The columns that every kind of event has.
+fn numbers_and_names(block: &Block) -> Result<Vec<ArrayRef>, ArrowError> {
     let text = |codes: &ScalarBuffer<i32>, texts: &StringArray| -> Result<ArrayRef, ArrowError> {
         let codes = Int32Array::new(codes.clone(), None);
         Ok(Arc::new(DictionaryArray::<Int32Type>::try_new(
@@ -49,18 +76,14 @@ pub(crate) fn to_arrow(kind: EventKind, block: &Block) -> Result<RecordBatch, Ar
         Arc::new(Int64Array::new(column.clone(), None))
     };
     let time = TimestampMicrosecondArray::new(block.timestamp.clone(), None).with_timezone("UTC");
-    let mut columns = vec![
+    Ok(vec![
         text(&block.experiment, &block.experiments)?,
         number(&block.user),
         Arc::new(time),
         text(&block.name, &block.names)?,
         number(&block.value),
         number(&block.event_id),
-    ];
-    if let Some(contexts) = &block.context {
-        columns.push(Arc::new(contexts.clone()));
-    }
-    RecordBatch::try_new(schema(kind), columns)
+    ])
 }
 
 /// The block that `columns`, read from a run or a payload, hold.
@@ -98,17 +121,18 @@ pub(crate) fn from_arrow(columns: &RecordBatch) -> Result<Block, ArrowError> {
         name,
         value: number(4)?,
         event_id: number(5)?,
-        context: match columns.num_columns() {
-            7 => Some(
-                columns
-                    .column(6)
-                    .as_string_opt::<i32>()
-                    .ok_or_else(|| unexpected(columns, 6))?
-                    .clone(),
-            ),
-            _ => None,
-        },
+        context: texts_of(columns, CONTEXT)?,
+        user_text: texts_of(columns, USER_TEXT)?,
     })
+}
+
+/// The column of texts called `name`, if there is one.
+fn texts_of(columns: &RecordBatch, name: &str) -> Result<Option<StringArray>, ArrowError> {
+    let Some((at, _)) = columns.schema_ref().column_with_name(name) else {
+        return Ok(None);
+    };
+    let texts = columns.column(at).as_string_opt::<i32>();
+    Ok(Some(texts.ok_or_else(|| unexpected(columns, at))?.clone()))
 }
 
 fn unexpected(columns: &RecordBatch, at: usize) -> ArrowError {
@@ -121,8 +145,12 @@ fn unexpected(columns: &RecordBatch, at: usize) -> ArrowError {
 /// `batch` as an Arrow IPC stream, compressed with lz4.
 pub(crate) fn encode(batch: Batch) -> Result<Vec<u8>, ArrowError> {
     let kind = batch.kind();
-    let block = batch.into_block();
-    let columns = to_arrow(kind, &block)?;
+    let has_user_texts = batch.has_user_texts();
+    let mut columns = to_arrow(kind, &batch.into_block())?;
+    if kind == EventKind::Assignment && !has_user_texts {
+        // Where all users are integers, nothing is spent on their texts.
+        columns.remove_column(columns.num_columns() - 1);
+    }
     let options =
         IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME))?;
     let mut stream = StreamWriter::try_new_with_options(Vec::new(), &columns.schema(), options)?;
@@ -166,6 +194,11 @@ mod tests {
                     value: user * 7,
                     event_id: !user,
                     context,
+                    user_text: if user % 2 == 1 && kind == EventKind::Assignment {
+                        "ann"
+                    } else {
+                        ""
+                    },
                 });
             }
             let back = decode(kind, &encode(batch.clone()).unwrap()).unwrap();

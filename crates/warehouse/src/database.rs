@@ -19,7 +19,11 @@ const INBOX: &str = "inbox";
 
 /// The steps from an empty file to the newest schema; a step that was
 /// released never changes.
-const MIGRATIONS: &[Migration] = &[sql!(INBOX_RUNS_SOURCES), seal_everything];
+const MIGRATIONS: &[Migration] = &[
+    sql!(INBOX_RUNS_SOURCES),
+    seal_everything,
+    sql!(TEXTS_OF_USERS),
+];
 
 const INBOX_RUNS_SOURCES: &str = "
 CREATE TABLE inbox (
@@ -49,6 +53,10 @@ CREATE TABLE sources (
 ) WITHOUT ROWID;
 CREATE INDEX sources_by_age ON sources (updated_at);
 ";
+
+/// From here on entries of the inbox and runs can have texts of users. A binary from before
+/// would read such entries without the contexts beside them, and is kept from it.
+const TEXTS_OF_USERS: &str = "-- Nothing in this file changes.";
 
 /// Lets checksums cover whole entries of the inbox and every source's position.
 fn seal_everything(transaction: &Transaction<'_>) -> rusqlite::Result<()> {

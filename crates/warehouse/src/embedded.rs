@@ -9,7 +9,7 @@
 //! not yet flushed by three times [`Options::flush_bytes`]. Where flushing
 //! falls behind, the writer waits, the queue fills, and callers are told so.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,6 +23,7 @@ use crate::background::Gate;
 use crate::batch::Batch;
 use crate::database::{Database, SourceMark};
 use crate::error::WarehouseError;
+use crate::index::Index;
 use crate::lock::DirectoryLock;
 use crate::metrics::{Metrics, gauge};
 use crate::position::PositionFile;
@@ -48,6 +49,8 @@ pub struct Options {
     pub flush_bytes: usize,
     /// How many runs of a size class are merged into one.
     pub fan_in: usize,
+    /// Whether users that are texts are kept as such beside their numbers.
+    pub keep_user_ids: bool,
 }
 
 impl Default for Options {
@@ -57,6 +60,7 @@ impl Default for Options {
             queue_bytes: 64 << 20,
             flush_bytes: 48 << 20,
             fan_in: 4,
+            keep_user_ids: true,
         }
     }
 }
@@ -137,6 +141,17 @@ impl State {
 
     pub(crate) fn sealed_bytes(&self) -> usize {
         self.sealed.iter().map(|segment| segment.size_bytes).sum()
+    }
+
+    /// Users, each in each experiment, of whom a run or a sorted segment holds two texts.
+    fn n_clashing_users(&self) -> usize {
+        let in_runs = self.runs.iter().filter(|run| run.has_clashes);
+        let in_runs = in_runs.map(|run| &run.record.index);
+        let in_segments = (self.sealed.iter()).filter_map(|segment| segment.index_of_assignments());
+        let users: BTreeSet<(&str, i64)> = (in_runs.chain(in_segments))
+            .flat_map(Index::clashing_users)
+            .collect();
+        users.len()
     }
 
     /// Leaves the run that `error` says is damaged out of merges; false where
@@ -275,7 +290,10 @@ impl Warehouse {
     /// # Errors
     ///
     /// [`Refused::Full`] at once where the queue is full: nothing waits here.
-    pub fn submit(&self, submission: Submission) -> Result<(), Refused> {
+    pub fn submit(&self, mut submission: Submission) -> Result<(), Refused> {
+        if !self.shared.options.keep_user_ids {
+            submission.batch.drop_user_texts();
+        }
         let n_bytes = submission.batch.size_bytes();
         let queued = self
             .shared
@@ -404,8 +422,10 @@ impl Warehouse {
         metrics.unflushed_bytes.set(gauge(usage.unflushed_bytes));
         let queued = shared.queued_bytes.load(Ordering::Acquire);
         metrics.queued_bytes.set(gauge(queued));
-        let n_damaged = shared.state().set_aside.len();
-        metrics.damaged_files.set(gauge(n_damaged));
+        let state = shared.state();
+        metrics.damaged_files.set(gauge(state.set_aside.len()));
+        metrics.clashing_users.set(gauge(state.n_clashing_users()));
+        drop(state);
         metrics
     }
 

@@ -15,7 +15,7 @@ use crate::background::{self, Gate};
 use crate::batch::{Batch, Block};
 use crate::embedded::{Shared, State, Warehouse};
 use crate::error::WarehouseError;
-use crate::run::{ROW_GROUP_ROWS, Run, RunReader, RunRecord, RunWriter};
+use crate::run::{Columns, ROW_GROUP_ROWS, Run, RunReader, RunRecord, RunWriter};
 use crate::segment::Segment;
 
 /// Which events are to be removed.
@@ -123,7 +123,7 @@ impl Doomed {
         if !self.may_touch(run) {
             return Ok(());
         }
-        let mut reader = all_rows(run, false);
+        let mut reader = all_rows(run, Columns::Plain);
         while let Some(block) = reader.next_block()? {
             self.count(&block, found);
         }
@@ -131,9 +131,9 @@ impl Doomed {
     }
 }
 
-fn all_rows(run: &Arc<Run>, with_context: bool) -> RunReader {
+fn all_rows(run: &Arc<Run>, columns: Columns) -> RunReader {
     let all = std::iter::once(0..run.rows()).collect();
-    RunReader::new(Arc::clone(run), all, with_context)
+    RunReader::new(Arc::clone(run), all, columns)
 }
 
 impl Warehouse {
@@ -290,7 +290,7 @@ fn sift_run(
     writer: &mut RunWriter,
 ) -> Result<(u64, u64), WarehouseError> {
     let kind = run.record.kind;
-    let mut reader = all_rows(run, kind == EventKind::Assignment);
+    let mut reader = all_rows(run, Columns::All);
     let mut kept = Batch::new(kind);
     let (mut n_kept, mut n_doomed) = (0, 0);
     loop {

@@ -3,7 +3,8 @@
 //! The rule for copies is that of the fold: of the events of a user in an
 //! experiment that share an event id, and of metric events also their type, the
 //! first in the order of time and content counts. Events that differ in their context only are ordered by
-//! its checksum, as the fold orders them.
+//! its checksum, as the fold orders them. Users are told as the texts that were
+//! sent, as far as these are known.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -14,6 +15,7 @@ use crate::batch::{Block, Dictionary, EventRow};
 use crate::cursor::Cursor;
 use crate::error::WarehouseError;
 use crate::merge::compare_rows;
+use crate::run::Columns;
 use crate::snapshot::Snapshot;
 
 /// Which events are wanted.
@@ -49,9 +51,10 @@ impl Snapshot {
         if !selection.experiments.is_empty() {
             ids.retain(|id| selection.experiments.iter().any(|own| own == id));
         }
-        let with_context = kind == EventKind::Assignment;
-        let mut cursors = self.cursors(kind, &ids, &(None..None), with_context)?;
+        let mut cursors = self.cursors(kind, &ids, &(None..None), Columns::All)?;
+        let mut texts = self.all_user_texts(&ids)?;
         for id in ids {
+            texts.enter(id)?;
             let mut experiment = Experiment {
                 cursors: cursors
                     .iter_mut()
@@ -60,7 +63,18 @@ impl Snapshot {
                 id,
                 kind,
             };
-            experiment.each(selection, &mut each)?;
+            let mut with_text = |event: &EventRow<'_>| {
+                if !event.user_text.is_empty() {
+                    return each(event);
+                }
+                // Events of metrics have no texts, and an assignment may be older than texts are.
+                let user_text = texts.of(event.user)?;
+                each(&EventRow {
+                    user_text,
+                    ..*event
+                })
+            };
+            experiment.each(selection, &mut with_text)?;
         }
         Ok(())
     }
@@ -106,7 +120,7 @@ impl Seen {
     }
 }
 
-/// An event that may yet turn out to have another context.
+/// An event that may yet turn out to have another context, or a text of its user.
 struct Held {
     user: i64,
     timestamp: i64,
@@ -114,6 +128,7 @@ struct Held {
     value: i64,
     event_id: i64,
     context: String,
+    user_text: String,
 }
 
 impl Experiment<'_> {
@@ -128,7 +143,10 @@ impl Experiment<'_> {
             if let Some((block, row)) = self.cursors[first].here() {
                 let row = block.row(row);
                 match &mut held {
-                    Some(held) if held.ties_with(&row) => held.take_context(row.context),
+                    Some(held) if held.ties_with(&row) => {
+                        held.take_context(row.context);
+                        held.take_user_text(row.user_text);
+                    }
                     _ => {
                         if let Some(held) = held.take() {
                             held.hand_on(self.id, selection, each)?;
@@ -181,10 +199,11 @@ impl Held {
             value: row.value,
             event_id: row.event_id,
             context: row.context.to_owned(),
+            user_text: row.user_text.to_owned(),
         }
     }
 
-    /// Whether `row` differs in its context at most.
+    /// Whether `row` differs in its context and the user's text at most.
     fn ties_with(&self, row: &EventRow<'_>) -> bool {
         (self.user, self.timestamp, self.value, self.event_id)
             == (row.user, row.timestamp, row.value, row.event_id)
@@ -195,6 +214,13 @@ impl Held {
         let rank = |context: &str| crc32fast::hash(context.as_bytes()) & !1;
         if (rank(other), other) < (rank(&self.context), self.context.as_str()) {
             self.context = other.to_owned();
+        }
+    }
+
+    fn take_user_text(&mut self, other: &str) {
+        let is_less = self.user_text.is_empty() || other < self.user_text.as_str();
+        if !other.is_empty() && is_less {
+            self.user_text = other.to_owned();
         }
     }
 
@@ -215,6 +241,7 @@ impl Held {
             value: self.value,
             event_id: self.event_id,
             context: &self.context,
+            user_text: &self.user_text,
         })
     }
 }

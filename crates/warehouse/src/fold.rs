@@ -31,6 +31,7 @@ use crate::fold::exposure::{Status, status};
 use crate::fold::history::{Copies, History};
 use crate::fold::pieces::{Piece, pieces};
 use crate::fold::side::Side;
+use crate::run::Columns;
 use crate::snapshot::Snapshot;
 
 /// One event of a user, as an accumulator sees it. Ordered by time, name,
@@ -314,11 +315,13 @@ fn fold_piece<A: Accumulator>(
 ) -> Result<Parts<A>, WarehouseError> {
     let own = &plans[piece.plans.clone()];
     let experiments: Vec<&str> = own.iter().map(|plan| plan.experiment.as_str()).collect();
-    let with_context = own.iter().any(|plan| !plan.filter.segment.is_empty());
-    let open =
-        |kind, with_context| snapshot.cursors(kind, &experiments, &piece.users, with_context);
-    let mut assignments = Side::new(open(EventKind::Assignment, with_context)?);
-    let mut metrics = Side::new(open(EventKind::Metric, false)?);
+    let columns = match own.iter().all(|plan| plan.filter.segment.is_empty()) {
+        true => Columns::Plain,
+        false => Columns::WithContext,
+    };
+    let open = |kind, columns| snapshot.cursors(kind, &experiments, &piece.users, columns);
+    let mut assignments = Side::new(open(EventKind::Assignment, columns)?);
+    let mut metrics = Side::new(open(EventKind::Metric, Columns::Plain)?);
     let mut parts = Vec::new();
     for (at, plan) in piece.plans.clone().zip(own) {
         let mut folded = Folded::new(plan, make(plan));

@@ -11,6 +11,9 @@ use crate::batch::Block;
 /// Beyond this many distinct names per experiment, only the first ones in
 /// the order of their texts are kept.
 pub const MAX_NAMES: usize = 1_000;
+/// The most users of an experiment that are told to have two texts: where there are that
+/// many, the ids are no 64-bit hashes of texts but something else.
+pub const MAX_CLASHES: usize = 1_000;
 
 /// One experiment's rows in a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,13 +29,47 @@ pub struct IndexEntry {
     pub names: Vec<String>,
     /// Whether more names occur than are kept.
     pub more_names: bool,
+    /// What there is of users that are texts; none where no text is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_texts: Option<Box<TextUsers>>,
+}
+
+/// The users of an experiment that are texts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TextUsers {
+    /// Those of which one number stands for two texts, in order, at most [`MAX_CLASHES`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clashing: Vec<i64>,
+}
+
+impl TextUsers {
+    fn note_clash(&mut self, user: i64) {
+        if let Err(at) = self.clashing.binary_search(&user) {
+            self.clashing.insert(at, user);
+            self.clashing.truncate(MAX_CLASHES);
+        }
+    }
 }
 
 /// The experiments of a run, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Index(pub Vec<IndexEntry>);
 
-impl Index {
+/// Makes an index while rows are written.
+#[derive(Debug, Default)]
+pub(crate) struct IndexWriter {
+    index: Index,
+    /// The last user that is a text in the last experiment, and that text.
+    user: Option<i64>,
+    user_text: String,
+}
+
+impl IndexWriter {
+    /// The index of all rows added.
+    pub(crate) fn finish(self) -> Index {
+        self.index
+    }
+
     /// Adds the rows of `block`, which follow all rows added before.
     pub(crate) fn add(&mut self, block: &Block) {
         let mut seen = vec![false; block.names.len()];
@@ -47,20 +84,23 @@ impl Index {
     /// Adds rows `from..to`, all of one experiment; `seen` is all false before and after.
     fn add_stretch(&mut self, block: &Block, from: usize, to: usize, seen: &mut [bool]) {
         let experiment = block.experiment_at(from);
-        if self
-            .0
+        let entries = &mut self.index.0;
+        if entries
             .last()
             .is_none_or(|last| last.experiment != experiment)
         {
-            self.0.push(IndexEntry {
+            self.user = None;
+            entries.push(IndexEntry {
                 experiment: experiment.to_owned(),
                 rows: 0,
                 max_timestamp: i64::MIN,
                 names: Vec::new(),
                 more_names: false,
+                user_texts: None,
             });
         }
-        let Some(entry) = self.0.last_mut() else {
+        self.note_user_texts(block, from, to);
+        let Some(entry) = self.index.0.last_mut() else {
             return;
         };
         entry.rows += (to - from) as u64;
@@ -84,6 +124,29 @@ impl Index {
         }
     }
 
+    /// Finds users with two texts among rows `from..to` and the row before them.
+    fn note_user_texts(&mut self, block: &Block, from: usize, to: usize) {
+        let Some(entry) = (self.index.0.last_mut()).filter(|_| block.user_text.is_some()) else {
+            return;
+        };
+        for row in from..to {
+            let (user, text) = (block.user[row], block.user_text_at(row));
+            if text.is_empty() {
+                continue;
+            }
+            let texts = entry.user_texts.get_or_insert_default();
+            if self.user != Some(user) {
+                self.user = Some(user);
+                self.user_text.clear();
+                self.user_text.push_str(text);
+            } else if self.user_text != text {
+                texts.note_clash(user);
+            }
+        }
+    }
+}
+
+impl Index {
     /// The entry of `experiment`.
     pub fn find(&self, experiment: &str) -> Option<&IndexEntry> {
         let at = self
@@ -91,6 +154,14 @@ impl Index {
             .binary_search_by(|entry| entry.experiment.as_str().cmp(experiment))
             .ok()?;
         self.0.get(at)
+    }
+
+    /// The users of whom one number stands for two texts, with their experiments.
+    pub(crate) fn clashing_users(&self) -> impl Iterator<Item = (&str, i64)> {
+        self.0.iter().flat_map(|entry| {
+            let users = entry.user_texts.iter().flat_map(|texts| &texts.clashing);
+            users.map(|user| (entry.experiment.as_str(), *user))
+        })
     }
 
     /// All rows.
@@ -119,6 +190,10 @@ impl IndexEntry {
         self.max_timestamp = self.max_timestamp.max(other.max_timestamp);
         self.more_names |= other.more_names;
         other.names.iter().for_each(|name| self.add_name(name));
+        if let Some(texts) = &other.user_texts {
+            let own = self.user_texts.get_or_insert_default();
+            texts.clashing.iter().for_each(|user| own.note_clash(*user));
+        }
     }
 }
 
@@ -131,7 +206,7 @@ mod tests {
 
     #[test]
     fn stretches_across_blocks_are_one_entry_and_names_are_bounded() {
-        let mut index = Index::default();
+        let mut index = IndexWriter::default();
         for half in 0..2 {
             let mut batch = Batch::new(EventKind::Metric);
             for number in 0..800 {
@@ -144,10 +219,12 @@ mod tests {
                     value: 0,
                     event_id: 0,
                     context: "",
+                    user_text: "",
                 });
             }
             index.add(&batch.sorted());
         }
+        let index = index.finish();
         let [entry] = index.0.as_slice() else {
             panic!("one experiment")
         };
@@ -161,5 +238,37 @@ mod tests {
             (1600, 799, MAX_NAMES, true)
         );
         assert_eq!(entry.names.last().map(String::as_str), Some("n0999"));
+    }
+
+    #[test]
+    fn a_user_with_two_texts_is_told_across_blocks_and_once() {
+        let mut index = IndexWriter::default();
+        let blocks = [
+            [(1, "ann"), (2, "bob"), (3, "")],
+            [(3, "cy"), (3, "cy"), (5, "eve")],
+            [(5, "ada"), (5, "eve"), (6, "")],
+        ];
+        for rows in blocks {
+            let mut batch = Batch::new(EventKind::Assignment);
+            for (user, user_text) in rows {
+                batch.push(&EventRow {
+                    experiment: "e",
+                    user,
+                    timestamp: 0,
+                    name: "a",
+                    value: 0,
+                    event_id: 0,
+                    context: "",
+                    user_text,
+                });
+            }
+            index.add(&batch.into_block());
+        }
+        let index = index.finish();
+        let texts = index.0[0].user_texts.as_deref().unwrap();
+        assert_eq!(texts.clashing, [5]);
+        let mut merged = index.0[0].clone();
+        merged.merge(&index.0[0]);
+        assert_eq!(merged.user_texts, index.0[0].user_texts);
     }
 }

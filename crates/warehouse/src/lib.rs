@@ -28,6 +28,8 @@ mod position;
 mod run;
 mod segment;
 pub mod snapshot;
+mod texts;
+pub mod user_texts;
 pub mod view;
 mod writer;
 

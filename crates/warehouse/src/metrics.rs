@@ -77,6 +77,8 @@ metrics! {
         file_bytes: Gauge = "trialog_warehouse_file_bytes";
         /// Damaged files that are left out of merges.
         damaged_files: Gauge = "trialog_warehouse_damaged_files";
+        /// Users, each in each experiment, of whom one number stands for two texts in the same file.
+        clashing_users: Gauge = "trialog_warehouse_clashing_users";
     }
 }
 

@@ -24,7 +24,7 @@ use crate::batch::Block;
 use crate::checked_file::{CheckedFile, ChecksumWriter};
 use crate::codec;
 use crate::error::WarehouseError;
-use crate::index::Index;
+use crate::index::{Index, IndexWriter};
 
 /// Rows per row group: what a writer holds in memory.
 pub(crate) const ROW_GROUP_ROWS: usize = 128 * 1024;
@@ -56,6 +56,8 @@ pub(crate) struct Run {
     metadata: ArrowReaderMetadata,
     /// Rows before each entry of the index.
     first_rows: Vec<u64>,
+    /// Whether it has two texts of one user: indexes are long, and hardly any has.
+    pub(crate) has_clashes: bool,
     /// Set when a merge replaced it: the last reader that lets go deletes the file.
     obsolete: AtomicBool,
 }
@@ -75,8 +77,10 @@ impl Run {
             n_before += entry.rows;
             n_before - entry.rows
         });
+        let has_clashes = record.index.clashing_users().next().is_some();
         Ok(Self {
             first_rows: first_rows.collect(),
+            has_clashes,
             path,
             file,
             metadata,
@@ -150,11 +154,34 @@ impl Drop for Run {
     }
 }
 
+/// Which columns are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Columns {
+    /// Those without texts of their own.
+    Plain,
+    /// These and the contexts.
+    WithContext,
+    /// These and the users as texts.
+    WithUserText,
+    /// All that there are.
+    All,
+}
+
+impl Columns {
+    fn take(self, name: &str) -> bool {
+        match name {
+            codec::CONTEXT => matches!(self, Self::WithContext | Self::All),
+            codec::USER_TEXT => matches!(self, Self::WithUserText | Self::All),
+            _ => true,
+        }
+    }
+}
+
 /// Reads some rows of a run, block by block.
 pub(crate) struct RunReader {
     run: Arc<Run>,
     ranges: Vec<Range<u64>>,
-    with_context: bool,
+    columns: Columns,
     /// The next row group and its first row.
     next_group: usize,
     next_row: u64,
@@ -163,11 +190,11 @@ pub(crate) struct RunReader {
 
 impl RunReader {
     /// A reader of the rows in `ranges`, which are in order and do not touch.
-    pub(crate) fn new(run: Arc<Run>, ranges: Vec<Range<u64>>, with_context: bool) -> Self {
+    pub(crate) fn new(run: Arc<Run>, ranges: Vec<Range<u64>>, columns: Columns) -> Self {
         Self {
             run,
             ranges,
-            with_context,
+            columns,
             next_group: 0,
             next_row: 0,
             current: None,
@@ -204,8 +231,11 @@ impl RunReader {
             self.next_group += 1;
             self.next_row = rows.end;
             let Some(selection) = selection else { continue };
-            let n_columns = if self.with_context { 7 } else { 6 };
-            let mask = ProjectionMask::leaves(metadata.parquet_schema(), 0..n_columns);
+            let schema = metadata.parquet_schema();
+            let leaves = (schema.columns().iter().enumerate())
+                .filter(|(_, column)| self.columns.take(column.name()))
+                .map(|(at, _)| at);
+            let mask = ProjectionMask::leaves(schema, leaves);
             let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(
                 self.run.file.clone(),
                 metadata.clone(),
@@ -257,7 +287,7 @@ pub(crate) struct RunWriter {
     path: PathBuf,
     temporary: PathBuf,
     writer: ArrowWriter<ChecksumWriter<BufWriter<File>>>,
-    index: Index,
+    index: IndexWriter,
 }
 
 /// A finished file, not yet registered.
@@ -288,7 +318,7 @@ impl RunWriter {
             path,
             temporary,
             writer,
-            index: Index::default(),
+            index: IndexWriter::default(),
         })
     }
 
@@ -330,7 +360,7 @@ impl RunWriter {
         Ok(WrittenRun {
             bytes,
             checksums,
-            index,
+            index: index.finish(),
         })
     }
 
@@ -370,7 +400,12 @@ fn properties(kind: EventKind) -> WriterProperties {
         .set_column_dictionary_enabled(column(kind.value_field()), false)
         .set_column_compression(column(kind.value_field()), Compression::LZ4_RAW);
     if kind == EventKind::Assignment {
-        properties = properties.set_column_compression(column("context"), Compression::LZ4_RAW);
+        properties = properties
+            .set_column_compression(column(codec::CONTEXT), Compression::LZ4_RAW)
+            // Nearly every text is of one user, so a dictionary would only be given up.
+            .set_column_dictionary_enabled(column(codec::USER_TEXT), false)
+            .set_column_encoding(column(codec::USER_TEXT), Encoding::DELTA_LENGTH_BYTE_ARRAY)
+            .set_column_compression(column(codec::USER_TEXT), Compression::LZ4_RAW);
     }
     properties.build()
 }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use trialog_model::event::EventKind;
 
 use crate::batch::{Batch, Block};
-use crate::index::Index;
+use crate::index::{Index, IndexWriter};
 
 /// The segment that is still growing.
 pub(crate) struct ActiveSegment {
@@ -60,6 +60,12 @@ impl Segment {
         self.sorted.iter().all(|sorted| sorted.get().is_some())
     }
 
+    /// What it holds of assignments, once it is sorted.
+    pub(crate) fn index_of_assignments(&self) -> Option<&Index> {
+        let (_, index) = self.sorted[slot(EventKind::Assignment)].get()?;
+        Some(index)
+    }
+
     /// The events of `kind`, sorted, and what they hold of each experiment.
     pub(crate) fn sorted(&self, kind: EventKind) -> &(Block, Index) {
         let at = slot(kind);
@@ -69,9 +75,9 @@ impl Segment {
                 .unwrap_or_else(PoisonError::into_inner)
                 .take();
             let block = batch.unwrap_or_else(|| Batch::new(kind)).sorted();
-            let mut index = Index::default();
+            let mut index = IndexWriter::default();
             index.add(&block);
-            (block, index)
+            (block, index.finish())
         })
     }
 }

@@ -10,7 +10,7 @@ use trialog_model::event::EventKind;
 use crate::cursor::{Cursor, Source};
 use crate::error::WarehouseError;
 use crate::index::IndexEntry;
-use crate::run::{Run, RunReader};
+use crate::run::{Columns, Run, RunReader};
 use crate::segment::Segment;
 
 /// Everything up to a position, whatever is written, flushed or merged meanwhile.
@@ -85,13 +85,35 @@ impl Snapshot {
         kind: EventKind,
         experiments: &[&str],
         users: &Range<Option<i64>>,
-        with_context: bool,
+        columns: Columns,
+    ) -> Result<Vec<Cursor>, WarehouseError> {
+        let may_hold = |least, greatest| {
+            users.start.is_none_or(|start| greatest >= start)
+                && users.end.is_none_or(|end| least < end)
+        };
+        self.limited_cursors(kind, experiments, columns, |run| {
+            let ranges = run_ranges(run, experiments);
+            match users.start.is_none() && users.end.is_none() {
+                true => ranges,
+                false => limit_users(run, &ranges, may_hold),
+            }
+        })
+    }
+
+    /// A cursor over the rows of `experiments` (sorted) in every run, of which `ranges_in` says
+    /// which ones are wanted, and in every segment.
+    fn limited_cursors(
+        &self,
+        kind: EventKind,
+        experiments: &[&str],
+        columns: Columns,
+        ranges_in: impl Fn(&Run) -> Vec<Range<u64>>,
     ) -> Result<Vec<Cursor>, WarehouseError> {
         let mut cursors = Vec::new();
         for run in self.runs.iter().filter(|run| run.record.kind == kind) {
-            let ranges = limit_users(run, run_ranges(run, experiments), users);
+            let ranges = ranges_in(run);
             if !ranges.is_empty() {
-                let reader = RunReader::new(Arc::clone(run), ranges, with_context);
+                let reader = RunReader::new(Arc::clone(run), ranges, columns);
                 cursors.push(Cursor::new(Source::Run(Box::new(reader)))?);
             }
         }
@@ -114,6 +136,26 @@ impl Snapshot {
             }
         }
         Ok(cursors)
+    }
+
+    /// Cursors over the rows of `experiment` that may be assignments of `users`, which are in
+    /// order, with their texts.
+    pub(crate) fn assignments_of(
+        &self,
+        experiment: &str,
+        users: &[i64],
+    ) -> Result<Vec<Cursor>, WarehouseError> {
+        let may_hold = |least, greatest| {
+            let first = users.partition_point(|user| *user < least);
+            users.get(first).is_some_and(|user| *user <= greatest)
+        };
+        let experiments = [experiment];
+        self.limited_cursors(
+            EventKind::Assignment,
+            &experiments,
+            Columns::WithUserText,
+            |run| limit_users(run, &run_ranges(run, &experiments), may_hold),
+        )
     }
 
     /// The runs of `kind`, with the rows of `experiment` in each.
@@ -144,22 +186,19 @@ fn run_ranges(run: &Run, experiments: &[&str]) -> Vec<Range<u64>> {
     ranges
 }
 
-/// `ranges` without the row groups that hold no user in `users`; each group
-/// that remains is kept whole, since only its least and greatest user is known.
-fn limit_users(run: &Run, ranges: Vec<Range<u64>>, users: &Range<Option<i64>>) -> Vec<Range<u64>> {
-    if users.start.is_none() && users.end.is_none() {
-        return ranges;
-    }
+/// `ranges` without the row groups whose least and greatest user `may_hold` says no to; each
+/// group that remains is kept whole, since no more than these two are known of it.
+fn limit_users(
+    run: &Run,
+    ranges: &[Range<u64>],
+    may_hold: impl Fn(i64, i64) -> bool,
+) -> Vec<Range<u64>> {
     let mut limited: Vec<Range<u64>> = Vec::new();
     for (rows, bounds) in run.row_groups() {
-        let outside = bounds.is_some_and(|(least, greatest)| {
-            users.start.is_some_and(|start| greatest < start)
-                || users.end.is_some_and(|end| least >= end)
-        });
-        if outside {
+        if bounds.is_some_and(|(least, greatest)| !may_hold(least, greatest)) {
             continue;
         }
-        for range in &ranges {
+        for range in ranges {
             let (from, to) = (range.start.max(rows.start), range.end.min(rows.end));
             match limited.last_mut() {
                 _ if from >= to => {}

@@ -69,6 +69,48 @@ impl View {
         }
     }
 
+    /// The texts of `users` in `experiment`, as far as they are texts and known: users who were
+    /// never assigned have none. Of the first [`crate::user_texts::MAX_USERS`] only.
+    ///
+    /// # Errors
+    ///
+    /// The warehouse cannot be read.
+    pub fn user_texts(
+        &self,
+        experiment: &str,
+        users: &[i64],
+    ) -> Result<BTreeMap<i64, String>, WarehouseError> {
+        match self {
+            Self::Embedded(snapshot) => snapshot.user_texts(experiment, users),
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(view) => view.user_texts(experiment, users),
+        }
+    }
+
+    /// The users of each of `experiments` of which one number is known to stand for two texts;
+    /// experiments without any are absent. The embedded warehouse knows those whose texts lie in
+    /// one run or segment, and so all of them once what there is has been merged.
+    ///
+    /// # Errors
+    ///
+    /// The warehouse cannot be read.
+    pub fn clashing_users(
+        &self,
+        experiments: &[&str],
+    ) -> Result<BTreeMap<String, Vec<i64>>, WarehouseError> {
+        match self {
+            Self::Embedded(snapshot) => Ok((experiments.iter())
+                .filter_map(|id| {
+                    let contents = snapshot.contents_of(EventKind::Assignment, id)?;
+                    let clashing = contents.user_texts?.clashing;
+                    (!clashing.is_empty()).then(|| ((*id).to_owned(), clashing))
+                })
+                .collect()),
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(view) => view.clashing_users(experiments),
+        }
+    }
+
     /// The scorecards of `plans`, which are in the order of their experiments and have one data
     /// time and one segment; `metrics` are those of each plan. Where the work is done here,
     /// `n_threads` do it.

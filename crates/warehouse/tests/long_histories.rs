@@ -174,6 +174,7 @@ fn a_run_with_more_names_than_a_dictionary_page_holds_reads_back() {
             value,
             event_id: value,
             context: "",
+            user_text: "",
         });
     }
     let (done, outcome) = std::sync::mpsc::channel();

@@ -1,6 +1,7 @@
 //! Export: a consistent copy for outside tools, of events without duplicates
 //! or of all published results, as Parquet or CSV.
 
+use std::fmt::Write as _;
 use std::io::Write;
 use std::ops::Range;
 
@@ -56,23 +57,26 @@ pub struct Export {
     snapshot: Snapshot,
 }
 
+/// `user_id` is what was sent, `user_key` the number that it is stored and joined by.
 const ASSIGNMENTS: &Columns = &[
-    ("user_id", Type::Integer),
+    ("user_id", Type::Text),
     ("experiment_id", Type::Text),
     ("variant", Type::Text),
     ("assigned_at", Type::Time),
     ("forced", Type::Boolean),
     ("context", Type::Text),
     ("event_fingerprint", Type::Integer),
+    ("user_key", Type::Integer),
 ];
 
 const METRICS: &Columns = &[
-    ("user_id", Type::Integer),
+    ("user_id", Type::Text),
     ("experiment_id", Type::Text),
     ("event_type", Type::Text),
     ("value", Type::Decimal(18)),
     ("timestamp", Type::Time),
     ("event_fingerprint", Type::Integer),
+    ("user_key", Type::Integer),
 ];
 
 const RESULTS: &Columns = &[
@@ -151,12 +155,14 @@ impl Export {
             within: self.request.within.clone(),
         };
         let mut n_rows = 0;
+        let mut number = String::new();
         self.snapshot
             .each_event(kind, &selection, |event| -> Result<(), CareError> {
                 n_rows += 1;
+                let user = user_id(event, &mut number);
                 match kind {
-                    EventKind::Assignment => table.row(&assignment(event)),
-                    EventKind::Metric => table.row(&metric(event)),
+                    EventKind::Assignment => table.row(&assignment(event, user)),
+                    EventKind::Metric => table.row(&metric(event, user)),
                 }
             })?;
         table.finish()?;
@@ -207,26 +213,39 @@ impl Export {
     }
 }
 
-fn assignment<'a>(event: &EventRow<'a>) -> [Cell<'a>; 7] {
+/// The user as it was sent, for which `number` has the room where that is an integer.
+fn user_id<'a>(event: &EventRow<'a>, number: &'a mut String) -> &'a str {
+    if event.user_text.is_empty() {
+        number.clear();
+        // Writing to a string does not fail.
+        let _ = write!(number, "{}", event.user);
+        return number;
+    }
+    event.user_text
+}
+
+fn assignment<'a>(event: &EventRow<'a>, user: &'a str) -> [Cell<'a>; 8] {
     [
-        Cell::Integer(event.user),
+        Cell::Text(user),
         Cell::Text(event.experiment),
         Cell::Text(event.name),
         Cell::Time(event.timestamp),
         Cell::Boolean(event.value != 0),
         Cell::Text(event.context),
         Cell::Integer(event.event_id),
+        Cell::Integer(event.user),
     ]
 }
 
-fn metric<'a>(event: &EventRow<'a>) -> [Cell<'a>; 6] {
+fn metric<'a>(event: &EventRow<'a>, user: &'a str) -> [Cell<'a>; 7] {
     [
-        Cell::Integer(event.user),
+        Cell::Text(user),
         Cell::Text(event.experiment),
         Cell::Text(event.name),
         Cell::Decimal(event.value.into()),
         Cell::Time(event.timestamp),
         Cell::Integer(event.event_id),
+        Cell::Integer(event.user),
     ]
 }
 

@@ -213,7 +213,7 @@ fn write_line(out: &mut impl Write, cells: &[Cell<'_>]) -> std::io::Result<()> {
         }
         match cell {
             Cell::Integer(value) => write!(out, "{value}")?,
-            Cell::Text(text) if text.contains([',', '"', '\n', '\r']) => {
+            Cell::Text(text) if is_quoted(text) => {
                 write!(out, "\"{}\"", text.replace('"', "\"\""))?;
             }
             Cell::Text(text) => out.write_all(text.as_bytes())?,
@@ -225,6 +225,11 @@ fn write_line(out: &mut impl Write, cells: &[Cell<'_>]) -> std::io::Result<()> {
         }
     }
     out.write_all(b"\n")
+}
+
+/// Whether a text would end its cell, or lose spaces to a reader that trims.
+fn is_quoted(text: &str) -> bool {
+    text.contains([',', '"', '\n', '\r']) || text.trim() != text
 }
 
 #[cfg(test)]
@@ -242,11 +247,13 @@ mod tests {
             Cell::Float(None),
             Cell::Boolean(true),
             Cell::Time(1_500_000),
+            Cell::Text(" a\nb"),
+            Cell::Text("c "),
         ];
         write_line(&mut out, &cells).unwrap();
         assert_eq!(
             String::from_utf8(out).unwrap(),
-            "\"{\"\"a\"\":1,\"\"b\"\":2}\",plain,-5,-12.3400,,true,1970-01-01T00:00:01.500000Z\n"
+            "\"{\"\"a\"\":1,\"\"b\"\":2}\",plain,-5,-12.3400,,true,1970-01-01T00:00:01.500000Z,\" a\nb\",\"c \"\n"
         );
     }
 }

@@ -8,15 +8,19 @@ use trialog_model::event::EventKind;
 use trialog_model::time::UnixMicros;
 use trialog_warehouse::batch::EventRow;
 
-/// Writes an event over `text`. Its id travels as the fingerprint that it is kept as.
+/// Writes an event over `text`. Its id travels as the fingerprint that it is kept as, its user
+/// as the text that was sent, where that is kept.
 pub(super) fn write(kind: EventKind, row: &EventRow<'_>, text: &mut String) {
     text.clear();
     let quoted = |name: &str| serde_json::Value::from(name).to_string();
+    let user = match row.user_text {
+        "" => row.user.to_string(),
+        sent => quoted(sent),
+    };
     // Writing to a string does not fail.
     let _ = write!(
         text,
-        r#"{{"user_id":{},"experiment_id":{},"{}":{},"{}":"{}","event_fingerprint":{}"#,
-        row.user,
+        r#"{{"user_id":{user},"experiment_id":{},"{}":{},"{}":"{}","event_fingerprint":{}"#,
         quoted(row.experiment),
         kind.name_field(),
         quoted(row.name),
@@ -53,6 +57,7 @@ pub(super) fn key(row: &EventRow<'_>, shards: u16, text: &mut String) {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use trialog_model::user_id::user_id_from_text;
     use trialog_model::wire::{Layout, decode};
     use trialog_warehouse::batch::Batch;
 
@@ -67,17 +72,20 @@ mod tests {
             event_id in any::<i64>(),
             name in "[a-z\"\\\\é ]{1,20}",
             forced in any::<bool>(),
+            sent in "[a-z\"\\\\é\n ]{0,5}",
         ) {
             for kind in EventKind::ALL {
                 let is_metric = kind == EventKind::Metric;
+                let user_text = if is_metric { "" } else { sent.as_str() };
                 let row = EventRow {
                     experiment: "gate:1",
-                    user,
+                    user: if user_text.is_empty() { user } else { user_id_from_text(user_text) },
                     timestamp: micros,
                     name: name.trim(),
                     value: if is_metric { units } else { forced.into() },
                     event_id,
                     context: if is_metric { "" } else { r#"{"a": [1, "x"]}"# },
+                    user_text,
                 };
                 if row.name.is_empty() {
                     continue;
@@ -103,6 +111,7 @@ mod tests {
             value: 0,
             event_id: 0,
             context: "",
+            user_text: "",
         };
         let mut text = String::new();
         key(&row, 1, &mut text);

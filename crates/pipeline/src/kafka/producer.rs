@@ -35,6 +35,7 @@ pub struct Producer {
     producer: ThreadedProducer<Deliveries>,
     address: KafkaAddress,
     queued_bytes: Arc<AtomicUsize>,
+    keeps_user_texts: bool,
 }
 
 /// What becomes of a submission whose messages are on their way.
@@ -112,7 +113,17 @@ impl Producer {
             producer: producer.map_err(|error| failed("make a producer", address, &error))?,
             address: address.clone(),
             queued_bytes: Arc::default(),
+            keeps_user_texts: true,
         })
+    }
+
+    /// The same, but users that are texts are sent as their numbers.
+    #[must_use]
+    pub fn without_user_texts(self) -> Self {
+        Self {
+            keeps_user_texts: false,
+            ..self
+        }
     }
 
     /// The address of the cluster.
@@ -123,7 +134,10 @@ impl Producer {
     /// Sends the events of `submission`; its reply is called once all of them are durable, or
     /// one of them could not be made so.
     pub(crate) fn submit(&self, submission: Submission) -> Result<(), Refused> {
-        let batch = submission.batch;
+        let mut batch = submission.batch;
+        if !self.keeps_user_texts {
+            batch.drop_user_texts();
+        }
         let n_bytes = batch.size_bytes();
         let queued = self.queued_bytes.fetch_add(n_bytes, Ordering::AcqRel);
         if queued > 0 && queued + n_bytes > QUEUE_BYTES {

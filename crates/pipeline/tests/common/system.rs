@@ -140,6 +140,7 @@ impl Row {
             value: self.value,
             event_id: self.event_id,
             context: self.context,
+            user_text: "",
         }
     }
 }

@@ -55,6 +55,7 @@ fn export() -> Operation {
         "Exports events or results",
     )
     .tag("care")
+    .describe("In events `user_id` is the id that was sent, as text, and `user_key` the number that it is stored under; where the text is not known, both are the number.")
     .segment("table", one_of(&tables), "results", "What to export.")
     .query("format", format, "The form of the file.")
     .queries(

@@ -259,7 +259,13 @@ enum Id<'a> {
 fn write_line(lines: &mut Vec<u8>, kind: EventKind, event: &Event<'_>, id: Id<'_>) {
     let mut fields = serde_json::Map::new();
     let mut add = |name: &str, value: Value| fields.insert(name.to_owned(), value);
-    add("user_id", event.user_id.into());
+    add(
+        "user_id",
+        match &event.user_text {
+            Some(sent) => sent.as_ref().into(),
+            None => event.user_id.into(),
+        },
+    );
     add("experiment_id", event.experiment_id.as_ref().into());
     add(kind.name_field(), event.name.as_ref().into());
     add(kind.time_field(), event.timestamp.to_rfc3339().into());

@@ -21,7 +21,7 @@ use crate::index::{IndexEntry, MAX_NAMES};
 /// experiment is cut by users.
 const PIECE_ROWS: u64 = 10_000_000;
 /// Experiments that a statement is about at most.
-const PIECE_EXPERIMENTS: usize = 1_000;
+pub(super) const PIECE_EXPERIMENTS: usize = 1_000;
 /// The latest time that ClickHouse and we can compare without leaving the range of integers.
 const FARTHEST: i64 = i64::MAX / 4;
 
@@ -31,7 +31,7 @@ const HAPPENED: &str = include_str!("sql/happened.sql");
 /// What analyses see: the batches that were finished by a moment.
 #[derive(Debug, Clone)]
 pub struct View {
-    client: Client,
+    pub(super) client: Client,
     last: u64,
     except_for: Vec<u64>,
     abandoned: Option<Arc<AtomicBool>>,
@@ -105,6 +105,7 @@ impl View {
             contents.extend(rows.into_iter().map(
                 |(experiment, rows, max_timestamp, names, n_distinct)| {
                     let entry = IndexEntry {
+                        user_texts: None,
                         experiment: experiment.clone(),
                         rows,
                         max_timestamp,
@@ -462,7 +463,7 @@ impl View {
     }
 
     /// A statement that sees the batches of this view.
-    fn statement(&self, parts: &[&str]) -> Statement {
+    pub(super) fn statement(&self, parts: &[&str]) -> Statement {
         let mut visible = format!("batch <= {}", self.last);
         if !self.except_for.is_empty() {
             let numbers: Vec<String> = self.except_for.iter().map(u64::to_string).collect();
@@ -471,7 +472,7 @@ impl View {
         Statement::new(parts).with("visible", visible)
     }
 
-    fn check(&self) -> Result<(), WarehouseError> {
+    pub(super) fn check(&self) -> Result<(), WarehouseError> {
         let is_set = |abandoned: &Arc<AtomicBool>| abandoned.load(Ordering::Relaxed);
         match self.abandoned.as_ref().is_some_and(is_set) {
             true => Err(WarehouseError::Abandoned),

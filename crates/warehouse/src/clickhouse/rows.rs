@@ -7,8 +7,15 @@ use trialog_model::event::EventKind;
 
 use crate::batch::Batch;
 
+/// What becomes of users that are texts, beside their numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum UserTexts {
+    Kept,
+    Dropped,
+}
+
 /// The statement that inserts `batch` under `number`, and its rows.
-pub(super) fn insertion(batch: &Batch, number: u64) -> (String, Vec<u8>) {
+pub(super) fn insertion(batch: &Batch, number: u64, user_texts: UserTexts) -> (String, Vec<u8>) {
     let mut rows = Vec::with_capacity(batch.len() * 96);
     let is_assignment = batch.kind() == EventKind::Assignment;
     for row in (0..batch.len()).map(|row| batch.row(row)) {
@@ -25,12 +32,16 @@ pub(super) fn insertion(batch: &Batch, number: u64) -> (String, Vec<u8>) {
         if is_assignment {
             text(&mut rows, row.context);
             attributes(&mut rows, row.context);
+            match user_texts {
+                UserTexts::Kept => text(&mut rows, row.user_text),
+                UserTexts::Dropped => text(&mut rows, ""),
+            }
         }
         rows.extend_from_slice(&number.to_le_bytes());
     }
     let columns = match batch.kind() {
         EventKind::Assignment => {
-            "assignments (experiment_id, user_id, assigned_at, variant, forced, event_id, context, attributes, batch)"
+            "assignments (experiment_id, user_id, assigned_at, variant, forced, event_id, context, attributes, user_text, batch)"
         }
         EventKind::Metric => {
             "metric_events (experiment_id, user_id, occurred_at, event_type, value, event_id, batch)"
@@ -89,8 +100,9 @@ mod tests {
             value: 1,
             event_id: 3,
             context: r#"{"b":1.50,"a":"x","n":null}"#,
+            user_text: "né",
         });
-        let (_, rows) = insertion(&batch, 9);
+        let (_, rows) = insertion(&batch, 9, UserTexts::Kept);
         let mut expected = vec![1, b'e'];
         expected.extend((-1i64).to_le_bytes());
         expected.extend(2i64.to_le_bytes());
@@ -100,7 +112,12 @@ mod tests {
         expected.extend(br#"{"b":1.50,"a":"x","n":null}"#);
         expected.extend([2, 1, b'a', 1, b'x', 1, b'b', 4]);
         expected.extend(b"1.50");
+        expected.extend([3, b'n', 0xc3, 0xa9]);
         expected.extend(9u64.to_le_bytes());
+        assert_eq!(rows, expected);
+        let (_, rows) = insertion(&batch, 9, UserTexts::Dropped);
+        let n_before = expected.len() - 8 - 4;
+        expected.splice(n_before..n_before + 4, [0]);
         assert_eq!(rows, expected);
     }
 

@@ -9,10 +9,16 @@ use crate::error::WarehouseError;
 
 /// The steps from an empty database to the newest schema; one that was released
 /// never changes. The second text is for a cluster.
-const STEPS: &[(&str, &str)] = &[(
-    include_str!("sql/schema_1.sql"),
-    include_str!("sql/distributed_1.sql"),
-)];
+const STEPS: &[(&str, &str)] = &[
+    (
+        include_str!("sql/schema_1.sql"),
+        include_str!("sql/distributed_1.sql"),
+    ),
+    (
+        include_str!("sql/schema_2.sql"),
+        include_str!("sql/distributed_2.sql"),
+    ),
+];
 
 /// Brings what is missing.
 pub(super) fn bring(client: &Client) -> Result<(), WarehouseError> {
@@ -145,5 +151,20 @@ mod tests {
             "{single}"
         );
         assert_eq!(statements(&single).count(), 2);
+    }
+
+    #[test]
+    fn a_cluster_gets_a_new_column_on_each_shard_and_before_them() {
+        let (tables, distributed) = STEPS[1];
+        let tables = filled(Some("c"), tables);
+        assert!(
+            tables.contains("ALTER TABLE assignments_local ON CLUSTER c ADD COLUMN"),
+            "{tables}"
+        );
+        let distributed = filled(Some("c"), distributed);
+        assert!(
+            distributed.contains("ALTER TABLE assignments ON CLUSTER c ADD COLUMN"),
+            "{distributed}"
+        );
     }
 }

@@ -29,6 +29,7 @@ pub(crate) fn assigned(
         value: 0,
         event_id,
         context: "",
+        user_text: "",
     };
     (EventKind::Assignment, row)
 }
@@ -49,6 +50,7 @@ pub(crate) fn bought(
         value,
         event_id,
         context: "",
+        user_text: "",
     };
     (EventKind::Metric, row)
 }

@@ -47,6 +47,7 @@ pub(crate) fn events() -> impl Strategy<Value = Vec<Event>> {
                 value,
                 event_id,
                 context: "",
+                user_text: "",
             };
             if is_metric {
                 return (EventKind::Metric, row);
@@ -66,6 +67,8 @@ pub(crate) fn events() -> impl Strategy<Value = Vec<Event>> {
                     name: VARIANTS[variant],
                     value: forced,
                     context,
+                    // Not of the same users or events as what the answers depend on.
+                    user_text: ["", "ann", "bob"][(event_id + quarter).rem_euclid(3) as usize],
                     ..row
                 },
             )

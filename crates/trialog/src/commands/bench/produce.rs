@@ -120,6 +120,7 @@ fn batch(
             },
             event_id: *next_id,
             context: "",
+            user_text: "",
         });
     }
     batch

@@ -1,0 +1,203 @@
+//! From the number of a user back to the text that was sent.
+//!
+//! A text lies with the assignments of its user, and is known in the experiments in which the
+//! user was assigned. Where one number stands for two texts, the lesser one is given.
+
+use std::collections::BTreeMap;
+
+use trialog_model::event::EventKind;
+
+use crate::cursor::Cursor;
+use crate::error::WarehouseError;
+use crate::run::Columns;
+use crate::snapshot::Snapshot;
+
+/// The most users of which one call gives the texts.
+pub const MAX_USERS: usize = 1_000;
+
+impl Snapshot {
+    /// The texts of `users` in `experiment`, as far as they are texts and known; of the first
+    /// [`MAX_USERS`] in the order of their numbers. Reads the row groups that may hold them.
+    ///
+    /// # Errors
+    ///
+    /// A run is damaged or cannot be read.
+    pub fn user_texts(
+        &self,
+        experiment: &str,
+        users: &[i64],
+    ) -> Result<BTreeMap<i64, String>, WarehouseError> {
+        let mut users = users.to_vec();
+        users.sort_unstable();
+        users.dedup();
+        users.truncate(MAX_USERS);
+        let mut found = BTreeMap::new();
+        if self.has_user_texts(experiment) {
+            let cursors = self.assignments_of(experiment, &users)?;
+            let mut texts = UserTexts::new(cursors);
+            texts.enter(experiment)?;
+            for user in users {
+                match texts.of(user)? {
+                    "" => {}
+                    text => drop(found.insert(user, text.to_owned())),
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether a text of a user is kept in `experiment`.
+    pub(crate) fn has_user_texts(&self, experiment: &str) -> bool {
+        (self.contents_of(EventKind::Assignment, experiment))
+            .is_some_and(|entry| entry.user_texts.is_some())
+    }
+
+    /// The texts of the users of `experiments`, which are in order.
+    pub(crate) fn all_user_texts(&self, experiments: &[&str]) -> Result<UserTexts, WarehouseError> {
+        let own: Vec<&str> = (experiments.iter().copied())
+            .filter(|experiment| self.has_user_texts(experiment))
+            .collect();
+        let all = None..None;
+        let cursors = self.cursors(EventKind::Assignment, &own, &all, Columns::WithUserText)?;
+        Ok(UserTexts::new(cursors))
+    }
+
+    /// The users of each of `experiments` (in order) of which one number stands for two texts;
+    /// those without any are absent. Reads all their assignments, and so is exact, while
+    /// [`crate::index::TextUsers`] tells of what lies in one run or segment.
+    ///
+    /// # Errors
+    ///
+    /// A run is damaged or cannot be read.
+    pub fn clashing_users(
+        &self,
+        experiments: &[&str],
+    ) -> Result<BTreeMap<String, Vec<i64>>, WarehouseError> {
+        let mut texts = self.all_user_texts(experiments)?;
+        let mut found = BTreeMap::new();
+        for experiment in experiments {
+            texts.enter(experiment)?;
+            let mut clashing = Vec::new();
+            while let Some(user) = texts.next_user() {
+                texts.of(user)?;
+                if texts.clashes {
+                    clashing.push(user);
+                }
+            }
+            if !clashing.is_empty() {
+                found.insert((*experiment).to_owned(), clashing);
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The texts of users, asked for in the order of the warehouse.
+pub(crate) struct UserTexts {
+    sources: Vec<Source>,
+    /// The user who was asked for last in the experiment, and the text.
+    user: Option<i64>,
+    text: String,
+    /// Whether that user has another text, too.
+    clashes: bool,
+}
+
+struct Source {
+    cursor: Cursor,
+    /// Whether it stands on the experiment that was entered.
+    inside: bool,
+}
+
+impl UserTexts {
+    fn new(cursors: Vec<Cursor>) -> Self {
+        let source = |cursor| Source {
+            cursor,
+            inside: false,
+        };
+        Self {
+            sources: cursors.into_iter().map(source).collect(),
+            user: None,
+            text: String::new(),
+            clashes: false,
+        }
+    }
+
+    /// Moves to `experiment`, past what is left of earlier ones.
+    pub(crate) fn enter(&mut self, experiment: &str) -> Result<(), WarehouseError> {
+        self.user = None;
+        for Source { cursor, inside } in &mut self.sources {
+            while cursor.experiment().is_some_and(|own| own < experiment) {
+                cursor.move_to(cursor.experiment_end())?;
+            }
+            *inside = cursor.experiment() == Some(experiment);
+        }
+        Ok(())
+    }
+
+    /// The text of `user`, who does not come before those asked for; empty where none is known.
+    pub(crate) fn of(&mut self, user: i64) -> Result<&str, WarehouseError> {
+        if self.user != Some(user) {
+            self.user = Some(user);
+            self.text.clear();
+            self.clashes = false;
+            for source in &mut self.sources {
+                source.skip_to(user)?;
+                while source.user() == Some(user) {
+                    let Some((block, row)) = source.cursor.here() else {
+                        break;
+                    };
+                    let text = block.user_text_at(row);
+                    self.clashes |= !(text.is_empty() || self.text.is_empty() || self.text == text);
+                    if !text.is_empty() && (self.text.is_empty() || text < self.text.as_str()) {
+                        self.text.clear();
+                        self.text.push_str(text);
+                    }
+                    source.move_to(row + 1)?;
+                }
+            }
+        }
+        Ok(&self.text)
+    }
+
+    /// The least user of the experiment who was not yet asked for.
+    fn next_user(&self) -> Option<i64> {
+        self.sources.iter().filter_map(Source::user).min()
+    }
+}
+
+impl Source {
+    fn user(&self) -> Option<i64> {
+        let (block, row) = self.cursor.here().filter(|_| self.inside)?;
+        Some(block.user[row])
+    }
+
+    /// Passes over the rows of users before `user`.
+    fn skip_to(&mut self, user: i64) -> Result<(), WarehouseError> {
+        while self.inside {
+            let Some((block, row)) = self.cursor.here() else {
+                break;
+            };
+            let end = self.cursor.experiment_end();
+            let n_before = block.user[row..end].partition_point(|own| *own < user);
+            if n_before == 0 {
+                break;
+            }
+            self.move_to(row + n_before)?;
+        }
+        Ok(())
+    }
+
+    /// Moves on and notes whether the experiment ended.
+    fn move_to(&mut self, row: usize) -> Result<(), WarehouseError> {
+        if row < self.cursor.experiment_end() {
+            return self.cursor.move_to(row).map(drop);
+        }
+        let before = self.cursor.experiment().map(str::to_owned);
+        self.cursor.move_to(row)?;
+        self.inside = before.is_some() && before.as_deref() == self.cursor.experiment();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
