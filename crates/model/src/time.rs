@@ -257,7 +257,7 @@ impl Parts {
     /// `YYYY-MM-DD`, then nothing or `T` or a space and `HH:MM`, `HH:MM:SS` or
     /// `HH:MM:SS` with a point or comma and any number of digits; then nothing,
     /// or a zone, with or without a space before it: `Z`, `UTC`, `GMT`, `±HH`,
-    /// `±HHMM` or `±HH:MM`. So BigQuery, PostgreSQL, Snowflake, Spark, pandas and
+    /// `±HHMM` or `±HH:MM`. So `BigQuery`, PostgreSQL, Snowflake, Spark, pandas and
     /// R write times. Digits below a microsecond are cut off, and second 60 is
     /// the last microsecond of its minute.
     ///

@@ -69,6 +69,7 @@ impl Stage {
         let settings = ConsumerSettings {
             batch_rows: 200,
             linger: Duration::from_millis(20),
+            ..ConsumerSettings::default()
         };
         Consumers::start(
             &self.address(),

@@ -417,7 +417,10 @@ fn events_of_two_types_under_one_id_are_two_whether_expected_or_not() {
         assert_eq!(answers, expected(&question, &events));
         let folded = folded(&warehouse.snapshot(), &question, 1, Work::Apart);
         let not_aggregated = folded[0].as_ref().unwrap().accumulator.not_aggregated;
-        assert_eq!(not_aggregated, 3, "`another`, `anything` and `click`, each once");
+        assert_eq!(
+            not_aggregated, 3,
+            "`another`, `anything` and `click`, each once"
+        );
         let answer = answers[0].as_ref().unwrap();
         assert_eq!(
             (
