@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use trialog_catalog::experiments::Experiment;
-use trialog_catalog::results::{Computation, MoreSums, VariantExposures, VariantMetric};
+use trialog_catalog::results::{Arrivals, Computation, MoreSums, VariantExposures, VariantMetric};
 use trialog_model::duration::Window;
 use trialog_model::event::EventKind;
 use trialog_model::experiment::{Definition, MAX_VARIANTS};
@@ -259,12 +259,32 @@ fn computed(
                 )
             })
             .collect(),
-        arrivals: Vec::new(),
+        arrivals: arrivals(plan, &folded.accumulator),
     });
     Computed {
         outcome,
         next_event_at,
     }
+}
+
+/// What became of the events of each type; nothing is told of types without events.
+fn arrivals(plan: &Plan, scorecard: &Scorecard) -> Vec<Arrivals> {
+    let types = plan.event_types.texts().iter().zip(scorecard.arrivals());
+    let told = types.filter(|(_, counts)| counts.events > 0);
+    told.map(|(event_type, counts)| Arrivals {
+        event_type: event_type.clone(),
+        events: counts.events,
+        counted: counts.counted,
+        before_exposure: counts.before_exposure,
+        after_window: counts.after_window,
+        unexposed: counts.unexposed,
+        excluded: counts.excluded,
+        unknown_variant: counts.unknown_variant,
+        unexposed_users: counts.unexposed_users,
+        senders_exposed: counts.senders_exposed,
+        sample: counts.sample.clone(),
+    })
+    .collect()
 }
 
 fn row(

@@ -9,6 +9,7 @@
 //! Work is cut into pieces that threads take one by one. What a piece gives
 //! can be merged exactly, so the result does not depend on the cut.
 
+pub mod arrivals;
 mod exposure;
 mod history;
 mod pieces;
@@ -27,6 +28,7 @@ use trialog_model::event::EventKind;
 use trialog_model::ids::ExperimentId;
 
 use crate::error::{FoldError, WarehouseError};
+use crate::fold::arrivals::LeftOut;
 use crate::fold::exposure::{Status, status};
 use crate::fold::history::{Copies, History};
 use crate::fold::pieces::{Piece, pieces};
@@ -175,6 +177,14 @@ pub struct Exposure {
 pub trait Accumulator: Send {
     /// From when on events of a user exposed at `exposure` cannot matter.
     fn horizon(&self, exposure: i64) -> i64;
+    /// Whether it looks at the events of users who do not count, too.
+    fn sees_left_out(&self) -> bool {
+        false
+    }
+    /// A user begins who does not count.
+    fn begin_left_out(&mut self) {}
+    /// Events of that user, in order and without duplicates.
+    fn left_out(&mut self, _user: i64, _why: LeftOut, _events: &[Row]) {}
     /// A user begins.
     fn begin(&mut self, exposure: &Exposure);
     /// Events of that user before the horizon; earlier than the exposure, too.
@@ -220,6 +230,17 @@ impl<A: Accumulator> Folded<A> {
             unknown_variant: 0,
             next_event_at: None,
             accumulator,
+        }
+    }
+
+    /// Counts a user.
+    fn count(&mut self, standing: &Status) {
+        match standing {
+            Status::Unexposed => {}
+            Status::Forced => self.forced += 1,
+            Status::UnknownVariant => self.unknown_variant += 1,
+            Status::Crossover { first } => self.crossovers[*first as usize] += 1,
+            Status::Exposed(exposure) => self.users[exposure.variant as usize] += 1,
         }
     }
 
@@ -350,49 +371,75 @@ fn fold_experiment<A: Accumulator>(
     folded: &mut Folded<A>,
 ) -> Result<Result<(), FoldError>, WarehouseError> {
     let after_data_time = plan.data_time.saturating_add(1);
+    let sees_left_out = folded.accumulator.sees_left_out();
     if let Some(start) = users.start {
         assignments.skip_to(start)?;
+        if sees_left_out {
+            metrics.skip_to(start)?;
+        }
     }
-    while let Some(user) = assignments
-        .user()
-        .filter(|user| users.end.is_none_or(|end| *user < end))
-    {
-        history.begin(Copies::SameId);
-        assignments.take(
-            user,
-            after_data_time,
-            &plan.variants,
-            &plan.filter.segment,
-            history,
-        )?;
+    loop {
+        let assigned = assignments.user();
+        let sender = metrics.user().filter(|_| sees_left_out);
+        let next = [assigned, sender].into_iter().flatten().min();
+        let Some(user) = next.filter(|user| users.end.is_none_or(|end| *user < end)) else {
+            return Ok(Ok(()));
+        };
+        let mut standing = Status::Unexposed;
+        if assigned == Some(user) {
+            history.begin(Copies::SameId);
+            assignments.take(
+                user,
+                after_data_time,
+                &plan.variants,
+                &plan.filter.segment,
+                history,
+            )?;
+            note_waiting(
+                &mut folded.next_event_at,
+                history.first_beyond(plan.data_time),
+            );
+            standing = status(plan, user, history)?;
+        }
+        folded.count(&standing);
+        let horizon = match standing {
+            Status::Exposed(exposure) => folded.accumulator.horizon(exposure.at),
+            _ if sees_left_out => after_data_time,
+            _ => continue,
+        };
+        metrics.skip_to(user)?;
+        history.begin(Copies::SameIdAndName);
+        let horizon = horizon.min(after_data_time);
+        metrics.take(user, horizon, &plan.event_types, &[], history)?;
         note_waiting(
             &mut folded.next_event_at,
             history.first_beyond(plan.data_time),
         );
-        match status(plan, user, history)? {
-            Status::Unexposed => {}
-            Status::Forced => folded.forced += 1,
-            Status::UnknownVariant => folded.unknown_variant += 1,
-            Status::Crossover { first } => folded.crossovers[first as usize] += 1,
-            Status::Exposed(exposure) => {
-                folded.users[exposure.variant as usize] += 1;
-                metrics.skip_to(user)?;
-                let horizon = folded.accumulator.horizon(exposure.at).min(after_data_time);
-                history.begin(Copies::SameIdAndName);
-                metrics.take(user, horizon, &plan.event_types, &[], history)?;
-                note_waiting(
-                    &mut folded.next_event_at,
-                    history.first_beyond(plan.data_time),
-                );
-                let accumulator = &mut folded.accumulator;
-                accumulator.begin(&exposure);
-                history.each_chunk(|rows| accumulator.events(rows))?;
-                if let Err(error) = accumulator.end() {
-                    return Ok(Err(error));
-                }
-            }
+        if let Err(error) = hand_on(user, &standing, history, &mut folded.accumulator)? {
+            return Ok(Err(error));
         }
     }
+}
+
+/// Hands a user's events to `accumulator`; the inner result is the experiment's own.
+fn hand_on<A: Accumulator>(
+    user: i64,
+    standing: &Status,
+    history: &mut History,
+    accumulator: &mut A,
+) -> Result<Result<(), FoldError>, WarehouseError> {
+    let why = match standing {
+        Status::Exposed(exposure) => {
+            accumulator.begin(exposure);
+            history.each_chunk(|rows| accumulator.events(rows))?;
+            return Ok(accumulator.end());
+        }
+        Status::Unexposed => LeftOut::Unexposed,
+        Status::Forced | Status::Crossover { .. } => LeftOut::Excluded,
+        Status::UnknownVariant => LeftOut::UnknownVariant,
+    };
+    accumulator.begin_left_out();
+    history.each_chunk(|rows| accumulator.left_out(user, why, rows))?;
     Ok(Ok(()))
 }
 

@@ -28,6 +28,7 @@ use trialog_stats::RankSearch;
 use trialog_warehouse::batch::{Batch, EventRow};
 use trialog_warehouse::clickhouse::{Address, ClickHouse, View};
 use trialog_warehouse::embedded::Options;
+use trialog_warehouse::fold::arrivals::TypeArrivals;
 use trialog_warehouse::fold::ranks::{ClippedSums, Pass, RankedPlan, Ranks};
 use trialog_warehouse::fold::scorecard::{MetricPlan, Quantity, Scorecard, Shape};
 use trialog_warehouse::fold::{Folded, Plan, fold};
@@ -87,6 +88,7 @@ struct Said {
     not_aggregated: u64,
     next_user_at: Option<i64>,
     sums: Vec<String>,
+    arrivals: Vec<TypeArrivals>,
 }
 
 fn said(folded: &Folded<Scorecard>) -> Said {
@@ -104,6 +106,7 @@ fn said(folded: &Folded<Scorecard>) -> Said {
         sums: sums
             .map(|(variant, metric)| format!("{:?}", scorecard.sums(variant, metric)))
             .collect(),
+        arrivals: scorecard.arrivals().to_vec(),
     }
 }
 

@@ -12,9 +12,10 @@ use trialog_model::event::EventKind;
 use super::client::Client;
 use super::sql::{Statement, list, quoted, table};
 use crate::error::{FoldError, WarehouseError};
+use crate::fold::arrivals::TypeArrivals;
 use crate::fold::ranks::{RankedPlan, Ranks};
 use crate::fold::scorecard::{MetricPlan, MetricSums, Quantity, Scorecard, SecondSums, Shape};
-use crate::fold::{Folded, Outcomes, Plan};
+use crate::fold::{Folded, Outcomes, Plan, UserFilter};
 use crate::index::{IndexEntry, MAX_NAMES};
 
 /// Rows that a statement reads at most, about: its groups then fit into memory. A larger
@@ -242,6 +243,12 @@ impl View {
         let rows: Vec<Value> = (metrics.iter().enumerate())
             .flat_map(|(code, own)| metric_rows(piece.plans, code, own))
             .collect();
+        // What became of events is told of all users only.
+        let is_unfiltered = |plan: &Plan| plan.filter == UserFilter::default();
+        if !rows.is_empty() && piece.plans.iter().any(is_unfiltered) {
+            let metrics_table = table(METRIC_COLUMNS, &rows);
+            self.add_arrivals(piece, &reach, &metrics_table, &mut gathered)?;
+        }
         if metrics.iter().any(|own| !own.is_empty()) {
             let metrics_table = table(METRIC_COLUMNS, &rows);
             let has_retention =
@@ -381,6 +388,65 @@ impl View {
                 }
                 None => own.overflow = Some(own.overflow.map_or(metric, |other| other.min(metric))),
             }
+        }
+        Ok(())
+    }
+
+    fn add_arrivals(
+        &self,
+        piece: &Piece<'_>,
+        reach: &[Reach],
+        metrics: &str,
+        gathered: &mut [Gathered],
+    ) -> Result<(), WarehouseError> {
+        let statement = self
+            .asked(&[USERS, include_str!("sql/arrivals.sql")], piece, reach)
+            .with("metrics", metrics);
+        type Counts = (
+            usize,
+            String,
+            u64,
+            u64,
+            u64,
+            u64,
+            u64,
+            u64,
+            u64,
+            u64,
+            u64,
+            Vec<i64>,
+        );
+        let rows = self
+            .client
+            .rows::<Counts>("count what became of events", statement.text())?;
+        for (
+            code,
+            event_type,
+            events,
+            counted,
+            before_exposure,
+            after_window,
+            unexposed,
+            excluded,
+            unknown_variant,
+            unexposed_users,
+            senders_exposed,
+            sample,
+        ) in rows
+        {
+            let counts = TypeArrivals {
+                events,
+                counted,
+                before_exposure,
+                after_window,
+                unexposed,
+                excluded,
+                unknown_variant,
+                unexposed_users,
+                senders_exposed,
+                sample,
+            };
+            gathered[code].arrivals.push((event_type, counts));
         }
         Ok(())
     }
@@ -698,6 +764,8 @@ struct Gathered {
     next_user_at: Option<i64>,
     /// The first metric of which a sum left its range.
     overflow: Option<usize>,
+    /// What became of events, by their type.
+    arrivals: Vec<(String, TypeArrivals)>,
 }
 
 impl Gathered {
@@ -713,6 +781,7 @@ impl Gathered {
             not_aggregated: 0,
             next_user_at: None,
             overflow: None,
+            arrivals: Vec::new(),
         }
     }
 
@@ -727,7 +796,14 @@ impl Gathered {
                 metric: metrics[metric].name.clone(),
             });
         }
-        let scorecard = Scorecard::new(plan, metrics.to_vec());
+        let mut scorecard = Scorecard::new(plan, metrics.to_vec());
+        for (event_type, counts) in &self.arrivals {
+            let code = plan.event_types.code(event_type);
+            let types = scorecard.arrivals_mut();
+            if let Some(known) = code.and_then(|code| types.get_mut(code as usize)) {
+                known.merge(counts);
+            }
+        }
         Ok(Folded {
             users: self.users,
             crossovers: self.crossovers,

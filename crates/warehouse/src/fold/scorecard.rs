@@ -5,7 +5,8 @@ use trialog_model::ids::ExperimentId;
 use trialog_model::time::UnixMicros;
 
 use crate::error::FoldError;
-use crate::fold::{Accumulator, Exposure, Plan, Row};
+use crate::fold::arrivals::{Arrivals, LeftOut, Place, TypeArrivals};
+use crate::fold::{Accumulator, Exposure, Plan, Row, UserFilter};
 
 /// A metric: the events of a type within a stretch of time after exposure.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -177,6 +178,10 @@ pub struct Scorecard {
     pub not_aggregated: u64,
     /// When the first of the users who wait will count.
     pub next_user_at: Option<i64>,
+    /// What became of events; of all users only.
+    arrivals: Option<Arrivals>,
+    /// From when on an event of the user is in no window.
+    horizon: i64,
 }
 
 impl Scorecard {
@@ -214,8 +219,34 @@ impl Scorecard {
             },
             not_aggregated: 0,
             next_user_at: None,
+            arrivals: (plan.filter == UserFilter::default())
+                .then(|| Arrivals::new(plan.event_types.len())),
+            horizon: 0,
             metrics,
         }
+    }
+
+    /// What became of the events of each type, by its code; empty where only some users
+    /// are looked at.
+    pub fn arrivals(&self) -> &[TypeArrivals] {
+        self.arrivals.as_ref().map_or(&[], Arrivals::types)
+    }
+
+    #[cfg(feature = "clickhouse")]
+    pub(crate) fn arrivals_mut(&mut self) -> &mut [TypeArrivals] {
+        self.arrivals.as_mut().map_or(&mut [], Arrivals::types_mut)
+    }
+
+    fn note(&mut self, code: u32, place: Place) {
+        if let Some(arrivals) = &mut self.arrivals {
+            arrivals.of_exposed(code, place);
+        }
+    }
+
+    /// From when on an event of a user exposed at `exposure` is in no window.
+    fn last_window_end(&self, exposure: i64) -> i64 {
+        let end = |metric: &MetricPlan| window_end(metric.window, exposure, self.end_at);
+        self.metrics.iter().map(end).max().unwrap_or(exposure)
     }
 
     /// With sums that were gathered elsewhere, in the order of [`Scorecard::sums`].
@@ -285,12 +316,33 @@ pub(super) fn window_end(window: Window, exposure: i64, end_at: i64) -> i64 {
 
 impl Accumulator for Scorecard {
     fn horizon(&self, exposure: i64) -> i64 {
-        let end = |metric: &MetricPlan| window_end(metric.window, exposure, self.end_at);
-        self.metrics.iter().map(end).max().unwrap_or(exposure)
+        match self.arrivals {
+            Some(_) => i64::MAX,
+            None => self.last_window_end(exposure),
+        }
+    }
+
+    fn sees_left_out(&self) -> bool {
+        self.arrivals.is_some()
+    }
+
+    fn begin_left_out(&mut self) {
+        if let Some(arrivals) = &mut self.arrivals {
+            arrivals.begin();
+        }
+    }
+
+    fn left_out(&mut self, user: i64, why: LeftOut, events: &[Row]) {
+        if let Some(arrivals) = &mut self.arrivals {
+            let codes = events.iter().filter_map(|event| event.name.code());
+            codes.for_each(|code| arrivals.of_left_out(code, user, why));
+        }
     }
 
     fn begin(&mut self, exposure: &Exposure) {
         self.exposure = *exposure;
+        self.horizon = self.last_window_end(exposure.at);
+        self.begin_left_out();
         for (user, metric) in self.user.iter_mut().zip(&self.metrics) {
             let from = match metric.shape {
                 Shape::Retention { from } => from,
@@ -309,29 +361,39 @@ impl Accumulator for Scorecard {
         if !self.before.is_empty() {
             self.events_before(&events[..first]);
         }
+        for code in events[..first].iter().filter_map(|event| event.name.code()) {
+            self.note(code, Place::Before);
+        }
         for event in &events[first..] {
             let Some(code) = event.name.code() else {
-                self.not_aggregated += 1;
+                self.not_aggregated += u64::from(event.timestamp < self.horizon);
                 continue;
             };
+            let parts = &self.by_type[code as usize];
+            // An event of a type that is in no metric is not one that came too late.
+            let mut counts = parts.is_empty();
             // A value is below 2^60, so a total leaves i128 after 2^67 events.
-            for &part in &self.by_type[code as usize] {
+            for &part in parts {
                 match part {
                     Part::First(metric) => {
                         let user = &mut self.user[metric];
                         if event.timestamp < user.until && event.timestamp >= user.since {
                             user.events += 1;
                             user.total += i128::from(event.value);
+                            counts = true;
                         }
                     }
                     Part::Second(metric) => {
                         let user = &mut self.user[metric];
                         if event.timestamp < user.until {
                             user.second += i128::from(event.value);
+                            counts = true;
                         }
                     }
                 }
             }
+            let place = if counts { Place::Counted } else { Place::After };
+            self.note(code, place);
         }
     }
 
@@ -356,6 +418,9 @@ impl Accumulator for Scorecard {
 
     fn merge(&mut self, other: Self) -> Result<(), FoldError> {
         self.not_aggregated += other.not_aggregated;
+        if let (Some(arrivals), Some(other)) = (&mut self.arrivals, &other.arrivals) {
+            arrivals.merge(other);
+        }
         self.next_user_at = [self.next_user_at, other.next_user_at]
             .into_iter()
             .flatten()

@@ -215,6 +215,7 @@ pub(crate) fn as_answer(question: &Question, folded: &Folded<Scorecard>) -> Answ
         forced: folded.forced,
         unknown_variant: folded.unknown_variant,
         sums: (0..question.variants.len()).map(sums).collect(),
+        arrivals: folded.accumulator.arrivals().to_vec(),
     }
 }
 

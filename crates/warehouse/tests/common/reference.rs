@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use trialog_model::event::EventKind;
 use trialog_warehouse::batch::EventRow;
+use trialog_warehouse::fold::arrivals::TypeArrivals;
 use trialog_warehouse::fold::scorecard::MetricSums;
 
 use crate::harness::Event;
@@ -35,6 +36,8 @@ pub(crate) struct Answer {
     pub(crate) unknown_variant: u64,
     /// By variant, then by metric.
     pub(crate) sums: Vec<Vec<MetricSums>>,
+    /// By event type in the order of the texts; none where only some users are looked at.
+    pub(crate) arrivals: Vec<TypeArrivals>,
 }
 
 /// Answers `question` from `events`; `None` where a sum leaves its range.
@@ -46,6 +49,7 @@ pub(crate) fn answer(question: &Question, events: &[Event]) -> Option<Answer> {
         forced: 0,
         unknown_variant: 0,
         sums: vec![vec![MetricSums::default(); question.metrics.len()]; n_variants],
+        arrivals: arrivals(question, events),
     };
     let event_types: Vec<&str> = question.metrics.iter().map(|metric| metric.0).collect();
     let assignments = by_user(question, events, EventKind::Assignment, &question.variants);
@@ -93,6 +97,65 @@ pub(crate) fn answer(question: &Question, events: &[Event]) -> Option<Answer> {
         }
     }
     Some(answer)
+}
+
+/// What became of the events of each type, the plainest way.
+fn arrivals(question: &Question, events: &[Event]) -> Vec<TypeArrivals> {
+    let is_filtered = question.exposed_from.is_some()
+        || question.exposed_to.is_some()
+        || !question.segment.is_empty();
+    if is_filtered {
+        return Vec::new();
+    }
+    let types: Vec<&str> = question.metrics.iter().map(|metric| metric.0).collect();
+    let assignments = by_user(question, events, EventKind::Assignment, &question.variants);
+    let metrics = by_user(question, events, EventKind::Metric, &types);
+    let distinct: BTreeSet<&str> = types.iter().copied().collect();
+    let count = |event_type: &str| {
+        let mut counts = TypeArrivals::default();
+        for (user, rows) in &metrics {
+            let rows: Vec<_> = rows.iter().filter(|row| row.name == event_type).collect();
+            let n_rows = rows.len() as u64;
+            counts.events += n_rows;
+            let within: Vec<_> = (assignments.get(user).into_iter().flatten())
+                .filter(|row| question.start_at.is_none_or(|start| start <= row.timestamp))
+                .filter(|row| question.end_at.is_none_or(|end| row.timestamp < end))
+                .collect();
+            let variants: BTreeSet<&str> = within.iter().map(|row| row.name).collect();
+            let Some(exposure) = within.first() else {
+                counts.unexposed += n_rows;
+                counts.unexposed_users += u64::from(n_rows > 0);
+                counts.sample.extend((n_rows > 0).then_some(*user));
+                continue;
+            };
+            if within.iter().any(|row| row.value != 0) {
+                counts.excluded += n_rows;
+            } else if !question.variants.contains(&exposure.name) {
+                counts.unknown_variant += n_rows;
+            } else if variants.len() > 1 {
+                counts.excluded += n_rows;
+            } else {
+                counts.senders_exposed += u64::from(n_rows > 0);
+                for row in rows {
+                    let is_counted = row.timestamp >= exposure.timestamp
+                        && question.metrics.iter().any(|(own, window)| {
+                            *own == event_type
+                                && match window {
+                                    Some(window) => row.timestamp - exposure.timestamp < *window,
+                                    None => question.end_at.is_none_or(|end| row.timestamp < end),
+                                }
+                        });
+                    counts.counted += u64::from(is_counted);
+                    counts.before_exposure += u64::from(row.timestamp < exposure.timestamp);
+                    counts.after_window +=
+                        u64::from(row.timestamp >= exposure.timestamp && !is_counted);
+                }
+            }
+        }
+        counts.sample.truncate(5);
+        counts
+    };
+    distinct.into_iter().map(count).collect()
 }
 
 fn add_user(sums: &mut MetricSums, values: impl Iterator<Item = i64>) -> Option<()> {
