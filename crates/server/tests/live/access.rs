@@ -381,7 +381,10 @@ fn a_listed_origin_may_send_events_and_nothing_else() {
 #[test]
 fn the_most_events_and_bytes_of_a_request_can_be_set() {
     let settings = Settings {
-        max_events: 2,
+        ingest: trialog_pipeline::ingest::IngestSettings {
+            max_events: 2,
+            ..Default::default()
+        },
         max_body_bytes: 1_024,
         ..settings()
     };
