@@ -199,58 +199,12 @@ pub(crate) struct ImportArgs {
     /// The time of every row, RFC 3339, for files without times.
     #[arg(long)]
     pub(crate) time: Option<String>,
-    /// The zone of times that name none: a name such as Europe/Berlin, Z, or an
-    /// offset such as +01:00.
+    /// The zone of times that name none: Z, or an offset such as +01:00.
     #[arg(long)]
     pub(crate) time_zone: Option<String>,
     /// The column of the event id [default: `event_id`, where there is one].
     #[arg(long)]
     pub(crate) id_column: Option<String>,
-    /// Whether user and event ids of a CSV file are numbers or texts [default:
-    /// numbers, where every one in the column is a number].
-    #[arg(long, value_enum)]
-    pub(crate) ids: Option<IdForm>,
-    /// The decimal mark of values in text [default: told from the file].
-    #[arg(long, value_enum)]
-    pub(crate) decimal: Option<DecimalMark>,
-    /// What a time that is a number counts since 1970.
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) time_unit: EpochUnit,
-    /// Accept words such as `null` and `undefined` as user ids.
-    #[arg(long)]
-    pub(crate) allow_placeholder_ids: bool,
-}
-
-/// What the ids of a file without types are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum IdForm {
-    /// Whole numbers, however written: 1e+05 is 100000.
-    Numeric,
-    /// Texts: 1e+05 is not 100000.
-    Text,
-}
-
-/// What sets the fraction of a number off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum DecimalMark {
-    /// 1.234,56
-    Comma,
-    /// 1,234.56
-    Point,
-}
-
-/// What a number counts that stands for a time.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum EpochUnit {
-    /// Seconds.
-    S,
-    /// Milliseconds.
-    #[default]
-    Ms,
-    /// Microseconds.
-    Us,
-    /// Nanoseconds.
-    Ns,
 }
 
 #[derive(Debug, Clone, Args)]

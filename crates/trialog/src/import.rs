@@ -2,7 +2,6 @@
 
 pub(crate) mod cells;
 pub(crate) mod columns;
-pub(crate) mod decide;
 pub(crate) mod delimited;
 pub(crate) mod parquet_file;
 pub(crate) mod sink;

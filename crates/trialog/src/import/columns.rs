@@ -2,9 +2,9 @@
 
 use anyhow::bail;
 use trialog_model::event::EventKind;
-use trialog_model::time::{TimeUnit, UnixMicros};
+use trialog_model::time::UnixMicros;
 
-use crate::cli::{DecimalMark, EpochUnit, IdForm, ImportArgs, ImportCommand};
+use crate::cli::{ImportArgs, ImportCommand};
 
 /// Where a field comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,14 +37,6 @@ pub(crate) struct Mapping {
     /// Appended to times that name no zone.
     pub(crate) time_zone: Option<String>,
     pub(crate) skip_zero: bool,
-    /// What user and event ids are, where the form has no types.
-    pub(crate) ids: Option<IdForm>,
-    /// The decimal mark of values in text.
-    pub(crate) decimal: Option<DecimalMark>,
-    /// What times count that are numbers.
-    pub(crate) time_unit: TimeUnit,
-    /// Whether words such as `null` are user ids like any other.
-    pub(crate) allows_placeholder_ids: bool,
 }
 
 impl Mapping {
@@ -109,16 +101,7 @@ impl Mapping {
                 None => Origin::Optional("event_fingerprint".to_owned()),
             },
             time_zone: common.time_zone.as_deref().map(zone).transpose()?,
-            ids: common.ids,
-            decimal: common.decimal,
-            time_unit: common.time_unit.into(),
-            allows_placeholder_ids: common.allow_placeholder_ids,
         })
-    }
-
-    /// Whether the column of the value holds numbers, not a flag.
-    pub(crate) fn has_values(&self) -> bool {
-        self.kind == EventKind::Metric
     }
 
     /// Every column that the file must or may have.
@@ -146,17 +129,6 @@ impl ImportCommand {
         match self {
             Self::Assignments(columns) => &columns.common,
             Self::Metrics(columns) => &columns.common,
-        }
-    }
-}
-
-impl From<EpochUnit> for TimeUnit {
-    fn from(unit: EpochUnit) -> Self {
-        match unit {
-            EpochUnit::S => Self::Seconds,
-            EpochUnit::Ms => Self::Millis,
-            EpochUnit::Us => Self::Micros,
-            EpochUnit::Ns => Self::Nanos,
         }
     }
 }
