@@ -463,7 +463,11 @@ fn value(raw: &RawField<'_>) -> Result<Value, EventError> {
         RawField::Absent => return Ok(Value::ONE),
         RawField::Number(text) => text,
         RawField::Cell("") => {
-            return refuse(FIELD, Fault::Missing, "is empty: give a decimal number");
+            return refuse(
+                FIELD,
+                Fault::Missing,
+                "is empty: give a decimal number, or leave the field out, which counts 1",
+            );
         }
         RawField::Cell(text) => text,
         RawField::Text(text) => text,

@@ -19,6 +19,7 @@ pub mod ids;
 pub mod metric;
 pub mod metric_definition;
 pub mod murmur3;
+pub mod nearest;
 pub mod percent;
 pub mod ranges;
 pub mod time;

@@ -284,12 +284,27 @@ struct Metric<'a> {
     event_type: Option<&'a RawValue>,
     #[serde(borrow)]
     timestamp: Option<&'a RawValue>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     value: Option<&'a RawValue>,
     #[serde(borrow)]
     event_id: Option<&'a RawValue>,
     #[serde(borrow)]
     event_fingerprint: Option<&'a RawValue>,
+}
+
+/// A member that is there, also where it is null.
+fn present<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// The value of a metric event: without the member it is 1, and null is not 1.
+fn raw_value(raw: Option<&RawValue>) -> RawField<'_> {
+    match raw {
+        Some(raw) if raw.get() == "null" => RawField::Cell(""),
+        raw => raw_field(raw),
+    }
 }
 
 /// Reads the fields of one event; fields that are not known are passed over.
@@ -324,7 +339,7 @@ fn parse_event(kind: EventKind, text: &str) -> Result<RawEvent<'_>, EventError> 
                 experiment_id: raw_field(raw.experiment_id),
                 name: raw_field(raw.event_type),
                 timestamp: raw_field(raw.timestamp),
-                value: raw_field(raw.value),
+                value: raw_value(raw.value),
                 event_id: raw_field(raw.event_id),
                 event_fingerprint: raw_field(raw.event_fingerprint),
                 context: RawField::Absent,

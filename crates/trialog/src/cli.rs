@@ -10,7 +10,12 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::Values;
-pub(crate) use analyze::{AnalyzeArgs, PowerArgs, ReportFormat};
+use crate::import::times::Unit;
+use crate::table::Separator;
+use crate::table::decide::Ids;
+use crate::table::decimal::Decimal;
+use crate::table::encoding::Encoding;
+pub(crate) use analyze::{AnalyzeArgs, Missing, PowerArgs, ReportFormat};
 pub(crate) use care::{
     BackupArgs, ExportArgs, ForgetArgs, RestoreArgs, RetentionCommand, VerifyArgs,
 };
@@ -36,7 +41,7 @@ pub(crate) enum Command {
     Serve,
     /// Serve with simulated experiments whose truth is known, beside their results.
     Demo(DemoArgs),
-    /// Import events from a CSV, NDJSON or Parquet file.
+    /// Import events from a CSV, NDJSON, Parquet or Feather file.
     #[command(subcommand)]
     Import(ImportCommand),
     /// Aggregate once. Exits with 0 when published, 3 when some experiments
@@ -176,14 +181,35 @@ pub(crate) enum ImportCommand {
     Metrics(MetricColumns),
 }
 
+/// How a file with a table is read.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct TableArgs {
+    /// What stands between cells: one character such as `;`, or `tab` [default: told from
+    /// the header].
+    #[arg(long, value_name = "CHARACTER")]
+    pub(crate) separator: Option<Separator>,
+    /// The encoding of a text file [default: utf-8, or what a byte order mark tells].
+    #[arg(long)]
+    pub(crate) encoding: Option<Encoding>,
+    /// How numbers are written: 12,50 or 12.50 [default: told from the column].
+    #[arg(long)]
+    pub(crate) decimal: Option<Decimal>,
+    /// Refuse a file that may have been cut short: a CSV without a line break at its end.
+    #[arg(long)]
+    pub(crate) strict: bool,
+}
+
 /// What both kinds of import take.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ImportArgs {
-    /// The file: .csv, .ndjson or .jsonl (each also .gz or .zst), or .parquet.
+    /// The file: .csv, .tsv, .ndjson or .jsonl (each also .gz or .zst), .parquet or
+    /// .feather; `-` is standard input.
     pub(crate) file: PathBuf,
     /// The format, where the file's name does not tell it.
     #[arg(long)]
     pub(crate) format: Option<FileFormat>,
+    #[command(flatten)]
+    pub(crate) table: TableArgs,
     /// The column of the user [default: `user_id`].
     #[arg(long)]
     pub(crate) user_column: Option<String>,
@@ -199,12 +225,23 @@ pub(crate) struct ImportArgs {
     /// The time of every row, RFC 3339, for files without times.
     #[arg(long)]
     pub(crate) time: Option<String>,
-    /// The zone of times that name none: Z, or an offset such as +01:00.
+    /// The zone of times that name none: Z, an offset such as +01:00, or a name such as
+    /// Europe/Berlin.
     #[arg(long)]
     pub(crate) time_zone: Option<String>,
+    /// What numbers count that are times, since 1970-01-01T00:00:00Z.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) time_unit: Unit,
     /// The column of the event id [default: `event_id`, where there is one].
     #[arg(long)]
     pub(crate) id_column: Option<String>,
+    /// How ids are read: as numbers, so that 1.0 and 1e0 are 1, or as texts [default:
+    /// as numbers where every id of the column is one].
+    #[arg(long)]
+    pub(crate) ids: Option<Ids>,
+    /// How to print the summary.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) summary: Format,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -241,9 +278,14 @@ pub(crate) struct MetricColumns {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum FileFormat {
+    /// Told from the header: commas, semicolons, tabs or `|` between cells.
     Csv,
+    /// Tabs between cells.
+    Tsv,
     Ndjson,
     Parquet,
+    /// Feather of version 2: an Arrow IPC file.
+    Feather,
 }
 
 #[derive(Debug, Args)]

@@ -21,6 +21,7 @@ mod settings;
 mod show;
 mod stop;
 mod storage;
+mod table;
 
 use std::process::ExitCode;
 

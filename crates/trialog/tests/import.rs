@@ -184,7 +184,7 @@ fn every_format_gives_the_same_events() {
         parquet(&fixture.directory.path().join("m.parquet"), compression);
         let refused = fixture.run("import metrics m.parquet --user-column who");
         assert!(
-            text(&refused).contains("have no zone: give --time-zone"),
+            text(&refused).contains("give the zone of all such times with --time-zone"),
             "{}",
             text(&refused)
         );
@@ -215,7 +215,7 @@ fn bad_rows_are_summarised_and_the_good_ones_kept() {
     assert_eq!(fixture.sums(), expected());
     let output = fixture.run("import metrics bad.csv --value-column price");
     assert!(
-        text(&output).contains("has no column `price`; it has: user_id"),
+        text(&output).contains("has no column `price`; there are `user_id`"),
         "{}",
         text(&output)
     );

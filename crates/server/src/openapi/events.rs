@@ -110,7 +110,6 @@ fn metric_event() -> Schema {
     let value = json!({ "oneOf": [
         { "type": "number", "minimum": -bound, "maximum": bound },
         matching(DECIMAL),
-        { "type": "null" },
     ] });
     object([
         user,

@@ -4,15 +4,18 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{FileFormat, Format};
+use super::{FileFormat, Format, TableArgs};
 use crate::commands::analyze::question::{Asked, Covariate, Weight, Winsorise};
 
 /// For example:
 /// trialog analyze users.csv --variant arm --control A --metric bought:conversion --metric spend:sum
 #[derive(Debug, Args)]
 pub(crate) struct AnalyzeArgs {
-    /// The file: .csv (also .csv.gz or .csv.zst) or .parquet, one row per user.
+    /// The file: .csv, .tsv, .ndjson or .jsonl (each also .gz or .zst), .parquet or
+    /// .feather, one row per user; `-` is standard input.
     pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) table: TableArgs,
     /// The column of the variant.
     #[arg(long, value_name = "COLUMN", default_value = "variant")]
     pub(crate) variant: String,
@@ -38,6 +41,13 @@ pub(crate) struct AnalyzeArgs {
     /// The name of a metric of which less is better; repeat it for more.
     #[arg(long, value_name = "NAME")]
     pub(crate) decrease: Vec<String>,
+    /// The name of a metric of which more is better, as of every one that --decrease does
+    /// not name; repeat it for more.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) increase: Vec<String>,
+    /// What becomes of a row in which the value of a metric is missing.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) missing: Missing,
     /// A column from before the exposure by which sums and counts are adjusted
     /// (CUPED), or NAME=COLUMN for one metric; repeat it for more.
     #[arg(long, value_name = "[NAME=]COLUMN")]
@@ -66,6 +76,19 @@ pub(crate) struct AnalyzeArgs {
     /// The format of the file, where its name does not tell it.
     #[arg(long)]
     pub(crate) input_format: Option<FileFormat>,
+}
+
+/// What becomes of a row in which the value of a metric is missing: an empty cell, NULL,
+/// NaN and the like.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Missing {
+    /// It ends the command, and is named.
+    #[default]
+    Error,
+    /// The value is 0.
+    Zero,
+    /// The row is left out, and counted.
+    Drop,
 }
 
 /// How to print a report.

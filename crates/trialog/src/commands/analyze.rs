@@ -15,14 +15,18 @@ use trialog_model::experiment::MIN_ALPHA;
 use trialog_model::ids::ExperimentId;
 use trialog_model::metric::{MetricKind, MetricRole};
 use trialog_model::metric_definition::Direction;
+use trialog_model::nearest::there_are;
 use trialog_server::report::{Choices, Report};
 use trialog_stats::Alpha;
 
 use self::gather::{Gathering, Places};
 use self::question::{Asked, Metric};
-use self::read::Column;
+use self::read::{Cell, Column, Reading};
 use crate::cli::{AnalyzeArgs, ReportFormat};
-use crate::{import, show};
+use crate::show;
+use crate::table::decide::{Facts, Look, Meaning, look};
+use crate::table::decimal::Decimal;
+use crate::table::{As, Options, Row, Table, Wanted};
 
 pub(crate) fn run(args: &AnalyzeArgs) -> anyhow::Result<ExitCode> {
     let mut columns = Columns::default();
@@ -39,23 +43,27 @@ pub(crate) fn run(args: &AnalyzeArgs) -> anyhow::Result<ExitCode> {
         segments,
         names: columns.0.iter().map(|own| own.name.clone()).collect(),
     };
-    let format = import::format_of(
-        &args.file,
-        args.input_format,
-        "--input-format csv or parquet",
-    )?;
-    let mut gathering = Gathering::new(&metrics, &places);
+    let option = "--input-format csv, tsv, ndjson, parquet or feather";
+    let options = Options::from(&args.table);
+    let table = Table::open(&args.file, args.input_format, option, options)?;
+    let (wanted, readings) = survey(&table, &columns.0, args.table.decimal)?;
+    let mut gathering = Gathering::new(&metrics, &places, args.missing);
     loop {
-        let take = &mut |number, cells: &[read::Cell<'_>]| gathering.row(number, cells);
-        read::each_row(&args.file, format, &columns.0, take)?;
+        gather(&table, &wanted, &readings, &mut gathering)?;
         if !gathering.end_pass() {
             break;
         }
     }
+    if gathering.n_dropped > 0 {
+        eprintln!(
+            "note: {} rows without a value were left out",
+            gathering.n_dropped
+        );
+    }
     let is_checked_in_part = gathering.is_checked_in_part;
     let (found, groups) = gathering.into_groups();
     if found.is_empty() {
-        bail!("`{}` has no rows", args.file.display());
+        bail!("{} has no rows", table.shown());
     }
     let variants = report::variants(&found, &args.weights, args.control.as_deref())?;
     let frame = report::Frame {
@@ -76,6 +84,93 @@ pub(crate) fn run(args: &AnalyzeArgs) -> anyhow::Result<ExitCode> {
     }
     write(args, &reports)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Reads the table to its end, and decides how its cells are read.
+fn survey(
+    table: &Table,
+    columns: &[Column],
+    decimal: Option<Decimal>,
+) -> anyhow::Result<(Vec<Wanted>, Vec<(usize, Reading)>)> {
+    let mut wanted: Vec<Wanted> = Vec::new();
+    let mut looks: Vec<Look> = Vec::new();
+    let mut places = Vec::new();
+    for column in columns {
+        table.check(&column.name, "")?;
+        let found = wanted.iter().position(|own| own.name == column.name);
+        let place = found.unwrap_or_else(|| {
+            wanted.push(Wanted {
+                name: column.name.clone(),
+                read_as: As::Number,
+            });
+            looks.push(Look::default());
+            wanted.len() - 1
+        });
+        // A name is read from the field, also where it is a double.
+        if !column.is_number {
+            wanted[place].read_as = As::Field;
+        }
+        looks[place].types |= !column.is_number;
+        looks[place].decimals |= column.is_number;
+        places.push(place);
+    }
+    let mut facts = vec![Facts::new(); wanted.len()];
+    let end = table.rows(&wanted, &mut |number, row| {
+        look(&looks, &mut facts, &sound(table, number, row)?);
+        Ok(())
+    })?;
+    if let Some(warning) = end.warning {
+        eprintln!("warning: {warning}; --strict refuses such a file");
+    }
+    let reading = |(column, place): (&Column, usize)| {
+        let facts = &facts[place];
+        let told = match (decimal, column.is_number) {
+            (Some(decimal), _) => Ok(decimal),
+            (None, false) => Ok(Decimal::Point),
+            (None, true) => facts.decimals.decimal(table.has_semicolons()),
+        };
+        let decimal = told.map_err(|unclear| {
+            anyhow::anyhow!(
+                "`{unclear}` in column `{}` can be read in two ways: say with --decimal comma or --decimal point how its numbers are written",
+                column.name
+            )
+        })?;
+        let meaning = match column.is_number {
+            true => Meaning::Text,
+            false => facts.names(),
+        };
+        let reading = Reading {
+            is_number: column.is_number,
+            meaning,
+            decimal,
+        };
+        Ok((place, reading))
+    };
+    let readings = columns.iter().zip(places).map(reading);
+    let readings = readings.collect::<anyhow::Result<_>>()?;
+    Ok((wanted, readings))
+}
+
+/// One pass over the rows.
+fn gather(
+    table: &Table,
+    wanted: &[Wanted],
+    readings: &[(usize, Reading)],
+    gathering: &mut Gathering<'_>,
+) -> anyhow::Result<()> {
+    table.rows(wanted, &mut |number, row| {
+        let row = sound(table, number, row)?;
+        let cells: Vec<Cell<'_>> = (readings.iter())
+            .map(|(place, reading)| Cell::of(&row, *place, *reading))
+            .collect();
+        gathering.row(number, &cells)
+    })?;
+    Ok(())
+}
+
+/// A row that can be read; here any other one ends the command.
+fn sound<'r>(table: &Table, number: u64, row: Result<Row<'r>, String>) -> anyhow::Result<Row<'r>> {
+    row.map_err(|reason| anyhow::anyhow!("row {number} of {} {reason}", table.shown()))
 }
 
 /// The columns that are read, each once for each way to read it.
@@ -122,13 +217,16 @@ fn metrics(args: &AnalyzeArgs, columns: &mut Columns) -> anyhow::Result<Vec<Metr
     }
     let is_known = |name: &String| metrics.iter().any(|own| own.name == *name);
     let covariates = args.covariate.iter().filter_map(|own| own.metric.as_ref());
-    if let Some(name) = args
-        .decrease
-        .iter()
-        .chain(covariates)
-        .find(|name| !is_known(name))
-    {
-        bail!("there is no metric `{name}` among those that are named");
+    let directed = args.decrease.iter().chain(&args.increase);
+    if let Some(name) = directed.chain(covariates).find(|name| !is_known(name)) {
+        let names: Vec<&str> = metrics.iter().map(|own| own.name.as_str()).collect();
+        bail!(
+            "there is no metric `{name}` among those that are named{}",
+            there_are(name, &names, false)
+        );
+    }
+    if let Some(name) = (args.decrease.iter()).find(|name| args.increase.contains(name)) {
+        bail!("`{name}` is named by --increase and by --decrease: leave one of them out");
     }
     Ok(metrics)
 }
@@ -204,10 +302,10 @@ fn id(file: &Path) -> anyhow::Result<ExperimentId> {
         .file_name()
         .and_then(|name| name.to_str())
         .unwrap_or("file");
-    let stem = name
-        .split('.')
-        .find(|part| !part.is_empty())
-        .unwrap_or("file");
+    let stem = match name {
+        "-" => "standard input",
+        name => (name.split('.').find(|part| !part.is_empty())).unwrap_or("file"),
+    };
     let short: String = stem.chars().take(ExperimentId::MAX_CHARS).collect();
     ExperimentId::new(short).context("the file's name")
 }

@@ -9,7 +9,7 @@ use trialog_pipeline::care::restore::restore;
 use crate::access::Access;
 use crate::cli::{BackupArgs, Format, RestoreArgs};
 use crate::config::Config;
-use crate::import::progress;
+use crate::table::progress;
 
 pub(crate) fn backup(config: &Config, options: &BackupArgs) -> anyhow::Result<ExitCode> {
     let directory = std::path::absolute(&options.directory)

@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use crate::access::{Access, encode};
 use crate::cli::ExportArgs;
 use crate::config::Config;
-use crate::import::progress;
+use crate::table::progress;
 
 pub(crate) fn run(config: &Config, options: &ExportArgs) -> anyhow::Result<ExitCode> {
     let path = request(options)?;

@@ -2,26 +2,34 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context;
 use serde_json::json;
-use trialog_model::event::EventKind;
+use trialog_model::event::{EventKind, Rules};
 use trialog_pipeline::ingest::Destination;
 
 use crate::access::Access;
-use crate::cli::{FileFormat, ImportCommand};
+use crate::cli::{Format, ImportCommand};
 use crate::clock;
 use crate::commands::EXIT_PARTIAL;
 use crate::config::Config;
+use crate::import::cells::Layout;
 use crate::import::columns::Mapping;
 use crate::import::sink::{Rows, Sink, Summary};
-use crate::import::{delimited, fingerprint, format_of, parquet_file, progress};
+use crate::import::survey::survey;
+use crate::import::times::Times;
+use crate::table::{Options, Table, Wanted};
 
 pub(crate) fn run(config: &Config, command: &ImportCommand) -> anyhow::Result<ExitCode> {
     let common = command.common();
-    let path = &common.file;
-    let mapping = Mapping::of(command)?;
-    let format = format_of(path, common.format, "--format csv, ndjson or parquet")?;
-    let source = source(fingerprint(path)?, &mapping);
+    let mapping = Mapping::of(command, config.http.limits.ingest.allows_placeholder_ids)?;
+    let option = "--format csv, tsv, ndjson, parquet or feather";
+    let options = Options::from(&common.table);
+    let table = Table::open(&common.file, common.format, option, options)?;
+    let wanted = mapping.wanted(&table)?;
+    let survey = survey(&table, &mapping, &wanted)?;
+    if let Some(warning) = &survey.warning {
+        eprintln!("warning: {warning}; --strict refuses such a file");
+    }
+    let source = source(table.fingerprint()?, &mapping);
     let mark = mark(&source, &mapping);
     let now = clock::now();
     let access = Access::open(config)?;
@@ -32,32 +40,52 @@ pub(crate) fn run(config: &Config, command: &ImportCommand) -> anyhow::Result<Ex
             agent,
         },
     };
+    let rules = Rules {
+        defaults_time: false,
+        allows_placeholder_ids: mapping.allows_placeholder_ids,
+        ..now.into()
+    };
+    let times = Times::new(mapping.time_zone.clone(), mapping.time_unit);
+    let layout = Layout::new(&mapping, &wanted, &survey.decisions, &times, rules);
     let mut rows = Rows::new(sink, mapping.kind, source, mark, now)?;
-    if format == FileFormat::Parquet {
-        let bar = progress(parquet_file::count_rows(path)?, false);
-        parquet_file::read_parquet(path, &mapping, &bar, now, &mut rows)?;
-        bar.finish_and_clear();
-    } else {
-        let length = std::fs::metadata(path)
-            .with_context(|| format!("cannot read `{}`", path.display()))?
-            .len();
-        let bar = progress(length, true);
-        match format {
-            FileFormat::Csv => delimited::read_csv(path, &mapping, &bar, now, &mut rows)?,
-            _ => delimited::read_ndjson(path, &mapping, &bar, now, &mut rows)?,
-        }
-        bar.finish_and_clear();
-    }
+    table.rows(&wanted, &mut |_, row| rows.take(layout.event(row)))?;
     let summary = rows.finish()?;
     if let Access::Directory(opened) = &access {
         opened.node.close();
     }
-    print_summary(mapping.kind, &summary);
+    let told = Told {
+        columns: columns(&mapping, &wanted),
+        notes: [survey.notes, times.shifted()].concat(),
+        warning: survey.warning,
+    };
+    match common.summary {
+        Format::Table => print_summary(mapping.kind, &summary, &told),
+        Format::Json => print_json(mapping.kind, &summary, &told),
+    }
     Ok(if summary.rejected.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(EXIT_PARTIAL)
     })
+}
+
+/// What a summary says beside the rows.
+struct Told {
+    /// Fields and the columns that they were read from.
+    columns: Vec<(&'static str, String)>,
+    notes: Vec<String>,
+    warning: Option<String>,
+}
+
+/// The fields that were read from columns, and those columns.
+fn columns(mapping: &Mapping, wanted: &[Wanted]) -> Vec<(&'static str, String)> {
+    let is_read = |name: &str| wanted.iter().any(|own| own.name == name);
+    let fields = mapping.fields().into_iter().filter_map(|(field, origin)| {
+        let column = origin.column().filter(|name| is_read(name))?;
+        Some((field, column.to_owned()))
+    });
+    let keys = (mapping.context_columns.iter()).map(|name| ("context", name.clone()));
+    fields.chain(keys).collect()
 }
 
 /// Names an import with every setting: another setting, such as a time zone,
@@ -86,17 +114,27 @@ fn source(content: u64, mapping: &Mapping) -> String {
     format!("{kind}:{content:016x}{how:016x}")
 }
 
-fn print_summary(kind: EventKind, summary: &Summary) {
+fn print_summary(kind: EventKind, summary: &Summary, told: &Told) {
     println!(
         "{} rows: {} {kind} accepted",
-        summary.rows, summary.accepted
+        summary.rows,
+        summary.accepted + summary.stored_before
     );
+    let columns: Vec<String> = (told.columns.iter())
+        .map(|(field, column)| format!("`{column}` -> {}", shown(field)))
+        .collect();
+    if !columns.is_empty() {
+        println!("columns: {}", columns.join(", "));
+    }
+    for note in &told.notes {
+        println!("note: {note}");
+    }
     if summary.no_event > 0 {
         println!("{} rows hold no event (--skip-zero)", summary.no_event);
     }
     if summary.stored_before > 0 {
         println!(
-            "{} rows were stored by an earlier import of the same file",
+            "{} of them were stored by an earlier import of the same file, and are not stored again",
             summary.stored_before
         );
     }
@@ -110,4 +148,40 @@ fn print_summary(kind: EventKind, summary: &Summary) {
     for (row, reason) in &summary.examples {
         println!("  row {row}: {reason}");
     }
+}
+
+/// What a field is, in words.
+fn shown(field: &'static str) -> &'static str {
+    match field {
+        "user_id" => "user",
+        "experiment_id" => "experiment",
+        "event_type" => "event type",
+        "assigned_at" | "timestamp" => "time",
+        "event_id" => "id of the event",
+        "event_fingerprint" => "fingerprint of the event's id",
+        other => other,
+    }
+}
+
+fn print_json(kind: EventKind, summary: &Summary, told: &Told) {
+    let columns: Vec<_> = (told.columns.iter())
+        .map(|(field, column)| json!({"field": field, "column": column}))
+        .collect();
+    let examples: Vec<_> = (summary.examples.iter())
+        .map(|(row, reason)| json!({"row": row, "reason": reason}))
+        .collect();
+    let answer = json!({
+        "kind": kind.plural(),
+        "rows": summary.rows,
+        "accepted": summary.accepted + summary.stored_before,
+        "no_event": summary.no_event,
+        "stored_before": summary.stored_before,
+        "rejected": summary.rejected.values().sum::<u64>(),
+        "rejected_by_field": summary.rejected,
+        "examples": examples,
+        "columns": columns,
+        "notes": told.notes,
+        "warnings": told.warning.iter().collect::<Vec<_>>(),
+    });
+    println!("{answer:#}");
 }

@@ -13,8 +13,8 @@ use trialog_warehouse::lock::DirectoryLock;
 use crate::access::Access;
 use crate::cli::{Format, VerifyArgs};
 use crate::config::Config;
-use crate::import::progress;
 use crate::node::plain;
+use crate::table::progress;
 
 /// Damage was found.
 const EXIT_DAMAGED: u8 = 2;

@@ -2,15 +2,22 @@
 
 use std::borrow::Cow;
 
-use anyhow::Context;
-use trialog_model::event::{Event, EventError, RawEvent, RawField, Rules, validate};
-use trialog_model::time::UnixMicros;
+use trialog_model::cell::{is_no_value, is_zero};
+use trialog_model::event::{Event, EventError, Fault, RawEvent, RawField, Rules, validate};
 
 use super::columns::{Mapping, Origin};
+use super::survey::Decisions;
+use super::times::Times;
+use crate::table::decide::{Meaning, as_meant, boolean};
+use crate::table::decimal::plain;
+use crate::table::{Row, Wanted};
 
 /// Where each field is found in the rows of a file with known columns.
 pub(crate) struct Layout<'m> {
     mapping: &'m Mapping,
+    decisions: &'m Decisions,
+    times: &'m Times,
+    rules: Rules,
     user: Place<'m>,
     experiment: Place<'m>,
     name: Place<'m>,
@@ -22,12 +29,6 @@ pub(crate) struct Layout<'m> {
     context_columns: Vec<(&'m str, usize)>,
 }
 
-/// An event of a row, and its id as it stands there.
-pub(crate) struct Imported<'r> {
-    pub(crate) event: Event<'r>,
-    pub(crate) event_id: Option<Cow<'r, str>>,
-}
-
 #[derive(Debug, Clone, Copy)]
 enum Place<'m> {
     Constant(&'m str),
@@ -36,157 +37,162 @@ enum Place<'m> {
 }
 
 impl<'m> Layout<'m> {
-    /// Finds the mapping's columns in `header`.
-    pub(crate) fn new(mapping: &'m Mapping, header: &[String]) -> anyhow::Result<Self> {
-        let find = |name: &str| header.iter().position(|own| own == name);
-        let must = |name: &str| {
-            find(name).with_context(|| {
-                format!(
-                    "the file has no column `{name}`; it has: {}; name the right ones with --user-column, --time-column and so on",
-                    header.join(", ")
-                )
-            })
+    /// Finds the mapping's columns among those that are `wanted`.
+    pub(crate) fn new(
+        mapping: &'m Mapping,
+        wanted: &[Wanted],
+        decisions: &'m Decisions,
+        times: &'m Times,
+        rules: Rules,
+    ) -> Self {
+        let find = |name: &str| wanted.iter().position(|own| own.name == name);
+        let place = |origin: &'m Origin| match origin {
+            Origin::Constant(text) => Place::Constant(text),
+            Origin::Column(name) | Origin::Optional(name) => {
+                find(name).map_or(Place::Nothing, Place::Column)
+            }
+            Origin::Nothing => Place::Nothing,
         };
-        let place = |origin: &'m Origin| -> anyhow::Result<Place<'m>> {
-            Ok(match origin {
-                Origin::Constant(text) => Place::Constant(text),
-                Origin::Column(name) => Place::Column(must(name)?),
-                Origin::Optional(name) => find(name).map_or(Place::Nothing, Place::Column),
-                Origin::Nothing => Place::Nothing,
-            })
-        };
-        let contexts: anyhow::Result<Vec<_>> = mapping
-            .context_columns
-            .iter()
-            .map(|name| Ok((name.as_str(), must(name)?)))
+        let context_columns = (mapping.context_columns.iter())
+            .filter_map(|name| Some((name.as_str(), find(name)?)))
             .collect();
-        Ok(Self {
+        Self {
             mapping,
-            user: place(&mapping.user)?,
-            experiment: place(&mapping.experiment)?,
-            name: place(&mapping.name)?,
-            time: place(&mapping.time)?,
-            value: place(&mapping.value)?,
-            event_id: place(&mapping.event_id)?,
-            event_fingerprint: place(&mapping.event_fingerprint)?,
-            context: place(&mapping.context)?,
-            context_columns: contexts?,
-        })
+            decisions,
+            times,
+            rules,
+            user: place(&mapping.user),
+            experiment: place(&mapping.experiment),
+            name: place(&mapping.name),
+            time: place(&mapping.time),
+            value: place(&mapping.value),
+            event_id: place(&mapping.event_id),
+            event_fingerprint: place(&mapping.event_fingerprint),
+            context: place(&mapping.context),
+            context_columns,
+        }
     }
 
-    /// The event in a row whose cells `cell` gives; `None` for a row that
-    /// holds no event.
+    /// The event in a row; `None` for a row that holds no event.
     pub(crate) fn event<'r>(
         &self,
-        cell: &dyn Fn(usize) -> RawField<'r>,
-        received_at: UnixMicros,
-    ) -> Result<Option<Imported<'r>>, EventError>
+        row: Result<Row<'r>, String>,
+    ) -> Result<Option<Event<'r>>, EventError>
     where
         'm: 'r,
     {
-        let get = |place: Place<'m>| -> RawField<'r> {
+        let row = row.map_err(|reason| EventError {
+            field: "row",
+            fault: Fault::Malformed,
+            reason,
+        })?;
+        let get = |place: Place<'m>, meaning: Meaning| -> RawField<'r> {
             match place {
                 Place::Constant(text) => RawField::Cell(text),
-                Place::Column(column) => cell(column),
+                Place::Column(column) => absent(as_meant(&row.fields[column], meaning)),
                 Place::Nothing => RawField::Absent,
             }
         };
-        let mut value = get(self.value);
-        if self.mapping.skip_zero {
-            match zero_or_one(&value) {
-                Some(false) => return Ok(None),
-                Some(true) => value = RawField::Integer(1),
-                None => {}
-            }
-        }
-        let context = match self.context_columns.as_slice() {
-            // A table has no type for objects: there they are text.
-            [] => match get(self.context) {
-                RawField::Text(text) => RawField::Object(text),
-                other => other,
-            },
-            columns => RawField::Object(Cow::Owned(context(columns, cell))),
+        let Some(value) = self.value(&row) else {
+            return Ok(None);
         };
-        let event_id = get(self.event_id);
-        let event_id_text = text_of(&event_id);
+        let context = match self.context_columns.as_slice() {
+            [] => get(self.context, Meaning::Text),
+            columns => RawField::Object(Cow::Owned(context(columns, &row))),
+        };
+        let kind = self.mapping.kind;
         let raw = RawEvent {
-            user_id: get(self.user),
-            experiment_id: get(self.experiment),
-            name: get(self.name),
-            timestamp: self.with_zone(get(self.time)),
+            user_id: get(self.user, self.decisions.user),
+            experiment_id: get(self.experiment, self.decisions.experiment),
+            name: get(self.name, self.decisions.name),
+            timestamp: (self.times).read(kind.time_field(), get(self.time, Meaning::Text))?,
             value,
-            event_id,
-            event_fingerprint: get(self.event_fingerprint),
+            event_id: get(self.event_id, self.decisions.event_id),
+            event_fingerprint: get(self.event_fingerprint, Meaning::Text),
             context,
         };
-        let rules = Rules {
-            defaults_time: false,
-            ..received_at.into()
-        };
-        let event = validate(self.mapping.kind, raw, rules)?;
-        Ok(Some(Imported {
-            event,
-            event_id: event_id_text,
-        }))
+        match validate(kind, raw, self.rules) {
+            Ok(event) => Ok(Some(event)),
+            Err(mut error) => {
+                if error.field == "user_id" && error.fault == Fault::OutOfRange {
+                    error.reason += ", or give --ids text where all ids are texts";
+                }
+                if error.field == kind.time_field() && error.fault == Fault::OutOfRange {
+                    error.reason += "; --time-unit says what numbers count";
+                }
+                Err(error)
+            }
+        }
     }
 
-    /// Adds the zone to a time that is text and has none.
-    fn with_zone<'r>(&self, time: RawField<'r>) -> RawField<'r> {
-        let Some(zone) = &self.mapping.time_zone else {
-            return time;
+    /// The value; `None` where it says that the row holds no event.
+    fn value<'r>(&self, row: &Row<'r>) -> Option<RawField<'r>>
+    where
+        'm: 'r,
+    {
+        let Place::Column(column) = self.value else {
+            return Some(match self.value {
+                Place::Constant(text) => RawField::Cell(text),
+                _ => RawField::Absent,
+            });
         };
-        let text = match &time {
-            RawField::Cell(text) => text,
-            RawField::Text(text) => text.as_ref(),
-            _ => return time,
+        // What is empty stays an empty cell: it is no value, and not the value 1.
+        let field = match as_meant(&row.fields[column], Meaning::Text) {
+            RawField::Cell(text) => match plain(text, self.decisions.decimal) {
+                Cow::Borrowed(text) => RawField::Cell(text),
+                Cow::Owned(text) => RawField::Text(Cow::Owned(text)),
+            },
+            other => other,
         };
-        let has_zone = text.ends_with(['Z', 'z'])
-            || text.get(19..).is_some_and(|rest| rest.contains(['+', '-']));
-        if has_zone || text.len() < 19 {
-            time
-        } else {
-            RawField::Text(Cow::Owned(format!("{text}{zone}")))
+        if !self.mapping.skip_zero {
+            let is_forced = self.mapping.kind == trialog_model::event::EventKind::Assignment;
+            return Some(if is_forced { forced(field) } else { field });
+        }
+        match zero_or_one(&field) {
+            Some(false) => None,
+            Some(true) => Some(RawField::Integer(1)),
+            None => Some(field),
         }
     }
 }
 
-/// The text of an id that is a text or a number.
-fn text_of<'r>(field: &RawField<'r>) -> Option<Cow<'r, str>> {
+/// An empty cell is a field that is absent.
+fn absent(field: RawField<'_>) -> RawField<'_> {
     match field {
-        RawField::Text(text) => Some(text.clone()),
-        RawField::Cell("") => None,
-        RawField::Cell(text) | RawField::Number(text) => Some(Cow::Borrowed(text)),
-        _ => None,
+        RawField::Cell("") => RawField::Absent,
+        other => other,
+    }
+}
+
+/// The flag of an assignment, absent where a word such as `NULL` says so.
+fn forced(field: RawField<'_>) -> RawField<'_> {
+    match field {
+        RawField::Cell(text) if is_no_value(text) => RawField::Absent,
+        other => other,
     }
 }
 
 /// What a cell says where 0 means no event: `Some(false)` for none,
 /// `Some(true)` for a plain yes, `None` for a number.
 fn zero_or_one(value: &RawField<'_>) -> Option<bool> {
-    match value {
-        RawField::Absent | RawField::Integer(0) | RawField::Bool(false) => Some(false),
-        RawField::Bool(true) => Some(true),
-        RawField::Cell(text) | RawField::Number(text) => zero_text(text),
-        RawField::Text(text) => zero_text(text),
-        _ => None,
+    let text: &str = match value {
+        RawField::Absent | RawField::Integer(0) => return Some(false),
+        RawField::Bool(value) => return Some(*value),
+        RawField::Cell(text) | RawField::Number(text) => text,
+        RawField::Text(text) => text,
+        _ => return None,
+    };
+    if is_zero(text) || is_no_value(text) {
+        return Some(false);
     }
-}
-
-fn zero_text(text: &str) -> Option<bool> {
-    match text.to_ascii_lowercase().as_str() {
-        "" | "false" => Some(false),
-        "true" => Some(true),
-        number => (number.starts_with(['0', '.'])
-            && number.bytes().all(|byte| b"0.".contains(&byte)))
-        .then_some(false),
-    }
+    boolean(text)
 }
 
 /// A JSON object of the cells of `columns`.
-fn context<'r>(columns: &[(&str, usize)], cell: &dyn Fn(usize) -> RawField<'r>) -> String {
+fn context(columns: &[(&str, usize)], row: &Row<'_>) -> String {
     let mut context = serde_json::Map::new();
     for (name, column) in columns {
-        let value = match cell(*column) {
+        let value = match as_meant(&row.fields[*column], Meaning::Text) {
             RawField::Absent | RawField::Cell("") => continue,
             RawField::Cell(text) => text.into(),
             RawField::Text(text) => text.into_owned().into(),

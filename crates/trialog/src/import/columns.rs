@@ -1,10 +1,12 @@
 //! Which column of a file becomes which field of an event.
 
-use anyhow::bail;
 use trialog_model::event::EventKind;
-use trialog_model::time::UnixMicros;
 
+use super::times::{Unit, Zone};
 use crate::cli::{ImportArgs, ImportCommand};
+use crate::table::decide::Ids;
+use crate::table::decimal::Decimal;
+use crate::table::{As, Table, Wanted};
 
 /// Where a field comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,8 +21,18 @@ pub(crate) enum Origin {
     Nothing,
 }
 
+impl Origin {
+    /// The column that it is, if it is one.
+    pub(crate) fn column(&self) -> Option<&str> {
+        match self {
+            Self::Column(name) | Self::Optional(name) => Some(name),
+            Self::Constant(_) | Self::Nothing => None,
+        }
+    }
+}
+
 /// The mapping of a file to events.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Mapping {
     pub(crate) kind: EventKind,
     pub(crate) user: Origin,
@@ -34,13 +46,21 @@ pub(crate) struct Mapping {
     pub(crate) context: Origin,
     /// Columns that become keys of the context, instead of `context`.
     pub(crate) context_columns: Vec<String>,
-    /// Appended to times that name no zone.
-    pub(crate) time_zone: Option<String>,
+    /// Where times lie that name no zone.
+    pub(crate) time_zone: Option<Zone>,
+    pub(crate) time_unit: Unit,
     pub(crate) skip_zero: bool,
+    /// How ids without types are read, where it is given.
+    pub(crate) ids: Option<Ids>,
+    pub(crate) decimal: Option<Decimal>,
+    pub(crate) allows_placeholder_ids: bool,
 }
 
 impl Mapping {
-    pub(crate) fn of(command: &ImportCommand) -> anyhow::Result<Self> {
+    pub(crate) fn of(
+        command: &ImportCommand,
+        allows_placeholder_ids: bool,
+    ) -> anyhow::Result<Self> {
         let common = command.common();
         let (kind, name, value, context, context_columns, skip_zero) = match command {
             ImportCommand::Assignments(columns) => {
@@ -100,27 +120,64 @@ impl Mapping {
                 Some(_) => Origin::Nothing,
                 None => Origin::Optional("event_fingerprint".to_owned()),
             },
-            time_zone: common.time_zone.as_deref().map(zone).transpose()?,
+            time_zone: common.time_zone.as_deref().map(Zone::new).transpose()?,
+            time_unit: common.time_unit,
+            ids: common.ids,
+            decimal: common.table.decimal,
+            allows_placeholder_ids,
         })
     }
 
-    /// Every column that the file must or may have.
-    pub(crate) fn columns(&self) -> impl Iterator<Item = &str> {
-        let origins = [
-            &self.user,
-            &self.experiment,
-            &self.name,
-            &self.time,
-            &self.value,
-            &self.event_id,
-            &self.event_fingerprint,
-            &self.context,
-        ];
-        let named = origins.into_iter().filter_map(|origin| match origin {
-            Origin::Column(name) | Origin::Optional(name) => Some(name.as_str()),
-            Origin::Constant(_) | Origin::Nothing => None,
-        });
-        named.chain(self.context_columns.iter().map(String::as_str))
+    /// Where each field comes from, with the field's name, in the order in which they are told.
+    pub(crate) fn fields(&self) -> [(&'static str, &Origin); 8] {
+        [
+            ("user_id", &self.user),
+            ("experiment_id", &self.experiment),
+            (self.kind.name_field(), &self.name),
+            (self.kind.time_field(), &self.time),
+            (self.kind.value_field(), &self.value),
+            ("event_id", &self.event_id),
+            ("event_fingerprint", &self.event_fingerprint),
+            ("context", &self.context),
+        ]
+    }
+
+    /// The columns of `table` that are read, each once.
+    ///
+    /// # Errors
+    ///
+    /// A column that must be there and is not, or a name that two columns have.
+    pub(crate) fn wanted(&self, table: &Table) -> anyhow::Result<Vec<Wanted>> {
+        const HINT: &str = "; name the right ones with --user-column, --time-column and so on";
+        let mut wanted: Vec<Wanted> = Vec::new();
+        let mut add = |name: &str, read_as: As| -> anyhow::Result<()> {
+            table.check(name, HINT)?;
+            match wanted.iter_mut().find(|own| own.name == name) {
+                Some(own) if read_as == As::Exact => own.read_as = As::Exact,
+                Some(_) => {}
+                None => wanted.push(Wanted {
+                    name: name.to_owned(),
+                    read_as,
+                }),
+            }
+            Ok(())
+        };
+        for (field, origin) in self.fields() {
+            let read_as = if field == "value" {
+                As::Exact
+            } else {
+                As::Field
+            };
+            match origin {
+                Origin::Column(name) => add(name, read_as)?,
+                Origin::Optional(name) if table.has(name) => add(name, read_as)?,
+                Origin::Optional(_) | Origin::Constant(_) | Origin::Nothing => {}
+            }
+        }
+        for name in &self.context_columns {
+            add(name, As::Field)?;
+        }
+        Ok(wanted)
     }
 }
 
@@ -149,17 +206,4 @@ fn constant_or(constant: Option<&String>, given: Option<&String>, default: &str)
         Some(constant) => Origin::Constant(constant.clone()),
         None => column(given, default),
     }
-}
-
-/// `text` if it is a zone that a time may end with.
-fn zone(text: &str) -> anyhow::Result<String> {
-    let text = if text.eq_ignore_ascii_case("utc") {
-        "Z"
-    } else {
-        text
-    };
-    if UnixMicros::parse_rfc3339(format!("2026-01-01T00:00:00{text}")).is_err() {
-        bail!("`{text}` is no time zone that can be used: give Z, or an offset such as +01:00");
-    }
-    Ok(text.to_owned())
 }

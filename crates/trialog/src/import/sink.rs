@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use super::cells::Imported;
 use anyhow::{Context, bail};
 use axum::http::StatusCode;
 use serde_json::Value;
+use trialog_model::cell::stands_for_nobody;
 use trialog_model::event::{Event, EventError, EventKind};
 use trialog_model::time::UnixMicros;
 use trialog_model::user_id::event_fingerprint;
@@ -101,7 +101,7 @@ impl<'a> Rows<'a> {
     /// Takes the next row: an event, none, or the reason it is bad.
     pub(crate) fn take(
         &mut self,
-        event: Result<Option<Imported<'_>>, EventError>,
+        event: Result<Option<Event<'_>>, EventError>,
     ) -> anyhow::Result<()> {
         let row = self.summary.rows;
         self.summary.rows += 1;
@@ -128,21 +128,13 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// Without an id of its own an event is named by its file and row.
-    fn add(&mut self, row: u64, imported: &Imported<'_>) {
-        let own = imported.event_id.as_deref();
-        let id = own.map_or_else(|| format!("{}:{row}", self.source), str::to_owned);
+    /// Without an id an event is named by its file and row.
+    fn add(&mut self, row: u64, event: &Event<'_>) {
+        let fingerprint = (event.event_id)
+            .unwrap_or_else(|| event_fingerprint(&format!("{}:{row}", self.source)));
         match &self.sink {
-            Sink::Directory(_) => self
-                .batch
-                .push_event(&imported.event, event_fingerprint(&id)),
-            Sink::Server { .. } => {
-                let id = match (own, imported.event.event_id) {
-                    (None, Some(fingerprint)) => Id::Fingerprint(fingerprint.cast_signed()),
-                    _ => Id::Text(&id),
-                };
-                write_line(&mut self.lines, self.kind, &imported.event, id);
-            }
+            Sink::Directory(_) => self.batch.push_event(event, fingerprint),
+            Sink::Server { .. } => write_line(&mut self.lines, self.kind, event, fingerprint),
         }
     }
 
@@ -248,31 +240,21 @@ fn post(agent: &ureq::Agent, url: &str, key: &str, lines: &[u8]) -> anyhow::Resu
     }
 }
 
-/// What copies of an event have in common.
-#[derive(Clone, Copy)]
-enum Id<'a> {
-    Text(&'a str),
-    Fingerprint(i64),
-}
-
 /// An event as a line of NDJSON.
-fn write_line(lines: &mut Vec<u8>, kind: EventKind, event: &Event<'_>, id: Id<'_>) {
+fn write_line(lines: &mut Vec<u8>, kind: EventKind, event: &Event<'_>, fingerprint: u64) {
     let mut fields = serde_json::Map::new();
     let mut add = |name: &str, value: Value| fields.insert(name.to_owned(), value);
+    let text = event.user_text.as_deref();
+    // The server may take no such word as an id, which was allowed here.
+    let text = text.filter(|text| !stands_for_nobody(text));
     add(
         "user_id",
-        match &event.user_text {
-            Some(sent) => sent.as_ref().into(),
-            None => event.user_id.into(),
-        },
+        text.map_or_else(|| event.user_id.into(), Value::from),
     );
     add("experiment_id", event.experiment_id.as_ref().into());
     add(kind.name_field(), event.name.as_ref().into());
     add(kind.time_field(), event.timestamp.to_rfc3339().into());
-    match id {
-        Id::Text(text) => add("event_id", text.into()),
-        Id::Fingerprint(number) => add("event_fingerprint", number.into()),
-    };
+    add("event_fingerprint", fingerprint.cast_signed().into());
     match kind {
         EventKind::Assignment => add("forced", (event.value != 0).into()),
         EventKind::Metric => add(

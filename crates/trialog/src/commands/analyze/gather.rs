@@ -12,6 +12,7 @@ use trialog_stats::{CoMoments, Moments};
 use super::question::Metric;
 use super::ranked::Ranked;
 use super::read::Cell;
+use crate::cli::Missing;
 
 /// The most values of a segment's column.
 const MOST_SEGMENTS: usize = 100;
@@ -66,10 +67,13 @@ pub(super) struct Gathering<'q> {
     /// Whether there were more units than were checked.
     pub(super) is_checked_in_part: bool,
     is_first_pass: bool,
+    missing: Missing,
+    /// Rows that were left out, as a value is missing.
+    pub(super) n_dropped: u64,
 }
 
 impl<'q> Gathering<'q> {
-    pub(super) fn new(metrics: &'q [Metric], places: &'q Places) -> Self {
+    pub(super) fn new(metrics: &'q [Metric], places: &'q Places, missing: Missing) -> Self {
         Self {
             metrics,
             places,
@@ -79,6 +83,8 @@ impl<'q> Gathering<'q> {
             units: HashSet::new(),
             is_checked_in_part: false,
             is_first_pass: true,
+            missing,
+            n_dropped: 0,
         }
     }
 
@@ -88,7 +94,10 @@ impl<'q> Gathering<'q> {
             self.check_unit(number, cells)?;
         }
         let variant = self.variant(number, cells)?;
-        let values = self.values(number, cells)?;
+        let Some(values) = self.values(number, cells)? else {
+            self.n_dropped += u64::from(self.is_first_pass);
+            return Ok(());
+        };
         self.groups[0].add(self.metrics, variant, &values, self.is_first_pass);
         for at in 0..self.places.segments.len() {
             let group = self.group(at, number, cells)?;
@@ -136,8 +145,13 @@ impl<'q> Gathering<'q> {
         Ok(())
     }
 
-    fn text<'c>(&self, place: usize, number: u64, cells: &[Cell<'c>]) -> anyhow::Result<&'c str> {
-        match cells[place] {
+    fn text<'c>(
+        &self,
+        place: usize,
+        number: u64,
+        cells: &'c [Cell<'_>],
+    ) -> anyhow::Result<&'c str> {
+        match &cells[place] {
             Cell::Text(text) => Ok(text),
             Cell::Missing | Cell::Number(_) => {
                 bail!(
@@ -171,8 +185,8 @@ impl<'q> Gathering<'q> {
 
     fn group(&mut self, at: usize, number: u64, cells: &[Cell<'_>]) -> anyhow::Result<usize> {
         let place = self.places.segments[at];
-        let value = match cells[place] {
-            Cell::Text(text) => text,
+        let value = match &cells[place] {
+            Cell::Text(text) => text.as_ref(),
             Cell::Missing | Cell::Number(_) => "",
         };
         if let Some(group) = self.by_value[at].get(value) {
@@ -190,27 +204,45 @@ impl<'q> Gathering<'q> {
         Ok(self.groups.len() - 1)
     }
 
-    /// The value of each metric, and its denominator or covariate.
-    fn values(&self, number: u64, cells: &[Cell<'_>]) -> anyhow::Result<Vec<(f64, f64)>> {
-        let value = |place: usize| {
-            cells[place].number().with_context(|| {
-                let column = &self.places.names[place];
-                match cells[place] {
-                    Cell::Missing => format!(
-                        "row {number}: column `{column}` is empty: write 0 where that is meant, or leave the row out"
-                    ),
-                    Cell::Text(text) => {
-                        format!("row {number}: `{text}` in column `{column}` is no number that can be used")
-                    }
-                    Cell::Number(number_there) => {
-                        format!("row {number}: {number_there} in column `{column}` is no number that can be used")
-                    }
-                }
-            })
+    /// The value of each metric, and its denominator or covariate; `None` where one is
+    /// missing and such rows are left out.
+    fn values(&self, number: u64, cells: &[Cell<'_>]) -> anyhow::Result<Option<Vec<(f64, f64)>>> {
+        let value = |place: usize| match self.missing {
+            Missing::Zero if cells[place].is_missing() => Ok(0.0),
+            _ => self.value(place, number, cells),
         };
+        if self.missing == Missing::Drop {
+            let is_missing = |place: usize| cells[place].is_missing();
+            let has_gap =
+                |metric: &Metric| is_missing(metric.value) || metric.second.is_some_and(is_missing);
+            if self.metrics.iter().any(has_gap) {
+                return Ok(None);
+            }
+        }
         let pair =
             |metric: &Metric| Ok((value(metric.value)?, metric.second.map_or(Ok(0.0), value)?));
-        self.metrics.iter().map(pair).collect()
+        self.metrics
+            .iter()
+            .map(pair)
+            .collect::<anyhow::Result<_>>()
+            .map(Some)
+    }
+
+    fn value(&self, place: usize, number: u64, cells: &[Cell<'_>]) -> anyhow::Result<f64> {
+        cells[place].number().with_context(|| {
+            let column = &self.places.names[place];
+            match &cells[place] {
+                Cell::Missing => format!(
+                    "row {number}: column `{column}` is empty: --missing zero reads such cells as 0, --missing drop leaves such rows out"
+                ),
+                own if own.is_missing() => format!(
+                    "row {number}: there is no value in column `{column}`, which says `{own}`: --missing zero reads such cells as 0, --missing drop leaves such rows out"
+                ),
+                own => format!(
+                    "row {number}: `{own}` in column `{column}` is no number that can be used"
+                ),
+            }
+        })
     }
 }
 

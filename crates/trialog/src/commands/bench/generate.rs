@@ -21,7 +21,7 @@ use trialog_simulator::population::{
 };
 
 use crate::cli::GenerateArgs;
-use crate::import::progress;
+use crate::table::progress;
 
 /// When the first users are assigned: fixed, so that a seed gives the same files.
 const START: &str = "2026-01-05T00:00:00Z";

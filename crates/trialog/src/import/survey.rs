@@ -1,0 +1,117 @@
+//! The first pass over a file, before any row of it is stored: it is read to its end, and
+//! what its cells stand for is decided.
+
+use anyhow::bail;
+
+use super::columns::{Mapping, Origin};
+use crate::table::decide::{Facts, Ids, Look, Meaning, look};
+use crate::table::decimal::Decimal;
+use crate::table::{Table, Wanted};
+
+/// What the cells of a file stand for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Decisions {
+    pub(crate) user: Meaning,
+    pub(crate) experiment: Meaning,
+    pub(crate) name: Meaning,
+    pub(crate) event_id: Meaning,
+    pub(crate) decimal: Decimal,
+}
+
+/// What the first pass found.
+pub(crate) struct Survey {
+    pub(crate) decisions: Decisions,
+    /// What the summary says of it.
+    pub(crate) notes: Vec<String>,
+    /// Why the file may be not whole.
+    pub(crate) warning: Option<String>,
+}
+
+/// Reads the file to its end.
+pub(crate) fn survey(
+    table: &Table,
+    mapping: &Mapping,
+    wanted: &[Wanted],
+) -> anyhow::Result<Survey> {
+    let typed = [
+        &mapping.user,
+        &mapping.experiment,
+        &mapping.name,
+        &mapping.event_id,
+    ];
+    let is_of =
+        |origins: &[&Origin], name: &str| origins.iter().any(|own| own.column() == Some(name));
+    let looks: Vec<Look> = (wanted.iter())
+        .map(|own| Look {
+            types: is_of(&typed, &own.name),
+            decimals: is_of(&[&mapping.value], &own.name),
+        })
+        .collect();
+    let mut facts = vec![Facts::new(); wanted.len()];
+    let end = table.rows(wanted, &mut |_, row| {
+        if let Ok(row) = row {
+            look(&looks, &mut facts, &row);
+        }
+        Ok(())
+    })?;
+    let of = |origin: &Origin| -> Option<&Facts> {
+        let name = origin.column()?;
+        facts.get(wanted.iter().position(|own| own.name == name)?)
+    };
+    let mut notes = Vec::new();
+    let decimal = match (mapping.decimal, of(&mapping.value)) {
+        (Some(decimal), _) => decimal,
+        (None, None) => Decimal::Point,
+        (None, Some(facts)) => match facts.decimals.decimal(table.has_semicolons()) {
+            Ok(decimal) => decimal,
+            Err(unclear) => bail!(
+                "`{unclear}` in column `{}` can be read in two ways: say with --decimal comma or --decimal point how its numbers are written; nothing was stored",
+                mapping.value.column().unwrap_or_default()
+            ),
+        },
+    };
+    if mapping.decimal.is_none() && decimal == Decimal::Comma {
+        notes.push("values are read with a decimal comma".to_owned());
+    }
+    // An export holds ids and names exactly as they were sent.
+    let is_export = table.has("event_fingerprint");
+    let names = |origin: &Origin| match of(origin) {
+        Some(facts) if !is_export => facts.names(),
+        _ => Meaning::Text,
+    };
+    let mut ids = |origin: &Origin, what: &str| -> anyhow::Result<Meaning> {
+        let Some(facts) = of(origin) else {
+            return Ok(Meaning::Text);
+        };
+        let found = match mapping.ids {
+            Some(Ids::Numeric) => return Ok(Meaning::Number),
+            Some(Ids::Text) => return Ok(Meaning::Text),
+            None if is_export => return Ok(Meaning::Text),
+            None => facts.ids(),
+        };
+        if let (Meaning::Number, Some(unusual)) = (found, &facts.unusual) {
+            let column = origin.column().unwrap_or_default();
+            if table.is_pipe() {
+                bail!(
+                    "every {what} in column `{column}` is a number, but `{unusual}` is not written as a plain integer: say with --ids numeric or --ids text what they are; nothing was stored"
+                );
+            }
+            notes.push(format!(
+                "every {what} in column `{column}` is a number, such as `{unusual}`: read as numbers, which --ids text would not do"
+            ));
+        }
+        Ok(found)
+    };
+    let decisions = Decisions {
+        user: ids(&mapping.user, "user id")?,
+        event_id: ids(&mapping.event_id, "event id")?,
+        experiment: names(&mapping.experiment),
+        name: names(&mapping.name),
+        decimal,
+    };
+    Ok(Survey {
+        decisions,
+        notes,
+        warning: end.warning,
+    })
+}

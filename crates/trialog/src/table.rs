@@ -1,0 +1,279 @@
+//! Tables in files: any format, as a header and rows of cells.
+//!
+//! CSV and its kin, NDJSON, Parquet and Feather give the same cells for the same table,
+//! and a file that was cut short or damaged gives an error that says how far it was read.
+
+mod columnar;
+pub(crate) mod decide;
+pub(crate) mod decimal;
+mod delimited;
+pub(crate) mod encoding;
+mod lines;
+mod quotes;
+mod source;
+mod typed;
+
+use std::path::Path;
+
+use anyhow::bail;
+use indicatif::{ProgressBar, ProgressStyle};
+use trialog_model::event::RawField;
+use trialog_model::nearest::there_are;
+
+use self::encoding::Encoding;
+use self::source::Source;
+use crate::cli::{FileFormat, TableArgs};
+
+/// How a file is to be read, where the file does not tell it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Options {
+    separator: Option<u8>,
+    encoding: Option<Encoding>,
+    /// Whether a file that may have been cut short is refused.
+    is_strict: bool,
+}
+
+impl From<&TableArgs> for Options {
+    fn from(args: &TableArgs) -> Self {
+        Self {
+            separator: args.separator.map(|separator| separator.0),
+            encoding: args.encoding,
+            is_strict: args.strict,
+        }
+    }
+}
+
+/// A byte between cells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Separator(u8);
+
+impl std::str::FromStr for Separator {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.as_bytes() {
+            _ if matches!(text, "tab" | "\\t") => Ok(Self(b'\t')),
+            [byte]
+                if byte.is_ascii()
+                    && !b"\"\r\n".contains(byte)
+                    && !byte.is_ascii_alphanumeric() =>
+            {
+                Ok(Self(*byte))
+            }
+            _ => Err("give one character such as `;`, or `tab`".to_owned()),
+        }
+    }
+}
+
+/// What a column is read as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum As {
+    /// Fields as they stand there.
+    Field,
+    /// Fields; a type that holds too few digits for a value is refused.
+    Exact,
+    /// Numbers for computing, without the way over text where they are doubles.
+    Number,
+}
+
+/// A column that is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) name: String,
+    pub(crate) read_as: As,
+}
+
+/// The cells of a row, in the order of the columns that were asked for.
+///
+/// An empty cell and one that is null are `Cell("")`; what has no key in a JSON object
+/// is absent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Row<'r> {
+    pub(crate) fields: &'r [RawField<'r>],
+    /// The numbers of columns that hold them as such; may be empty.
+    numbers: &'r [Option<f64>],
+}
+
+impl<'r> Row<'r> {
+    fn of(fields: &'r [RawField<'r>]) -> Self {
+        Self {
+            fields,
+            numbers: &[],
+        }
+    }
+
+    pub(crate) fn number(&self, column: usize) -> Option<f64> {
+        self.numbers.get(column).copied().flatten()
+    }
+}
+
+/// What is done with each row: its number, from 1 for the first after the header, and
+/// its cells, or why it cannot be read.
+pub(crate) type Take<'t> = dyn FnMut(u64, Result<Row<'_>, String>) -> anyhow::Result<()> + 't;
+
+/// The end of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct End {
+    pub(crate) n_rows: u64,
+    /// Why it may have been cut short.
+    pub(crate) warning: Option<String>,
+}
+
+/// A table that is read from a file or from standard input.
+pub(crate) struct Table {
+    source: Source,
+    format: FileFormat,
+    options: Options,
+    header: Vec<String>,
+    /// How its text is divided into cells.
+    layout: Option<delimited::Layout>,
+    /// Rows, where the file tells how many it has.
+    n_rows: u64,
+}
+
+impl Table {
+    /// Opens `input`, or standard input for `-`, and finds its columns; `option` is how
+    /// to give the format.
+    pub(crate) fn open(
+        input: &Path,
+        format: Option<FileFormat>,
+        option: &str,
+        options: Options,
+    ) -> anyhow::Result<Self> {
+        let source = Source::open(input)?;
+        let format = source.format(input, format, option)?;
+        let mut table = Self {
+            source,
+            format,
+            options,
+            header: Vec::new(),
+            layout: None,
+            n_rows: 0,
+        };
+        match format {
+            FileFormat::Csv | FileFormat::Tsv => {
+                let is_tsv = format == FileFormat::Tsv;
+                let layout = delimited::open(&table.source, &options, is_tsv)?;
+                table.header.clone_from(&layout.header);
+                table.layout = Some(layout);
+            }
+            FileFormat::Ndjson => table.header = lines::keys(&table.source, &options)?,
+            FileFormat::Parquet | FileFormat::Feather => {
+                (table.header, table.n_rows) = columnar::open(&table.source, format)?;
+            }
+        }
+        Ok(table)
+    }
+
+    /// How messages name it.
+    pub(crate) fn shown(&self) -> &str {
+        self.source.shown()
+    }
+
+    /// Whether it came through a pipe.
+    pub(crate) fn is_pipe(&self) -> bool {
+        self.source.is_pipe()
+    }
+
+    /// Whether its cells are divided by semicolons, as where the comma is the decimal point.
+    pub(crate) fn has_semicolons(&self) -> bool {
+        (self.layout.as_ref()).is_some_and(delimited::Layout::has_semicolons)
+    }
+
+    /// A fingerprint of its content as it lies in the file.
+    pub(crate) fn fingerprint(&self) -> anyhow::Result<u64> {
+        self.source.fingerprint()
+    }
+
+    /// Whether there is a column `name`.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.header.iter().any(|own| own == name)
+    }
+
+    /// Checks that there is one column `name`; `hint` ends the message where there is none.
+    pub(crate) fn check(&self, name: &str, hint: &str) -> anyhow::Result<()> {
+        let mut found = (1..).zip(&self.header).filter(|(_, own)| *own == name);
+        match (found.next(), found.next()) {
+            (Some(_), None) => Ok(()),
+            (Some((first, _)), Some((second, _))) => bail!(
+                "{} has two columns `{name}`, the {first}. and the {second}.: rename one of them, or leave one out",
+                self.shown()
+            ),
+            (None, _) => bail!("{}", self.missing(name, hint)),
+        }
+    }
+
+    fn missing(&self, name: &str, hint: &str) -> String {
+        let shown = self.shown();
+        let others = there_are(name, &self.header, false);
+        let place = match self.format {
+            FileFormat::Ndjson => "no row of",
+            _ => "",
+        };
+        let says = match self.format {
+            FileFormat::Ndjson => format!("{place} {shown} has a key `{name}`"),
+            _ => format!("{shown} has no column `{name}`"),
+        };
+        let encoding = match &self.layout {
+            Some(layout) if layout.is_broken => {
+                "; its header is not UTF-8: give its --encoding, such as windows-1252"
+            }
+            Some(_) if self.header.len() == 1 => "; is --separator another one?",
+            _ => "",
+        };
+        format!("{says}{others}{encoding}{hint}")
+    }
+
+    /// Hands every row to `take`.
+    pub(crate) fn rows(&self, wanted: &[Wanted], take: &mut Take<'_>) -> anyhow::Result<End> {
+        let progress = match self.n_rows {
+            0 => progress(self.source.length()?, true),
+            n_rows => progress(n_rows, false),
+        };
+        let (source, options) = (&self.source, &self.options);
+        let end = match (&self.layout, self.format) {
+            (Some(layout), _) => delimited::rows(source, options, layout, wanted, &progress, take)?,
+            (None, FileFormat::Ndjson) => lines::rows(source, options, wanted, &progress, take)?,
+            (None, format) => {
+                columnar::rows(source, format, &self.header, wanted, &progress, take)?
+            }
+        };
+        progress.finish_and_clear();
+        match &end.warning {
+            Some(warning) if options.is_strict => {
+                bail!("{warning}; --strict takes no such file: nothing was stored")
+            }
+            _ => Ok(end),
+        }
+    }
+}
+
+/// Where the columns stand in `header`.
+fn places(header: &[String], wanted: &[Wanted]) -> anyhow::Result<Vec<usize>> {
+    let place = |own: &Wanted| {
+        let found = header.iter().position(|name| *name == own.name);
+        found.ok_or_else(|| anyhow::anyhow!("there is no column `{}`", own.name))
+    };
+    wanted.iter().map(place).collect()
+}
+
+/// Says where a file breaks off.
+fn breaks_off(source: &Source, n_rows: u64, reason: impl std::fmt::Display) -> String {
+    let shown = source.shown();
+    let rows = if n_rows == 1 { "row" } else { "rows" };
+    format!("cannot read {shown} to its end, only {n_rows} {rows}: {reason}")
+}
+
+/// A bar that counts to `length` on a terminal, and is silent elsewhere.
+pub(crate) fn progress(length: u64, is_bytes: bool) -> ProgressBar {
+    let bar = ProgressBar::new(length);
+    let template = if is_bytes {
+        "{wide_bar} {bytes}/{total_bytes}, {eta} left"
+    } else {
+        "{wide_bar} {human_pos}/{human_len} rows, {eta} left"
+    };
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}

@@ -1,0 +1,143 @@
+//! Watches the quotes of CSV while it is read: a quote that is left open would make one
+//! cell of all rows after it.
+
+use std::io::{self, ErrorKind, Read};
+
+/// A row beyond this is an error.
+const MAX_ROW_BYTES: u64 = 8 << 20;
+
+/// Where in a row the next byte stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// At the start of a row.
+    Row,
+    /// At the start of a cell.
+    Cell,
+    /// In a cell without quotes, or after the closing quote of one.
+    Plain,
+    /// Between quotes.
+    Quoted,
+    /// After a quote between quotes: it closes them, or is the first of two.
+    Closing,
+}
+
+/// Reads on, and gives an error where quotes do not match.
+pub(super) struct Quotes<R> {
+    inner: R,
+    separator: u8,
+    state: State,
+    /// Rows that have begun; the first is the header.
+    n_rows: u64,
+    line: u64,
+    /// The row and the line on which the present quotes were opened.
+    opened: (u64, u64),
+    /// Whether there is a line break between the present quotes.
+    spans_lines: bool,
+    row_bytes: u64,
+    /// What is wrong after the bytes that were handed on.
+    pending: Option<io::Error>,
+}
+
+impl<R: Read> Quotes<R> {
+    /// `line` is the number of the first line.
+    pub(super) fn new(inner: R, separator: u8, line: u64) -> Self {
+        Self {
+            inner,
+            separator,
+            state: State::Row,
+            n_rows: 0,
+            line,
+            opened: (0, 0),
+            spans_lines: false,
+            row_bytes: 0,
+            pending: None,
+        }
+    }
+
+    /// Whether the last row that was read ends with a line break.
+    pub(super) fn ends_with_line_break(&self) -> bool {
+        self.state == State::Row
+    }
+
+    /// How many of `bytes` are sound; what is wrong after them is left in `pending`.
+    fn watch(&mut self, bytes: &[u8]) -> usize {
+        for (at, &byte) in bytes.iter().enumerate() {
+            self.row_bytes += 1;
+            let is_break = byte == b'\n' || byte == b'\r';
+            if byte == b'\n' {
+                self.line += 1;
+            }
+            self.state = match self.state {
+                State::Quoted => match byte {
+                    b'"' => State::Closing,
+                    _ => {
+                        self.spans_lines |= is_break;
+                        State::Quoted
+                    }
+                },
+                State::Closing if byte == b'"' => State::Quoted,
+                State::Closing if !is_break && byte != self.separator && self.spans_lines => {
+                    self.pending = Some(self.left_open());
+                    return at;
+                }
+                _ if is_break => {
+                    self.row_bytes = 0;
+                    State::Row
+                }
+                before => {
+                    if before == State::Row {
+                        self.n_rows += 1;
+                    }
+                    match (before, byte) {
+                        (_, byte) if byte == self.separator => State::Cell,
+                        (State::Row | State::Cell, b'"') => {
+                            self.opened = (self.n_rows, self.line);
+                            self.spans_lines = false;
+                            State::Quoted
+                        }
+                        _ => State::Plain,
+                    }
+                }
+            };
+        }
+        if self.row_bytes > MAX_ROW_BYTES {
+            self.pending = Some(match self.state {
+                State::Quoted => self.left_open(),
+                _ => broken("a row has more than 8 MiB".to_owned()),
+            });
+        }
+        bytes.len()
+    }
+
+    fn left_open(&self) -> io::Error {
+        let (row, line) = self.opened;
+        let place = match row {
+            1 => format!("the header (line {line})"),
+            row => format!("row {} (line {line})", row - 1),
+        };
+        broken(format!(
+            "a quote that is opened in {place} is not closed: close it, or double it where the quote itself is meant"
+        ))
+    }
+}
+
+fn broken(reason: String) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, reason)
+}
+
+impl<R: Read> Read for Quotes<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if let Some(error) = self.pending.take() {
+            return Err(error);
+        }
+        let n_read = self.inner.read(into)?;
+        if n_read == 0 && !into.is_empty() && self.state == State::Quoted {
+            return Err(self.left_open());
+        }
+        match self.watch(&into[..n_read]) {
+            // Nothing read would mean the end.
+            0 => self.pending.take().map_or(Ok(0), Err),
+            n_sound => Ok(n_sound),
+        }
+    }
+}
