@@ -29,6 +29,7 @@ mod schema;
 pub mod surfaces;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod warnings;
 
 pub use connection::Catalog;
 pub use database::DatabaseError;

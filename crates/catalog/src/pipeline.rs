@@ -10,6 +10,7 @@ use crate::error::CatalogError;
 use crate::journal::{self, JournalState};
 use crate::lease::{self, Lease};
 use crate::results::{self, Computation, Writing};
+use crate::warnings;
 
 /// The one source of the embedded warehouse: its inbox numbers every batch.
 const INBOX: &str = "inbox";
@@ -93,6 +94,8 @@ pub struct Outcome {
     pub recompute_at: Option<UnixMicros>,
     /// What was computed, or why it could not be.
     pub computed: Result<Computation, String>,
+    /// The codes of what looks wrong in it, each once.
+    pub warnings: Vec<&'static str>,
 }
 
 /// A finished run, to be published whole.
@@ -190,6 +193,7 @@ impl Catalog {
                 });
             }
             write_computations(transaction, run).map_err(&failed)?;
+            warnings::replace(transaction, run).map_err(&failed)?;
             for outcome in &run.outcomes {
                 publish_outcome(transaction, run, outcome).map_err(&failed)?;
             }
@@ -463,6 +467,12 @@ mod tests {
             experiment: id.clone(),
             revision: 1,
             recompute_at: Some(UnixMicros(at.0 + 5)),
+            warnings: match &computed {
+                Ok(computed) if computed.exposures[0].user_count == 10 => {
+                    vec!["events_without_exposure", "one_arm"]
+                }
+                _ => Vec::new(),
+            },
             computed,
         };
         let thin_out_before = UnixMicros(at.0 - 7 * DAY);
@@ -550,6 +560,27 @@ mod tests {
                 assert_eq!(row.unexposed_users, 7);
             }
         }
+    }
+
+    #[test]
+    fn warnings_are_those_of_the_last_computation_of_experiments_that_run() {
+        let (_directory, catalog, id) = catalog();
+        let warned = || {
+            let codes = catalog.experiments_with_warnings().unwrap();
+            codes.into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(warned(), []);
+        run(&catalog, &id, NOW, Ok(computation(&id, 10)));
+        let both = [
+            ("events_without_exposure".to_owned(), 1),
+            ("one_arm".to_owned(), 1),
+        ];
+        assert_eq!(warned(), both);
+        let later = |n: i64| UnixMicros(NOW.0 + n);
+        run(&catalog, &id, later(1), Err("too large".into()));
+        assert_eq!(warned(), both, "a failed computation leaves the last one's");
+        run(&catalog, &id, later(2), Ok(computation(&id, 11)));
+        assert_eq!(warned(), []);
     }
 
     #[test]

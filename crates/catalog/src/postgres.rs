@@ -24,6 +24,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/postgres_1.sql"),
     include_str!("schema/postgres_2.sql"),
     include_str!("schema/postgres_3.sql"),
+    include_str!("schema/postgres_4.sql"),
 ];
 
 /// What a writing transaction notifies.

@@ -1,5 +1,6 @@
 //! A run: from the last published position to the next, all or nothing.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,6 +19,7 @@ use crate::care::retention::{self, Mode};
 use crate::clock::Clock;
 use crate::compute::{Limits, compute};
 use crate::error::PipelineError;
+use crate::findings::{self, Finding};
 use crate::lease::{HeldLease, LeaseSettings};
 use crate::metrics::AggregationMetrics;
 use crate::store::{Reading, Store};
@@ -53,9 +55,24 @@ pub struct RunReport {
     /// Experiments that were touched and keep their results all the same, as
     /// retention dropped events of theirs.
     pub frozen: usize,
+    /// Experiments among the recomputed ones whose integration looks wrong, by the code of the
+    /// warning that their results show.
+    pub warnings: BTreeMap<&'static str, Warned>,
     /// How long it took, in milliseconds.
     pub duration_ms: i64,
 }
+
+/// Experiments that have a warning.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Warned {
+    /// How many.
+    pub experiments: usize,
+    /// The first of them, in the order of their ids.
+    pub first: Vec<ExperimentId>,
+}
+
+/// Experiments that are named for each warning.
+const MAX_NAMED: usize = 5;
 
 /// How aggregation works.
 #[derive(Debug, Clone)]
@@ -113,6 +130,7 @@ impl Aggregator {
             Ok(mark) => metrics.note_mark(&mark),
             Err(error) => tracing::error!("cannot tell up to where results reach: {error}"),
         }
+        count_warnings(&catalog, &metrics);
         Self {
             catalog,
             store: store.into(),
@@ -182,15 +200,18 @@ impl Aggregator {
         };
         self.metrics.note_run(&outcome);
         match &outcome {
-            Ok(report) => tracing::info!(
-                run.id = run_id,
-                cause,
-                experiments = report.experiments,
-                failed = report.failed.len(),
-                position = report.position,
-                duration_ms = report.duration_ms,
-                "published run {run_id}"
-            ),
+            Ok(report) => {
+                tracing::info!(
+                    run.id = run_id,
+                    cause,
+                    experiments = report.experiments,
+                    failed = report.failed.len(),
+                    position = report.position,
+                    duration_ms = report.duration_ms,
+                    "published run {run_id}"
+                );
+                warn_of_integration(report);
+            }
             Err(error) => {
                 if error.is_stopping() {
                     tracing::info!(run.id = run_id, "abandoned run {run_id}: {error}");
@@ -292,6 +313,8 @@ impl Aggregator {
                 experiment: experiment.definition.experiment_id.clone(),
                 revision: experiment.revision,
                 recompute_at: computed.next_event_at,
+                warnings: (computed.outcome.as_ref())
+                    .map_or_else(|_| Vec::new(), |computed| codes(experiment, computed)),
                 computed: computed.outcome.map_err(|error| error.to_string()),
             });
         let computed_at = later((self.clock)(), Some(data_time));
@@ -320,6 +343,7 @@ impl Aggregator {
             data_time,
             run_id,
         });
+        count_warnings(&self.catalog, &self.metrics);
         let forgotten = UnixMicros(computed_at.0.saturating_sub(KEEP_KEYS_MICROS));
         if let Err(error) = self.store.forget_keys(forgotten) {
             // The results are published; old keys only take space until the next run.
@@ -414,6 +438,53 @@ fn later(now: UnixMicros, floor: Option<UnixMicros>) -> UnixMicros {
     floor.map_or(now, |floor| now.max(UnixMicros(floor.0 + 1)))
 }
 
+/// The codes of what looks wrong in `computation`, each once.
+fn codes(experiment: &Experiment, computation: &Computation) -> Vec<&'static str> {
+    let found = findings::find(experiment, computation);
+    let mut codes: Vec<_> = found.iter().map(Finding::code).collect();
+    codes.sort_unstable();
+    codes.dedup();
+    codes
+}
+
+/// Brings the gauges of warnings up to date.
+fn count_warnings(catalog: &Catalog, metrics: &AggregationMetrics) {
+    match catalog.experiments_with_warnings() {
+        Ok(counts) => metrics.note_warnings(&counts),
+        Err(error) => tracing::warn!("cannot count the experiments with warnings: {error}"),
+    }
+}
+
+/// Logs which experiments have events that no exposure explains.
+fn warn_of_integration(report: &RunReport) {
+    let Some(warned) = report.warnings.get("events_without_exposure") else {
+        return;
+    };
+    let first: Vec<&str> = warned.first.iter().map(ExperimentId::as_str).collect();
+    tracing::warn!(
+        run.id = report.run_id,
+        experiments = warned.experiments,
+        "{} experiments have events of users without an exposure: {}; their results say what to check",
+        warned.experiments,
+        first.join(", ")
+    );
+}
+
+/// The experiments with each warning, of which the first are named.
+fn warned(run: &FinishedRun) -> BTreeMap<&'static str, Warned> {
+    let mut warnings: BTreeMap<&'static str, Warned> = BTreeMap::new();
+    for outcome in &run.outcomes {
+        for code in &outcome.warnings {
+            let warned = warnings.entry(code).or_default();
+            warned.experiments += 1;
+            if warned.first.len() < MAX_NAMED {
+                warned.first.push(outcome.experiment.clone());
+            }
+        }
+    }
+    warnings
+}
+
 fn report(run: &FinishedRun, left_out: u64, frozen: usize, now: UnixMicros) -> RunReport {
     let failed = run.outcomes.iter().filter_map(|outcome| {
         let error = outcome.computed.as_ref().err()?;
@@ -427,6 +498,7 @@ fn report(run: &FinishedRun, left_out: u64, frozen: usize, now: UnixMicros) -> R
         failed: failed.collect(),
         left_out,
         frozen,
+        warnings: warned(run),
         duration_ms: (now.0 - run.data_time.0) / 1_000,
     }
 }

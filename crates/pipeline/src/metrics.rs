@@ -1,6 +1,7 @@
 //! What ingest and aggregation count, for Prometheus. A metric's doc comment
 //! is its help text. No label names an experiment: there may be any number.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -15,6 +16,7 @@ use trialog_warehouse::embedded::Refused;
 
 use crate::aggregation::RunReport;
 use crate::error::PipelineError;
+use crate::findings::Finding;
 
 /// Upper bounds in seconds, from a run that finds nothing to one over everything.
 const RUN_SECONDS: [f64; 10] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0, 300.0, 1800.0];
@@ -43,6 +45,12 @@ pub(crate) struct RefusedLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct OutcomeLabels {
     outcome: &'static str,
+}
+
+/// What is wrong with an experiment.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct CodeLabels {
+    code: &'static str,
 }
 
 trialog_warehouse::metrics! {
@@ -104,6 +112,9 @@ trialog_warehouse::metrics! {
         recomputed: Counter = "trialog_aggregation_recomputed_experiments";
         /// Experiments that the last run could not compute; each shows its reason.
         failed: Gauge = "trialog_aggregation_failed_experiments";
+        /// Experiments with a warning about how they are integrated, by its code, as runs found
+        /// them; stopped and archived experiments do not count.
+        warned: Family<CodeLabels, Gauge> = "trialog_experiments_with_warning";
         /// Unregistered experiments beyond the limit at the last run: kept, not aggregated.
         left_out: Gauge = "trialog_aggregation_left_out_experiments";
         /// The data time of the last published run, in seconds since 1970.
@@ -124,6 +135,15 @@ impl AggregationMetrics {
         self.position
             .set(i64::try_from(mark.position).unwrap_or(i64::MAX));
         self.data_time.set(seconds(mark.data_time));
+    }
+
+    /// Notes how many experiments have each warning.
+    pub(crate) fn note_warnings(&self, counts: &BTreeMap<String, u64>) {
+        for code in Finding::CODES {
+            let count = counts.get(code).copied().unwrap_or(0);
+            let gauge = self.warned.get_or_create(&CodeLabels { code });
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 
     /// Notes how a run ended.

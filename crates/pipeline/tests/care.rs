@@ -237,6 +237,7 @@ fn results_that_do_not_equal_a_recomputation_are_found() {
                 .revision,
             recompute_at: None,
             computed: Ok(wrong),
+            warnings: Vec::new(),
         }],
         lease: None,
         journal: None,

@@ -7,6 +7,7 @@
 mod comparison;
 mod health;
 mod measured;
+mod warnings;
 
 use std::collections::BTreeMap;
 
@@ -24,10 +25,12 @@ use trialog_stats::{Alpha, Correction, Sample};
 use trialog_warehouse::fold::UserFilter;
 
 pub use comparison::{Comparison, Flag, Guarded, NonInferiority, Power, Sequential};
-pub use health::{Health, Progress, SrmReport, Warning};
+pub use health::{EventCounts, Health, Progress, SrmReport};
 pub use measured::Arm;
+pub use warnings::{Severity, Warning};
 
 use comparison::Terms;
+use health::Checked;
 
 /// What a request may choose.
 #[derive(Debug, Clone, PartialEq)]
@@ -238,7 +241,15 @@ pub fn build(
     let computation = published.map_or(&empty, |published| &published.computation);
     let control = control(&experiment.definition, computation, choices)?;
     let measured = measured(experiment, computation, control.as_deref(), choices);
-    let health = health::health(experiment, computation, published.is_some(), current);
+    let health = health::health(&Checked {
+        experiment,
+        computation,
+        measured: &measured,
+        is_published: published.is_some(),
+        is_filtered: filter.is_some(),
+        counts_events: published.is_some() && filter.is_none(),
+        current,
+    });
     Ok(Report {
         computed_at: published.map(|published| published.computed_at.to_rfc3339()),
         position: published.map(|published| published.mark.position),
@@ -260,7 +271,15 @@ pub fn of_measured(
     measured: Vec<Measured>,
     choices: &Choices,
 ) -> Result<Report, FieldError> {
-    let health = health::health(experiment, computation, true, &computation.fingerprint);
+    let health = health::health(&Checked {
+        experiment,
+        computation,
+        measured: &measured,
+        is_published: true,
+        is_filtered: false,
+        counts_events: false,
+        current: &computation.fingerprint,
+    });
     assemble(experiment, computation, health, measured, &[], choices)
 }
 

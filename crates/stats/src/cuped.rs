@@ -119,6 +119,19 @@ impl CovariateSummary {
         &self.metric
     }
 
+    /// Returns the covariate.
+    ///
+    /// ```
+    /// use trialog_stats::CovariateSummary;
+    /// let arm = CovariateSummary::from_exact(3, [6, 14], [12, 56], 28, [1.0, 1.0])?;
+    /// assert_eq!(arm.covariate().mean(), 4.0);
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
+    #[must_use]
+    pub const fn covariate(&self) -> &Summary {
+        &self.covariate
+    }
+
     /// The metric's variance once `theta` times the covariate is taken off.
     fn adjusted_variance(&self, theta: f64) -> Option<f64> {
         let metric = self.metric.variance()?;

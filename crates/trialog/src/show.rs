@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 use trialog_model::metric::MetricRole;
-use trialog_server::report::{Comparison, Flag, Guarded, MetricReport, Report};
+use trialog_server::report::{Comparison, EventCounts, Flag, Guarded, MetricReport, Report};
 
 use self::bars::Bar;
 
@@ -217,6 +217,9 @@ fn body(report: &Report) -> String {
             number(srm.p_value)
         );
     }
+    if let Some(reason) = &report.health.srm_reason {
+        let _ = writeln!(text, "sample ratio: not measured ({reason})");
+    }
     if report.health.crossovers + report.health.forced > 0 || report.computed_at.is_some() {
         let _ = writeln!(
             text,
@@ -236,7 +239,12 @@ fn body(report: &Report) -> String {
         }
     }
     for warning in &report.health.warnings {
-        let _ = writeln!(text, "warning: {}", warning.message);
+        let severity = warning.severity.as_str();
+        let _ = writeln!(text, "{severity}: {}", warning.text());
+    }
+    let events = report.health.events.as_deref().unwrap_or_default();
+    if !events.is_empty() {
+        let _ = writeln!(text, "\n{}", event_table(events));
     }
     for metric in &report.metrics {
         let _ = write!(text, "\n{}", metric_table(metric, report.alpha));
@@ -250,6 +258,34 @@ fn body(report: &Report) -> String {
         );
     }
     text
+}
+
+/// What became of the events of each type.
+fn event_table(events: &[EventCounts]) -> String {
+    let mut table = Table::new(&[
+        "events",
+        "all",
+        "counted",
+        "before exposure",
+        "after window",
+        "without exposure",
+        "left out",
+        "unknown variant",
+    ]);
+    for own in events {
+        let counts = [
+            own.events,
+            own.counted,
+            own.before_exposure,
+            own.after_window,
+            own.unexposed,
+            own.excluded,
+            own.unknown_variant,
+        ];
+        let counts = counts.map(|count| count.to_string());
+        table.row(std::iter::once(own.event_type.clone()).chain(counts));
+    }
+    table.text()
 }
 
 fn level(alpha: f64) -> String {

@@ -14,7 +14,7 @@ use super::number::{Number, Unit};
 use super::query::{self, Pairs};
 use super::scorecard::{self, Section};
 use crate::percent_encode;
-use crate::report::{Report, SrmReport};
+use crate::report::{EventCounts, Health, Report, Severity, SrmReport, Warning};
 
 /// The results of an experiment.
 #[derive(Debug, Template)]
@@ -33,8 +33,10 @@ pub(super) struct ExperimentPage {
     freshness: Freshness,
     filter: Vec<String>,
     is_mismatched: bool,
-    warnings: Vec<(String, String)>,
+    warnings: Vec<WarningRow>,
     checks: Vec<Check>,
+    unchecked: String,
+    events: Vec<EventRow>,
     crossovers: Number,
     forced: Number,
     progress: Option<Bar>,
@@ -53,6 +55,23 @@ pub(super) struct Check {
     pub(super) df: Number,
     pub(super) p_value: Option<Number>,
     pub(super) failed: bool,
+}
+
+/// A warning, and how it looks.
+#[derive(Debug)]
+pub(super) struct WarningRow {
+    pub(super) code: String,
+    pub(super) text: String,
+    /// `Error`, `Warning` or `Note`.
+    pub(super) label: &'static str,
+    pub(super) is_severe: bool,
+}
+
+/// What became of the events of one type.
+#[derive(Debug)]
+struct EventRow {
+    event_type: String,
+    counts: Vec<Number>,
 }
 
 #[derive(Debug)]
@@ -143,12 +162,10 @@ impl ExperimentPage {
             },
             filter: filter(report),
             is_mismatched: checks.iter().any(|check| check.failed),
-            warnings: health
-                .warnings
-                .iter()
-                .map(|own| (own.code.clone(), own.message.clone()))
-                .collect(),
+            warnings: health.warnings.iter().map(WarningRow::of).collect(),
             checks,
+            unchecked: health.srm_reason.clone().unwrap_or_default(),
+            events: event_rows(health),
             crossovers: Number::count("/health/crossovers", health.crossovers),
             forced: Number::count("/health/forced", health.forced),
             progress: plan.map(Bar::of),
@@ -169,6 +186,43 @@ impl ExperimentPage {
             id,
         }
     }
+}
+
+impl WarningRow {
+    pub(super) fn of(warning: &Warning) -> Self {
+        Self {
+            code: warning.code.clone(),
+            text: warning.text(),
+            label: match warning.severity {
+                Severity::Error => "Error",
+                Severity::Warning => "Warning",
+                Severity::Info => "Note",
+            },
+            is_severe: warning.severity == Severity::Error,
+        }
+    }
+}
+
+/// The counts of events in the order of the table's columns.
+fn event_rows(health: &Health) -> Vec<EventRow> {
+    let row = |(at, own): (usize, &EventCounts)| {
+        let count =
+            |name: &str, count: u64| Number::count(format!("/health/events/{at}/{name}"), count);
+        EventRow {
+            event_type: own.event_type.clone(),
+            counts: vec![
+                count("events", own.events),
+                count("counted", own.counted),
+                count("before_exposure", own.before_exposure),
+                count("after_window", own.after_window),
+                count("unexposed", own.unexposed),
+                count("excluded", own.excluded),
+                count("unknown_variant", own.unknown_variant),
+            ],
+        }
+    };
+    let events = health.events.iter().flatten();
+    events.enumerate().map(row).collect()
 }
 
 impl Check {

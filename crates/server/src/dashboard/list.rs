@@ -178,8 +178,7 @@ impl Row {
         for warning in &report.health.warnings {
             // The status and the column of results say these already.
             if warning.code != "no_results" {
-                self.warnings
-                    .push((short(&warning.code), warning.message.clone()));
+                self.warnings.push((short(&warning.code), warning.text()));
             }
         }
         if report.status == Status::Unregistered {

@@ -3,7 +3,7 @@
 use askama::Template;
 
 use super::assets;
-use super::experiment::{Check, VariantRow, filter, variants};
+use super::experiment::{Check, VariantRow, WarningRow, filter, variants};
 use super::scorecard::{self, Section};
 use crate::report::Report;
 
@@ -18,8 +18,9 @@ struct ReportPage {
 #[derive(Debug)]
 struct Part {
     name: String,
-    warnings: Vec<(String, String)>,
+    warnings: Vec<WarningRow>,
     checks: Vec<Check>,
+    unchecked: String,
     variants: Vec<VariantRow>,
     sections: Vec<Section>,
 }
@@ -53,9 +54,8 @@ impl Part {
             } else {
                 segment
             },
-            warnings: (health.warnings.iter())
-                .map(|own| (own.code.clone(), own.message.clone()))
-                .collect(),
+            warnings: health.warnings.iter().map(WarningRow::of).collect(),
+            unchecked: health.srm_reason.clone().unwrap_or_default(),
             checks: check.into_iter().collect(),
             variants: variants(report),
             sections: scorecard::sections(report, &format!("-{at}")),

@@ -108,6 +108,14 @@ fn run() -> Schema {
 }
 
 fn report() -> Schema {
+    let warned = object([
+        field("experiments", count(), "How many."),
+        field(
+            "first",
+            list(text()),
+            "Up to five of them, in the order of their ids.",
+        ),
+    ]);
     let pair = json!({ "type": "array", "items": text(), "minItems": 2, "maxItems": 2 });
     object([
         field("run_id", integer(1), "Its number."),
@@ -128,6 +136,11 @@ fn report() -> Schema {
             "frozen",
             count(),
             "Experiments that keep their results, since retention dropped some of their events.",
+        ),
+        field(
+            "warnings",
+            json!({ "type": "object", "additionalProperties": warned }),
+            "Recomputed experiments whose integration looks wrong, by the code of the warning that their results show.",
         ),
         field("duration_ms", count(), "How long it took, in milliseconds."),
     ])

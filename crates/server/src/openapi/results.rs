@@ -64,6 +64,8 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
     vec![
         ("Report", report()),
         ("Health", health()),
+        ("Warning", warning()),
+        ("EventCounts", event_counts()),
         ("SampleRatioCheck", sample_ratio()),
         ("Progress", progress()),
         ("MetricReport", metric()),
@@ -152,17 +154,98 @@ fn report() -> Schema {
     ])
 }
 
-fn health() -> Schema {
-    let warning = object([
+fn warning() -> Schema {
+    object([
+        field(
+            "severity",
+            one_of(&["error", "warning", "info"]),
+            "`error`: the numbers cannot be trusted until it is mended; `warning`: something is left out or looks wrong; `info`: worth knowing.",
+        ),
         field("code", matching("^[a-z_]+$"), "For programs."),
-        field("message", text(), "For people."),
-    ]);
+        field("message", text(), "For people: what is so."),
+        field(
+            "action",
+            nullable(text()),
+            "For people: what to do now; null where nothing has to be done.",
+        ),
+        field(
+            "event_type",
+            nullable(text()),
+            "The event type that it is about, if it is about one.",
+        ),
+        field(
+            "metric",
+            nullable(text()),
+            "The metric that it is about, if it is about one.",
+        ),
+        field(
+            "numbers",
+            json!({ "type": "object", "additionalProperties": number() }),
+            "The numbers in the message, by name.",
+        ),
+    ])
+}
+
+fn event_counts() -> Schema {
+    object([
+        field("event_type", text(), "The event type."),
+        field("events", count(), "All events, after copies were removed."),
+        field(
+            "counted",
+            count(),
+            "Events that count in at least one metric.",
+        ),
+        field(
+            "before_exposure",
+            count(),
+            "Events of exposed users before their exposure.",
+        ),
+        field(
+            "after_window",
+            count(),
+            "Events of exposed users after the end of every window.",
+        ),
+        field("unexposed", count(), "Events of users without an exposure."),
+        field(
+            "excluded",
+            count(),
+            "Events of users who are left out: of several variants, or forced.",
+        ),
+        field(
+            "unknown_variant",
+            count(),
+            "Events of users whose variant is not aggregated.",
+        ),
+        field(
+            "unexposed_users",
+            count(),
+            "Users with events and without an exposure.",
+        ),
+        field(
+            "senders_exposed",
+            count(),
+            "Users with events and with an exposure.",
+        ),
+        field(
+            "unexposed_sample",
+            list(matching("^-?[0-9]+$")),
+            "Ids of some users without an exposure; a text id is the integer that `trialog user-id` gives.",
+        ),
+    ])
+}
+
+fn health() -> Schema {
     let check = || nullable(reference("SampleRatioCheck"));
     object([
         field(
             "srm",
             check(),
-            "Users with one variant; null where weights are not known.",
+            "Users with one variant; null where nothing could be checked.",
+        ),
+        field(
+            "srm_reason",
+            nullable(text()),
+            "Why there is no sample ratio check; null where there is one.",
         ),
         field(
             "srm_with_crossovers",
@@ -184,7 +267,16 @@ fn health() -> Schema {
             nullable(time()),
             "Retention dropped the events before this time: the results are from before that and are not computed again. Null where all are kept.",
         ),
-        field("warnings", list(warning), "What a reader has to know."),
+        field(
+            "events",
+            nullable(list(reference("EventCounts"))),
+            "What became of the events of each type; null where it was not counted: for users that a filter chose, and before the first run.",
+        ),
+        field(
+            "warnings",
+            list(reference("Warning")),
+            "What a reader has to know, the most severe first.",
+        ),
     ])
 }
 

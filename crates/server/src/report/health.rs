@@ -2,11 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 use trialog_catalog::experiments::Experiment;
-use trialog_catalog::results::Computation;
+use trialog_catalog::results::{Arrivals, Computation, VariantExposures, VariantMetric};
 use trialog_model::experiment::Definition;
 use trialog_model::metric::MetricKind;
 use trialog_model::time::UnixMicros;
-use trialog_stats::sample_ratio_mismatch;
+use trialog_pipeline::findings::{self, Finding};
+use trialog_stats::{Sample, sample_ratio_mismatch};
+
+use super::Measured;
+use super::measured::Arm;
+use super::warnings::{self, Severity, Warning};
 
 /// Below this p-value the sample ratio check fails: low, since people look often.
 const SRM_LEVEL: f64 = 0.001;
@@ -16,8 +21,11 @@ const CROSSOVER_SHARE: f64 = 0.01;
 /// Whether the numbers can be trusted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Health {
-    /// The sample ratio check of users with one variant; null where weights are not known.
+    /// The sample ratio check of users with one variant; null where nothing could be checked.
     pub srm: Option<SrmReport>,
+    /// Why there is no sample ratio check; null where there is one.
+    #[serde(default)]
+    pub srm_reason: Option<String>,
     /// The same with crossovers counted at their first variant.
     pub srm_with_crossovers: Option<SrmReport>,
     /// Users with two or more variants; they count in no metric.
@@ -28,7 +36,11 @@ pub struct Health {
     /// are those from before and are not computed again. Null where all are kept.
     #[serde(default)]
     pub events_dropped_before: Option<String>,
-    /// What a reader has to know.
+    /// What became of the events of each type; null where it was not counted: for users that
+    /// a filter chose, and before the first run.
+    #[serde(default)]
+    pub events: Option<Vec<EventCounts>>,
+    /// What a reader has to know, the most severe first.
     pub warnings: Vec<Warning>,
 }
 
@@ -45,13 +57,49 @@ pub struct SrmReport {
     pub failed: bool,
 }
 
-/// Something that a reader has to know.
+/// What became of the events of one type, after copies were removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Warning {
-    /// For programs.
-    pub code: String,
-    /// For people.
-    pub message: String,
+pub struct EventCounts {
+    /// The event type.
+    pub event_type: String,
+    /// All events.
+    pub events: u64,
+    /// Events that count in at least one metric.
+    pub counted: u64,
+    /// Events of exposed users before their exposure.
+    pub before_exposure: u64,
+    /// Events of exposed users after the end of every window.
+    pub after_window: u64,
+    /// Events of users without an exposure.
+    pub unexposed: u64,
+    /// Events of users who are left out: of several variants, or forced.
+    pub excluded: u64,
+    /// Events of users whose variant is not aggregated.
+    pub unknown_variant: u64,
+    /// Users with events and without an exposure.
+    pub unexposed_users: u64,
+    /// Users with events and with an exposure.
+    pub senders_exposed: u64,
+    /// Ids of some users without an exposure, as decimal text.
+    pub unexposed_sample: Vec<String>,
+}
+
+impl EventCounts {
+    fn of(row: &Arrivals) -> Self {
+        Self {
+            event_type: row.event_type.clone(),
+            events: row.events,
+            counted: row.counted,
+            before_exposure: row.before_exposure,
+            after_window: row.after_window,
+            unexposed: row.unexposed,
+            excluded: row.excluded,
+            unknown_variant: row.unknown_variant,
+            unexposed_users: row.unexposed_users,
+            senders_exposed: row.senders_exposed,
+            unexposed_sample: row.sample.iter().map(i64::to_string).collect(),
+        }
+    }
 }
 
 /// How far an experiment is on the way to its planned sample.
@@ -81,58 +129,62 @@ pub(super) fn progress(definition: &Definition, computation: &Computation) -> Op
     })
 }
 
-pub(super) fn health(
-    experiment: &Experiment,
-    computation: &Computation,
-    is_published: bool,
-    current: &str,
-) -> Health {
+/// What the health of an experiment is made of.
+pub(super) struct Checked<'a> {
+    pub(super) experiment: &'a Experiment,
+    pub(super) computation: &'a Computation,
+    pub(super) measured: &'a [Measured],
+    /// Whether anything was published.
+    pub(super) is_published: bool,
+    /// Whether the users were chosen by a filter, so that nothing tells how events arrive.
+    pub(super) is_filtered: bool,
+    /// Whether what became of events was counted.
+    pub(super) counts_events: bool,
+    /// The fingerprint of the definition as it is now.
+    pub(super) current: &'a str,
+}
+
+pub(super) fn health(checked: &Checked<'_>) -> Health {
+    let Checked {
+        experiment,
+        computation,
+        ..
+    } = checked;
     let definition = &experiment.definition;
     let srm = self::srm(definition, computation, false);
-    let srm_with_crossovers = self::srm(definition, computation, true);
+    let srm_with_crossovers = self::srm(definition, computation, true).ok();
     let crossovers = computation
         .exposures
         .iter()
         .map(|row| row.crossover_users)
         .sum();
-    let mut warnings = Warnings(Vec::new());
-    if !is_published {
-        warnings.add(
-            "no_results",
-            "no results were published by then: POST /v1/pipeline/run, or `trialog aggregate`, runs now".to_owned(),
-        );
-    } else if computation.fingerprint != current {
-        warnings.add(
-            "definition_changed",
-            "the definition changed since these results were computed: the next run applies it"
-                .to_owned(),
-        );
-    }
-    if let Some(failure) = &experiment.failure {
-        warnings.add(
-            "computation_failed",
-            format!(
-                "the last run could not compute this experiment, these results are older: {failure}"
-            ),
-        );
-    }
-    if [&srm, &srm_with_crossovers]
+    let mut warnings = Vec::new();
+    warn_of_computation(&mut warnings, checked);
+    if [srm.as_ref().ok(), srm_with_crossovers.as_ref()]
         .into_iter()
         .flatten()
         .any(|srm| srm.failed)
     {
-        warnings.add("srm", "users are not split as planned (sample ratio mismatch, p < 0.001): find the cause before you trust any difference".to_owned());
+        let message = "users are not split as planned (sample ratio mismatch, p < 0.001)";
+        warnings.push(
+            Warning::new(Severity::Error, "srm", message)
+                .action("find the cause before you trust any difference"),
+        );
     }
+    warn_of_findings(&mut warnings, checked);
     warn_of_metrics(&mut warnings, experiment);
     warn_of_users(&mut warnings, definition, computation, crossovers);
     warn_of_plan(&mut warnings, experiment, computation);
+    warnings.sort_by_key(|warning| warning.severity);
     Health {
-        srm,
+        srm_reason: srm.as_ref().err().map(|reason| (*reason).to_owned()),
+        srm: srm.ok(),
         srm_with_crossovers,
         crossovers,
         forced: computation.forced_users,
         events_dropped_before: None,
-        warnings: warnings.0,
+        events: events(checked),
+        warnings,
     }
 }
 
@@ -142,29 +194,105 @@ impl Health {
         // No run applies a changed definition any more.
         self.warnings
             .retain(|warning| warning.code != "definition_changed");
-        self.warnings.push(Warning {
-            code: "events_dropped".to_owned(),
-            message: format!(
-                "events before {dropped_before} were dropped by retention: these results are from before that and are not computed again, later events and changes of the definition are not in them"
-            ),
-        });
+        let message = format!(
+            "events before {dropped_before} were dropped by retention: these results are from before that and are not computed again, later events and changes of the definition are not in them"
+        );
+        let warning = Warning::new(Severity::Warning, "events_dropped", message);
+        self.warnings.push(warning);
+        self.warnings.sort_by_key(|warning| warning.severity);
         self.events_dropped_before = Some(dropped_before.to_rfc3339());
     }
 }
 
-struct Warnings(Vec<Warning>);
+/// The counts of events, where they were counted.
+fn events(checked: &Checked<'_>) -> Option<Vec<EventCounts>> {
+    let arrivals = &checked.computation.arrivals;
+    // Rows from before events were counted have events and no counts.
+    let has_events = |row: &VariantMetric| row.event_count > 0;
+    let is_older = arrivals.is_empty() && checked.computation.metrics.iter().any(has_events);
+    (checked.counts_events && !is_older).then(|| arrivals.iter().map(EventCounts::of).collect())
+}
 
-impl Warnings {
-    fn add(&mut self, code: &str, message: String) {
-        self.0.push(Warning {
-            code: code.to_owned(),
-            message,
-        });
+fn warn_of_computation(warnings: &mut Vec<Warning>, checked: &Checked<'_>) {
+    if !checked.is_published {
+        warnings.push(
+            Warning::new(
+                Severity::Info,
+                "no_results",
+                "no results were published by then",
+            )
+            .action("POST /v1/pipeline/run, or `trialog aggregate`, runs now"),
+        );
+    } else if checked.computation.fingerprint != checked.current {
+        let message = "the definition changed since these results were computed";
+        warnings.push(
+            Warning::new(Severity::Info, "definition_changed", message)
+                .action("the next run applies it"),
+        );
+    }
+    if let Some(failure) = &checked.experiment.failure {
+        let message = format!(
+            "the last run could not compute this experiment, these results are older: {failure}"
+        );
+        let code = "computation_failed";
+        warnings.push(Warning::new(Severity::Error, code, message));
     }
 }
 
+/// What looks wrong in how the application sends users and events.
+fn warn_of_findings(warnings: &mut Vec<Warning>, checked: &Checked<'_>) {
+    let (experiment, computation) = (checked.experiment, checked.computation);
+    let mut findings = Vec::new();
+    if !checked.is_filtered {
+        findings.extend(findings::of_arrivals(experiment, computation));
+        let one_arm = findings::one_arm(&experiment.definition, computation);
+        findings.extend(one_arm.map(Finding::OneArm));
+    }
+    for measured in checked.measured {
+        findings.extend(imbalances(measured));
+        if measured.arms.iter().any(is_capped_to_zero) {
+            let metric = measured.metric.clone();
+            findings.push(Finding::CapOfZero { metric });
+        }
+    }
+    warnings.extend(findings.iter().map(warnings::of_finding));
+}
+
+/// Each arm whose covariate differs from the control's.
+fn imbalances(measured: &Measured) -> Vec<Finding> {
+    let covariate = |arm: &Arm| match arm.sample {
+        Some(Sample::Adjusted(adjusted)) => Some(*adjusted.covariate()),
+        _ => None,
+    };
+    let is_control = |arm: &&Arm| Some(&arm.sums.variant) == measured.control.as_ref();
+    let control = measured.arms.iter().find(is_control);
+    let Some((control, of_control)) = control.and_then(|own| Some((own, covariate(own)?))) else {
+        return Vec::new();
+    };
+    let others = measured.arms.iter().filter(|arm| !is_control(arm));
+    let found = others.filter_map(|arm| {
+        findings::imbalance(
+            &measured.metric,
+            (&control.sums.variant, &of_control),
+            (&arm.sums.variant, &covariate(arm)?),
+        )
+    });
+    found.map(Finding::CovariateImbalance).collect()
+}
+
+/// Whether winsorising set users above 0 to 0.
+fn is_capped_to_zero(arm: &Arm) -> bool {
+    let upper = arm
+        .sums
+        .winsorised
+        .as_ref()
+        .and_then(|own| own.upper.as_deref());
+    let is_zero = |text: &str| text.parse::<f64>() == Ok(0.0);
+    upper.is_some_and(is_zero) && !is_zero(&arm.sums.total)
+}
+
 /// Metrics that are named under a kind that takes a definition which is not there.
-fn warn_of_metrics(warnings: &mut Warnings, experiment: &Experiment) {
+fn warn_of_metrics(warnings: &mut Vec<Warning>, experiment: &Experiment) {
     let is_defined = |name: &str, kind: MetricKind| {
         (experiment.defined_metric(name)).is_some_and(|own| own.kind == kind)
     };
@@ -176,18 +304,19 @@ fn warn_of_metrics(warnings: &mut Warnings, experiment: &Experiment) {
         .map(|(metric, _)| metric.to_string())
         .collect();
     if !undefined.is_empty() {
-        warnings.add(
-            "metric_not_defined",
-            format!(
-                "no definition has this name and this kind, so it is left out: {}; POST /v1/metrics makes one",
-                undefined.join(", ")
-            ),
+        let message = format!(
+            "no definition has this name and this kind, so it is left out: {}",
+            undefined.join(", ")
+        );
+        let code = "metric_not_defined";
+        warnings.push(
+            Warning::new(Severity::Warning, code, message).action("POST /v1/metrics makes one"),
         );
     }
 }
 
 fn warn_of_users(
-    warnings: &mut Warnings,
+    warnings: &mut Vec<Warning>,
     definition: &Definition,
     computation: &Computation,
     crossovers: u64,
@@ -196,7 +325,13 @@ fn warn_of_users(
     let share = crossovers as f64 / (users + crossovers).max(1) as f64;
     if share > CROSSOVER_SHARE {
         let percent = share * 100.0;
-        warnings.add("crossovers", format!("{crossovers} users ({percent:.1} %) saw more than one variant: assignment is not stable"));
+        let message = format!("{crossovers} users ({percent:.1} %) saw more than one variant");
+        warnings.push(
+            Warning::new(Severity::Warning, "crossovers", message)
+                .action("assignment is not stable; assign by an id that stays with the user")
+                .number("users", crossovers as f64)
+                .number("share", share),
+        );
     }
     let is_declared = |variant: &str| {
         definition
@@ -204,46 +339,58 @@ fn warn_of_users(
             .iter()
             .any(|own| own.variant.as_str() == variant)
     };
-    let undeclared: Vec<&str> = (computation.exposures.iter())
-        .map(|row| row.variant.as_str())
-        .filter(|variant| !definition.variants.is_empty() && !is_declared(variant))
+    let undeclared: Vec<&VariantExposures> = (computation.exposures.iter())
+        .filter(|row| !definition.variants.is_empty() && !is_declared(&row.variant))
         .collect();
     if !undeclared.is_empty() {
-        warnings.add(
-            "undeclared_variants",
-            format!(
-                "events name variants that the experiment does not declare: {}",
-                undeclared.join(", ")
-            ),
+        let names: Vec<&str> = undeclared.iter().map(|row| row.variant.as_str()).collect();
+        let users: u64 = undeclared.iter().map(|row| row.user_count).sum();
+        let message = format!(
+            "events name variants that the experiment does not declare: {} ({users} users)",
+            names.join(", ")
+        );
+        warnings.push(
+            Warning::new(Severity::Warning, "undeclared_variants", message)
+                .action("check how the application spells its variants")
+                .number("users", users as f64),
         );
     }
     if computation.unknown_variant > 0 {
-        warnings.add(
-            "too_many_variants",
-            format!(
-                "{} users are left out: their variants exceed the limit of undeclared ones",
-                computation.unknown_variant
-            ),
+        let message = format!(
+            "{} users are left out: their variants exceed the limit of undeclared ones",
+            computation.unknown_variant
+        );
+        warnings.push(
+            Warning::new(Severity::Warning, "too_many_variants", message)
+                .action("check what the application sends as the variant")
+                .number("users", computation.unknown_variant as f64),
         );
     }
     if computation.not_aggregated > 0 {
-        warnings.add("too_many_event_types", format!("{} events are kept but not aggregated: their types exceed the limit of undeclared ones", computation.not_aggregated));
+        let message = format!(
+            "{} events are kept but not aggregated: their types exceed the limit of undeclared ones",
+            computation.not_aggregated
+        );
+        warnings.push(
+            Warning::new(Severity::Warning, "too_many_event_types", message)
+                .action("name the metrics that matter in the experiment")
+                .number("events", computation.not_aggregated as f64),
+        );
     }
 }
 
-fn warn_of_plan(warnings: &mut Warnings, experiment: &Experiment, computation: &Computation) {
+fn warn_of_plan(warnings: &mut Vec<Warning>, experiment: &Experiment, computation: &Computation) {
     let Some(progress) = progress(&experiment.definition, computation) else {
         return;
     };
     if experiment.stopped_at.is_some() && progress.share < 1.0 {
         let percent = progress.share * 100.0;
-        warnings.add(
-            "stopped_early",
-            format!(
-                "it was stopped with {percent:.0} % of the {} users per variant that were planned: a difference found now is likely too large, none found says little",
-                progress.sample_size_per_variant
-            ),
+        let message = format!(
+            "it was stopped with {percent:.0} % of the {} users per variant that were planned: a difference found now is likely too large, none found says little",
+            progress.sample_size_per_variant
         );
+        let warning = Warning::new(Severity::Warning, "stopped_early", message);
+        warnings.push(warning.number("share", progress.share));
     }
 }
 
@@ -274,19 +421,27 @@ fn declared_counts(
         .collect()
 }
 
+/// The check, or why there is none: what was not measured did not pass.
 fn srm(
     definition: &Definition,
     computation: &Computation,
     with_crossovers: bool,
-) -> Option<SrmReport> {
+) -> Result<SrmReport, &'static str> {
+    if definition.variants.is_empty() {
+        return Err("nobody declared the variants and their weights");
+    }
     let weights: Vec<f64> = definition
         .variants
         .iter()
         .map(|declared| declared.weight)
         .collect();
     let counts = declared_counts(definition, computation, with_crossovers);
-    let test = sample_ratio_mismatch(&counts, &weights).ok()?;
-    Some(SrmReport {
+    if counts.iter().all(|count| *count == 0) {
+        return Err("no user is exposed yet");
+    }
+    let test = sample_ratio_mismatch(&counts, &weights)
+        .map_err(|_| "it takes two variants with a weight above 0")?;
+    Ok(SrmReport {
         chi_squared: test.chi_squared,
         df: test.df,
         p_value: test.p_value,

@@ -248,10 +248,7 @@ fn a_kind_without_its_definition_is_named_in_a_warning() {
         .iter()
         .find(|own| own["code"] == "metric_not_defined");
     let message = found.unwrap()["message"].as_str().unwrap();
-    assert!(
-        message.contains("buy:ratio") && message.contains("POST /v1/metrics"),
-        "{message}"
-    );
+    assert!(message.contains("buy:ratio"), "{message}");
     let asked = service.get("/v1/experiments/gate/results?metric=buy:quantile");
     assert_eq!(
         asked.status,

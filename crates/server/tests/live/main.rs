@@ -7,6 +7,7 @@ mod calc;
 mod connections;
 mod evaluation;
 mod harness;
+mod health;
 mod kinds;
 mod registry;
 mod service;

@@ -83,7 +83,56 @@ fn print_report(report: &Value, failed: &[Value]) {
             report["frozen"]
         );
     }
+    for line in warnings(&report["warnings"]) {
+        println!("{line}");
+    }
     for failure in failed {
         println!("not computed: {}", failure[1].as_str().unwrap_or_default());
+    }
+}
+
+/// A line for each warning, with the first experiments that have it.
+fn warnings(warnings: &Value) -> Vec<String> {
+    let line = |(code, warned): (&String, &Value)| {
+        let n = warned["experiments"].as_u64().unwrap_or_default();
+        let first = warned["first"].as_array().into_iter().flatten();
+        let first: Vec<&str> = first.filter_map(Value::as_str).collect();
+        let what = match code.as_str() {
+            "events_without_exposure" => "events of users without an exposure".to_owned(),
+            other => format!("the warning `{other}`"),
+        };
+        let (noun, verb) = if n == 1 {
+            ("experiment", "has")
+        } else {
+            ("experiments", "have")
+        };
+        let more = if n > first.len() as u64 { ", ..." } else { "" };
+        format!(
+            "{n} {noun} {verb} {what}: {}{more}; `trialog results ID` says what to check",
+            first.join(", ")
+        )
+    };
+    let warnings = warnings.as_object().into_iter().flatten();
+    warnings.map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_names_the_first_experiments_with_events_that_no_exposure_explains() {
+        let report = json!({
+            "events_without_exposure": {"experiments": 7, "first": ["a", "b"]},
+            "one_arm": {"experiments": 1, "first": ["a"]},
+        });
+        assert_eq!(
+            warnings(&report),
+            [
+                "7 experiments have events of users without an exposure: a, b, ...; `trialog results ID` says what to check",
+                "1 experiment has the warning `one_arm`: a; `trialog results ID` says what to check",
+            ]
+        );
+        assert_eq!(warnings(&Value::Null), Vec::<String>::new());
     }
 }

@@ -184,7 +184,7 @@ fn compare(access: &Access, scenario: &Scenario) -> anyhow::Result<()> {
         whole.health.forced
     );
     for warning in &whole.health.warnings {
-        println!("  warning: {}", warning.message);
+        println!("  {}: {}", warning.severity.as_str(), warning.text());
     }
     let mut table = Table::new(&[
         "metric",

@@ -166,6 +166,7 @@ fn publish(catalog: &Catalog, first: u32, n_experiments: u32) -> Result<(), Cata
             revision: 1,
             recompute_at: None,
             computed: Ok(computation(&experiment, n)),
+            warnings: Vec::new(),
             experiment,
         });
     catalog.publish(&FinishedRun {

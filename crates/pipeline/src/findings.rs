@@ -1,0 +1,503 @@
+//! What looks wrong in an integration: from a definition and what was computed of it.
+//!
+//! Pure. A run counts the experiments with each finding, a report says each in words.
+
+use trialog_catalog::experiments::Experiment;
+use trialog_catalog::results::{Arrivals, Computation, MoreSums, VariantMetric};
+use trialog_model::experiment::Definition;
+use trialog_model::metric_definition::MetricDefinition;
+use trialog_stats::{Summary, welch};
+
+/// Fewer events than this of a type say nothing about its integration.
+const FEW_EVENTS: u64 = 20;
+/// Up to this share of events is usual: bots, people who block one of two requests.
+const USUAL_SHARE: f64 = 0.05;
+/// From this share of unexposed senders on, nearly nobody is known by the id that events carry.
+const NEARLY_ALL: f64 = 0.9;
+/// From this share on, a reader should know that most events come after the window.
+const MOST: f64 = 0.5;
+/// Below this p-value arms differ before the exposure, as with the sample ratio.
+const IMBALANCE_LEVEL: f64 = 0.001;
+/// How unlikely an empty arm has to be under the planned split.
+const EMPTY_ARM_LEVEL: f64 = 0.001;
+/// What the integer 1 stands for in sums of values.
+const UNIT: f64 = 1e-4;
+
+/// Something that looks wrong.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Finding {
+    /// Events of users without an exposure, and the likeliest cause.
+    WithoutExposure(Arrivals, Cause),
+    /// Events of exposed users before their exposure that no metric asks for.
+    BeforeExposure(Arrivals),
+    /// Events of exposed users after every window.
+    AfterWindow(Arrivals),
+    /// Events of users whose variant is not aggregated.
+    UnknownVariant(Arrivals),
+    /// All users are of one variant.
+    OneArm(OneArm),
+    /// Arms differ in what users did before their exposure.
+    CovariateImbalance(Imbalance),
+    /// A metric whose users are all set to 0.
+    CapOfZero {
+        /// The metric.
+        metric: String,
+    },
+}
+
+/// Why users without an exposure send events, most likely.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// No exposure of anybody came in.
+    NoExposures,
+    /// The events carry another kind of id than the exposures.
+    OtherIds,
+    /// Exposures are logged late: others of them send events before theirs.
+    LoggedLate,
+    /// Exposures are not logged everywhere.
+    NeverLogged,
+}
+
+/// The one variant that has users.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OneArm {
+    /// The variant.
+    pub variant: String,
+    /// Its users.
+    pub users: u64,
+    /// The variants without any.
+    pub empty: Vec<String>,
+}
+
+/// A difference between arms that was there before the exposure.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Imbalance {
+    /// The metric whose covariate differs.
+    pub metric: String,
+    /// The control.
+    pub control: String,
+    /// The other arm.
+    pub treatment: String,
+    /// The covariate's mean per user of both.
+    pub means: [f64; 2],
+    /// Two-sided, of Welch's test.
+    pub p_value: f64,
+}
+
+impl Finding {
+    /// All codes that findings have.
+    pub const CODES: [&'static str; 7] = [
+        "events_without_exposure",
+        "events_before_exposure",
+        "events_after_window",
+        "events_of_unknown_variant",
+        "one_arm",
+        "covariate_imbalance",
+        "cap_of_zero",
+    ];
+
+    /// Its name for programs.
+    pub fn code(&self) -> &'static str {
+        let at = match self {
+            Self::WithoutExposure(..) => 0,
+            Self::BeforeExposure(_) => 1,
+            Self::AfterWindow(_) => 2,
+            Self::UnknownVariant(_) => 3,
+            Self::OneArm(_) => 4,
+            Self::CovariateImbalance(_) => 5,
+            Self::CapOfZero { .. } => 6,
+        };
+        Self::CODES[at]
+    }
+}
+
+/// Everything that looks wrong in what was computed of `experiment`.
+pub fn find(experiment: &Experiment, computation: &Computation) -> Vec<Finding> {
+    let mut findings = of_arrivals(experiment, computation);
+    findings.extend(one_arm(&experiment.definition, computation).map(Finding::OneArm));
+    findings.extend(imbalances(experiment, computation));
+    findings.extend(caps_of_zero(computation));
+    findings
+}
+
+/// What looks wrong in how events arrived, type by type.
+pub fn of_arrivals(experiment: &Experiment, computation: &Computation) -> Vec<Finding> {
+    let n_exposed = exposed_users(computation);
+    let of_type = |row: &Arrivals| {
+        let exposed = row.events.saturating_sub(row.unexposed);
+        let judged = exposed.saturating_sub(row.excluded + row.unknown_variant);
+        let notable =
+            |events: u64, of: u64| events >= FEW_EVENTS && events as f64 >= USUAL_SHARE * of as f64;
+        let mut findings = Vec::new();
+        if let Some(cause) = cause(row, n_exposed) {
+            findings.push(Finding::WithoutExposure(row.clone(), cause));
+        }
+        if notable(row.before_exposure, judged) && !looks_back(experiment, &row.event_type) {
+            findings.push(Finding::BeforeExposure(row.clone()));
+        }
+        let is_most = row.after_window as f64 >= MOST * judged as f64;
+        if row.after_window >= FEW_EVENTS && is_most {
+            findings.push(Finding::AfterWindow(row.clone()));
+        }
+        if row.unknown_variant > 0 {
+            findings.push(Finding::UnknownVariant(row.clone()));
+        }
+        findings
+    };
+    computation.arrivals.iter().flat_map(of_type).collect()
+}
+
+/// Users with any exposure, whatever became of them.
+fn exposed_users(computation: &Computation) -> u64 {
+    let of_variants: u64 = (computation.exposures.iter())
+        .map(|row| row.user_count + row.crossover_users)
+        .sum();
+    of_variants + computation.forced_users + computation.unknown_variant
+}
+
+/// Why users without an exposure send these events; none where few do.
+fn cause(row: &Arrivals, n_exposed: u64) -> Option<Cause> {
+    if row.unexposed == 0 {
+        return None;
+    }
+    if n_exposed == 0 {
+        return Some(Cause::NoExposures);
+    }
+    // Whoever is left out has an exposure too.
+    let senders = row.unexposed_users + row.senders_exposed;
+    let is_all = row.unexposed == row.events;
+    if is_all {
+        return Some(Cause::OtherIds);
+    }
+    let share = row.unexposed as f64 / row.events as f64;
+    if row.unexposed < FEW_EVENTS || share < USUAL_SHARE {
+        return None;
+    }
+    if row.unexposed_users as f64 >= NEARLY_ALL * senders as f64 {
+        return Some(Cause::OtherIds);
+    }
+    let exposed = row.events - row.unexposed;
+    let is_late = row.before_exposure as f64 >= USUAL_SHARE * exposed as f64;
+    Some(if is_late {
+        Cause::LoggedLate
+    } else {
+        Cause::NeverLogged
+    })
+}
+
+/// Whether a metric asks for events of this type before the exposure.
+fn looks_back(experiment: &Experiment, event_type: &str) -> bool {
+    let of_covariate = |metric: &MetricDefinition| {
+        metric.covariate.as_ref().is_some_and(|covariate| {
+            let own = covariate.event_type.as_ref().unwrap_or(&metric.event_type);
+            own.as_str() == event_type
+        })
+    };
+    experiment.defined_metrics.iter().any(of_covariate)
+}
+
+/// The one arm with users, where chance does not explain that the others have none.
+pub fn one_arm(definition: &Definition, computation: &Computation) -> Option<OneArm> {
+    let users = |variant: &str| {
+        let rows = computation.exposures.iter();
+        let mut found = rows.filter(|row| row.variant == variant);
+        found.next().map_or(0, |row| row.user_count)
+    };
+    let declared = definition.variants.iter();
+    let declared: Vec<(&str, f64)> = declared
+        .map(|own| (own.variant.as_str(), own.weight))
+        .collect();
+    let seen = computation.exposures.iter().map(|row| row.variant.as_str());
+    let undeclared: Vec<&str> = seen
+        .filter(|seen| !declared.iter().any(|(variant, _)| variant == seen))
+        .collect();
+    let all = declared.iter().filter(|(_, weight)| *weight > 0.0);
+    let all: Vec<&str> = all
+        .map(|(variant, _)| *variant)
+        .chain(undeclared.iter().copied())
+        .collect();
+    let (with, without): (Vec<&str>, Vec<&str>) =
+        all.into_iter().partition(|variant| users(variant) > 0);
+    let ([variant], false) = (with.as_slice(), without.is_empty()) else {
+        return None;
+    };
+    let total: f64 = declared.iter().map(|(_, weight)| weight).sum();
+    let own = declared.iter().find(|(name, _)| name == variant);
+    // Weights that nobody declared are taken as equal.
+    let share = own.map_or(0.5, |(_, weight)| weight / total);
+    let n = users(variant);
+    let is_chance = share.powf(n as f64) >= EMPTY_ARM_LEVEL;
+    (!is_chance).then(|| OneArm {
+        variant: (*variant).to_owned(),
+        users: n,
+        empty: without.into_iter().map(str::to_owned).collect(),
+    })
+}
+
+/// Whether the covariates of two arms differ by more than chance explains.
+pub fn imbalance(
+    metric: &str,
+    (control, of_control): (&str, &Summary),
+    (treatment, of_treatment): (&str, &Summary),
+) -> Option<Imbalance> {
+    let p_value = welch(of_control, of_treatment).p_value?;
+    (p_value < IMBALANCE_LEVEL).then(|| Imbalance {
+        metric: metric.to_owned(),
+        control: control.to_owned(),
+        treatment: treatment.to_owned(),
+        means: [of_control.mean(), of_treatment.mean()],
+        p_value,
+    })
+}
+
+fn imbalances(experiment: &Experiment, computation: &Computation) -> Vec<Finding> {
+    let Some(control) = experiment.definition.control() else {
+        return Vec::new();
+    };
+    let has_covariate = |row: &&VariantMetric| {
+        let definition = experiment.defined_metric(&row.metric_name);
+        definition.is_some_and(|own| own.covariate.is_some())
+    };
+    let covariate = |row: &VariantMetric| match row.more {
+        Some(MoreSums::Second {
+            total,
+            squared_total,
+            ..
+        }) => Summary::from_exact(row.user_count, total, squared_total, UNIT).ok(),
+        _ => None,
+    };
+    let against_control = |row: &VariantMetric| {
+        let is_control = |other: &&VariantMetric| {
+            other.metric_name == row.metric_name && other.variant == control.as_str()
+        };
+        let of_control = covariate(computation.metrics.iter().find(is_control)?)?;
+        let of_treatment = covariate(row)?;
+        imbalance(
+            &row.metric_name,
+            (control.as_str(), &of_control),
+            (&row.variant, &of_treatment),
+        )
+    };
+    let rows = computation.metrics.iter().filter(has_covariate);
+    rows.filter(|row| row.variant != control.as_str())
+        .filter_map(against_control)
+        .map(Finding::CovariateImbalance)
+        .collect()
+}
+
+/// Metrics whose upper end of winsorising is 0 in a variant that has a value at all.
+fn caps_of_zero(computation: &Computation) -> Vec<Finding> {
+    let is_capped = |row: &&VariantMetric| {
+        let ends = match row.more {
+            Some(MoreSums::Winsorised { ends, .. }) => ends,
+            _ => return false,
+        };
+        ends[1] == Some(0) && row.squared_total != 0
+    };
+    let capped = computation.metrics.iter().filter(is_capped);
+    let mut metrics: Vec<&str> = capped.map(|row| row.metric_name.as_str()).collect();
+    metrics.dedup();
+    let finding = |metric: &str| Finding::CapOfZero {
+        metric: metric.to_owned(),
+    };
+    metrics.into_iter().map(finding).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use trialog_catalog::results::VariantExposures;
+    use trialog_model::experiment::{Definition, Status};
+    use trialog_model::time::UnixMicros;
+
+    use super::*;
+
+    fn experiment() -> Experiment {
+        let definition = json!({
+            "experiment_id": "gate",
+            "variants": [{"variant": "a"}, {"variant": "b"}],
+            "metrics": {"primary": ["adjusted"]},
+        });
+        let metric = json!({
+            "name": "adjusted", "kind": "sum", "event_type": "spend",
+            "covariate": {"period": "7d", "event_type": "earlier"},
+        });
+        let definition: Definition = serde_json::from_value(definition).unwrap();
+        Experiment {
+            definition,
+            defined_metrics: vec![serde_json::from_value(metric).unwrap()],
+            ranges: Vec::new(),
+            status: Status::Running,
+            created_at: UnixMicros(0),
+            updated_at: UnixMicros(0),
+            started_at: None,
+            stopped_at: None,
+            archived_at: None,
+            revision: 1,
+            change: 1,
+            failure: None,
+        }
+    }
+
+    fn computation(users: &[(&str, u64)], arrivals: Vec<Arrivals>) -> Computation {
+        let exposures = users.iter().map(|(variant, user_count)| VariantExposures {
+            variant: (*variant).to_owned(),
+            user_count: *user_count,
+            crossover_users: 0,
+        });
+        Computation {
+            experiment: experiment().definition.experiment_id,
+            fingerprint: String::new(),
+            forced_users: 0,
+            unknown_variant: 0,
+            not_aggregated: 0,
+            exposures: exposures.collect(),
+            metrics: Vec::new(),
+            arrivals,
+        }
+    }
+
+    fn buy() -> Arrivals {
+        Arrivals {
+            event_type: "buy".into(),
+            events: 1_000,
+            counted: 1_000,
+            senders_exposed: 300,
+            ..Arrivals::default()
+        }
+    }
+
+    fn found(arrivals: Arrivals) -> Vec<Finding> {
+        let users = [("a", 500), ("b", 500)];
+        find(&experiment(), &computation(&users, vec![arrivals]))
+    }
+
+    fn codes(arrivals: Arrivals) -> Vec<&'static str> {
+        found(arrivals).iter().map(Finding::code).collect()
+    }
+
+    #[test]
+    fn the_likeliest_cause_depends_on_who_else_sends_events() {
+        let cause = |row: Arrivals| match found(row).first() {
+            Some(Finding::WithoutExposure(_, cause)) => Some(*cause),
+            _ => None,
+        };
+        let unexposed = |events, users, senders_exposed| Arrivals {
+            unexposed: events,
+            unexposed_users: users,
+            senders_exposed,
+            ..buy()
+        };
+        assert_eq!(cause(buy()), None);
+        assert_eq!(cause(unexposed(1_000, 300, 0)), Some(Cause::OtherIds));
+        assert_eq!(cause(unexposed(950, 290, 10)), Some(Cause::OtherIds));
+        assert_eq!(cause(unexposed(400, 100, 200)), Some(Cause::NeverLogged));
+        let late = Arrivals {
+            before_exposure: 100,
+            ..unexposed(400, 100, 200)
+        };
+        assert_eq!(cause(late), Some(Cause::LoggedLate));
+        assert_eq!(cause(unexposed(49, 20, 280)), None, "below 5 %");
+        let few = Arrivals {
+            events: 60,
+            ..unexposed(19, 19, 41)
+        };
+        assert_eq!(cause(few), None, "below 20 events");
+        let nobody = computation(&[("a", 0), ("b", 0)], vec![unexposed(1_000, 300, 0)]);
+        let found = find(&experiment(), &nobody);
+        assert!(
+            matches!(found[..], [Finding::WithoutExposure(_, Cause::NoExposures)]),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn events_before_the_exposure_are_found_unless_a_covariate_asks_for_them() {
+        let early = |event_type: &str, before_exposure| Arrivals {
+            event_type: event_type.into(),
+            before_exposure,
+            ..buy()
+        };
+        assert_eq!(codes(early("buy", 50)), ["events_before_exposure"]);
+        assert_eq!(codes(early("buy", 49)), [""; 0]);
+        assert_eq!(codes(early("spend", 900)), ["events_before_exposure"]);
+        assert_eq!(codes(early("earlier", 900)), [""; 0]);
+    }
+
+    #[test]
+    fn events_after_the_window_and_of_unknown_variants_are_found() {
+        let late = |after_window| Arrivals {
+            after_window,
+            ..buy()
+        };
+        assert_eq!(codes(late(500)), ["events_after_window"]);
+        assert_eq!(codes(late(499)), [""; 0]);
+        let unknown = Arrivals {
+            unknown_variant: 1,
+            ..buy()
+        };
+        assert_eq!(codes(unknown), ["events_of_unknown_variant"]);
+    }
+
+    #[test]
+    fn one_arm_is_found_when_chance_does_not_leave_the_other_empty() {
+        let arm = |users: &[(&str, u64)]| {
+            let found = find(&experiment(), &computation(users, Vec::new()));
+            found.iter().map(Finding::code).collect::<Vec<_>>()
+        };
+        assert_eq!(arm(&[("a", 10), ("b", 0)]), ["one_arm"]);
+        assert_eq!(arm(&[("a", 9), ("b", 0)]), [""; 0], "one in 512");
+        assert_eq!(arm(&[("a", 500), ("b", 1)]), [""; 0]);
+        assert_eq!(arm(&[("a", 0), ("b", 0)]), [""; 0]);
+    }
+
+    #[test]
+    fn a_covariate_that_differs_and_a_cap_of_zero_are_found() {
+        let row = |variant: &str, total: i128, more: MoreSums| VariantMetric {
+            variant: variant.into(),
+            metric_name: "adjusted".into(),
+            user_count: 1_000,
+            event_count: 1_000,
+            total,
+            conversion_rate: 1.0,
+            mean_value: 1.0,
+            variance: Some(1.0),
+            converted_users: 1_000,
+            squared_total: 1_000,
+            squared_events: 1_000,
+            more: Some(more),
+        };
+        // Users had 0 or 2 units of the covariate before, half of them each.
+        let second = |units: i128| MoreSums::Second {
+            total: units * 10_000,
+            squared_total: 2 * units * 100_000_000,
+            product: 0,
+        };
+        let found = |of_b: i128| {
+            let mut computation = computation(&[("a", 1_000), ("b", 1_000)], Vec::new());
+            computation.metrics = vec![row("a", 0, second(1_000)), row("b", 0, second(of_b))];
+            find(&experiment(), &computation)
+        };
+        assert_eq!(found(1_080), []);
+        let [Finding::CovariateImbalance(own)] = &found(1_200)[..] else {
+            panic!("{:?}", found(1_200));
+        };
+        assert_eq!(own.means, [1.0, 1.2]);
+        assert!(own.p_value < 1e-4, "{}", own.p_value);
+
+        let capped = |upper: i128| {
+            let more = MoreSums::Winsorised {
+                total: 0,
+                squared_total: 0,
+                ends: [None, Some(upper)],
+                users: 10,
+            };
+            let mut computation = computation(&[("a", 1_000), ("b", 1_000)], Vec::new());
+            computation.metrics = ["a", "b"].map(|arm| row(arm, 10, more.clone())).into();
+            let found = find(&experiment(), &computation);
+            found.iter().map(Finding::code).collect::<Vec<_>>()
+        };
+        assert_eq!(capped(0), ["cap_of_zero"]);
+        assert_eq!(capped(1), [""; 0]);
+    }
+}
