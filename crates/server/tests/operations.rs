@@ -116,7 +116,7 @@ fn what_was_ingested_run_and_answered_is_counted() {
             2.0,
         ),
         (
-            samples["trialog_ingest_rejected_events_total{kind=\"assignments\",field=\"variant\"}"],
+            samples["trialog_ingest_rejected_events_total{kind=\"assignments\",field=\"variant\",fault=\"missing\"}"],
             1.0,
         ),
         (samples["trialog_warehouse_durable_batches_total"], 1.0),

@@ -166,3 +166,105 @@ fn ids_that_stand_for_nobody_are_counted_by_their_fault() {
         "{line}"
     );
 }
+
+#[test]
+fn events_under_another_kind_of_id_are_an_error_everywhere() {
+    let api = Api::new();
+    experiment(&api, &json!(["buy"]));
+    assign(&api, 0..40, by_turns);
+    send(&api, 1_000..1_400, "2025-09-11T00:00:00Z", |_| 1);
+    let report = run(&api);
+    let warned = json!({"experiments": 1, "first": ["gate"]});
+    assert_eq!(report["warnings"]["events_without_exposure"], warned);
+    let shown = health(&api, "");
+    assert_eq!(codes(&shown), ["events_without_exposure"]);
+    let warning = &shown["warnings"][0];
+    assert_eq!(warning["severity"], "error");
+    assert_eq!(warning["event_type"], "buy");
+    assert_eq!(
+        warning["message"],
+        "400 `buy` events of 400 users, none from an exposed user"
+    );
+    let action = warning["action"].as_str().unwrap();
+    assert!(action.contains("another kind of id"), "{action}");
+    assert!(action.contains("`1000`, `1001`"), "{action}");
+    let counts = &shown["events"][0];
+    assert_eq!(
+        (&counts["events"], &counts["unexposed"]),
+        (&json!(400), &json!(400))
+    );
+    assert_eq!(counts["unexposed_sample"][0], "1000");
+    let page = text(&api, "/experiments/gate");
+    let severe = r#"<p class="warning severe" role="note" data-warning="events_without_exposure">"#;
+    assert!(page.contains(severe) && page.contains("none from an exposed user"));
+    assert!(text(&api, "/").contains("events without exposure"));
+    assert_eq!(gauge(&api, "events_without_exposure"), 1);
+
+    let filtered = health(&api, "from=2025-01-01T00:00:00Z");
+    assert_eq!(filtered["events"], Value::Null);
+    assert_eq!(
+        codes(&filtered),
+        [""; 0],
+        "a filter says nothing of arrivals"
+    );
+
+    for step in ["start", "stop"] {
+        post(&api, &format!("/v1/experiments/gate/{step}"), &Value::Null);
+    }
+    run(&api);
+    assert_eq!(gauge(&api, "events_without_exposure"), 0, "it was stopped");
+}
+
+#[test]
+fn no_exposure_at_all_and_exposures_that_are_missing_or_late_are_told_apart() {
+    let action = |exposed: i64, early: i64, late: i64| {
+        let api = Api::new();
+        experiment(&api, &json!(["buy"]));
+        if exposed > 0 {
+            assign(&api, 0..exposed, by_turns);
+        }
+        send(&api, 0..early, "2025-09-09T23:00:00Z", |_| 1);
+        send(&api, early..late, "2025-09-10T01:00:00Z", |_| 1);
+        run(&api);
+        let shown = health(&api, "");
+        let warnings = shown["warnings"].as_array().unwrap().clone();
+        let found = warnings
+            .into_iter()
+            .find(|own| own["code"] == "events_without_exposure");
+        let found = found.unwrap_or_else(|| panic!("{shown}"));
+        let severity = found["severity"].as_str().unwrap().to_owned();
+        (severity, found["action"].as_str().unwrap().to_owned())
+    };
+    let (severity, none) = action(0, 0, 100);
+    assert!(none.contains("no exposure of anybody came in"), "{none}");
+    assert_eq!(severity, "error");
+    let (severity, never) = action(100, 0, 140);
+    assert!(never.contains("never logged"), "{never}");
+    assert_eq!(severity, "warning");
+    let (_, late) = action(100, 30, 140);
+    assert!(late.contains("logged late, as 30 more"), "{late}");
+}
+
+#[test]
+fn events_before_the_exposure_and_after_the_window_are_warned_of() {
+    let api = Api::new();
+    experiment(&api, &json!(["buy"]));
+    assign(&api, 0..200, by_turns);
+    send(&api, 0..100, "2025-09-09T23:59:00Z", |_| 1);
+    send(&api, 0..100, "2025-09-25T00:00:00Z", |_| 1);
+    run(&api);
+    let shown = health(&api, "");
+    assert_eq!(
+        codes(&shown),
+        ["events_before_exposure", "events_after_window"]
+    );
+    let counts = &shown["events"][0];
+    assert_eq!(
+        (&counts["before_exposure"], &counts["after_window"]),
+        (&json!(100), &json!(100))
+    );
+    assert_eq!(gauge(&api, "events_before_exposure"), 1);
+    assert_eq!(gauge(&api, "events_after_window"), 1);
+    let page = text(&api, "/experiments/gate");
+    assert!(page.contains("(50 %) happened before the user"), "{page}");
+}
