@@ -20,6 +20,8 @@ METRICS = [
     {"name": "came_back", "kind": "retention", "event_type": "click", "retention": {"from": "1d", "to": "4d"}},
     {"name": "median", "kind": "quantile", "event_type": "buy", "quantile": 0.5},
     {"name": "adjusted", "kind": "sum", "event_type": "buy", "covariate": {"event_type": "click", "period": "4d"}},
+    {"name": "early_sales", "kind": "sum", "event_type": "buy", "min_value": "2.5", "delay": "-6h", "window": "3d", "covariate": {"period": "2d"}},
+    {"name": "of_buyers", "kind": "sum", "event_type": "buy", "delay": "1d", "winsorise": {"upper": 0.9, "of": "users_with_event"}},
 ]
 NAMES = [own["name"] for own in METRICS]
 QUERIES = ["", "segment.platform=ios", "segment.platform=android&segment.n=1", "from=2025-10-09T10:00:00Z&to=2025-10-10T02:00:00Z", "kind=sum"]

@@ -2,6 +2,10 @@
 //!
 //! Configuration, the HTTP interface and the registry all carry this text.
 
+mod delay;
+
+pub use delay::{Delay, DelayError, EARLIEST_SECONDS};
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -116,17 +120,15 @@ impl Window {
         if number.is_empty() {
             return Err(WindowError::Malformed { text: owned() });
         }
-        let seconds_per_unit = match unit {
-            "w" => WEEK,
-            "d" => DAY,
-            "h" => HOUR,
-            "m" => MINUTE,
-            "s" => 1,
-            "" => return Err(WindowError::NoUnit { text: owned() }),
-            _ if unit.starts_with(|c: char| c.is_ascii_alphabetic()) => {
-                return Err(WindowError::UnknownUnit { text: owned() });
-            }
-            _ => return Err(WindowError::Malformed { text: owned() }),
+        let Some(seconds_per_unit) = seconds_per_unit(unit) else {
+            let text = owned();
+            return Err(if unit.is_empty() {
+                WindowError::NoUnit { text }
+            } else if unit.starts_with(|c: char| c.is_ascii_alphabetic()) {
+                WindowError::UnknownUnit { text }
+            } else {
+                WindowError::Malformed { text }
+            });
         };
         // Only digits are left, so the one way to fail is being too large.
         let length = number
@@ -187,13 +189,30 @@ impl fmt::Display for Window {
         let Some(seconds) = self.seconds else {
             return f.write_str("none");
         };
-        for (length, unit) in [(DAY, 'd'), (HOUR, 'h'), (MINUTE, 'm')] {
-            if seconds % length == 0 {
-                return write!(f, "{}{unit}", seconds / length);
-            }
-        }
-        write!(f, "{seconds}s")
+        format_seconds(seconds, f)
     }
+}
+
+/// The length of a unit of time.
+fn seconds_per_unit(unit: &str) -> Option<i64> {
+    match unit {
+        "w" => Some(WEEK),
+        "d" => Some(DAY),
+        "h" => Some(HOUR),
+        "m" => Some(MINUTE),
+        "s" => Some(1),
+        _ => None,
+    }
+}
+
+/// Writes `seconds` in the largest of `d`, `h`, `m` and `s` that divides them.
+fn format_seconds(seconds: i64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for (length, unit) in [(DAY, 'd'), (HOUR, 'h'), (MINUTE, 'm')] {
+        if seconds % length == 0 {
+            return write!(f, "{}{unit}", seconds / length);
+        }
+    }
+    write!(f, "{seconds}s")
 }
 
 impl FromStr for Window {

@@ -1,9 +1,13 @@
 //! Metric definitions: what stands behind a metric's name.
 
+mod min_value;
+
+pub use min_value::MinValue;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::duration::Window;
+use crate::duration::{Delay, Window};
 use crate::event::FieldError;
 use crate::experiment::Definition;
 use crate::ids::{EventType, MetricName};
@@ -57,6 +61,14 @@ pub struct MetricDefinition {
     /// How long after exposure an event counts; as the experiment says if absent.
     #[serde(default)]
     pub window: Option<Window>,
+    /// How long after the exposure the window begins, before it where negative; at the
+    /// exposure if absent. The window keeps its length.
+    #[serde(default)]
+    pub delay: Option<Delay>,
+    /// Only events of at least this value count; all if absent. Of a ratio it holds for
+    /// the numerator's events, and for a covariate where it is made of the same events.
+    #[serde(default)]
+    pub min_value: Option<MinValue>,
     /// Which way is good.
     #[serde(default)]
     pub direction: Direction,
@@ -100,16 +112,53 @@ pub struct Retention {
     pub to: Window,
 }
 
-/// The quantiles over all users of the experiment beyond which totals are set to them.
+/// The quantiles over users of the experiment beyond which totals are set to them.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Winsorise {
+    /// Of which users.
+    #[serde(default, skip_serializing_if = "WinsoriseOf::is_all_users")]
+    pub of: WinsoriseOf,
     /// The lower one, such as 0.01; none if absent.
     #[serde(default)]
     pub lower: Option<f64>,
     /// The upper one, such as 0.99; none if absent.
     #[serde(default)]
     pub upper: Option<f64>,
+}
+
+/// The users whose totals are put in order to find the quantiles of winsorising.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WinsoriseOf {
+    /// All exposed users, those without an event as 0.
+    #[default]
+    AllUsers,
+    /// Users with an event that counts. The others stay 0.
+    UsersWithEvent,
+}
+
+impl WinsoriseOf {
+    /// Every choice.
+    pub const ALL: [Self; 2] = [Self::AllUsers, Self::UsersWithEvent];
+
+    /// The word used in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AllUsers => "all_users",
+            Self::UsersWithEvent => "users_with_event",
+        }
+    }
+
+    fn is_all_users(&self) -> bool {
+        *self == Self::AllUsers
+    }
+}
+
+impl AsRef<str> for WinsoriseOf {
+    fn as_ref(&self) -> &str {
+        self.as_str()
+    }
 }
 
 /// What users did before their exposure.
@@ -195,6 +244,10 @@ impl MetricDefinition {
             let reason = "does not go with a retention: `retention` says when an event counts";
             return Err(rule("window", reason));
         }
+        if self.kind == Retention && self.delay.is_some() {
+            let reason = "does not go with a retention: `retention.from` says when it begins";
+            return Err(rule("delay", reason));
+        }
         Ok(())
     }
 
@@ -214,7 +267,7 @@ impl MetricDefinition {
         if self.quantile.is_some_and(|level| !is_fraction(level)) {
             return Err(rule("quantile", "is not between 0 and 1, such as 0.9"));
         }
-        if let Some(Winsorise { lower, upper }) = self.winsorise {
+        if let Some(Winsorise { lower, upper, .. }) = self.winsorise {
             let levels = [lower, upper].into_iter().flatten();
             if levels.clone().count() == 0 || !levels.clone().all(is_fraction) {
                 let reason = "needs `lower` or `upper`, each between 0 and 1, such as 0.99";
@@ -298,7 +351,7 @@ pub struct NamedMetric<'a> {
     pub kinds: &'a [MetricKind],
     /// The events that it is made of.
     pub event_type: &'a str,
-    /// How long after exposure an event counts.
+    /// How long after exposure, or after the delay of its definition, an event counts.
     pub window: Window,
     /// Its definition, if it has one.
     pub definition: Option<&'a MetricDefinition>,
@@ -381,6 +434,10 @@ mod tests {
             json!({"kind": "count", "winsorise": {"lower": 0.01, "upper": 0.99}}),
             json!({"covariate": {"period": "14d"}, "margin": 0.02}),
             json!({"kind": "conversion", "covariate": {"event_type": "visit", "period": "7d"}}),
+            json!({"kind": "conversion", "min_value": "0.0001", "delay": "-1s"}),
+            json!({"kind": "ratio", "denominator": "visit", "min_value": 5, "delay": "1d"}),
+            json!({"kind": "retention", "retention": {"to": "1d"}, "min_value": 0.5}),
+            json!({"winsorise": {"upper": 0.99, "of": "users_with_event"}}),
         ];
         for fields in good {
             let outcome = of(fields.clone());
@@ -406,7 +463,15 @@ mod tests {
                 json!({"kind": "retention", "retention": {"to": "7d"}, "window": "7d"}),
                 "window",
             ),
+            (
+                json!({"kind": "retention", "retention": {"to": "7d"}, "delay": "1d"}),
+                "delay",
+            ),
             (json!({"kind": "quantile", "quantile": 1.0}), "quantile"),
+            (
+                json!({"winsorise": {"of": "users_with_event"}}),
+                "winsorise",
+            ),
             (
                 json!({"kind": "conversion", "winsorise": {"upper": 0.99}}),
                 "winsorise",

@@ -7,12 +7,12 @@ use std::ops::Range;
 
 use trialog_catalog::experiments::Experiment;
 use trialog_catalog::results::{Arrivals, Computation, MoreSums, VariantExposures, VariantMetric};
-use trialog_model::duration::Window;
+use trialog_model::duration::{Delay, Window};
 use trialog_model::event::EventKind;
 use trialog_model::experiment::{Definition, MAX_VARIANTS};
 use trialog_model::ids::EventType;
 use trialog_model::metric::MetricKind;
-use trialog_model::metric_definition::NamedMetric;
+use trialog_model::metric_definition::{MetricDefinition, MinValue, NamedMetric};
 use trialog_model::time::UnixMicros;
 use trialog_stats::Summary;
 use trialog_warehouse::fold::scorecard::{MetricPlan, MetricSums, Quantity, Scorecard, Shape};
@@ -133,6 +133,8 @@ fn metric_plans(
                 name: event_type.to_owned(),
                 event_type: code,
                 window: definition.attribution_window,
+                delay: 0,
+                min_value: None,
                 shape: Shape::Plain,
             };
             plans.insert(event_type, plan);
@@ -142,15 +144,23 @@ fn metric_plans(
         let Some(code) = event_types.code(metric.event_type) else {
             continue;
         };
-        let plan = MetricPlan {
-            name: metric.name.to_owned(),
-            event_type: code,
-            window: metric.window,
-            shape: shape(metric, event_types),
-        };
+        let plan = named_plan(metric, code, shape(metric, event_types));
         plans.insert(metric.name, plan);
     }
     plans.into_values().collect()
+}
+
+/// The plan of a metric whose event type has the code `event_type`.
+fn named_plan(metric: &NamedMetric<'_>, event_type: u32, shape: Shape) -> MetricPlan {
+    let definition = metric.definition;
+    MetricPlan {
+        name: metric.name.to_owned(),
+        event_type,
+        window: metric.window,
+        delay: (definition.and_then(|definition| definition.delay)).map_or(0, Delay::micros),
+        min_value: (definition.and_then(|definition| definition.min_value)).map(MinValue::units),
+        shape,
+    }
 }
 
 fn shape(metric: &NamedMetric<'_>, event_types: &Names) -> Shape {
@@ -347,34 +357,37 @@ pub(crate) fn fingerprint(experiment: &Experiment, limits: &Limits) -> String {
         limits.undeclared_event_types,
     ]);
     let defined: Vec<_> = (experiment.defined_metrics.iter())
-        .map(|own| {
-            let mut meaning = serde_json::json!([
-                own.name,
-                own.kind,
-                own.event_type,
-                own.window,
-                own.direction
-            ]);
-            let more = serde_json::json!([
-                own.denominator,
-                own.retention,
-                own.quantile,
-                own.winsorise,
-                own.covariate
-            ]);
-            // A definition without any of them means what it meant before there were any.
-            let has_more = more
-                .as_array()
-                .is_some_and(|all| all.iter().any(|own| !own.is_null()));
-            if let (serde_json::Value::Array(meaning), true) = (&mut meaning, has_more) {
-                meaning.push(more);
-            }
-            meaning
-        })
+        .map(meaning_of)
         .collect();
     if let (serde_json::Value::Array(meaning), false) = (&mut meaning, defined.is_empty()) {
         meaning.push(defined.into());
     }
     let (high, _) = trialog_model::murmur3::murmur3_x64_128(meaning.to_string().as_bytes(), 0);
     format!("{high:016x}")
+}
+
+/// Everything in the definition of a metric that published rows depend on. A field that
+/// came later is there only where it is used, so that definitions without it keep theirs.
+fn meaning_of(definition: &MetricDefinition) -> serde_json::Value {
+    let mut meaning = vec![
+        serde_json::json!(definition.name),
+        serde_json::json!(definition.kind),
+        serde_json::json!(definition.event_type),
+        serde_json::json!(definition.window),
+        serde_json::json!(definition.direction),
+    ];
+    let parts = serde_json::json!([
+        definition.denominator,
+        definition.retention,
+        definition.quantile,
+        definition.winsorise,
+        definition.covariate
+    ]);
+    let which_events = serde_json::json!([definition.delay, definition.min_value]);
+    for later in [parts, which_events] {
+        let is_used =
+            (later.as_array()).is_some_and(|fields| fields.iter().any(|field| !field.is_null()));
+        meaning.extend(is_used.then_some(later));
+    }
+    meaning.into()
 }

@@ -122,6 +122,8 @@ impl Stage {
                 name: "buy".to_owned(),
                 event_type: 0,
                 window: trialog_model::duration::Window::DEFAULT,
+                delay: 0,
+                min_value: None,
                 shape: Shape::Plain,
             };
             Scorecard::new(plan, vec![metric])

@@ -6,6 +6,7 @@
 mod system;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use serde_json::{Value, json};
 use trialog_catalog::audit::{Actor, Edit};
@@ -122,9 +123,24 @@ fn with_metrics(system: &System) {
         system,
         json!({"name": "adjusted_rate", "kind": "conversion", "event_type": "buy", "covariate": {"event_type": "visit", "period": "60h"}}),
     );
+    with_experiment(
+        system,
+        &[
+            "aov",
+            "back",
+            "p90",
+            "capped",
+            "capped_count",
+            "adjusted",
+            "adjusted_rate",
+        ],
+    );
+}
+
+fn with_experiment(system: &System, metrics: &[&str]) {
     let experiment = json!({
         "experiment_id": "a", "variants": [{"variant": "old"}, {"variant": "new"}], "attribution_window": "48h",
-        "metrics": {"primary": ["aov", "back", "p90", "capped", "capped_count", "adjusted", "adjusted_rate"]}
+        "metrics": {"primary": metrics}
     });
     let experiment = serde_json::from_value(experiment).unwrap();
     system
@@ -153,8 +169,13 @@ fn row_of<'c>(computation: &'c Computation, metric: &str, variant: &str) -> &'c 
 
 /// What a user gathered of `event` in hours `from..to` after exposure, and how often.
 fn gathered(user: &User, event: &str, from: i64, to: i64) -> (i128, i128) {
-    let counts = |(hour, name, _): &&(i64, &str, i64)| {
-        *name == event && (from..to).contains(hour) && user.exposed + hour < 0
+    gathered_of(user, event, from..to, i64::MIN)
+}
+
+/// The same of events of at least the value `least`.
+fn gathered_of(user: &User, event: &str, hours: Range<i64>, least: i64) -> (i128, i128) {
+    let counts = |(hour, name, value): &&(i64, &str, i64)| {
+        *name == event && hours.contains(hour) && user.exposed + hour < 0 && *value >= least
     };
     let own: Vec<i128> = (user.events.iter().filter(counts))
         .map(|(_, _, value)| i128::from(*value))
@@ -302,4 +323,148 @@ fn users_whose_window_ends_are_counted_without_any_new_event() {
     let incremental = published(&system);
     system.aggregator.run("test", 1, Scope::Full).unwrap();
     assert_eq!(published(&system), incremental);
+}
+
+/// 50, which about a third of the purchases are below.
+const LEAST: i64 = 500_000;
+
+/// Defines metrics that leave events out, by their value or by when they happened.
+fn with_choosy_metrics(system: &System) {
+    let of_buys = json!({"event_type": "buy", "min_value": "50", "delay": "-5h"});
+    let parts = [
+        json!({"name": "sale", "kind": "conversion"}),
+        json!({"name": "sales", "kind": "count"}),
+        json!({"name": "late", "kind": "sum", "delay": "12h", "window": "24h"}),
+        json!({"name": "per_visit", "kind": "ratio", "denominator": "visit"}),
+        json!({"name": "kept", "kind": "retention", "retention": {"from": "24h", "to": "72h"}, "delay": null}),
+        json!({"name": "p90", "kind": "quantile", "quantile": 0.9}),
+        json!({"name": "capped", "kind": "sum", "winsorise": {"lower": 0.05, "upper": 0.95, "of": "users_with_event"}}),
+        json!({"name": "by_sales", "kind": "sum", "covariate": {"period": "60h"}}),
+        json!({"name": "by_visits", "kind": "sum", "delay": "12h", "covariate": {"event_type": "visit", "period": "60h"}}),
+    ];
+    let mut names = Vec::new();
+    for own in &parts {
+        let mut fields = of_buys.clone();
+        for (field, value) in own.as_object().unwrap() {
+            fields[field] = value.clone();
+        }
+        define(system, fields);
+        names.push(own["name"].as_str().unwrap());
+    }
+    with_experiment(system, &names);
+}
+
+#[test]
+fn events_below_the_min_value_or_outside_the_delayed_window_count_for_no_kind() {
+    let directory = tempfile::tempdir().unwrap();
+    let system = System::open(directory.path());
+    with_choosy_metrics(&system);
+    let users = users(600);
+    rows(&users).chunks(200).for_each(|rows| system.send(rows));
+    system.aggregator.run("test", 1, Scope::Touched).unwrap();
+    let computation = published(&system);
+
+    let sales = |user: &User| gathered_of(user, "buy", -5..43, LEAST);
+    let late = |user: &User| gathered_of(user, "buy", 12..36, LEAST);
+    let mut of_buyers: Vec<i128> = (users.iter().map(sales))
+        .filter(|(_, n)| *n > 0)
+        .map(|(total, _)| total)
+        .collect();
+    let ends = [0.05, 0.95].map(|level| quantile(&mut of_buyers, level).round_ties_even() as i128);
+    assert!(ends[0] >= i128::from(LEAST) && of_buyers.len() < users.len());
+    for variant in VARIANTS {
+        let own = || users.iter().filter(|user| user.variant == variant);
+        let row = |metric: &str| row_of(&computation, metric, variant);
+        let more = |metric: &str| row(metric).more.clone().unwrap();
+        let sum =
+            |of: &dyn Fn(&User) -> (i128, i128)| -> i128 { own().map(|user| of(user).0).sum() };
+
+        let n_buyers = own().filter(|user| sales(user).1 > 0).count() as u64;
+        assert!(n_buyers > 0 && n_buyers < own().count() as u64);
+        assert_eq!(row("sale").converted_users, n_buyers);
+        let n_sales: i128 = own().map(|user| sales(user).1).sum();
+        assert_eq!(i128::from(row("sales").event_count), n_sales);
+        assert_eq!(row("late").total, sum(&late));
+
+        let visits = |user: &User| gathered(user, "visit", -5, 43).0;
+        let pairs = own().map(|user| (sales(user).0, visits(user)));
+        assert_eq!(more("per_visit"), sums(pairs));
+
+        let ended = || own().filter(|user| user.exposed + 72 <= 0);
+        let came = |user: &&User| gathered_of(user, "buy", 24..72, LEAST).1 > 0;
+        assert_eq!(row("kept").user_count, ended().count() as u64);
+        assert_eq!(
+            row("kept").converted_users,
+            ended().filter(came).count() as u64
+        );
+
+        let mut totals: Vec<i128> = own().map(|user| sales(user).0).collect();
+        let MoreSums::Quantile {
+            quantile: found, ..
+        } = more("p90")
+        else {
+            panic!("a quantile")
+        };
+        assert!((found - quantile(&mut totals, 0.9)).abs() < 1e-6, "{found}");
+
+        // Users without a sale stay 0, below the lower end.
+        let clipped = |user: &User| match sales(user) {
+            (_, 0) => 0,
+            (total, _) => total.clamp(ends[0], ends[1]),
+        };
+        let expected = MoreSums::Winsorised {
+            total: own().map(clipped).sum(),
+            squared_total: own().map(|user| clipped(user).pow(2)).sum(),
+            users: own().filter(|user| clipped(user) != sales(user).0).count() as u64,
+            ends: ends.map(Some),
+        };
+        assert_eq!(more("capped"), expected);
+
+        // The period ends where an early window begins, so no event is on both sides.
+        let before = |user: &User| gathered_of(user, "buy", -65..-5, LEAST).0;
+        let pairs = own().map(|user| (sales(user).0, before(user)));
+        assert_eq!(more("by_sales"), sums(pairs));
+        // A late window leaves the period where it is; other events count whatever their value.
+        let before = |user: &User| gathered(user, "visit", -60, 0).0;
+        let later = |user: &User| gathered_of(user, "buy", 12..60, LEAST).0;
+        let pairs = own().map(|user| (later(user), before(user)));
+        assert_eq!(more("by_visits"), sums(pairs));
+    }
+    system.aggregator.run("test", 1, Scope::Full).unwrap();
+    assert_eq!(published(&system), computation);
+}
+
+#[test]
+fn a_changed_min_value_or_delay_is_applied_by_the_next_run() {
+    let directory = tempfile::tempdir().unwrap();
+    let system = System::open(directory.path());
+    define(
+        &system,
+        json!({"name": "sales", "kind": "sum", "event_type": "buy"}),
+    );
+    with_experiment(&system, &["sales"]);
+    system.send(&rows(&users(200)));
+    let published = || {
+        system.aggregator.run("test", 1, Scope::Touched).unwrap();
+        let computation = published(&system);
+        let total = VARIANTS.map(|variant| row_of(&computation, "sales", variant).total);
+        (computation.fingerprint, total)
+    };
+    let mut seen = vec![published()];
+    for (field, value) in [("min_value", json!(50)), ("delay", json!("-5h"))] {
+        let change = |known: &trialog_catalog::metrics::Metric| {
+            let mut fields = serde_json::to_value(&known.definition).unwrap();
+            fields[field] = value;
+            MetricDefinition::from_json(fields).map_err(|error| panic!("{error}"))
+        };
+        let name = trialog_model::ids::MetricName::new("sales").unwrap();
+        let changed: Result<_, trialog_catalog::CatalogError> =
+            system.catalog.change_metric(&name, &edit(), change);
+        changed.unwrap();
+        let now = published();
+        let is_new =
+            |(fingerprint, total): &(String, [i128; 2])| *fingerprint != now.0 && *total != now.1;
+        assert!(seen.iter().all(is_new), "{field}: {now:?} after {seen:?}");
+        seen.push(now);
+    }
 }

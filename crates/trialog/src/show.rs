@@ -373,10 +373,10 @@ fn notes(metric: &MetricReport) -> Vec<String> {
         let users: u64 = (metric.variants.iter().flat_map(|row| &row.winsorised))
             .map(|own| own.users)
             .sum();
-        notes.push(format!(
-            "winsorised: {users} users {} set to it",
-            ends.join(" or ")
-        ));
+        notes.extend((!ends.is_empty()).then(|| {
+            let ends = ends.join(" or ");
+            format!("winsorised: {users} users {ends} set to it")
+        }));
     }
     for own in &metric.comparisons {
         let of = &own.treatment;

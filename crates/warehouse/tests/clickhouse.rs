@@ -29,7 +29,7 @@ use trialog_warehouse::batch::{Batch, EventRow};
 use trialog_warehouse::clickhouse::{Address, ClickHouse, View};
 use trialog_warehouse::embedded::Options;
 use trialog_warehouse::fold::arrivals::TypeArrivals;
-use trialog_warehouse::fold::ranks::{ClippedSums, Pass, RankedPlan, Ranks};
+use trialog_warehouse::fold::ranks::{ClippedSums, Pass, RankedPlan, Ranks, Users};
 use trialog_warehouse::fold::scorecard::{MetricPlan, Quantity, Scorecard, Shape};
 use trialog_warehouse::fold::{Folded, Plan, fold};
 
@@ -163,26 +163,32 @@ fn shapes(plan: &Plan) -> impl Strategy<Value = Vec<MetricPlan>> + use<> {
         0..4u8,
         0..3i64,
         quantity,
+        (questions::delay(), questions::min_value()),
     )
-        .prop_map(|(event_type, other, window, shape, seconds, quantity)| {
-            let micros = seconds * 1_000_000;
-            let shape = match shape {
-                0 => Shape::Plain,
-                1 => Shape::Denominator { event_type: other },
-                2 => Shape::Covariate {
-                    event_type: other,
-                    period: micros,
-                    quantity,
-                },
-                _ => Shape::Retention { from: micros / 2 },
-            };
-            MetricPlan {
-                name: String::new(),
-                event_type,
-                window,
-                shape,
-            }
-        });
+        .prop_map(
+            |(event_type, other, window, shape, seconds, quantity, events)| {
+                let (delay, min_value) = events;
+                let micros = seconds * 1_000_000;
+                let shape = match shape {
+                    0 => Shape::Plain,
+                    1 => Shape::Denominator { event_type: other },
+                    2 => Shape::Covariate {
+                        event_type: other,
+                        period: micros,
+                        quantity,
+                    },
+                    _ => Shape::Retention { from: micros / 2 },
+                };
+                MetricPlan {
+                    name: String::new(),
+                    event_type,
+                    window,
+                    delay,
+                    min_value,
+                    shape,
+                }
+            },
+        );
     let most = if n_types == 0 { 0 } else { 4 };
     prop::collection::vec(metric, 0..=most).prop_map(|mut metrics| {
         (metrics.iter_mut().enumerate()).for_each(|(at, metric)| metric.name = format!("m{at}"));
@@ -310,8 +316,14 @@ fn copies_of_assignments_that_tie_are_told_apart_in_the_same_order() {
 fn the_order_of_users_is_the_same() {
     let Some(_) = database() else { return };
     let outcome = runner(10).run(
-        &(events(), 1..60usize, -30_000..30_000i128),
-        |(events, n_at_once, low)| {
+        &(
+            events(),
+            1..60usize,
+            -30_000..30_000i128,
+            questions::delay(),
+            questions::min_value(),
+        ),
+        |(events, n_at_once, low, delay, min_value)| {
             let question = everything("gate");
             let plan = plans(std::slice::from_ref(&question), Work::Together).remove(0);
             let ranked: Vec<RankedPlan> = [Quantity::Converted, Quantity::Events, Quantity::Total]
@@ -322,17 +334,24 @@ fn the_order_of_users_is_the_same() {
                         ends: (low, low + 20_000),
                         sums: ClippedSums::default(),
                     };
-                    let metric = scorecard(&question, &plan).metrics()[0].clone();
-                    let ranked = |pass: Vec<Pass>| RankedPlan {
+                    let metric = MetricPlan {
+                        delay,
+                        min_value,
+                        ..scorecard(&question, &plan).metrics()[0].clone()
+                    };
+                    let ranked = |users, pass: Vec<Pass>| RankedPlan {
                         metric: metric.clone(),
                         quantity,
+                        users,
                         pass,
                     };
-                    let variants = 0..plan.variants.len();
-                    [
-                        ranked(variants.clone().map(|_| tally()).collect()),
-                        ranked(variants.map(|_| clip()).collect()),
-                    ]
+                    let n_variants = plan.variants.len();
+                    let tallies = || (0..n_variants).map(|_| tally()).collect();
+                    let clips = || (0..n_variants).map(|_| clip()).collect();
+                    [Users::All, Users::WithEvent]
+                        .into_iter()
+                        .flat_map(|users| [ranked(users, tallies()), ranked(users, clips())])
+                        .collect::<Vec<_>>()
                 })
                 .collect();
             let clickhouse = database().unwrap();

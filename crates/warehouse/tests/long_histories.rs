@@ -19,7 +19,7 @@ use trialog_warehouse::fold::{Names, Plan, UserFilter, fold};
 use trialog_warehouse::snapshot::Snapshot;
 
 use harness::{Event, assigned, bought, open, store, try_store};
-use reference::{Question, answer};
+use reference::{MetricQuestion, Question, answer};
 
 /// Purchases without end by users of variant `a`, in any segment or in one.
 fn purchases(snapshot: &Snapshot, n_threads: usize, event_type: &str) -> (u64, MetricSums) {
@@ -37,6 +37,8 @@ fn purchases(snapshot: &Snapshot, n_threads: usize, event_type: &str) -> (u64, M
         name: event_type.to_owned(),
         event_type: 0,
         window: Window::UNBOUNDED,
+        delay: 0,
+        min_value: None,
         shape: Shape::Plain,
     };
     let outcomes = fold(snapshot, &[plan], n_threads, |plan| {
@@ -143,7 +145,7 @@ fn an_experiment_cut_by_users_has_the_same_sums_as_a_whole_one() {
         start_at: None,
         end_at: None,
         variants: vec!["a"],
-        metrics: vec![("buy", None)],
+        metrics: vec![MetricQuestion::every("buy")],
         data_time: i64::MAX,
         exposed_from: None,
         exposed_to: None,

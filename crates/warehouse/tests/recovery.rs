@@ -65,6 +65,8 @@ fn purchases(snapshot: &Snapshot) -> Result<(u64, MetricSums), WarehouseError> {
         name: "buy".to_owned(),
         event_type: 0,
         window: Window::UNBOUNDED,
+        delay: 0,
+        min_value: None,
         shape: Shape::Plain,
     };
     let outcomes = fold(snapshot, &[plan], 1, |plan| {

@@ -3,15 +3,15 @@
 
 use trialog_catalog::experiments::Experiment;
 use trialog_catalog::results::MoreSums;
-use trialog_model::metric_definition::{MetricDefinition, NamedMetric, Winsorise};
+use trialog_model::metric_definition::{MetricDefinition, NamedMetric, Winsorise, WinsoriseOf};
 use trialog_stats::{QuantileRank, RankSearch, RankTally, quantile_levels};
 use trialog_warehouse::fold::Plan;
-use trialog_warehouse::fold::ranks::{ClippedSums, Pass, RankedPlan};
+use trialog_warehouse::fold::ranks::{ClippedSums, Pass, RankedPlan, Users};
 use trialog_warehouse::fold::scorecard::{MetricPlan, Shape};
 use trialog_warehouse::view::View;
 use trialog_warehouse::{FoldError, WarehouseError};
 
-use super::{Computed, quantity};
+use super::{Computed, named_plan, quantity};
 
 /// Different values that a pass over an experiment tells apart, in all: about 256 MB.
 const MOST_BUCKETS: usize = 4 << 20;
@@ -106,12 +106,11 @@ impl<'a> Ranked<'a> {
         };
         Some(Self {
             definition,
-            plan: MetricPlan {
-                name: metric.name.to_owned(),
-                event_type: plan.event_types.code(metric.event_type)?,
-                window: metric.window,
-                shape: Shape::Plain,
-            },
+            plan: named_plan(
+                metric,
+                plan.event_types.code(metric.event_type)?,
+                Shape::Plain,
+            ),
             searches: vec![RankSearch::default(); n_searches],
             outcome: vec![None; plan.variants.len()],
         })
@@ -137,6 +136,10 @@ impl<'a> Ranked<'a> {
         RankedPlan {
             metric: self.plan.clone(),
             quantity: quantity(self.definition.kind),
+            users: match self.definition.winsorise.map(|winsorise| winsorise.of) {
+                Some(WinsoriseOf::UsersWithEvent) => Users::WithEvent,
+                Some(WinsoriseOf::AllUsers) | None => Users::All,
+            },
             pass: (0..n_variants).map(pass).collect(),
         }
     }
@@ -170,7 +173,8 @@ impl<'a> Ranked<'a> {
         }
     }
 
-    /// Users of all variants are ordered together, so that all are treated alike.
+    /// Users of all variants are ordered together, so that all are treated alike. Those
+    /// who are not ordered keep their value, which is 0.
     fn take_together(&mut self, winsorise: Winsorise, tallies: &[RankTally]) -> Result<(), String> {
         let mut all = self.searches[0].tally();
         tallies.iter().for_each(|tally| all.merge(tally));

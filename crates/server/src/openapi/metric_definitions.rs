@@ -4,14 +4,14 @@ use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
 use trialog_model::ids::{EventType, MetricName};
 use trialog_model::metric::MetricKind;
-use trialog_model::metric_definition::Direction;
+use trialog_model::metric_definition::{Direction, WinsoriseOf};
 
 use super::operation::Operation;
 use super::schema::{
-    Schema, between_0_and_1, chars, closed, extended, field, list, name, nullable, object, one_of,
-    optional, page_limit, reference, resettable, text, time, with,
+    Schema, between_0_and_1, chars, closed, extended, field, list, matching, name, nullable,
+    object, one_of, optional, page_limit, reference, resettable, text, time, with,
 };
-use super::window::window;
+use super::window::{delay, window};
 use crate::page::MAX_SEARCH;
 
 const PATH: &str = "/v1/metrics";
@@ -135,6 +135,16 @@ fn definition() -> Schema {
             "How long after exposure an event counts, at most 3650d; as the experiment says if absent.",
         ),
         optional(
+            "delay",
+            nullable(delay()),
+            "How long after the exposure the window begins, from -1d (before it) to 3650d; the window keeps its length. Not for retention.",
+        ),
+        optional(
+            "min_value",
+            nullable(min_value()),
+            "Only events of at least this value count, with at most four decimals: of a ratio those of the numerator, and those of a covariate that is made of the same events.",
+        ),
+        optional(
             "direction",
             with(one_of(&DIRECTIONS), "default", "increase"),
             "Which way is good.",
@@ -174,6 +184,15 @@ fn definition() -> Schema {
     ])
 }
 
+/// A number or decimal text with the digits of values.
+fn min_value() -> Schema {
+    let bound = 99_999_999_999_999_i64;
+    json!({ "oneOf": [
+        { "type": "number", "minimum": -bound, "maximum": bound, "multipleOf": 1e-4 },
+        matching(r"^-?0*[0-9]{1,14}(\.[0-9]{0,4}0*)?$"),
+    ] })
+}
+
 /// What a definition is made of beside its fields.
 fn parts() -> Vec<(&'static str, Schema)> {
     let level = |name, description: &str| optional(name, nullable(between_0_and_1()), description);
@@ -196,6 +215,11 @@ fn parts() -> Vec<(&'static str, Schema)> {
         (
             "Winsorise",
             closed(object([
+                optional(
+                    "of",
+                    with(one_of(&WinsoriseOf::ALL), "default", "all_users"),
+                    "Of which users the quantiles are: of all, those without an event as 0, or of those with an event that counts; then the others stay 0.",
+                ),
                 level("lower", "The lower quantile; none if absent."),
                 level(
                     "upper",

@@ -1,6 +1,6 @@
-//! Attribution windows in the document: what they may be, to the last second.
+//! Attribution windows and delays in the document: what they may be, to the last second.
 
-use trialog_model::duration::LONGEST_SECONDS;
+use trialog_model::duration::{EARLIEST_SECONDS, LONGEST_SECONDS};
 
 use super::schema::{Schema, matching};
 
@@ -19,6 +19,19 @@ pub(super) fn window() -> Schema {
     let lengths =
         UNITS.map(|(unit, seconds)| format!("0*({}){unit}", from_1_to(longest / seconds)));
     matching(&format!("^(none|{})$", lengths.join("|")))
+}
+
+/// A whole number and a unit with a sign, from the earliest to the longest delay.
+pub(super) fn delay() -> Schema {
+    let up_to = |most: i64| {
+        let lengths = UNITS.map(|(unit, seconds)| match most.unsigned_abs() / seconds {
+            0 => format!("0+{unit}"),
+            most => format!("0*(0|{}){unit}", from_1_to(most)),
+        });
+        lengths.join("|")
+    };
+    let (earlier, later) = (up_to(EARLIEST_SECONDS), up_to(LONGEST_SECONDS));
+    matching(&format!("^(-({earlier})|[+]?({later}))$"))
 }
 
 /// A pattern of the whole numbers from 1 to `most`, without zeros in front.

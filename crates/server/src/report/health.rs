@@ -189,6 +189,37 @@ pub(super) fn health(checked: &Checked<'_>) -> Health {
 }
 
 impl Health {
+    /// Warns of metrics of which an upper quantile of 0 has set users to 0.
+    pub(super) fn warn_of_caps(&mut self, measured: &[Measured]) {
+        for metric in measured {
+            let capped = metric
+                .arms
+                .iter()
+                .filter_map(|arm| arm.sums.winsorised.as_ref());
+            let is_zero = |end: &Option<String>| {
+                (end.as_ref()).is_some_and(|end| end.parse().is_ok_and(|end: f64| end == 0.0))
+            };
+            let users: u64 = capped
+                .filter(|capped| is_zero(&capped.upper))
+                .map(|capped| capped.users)
+                .sum();
+            let is_known = self.warnings.iter().any(|warning| {
+                warning.code == "cap_of_zero" && warning.metric.as_ref() == Some(&metric.metric)
+            });
+            if users > 0 && !is_known {
+                let message = format!(
+                    "the upper quantile of `{}` ({}) is 0, since most users have nothing, and {users} users beyond it were set to it",
+                    metric.metric, metric.kind
+                );
+                let warning = Warning::new(Severity::Warning, "cap_of_zero", message)
+                    .action("winsorise over users with an event (`\"of\": \"users_with_event\"` in the definition, `--winsorise-nonzero` of `trialog analyze`) or take a higher quantile")
+                    .metric(&metric.metric);
+                self.warnings.push(warning);
+            }
+        }
+        self.warnings.sort_by_key(|warning| warning.severity);
+    }
+
     /// Says that the results stay as they are, whatever else happens.
     pub(crate) fn freeze(&mut self, dropped_before: UnixMicros) {
         // No run applies a changed definition any more.

@@ -77,7 +77,7 @@ impl Warning {
         self
     }
 
-    fn metric(mut self, metric: &str) -> Self {
+    pub(super) fn metric(mut self, metric: &str) -> Self {
         self.metric = Some(metric.to_owned());
         self
     }

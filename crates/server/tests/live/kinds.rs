@@ -257,3 +257,33 @@ fn a_kind_without_its_definition_is_named_in_a_warning() {
         asked.body
     );
 }
+
+#[test]
+fn a_cap_of_0_is_warned_of_and_keeps_its_place_in_the_family() {
+    let of = |of: &str| {
+        let large = json!({"name": "large", "kind": "sum", "event_type": "buy", "min_value": "15",
+                           "winsorise": {"upper": 0.8, "of": of}});
+        let service = with_events(&[large], &json!({"primary": ["large", "buy:sum"]}));
+        let report = results(&service, "");
+        let warnings = report["health"]["warnings"].as_array().unwrap();
+        let found = warnings.iter().find(|own| own["code"] == "cap_of_zero");
+        let message = found.map(|own| own["message"].as_str().unwrap().to_owned());
+        let comparison = metric(&report, "buy")["comparisons"][0].clone();
+        let [p, adjusted] = ["p_value", "adjusted_p_value"].map(|field| number(&comparison[field]));
+        // Two metrics are tested together, whatever became of the other one.
+        assert!((adjusted - 2.0 * p).abs() <= 1e-12 * p, "{p} {adjusted}");
+        (message, metric(&report, "large")["variants"].clone())
+    };
+    let (message, variants) = of("all_users");
+    let message = message.unwrap();
+    assert!(
+        message.contains("`large` (sum) is 0") && message.contains("users_with_event"),
+        "{message}"
+    );
+    assert_eq!(variants[1]["winsorised"]["upper"], "0.0000");
+    assert_eq!(variants[1]["mean"], 0.0);
+    let (message, variants) = of("users_with_event");
+    assert_eq!(message, None);
+    assert_eq!(variants[1]["winsorised"]["upper"], "16.0000");
+    assert!(number(&variants[1]["mean"]) > 0.0, "{variants}");
+}

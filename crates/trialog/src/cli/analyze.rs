@@ -55,6 +55,9 @@ pub(crate) struct AnalyzeArgs {
     /// Sets sums and counts beyond this quantile to it, or beyond LOWER,UPPER.
     #[arg(long, value_name = "[LOWER,]UPPER")]
     pub(crate) winsorise: Option<Winsorise>,
+    /// Takes the quantiles of --winsorise over the rows that are not 0; rows of 0 stay 0.
+    #[arg(long, requires = "winsorise")]
+    pub(crate) winsorise_nonzero: bool,
     /// A column for each value of which a report is made, too; repeat it for more.
     #[arg(long, value_name = "COLUMN")]
     pub(crate) segment: Vec<String>,

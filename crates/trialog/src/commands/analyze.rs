@@ -20,7 +20,7 @@ use trialog_server::report::{Choices, Report};
 use trialog_stats::Alpha;
 
 use self::gather::{Gathering, Places};
-use self::question::{Asked, Metric};
+use self::question::{Asked, Metric, Winsorise};
 use self::read::{Cell, Column, Reading};
 use crate::cli::{AnalyzeArgs, ReportFormat};
 use crate::show;
@@ -280,7 +280,10 @@ fn metric(
         value: columns.place(&asked.column, true),
         second: second.map(|column| columns.place(column, true)),
         level: asked.level,
-        winsorise: args.winsorise.filter(|_| is_amount),
+        winsorise: (args.winsorise.filter(|_| is_amount)).map(|winsorise| Winsorise {
+            nonzero: args.winsorise_nonzero,
+            ..winsorise
+        }),
         name,
     })
 }

@@ -13,7 +13,7 @@ use super::client::Client;
 use super::sql::{Statement, list, quoted, table};
 use crate::error::{FoldError, WarehouseError};
 use crate::fold::arrivals::TypeArrivals;
-use crate::fold::ranks::{RankedPlan, Ranks};
+use crate::fold::ranks::{RankedPlan, Ranks, Users};
 use crate::fold::scorecard::{MetricPlan, MetricSums, Quantity, Scorecard, SecondSums, Shape};
 use crate::fold::{Folded, Outcomes, Plan, UserFilter};
 use crate::index::{IndexEntry, MAX_NAMES};
@@ -222,7 +222,8 @@ impl View {
         for (variant, n_exposed) in exposed {
             for metric in 0..n_metrics {
                 let n_active = n_users.get(&(variant, metric + 1)).copied().unwrap_or(0);
-                if let (Ok(()), true) = (&outcome, n_exposed > n_active) {
+                let counts_all = ranks.plans()[metric].users == Users::All;
+                if let (Ok(()), true) = (&outcome, counts_all && n_exposed > n_active) {
                     outcome = ranks.add_users(variant as usize, metric, 0, n_exposed - n_active);
                 }
             }
@@ -596,7 +597,7 @@ fn plan_row(code: usize, plan: &Plan, reach: Reach) -> Value {
 /// How far after an exposure events matter.
 #[derive(Debug, Clone, Copy, Default)]
 struct Reach {
-    /// The longest window, in microseconds.
+    /// Where the last window ends, in microseconds after the exposure.
     longest: i64,
     /// Whether a metric ends with the experiment.
     is_open: bool,
@@ -607,7 +608,7 @@ impl Reach {
         let mut reach = Self::default();
         for metric in metrics {
             match metric.window.micros() {
-                Some(length) => reach.longest = reach.longest.max(length),
+                Some(length) => reach.longest = reach.longest.max(length + metric.delay),
                 None => reach.is_open = true,
             }
         }
@@ -624,7 +625,7 @@ enum Part {
     Nothing = 3,
 }
 
-const METRIC_COLUMNS: &str = "code UInt32, metric UInt32, event_type String, part UInt8, since Int64, window Int64, period Int64, retention UInt8, quantity UInt8";
+const METRIC_COLUMNS: &str = "code UInt32, metric UInt32, event_type String, part UInt8, min_value Int64, delay Int64, since Int64, window Int64, period Int64, retention UInt8, quantity UInt8";
 
 /// The rows of each metric of a plan: one for every event type that it is made of.
 fn metric_rows(plans: &[Plan], code: usize, metrics: &[MetricPlan]) -> Vec<Value> {
@@ -642,6 +643,7 @@ fn metric_rows(plans: &[Plan], code: usize, metrics: &[MetricPlan]) -> Vec<Value
             Shape::Denominator { event_type } => add(
                 &MetricPlan {
                     event_type,
+                    min_value: None,
                     ..metric.clone()
                 },
                 Part::Second,
@@ -649,6 +651,7 @@ fn metric_rows(plans: &[Plan], code: usize, metrics: &[MetricPlan]) -> Vec<Value
             Shape::Covariate { event_type, .. } => add(
                 &MetricPlan {
                     event_type,
+                    min_value: metric.min_covariate(event_type),
                     ..metric.clone()
                 },
                 Part::Before,
@@ -665,6 +668,8 @@ fn metric_rows(plans: &[Plan], code: usize, metrics: &[MetricPlan]) -> Vec<Value
             name: String::new(),
             event_type,
             window: Window::UNBOUNDED,
+            delay: 0,
+            min_value: None,
             shape: Shape::Plain,
         };
         let number = metrics.len() + 1;
@@ -704,6 +709,8 @@ fn metric_row(
         number,
         plans[code].event_types.texts()[metric.event_type as usize],
         part as u8,
+        metric.min_value.unwrap_or(i64::MIN),
+        metric.delay,
         since,
         metric.window.micros().unwrap_or(-1),
         period,

@@ -7,18 +7,30 @@ use trialog_model::ids::ExperimentId;
 use trialog_stats::RankTally;
 
 use crate::error::FoldError;
-use crate::fold::scorecard::{MetricPlan, Quantity, window_end};
+use crate::fold::scorecard::{MetricPlan, Quantity};
 use crate::fold::{Accumulator, Exposure, Plan, Row};
 
 /// What a pass is to find out about one metric.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RankedPlan {
-    /// The metric; only its event type and its window matter here.
+    /// The metric; its shape does not matter here.
     pub metric: MetricPlan,
     /// What of a user is ordered.
     pub quantity: Quantity,
+    /// Which users are ordered.
+    pub users: Users,
     /// What to find out, for each variant.
     pub pass: Vec<Pass>,
+}
+
+/// Which users take part in a pass.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Users {
+    /// All exposed users, those without an event as 0.
+    #[default]
+    All,
+    /// Users with an event that counts.
+    WithEvent,
 }
 
 /// What to find out about the users of one variant.
@@ -74,9 +86,19 @@ pub struct Ranks {
     experiment: ExperimentId,
     end_at: i64,
     plans: Vec<RankedPlan>,
-    /// For each metric what the user has gathered, and where the window ends.
-    user: Vec<(i128, i64)>,
+    /// What the user has gathered for each metric.
+    user: Vec<UserValue>,
     exposure: Exposure,
+}
+
+/// What one user has gathered for one metric.
+#[derive(Debug, Clone, Copy, Default)]
+struct UserValue {
+    value: i128,
+    has_event: bool,
+    /// Where the window begins and ends for this user.
+    since: i64,
+    until: i64,
 }
 
 impl Ranks {
@@ -85,7 +107,7 @@ impl Ranks {
         Self {
             experiment: plan.experiment.clone(),
             end_at: plan.within.end.unwrap_or(i64::MAX),
-            user: vec![(0, 0); plans.len()],
+            user: vec![UserValue::default(); plans.len()],
             exposure: Exposure {
                 user: 0,
                 variant: 0,
@@ -137,28 +159,39 @@ impl Ranks {
 
 impl Accumulator for Ranks {
     fn horizon(&self, exposure: i64) -> i64 {
-        let end = |own: &RankedPlan| window_end(own.metric.window, exposure, self.end_at);
+        let end = |plan: &RankedPlan| plan.metric.window_end(exposure, self.end_at);
         self.plans.iter().map(end).max().unwrap_or(exposure)
     }
 
     fn begin(&mut self, exposure: &Exposure) {
         self.exposure = *exposure;
-        for (user, own) in self.user.iter_mut().zip(&self.plans) {
-            *user = (0, window_end(own.metric.window, exposure.at, self.end_at));
+        for (user, plan) in self.user.iter_mut().zip(&self.plans) {
+            *user = UserValue {
+                since: plan.metric.window_start(exposure.at),
+                until: plan.metric.window_end(exposure.at, self.end_at),
+                ..UserValue::default()
+            };
         }
     }
 
     fn events(&mut self, events: &[Row]) {
-        let first = events.partition_point(|event| event.timestamp < self.exposure.at);
-        for event in &events[first..] {
-            for (user, own) in self.user.iter_mut().zip(&self.plans) {
-                if event.name.code() != Some(own.metric.event_type) || event.timestamp >= user.1 {
+        for event in events {
+            for (user, plan) in self.user.iter_mut().zip(&self.plans) {
+                let is_open = (user.since..user.until).contains(&event.timestamp);
+                if !is_open
+                    || event.name.code() != Some(plan.metric.event_type)
+                    || plan
+                        .metric
+                        .min_value
+                        .is_some_and(|least| event.value < least)
+                {
                     continue;
                 }
-                match own.quantity {
-                    Quantity::Converted => user.0 = UNITS_PER_ONE,
-                    Quantity::Events => user.0 += UNITS_PER_ONE,
-                    Quantity::Total => user.0 += i128::from(event.value),
+                user.has_event = true;
+                match plan.quantity {
+                    Quantity::Converted => user.value = UNITS_PER_ONE,
+                    Quantity::Events => user.value += UNITS_PER_ONE,
+                    Quantity::Total => user.value += i128::from(event.value),
                 }
             }
         }
@@ -167,7 +200,10 @@ impl Accumulator for Ranks {
     fn end(&mut self) -> Result<(), FoldError> {
         let variant = self.exposure.variant as usize;
         for at in 0..self.plans.len() {
-            self.add_users(variant, at, self.user[at].0, 1)?;
+            let user = self.user[at];
+            if user.has_event || self.plans[at].users == Users::All {
+                self.add_users(variant, at, user.value, 1)?;
+            }
         }
         Ok(())
     }

@@ -15,8 +15,13 @@ pub struct MetricPlan {
     pub name: String,
     /// The code of the event type in the plan.
     pub event_type: u32,
-    /// How long after exposure an event counts.
+    /// How long after its beginning the window ends.
     pub window: Window,
+    /// How long after the exposure the window begins, in microseconds; before it where negative.
+    pub delay: i64,
+    /// Only events of at least this value count, in 1/10,000; all if absent. It holds
+    /// for a covariate of the same event type, too, and never for denominators.
+    pub min_value: Option<i64>,
     /// What else it is made of.
     pub shape: Shape,
 }
@@ -31,7 +36,8 @@ pub enum Shape {
         /// Its code.
         event_type: u32,
     },
-    /// The sum of an event type in a period before the exposure.
+    /// The sum of an event type in a period that ends at the exposure, or where the
+    /// window begins if that is earlier.
     Covariate {
         /// Its code.
         event_type: u32,
@@ -40,12 +46,34 @@ pub enum Shape {
         /// What of a user goes with it.
         quantity: Quantity,
     },
-    /// Only events from `from` microseconds after the exposure on, and only users
-    /// whose window has ended.
+    /// Only events from `from` microseconds after the window's beginning on, and only
+    /// users whose window has ended.
     Retention {
         /// Where it begins.
         from: i64,
     },
+}
+
+impl MetricPlan {
+    /// Where the window of a user exposed at `exposure` begins.
+    pub(super) fn window_start(&self, exposure: i64) -> i64 {
+        exposure.saturating_add(self.delay)
+    }
+
+    /// Where the window of a user exposed at `exposure` ends; `end_at` is when the
+    /// experiment does.
+    pub(super) fn window_end(&self, exposure: i64, end_at: i64) -> i64 {
+        if self.window == Window::UNBOUNDED {
+            end_at
+        } else {
+            self.window.end(UnixMicros(self.window_start(exposure)))
+        }
+    }
+
+    /// The least value with which an event counts for a covariate of `event_type`.
+    pub(crate) fn min_covariate(&self, event_type: u32) -> Option<i64> {
+        self.min_value.filter(|_| event_type == self.event_type)
+    }
 }
 
 /// What is taken of a user.
@@ -150,11 +178,26 @@ struct UserSums {
     until: i64,
 }
 
+impl UserSums {
+    fn is_open(&self, timestamp: i64) -> bool {
+        timestamp < self.until && timestamp >= self.since
+    }
+}
+
 /// Which sum of a metric an event type goes into.
 #[derive(Debug, Clone, Copy)]
 enum Part {
-    First(usize),
-    Second(usize),
+    First { metric: usize, min_value: i64 },
+    Second { metric: usize },
+}
+
+/// A covariate: events from `from` on and before `to`, relative to the exposure.
+#[derive(Debug, Clone, Copy)]
+struct Before {
+    metric: usize,
+    from: i64,
+    to: i64,
+    min_value: i64,
 }
 
 /// Gathers [`MetricSums`] for every variant and metric.
@@ -167,9 +210,10 @@ pub struct Scorecard {
     metrics: Vec<MetricPlan>,
     /// For each event type the metrics made of it after the exposure.
     by_type: Vec<Vec<Part>>,
-    /// For each event type the metrics whose covariate it is, with its period;
-    /// empty where there are none.
-    before: Vec<Vec<(usize, i64)>>,
+    /// For each event type the covariates that it makes; empty where there are none.
+    before: Vec<Vec<Before>>,
+    /// Where the earliest window begins, relative to the exposure; 0 at the latest.
+    earliest: i64,
     /// `[variant * n_metrics + metric]`
     sums: Vec<MetricSums>,
     user: Vec<UserSums>,
@@ -190,16 +234,25 @@ impl Scorecard {
         let mut by_type = vec![Vec::new(); plan.event_types.len()];
         let mut before = Vec::new();
         for (at, metric) in metrics.iter().enumerate() {
-            by_type[metric.event_type as usize].push(Part::First(at));
+            by_type[metric.event_type as usize].push(Part::First {
+                metric: at,
+                min_value: metric.min_value.unwrap_or(i64::MIN),
+            });
             match metric.shape {
                 Shape::Denominator { event_type } => {
-                    by_type[event_type as usize].push(Part::Second(at));
+                    by_type[event_type as usize].push(Part::Second { metric: at });
                 }
                 Shape::Covariate {
                     event_type, period, ..
                 } => {
                     before.resize(plan.event_types.len(), Vec::new());
-                    before[event_type as usize].push((at, period));
+                    let to = metric.delay.min(0);
+                    before[event_type as usize].push(Before {
+                        metric: at,
+                        from: to.saturating_sub(period),
+                        to,
+                        min_value: metric.min_covariate(event_type).unwrap_or(i64::MIN),
+                    });
                 }
                 Shape::Plain | Shape::Retention { .. } => {}
             }
@@ -210,6 +263,9 @@ impl Scorecard {
             data_time: plan.data_time,
             by_type,
             before,
+            earliest: (metrics.iter().map(|metric| metric.delay.min(0)))
+                .min()
+                .unwrap_or(0),
             sums: vec![MetricSums::default(); plan.variants.len() * metrics.len()],
             user: vec![UserSums::default(); metrics.len()],
             exposure: Exposure {
@@ -245,7 +301,7 @@ impl Scorecard {
 
     /// From when on an event of a user exposed at `exposure` is in no window.
     fn last_window_end(&self, exposure: i64) -> i64 {
-        let end = |metric: &MetricPlan| window_end(metric.window, exposure, self.end_at);
+        let end = |metric: &MetricPlan| metric.window_end(exposure, self.end_at);
         self.metrics.iter().map(end).max().unwrap_or(exposure)
     }
 
@@ -270,9 +326,11 @@ impl Scorecard {
             let Some(code) = event.name.code() else {
                 continue;
             };
-            for &(metric, period) in &self.before[code as usize] {
-                if event.timestamp >= self.exposure.at.saturating_sub(period) {
-                    self.user[metric].second += i128::from(event.value);
+            let since_exposure = event.timestamp.saturating_sub(self.exposure.at);
+            for covariate in &self.before[code as usize] {
+                let is_within = (covariate.from..covariate.to).contains(&since_exposure);
+                if is_within && event.value >= covariate.min_value {
+                    self.user[covariate.metric].second += i128::from(event.value);
                 }
             }
         }
@@ -302,15 +360,6 @@ impl Shape {
             Self::Covariate { quantity, .. } => quantity,
             Self::Plain | Self::Denominator { .. } | Self::Retention { .. } => Quantity::Total,
         }
-    }
-}
-
-/// Where the attribution window of a user exposed at `exposure` ends.
-pub(super) fn window_end(window: Window, exposure: i64, end_at: i64) -> i64 {
-    if window == Window::UNBOUNDED {
-        end_at
-    } else {
-        window.end(UnixMicros(exposure))
     }
 }
 
@@ -349,50 +398,59 @@ impl Accumulator for Scorecard {
                 _ => 0,
             };
             *user = UserSums {
-                since: exposure.at.saturating_add(from),
-                until: window_end(metric.window, exposure.at, self.end_at),
+                since: metric.window_start(exposure.at).saturating_add(from),
+                until: metric.window_end(exposure.at, self.end_at),
                 ..UserSums::default()
             };
         }
     }
 
     fn events(&mut self, events: &[Row]) {
-        let first = events.partition_point(|event| event.timestamp < self.exposure.at);
+        let exposure = self.exposure.at;
         if !self.before.is_empty() {
-            self.events_before(&events[..first]);
+            let n_before = events.partition_point(|event| event.timestamp < exposure);
+            self.events_before(&events[..n_before]);
         }
+        let start = exposure.saturating_add(self.earliest);
+        let first = events.partition_point(|event| event.timestamp < start);
         for code in events[..first].iter().filter_map(|event| event.name.code()) {
             self.note(code, Place::Before);
         }
         for event in &events[first..] {
             let Some(code) = event.name.code() else {
-                self.not_aggregated += u64::from(event.timestamp < self.horizon);
+                let is_within = event.timestamp >= exposure && event.timestamp < self.horizon;
+                self.not_aggregated += u64::from(is_within);
                 continue;
             };
             let parts = &self.by_type[code as usize];
             // An event of a type that is in no metric is not one that came too late.
-            let mut counts = parts.is_empty();
+            let mut counts = parts.is_empty() && event.timestamp >= exposure;
             // A value is below 2^60, so a total leaves i128 after 2^67 events.
             for &part in parts {
                 match part {
-                    Part::First(metric) => {
+                    Part::First { metric, min_value } => {
                         let user = &mut self.user[metric];
-                        if event.timestamp < user.until && event.timestamp >= user.since {
+                        let is_open = user.is_open(event.timestamp);
+                        counts |= is_open;
+                        if is_open && event.value >= min_value {
                             user.events += 1;
                             user.total += i128::from(event.value);
-                            counts = true;
                         }
                     }
-                    Part::Second(metric) => {
+                    Part::Second { metric } => {
                         let user = &mut self.user[metric];
-                        if event.timestamp < user.until {
+                        if user.is_open(event.timestamp) {
                             user.second += i128::from(event.value);
                             counts = true;
                         }
                     }
                 }
             }
-            let place = if counts { Place::Counted } else { Place::After };
+            let place = match (counts, event.timestamp < exposure) {
+                (true, _) => Place::Counted,
+                (false, true) => Place::Before,
+                (false, false) => Place::After,
+            };
             self.note(code, place);
         }
     }

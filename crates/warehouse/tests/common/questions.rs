@@ -10,7 +10,7 @@ use trialog_warehouse::fold::scorecard::{MetricPlan, Scorecard, Shape};
 use trialog_warehouse::fold::{Folded, Names, Plan, UserFilter};
 
 use crate::harness::Event;
-use crate::reference::{Answer, Question, answer};
+use crate::reference::{Answer, MetricQuestion, Question, answer};
 
 pub(crate) const SECOND: i64 = 1_000_000;
 /// Every time is this plus a few quarters of a second, so that ties abound.
@@ -88,9 +88,31 @@ pub(crate) fn names(all: [&'static str; 3]) -> impl Strategy<Value = Vec<&'stati
     ]
 }
 
+/// Mostly none; some windows begin late, some end before the exposure.
+pub(crate) fn delay() -> impl Strategy<Value = i64> {
+    prop_oneof![3 => Just(0), 1 => (-8..8i64).prop_map(|quarters| quarters * QUARTER)]
+}
+
+/// Values are small integers, a few of them huge.
+pub(crate) fn min_value() -> impl Strategy<Value = Option<i64>> {
+    prop_oneof![
+        2 => Just(None),
+        1 => (-2i64..3).prop_map(Some),
+        1 => prop::sample::select(vec![Some(LARGEST), Some(-LARGEST)]),
+    ]
+}
+
 pub(crate) fn question(experiment: &'static str) -> impl Strategy<Value = Question> {
     let window = prop::option::of((1..4i64).prop_map(|seconds| seconds * SECOND));
-    let metric = (prop::sample::select(EVENT_TYPES.to_vec()), window);
+    let event_type = prop::sample::select(EVENT_TYPES.to_vec());
+    let metric = (event_type, window, delay(), min_value()).prop_map(
+        |(event_type, window, delay, min_value)| MetricQuestion {
+            event_type,
+            window,
+            delay,
+            min_value,
+        },
+    );
     let segment = prop_oneof![
         3 => Just(vec![]),
         1 => prop::sample::select(vec![
@@ -170,7 +192,11 @@ pub(crate) fn plan(question: &Question, n_rows: u64) -> Plan {
         experiment: ExperimentId::new(question.experiment).unwrap(),
         within: question.start_at..question.end_at,
         variants: texts(question.variants.clone()),
-        event_types: texts(question.metrics.iter().map(|metric| metric.0).collect()),
+        event_types: texts(
+            (question.metrics.iter())
+                .map(|metric| metric.event_type)
+                .collect(),
+        ),
         data_time: question.data_time,
         filter: UserFilter {
             exposed: question.exposed_from..question.exposed_to,
@@ -191,15 +217,14 @@ pub(crate) fn window(length: Option<i64>) -> Window {
 }
 
 pub(crate) fn scorecard(question: &Question, plan: &Plan) -> Scorecard {
-    let metrics = question
-        .metrics
-        .iter()
-        .map(|(event_type, length)| MetricPlan {
-            name: (*event_type).to_owned(),
-            event_type: plan.event_types.code(event_type).unwrap(),
-            window: window(*length),
-            shape: Shape::Plain,
-        });
+    let metrics = question.metrics.iter().map(|metric| MetricPlan {
+        name: metric.event_type.to_owned(),
+        event_type: plan.event_types.code(metric.event_type).unwrap(),
+        window: window(metric.window),
+        delay: metric.delay,
+        min_value: metric.min_value,
+        shape: Shape::Plain,
+    });
     Scorecard::new(plan, metrics.collect())
 }
 
@@ -233,7 +258,7 @@ pub(crate) fn everything(experiment: &'static str) -> Question {
         start_at: None,
         end_at: None,
         variants: VARIANTS.to_vec(),
-        metrics: vec![("buy", None)],
+        metrics: vec![MetricQuestion::every("buy")],
         data_time: i64::MAX,
         exposed_from: None,
         exposed_to: None,

@@ -18,13 +18,35 @@ pub(crate) struct Question {
     pub(crate) end_at: Option<i64>,
     /// In order.
     pub(crate) variants: Vec<&'static str>,
-    /// An event type and how long after exposure its events count, in
-    /// microseconds; without a length they count until `end_at`.
-    pub(crate) metrics: Vec<(&'static str, Option<i64>)>,
+    pub(crate) metrics: Vec<MetricQuestion>,
     pub(crate) data_time: i64,
     pub(crate) exposed_from: Option<i64>,
     pub(crate) exposed_to: Option<i64>,
     pub(crate) segment: Vec<(&'static str, &'static str)>,
+}
+
+/// Which events of a type count.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MetricQuestion {
+    pub(crate) event_type: &'static str,
+    /// How long its window is, in microseconds; without a length it ends with `end_at`.
+    pub(crate) window: Option<i64>,
+    /// How long after the exposure the window begins, in microseconds.
+    pub(crate) delay: i64,
+    /// The least value that counts.
+    pub(crate) min_value: Option<i64>,
+}
+
+impl MetricQuestion {
+    /// Every event of a type from the exposure on.
+    pub(crate) fn every(event_type: &'static str) -> Self {
+        Self {
+            event_type,
+            window: None,
+            delay: 0,
+            min_value: None,
+        }
+    }
 }
 
 /// The numbers that answer it, by variant.
@@ -51,7 +73,9 @@ pub(crate) fn answer(question: &Question, events: &[Event]) -> Option<Answer> {
         sums: vec![vec![MetricSums::default(); question.metrics.len()]; n_variants],
         arrivals: arrivals(question, events),
     };
-    let event_types: Vec<&str> = question.metrics.iter().map(|metric| metric.0).collect();
+    let event_types: Vec<&str> = (question.metrics.iter())
+        .map(|metric| metric.event_type)
+        .collect();
     let assignments = by_user(question, events, EventKind::Assignment, &question.variants);
     let metrics = by_user(question, events, EventKind::Metric, &event_types);
     for (user, assignments) in assignments {
@@ -84,12 +108,14 @@ pub(crate) fn answer(question: &Question, events: &[Event]) -> Option<Answer> {
         }
         answer.users[variant] += 1;
         let own = metrics.get(&user).map_or(&[][..], Vec::as_slice);
-        for ((event_type, window), sums) in question.metrics.iter().zip(&mut answer.sums[variant]) {
+        for (metric, sums) in question.metrics.iter().zip(&mut answer.sums[variant]) {
+            let start = exposure.timestamp + metric.delay;
             let counted = own.iter().filter(|row| {
-                row.name == *event_type
-                    && exposure.timestamp <= row.timestamp
-                    && match window {
-                        Some(window) => row.timestamp - exposure.timestamp < *window,
+                row.name == metric.event_type
+                    && metric.min_value.is_none_or(|least| row.value >= least)
+                    && start <= row.timestamp
+                    && match metric.window {
+                        Some(window) => row.timestamp < start + window,
                         None => question.end_at.is_none_or(|end| row.timestamp < end),
                     }
             });
@@ -107,7 +133,9 @@ fn arrivals(question: &Question, events: &[Event]) -> Vec<TypeArrivals> {
     if is_filtered {
         return Vec::new();
     }
-    let types: Vec<&str> = question.metrics.iter().map(|metric| metric.0).collect();
+    let types: Vec<&str> = (question.metrics.iter())
+        .map(|metric| metric.event_type)
+        .collect();
     let assignments = by_user(question, events, EventKind::Assignment, &question.variants);
     let metrics = by_user(question, events, EventKind::Metric, &types);
     let distinct: BTreeSet<&str> = types.iter().copied().collect();
@@ -137,18 +165,19 @@ fn arrivals(question: &Question, events: &[Event]) -> Vec<TypeArrivals> {
             } else {
                 counts.senders_exposed += u64::from(n_rows > 0);
                 for row in rows {
-                    let is_counted = row.timestamp >= exposure.timestamp
-                        && question.metrics.iter().any(|(own, window)| {
-                            *own == event_type
-                                && match window {
-                                    Some(window) => row.timestamp - exposure.timestamp < *window,
-                                    None => question.end_at.is_none_or(|end| row.timestamp < end),
-                                }
-                        });
+                    let is_counted = question.metrics.iter().any(|metric| {
+                        let start = exposure.timestamp + metric.delay;
+                        metric.event_type == event_type
+                            && start <= row.timestamp
+                            && match metric.window {
+                                Some(window) => row.timestamp < start + window,
+                                None => question.end_at.is_none_or(|end| row.timestamp < end),
+                            }
+                    });
+                    let is_before = row.timestamp < exposure.timestamp;
                     counts.counted += u64::from(is_counted);
-                    counts.before_exposure += u64::from(row.timestamp < exposure.timestamp);
-                    counts.after_window +=
-                        u64::from(row.timestamp >= exposure.timestamp && !is_counted);
+                    counts.before_exposure += u64::from(is_before && !is_counted);
+                    counts.after_window += u64::from(!is_before && !is_counted);
                 }
             }
         }

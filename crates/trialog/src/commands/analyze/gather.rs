@@ -256,7 +256,9 @@ impl Group {
             segment,
             users: Vec::new(),
             arms: Vec::new(),
-            ranked: vec![Ranked::new(most_buckets); metrics.len()],
+            ranked: (metrics.iter())
+                .map(|metric| Ranked::new(metric, most_buckets))
+                .collect(),
         }
     }
 

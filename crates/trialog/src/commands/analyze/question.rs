@@ -99,6 +99,8 @@ impl FromStr for Covariate {
 pub(crate) struct Winsorise {
     pub(crate) lower: Option<f64>,
     pub(crate) upper: Option<f64>,
+    /// Whether the quantiles are those of the values that are not 0.
+    pub(crate) nonzero: bool,
 }
 
 impl FromStr for Winsorise {
@@ -108,16 +110,19 @@ impl FromStr for Winsorise {
             None => Self {
                 lower: None,
                 upper: Some(fraction(text)?),
+                nonzero: false,
             },
             Some((lower, upper)) => Self {
                 lower: Some(fraction(lower)?),
                 upper: Some(fraction(upper)?),
+                nonzero: false,
             },
         };
         match own {
             Self {
                 lower: Some(lower),
                 upper: Some(upper),
+                ..
             } if lower >= upper => Err(format!(
                 "`{text}`: the lower quantile is not below the upper"
             )),

@@ -29,18 +29,21 @@ pub(super) struct Ranked {
     ends: Option<Ends>,
     /// For each variant the winsorised users.
     clipped: Vec<Clipped>,
+    /// Whether users whose value is 0 are left out of the order and keep it.
+    without_zeros: bool,
     is_done: bool,
 }
 
 impl Ranked {
-    /// Nothing is known yet; `most_buckets` bounds the memory of a variant.
-    pub(super) fn new(most_buckets: usize) -> Self {
+    /// Nothing is known yet of `metric`; `most_buckets` bounds the memory of a variant.
+    pub(super) fn new(metric: &Metric, most_buckets: usize) -> Self {
         Self {
             search: RankSearch::with_buckets(most_buckets),
             searches: Vec::new(),
             tallies: Vec::new(),
             ends: None,
             clipped: Vec::new(),
+            without_zeros: metric.winsorise.is_some_and(|winsorise| winsorise.nonzero),
             is_done: false,
         }
     }
@@ -59,9 +62,12 @@ impl Ranked {
             self.tallies.push(self.search.tally());
             self.clipped.push(Clipped::default());
         }
+        let keeps_zero = self.without_zeros && key(value) == 0;
         match self.ends {
-            Some(ends) => clip(&mut self.clipped[variant], value, 1, ends),
+            None if keeps_zero => {}
             None => self.tallies[variant].add(key(value)),
+            Some(_) if keeps_zero => clip(&mut self.clipped[variant], 0.0, 1, [None; 2]),
+            Some(ends) => clip(&mut self.clipped[variant], value, 1, ends),
         }
     }
 
@@ -107,8 +113,11 @@ impl Ranked {
         let ends = levels.map(|level| at(search, level?));
         self.ends = Some(ends);
         // Where a pass has told every value apart, no other one is needed.
+        // Those that are left out of it are still to be counted.
         let values: Option<Vec<_>> = self.tallies.iter().map(RankTally::values).collect();
-        let Some(values) = values else { return };
+        let Some(values) = values.filter(|_| !self.without_zeros) else {
+            return;
+        };
         for (clipped, values) in self.clipped.iter_mut().zip(values) {
             for (key, n) in values {
                 clip(clipped, value(key), n, ends);
@@ -175,7 +184,55 @@ fn value(key: i128) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use trialog_model::metric::{MetricKind, MetricRole};
+    use trialog_model::metric_definition::Direction;
+
     use super::*;
+
+    #[test]
+    fn quantiles_over_values_that_are_not_0_leave_the_others_0() {
+        let values = [0.0, 0.0, -0.0, 0.0, 0.0, 0.0, 10.0, 20.0, 30.0, 1000.0];
+        let winsorised = |nonzero| {
+            let metric = Metric {
+                name: "spend".to_owned(),
+                kind: MetricKind::Sum,
+                role: MetricRole::Primary,
+                direction: Direction::Increase,
+                margin: None,
+                columns: "spend".to_owned(),
+                value: 0,
+                second: None,
+                level: None,
+                winsorise: Some(Winsorise {
+                    lower: Some(0.25),
+                    upper: Some(0.5),
+                    nonzero,
+                }),
+            };
+            let mut ranked = Ranked::new(&metric, 100);
+            while !ranked.is_done() {
+                (values.iter().enumerate()).for_each(|(at, value)| ranked.add(at % 2, *value));
+                ranked.end_pass(&metric);
+            }
+            let arms = [0, 1].map(|variant| ranked.winsorised(variant).unwrap());
+            let n: u64 = arms.iter().map(|(_, arm)| arm.moments.n()).sum();
+            let total: f64 = (arms.iter())
+                .map(|(_, arm)| arm.moments.mean().unwrap() * arm.moments.n() as f64)
+                .sum();
+            let n_set: u64 = arms.iter().map(|(_, arm)| arm.users).sum();
+            assert_eq!(n, values.len() as u64);
+            (arms[0].0, total, n_set)
+        };
+        // Type 7 by hand: of 10, 20, 30, 1000 the quartile is 17.5 and the median 25.
+        let (ends, total, n_set) = winsorised(true);
+        assert_eq!((ends, n_set), ([Some(17.5), Some(25.0)], 3));
+        assert!(
+            (total - (17.5 + 20.0 + 25.0 + 25.0)).abs() < 1e-9,
+            "{total}"
+        );
+        // And of all ten both are 0.
+        assert_eq!(winsorised(false), ([Some(0.0), Some(0.0)], 0.0, 4));
+    }
 
     #[test]
     fn keys_are_ordered_as_the_numbers_are() {

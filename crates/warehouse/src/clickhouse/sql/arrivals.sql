@@ -2,7 +2,7 @@
 -- the copies of an event, which share its id and its type, the least counts.
     , metrics AS {metrics},
     windows AS (
-        SELECT code, event_type, groupArray((part, since, window)) AS parts
+        SELECT code, event_type, groupArray((part, delay + since, delay + window, window < 0)) AS parts
         FROM metrics
         GROUP BY code, event_type
     ),
@@ -42,16 +42,17 @@
             event_type,
             user_id,
             status,
-            at < exposed_at AS is_before,
-            NOT is_before AND (
-                NOT arrayExists(part -> part.1 < 2, parts)
-                OR arrayExists(
+            if(
+                arrayExists(part -> part.1 < 2, parts),
+                arrayExists(
                     part -> part.1 < 2
-                        AND (part.1 = 1 OR at >= exposed_at + part.2)
-                        AND at < if(part.3 < 0, ends_at, exposed_at + part.3),
+                        AND at >= exposed_at + part.2
+                        AND at < if(part.4, ends_at, exposed_at + part.3),
                     parts
-                )
-            ) AS is_counted
+                ),
+                at >= exposed_at
+            ) AS is_counted,
+            NOT is_counted AND at < exposed_at AS is_before
         FROM arrived
     ),
     per_user AS (

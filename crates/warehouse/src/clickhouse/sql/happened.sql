@@ -40,9 +40,11 @@
             event.1 AS at,
             event.3 AS value,
             exposed_at,
-            exposed_at + since AS from_at,
-            if(window < 0, ends_at, exposed_at + window) AS until,
-            exposed_at - period AS before
+            exposed_at + delay + since AS from_at,
+            if(window < 0, ends_at, exposed_at + delay + window) AS until,
+            exposed_at + least(delay, 0) AS before_to,
+            before_to - period AS before_from
         FROM happened
         LEFT JOIN metrics ON happened.code = metrics.code AND happened.event.2 = metrics.event_type
+        WHERE metric = 0 OR event.3 >= min_value
     )

@@ -8,7 +8,7 @@
             any(quantity) AS quantity,
             countIf(metric = 0 AND at >= exposed_at OR metric > 0 AND part = 0 AND at >= from_at AND at < until) AS events,
             sumIf(toInt128(value), part = 0 AND at >= from_at AND at < until) AS total,
-            sumIf(toInt128(value), part = 1 AND at >= exposed_at AND at < until OR part = 2 AND at < exposed_at AND at >= before) AS second
+            sumIf(toInt128(value), part = 1 AND at >= from_at AND at < until OR part = 2 AND at < before_to AND at >= before_from) AS second
         FROM counted
         WHERE NOT (retention = 1 AND until > {data_time})
         GROUP BY code, user_id, variant, metric

@@ -1,5 +1,6 @@
 -- How many users have which value, by variant and metric, in 1/10,000. Metric 0 counts
--- all exposed users: those who are missing in a metric did nothing, which is the value 0.
+-- all exposed users: those who are missing in a metric have no event that counts, which is
+-- the value 0.
     , per_user AS (
         SELECT
             user_id,
@@ -7,7 +8,7 @@
             metric,
             multiIf(any(quantity) = 0, toInt128(10000), any(quantity) = 1, toInt128(10000) * count(), sum(toInt128(value))) AS total
         FROM counted
-        WHERE metric > 0 AND at >= exposed_at AND at < until
+        WHERE metric > 0 AND at >= from_at AND at < until
         GROUP BY user_id, variant, metric
     )
 SELECT variant, metric, toString(total), count()
