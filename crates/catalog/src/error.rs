@@ -77,15 +77,15 @@ pub enum CatalogError {
     /// The file cannot be opened.
     #[error("{}", chain(.0))]
     Open(OpenError),
-    /// No experiment has this id.
-    #[error("no experiment `{0}` is registered and no event named it")]
-    NoExperiment(ExperimentId),
+    /// No experiment has this id; the text tells those that there are.
+    #[error("experiment `{0}` does not occur: it is not registered and no event named it{1}")]
+    NoExperiment(ExperimentId, String),
     /// An experiment with this id is registered already.
     #[error("experiment `{0}` is registered already: change it with PATCH /v1/experiments/{0}")]
     Exists(ExperimentId),
-    /// No metric definition has this name.
-    #[error("no metric `{0}` is defined: POST /v1/metrics defines one")]
-    NoMetric(MetricName),
+    /// No metric definition has this name; the text tells those that there are.
+    #[error("no metric `{0}` is defined: POST /v1/metrics defines one{1}")]
+    NoMetric(MetricName, String),
     /// A metric definition with this name exists already.
     #[error("metric `{0}` is defined already: change it with PATCH /v1/metrics/{0}")]
     MetricExists(MetricName),
@@ -99,14 +99,14 @@ pub enum CatalogError {
         /// How many more do.
         n_others: u64,
     },
-    /// No layer has this name.
-    #[error("no layer `{0}` is registered: POST /v1/layers registers one")]
-    NoLayer(LayerName),
-    /// An experiment names a layer that is not registered.
+    /// No layer has this name; the text tells those that there are.
+    #[error("no layer `{0}` is registered: POST /v1/layers registers one{1}")]
+    NoLayer(LayerName, String),
+    /// An experiment names a layer that is not registered; the text tells those that are.
     #[error(
-        "`layer` is `{0}`, which is not registered: register it with POST /v1/layers, or check its name"
+        "`layer` is `{0}`, which is not registered: register it with POST /v1/layers, or check its name{1}"
     )]
-    UnknownLayer(LayerName),
+    UnknownLayer(LayerName, String),
     /// A layer with this name exists already.
     #[error("layer `{0}` is registered already: change it with PATCH /v1/layers/{0}")]
     LayerExists(LayerName),
@@ -130,9 +130,9 @@ pub enum CatalogError {
         /// An experiment that owns buckets of it.
         experiment: ExperimentId,
     },
-    /// No holdout has this name.
-    #[error("no holdout `{0}` is registered: POST /v1/holdouts registers one")]
-    NoHoldout(HoldoutName),
+    /// No holdout has this name; the text tells those that there are.
+    #[error("no holdout `{0}` is registered: POST /v1/holdouts registers one{1}")]
+    NoHoldout(HoldoutName, String),
     /// A holdout with this name exists already.
     #[error("holdout `{0}` is registered already: change it with PATCH /v1/holdouts/{0}")]
     HoldoutExists(HoldoutName),

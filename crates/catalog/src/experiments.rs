@@ -14,6 +14,7 @@ use trialog_model::time::UnixMicros;
 use crate::connection::Catalog;
 use crate::database::{self, Connection, Optional, Row, corrupt, params, unreadable};
 use crate::error::CatalogError;
+use crate::neighbours::Names;
 use crate::{layers, metrics, surfaces};
 
 pub(crate) use edit::measure;
@@ -141,10 +142,15 @@ impl Catalog {
     ///
     /// [`CatalogError::NoExperiment`] where it is not known.
     pub fn experiment(&self, id: &ExperimentId) -> Result<Experiment, CatalogError> {
-        self.read("read an experiment", |connection| {
-            find(connection, id.as_str())
-        })?
-        .ok_or_else(|| CatalogError::NoExperiment(id.clone()))
+        let found = self.read("read an experiment", |connection| {
+            match find(connection, id.as_str())? {
+                Some(found) => Ok(Ok(found)),
+                None => Names::EXPERIMENTS
+                    .instead_of(connection, id.as_str())
+                    .map(Err),
+            }
+        })?;
+        found.map_err(|there_are| CatalogError::NoExperiment(id.clone(), there_are))
     }
 
     /// The experiments of `ids` that are known, in the same order.
@@ -560,6 +566,50 @@ mod tests {
                 ..Listing::default()
             }),
             ["a", "c"]
+        );
+    }
+
+    #[test]
+    fn a_name_among_many_that_does_not_occur_is_told_with_the_nearest() {
+        let (_directory, catalog) = catalog();
+        let id = |text: &str| ExperimentId::new(text).unwrap();
+        let refused = |text: &str| catalog.experiment(&id(text)).unwrap_err().to_string();
+        assert!(refused("gate").ends_with("no event named it"));
+        catalog
+            .create_experiment(&definition("gate"), &edit())
+            .unwrap();
+        catalog
+            .create_experiment(&definition("shop"), &edit())
+            .unwrap();
+        let said = refused("gaet");
+        assert!(
+            said.ends_with("; there are `gate`, `shop`; did you mean `gate`?"),
+            "{said}"
+        );
+
+        let many: Vec<ExperimentId> = (0..3_000).map(|n| id(&format!("exp_{n:05}"))).collect();
+        catalog
+            .add_unregistered(&many, 10_000, UnixMicros(0))
+            .unwrap();
+        for (slip, meant) in [
+            ("exp_015000", "`exp_01500`"),
+            ("exp_10500", "`exp_01500`"),
+            ("xgate", "`gate`"),
+            ("gaet", "`gate`"),
+        ] {
+            let said = refused(slip);
+            assert!(said.contains(" and others"), "{said}");
+            assert!(said.matches('`').count() <= 2 * 12, "{said}");
+            let question = said.split("did you mean ").nth(1).unwrap_or_default();
+            assert!(
+                question.contains(meant) || said.contains(meant),
+                "{slip}: {said}"
+            );
+        }
+        let changed = catalog.stop_experiment(&id("gaet"), &edit()).unwrap_err();
+        assert!(
+            changed.to_string().contains("did you mean `gate`?"),
+            "{changed}"
         );
     }
 

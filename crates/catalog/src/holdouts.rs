@@ -12,6 +12,7 @@ use crate::connection::Catalog;
 use crate::database::{self, Connection, Optional, Row, corrupt, params};
 use crate::error::CatalogError;
 use crate::experiments::{measure, to_json};
+use crate::neighbours::Names;
 
 /// A holdout as the catalog knows it.
 #[derive(Debug, Clone, PartialEq)]
@@ -99,10 +100,15 @@ impl Catalog {
     ///
     /// [`CatalogError::NoHoldout`] where there is none.
     pub fn holdout(&self, name: &HoldoutName) -> Result<Holdout, CatalogError> {
-        self.read("read a holdout", |connection| {
-            find(connection, name.as_str())
-        })?
-        .ok_or_else(|| CatalogError::NoHoldout(name.clone()))
+        let found = self.read("read a holdout", |connection| {
+            match find(connection, name.as_str())? {
+                Some(found) => Ok(Ok(found)),
+                None => Names::HOLDOUTS
+                    .instead_of(connection, name.as_str())
+                    .map(Err),
+            }
+        })?;
+        found.map_err(|there_are| CatalogError::NoHoldout(name.clone(), there_are))
     }
 
     /// At most `limit` holdouts in the order of their names, those after `after`.
@@ -278,9 +284,14 @@ impl Catalog {
         name: &HoldoutName,
         edit: &Edit,
     ) -> Result<Holdout, CatalogError> {
-        let known = find(transaction, name.as_str())
-            .map_err(CatalogError::database("read a holdout", self.place()))?
-            .ok_or_else(|| CatalogError::NoHoldout(name.clone()))?;
+        let failed = CatalogError::database("read a holdout", self.place());
+        let Some(known) = find(transaction, name.as_str()).map_err(&failed)? else {
+            let there_are = Names::HOLDOUTS.instead_of(transaction, name.as_str());
+            return Err(CatalogError::NoHoldout(
+                name.clone(),
+                there_are.map_err(failed)?,
+            ));
+        };
         edit.check(|| format!("holdout `{name}`"), known.revision)?;
         Ok(known)
     }

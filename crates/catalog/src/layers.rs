@@ -17,6 +17,7 @@ use crate::connection::Catalog;
 use crate::database::{self, Connection, DatabaseError, Optional, Row, corrupt, params};
 use crate::error::CatalogError;
 use crate::experiments::{self, to_json};
+use crate::neighbours::Names;
 
 /// A layer as the catalog knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,7 +167,11 @@ pub(crate) fn fit(
         return release(transaction, id).map_err(failed);
     };
     if find(transaction, layer.as_str()).map_err(failed)?.is_none() {
-        return Err(CatalogError::UnknownLayer(layer.clone()));
+        let there_are = Names::LAYERS.instead_of(transaction, layer.as_str());
+        return Err(CatalogError::UnknownLayer(
+            layer.clone(),
+            there_are.map_err(failed)?,
+        ));
     }
     let present = (transaction.prepare_cached("SELECT first, past FROM layer_ranges WHERE experiment_id = ?1 AND layer = ?2 ORDER BY first"))
         .and_then(|mut statement| {
@@ -253,8 +258,13 @@ impl Catalog {
     ///
     /// [`CatalogError::NoLayer`] where there is none.
     pub fn layer(&self, name: &LayerName) -> Result<Layer, CatalogError> {
-        self.read("read a layer", |connection| find(connection, name.as_str()))?
-            .ok_or_else(|| CatalogError::NoLayer(name.clone()))
+        let found = self.read("read a layer", |connection| {
+            match find(connection, name.as_str())? {
+                Some(found) => Ok(Ok(found)),
+                None => Names::LAYERS.instead_of(connection, name.as_str()).map(Err),
+            }
+        })?;
+        found.map_err(|there_are| CatalogError::NoLayer(name.clone(), there_are))
     }
 
     /// At most `limit` layers in the order of their names, those after `after`.
@@ -364,9 +374,14 @@ impl Catalog {
         name: &LayerName,
         edit: &Edit,
     ) -> Result<Layer, CatalogError> {
-        let known = find(transaction, name.as_str())
-            .map_err(CatalogError::database("read a layer", self.place()))?
-            .ok_or_else(|| CatalogError::NoLayer(name.clone()))?;
+        let failed = CatalogError::database("read a layer", self.place());
+        let Some(known) = find(transaction, name.as_str()).map_err(&failed)? else {
+            let there_are = Names::LAYERS.instead_of(transaction, name.as_str());
+            return Err(CatalogError::NoLayer(
+                name.clone(),
+                there_are.map_err(failed)?,
+            ));
+        };
         edit.check(|| format!("layer `{name}`"), known.revision)?;
         Ok(known)
     }
@@ -480,7 +495,7 @@ mod tests {
         );
         assert!(matches!(
             catalog.experiment(&ExperimentId::new("c").unwrap()),
-            Err(CatalogError::NoExperiment(_))
+            Err(CatalogError::NoExperiment(..))
         ));
     }
 
@@ -512,7 +527,7 @@ mod tests {
         catalog.delete_layer(&page, &edit()).unwrap();
         assert!(matches!(
             catalog.layer(&page),
-            Err(CatalogError::NoLayer(_))
+            Err(CatalogError::NoLayer(..))
         ));
     }
 

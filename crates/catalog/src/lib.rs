@@ -20,6 +20,7 @@ pub mod keys;
 pub mod layers;
 pub mod lease;
 pub mod metrics;
+mod neighbours;
 mod pin;
 pub mod pipeline;
 #[cfg(feature = "postgres")]

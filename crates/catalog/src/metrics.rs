@@ -11,6 +11,7 @@ use crate::audit::{self, Edit, Event, Subject};
 use crate::connection::Catalog;
 use crate::database::{self, Connection, Optional, Row, corrupt, params, unreadable};
 use crate::error::CatalogError;
+use crate::neighbours::Names;
 
 /// A metric definition as the catalog knows it.
 #[derive(Debug, Clone, PartialEq)]
@@ -143,10 +144,15 @@ impl Catalog {
     ///
     /// [`CatalogError::NoMetric`] where there is none.
     pub fn metric(&self, name: &MetricName) -> Result<Metric, CatalogError> {
-        self.read("read a metric definition", |connection| {
-            find(connection, name.as_str())
-        })?
-        .ok_or_else(|| CatalogError::NoMetric(name.clone()))
+        let found = self.read("read a metric definition", |connection| {
+            match find(connection, name.as_str())? {
+                Some(found) => Ok(Ok(found)),
+                None => Names::METRICS
+                    .instead_of(connection, name.as_str())
+                    .map(Err),
+            }
+        })?;
+        found.map_err(|there_are| CatalogError::NoMetric(name.clone(), there_are))
     }
 
     /// Metric definitions in the order of their names.
@@ -275,12 +281,14 @@ impl Catalog {
         name: &MetricName,
         edit: &Edit,
     ) -> Result<Metric, CatalogError> {
-        let known = find(transaction, name.as_str())
-            .map_err(CatalogError::database(
-                "read a metric definition",
-                self.place(),
-            ))?
-            .ok_or_else(|| CatalogError::NoMetric(name.clone()))?;
+        let failed = CatalogError::database("read a metric definition", self.place());
+        let Some(known) = find(transaction, name.as_str()).map_err(&failed)? else {
+            let there_are = Names::METRICS.instead_of(transaction, name.as_str());
+            return Err(CatalogError::NoMetric(
+                name.clone(),
+                there_are.map_err(failed)?,
+            ));
+        };
         edit.check(|| format!("metric `{name}`"), known.revision)?;
         Ok(known)
     }
@@ -461,7 +469,7 @@ mod tests {
         catalog.delete_metric(&name, &edit()).unwrap();
         assert!(matches!(
             catalog.metric(&name),
-            Err(CatalogError::NoMetric(_))
+            Err(CatalogError::NoMetric(..))
         ));
         let entries = catalog
             .audit(Some((Subject::Metric, "revenue")), 0, 9)

@@ -6,11 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::assignment::is_version;
 use crate::bucket::n_of_share;
+use crate::document::DocumentError;
 use crate::duration::Window;
-use crate::event::{FieldError, MAX_USER_ID_BYTES};
+use crate::event::MAX_USER_ID_BYTES;
 use crate::ids::{EventType, ExperimentId, HoldoutName, LayerName, Variant};
 use crate::metric::{MetricRef, MetricRole};
 use crate::metric_definition::MetricDefinition;
+use crate::nearest::there_are;
 use crate::time::UnixMicros;
 
 /// The most variants that an experiment may declare.
@@ -273,7 +275,7 @@ impl Definition {
     /// # Errors
     ///
     /// The first field that breaks a rule, with the mend.
-    pub fn check(&self) -> Result<(), FieldError> {
+    pub fn check(&self) -> Result<(), DocumentError> {
         self.check_variants()?;
         require(
             self.allocation > 0.0 && self.allocation <= 1.0,
@@ -329,7 +331,7 @@ impl Definition {
     /// # Errors
     ///
     /// The first field that may not change.
-    pub fn check_change_after_start(&self, changed: &Self) -> Result<(), FieldError> {
+    pub fn check_change_after_start(&self, changed: &Self) -> Result<(), DocumentError> {
         let frozen = |same: bool, field: &'static str| {
             require(same, field, || {
                 "cannot change after the start: register a new experiment for a new split"
@@ -354,34 +356,37 @@ impl Definition {
         (self.salt.as_deref()).unwrap_or_else(|| self.experiment_id.as_str())
     }
 
-    fn check_variants(&self) -> Result<(), FieldError> {
+    fn check_variants(&self) -> Result<(), DocumentError> {
         let n_variants = self.variants.len();
         require((1..=MAX_VARIANTS).contains(&n_variants), "variants", || {
             format!("has {n_variants} entries: declare 1 to {MAX_VARIANTS}")
         })?;
         let mut seen = BTreeSet::new();
-        for VariantWeight {
-            variant,
-            weight,
-            value,
-        } in &self.variants
-        {
-            require(seen.insert(variant), "variants", || {
-                format!("names `{variant}` twice")
+        for (index, declared) in self.variants.iter().enumerate() {
+            let VariantWeight {
+                variant,
+                weight,
+                value,
+            } = declared;
+            let field = |name: &str| format!("variants[{index}].{name}");
+            require(seen.insert(variant), field("variant"), || {
+                format!("is `{variant}`, as another variant is: give each its own name")
             })?;
-            require(weight.is_finite() && *weight > 0.0, "variants", || {
-                format!("gives `{variant}` the weight {weight}: weights are above 0")
+            let is_weight = weight.is_finite() && *weight > 0.0;
+            require(is_weight, field("weight"), || {
+                format!("is {weight}: give a number above 0")
             })?;
             let n_bytes = value.as_ref().map_or(0, |value| value.to_string().len());
-            require(n_bytes <= MAX_VALUE_BYTES, "variants", || {
-                format!(
-                    "gives `{variant}` a value of {n_bytes} bytes: at most {MAX_VALUE_BYTES} are allowed"
-                )
+            require(n_bytes <= MAX_VALUE_BYTES, field("value"), || {
+                format!("has {n_bytes} bytes: at most {MAX_VALUE_BYTES} are allowed")
             })?;
         }
         match &self.control {
             Some(control) => require(seen.contains(control), "control", || {
-                format!("`{control}` is not among the variants")
+                format!(
+                    "`{control}` is not among the variants{}",
+                    self.there_are_variants(control)
+                )
             }),
             None => Ok(()),
         }
@@ -393,40 +398,42 @@ impl Definition {
         self.metrics.event_types(defined)
     }
 
-    fn check_forced(&self) -> Result<(), FieldError> {
+    fn check_forced(&self) -> Result<(), DocumentError> {
         let n_forced = self.forced.len();
         require(n_forced <= MAX_FORCED, "forced", || {
             format!("has {n_forced} entries: at most {MAX_FORCED} are allowed")
         })?;
         let mut seen = BTreeSet::new();
-        for ForcedVariant { user_id, variant } in &self.forced {
-            require(
-                (1..=MAX_USER_ID_BYTES).contains(&user_id.len()),
-                "forced",
-                || {
-                    format!(
-                        "has a user_id of {} bytes: give 1 to {MAX_USER_ID_BYTES}",
-                        user_id.len()
-                    )
-                },
-            )?;
-            require(seen.insert(user_id), "forced", || {
-                format!("names the user `{user_id}` twice")
+        for (index, ForcedVariant { user_id, variant }) in self.forced.iter().enumerate() {
+            let field = |name: &str| format!("forced[{index}].{name}");
+            let length = user_id.len();
+            let fits = (1..=MAX_USER_ID_BYTES).contains(&length);
+            require(fits, field("user_id"), || {
+                format!("has {length} bytes: give 1 to {MAX_USER_ID_BYTES}")
             })?;
-            require(
-                self.variants.iter().any(|own| own.variant == *variant),
-                "forced",
-                || {
-                    format!(
-                        "gives `{user_id}` the variant `{variant}`, which is not among the variants"
-                    )
-                },
-            )?;
+            require(seen.insert(user_id), field("user_id"), || {
+                format!("is `{user_id}`, which stands there twice")
+            })?;
+            let is_declared = self.variants.iter().any(|own| own.variant == *variant);
+            require(is_declared, field("variant"), || {
+                format!(
+                    "`{variant}` is not among the variants{}",
+                    self.there_are_variants(variant)
+                )
+            })?;
         }
         Ok(())
     }
 
-    pub(crate) fn check_metrics(&self) -> Result<(), FieldError> {
+    /// The variants, for a message about `name`, which is none of them.
+    fn there_are_variants(&self, name: &Variant) -> String {
+        let variants: Vec<&str> = (self.variants.iter())
+            .map(|declared| declared.variant.as_str())
+            .collect();
+        there_are(name.as_str(), &variants, false)
+    }
+
+    pub(crate) fn check_metrics(&self) -> Result<(), DocumentError> {
         let mut seen = BTreeSet::new();
         for (metric, _) in self.metrics.iter() {
             for kind in metric.kinds() {
@@ -465,19 +472,20 @@ impl Metrics {
 }
 
 /// Checks that each condition compares with something that its operator can compare with.
-fn check_targeting(conditions: &[Condition]) -> Result<(), FieldError> {
+fn check_targeting(conditions: &[Condition]) -> Result<(), DocumentError> {
     let n_conditions = conditions.len();
     require(n_conditions <= MAX_CONDITIONS, "targeting", || {
         format!("has {n_conditions} conditions: at most {MAX_CONDITIONS} are allowed")
     })?;
-    for Condition { key, op, value } in conditions {
-        require(!key.is_empty() && key.len() <= 256, "targeting", || {
-            format!("has a key of {} bytes: give 1 to 256", key.len())
+    for (index, Condition { key, op, value }) in conditions.iter().enumerate() {
+        let field = |name: &str| format!("targeting[{index}].{name}");
+        require(!key.is_empty() && key.len() <= 256, field("key"), || {
+            format!("has {} bytes: give 1 to 256", key.len())
         })?;
         let wanted = op.wanted(value);
-        require(wanted.is_none(), "targeting", || {
+        require(wanted.is_none(), field("value"), || {
             format!(
-                "compares `{key}` with {value}: the operator takes {}",
+                "is {value}: the operator of `{key}` takes {}",
                 wanted.unwrap_or_default()
             )
         })?;
@@ -512,39 +520,35 @@ impl Operator {
 }
 
 impl Plan {
-    fn check(&self) -> Result<(), FieldError> {
+    fn check(&self) -> Result<(), DocumentError> {
         let units = self.sample_size_per_variant;
-        require((1..=MAX_UNITS).contains(&units), "plan", || {
-            format!(
-                "has a sample_size_per_variant of {units}: give the units that each variant needs, 1 to {MAX_UNITS}"
-            )
+        let is_size = (1..=MAX_UNITS).contains(&units);
+        require(is_size, "plan.sample_size_per_variant", || {
+            format!("is {units}: give the units that each variant needs, 1 to {MAX_UNITS}")
         })?;
         require(
             self.power.is_none_or(|power| power > 0.0 && power < 1.0),
-            "plan",
-            || "has a power outside 0 to 1".to_owned(),
+            "plan.power",
+            || "is not between 0 and 1: give a share such as 0.8".to_owned(),
         )?;
         require(
             self.mde.is_none_or(|mde| mde.is_finite() && mde > 0.0),
-            "plan",
-            || {
-                "has an mde that is not above 0: give an absolute difference in the metric's unit"
-                    .to_owned()
-            },
+            "plan.mde",
+            || "is not above 0: give an absolute difference in the metric's unit".to_owned(),
         )
     }
 }
 
 fn require(
     holds: bool,
-    field: &'static str,
+    field: impl Into<String>,
     reason: impl FnOnce() -> String,
-) -> Result<(), FieldError> {
+) -> Result<(), DocumentError> {
     if holds {
         Ok(())
     } else {
-        Err(FieldError {
-            field,
+        Err(DocumentError {
+            field: field.into(),
             reason: reason(),
         })
     }
@@ -567,7 +571,7 @@ fn whole<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Er
         is_whole.then_some(float as u64)
     };
     let whole = number.as_u64().or_else(from_float);
-    whole.ok_or_else(|| serde::de::Error::custom(format!("`{number}` is not a whole number")))
+    whole.ok_or_else(|| serde::de::Error::custom(format!("is {number}: give a whole number")))
 }
 
 /// Times in JSON: RFC 3339 text, or null.
@@ -633,9 +637,12 @@ mod tests {
         assert_eq!(break_it(&|d| d.variants.clear()), "variants");
         assert_eq!(
             break_it(&|d| d.variants[1].variant = d.variants[0].variant.clone()),
-            "variants"
+            "variants[1].variant"
         );
-        assert_eq!(break_it(&|d| d.variants[1].weight = 0.0), "variants");
+        assert_eq!(
+            break_it(&|d| d.variants[1].weight = 0.0),
+            "variants[1].weight"
+        );
         assert_eq!(break_it(&|d| d.control = Variant::new("x").ok()), "control");
         assert_eq!(break_it(&|d| d.allocation = 1.5), "allocation");
         assert_eq!(break_it(&|d| d.alpha = f64::NAN), "alpha");
@@ -652,7 +659,7 @@ mod tests {
         );
         assert_eq!(
             break_it(&|d| d.plan.as_mut().unwrap().sample_size_per_variant = 0),
-            "plan"
+            "plan.sample_size_per_variant"
         );
     }
 
@@ -662,23 +669,24 @@ mod tests {
             let mut changed = definition();
             change(&mut changed);
             let outcome = definition().check_change_after_start(&changed);
-            outcome.err().map(|error| error.field)
+            outcome.map_err(|error| error.field)
         };
-        assert_eq!(refused(&|d| d.salt = Some("x".into())), Some("salt"));
-        assert_eq!(refused(&|d| d.variants.reverse()), Some("variants"));
-        assert_eq!(refused(&|d| d.variants[0].weight = 0.6), Some("variants"));
+        let frozen = |field: &str| Err(field.to_owned());
+        assert_eq!(refused(&|d| d.salt = Some("x".into())), frozen("salt"));
+        assert_eq!(refused(&|d| d.variants.reverse()), frozen("variants"));
+        assert_eq!(refused(&|d| d.variants[0].weight = 0.6), frozen("variants"));
         assert_eq!(
             refused(&|d| d.layer = LayerName::new("x").ok()),
-            Some("layer")
+            frozen("layer")
         );
-        assert_eq!(refused(&|d| d.allocation = 0.5), Some("allocation"));
+        assert_eq!(refused(&|d| d.allocation = 0.5), frozen("allocation"));
         assert_eq!(
             refused(&|d| d.metrics.primary.clear()),
-            Some("metrics.primary")
+            frozen("metrics.primary")
         );
-        assert_eq!(refused(&|d| d.salt = Some("gate".into())), None);
-        assert_eq!(refused(&|d| d.metrics.secondary.clear()), None);
-        assert_eq!(refused(&|d| d.owner = None), None);
+        assert_eq!(refused(&|d| d.salt = Some("gate".into())), Ok(()));
+        assert_eq!(refused(&|d| d.metrics.secondary.clear()), Ok(()));
+        assert_eq!(refused(&|d| d.owner = None), Ok(()));
     }
 
     #[test]

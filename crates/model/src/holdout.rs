@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::assignment::Holdout;
 use crate::bucket::{N_BUCKETS, n_of_share};
+use crate::document::DocumentError;
 use crate::event::FieldError;
 use crate::experiment::{Definition, Metrics, VariantWeight};
 use crate::ids::{ExperimentId, HoldoutName, LayerName, Variant};
@@ -74,7 +75,7 @@ impl HoldoutDefinition {
     /// # Errors
     ///
     /// The first field that breaks a rule, with the mend.
-    pub fn check(&self) -> Result<(), FieldError> {
+    pub fn check(&self) -> Result<(), DocumentError> {
         let n_held_out = if self.size.is_finite() {
             n_of_share(self.size)
         } else {
@@ -82,8 +83,8 @@ impl HoldoutDefinition {
         };
         if !(1..N_BUCKETS).contains(&n_held_out) {
             let reason = format!("is {}: give a share of 0.0001 to 0.9999", self.size);
-            return Err(FieldError {
-                field: "size",
+            return Err(DocumentError {
+                field: "size".to_owned(),
                 reason,
             });
         }
@@ -92,8 +93,8 @@ impl HoldoutDefinition {
             let reason = format!(
                 "names {n_experiments} experiments: name at most {MAX_SCOPE}, or none for all"
             );
-            return Err(FieldError {
-                field: "experiments",
+            return Err(DocumentError {
+                field: "experiments".to_owned(),
                 reason,
             });
         }
@@ -110,21 +111,21 @@ impl HoldoutDefinition {
     /// # Errors
     ///
     /// The first field that may not change.
-    pub fn check_change_after_start(&self, changed: &Self) -> Result<(), FieldError> {
+    pub fn check_change_after_start(&self, changed: &Self) -> Result<(), DocumentError> {
         if n_of_share(changed.size) > n_of_share(self.size) {
             let reason = format!(
                 "cannot grow after the start, since that takes units out of experiments that they are in: it is {}, register another holdout",
                 self.size
             );
-            return Err(FieldError {
-                field: "size",
+            return Err(DocumentError {
+                field: "size".to_owned(),
                 reason,
             });
         }
         if self.metrics.primary != changed.metrics.primary {
             let reason = "cannot change after the start: add a secondary metric".to_owned();
-            return Err(FieldError {
-                field: "metrics.primary",
+            return Err(DocumentError {
+                field: "metrics.primary".to_owned(),
                 reason,
             });
         }
@@ -194,13 +195,14 @@ mod tests {
                 .map(|error| error.field)
         };
         assert_eq!(field(&q3(0.04)), None);
-        assert_eq!(field(&q3(0.06)), Some("size"));
+        assert_eq!(field(&q3(0.06)).as_deref(), Some("size"));
         let metrics = Metrics::default();
         assert_eq!(
             field(&HoldoutDefinition {
                 metrics,
                 ..q3(0.05)
-            }),
+            })
+            .as_deref(),
             Some("metrics.primary")
         );
     }

@@ -7,6 +7,7 @@ pub use min_value::MinValue;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::document::{self, DocumentError};
 use crate::duration::{Delay, Window};
 use crate::event::FieldError;
 use crate::experiment::Definition;
@@ -177,8 +178,8 @@ pub struct Covariate {
 #[non_exhaustive]
 pub enum NotAMetric {
     /// A field is missing, unknown or of another type.
-    #[error("not a metric definition: {0}")]
-    Shape(#[from] serde_json::Error),
+    #[error(transparent)]
+    Shape(#[from] DocumentError),
     /// A rule is broken.
     #[error(transparent)]
     Rule(#[from] FieldError),
@@ -191,7 +192,7 @@ impl MetricDefinition {
     ///
     /// The first thing that is wrong, with the mend.
     pub fn from_json(fields: Value) -> Result<Self, NotAMetric> {
-        let definition: Self = serde_json::from_value(fields)?;
+        let definition: Self = document::from_value(fields)?;
         definition.check()?;
         Ok(definition)
     }

@@ -423,7 +423,7 @@ impl Aggregator {
         )?;
         match computed.pop() {
             Some(computed) => Ok((computed.outcome?, mark)),
-            None => Err(CatalogError::NoExperiment(id.clone()).into()),
+            None => Err(CatalogError::NoExperiment(id.clone(), String::new()).into()),
         }
     }
 

@@ -9,7 +9,7 @@ use crate::aggregation::{Aggregator, RunReport, Scope};
 use crate::error::PipelineError;
 
 /// What started a run of the schedule.
-const SCHEDULE: &str = "schedule";
+pub const SCHEDULE: &str = "schedule";
 /// How often one of several processes looks whether a run is due.
 const LOOK: Duration = Duration::from_secs(5);
 

@@ -1,9 +1,7 @@
 //! What the handlers share, and the routes.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-#[cfg(feature = "kafka")]
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -114,9 +112,17 @@ pub struct App {
     pub(crate) exports: Arc<Semaphore>,
     pub(crate) looks: Looks,
     pub(crate) rulesets: Rulesets,
+    /// The time between runs of this process, where it runs on a schedule.
+    pub(crate) interval: OnceLock<Duration>,
 }
 
 impl App {
+    /// Notes that this process runs every `interval`, so that it can tell when the next run is.
+    pub fn runs_every(&self, interval: Duration) {
+        // It is told once, when its schedule starts.
+        let _ = self.interval.set(interval);
+    }
+
     /// Puts the parts together.
     pub fn new(
         catalog: Arc<Catalog>,
@@ -159,6 +165,7 @@ impl App {
             waiting_folds,
             looks: Looks::default(),
             rulesets: Rulesets::default(),
+            interval: OnceLock::new(),
             metrics: ServerMetrics::started(now),
             exports: Arc::new(Semaphore::new(MAX_EXPORTS)),
         }

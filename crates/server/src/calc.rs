@@ -6,7 +6,9 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde_json::{Value, json};
-use trialog_stats::calc::{CalcError, calc};
+use trialog_model::document::not_json;
+use trialog_model::nearest::there_are;
+use trialog_stats::calc::{CalcError, FAMILIES, calc};
 
 use crate::app::blocking;
 use crate::problem::{Answer, Problem};
@@ -54,11 +56,20 @@ fn answers(family: &str, body: &[u8]) -> Answer<Vec<Value>> {
             ));
         }
         let input = input.map_err(|error| {
-            Problem::bad_request(format!("object {} is not JSON: {error}", index + 1))
+            Problem::bad_request(format!("object {} {}", index + 1, not_json(&error)))
         })?;
         calc(family, &input).map_err(|error| refused(&error, index))
     };
     inputs.enumerate().map(answer).collect()
+}
+
+/// What is said of the family `name`, which does not exist.
+pub fn no_family(name: &str) -> String {
+    let families: Vec<&str> = FAMILIES.iter().map(|family| family.name).collect();
+    format!(
+        "there is no family `{name}`{}",
+        there_are(name, &families, false)
+    )
 }
 
 /// A family that does not exist is 404; an input that cannot be used is 422.
@@ -70,6 +81,7 @@ fn refused(error: &CalcError, index: usize) -> Problem {
                 .with("reason", json!(reason))
                 .with("index", json!(index))
         }
-        _ => Problem::new(StatusCode::NOT_FOUND, error.to_string()),
+        CalcError::Family(name) => Problem::new(StatusCode::NOT_FOUND, no_family(name)),
+        _ => Problem::bad_request(error.to_string()),
     }
 }

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use trialog_model::document;
 use trialog_model::event::MAX_USER_ID_BYTES;
 use trialog_model::ids::ExperimentId;
 use trialog_model::user_id::user_id_from_text;
@@ -35,11 +36,8 @@ struct BackupRequest {
 
 /// Makes a backup below the configured directory.
 pub(crate) async fn backup(State(app): State<Arc<App>>, body: String) -> Answer<Json<Value>> {
-    let request: BackupRequest = serde_json::from_str(&body).map_err(|error| {
-        Problem::bad_request(format!(
-            "the body is not `{{\"directory\": \"...\"}}`: {error}"
-        ))
-    })?;
+    let request: BackupRequest =
+        document::from_slice(body.as_bytes()).map_err(Problem::unreadable)?;
     blocking(move || {
         let directory = backup_place(app.settings.backup_dir.as_deref(), &request.directory)?;
         Ok(Json(json!(app.care.backup(&directory, &mut |_, _| {})?)))

@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, header};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use trialog_catalog::audit::{Actor, Edit};
+use trialog_model::document;
 
 use crate::app::App;
 use crate::problem::{Answer, Problem};
@@ -59,9 +60,8 @@ fn if_match(headers: &HeaderMap) -> Answer<Option<Vec<i64>>> {
 
 /// The fields that a body asks to change.
 pub(crate) fn patch(body: &[u8]) -> Answer<Map<String, Value>> {
-    serde_json::from_slice(body).map_err(|error| {
-        Problem::bad_request(format!("not an object of fields to change: {error}"))
-    })
+    let fields = document::value(body).and_then(document::from_value);
+    fields.map_err(Problem::unreadable)
 }
 
 /// `known` with the fields of `patch`, of which null removes one.

@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use trialog_catalog::CatalogError;
 use trialog_catalog::experiments::{Experiment, Listing, Order};
 use trialog_catalog::surfaces::SharedSurface;
+use trialog_model::document;
 use trialog_model::experiment::{Definition, Status};
 use trialog_model::ids::ExperimentId;
 
@@ -103,8 +104,8 @@ pub(crate) async fn create(
     Editing(edit): Editing,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<Response> {
-    let definition: Definition = serde_json::from_slice(&received(body)?)
-        .map_err(|error| Problem::bad_request(format!("not an experiment: {error}")))?;
+    let definition: Definition =
+        document::from_slice(&received(body)?).map_err(Problem::unreadable)?;
     definition.check()?;
     let (created, shared) = blocking(move || {
         let created = app.catalog.create_experiment(&definition, &edit)?;
@@ -162,8 +163,8 @@ fn changed(known: &Experiment, patch: Map<String, Value>) -> Answer<Definition> 
         }
         .into());
     }
-    let definition: Definition = serde_json::from_value(merged(&known.definition, patch)?)
-        .map_err(|error| Problem::bad_request(format!("not an experiment: {error}")))?;
+    let definition: Definition =
+        document::from_value(merged(&known.definition, patch)?).map_err(Problem::unreadable)?;
     if definition.experiment_id != *id {
         return Err(Problem::broken_rule(
             "experiment_id",

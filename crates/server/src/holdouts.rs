@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use trialog_catalog::CatalogError;
 use trialog_catalog::holdouts::Holdout;
+use trialog_model::document;
 use trialog_model::experiment::Status;
 use trialog_model::holdout::HoldoutDefinition;
 use trialog_model::ids::HoldoutName;
@@ -72,8 +73,8 @@ pub(crate) async fn create(
     Editing(edit): Editing,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<Response> {
-    let definition: HoldoutDefinition = serde_json::from_slice(&received(body)?)
-        .map_err(|error| Problem::bad_request(format!("not a holdout: {error}")))?;
+    let definition: HoldoutDefinition =
+        document::from_slice(&received(body)?).map_err(Problem::unreadable)?;
     definition.check()?;
     let created = blocking(move || Ok(app.catalog.create_holdout(&definition, &edit)?)).await?;
     let name = percent_encode(created.definition.name.as_str());
@@ -103,8 +104,8 @@ pub(crate) async fn change(
         let running = app.catalog.configuration()?.rules.experiments;
         app.catalog.change_holdout(&name, &edit, |known| {
             let changed: HoldoutDefinition =
-                serde_json::from_value(merged(&known.definition, patch)?)
-                    .map_err(|error| Problem::bad_request(format!("not a holdout: {error}")))?;
+                document::from_value(merged(&known.definition, patch)?)
+                    .map_err(Problem::unreadable)?;
             changed.check()?;
             if changed.name != known.definition.name {
                 let reason = "cannot change: it seeds the buckets, register another holdout";

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use trialog_catalog::layers::Layer;
 use trialog_model::bucket::N_BUCKETS;
+use trialog_model::document;
 use trialog_model::holdout::LayerDefinition;
 use trialog_model::ids::LayerName;
 use trialog_model::ranges::n_buckets;
@@ -62,8 +63,8 @@ pub(crate) async fn create(
     Editing(edit): Editing,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<Response> {
-    let definition: LayerDefinition = serde_json::from_slice(&received(body)?)
-        .map_err(|error| Problem::bad_request(format!("not a layer: {error}")))?;
+    let definition: LayerDefinition =
+        document::from_slice(&received(body)?).map_err(Problem::unreadable)?;
     definition.check()?;
     let created = blocking(move || Ok(app.catalog.create_layer(&definition, &edit)?)).await?;
     let name = created.definition.name.as_str();
@@ -93,8 +94,8 @@ pub(crate) async fn change(
     let name = name(path)?;
     let patch = patch(&received(body)?)?;
     let changed = |known: &Layer| {
-        let changed: LayerDefinition = serde_json::from_value(merged(&known.definition, patch)?)
-            .map_err(|error| Problem::bad_request(format!("not a layer: {error}")))?;
+        let changed: LayerDefinition =
+            document::from_value(merged(&known.definition, patch)?).map_err(Problem::unreadable)?;
         changed.check()?;
         if changed.name == known.definition.name {
             Ok(changed)

@@ -38,6 +38,7 @@ mod process;
 pub mod report;
 mod results;
 mod rulesets;
+mod segments;
 pub mod serving;
 mod stream;
 pub mod tls;
@@ -45,6 +46,7 @@ mod unreadable;
 
 pub use access::{InProcess, Randomness};
 pub use app::{App, Settings, router};
+pub use calc::no_family;
 pub use dashboard::report_page;
 pub use headers::RequestId;
 pub use serving::serve;

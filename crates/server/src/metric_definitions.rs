@@ -11,6 +11,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
 use trialog_catalog::metrics::{Metric, MetricListing};
+use trialog_model::document;
 use trialog_model::ids::MetricName;
 use trialog_model::metric_definition::{MetricDefinition, NotAMetric};
 
@@ -54,6 +55,7 @@ fn name(path: Result<Path<String>, PathRejection>) -> Answer<MetricName> {
 fn definition(fields: Value) -> Answer<MetricDefinition> {
     MetricDefinition::from_json(fields).map_err(|error| match error {
         NotAMetric::Rule(error) => error.into(),
+        NotAMetric::Shape(error) => Problem::unreadable(error),
         other => Problem::bad_request(other.to_string()),
     })
 }
@@ -63,8 +65,7 @@ pub(crate) async fn create(
     Editing(edit): Editing,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<Response> {
-    let fields: Value = serde_json::from_slice(&received(body)?)
-        .map_err(|error| Problem::bad_request(format!("not a metric definition: {error}")))?;
+    let fields = document::value(&received(body)?).map_err(Problem::unreadable)?;
     let definition = definition(fields)?;
     let created = blocking(move || Ok(app.catalog.create_metric(&definition, &edit)?)).await?;
     let name = created.definition.name.as_str();

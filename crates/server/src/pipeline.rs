@@ -6,7 +6,9 @@ use axum::Json;
 use axum::extract::{RawQuery, State};
 use serde_json::{Value, json};
 use trialog_catalog::pipeline::RunRecord;
+use trialog_model::time::UnixMicros;
 use trialog_pipeline::aggregation::Scope;
+use trialog_pipeline::schedule::SCHEDULE;
 use trialog_pipeline::store::Store;
 
 use crate::app::{App, blocking};
@@ -28,9 +30,23 @@ pub(crate) async fn state(State(app): State<Arc<App>>) -> Answer<Json<Value>> {
             },
             "ingested": ingested(&app.store)?,
             "runs": runs,
+            "next_run_at": next_run(&app)?.map(|time| time.to_rfc3339()),
         })))
     })
     .await
+}
+
+/// When the schedule of this process runs next; none where it has no schedule, or its
+/// first run is under way.
+fn next_run(app: &App) -> Answer<Option<UnixMicros>> {
+    let Some(interval) = app.interval.get() else {
+        return Ok(None);
+    };
+    let runs = app.catalog.runs(N_RUNS)?;
+    let last = runs.iter().find(|run| run.cause == SCHEDULE);
+    let interval = i64::try_from(interval.as_micros()).unwrap_or(i64::MAX);
+    let ended = last.and_then(|run| run.finished_at);
+    Ok(ended.map(|ended| UnixMicros(ended.0.saturating_add(interval))))
 }
 
 /// How far events have come, and of the embedded warehouse what there is of files.

@@ -5,6 +5,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 use trialog_catalog::CatalogError;
+use trialog_model::document::DocumentError;
 use trialog_model::event::FieldError;
 use trialog_pipeline::PipelineError;
 use trialog_pipeline::care::CareError;
@@ -149,15 +150,37 @@ impl From<FieldError> for Problem {
     }
 }
 
+/// A definition that breaks a rule.
+impl From<DocumentError> for Problem {
+    fn from(error: DocumentError) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()).about(error)
+    }
+}
+
+impl Problem {
+    /// A definition that cannot be read: a field is missing, unknown or of another kind.
+    pub(crate) fn unreadable(error: DocumentError) -> Self {
+        Self::bad_request(error.to_string()).about(error)
+    }
+
+    fn about(self, error: DocumentError) -> Self {
+        let problem = self.with("reason", json!(error.reason));
+        match error.field.as_str() {
+            "" => problem,
+            field => problem.with("field", json!(field)),
+        }
+    }
+}
+
 impl From<CatalogError> for Problem {
     fn from(error: CatalogError) -> Self {
         let status = match &error {
-            CatalogError::NoExperiment(_)
+            CatalogError::NoExperiment(..)
             | CatalogError::NoKey(_)
-            | CatalogError::NoMetric(_)
-            | CatalogError::NoLayer(_)
-            | CatalogError::NoHoldout(_) => StatusCode::NOT_FOUND,
-            CatalogError::UnknownLayer(_) => {
+            | CatalogError::NoMetric(..)
+            | CatalogError::NoLayer(..)
+            | CatalogError::NoHoldout(..) => StatusCode::NOT_FOUND,
+            CatalogError::UnknownLayer(..) => {
                 return Self::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())
                     .with("field", json!("layer"));
             }

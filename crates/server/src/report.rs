@@ -20,6 +20,7 @@ use trialog_model::experiment::{Definition, Status};
 use trialog_model::ids::Variant;
 use trialog_model::metric::{MetricKind, MetricRef, MetricRole};
 use trialog_model::metric_definition::{Direction, MetricDefinition};
+use trialog_model::nearest::there_are;
 use trialog_model::time::UnixMicros;
 use trialog_stats::{Alpha, Correction, Sample};
 use trialog_warehouse::fold::UserFilter;
@@ -309,16 +310,15 @@ fn assemble(
     };
     let mut reports: Vec<_> = measured.into_iter().map(report).collect();
     comparison::adjust_families(&mut reports, alpha, choices.correction);
+    if let Some(metric) = &choices.metric
+        && !reports.iter().any(|(report, _)| is_chosen(report, choices))
+    {
+        return Err(no_metric(metric, &reports));
+    }
     let metrics: Vec<MetricReport> = (reports.into_iter())
         .map(|(report, _)| report)
         .filter(|report| is_chosen(report, choices))
         .collect();
-    if let (Some(metric), true) = (&choices.metric, metrics.is_empty()) {
-        return Err(FieldError {
-            field: "metric",
-            reason: format!("`{metric}` does not occur in this experiment"),
-        });
-    }
     Ok(Report {
         experiment_id: definition.experiment_id.to_string(),
         status: experiment.status,
@@ -334,6 +334,35 @@ fn assemble(
         control,
         metrics,
     })
+}
+
+/// The error for `metric`, which is none of `reports`.
+fn no_metric(metric: &MetricRef, reports: &[(MetricReport, Measured)]) -> FieldError {
+    let name = metric.name.as_str();
+    let mut known: Vec<&str> = Vec::new();
+    for (report, _) in reports {
+        if !known.contains(&report.metric.as_str()) {
+            known.push(&report.metric);
+        }
+    }
+    let kinds = reports.iter().filter(|(report, _)| report.metric == name);
+    let reason = match known.contains(&name) {
+        true => {
+            let kinds: Vec<&str> = kinds.map(|(report, _)| report.kind.as_str()).collect();
+            format!(
+                "`{metric}` is not measured in this experiment: it measures `{name}` as {}",
+                kinds.join(", ")
+            )
+        }
+        false => format!(
+            "`{metric}` does not occur in this experiment{}",
+            there_are(name, &known, false)
+        ),
+    };
+    FieldError {
+        field: "metric",
+        reason,
+    }
 }
 
 /// The samples of a metric at each look, by variant.
@@ -427,7 +456,12 @@ fn control(
             Some(own) => Ok(Some(own.variant.clone())),
             None => Err(FieldError {
                 field: "control",
-                reason: format!("`{wanted}` is no variant of this experiment"),
+                reason: {
+                    let variants: Vec<&str> =
+                        known.iter().map(|known| known.variant.as_str()).collect();
+                    let there_are = there_are(wanted.as_str(), &variants, false);
+                    format!("`{wanted}` is no variant of this experiment{there_are}")
+                },
             }),
         };
     }

@@ -18,6 +18,7 @@ use crate::app::{App, blocking};
 use crate::experiments::id;
 use crate::problem::{Answer, Problem};
 use crate::report::{self, Choices, Filter, Report};
+use crate::segments;
 
 /// The query of a results request.
 #[derive(Debug, Default, PartialEq)]
@@ -111,14 +112,16 @@ async fn folded(app: Arc<App>, id: ExperimentId, query: Query) -> Answer<Report>
             mark,
             ..latest
         };
-        Ok(report::build(
+        let report = report::build(
             &experiment,
             Some(&published),
             &current,
             &[],
             Some(shown),
             &query.choices,
-        )?)
+        )?;
+        segments::check(&app, &id, &query.filter.segment, &report)?;
+        Ok(report)
     })
     .await
 }

@@ -302,7 +302,7 @@ fn a_repeated_key_counts_once_and_a_reused_one_is_refused() {
     let (_, report) = api.get("/v1/experiments/gate/results?metric=sell");
     assert_eq!(
         report["detail"],
-        "`metric` `sell` does not occur in this experiment"
+        "`metric` `sell` does not occur in this experiment; there is `buy`"
     );
     let (_, report) = api.get("/v1/experiments/gate/results?metric=buy:sum");
     assert_eq!(report["metrics"][0]["variants"][1]["events"], 5);
@@ -393,7 +393,107 @@ fn bad_definitions_name_the_field() {
         answer["detail"]
             .as_str()
             .unwrap()
-            .contains("unknown field `variant`")
+            .starts_with("`variant` is no field here; there are ")
+    );
+    assert_eq!(answer["field"], "variant");
+}
+
+#[test]
+fn what_a_definition_has_wrong_is_told_with_the_way_to_it_and_in_plain_words() {
+    let api = Api::new();
+    let arms = json!([{"variant": "a"}, {"variant": "b"}]);
+    let experiment = json!({"experiment_id": "x", "variants": arms});
+    assert_eq!(
+        api.post("/v1/experiments", &experiment).0,
+        StatusCode::CREATED
+    );
+    for (path, body, status, field) in [
+        (
+            "/v1/experiments",
+            json!({"experiment_id": "y", "variants": ["a"]}),
+            400,
+            "variants[0]",
+        ),
+        (
+            "/v1/experiments",
+            json!({"experiment_id": "y", "variants": [{"variant": "a"}, {"variant": "b", "weight": "1"}]}),
+            400,
+            "variants[1].weight",
+        ),
+        (
+            "/v1/experiments",
+            json!({"experiment_id": "y", "variants": [{"variant": "a"}, {"variant": "b", "weight": 0}]}),
+            422,
+            "variants[1].weight",
+        ),
+        (
+            "/v1/experiments",
+            json!({"variants": [{"variant": "a"}]}),
+            400,
+            "experiment_id",
+        ),
+        (
+            "/v1/metrics",
+            json!({"name": "m", "kind": "mean", "event_type": "e"}),
+            400,
+            "kind",
+        ),
+        ("/v1/layers", json!({"name": 7}), 400, "name"),
+        (
+            "/v1/holdouts",
+            json!({"name": "h", "size": "5%"}),
+            400,
+            "size",
+        ),
+        ("/v1/holdouts", json!({"name": "h", "size": 5}), 422, "size"),
+    ] {
+        let (answered, problem) = api.post(path, &body);
+        assert_eq!(
+            (answered.as_u16(), &problem["field"]),
+            (status, &json!(field)),
+            "{body}: {problem}"
+        );
+        let detail = problem["detail"].as_str().unwrap();
+        for word in ["expected", "struct", "sequence", "invalid type"] {
+            assert!(!detail.contains(word), "{detail}");
+        }
+    }
+    let (status, problem) = api.patch("/v1/experiments/x", &json!({"variants": [{"weight": 1}]}));
+    assert_eq!(
+        (status, &problem["field"]),
+        (StatusCode::BAD_REQUEST, &json!("variants[0].variant"))
+    );
+}
+
+#[test]
+fn a_name_that_does_not_occur_is_told_with_those_that_do() {
+    let api = Api::new();
+    for id in ["gate", "shop"] {
+        let arms = json!([{"variant": "a"}, {"variant": "b"}]);
+        api.post(
+            "/v1/experiments",
+            &json!({"experiment_id": id, "variants": arms}),
+        );
+    }
+    let detail = |path: &str| api.get(path).1["detail"].as_str().unwrap().to_owned();
+    let said = detail("/v1/experiments/gaet");
+    assert!(
+        said.ends_with("; there are `gate`, `shop`; did you mean `gate`?"),
+        "{said}"
+    );
+    let said = detail("/v1/experiments/gate/results?control=aa");
+    assert!(
+        said.ends_with("; there are `a`, `b`; did you mean `a`?"),
+        "{said}"
+    );
+    let (_, problem) = api.post(
+        "/v1/assign",
+        json!({"user_id": "7", "experiment_id": "gaet", "context": {}}),
+    );
+    let said = problem["detail"].as_str().unwrap();
+    assert!(
+        !said.contains("gate"),
+        "an SDK's key may not list experiments: {said}"
     );
 }
 
@@ -452,6 +552,11 @@ fn segments_add_up_to_the_whole() {
     let (ios, web) = (sums("segment.platform=ios"), sums("segment.platform=web"));
     assert_eq!((ios.0 + web.0, ios.1 + web.1), sums(""));
     assert_eq!(sums("segment.platform=tv"), (0, 0));
+    let (status, problem) = api.get("/v1/experiments/gate/results?segment.platfrom=ios");
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert_eq!(problem["field"], "segment.platfrom");
+    let reason = problem["reason"].as_str().unwrap();
+    assert!(reason.contains("`platform`"), "{reason}");
     assert_eq!(
         sums("from=2025-10-09T00:00:00Z&to=2025-10-09T00:00:01Z"),
         (20, 4)

@@ -10,6 +10,7 @@ use crate::connection::Catalog;
 use crate::database::{self, Connection, DatabaseError, params};
 use crate::error::CatalogError;
 use crate::holdouts::Holdout;
+use crate::neighbours::Names;
 use crate::{configuration, layers, metrics, surfaces};
 
 /// A step from one status to the next.
@@ -234,9 +235,14 @@ impl Catalog {
         id: &ExperimentId,
         edit: &Edit,
     ) -> Result<Experiment, CatalogError> {
-        let known = find(transaction, id.as_str())
-            .map_err(CatalogError::database("read an experiment", self.place()))?
-            .ok_or_else(|| CatalogError::NoExperiment(id.clone()))?;
+        let failed = CatalogError::database("read an experiment", self.place());
+        let Some(known) = find(transaction, id.as_str()).map_err(&failed)? else {
+            let there_are = Names::EXPERIMENTS.instead_of(transaction, id.as_str());
+            return Err(CatalogError::NoExperiment(
+                id.clone(),
+                there_are.map_err(failed)?,
+            ));
+        };
         if let Some(holdout) = id.as_str().strip_prefix(HoldoutName::PREFIX) {
             return Err(CatalogError::OfHoldout {
                 experiment: id.clone(),

@@ -111,12 +111,12 @@ impl Care {
         let (catalog, snapshot) = self.catalog.pin(|| files.reading_snapshot())?;
         for id in &request.experiments {
             match catalog.experiment(id) {
-                Err(CatalogError::NoExperiment(_)) => {
+                Err(error @ CatalogError::NoExperiment(..)) => {
                     let has_events = EventKind::ALL
                         .iter()
                         .any(|kind| snapshot.contents_of(*kind, id.as_str()).is_some());
                     if !has_events {
-                        return Err(CatalogError::NoExperiment(id.clone()).into());
+                        return Err(error.into());
                     }
                 }
                 known => drop(known?),

@@ -128,7 +128,7 @@ impl Care {
         for id in ids.filter_map(|id| ExperimentId::new(id.clone()).ok()) {
             match self.catalog.experiment(&id) {
                 Ok(_) => registered.push(id),
-                Err(CatalogError::NoExperiment(_)) => {}
+                Err(CatalogError::NoExperiment(..)) => {}
                 Err(error) => return Err(error.into()),
             }
         }

@@ -9,7 +9,9 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use trialog_catalog::CatalogError;
 use trialog_model::assignment::{Context, Decision, Rules, Step};
+use trialog_model::document;
 use trialog_model::ids::ExperimentId;
 
 use super::exposures::{self, Subject};
@@ -56,9 +58,7 @@ pub(crate) async fn assign(
     State(app): State<Arc<App>>,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<Response> {
-    let request: Request = serde_json::from_slice(&received(body)?).map_err(|error| {
-        Problem::bad_request(format!("not a request for an assignment: {error}"))
-    })?;
+    let request: Request = document::from_slice(&received(body)?).map_err(Problem::unreadable)?;
     let unit = unit(request.user_id.as_ref(), "user_id")?;
     let subject = Subject {
         unit: &unit,
@@ -159,11 +159,15 @@ async fn log(
     Ok(evaluated.iter().any(any))
 }
 
-/// The word for an experiment that is registered and does not run.
+/// The word for an experiment that is registered and does not run. A key that may evaluate
+/// need not know what other experiments there are.
 async fn status_of(app: &Arc<App>, id: &ExperimentId) -> Answer<&'static str> {
-    let (app, id) = (Arc::clone(app), id.clone());
-    blocking(move || Ok(app.catalog.experiment(&id)?)).await?;
-    Ok("not_running")
+    let (app, asked) = (Arc::clone(app), id.clone());
+    let known = blocking(move || Ok(app.catalog.known_experiments(&[asked])?)).await?;
+    match known.is_empty() {
+        true => Err(CatalogError::NoExperiment(id.clone(), String::new()).into()),
+        false => Ok("not_running"),
+    }
 }
 
 fn not_running<'a>(id: &'a ExperimentId, decision: &'a str) -> Assigned<'a> {

@@ -15,8 +15,8 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
-use trialog_catalog::CatalogError;
 use trialog_model::assignment::{Context, Decision, Rules};
+use trialog_model::document::not_json;
 use trialog_model::event::MAX_USER_ID_BYTES;
 use trialog_model::ids::ExperimentId;
 
@@ -172,7 +172,7 @@ fn context(body: Result<Bytes, BytesRejection>) -> Result<Given, Failure> {
         Failure::bad("PARSE_ERROR", format!("the body cannot be read: {error}"))
     })?;
     let parsed: Value = serde_json::from_slice(&body)
-        .map_err(|error| Failure::bad("PARSE_ERROR", format!("the body is not JSON: {error}")))?;
+        .map_err(|error| Failure::bad("PARSE_ERROR", format!("the body {}", not_json(&error))))?;
     let Value::Object(mut members) = parsed else {
         return Err(Failure::bad(
             "INVALID_CONTEXT",
@@ -226,11 +226,7 @@ async fn not_running(app: &Arc<App>, prepared: &Prepared, key: String) -> Answer
         return Ok(not_found(&key));
     };
     let asked = Arc::clone(app);
-    let found = blocking(move || match asked.catalog.experiment(&id) {
-        Ok(_) => Ok(true),
-        Err(CatalogError::NoExperiment(_)) => Ok(false),
-        Err(error) => Err(error.into()),
-    });
+    let found = blocking(move || Ok(!asked.catalog.known_experiments(&[id])?.is_empty()));
     if !found.await? {
         return Ok(not_found(&key));
     }

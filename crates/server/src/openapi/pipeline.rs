@@ -80,6 +80,11 @@ fn pipeline() -> Schema {
             list(reference("Run")),
             "The last attempts, newest first.",
         ),
+        field(
+            "next_run_at",
+            nullable(time()),
+            "When the schedule of this process runs next; null where it has none, or before its first run has ended.",
+        ),
     ])
 }
 

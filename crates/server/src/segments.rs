@@ -1,0 +1,87 @@
+//! Keys of segments that nobody has: a slip in a key would look like no users.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::value::RawValue;
+use trialog_model::event::EventKind;
+use trialog_model::ids::ExperimentId;
+use trialog_model::nearest::there_are;
+use trialog_warehouse::WarehouseError;
+use trialog_warehouse::export::Selection;
+
+use crate::app::App;
+use crate::problem::{Answer, Problem};
+use crate::report::Report;
+
+/// The assignments whose contexts are looked at.
+const N_ASSIGNMENTS: usize = 1_000;
+
+/// Refuses a `segment` with a key that no context has, where `report` has no users.
+pub(crate) fn check(
+    app: &App,
+    id: &ExperimentId,
+    segment: &[(String, String)],
+    report: &Report,
+) -> Answer<()> {
+    let has_users = report.variants.iter().any(|variant| variant.users > 0);
+    if segment.is_empty() || has_users {
+        return Ok(());
+    }
+    let known = keys(app, id)?;
+    let unknown = (segment.iter()).find(|(key, _)| !known.is_empty() && !known.contains(key));
+    match unknown {
+        Some((key, _)) => {
+            let known: Vec<String> = known.into_iter().collect();
+            let reason = format!(
+                "is no key of the contexts in this experiment{}",
+                there_are(key, &known, false)
+            );
+            Err(Problem::bad_field(&format!("segment.{key}"), &reason))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Why reading ends.
+enum End {
+    Enough,
+    Failed(WarehouseError),
+}
+
+impl From<WarehouseError> for End {
+    fn from(error: WarehouseError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// The keys in the contexts of the experiment's first assignments; none where the events
+/// are not in files.
+fn keys(app: &App, id: &ExperimentId) -> Answer<BTreeSet<String>> {
+    let mut keys = BTreeSet::new();
+    let Ok(warehouse) = app.store.embedded("contexts are in ClickHouse") else {
+        return Ok(keys);
+    };
+    let selection = Selection {
+        experiments: vec![id.to_string()],
+        ..Selection::default()
+    };
+    let mut n_read = 0;
+    let read = (warehouse.published_snapshot()).each_event(
+        EventKind::Assignment,
+        &selection,
+        |assignment| {
+            n_read += 1;
+            let context: Result<BTreeMap<String, &RawValue>, _> =
+                serde_json::from_str(assignment.context);
+            keys.extend(context.unwrap_or_default().into_keys());
+            match n_read < N_ASSIGNMENTS {
+                true => Ok(()),
+                false => Err(End::Enough),
+            }
+        },
+    );
+    match read {
+        Ok(()) | Err(End::Enough) => Ok(keys),
+        Err(End::Failed(error)) => Err(Problem::internal(error.to_string())),
+    }
+}
