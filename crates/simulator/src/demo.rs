@@ -8,6 +8,7 @@
 use trialog_model::experiment::{Definition, Status};
 use trialog_model::ids::{EventType, Variant};
 use trialog_model::metric::MetricKind;
+use trialog_model::metric_definition::MetricDefinition;
 use trialog_model::time::UnixMicros;
 
 mod behaviour;
@@ -23,6 +24,8 @@ pub use wire::{AssignmentEvent, Context, Events, MetricEvent};
 pub struct Scenario {
     /// What to register.
     pub definition: Definition,
+    /// What to register before it: the guardrails, of which less is better.
+    pub guardrails: Vec<MetricDefinition>,
     /// The story in one line.
     pub title: String,
     /// What the results should teach, in a sentence or two.
@@ -82,14 +85,15 @@ pub struct Segment {
 /// let scenarios = trialog_simulator::demo::scenarios(UnixMicros(1_788_000_000_000_000));
 /// let checkout = &scenarios[0];
 /// assert_eq!(checkout.definition.experiment_id.as_str(), "checkout_one_page");
-/// assert!((checkout.truth[0].difference - 0.012).abs() < 1e-12);
+/// assert!((checkout.truth[0].difference - 0.015).abs() < 1e-12);
 /// ```
 pub fn scenarios(now: UnixMicros) -> Vec<Scenario> {
     scenarios::all(now)
 }
 
 impl Scenario {
-    /// Draws what happened, the same for the same `seed` and `now`.
+    /// Draws what happened: the same for the same `seed`, on any day. Another `now` moves
+    /// all times alike.
     ///
     /// A person has the same user id and platform in every scenario of a seed.
     pub fn events(&self, seed: u64) -> Events {

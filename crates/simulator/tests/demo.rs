@@ -6,6 +6,7 @@ use trialog_model::event::EventKind;
 use trialog_model::experiment::Status;
 use trialog_model::ids::Variant;
 use trialog_model::metric::MetricKind;
+use trialog_model::metric_definition::Direction;
 use trialog_model::time::UnixMicros;
 use trialog_model::wire::{Layout, decode};
 use trialog_simulator::demo::{
@@ -21,6 +22,50 @@ fn a_seed_gives_the_same_events_and_another_seed_others() {
     let scenario = &scenarios(NOW)[5];
     assert_eq!(scenario.events(1), scenarios(NOW)[5].events(1));
     assert_ne!(scenario.events(1), scenario.events(2));
+}
+
+#[test]
+fn a_seed_gives_the_same_numbers_on_any_day_and_only_dates_move() {
+    // A leap day at midnight, the last microsecond of an hour, of a year.
+    let days = [
+        1_709_164_800_000_000,
+        1_788_001_199_999_999,
+        1_798_761_599_999_999,
+    ];
+    for (index, first) in scenarios(NOW).iter().enumerate() {
+        let events = first.events(3);
+        for now in days {
+            let other = &scenarios(UnixMicros(now))[index];
+            let moved = other.started_at.0 - first.started_at.0;
+            let told = |said: &Statement| (said.control, said.difference, said.expected);
+            assert_eq!(
+                first.truth.iter().map(told).collect::<Vec<_>>(),
+                other.truth.iter().map(told).collect::<Vec<_>>()
+            );
+            let mut shifted = other.events(3);
+            for event in &mut shifted.assignments {
+                event.assigned_at.0 -= moved;
+            }
+            for event in &mut shifted.metrics {
+                event.timestamp.0 -= moved;
+            }
+            assert_eq!(shifted, events, "{}", first.title);
+        }
+    }
+}
+
+#[test]
+fn less_of_every_guardrail_is_better() {
+    for scenario in scenarios(NOW) {
+        let named = scenario.definition.metrics.guardrail.iter();
+        let named: Vec<&str> = named.map(|metric| metric.name.as_str()).collect();
+        let defined = scenario.guardrails.iter();
+        let defined: Vec<&str> = defined
+            .filter(|guardrail| guardrail.direction == Direction::Decrease)
+            .map(|guardrail| guardrail.name.as_str())
+            .collect();
+        assert_eq!(named, defined, "{}", scenario.title);
+    }
 }
 
 #[test]

@@ -134,8 +134,9 @@ pub(super) struct Model {
     pub(super) n_users: usize,
     pub(super) started_at: UnixMicros,
     pub(super) n_days: usize,
-    /// No event is later than this.
-    pub(super) now: UnixMicros,
+    /// No event is later than this, which is a fixed time after the start: what
+    /// happens does not depend on the minute at which it is looked at.
+    pub(super) until: UnixMicros,
     pub(super) platforms: &'static [Platform],
     pub(super) habits: Vec<Habit>,
     pub(super) loss: Option<Loss>,
@@ -171,11 +172,10 @@ impl Model {
         UnixMicros(self.started_at.0 + self.n_days as i64 * DAY)
     }
 
-    /// How likely a user is exposed on a day, relative to the others.
-    pub(super) fn day_weight(&self, day_idx: usize) -> f64 {
-        let day = (self.started_at.0 + day_idx as i64 * DAY).div_euclid(DAY);
-        // 1970-01-01 was a Thursday.
-        match (day + 3).rem_euclid(7) {
+    /// How likely a user is exposed on a day, relative to the others: weeks begin with
+    /// the experiment, so that the calendar changes dates and no number.
+    pub(super) fn day_weight(day_idx: usize) -> f64 {
+        match day_idx % 7 {
             5 | 6 => 1.25,
             _ => 1.0,
         }
@@ -205,7 +205,7 @@ impl Model {
                 Among::Arrived => self.arrival(arm_idx, platform),
             };
             for day_idx in part.days.clone() {
-                let weight = platform.share() * arrival * self.day_weight(day_idx);
+                let weight = platform.share() * arrival * Self::day_weight(day_idx);
                 sum += weight * habit.rate(arm_idx, platform, day_idx);
                 weights += weight;
             }

@@ -35,7 +35,8 @@ const SHARE_LATE: f64 = 0.015;
 /// Later than any attribution window that the demo uses.
 const AFTER_WINDOW: i64 = 8 * DAY;
 
-/// How busy each hour of the day is in UTC, relative to the busiest.
+/// How busy each hour of a day of exposure is, relative to the busiest. Days begin with
+/// the experiment, at any full hour.
 const BUSY: [f64; 24] = [
     0.35, 0.25, 0.2, 0.2, 0.25, 0.35, 0.5, 0.6, 0.65, 0.7, 0.7, 0.75, 0.8, 0.8, 0.75, 0.8, 0.85,
     0.95, 1.0, 1.0, 0.95, 0.85, 0.7, 0.5,
@@ -211,7 +212,7 @@ impl Drawer<'_> {
         if self.happens(SHARE_ACTS_AFTER) {
             let habit_idx = self.rng.usize(0..model.habits.len());
             let at = exposure + AFTER_WINDOW + self.between(0, 3 * DAY);
-            if at <= model.now.0 - MINUTE {
+            if at <= model.until.0 - MINUTE {
                 self.act(user_id, &model.habits[habit_idx], at);
             }
         }
@@ -285,12 +286,10 @@ impl Drawer<'_> {
 
     fn day(&mut self) -> usize {
         let n_days = self.model.n_days;
-        let total: f64 = (0..n_days)
-            .map(|day_idx| self.model.day_weight(day_idx))
-            .sum();
+        let total: f64 = (0..n_days).map(Model::day_weight).sum();
         let mut left = self.rng.f64() * total;
         for day_idx in 0..n_days {
-            left -= self.model.day_weight(day_idx);
+            left -= Model::day_weight(day_idx);
             if left < 0.0 {
                 return day_idx;
             }
@@ -298,12 +297,11 @@ impl Drawer<'_> {
         n_days - 1
     }
 
-    /// Microseconds into a day of exposure, which starts at any full hour.
+    /// Microseconds into a day of exposure.
     fn time_of_day(&mut self) -> i64 {
         loop {
             let into_day = self.between(0, DAY);
-            let hour = (self.model.started_at.0 + into_day).rem_euclid(DAY) / HOUR;
-            if self.rng.f64() < BUSY[hour as usize] {
+            if self.rng.f64() < BUSY[(into_day / HOUR) as usize] {
                 return into_day;
             }
         }
@@ -316,11 +314,11 @@ impl Drawer<'_> {
         } else {
             self.between(SECOND / 10, 5 * SECOND)
         };
-        (at + delay).min(self.model.now.0)
+        (at + delay).min(self.model.until.0)
     }
 
     fn redelivery(&mut self, delivered_at: i64) -> i64 {
-        (delivered_at + self.between(SECOND, 2 * HOUR)).min(self.model.now.0)
+        (delivered_at + self.between(SECOND, 2 * HOUR)).min(self.model.until.0)
     }
 
     fn happens(&mut self, share: f64) -> bool {

@@ -5,6 +5,8 @@
 
 use serde_json::{Value as Json, json};
 use trialog_model::experiment::{Definition, Status};
+use trialog_model::metric::MetricRef;
+use trialog_model::metric_definition::MetricDefinition;
 use trialog_model::time::UnixMicros;
 
 use super::Scenario;
@@ -82,7 +84,7 @@ impl Story {
             n_users: self.n_users,
             started_at,
             n_days,
-            now,
+            until: UnixMicros(started_at.0 + days_ago as i64 * DAY + LAST_ACT),
             platforms: self.platforms,
             habits: self.habits,
             loss: self.loss,
@@ -99,10 +101,24 @@ impl Story {
             started_at,
             stopped_at,
             truth: statements(&definition, &model),
+            guardrails: guardrails(&definition),
             definition,
             model,
         }
     }
+}
+
+/// Definitions of the guardrails that `definition` names: less of each is better.
+fn guardrails(definition: &Definition) -> Vec<MetricDefinition> {
+    let decrease = |metric: &MetricRef| {
+        let name = metric.name.as_str();
+        let fields = json!({
+            "name": name, "kind": "conversion", "event_type": name, "direction": "decrease",
+            "owner": definition.owner,
+        });
+        MetricDefinition::from_json(fields).expect("the guardrails below have short names")
+    };
+    definition.metrics.guardrail.iter().map(decrease).collect()
 }
 
 /// A habit that all arms share, without a value and done once.
@@ -145,7 +161,7 @@ fn checkout(now: UnixMicros) -> Scenario {
             habit("add_to_cart", Luck::Funnel, [0.34, 0.26, 0.30], 1),
             habit("checkout_start", Luck::Funnel, [0.20, 0.15, 0.18], 1),
             Habit {
-                lifts: vec![[0.028, 0.0, 0.009]],
+                lifts: vec![[0.036, 0.0, 0.0105]],
                 again: 0.06,
                 amounts: Some(BASKETS),
                 ..habit("purchase", Luck::Funnel, [0.12, 0.08, 0.10], 1)
@@ -160,8 +176,8 @@ fn checkout(now: UnixMicros) -> Scenario {
 fn same(now: UnixMicros) -> Scenario {
     let story = Story {
         title: "an A/A test: both variants are the same page",
-        lesson: "Nothing differs, and nothing should be found: whatever difference is shown is \
-                 noise, and one test in twenty would call it significant.",
+        lesson: "Nothing differs: whatever difference is shown is noise, and one test in twenty \
+                 would call it significant.",
         definition: json!({
             "experiment_id": "homepage_aa",
             "hypothesis": "None: this run checks that assignment, logging and analysis find no \
@@ -220,7 +236,7 @@ fn ranking(now: UnixMicros) -> Scenario {
         platforms: &Platform::ALL,
         habits: vec![
             Habit {
-                lifts: vec![[0.04; 3], [-0.012; 3]],
+                lifts: vec![[0.04; 3], [-0.035; 3]],
                 again: 0.4,
                 ..habit("result_click", Luck::Funnel, [0.28, 0.30, 0.315], 2)
             },
@@ -299,7 +315,7 @@ fn streaks(now: UnixMicros) -> Scenario {
         platforms: MOBILE,
         habits: vec![
             Habit {
-                lifts: vec![[0.09; 3]],
+                lifts: vec![[0.12; 3]],
                 fades_over_days: Some(6.0),
                 again: 0.3,
                 ..habit("lesson_complete", Luck::Funnel, [0.27, 0.23, 0.0], 1)
@@ -315,7 +331,8 @@ fn trial(now: UnixMicros) -> Scenario {
     let story = Story {
         title: "a longer free trial, stopped after five days",
         lesson: "Stopped with one user in sixteen of the plan. The interval is far wider than the \
-                 effect that was worth finding, so the run says neither yes nor no.",
+                 effect that was worth finding: what is found now is likely too large, and finding \
+                 nothing says little.",
         definition: json!({
             "experiment_id": "trial_length",
             "hypothesis": "Thirty days of trial instead of fourteen let people depend on the \
@@ -397,7 +414,7 @@ mod tests {
         let scenarios = all(NOW);
         let primary = |scenario_idx: usize| &scenarios[scenario_idx].truth[0];
         assert!((primary(0).control - 0.1).abs() < 1e-12);
-        assert!((primary(0).difference - 0.012).abs() < 1e-12);
+        assert!((primary(0).difference - 0.015).abs() < 1e-12);
         assert!(
             scenarios[1]
                 .truth

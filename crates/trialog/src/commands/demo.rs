@@ -15,7 +15,7 @@ use trialog_server::report::Report;
 use trialog_simulator::demo::{Scenario, Statement, scenarios};
 
 use crate::access::{Access, encode};
-use crate::cli::DemoArgs;
+use crate::cli::{DEMO_DIRECTORY, DemoArgs};
 use crate::clock;
 use crate::config::Config;
 use crate::front::{self, Front, bind};
@@ -28,7 +28,7 @@ const BATCH: usize = 5_000;
 
 pub(crate) fn run(mut config: Config, args: &DemoArgs) -> anyhow::Result<ExitCode> {
     if config.data_dir_is_default {
-        config.data_dir = "trialog-demo".into();
+        config.data_dir = DEMO_DIRECTORY.into();
     }
     let address = config.address()?;
     let node = Node::open(&config)?;
@@ -56,6 +56,7 @@ pub(crate) fn run(mut config: Config, args: &DemoArgs) -> anyhow::Result<ExitCod
                 Retry::default(),
                 fastrand::Rng::new(),
             )?;
+            node.app.runs_every(config.interval);
             println!("\nserving {url} until you press Ctrl-C; open it in a browser, or try");
             println!(
                 "  curl '{url}/v1/experiments/checkout_one_page/results?segment.platform=ios'"
@@ -132,6 +133,9 @@ fn fill(access: &Access, scenario: &Scenario, seed: u64) -> anyhow::Result<()> {
     let events = scenario.events(seed);
     send(access, "assignments", &events.assignments)?;
     send(access, "metrics", &events.metrics)?;
+    for guardrail in &scenario.guardrails {
+        access.post("/v1/metrics", Some(&serde_json::to_value(guardrail)?))?;
+    }
     let id = encode(scenario.definition.experiment_id.as_str());
     access.post(
         "/v1/experiments",
