@@ -271,6 +271,7 @@ def planning(checks, _):
     size = plan("--rate", "0.1", "--mde", "0.01", "--daily-users", "2000")
     checks.check("10 % to 11 % takes 14,751 users per arm", (size["users_control"], size["users"]) == (14_751, 29_502), size)
     checks.check("2,000 users a day bring them in 14.8 days", abs(size["days"] - 14.751) < 1e-9, size)
+    checks.check("percent is as good as a fraction", plan("--rate", "10%", "--mde", "1pp", "--alpha", "5%", "--power", "80%", "--daily-users", "2000") == size, size)
     relative = plan("--rate", "0.1", "--mde", "10%")
     checks.equal("an effect in percent is the same one", relative["users"], size["users"])
     found = plan("--rate", "0.1", "--users", "14751")
@@ -281,9 +282,9 @@ def planning(checks, _):
     checks.check("effects by weeks fall", len(weeks) == 6 and all(a["mde"] > b["mde"] for a, b in zip(weeks, weeks[1:])), weeks)
     several = plan("--rate", "0.1", "--mde", "0.01", "--treatments", "3")
     checks.check("three treatments share alpha", abs(several["alpha"] - 0.05 / 3) < 1e-12 and several["users"] > 2 * size["users"], several)
-    for arguments, word in ((("--rate", "0.1"), "--mde"), (("--rate", "1.5", "--mde", "0.1"), "0 and 1"), (("--mde", "0.1"), "--sd"), (("--sd", "1", "--mde", "5%"), "--mean"), (("--rate", "0.1", "--mde", "x"), "no number")):
+    for arguments, word in ((("--rate", "0.1"), "--mde"), (("--rate", "1.5", "--mde", "0.1"), "0 and 1"), (("--mde", "0.1"), "--sd"), (("--sd", "1", "--mde", "5%"), "--mean"), (("--rate", "0.1", "--mde", "x"), "relative such as 5%")):
         done = trialog("power", *arguments)
-        checks.check(f"power {' '.join(arguments)}: says what to do", done.code == 1 and word in done.err, done)
+        checks.check(f"power {' '.join(arguments)}: says what to do", done.code in (1, 2) and word in done.err, done)
 
 
 main(cookie_cats, hillstrom, forms, large, mistakes, planning)

@@ -36,6 +36,7 @@ VOLATILE = [
     (r'"(duration_ms|run_id)": ?\d+', r'"\1":<n>'),
     (r"\bin \d+(\.\d+)? (ms|s)\b", "in <duration>"),
     (r"\brun \d+\b", "run <n>"),
+    (r"\bat \d\d:\d\d UTC \(in [^)]*\)", "at <time> (in <duration>)"),
 ]
 
 

@@ -255,8 +255,12 @@ pub(crate) struct Answered {
 impl Answered {
     /// The body of a good answer; the detail of a bad one as the error.
     pub(crate) fn read(&self) -> anyhow::Result<Value> {
-        let value: Value = serde_json::from_str(&self.text)
-            .with_context(|| format!("the server's answer ({}) is not JSON", self.status))?;
+        let value: Value = (serde_json::from_str(&self.text).ok()).with_context(|| {
+            format!(
+                "the answer ({}) is not JSON: is this the address of a Trialog server?",
+                self.status
+            )
+        })?;
         if self.status.is_success() {
             return Ok(value);
         }

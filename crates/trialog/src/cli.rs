@@ -2,12 +2,15 @@
 
 mod analyze;
 mod care;
+pub(crate) mod help;
 mod keys;
+pub(crate) mod refused;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use trialog_model::fraction;
 
 use crate::config::Values;
 use crate::import::times::Unit;
@@ -24,10 +27,15 @@ pub(crate) use keys::KeysCommand;
 /// Records which variant of an A/B test each user saw and what they did next,
 /// and tells whether a difference is real.
 #[derive(Debug, Parser)]
-#[command(name = "trialog", version, propagate_version = true)]
+#[command(
+    name = "trialog",
+    version,
+    propagate_version = true,
+    disable_help_subcommand = true
+)]
 pub(crate) struct Cli {
     /// A TOML file with the settings that no flag or variable gives.
-    #[arg(long, global = true, env = "TRIALOG_CONFIG")]
+    #[arg(long, global = true, hide = true, env = "TRIALOG_CONFIG")]
     pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) settings: Values,
@@ -40,6 +48,10 @@ pub(crate) enum Command {
     /// Serve the HTTP interface and aggregate on schedule.
     Serve,
     /// Serve with simulated experiments whose truth is known, beside their results.
+    ///
+    /// The data are kept in the directory `trialog-demo`, or in that of --data-dir: a later
+    /// demo shows the same ones again. Remove the directory to begin anew, as with another
+    /// seed.
     Demo(DemoArgs),
     /// Import events from a CSV, NDJSON, Parquet or Feather file.
     #[command(subcommand)]
@@ -96,8 +108,16 @@ pub(crate) enum Command {
     /// Show how far results reach and how the last runs went, or run now.
     Pipeline(PipelineArgs),
     /// Analyse a file with one row per user, without a server and without data.
+    ///
+    /// For example: trialog analyze users.csv --variant arm --control A --metric bought:conversion --metric spend:sum
     Analyze(Box<AnalyzeArgs>),
     /// Plan an experiment: users, minimum detectable effect, power and duration.
+    ///
+    /// Of sample size, effect and power, the one that is left out is computed, for example
+    /// by: trialog power --rate 10% --mde 5% --daily-users 8000
+    ///
+    /// Fractions may be written in percent: 10% is 0.1. An effect in percent is relative to
+    /// the control, and the answer says so.
     Power(PowerArgs),
     /// Compute a statistic from JSON: one object, or one object per line.
     Calc(CalcArgs),
@@ -109,6 +129,11 @@ pub(crate) enum Command {
     /// Generate load and data for measurements; see bench/README.md.
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// Explain a command, or the settings with `trialog help settings`.
+    Help {
+        /// The command, and the one below it; `settings` for the settings.
+        topic: Vec<String>,
+    },
 }
 
 /// How to print.
@@ -163,9 +188,12 @@ pub(crate) struct CalcArgs {
     pub(crate) help: bool,
 }
 
+/// The data directory of `trialog demo`, unless another one is given.
+pub(crate) const DEMO_DIRECTORY: &str = "trialog-demo";
+
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
-    /// Seeds the simulation.
+    /// Seeds the simulation: the same seed gives the same numbers on any day.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
     /// End after the results were printed instead of serving on.
@@ -360,8 +388,8 @@ pub(crate) struct ResultsArgs {
     /// The variant to compare with.
     #[arg(long)]
     pub(crate) control: Option<String>,
-    /// The level of tests and intervals.
-    #[arg(long)]
+    /// The level of tests and intervals: 0.05 or 5%.
+    #[arg(long, value_name = "FRACTION", value_parser = fraction::parse)]
     pub(crate) alpha: Option<f64>,
     /// How p-values are adjusted: none, bonferroni, holm or bh.
     #[arg(long)]
@@ -501,8 +529,8 @@ pub(crate) enum HoldoutsCommand {
     Create {
         /// Its name.
         holdout: String,
-        /// The share of users that are held out, such as 0.05.
-        #[arg(long)]
+        /// The share of users that are held out, such as 0.05 or 5%.
+        #[arg(long, value_name = "FRACTION", value_parser = fraction::parse)]
         size: f64,
         /// Experiments in its scope; every one without it.
         #[arg(long = "experiment")]
@@ -585,7 +613,7 @@ pub(crate) struct ProduceArgs {
     #[arg(long, default_value_t = 1_000_000)]
     pub(crate) events: u64,
     /// The share of events of one experiment; the others are spread over `--experiments`.
-    #[arg(long, default_value_t = 0.9)]
+    #[arg(long, value_name = "FRACTION", default_value = "0.9", value_parser = fraction::parse)]
     pub(crate) hot: f64,
     /// How many other experiments.
     #[arg(long, default_value_t = 1_000)]
@@ -648,12 +676,10 @@ pub(crate) struct LoadArgs {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_arguments_are_consistent() {
-        Cli::command().debug_assert();
+        help::command().debug_assert();
     }
 }

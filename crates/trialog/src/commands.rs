@@ -27,3 +27,12 @@ pub(crate) mod verify;
 
 /// Some experiments or rows could not be used; the others were.
 pub(crate) const EXIT_PARTIAL: u8 = 3;
+
+/// `trialog help`: the overview, the settings, a command, or a family of `trialog calc`.
+pub(crate) fn help(topic: &[String]) -> anyhow::Result<std::process::ExitCode> {
+    match topic {
+        [calc, family] if calc == "calc" => calc::help_of(family)?,
+        topic => print!("{}", crate::cli::help::topic(topic)?),
+    }
+    Ok(std::process::ExitCode::SUCCESS)
+}

@@ -217,6 +217,54 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wrong_with_the_file_is_told_in_plain_words() {
+        for (text, expected) in [
+            (
+                "threads = 2\ninterval = 10m",
+                "line 2, `interval = 10m`, is not TOML",
+            ),
+            (
+                "interval",
+                "line 1, `interval`, is not TOML: write key = value",
+            ),
+            (
+                "threads = 1\nthreads = 2",
+                "line 2, `threads = 2`, gives a key that stands there",
+            ),
+            ("intervall = \"10m\"", "is no setting; there are "),
+            ("intervall = \"10m\"", "did you mean `interval`?"),
+            (
+                "interval = 10",
+                "`interval` is a number: give a length such as 1h",
+            ),
+            ("interval = [\"1h\"]", "`interval` is a list: give a length"),
+            (
+                "threads = \"4\"",
+                "`threads` is a text: give a whole number",
+            ),
+            ("interval = \"often\"", "`interval`"),
+            ("threads = -1", "`-1` cannot be the value of `threads`"),
+            ("min_free_disk = \"1GB\"", "such as 1GiB"),
+            (
+                "listen = 8080",
+                "`listen` is a number: give text, in quotes",
+            ),
+        ] {
+            let said = format!("{:#}", resolved(text, &[]).unwrap_err());
+            assert!(said.contains(expected), "{text}: {said}");
+            for word in [
+                "expected",
+                "invalid",
+                "TOML parse error",
+                "struct",
+                "ParseInt",
+            ] {
+                assert!(!said.contains(word), "{text}: {said}");
+            }
+        }
+    }
+
+    #[test]
     fn the_table_and_the_libraries_agree_on_defaults() {
         let config = from_values(&Values::default()).unwrap();
         let usual = Settings::default();

@@ -22,10 +22,11 @@ mod show;
 mod stop;
 mod storage;
 mod table;
+mod when_results;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::FromArgMatches;
 
 use crate::cli::{Cli, Command, ConfigCommand};
 
@@ -35,13 +36,39 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     end_quietly_on_closed_pipe();
-    match run(Cli::parse()) {
+    let arguments: Vec<String> = (std::env::args_os().skip(1))
+        .map(|argument| argument.to_string_lossy().into_owned())
+        .collect();
+    if arguments.is_empty() {
+        // As docker, kubectl, gh and cargo do.
+        print!("{}", cli::help::OVERVIEW);
+        return ExitCode::SUCCESS;
+    }
+    let mut command = cli::help::command();
+    let parsed = (command.try_get_matches_from_mut(std::env::args_os()))
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
+        Ok(cli) => cli,
+        Err(error) => return cli::refused::report(&command, &error, &arguments),
+    };
+    match run(cli) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", without_codes(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }
+}
+
+/// `text` without the numbers that the system gives its errors, which its words repeat.
+fn without_codes(text: &str) -> String {
+    let mut parts = text.split(" (os error ");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.trim_start_matches(|character: char| character.is_ascii_digit());
+        plain.push_str(rest.strip_prefix(')').unwrap_or(rest));
+    }
+    plain
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -50,6 +77,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Analyze(options) => return commands::analyze::run(options),
         Command::Power(options) => return commands::power::run(options),
         Command::Calc(options) => return commands::calc::run(options),
+        Command::Help { topic } => return commands::help(topic),
         _ => {}
     }
     let values = config::gather(&cli);
@@ -93,6 +121,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Analyze(options) => commands::analyze::run(&options),
         Command::Power(options) => commands::power::run(&options),
         Command::Calc(options) => commands::calc::run(&options),
+        Command::Help { topic } => commands::help(&topic),
         Command::Openapi => {
             print!("{}", trialog_server::openapi::text());
             Ok(ExitCode::SUCCESS)
@@ -112,4 +141,17 @@ fn end_quietly_on_closed_pipe() {
         }
         report(panic);
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_the_system_are_told_in_words_only() {
+        let error = std::io::Error::from_raw_os_error(2);
+        let said = without_codes(&format!("cannot read `x`: {error}"));
+        assert_eq!(said, "cannot read `x`: No such file or directory");
+        assert_eq!(without_codes("plain"), "plain");
+    }
 }

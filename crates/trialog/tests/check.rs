@@ -97,7 +97,7 @@ fn settings_that_cannot_be_used_are_a_finding_and_every_value_tells_its_source()
     let found = report(&output);
     let detail = found["checks"][0]["detail"].as_str().unwrap();
     assert!(
-        detail.contains("`intervall`") && detail.contains("interval,"),
+        detail.contains("`intervall`") && detail.contains("did you mean `interval`?"),
         "{detail}"
     );
 

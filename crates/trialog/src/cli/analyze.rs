@@ -3,12 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use trialog_model::fraction::{self, Change};
 
 use super::{FileFormat, Format, TableArgs};
 use crate::commands::analyze::question::{Asked, Covariate, Weight, Winsorise};
 
-/// For example:
-/// trialog analyze users.csv --variant arm --control A --metric bought:conversion --metric spend:sum
 #[derive(Debug, Args)]
 pub(crate) struct AnalyzeArgs {
     /// The file: .csv, .tsv, .ndjson or .jsonl (each also .gz or .zst), .parquet or
@@ -35,8 +34,8 @@ pub(crate) struct AnalyzeArgs {
     /// A metric that must not get worse: tested on its own.
     #[arg(long, value_name = "NAME:KIND[:COLUMN]")]
     pub(crate) guardrail: Vec<Asked>,
-    /// How much worse a guardrail may be, as a fraction of the control's value.
-    #[arg(long)]
+    /// How much worse a guardrail may be, relative to the control's value: 0.02 or 2%.
+    #[arg(long, value_name = "FRACTION", value_parser = fraction::parse)]
     pub(crate) margin: Option<f64>,
     /// The name of a metric of which less is better; repeat it for more.
     #[arg(long, value_name = "NAME")]
@@ -52,7 +51,7 @@ pub(crate) struct AnalyzeArgs {
     /// (CUPED), or NAME=COLUMN for one metric; repeat it for more.
     #[arg(long, value_name = "[NAME=]COLUMN")]
     pub(crate) covariate: Vec<Covariate>,
-    /// Sets sums and counts beyond this quantile to it, or beyond LOWER,UPPER.
+    /// Sets sums and counts beyond this quantile, such as 0.99 or 99%, to it, or beyond LOWER,UPPER.
     #[arg(long, value_name = "[LOWER,]UPPER")]
     pub(crate) winsorise: Option<Winsorise>,
     /// Takes the quantiles of --winsorise over the rows that are not 0; rows of 0 stay 0.
@@ -61,11 +60,12 @@ pub(crate) struct AnalyzeArgs {
     /// A column for each value of which a report is made, too; repeat it for more.
     #[arg(long, value_name = "COLUMN")]
     pub(crate) segment: Vec<String>,
-    /// The planned weights for the sample ratio check, VARIANT=WEIGHT,… [default: all alike].
+    /// The planned weights for the sample ratio check, VARIANT=WEIGHT,…, such as a=1,b=2 or
+    /// a=33%,b=67% [default: all alike].
     #[arg(long, value_delimiter = ',', value_name = "VARIANT=WEIGHT,…")]
     pub(crate) weights: Vec<Weight>,
-    /// The two-sided level of tests and intervals.
-    #[arg(long, default_value_t = 0.05)]
+    /// The two-sided level of tests and intervals: 0.05 or 5%.
+    #[arg(long, value_name = "FRACTION", default_value = "0.05", value_parser = fraction::parse)]
     pub(crate) alpha: f64,
     /// How p-values are adjusted: none, bonferroni, holm or bh.
     #[arg(long, default_value = "holm")]
@@ -106,12 +106,10 @@ pub(crate) enum ReportFormat {
     Html,
 }
 
-/// Of sample size, effect and power, the one that is left out is computed.
-/// For example: trialog power --rate 0.1 --mde 5% --daily-users 8000
 #[derive(Debug, Args)]
 pub(crate) struct PowerArgs {
-    /// The control's conversion rate, between 0 and 1.
-    #[arg(long, conflicts_with_all = ["sd", "mean"])]
+    /// The control's conversion rate, between 0 and 1: 0.1 or 10%.
+    #[arg(long, value_name = "FRACTION", value_parser = fraction::parse, conflicts_with_all = ["sd", "mean"])]
     pub(crate) rate: Option<f64>,
     /// The standard deviation per user of a metric that is a mean.
     #[arg(long)]
@@ -119,17 +117,19 @@ pub(crate) struct PowerArgs {
     /// The control's mean; needed for effects in percent.
     #[arg(long, allow_negative_numbers = true)]
     pub(crate) mean: Option<f64>,
-    /// The minimum detectable effect: absolute, or in percent of the control such as 5%.
-    #[arg(long, allow_hyphen_values = true)]
-    pub(crate) mde: Option<String>,
+    /// The minimum detectable effect. 5% is relative: 5 % of the control's value, so 10 %
+    /// becomes 10.5 %. 0.01 and 1pp (percentage point) are absolute: 10 % becomes 11 %.
+    #[arg(long, value_name = "EFFECT", value_parser = fraction::parse_change, allow_hyphen_values = true)]
+    pub(crate) mde: Option<Change>,
     /// Users of the control.
     #[arg(long)]
     pub(crate) users: Option<u64>,
-    /// The probability of finding the effect [default: 0.8, unless users and effect are given].
-    #[arg(long)]
+    /// The probability of finding the effect, 0.8 or 80% [default: 0.8, unless users and effect
+    /// are given].
+    #[arg(long, value_name = "FRACTION", value_parser = fraction::parse)]
     pub(crate) power: Option<f64>,
-    /// The two-sided level of the test.
-    #[arg(long, default_value_t = 0.05)]
+    /// The two-sided level of the test: 0.05 or 5%.
+    #[arg(long, value_name = "FRACTION", default_value = "0.05", value_parser = fraction::parse)]
     pub(crate) alpha: f64,
     /// Users of a treatment for each user of the control.
     #[arg(long, default_value_t = 1.0)]

@@ -4,12 +4,13 @@ use std::io::{BufReader, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
-use clap::CommandFactory;
+use anyhow::{Context, anyhow, bail};
 use serde_json::Value;
+use trialog_model::document::not_json;
+use trialog_server::no_family;
 use trialog_stats::calc::{FAMILIES, Family, calc};
 
-use crate::cli::{CalcArgs, Cli};
+use crate::cli::{CalcArgs, help};
 use crate::show::Table;
 
 pub(crate) fn run(args: &CalcArgs) -> anyhow::Result<ExitCode> {
@@ -17,8 +18,8 @@ pub(crate) fn run(args: &CalcArgs) -> anyhow::Result<ExitCode> {
         _ if args.list => list(),
         Some(name) if args.help => help_of(name)?,
         Some(name) => return compute(name, &args.file),
-        None if args.help => help()?,
-        None => bail!("name a family: `trialog calc --list` tells them"),
+        None if args.help => print!("{}", help::topic(&["calc".to_owned()])?),
+        None => bail!("name a family: `trialog calc --list` shows all of them"),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -31,26 +32,13 @@ fn list() {
     print!("{}", table.text());
 }
 
-fn help() -> anyhow::Result<()> {
-    let mut command = Cli::command();
-    // Gives subcommands their whole names.
-    command.build();
-    let calc = command.find_subcommand_mut("calc");
-    calc.context("there is a command `calc`")?.print_help()?;
-    Ok(())
-}
-
-/// The family called `name`; the error for another name tells the nearest.
+/// The family called `name`; the error for another name lists those that there are.
 fn family(name: &str) -> anyhow::Result<&'static Family> {
     let found = FAMILIES.iter().find(|family| family.name == name);
-    match (found, calc(name, &Value::Null)) {
-        (Some(family), _) => Ok(family),
-        (None, Err(error)) => Err(error.into()),
-        (None, Ok(_)) => bail!("there is no family `{name}`"),
-    }
+    found.with_context(|| no_family(name))
 }
 
-fn help_of(name: &str) -> anyhow::Result<()> {
+pub(crate) fn help_of(name: &str) -> anyhow::Result<()> {
     let Family {
         name,
         summary,
@@ -79,7 +67,10 @@ fn compute(name: &str, file: &Path) -> anyhow::Result<ExitCode> {
     let mut n_inputs = 0_u64;
     for input in inputs {
         n_inputs += 1;
-        let input = input.with_context(|| format!("object {n_inputs} of the input is not JSON"))?;
+        let input = input.map_err(|error| {
+            let reason = not_json(&error);
+            anyhow!("object {n_inputs} of the input {reason}: `trialog calc {name} --help` shows an example")
+        })?;
         match calc(name, &input) {
             Ok(answer) => writeln!(output, "{answer}")?,
             Err(error) => {

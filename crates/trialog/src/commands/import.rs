@@ -17,6 +17,7 @@ use crate::import::sink::{Rows, Sink, Summary};
 use crate::import::survey::survey;
 use crate::import::times::Times;
 use crate::table::{Options, Table, Wanted};
+use crate::when_results;
 
 pub(crate) fn run(config: &Config, command: &ImportCommand) -> anyhow::Result<ExitCode> {
     let common = command.common();
@@ -50,6 +51,7 @@ pub(crate) fn run(config: &Config, command: &ImportCommand) -> anyhow::Result<Ex
     let mut rows = Rows::new(sink, mapping.kind, source, mark, now)?;
     table.rows(&wanted, &mut |_, row| rows.take(layout.event(row)))?;
     let summary = rows.finish()?;
+    let when = (summary.accepted > 0).then(|| when_results::line(config, &access, clock::now()));
     if let Access::Directory(opened) = &access {
         opened.node.close();
     }
@@ -59,7 +61,12 @@ pub(crate) fn run(config: &Config, command: &ImportCommand) -> anyhow::Result<Ex
         warning: survey.warning,
     };
     match common.summary {
-        Format::Table => print_summary(mapping.kind, &summary, &told),
+        Format::Table => {
+            print_summary(mapping.kind, &summary, &told);
+            if let Some(when) = when {
+                println!("{when}");
+            }
+        }
         Format::Json => print_json(mapping.kind, &summary, &told),
     }
     Ok(if summary.rejected.is_empty() {

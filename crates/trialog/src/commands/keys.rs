@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use serde_json::{Value, json};
 use trialog_catalog::keys::Scope;
 use trialog_model::duration::Window;
+use trialog_model::nearest::there_are;
 use trialog_model::time::UnixMicros;
 
 use crate::access::{Access, encode};
@@ -113,7 +114,12 @@ fn revoke(access: &Access, named: &str, format: Format) -> anyhow::Result<()> {
         .filter(is_in_use)
         .find(|key| key["name"] == named);
     let Some(key) = keys.iter().find(|key| key["id"] == named).or(by_name) else {
-        bail!("no key in use has the id or name `{named}`: trialog keys list shows them");
+        let names: Vec<&str> = (keys.iter())
+            .filter(is_in_use)
+            .filter_map(|key| key["name"].as_str())
+            .collect();
+        let there_are = there_are(named, &names, false);
+        bail!("no key in use has the id or name `{named}`{there_are}");
     };
     let id = key["id"].as_str().unwrap_or_default();
     let revoked = access.delete(&format!("/v1/keys/{}", encode(id)))?;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use serde::Serialize;
+use trialog_model::fraction::Change;
 use trialog_stats::Alpha;
 use trialog_stats::power::{Design, Metric, RateTest};
 
@@ -37,7 +38,12 @@ pub(crate) fn run(args: &PowerArgs) -> anyhow::Result<ExitCode> {
     match (args.format, plans.as_slice()) {
         (Format::Json, [plan]) => println!("{}", serde_json::to_string_pretty(plan)?),
         (Format::Json, plans) => println!("{}", serde_json::to_string_pretty(plans)?),
-        (Format::Table, plans) => print!("{}", table(plans)),
+        (Format::Table, plans) => {
+            if let Some(explained) = planner.explained()? {
+                println!("{explained}");
+            }
+            print!("{}", table(plans));
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -62,7 +68,7 @@ impl<'a> Planner<'a> {
             bail!("--daily-users: give a number above 0");
         }
         if args.rate.is_some_and(|rate| !(rate > 0.0 && rate < 1.0)) {
-            bail!("--rate is the control's conversion rate, between 0 and 1, such as 0.1");
+            bail!("--rate is the control's conversion rate, between 0 and 1, such as 0.1 or 10%");
         }
         let alpha = args.alpha / f64::from(args.treatments);
         let metric = match (args.rate, args.sd) {
@@ -102,23 +108,40 @@ impl<'a> Planner<'a> {
 
     /// The effect asked for, absolute.
     fn effect(&self) -> anyhow::Result<Option<f64>> {
-        let Some(text) = &self.args.mde else {
+        Ok(match self.args.mde {
+            None => None,
+            Some(Change::Absolute(effect)) => Some(effect),
+            Some(Change::Relative(share)) => {
+                let context = "--mde in percent is relative to the control: give --mean, too";
+                Some(share * self.baseline.context(context)?)
+            }
+        })
+    }
+
+    /// What the effect asked for means, for people.
+    fn explained(&self) -> anyhow::Result<Option<String>> {
+        let (Some(mde), Some(effect)) = (self.args.mde, self.effect()?) else {
             return Ok(None);
         };
-        let (number, is_percent) = match text.strip_suffix('%') {
-            Some(number) => (number, true),
-            None => (text.as_str(), false),
+        let is = match mde {
+            Change::Absolute(_) => "absolute",
+            Change::Relative(_) => "relative",
         };
-        let value: f64 = (number.trim().parse().ok()).with_context(|| {
-            format!("--mde `{text}` is no number: write 0.01, or 5% for a relative one")
-        })?;
-        if !is_percent {
-            return Ok(Some(value));
-        }
-        let baseline = self
-            .baseline
-            .context("--mde in percent: give --mean, too")?;
-        Ok(Some(value / 100.0 * baseline))
+        let Some(baseline) = self.baseline else {
+            return Ok(Some(format!(
+                "the effect is {is}: {}",
+                number(Some(effect))
+            )));
+        };
+        let shown = |value: f64| match self.args.rate {
+            Some(_) => format!("{} %", number(Some(value * 100.0))),
+            None => number(Some(value)),
+        };
+        Ok(Some(format!(
+            "the effect is {is}: {} instead of {}",
+            shown(baseline + effect),
+            shown(baseline)
+        )))
     }
 
     fn for_effect(&self, effect: f64, power: f64) -> anyhow::Result<Plan> {
@@ -168,8 +191,8 @@ fn table(plans: &[Plan]) -> String {
         "users",
         "of the control",
         "of a treatment",
-        "effect",
-        "relative",
+        "absolute effect",
+        "relative effect",
         "power",
         "alpha",
     ]);

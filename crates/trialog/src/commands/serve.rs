@@ -32,6 +32,9 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<ExitCode> {
             )
         });
         let scheduler = scheduler.transpose().context("cannot start the schedule")?;
+        if scheduler.is_some() {
+            node.app.runs_every(config.interval);
+        }
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             roles = %roles,

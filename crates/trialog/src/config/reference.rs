@@ -14,6 +14,7 @@ An empty variable counts as not given.
 `--config FILE` (`TRIALOG_CONFIG`) names the file; without it no file is read.
 A key that is not in this table, or a value of another type, is refused at start with the name of the key.
 `trialog check` prints what is in effect and where each value came from.
+`trialog help settings` prints this table; the help of a command has its own options, and the most usual settings.
 
 | flag | variable | key | value | default | meaning |
 | --- | --- | --- | --- | --- | --- |

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
 use trialog_model::duration::Window;
+use trialog_model::nearest::there_are;
 
 use crate::settings::{Default as Fallback, Kind, SETTINGS, Setting, find};
 
@@ -44,14 +45,16 @@ impl Values {
         let shown = path.display();
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the configuration `{shown}`"))?;
-        let table: toml::Table = toml::from_str(&text)
-            .with_context(|| format!("cannot use the configuration `{shown}`"))?;
+        let table: toml::Table = toml::from_str(&text).map_err(|error| {
+            let reason = not_toml(&text, &error);
+            anyhow!("cannot use the configuration `{shown}`: {reason}")
+        })?;
         for (key, value) in table {
             let Some(setting) = find(&key) else {
                 let keys: Vec<_> = SETTINGS.iter().map(|setting| setting.key).collect();
                 bail!(
-                    "`{key}` in `{shown}` is no setting; there are {}",
-                    keys.join(", ")
+                    "`{key}` in `{shown}` is no setting{}",
+                    there_are(&key, &keys, false)
                 )
             };
             let text = scalar(setting, value)
@@ -133,6 +136,32 @@ fn size(text: &str) -> Option<u64> {
     digits.trim().parse::<u64>().ok()?.checked_mul(unit)
 }
 
+/// Says where `text` stops being TOML, and what is wrong there.
+fn not_toml(text: &str, error: &toml::de::Error) -> String {
+    let at = error.span().map_or(0, |span| span.start).min(text.len());
+    let before = text.get(..at).unwrap_or_default();
+    let number = before.matches('\n').count() + 1;
+    let line = text.lines().nth(number - 1).unwrap_or_default().trim();
+    if error.message().contains("duplicate key") {
+        return format!("line {number}, `{line}`, gives a key that stands there already");
+    }
+    format!(
+        "line {number}, `{line}`, is not TOML: write key = value, with text, lengths and sizes in quotes, such as interval = \"1h\""
+    )
+}
+
+/// The name of a TOML value's kind.
+fn kind_of(value: &toml::Value) -> &'static str {
+    match value {
+        toml::Value::String(_) => "a text",
+        toml::Value::Integer(_) | toml::Value::Float(_) => "a number",
+        toml::Value::Boolean(_) => "true or false",
+        toml::Value::Datetime(_) => "a time",
+        toml::Value::Array(_) => "a list",
+        toml::Value::Table(_) => "a table",
+    }
+}
+
 /// A TOML value as the text that a flag would carry.
 fn scalar(setting: &Setting, value: toml::Value) -> anyhow::Result<String> {
     match (value, setting.kind) {
@@ -140,9 +169,9 @@ fn scalar(setting: &Setting, value: toml::Value) -> anyhow::Result<String> {
         (toml::Value::Boolean(value), Kind::Switch) => Ok(value.to_string()),
         (toml::Value::Integer(number), Kind::Number | Kind::Size) => Ok(number.to_string()),
         (value, kind) => bail!(
-            "`{}` is of the type {}: give {}{}",
+            "`{}` is {}: give {}{}",
             setting.key,
-            value.type_str(),
+            kind_of(&value),
             kind.shape(),
             if [Kind::Number, Kind::Switch].contains(&kind) {
                 ", without quotes"
@@ -162,6 +191,8 @@ impl clap::Args for Values {
                 .env(setting.variable())
                 .hide_env_values(setting.is_secret)
                 .global(true)
+                // `trialog help settings` has them, so that a command's own stand out.
+                .hide(true)
                 .help(help);
             command.arg(match setting.kind {
                 // What follows a switch alone is not its value.

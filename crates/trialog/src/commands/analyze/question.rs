@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use trialog_model::fraction;
 use trialog_model::ids::{MetricName, Variant};
 use trialog_model::metric::{MetricKind, MetricRole};
 use trialog_model::metric_definition::Direction;
@@ -65,10 +66,11 @@ impl FromStr for Asked {
     }
 }
 
-/// A number between 0 and 1.
+/// A number between 0 and 1, or below 100%.
 fn fraction(text: &str) -> Result<f64, String> {
-    let value = text.parse().ok().filter(|own| *own > 0.0 && *own < 1.0);
-    value.ok_or_else(|| format!("`{text}` is not between 0 and 1"))
+    let value = fraction::parse(text).ok();
+    let value = value.filter(|value| *value > 0.0 && *value < 1.0);
+    value.ok_or_else(|| format!("`{text}` is not between 0 and 1: give 0.99, or 99%"))
 }
 
 /// `column`, or `metric=column`.
@@ -143,8 +145,7 @@ impl FromStr for Weight {
     fn from_str(text: &str) -> Result<Self, String> {
         let (variant, weight) = (text.rsplit_once('='))
             .ok_or_else(|| format!("`{text}`: write variant=weight, as in control=0.5"))?;
-        let weight = weight.parse().ok();
-        let weight = weight.filter(|own: &f64| *own > 0.0 && own.is_finite());
+        let weight = fraction::parse(weight).ok().filter(|weight| *weight > 0.0);
         Ok(Self {
             variant: Variant::new(variant)
                 .map_err(|error| format!("the variant `{variant}` {error}"))?,
@@ -215,6 +216,8 @@ mod tests {
     #[test]
     fn weights_and_quantiles_say_what_is_wrong() {
         assert_eq!("a=b=0.5".parse::<Weight>().unwrap().variant.as_str(), "a=b");
+        assert_eq!("a=50%".parse::<Weight>().unwrap().weight, 0.5);
+        assert_eq!("99%".parse::<Winsorise>().unwrap().upper, Some(0.99));
         for bad in ["a", "a=0", "a=-1", "a=inf", "=1"] {
             assert!(bad.parse::<Weight>().is_err(), "{bad}");
         }

@@ -5,9 +5,10 @@ use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use serde::Deserialize;
 use serde_json::Value;
+use trialog_model::document;
 use trialog_model::experiment::Definition;
 use trialog_model::metric_definition::MetricDefinition;
 
@@ -71,14 +72,16 @@ impl Declared {
     }
 
     fn add(&mut self, file: &str, text: &str) -> anyhow::Result<()> {
-        let value: Value =
-            serde_json::from_str(text).with_context(|| format!("`{file}` is not JSON"))?;
+        let value = document::value(text.as_bytes()).map_err(|error| {
+            // The file is the document.
+            anyhow!("`{file}` {}", error.reason)
+        })?;
         let bundle = match value {
             Value::Array(experiments) => Bundle {
                 metrics: Vec::new(),
                 experiments,
             },
-            bundle if is_bundle(&bundle) => serde_json::from_value(bundle)
+            bundle if is_bundle(&bundle) => document::from_value(bundle)
                 .with_context(|| format!("`{file}` has experiments or metrics, and more"))?,
             one => Bundle {
                 metrics: Vec::new(),
@@ -99,7 +102,7 @@ impl Declared {
         for (index, fields) in bundle.experiments.into_iter().enumerate() {
             let place = place(index);
             let context = || format!("experiment {place}");
-            let definition: Definition = serde_json::from_value(fields).with_context(context)?;
+            let definition: Definition = document::from_value(fields).with_context(context)?;
             definition.check().with_context(context)?;
             self.note("experiment", definition.experiment_id.as_str(), &place)?;
             self.experiments.push(definition);
