@@ -232,7 +232,7 @@ def mistakes(checks, directory):
     plain = ("--variant", "arm", "--control", "A")
     asked = ("--metric", "spend:sum")
     refused("no metric", (path, *plain), "--metric")
-    refused("a column that is not there", (path, "--variant", "group", *asked), "no column `group`", "user, arm, spend")
+    refused("a column that is not there", (path, "--variant", "group", *asked), "no column `group`", "`user`, `arm`, `spend`")
     refused("no control", (path, "--variant", "arm", *asked), "--control", "A, B")
     refused("a control that is not there", (path, "--variant", "arm", "--control", "C", *asked), "no variant `C`", "A, B")
     refused("a weight for nobody", (path, *plain, *asked, "--weights", "A=1,C=1"), "no variant `C`")
@@ -245,7 +245,9 @@ def mistakes(checks, directory):
     refused("a metric twice", (path, *plain, *asked, *asked), "twice")
     semicolons = directory / "semicolons.csv"
     semicolons.write_text("arm;spend\nA;1\nB;2\n")
-    refused("other separators", (semicolons, *plain, *asked), "commas")
+    done = trialog("analyze", semicolons, *plain, *asked)
+    checks.check("semicolons between cells are told from the header", done.code == 0 and "2 users" in done.out, done)
+    refused("a separator that is another one", (semicolons, *plain, *asked, "--separator", "|"), "--separator")
     refused("no format", (shutil.copy(path, directory / "noext"), *plain, *asked), "--input-format")
     refused("no file", (directory / "absent.csv", *plain, *asked), "absent.csv")
     for name, rows, words in (

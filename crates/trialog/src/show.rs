@@ -244,7 +244,7 @@ fn body(report: &Report) -> String {
     }
     let events = report.health.events.as_deref().unwrap_or_default();
     if !events.is_empty() {
-        let _ = writeln!(text, "\n{}", event_table(events));
+        let _ = write!(text, "\n{}", event_table(events));
     }
     for metric in &report.metrics {
         let _ = write!(text, "\n{}", metric_table(metric, report.alpha));

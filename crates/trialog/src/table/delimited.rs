@@ -91,6 +91,8 @@ pub(super) fn rows(
     let n_columns = layout.header.len();
     let mut reader = reader(source, options, layout, progress)?;
     let mut record = ByteRecord::new();
+    // At the end the reader clears the record that it is given.
+    let mut last = ByteRecord::new();
     let mut n_rows = 0;
     loop {
         match reader.read_byte_record(&mut record) {
@@ -111,12 +113,13 @@ pub(super) fn rows(
             );
             take(n_rows, Err(reason))?;
         }
+        std::mem::swap(&mut last, &mut record);
     }
     let is_whole = reader.get_ref().ends_with_line_break();
-    if !is_whole && n_rows > 0 && record.len() < n_columns {
+    if !is_whole && n_rows > 0 && last.len() < n_columns {
         let reason = format!(
             "row {n_rows}, the last one, has {} cells where the header has {n_columns}, and no line break at its end: the file was cut short",
-            record.len()
+            last.len()
         );
         bail!(breaks_off(source, n_rows - 1, &reason));
     }
@@ -128,7 +131,7 @@ pub(super) fn rows(
         _ => format!(
             "{} has no line break after row {n_rows}, the last one ({}): it may have been cut short",
             source.shown(),
-            shown(&record)
+            shown(&last)
         ),
     });
     Ok(End { n_rows, warning })
