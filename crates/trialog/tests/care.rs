@@ -293,7 +293,10 @@ fn an_export_has_each_event_once_and_what_was_asked_for() {
     assert_eq!(lines("results r.csv").len(), 1 + 2);
     for (arguments, reason) in [
         ("metrics m.xlsx", "give it the ending .parquet or .csv"),
-        ("metrics m.csv --experiment nope", "experiment `nope` does not occur"),
+        (
+            "metrics m.csv --experiment nope",
+            "experiment `nope` does not occur",
+        ),
         ("metrics m.csv --from today", "`from`"),
     ] {
         let output = fixture.run(&format!("export {arguments}"));

@@ -135,7 +135,12 @@ fn each_error_of_an_experiment_names_its_field_in_plain_words() {
             "attribution_window",
             "`7 days`",
         ),
-        ("start_at", json!("tomorrow"), "start_at", "`tomorrow`"),
+        (
+            "start_at",
+            json!("tomorrow"),
+            "start_at",
+            "is not an RFC 3339 time",
+        ),
         (
             "surfaces",
             json!({}),

@@ -267,7 +267,7 @@ fn cap_of_zero(code: &str, metric: &str) -> Warning {
         "winsorising sets every user of `{metric}` above 0 to 0, as fewer users have a value than are cut off"
     );
     Warning::new(Severity::Warning, code, message)
-        .action("raise the upper percentile, or take the percentile over users with an event")
+        .action("raise the upper percentile, or take it over users with an event: `\"of\": \"users_with_event\"` in the definition, `--winsorise-nonzero` of `trialog analyze`")
         .metric(metric)
 }
 

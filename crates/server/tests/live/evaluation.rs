@@ -303,7 +303,11 @@ fn assignments_are_refused_with_the_field_that_is_to_blame() {
             "experiment_ids",
         ),
         (json!({"user_id": "1", "experiment_id": "none"}), 404, ""),
-        (json!({"user_id": "1", "experiment": "gate"}), 400, ""),
+        (
+            json!({"user_id": "1", "experiment": "gate"}),
+            400,
+            "experiment",
+        ),
         (
             json!({"user_id": "1", "experiment_id": "gate", "log_exposure": true, "context": {"long": "x".repeat(5000)}}),
             422,

@@ -246,7 +246,7 @@ fn ranking(now: UnixMicros) -> Scenario {
                 ..habit("purchase", Luck::Funnel, [0.05, 0.05, 0.05], 2)
             },
             Habit {
-                lifts: vec![[-0.01; 3], [0.03; 3]],
+                lifts: vec![[-0.01; 3], [0.045; 3]],
                 ..habit("search_abandon", Luck::Own, [0.14, 0.14, 0.14], 2)
             },
         ],
@@ -315,7 +315,7 @@ fn streaks(now: UnixMicros) -> Scenario {
         platforms: MOBILE,
         habits: vec![
             Habit {
-                lifts: vec![[0.12; 3]],
+                lifts: vec![[0.16; 3]],
                 fades_over_days: Some(6.0),
                 again: 0.3,
                 ..habit("lesson_complete", Luck::Funnel, [0.27, 0.23, 0.0], 1)

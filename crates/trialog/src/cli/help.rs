@@ -187,8 +187,8 @@ pub(super) fn subcommands(command: &Command) -> Vec<String> {
 mod tests {
     use super::*;
 
-    /// The lines of a usual window.
-    const SCREEN: usize = 48;
+    /// The lines of a high window: importing has the most options.
+    const SCREEN: usize = 54;
 
     /// Every command that help shows, by the way to it.
     fn ways(command: &Command, way: &[String], found: &mut Vec<Vec<String>>) {
