@@ -201,6 +201,7 @@ fn quantile(values: &mut [i128], level: f64) -> f64 {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of metrics")]
 fn every_kind_is_what_its_definition_says() {
     let directory = tempfile::tempdir().unwrap();
     let system = System::open(directory.path());

@@ -153,17 +153,18 @@ impl From<FieldError> for Problem {
 /// A definition that breaks a rule.
 impl From<DocumentError> for Problem {
     fn from(error: DocumentError) -> Self {
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()).about(error)
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()).about(&error)
     }
 }
 
 impl Problem {
     /// A definition that cannot be read: a field is missing, unknown or of another kind.
+    #[expect(clippy::needless_pass_by_value, reason = "it is handed to `map_err`")]
     pub(crate) fn unreadable(error: DocumentError) -> Self {
-        Self::bad_request(error.to_string()).about(error)
+        Self::bad_request(error.to_string()).about(&error)
     }
 
-    fn about(self, error: DocumentError) -> Self {
+    fn about(self, error: &DocumentError) -> Self {
         let problem = self.with("reason", json!(error.reason));
         match error.field.as_str() {
             "" => problem,

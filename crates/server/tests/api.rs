@@ -472,7 +472,7 @@ fn a_name_that_does_not_occur_is_told_with_those_that_do() {
         let arms = json!([{"variant": "a"}, {"variant": "b"}]);
         api.post(
             "/v1/experiments",
-            &json!({"experiment_id": id, "variants": arms}),
+            json!({"experiment_id": id, "variants": arms}),
         );
     }
     let detail = |path: &str| api.get(path).1["detail"].as_str().unwrap().to_owned();

@@ -193,22 +193,7 @@ fn body(report: &Report) -> String {
             parts.collect::<Vec<_>>().join(", ")
         );
     }
-    let mut users = Table::new(&["variant", "users", "weight", ""]);
-    for variant in &report.variants {
-        let is_control = report.control.as_deref() == Some(&variant.variant);
-        let weight = variant
-            .weight
-            .map(|weight| weight.to_string())
-            .unwrap_or_default();
-        let note = if is_control { "control" } else { "" };
-        users.row([
-            variant.variant.clone(),
-            variant.users.to_string(),
-            weight,
-            note.to_owned(),
-        ]);
-    }
-    let _ = writeln!(text, "\n{}", users.text());
+    let _ = writeln!(text, "\n{}", users(report).text());
     if let Some(srm) = &report.health.srm {
         let verdict = if srm.failed { "FAILED" } else { "passed" };
         let _ = writeln!(
@@ -242,10 +227,9 @@ fn body(report: &Report) -> String {
         let severity = warning.severity.as_str();
         let _ = writeln!(text, "{severity}: {}", warning.text());
     }
-    let events = report.health.events.as_deref().unwrap_or_default();
-    if !events.is_empty() {
-        let _ = write!(text, "\n{}", event_table(events));
-    }
+    text.push_str(&event_table(
+        report.health.events.as_deref().unwrap_or_default(),
+    ));
     for metric in &report.metrics {
         let _ = write!(text, "\n{}", metric_table(metric, report.alpha));
     }
@@ -260,8 +244,31 @@ fn body(report: &Report) -> String {
     text
 }
 
-/// What became of the events of each type.
+/// The users of each variant.
+fn users(report: &Report) -> Table {
+    let mut users = Table::new(&["variant", "users", "weight", ""]);
+    for variant in &report.variants {
+        let is_control = report.control.as_deref() == Some(&variant.variant);
+        let weight = variant
+            .weight
+            .map(|weight| weight.to_string())
+            .unwrap_or_default();
+        let note = if is_control { "control" } else { "" };
+        users.row([
+            variant.variant.clone(),
+            variant.users.to_string(),
+            weight,
+            note.to_owned(),
+        ]);
+    }
+    users
+}
+
+/// What became of the events of each type; nothing where there are none.
 fn event_table(events: &[EventCounts]) -> String {
+    if events.is_empty() {
+        return String::new();
+    }
     let mut table = Table::new(&[
         "events",
         "all",
@@ -285,7 +292,7 @@ fn event_table(events: &[EventCounts]) -> String {
         let counts = counts.map(|count| count.to_string());
         table.row(std::iter::once(own.event_type.clone()).chain(counts));
     }
-    table.text()
+    format!("\n{}", table.text())
 }
 
 fn level(alpha: f64) -> String {

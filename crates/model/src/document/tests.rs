@@ -34,6 +34,7 @@ fn said<T: DeserializeOwned>(value: Value) -> (String, String) {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn each_error_of_an_experiment_names_its_field_in_plain_words() {
     let valid = json!({"experiment_id": "gate", "variants": [{"variant": "a"}, {"variant": "b"}]});
     let cases = [

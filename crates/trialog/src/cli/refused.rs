@@ -17,7 +17,7 @@ const EXIT_USAGE: u8 = 2;
 /// Prints `error`, or the help that was asked for.
 pub(crate) fn report(command: &Command, error: &Error, arguments: &[String]) -> ExitCode {
     let place = place(command, arguments);
-    match plain(&place, error) {
+    match plain(place, error) {
         Some(text) => {
             let name = way(command, arguments);
             eprintln!("error: {text}\n\nFor more information, try `{name} --help`.");

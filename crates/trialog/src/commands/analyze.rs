@@ -86,12 +86,11 @@ pub(crate) fn run(args: &AnalyzeArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The columns to ask for, and for each that is read where it stands among them and how.
+type Readings = (Vec<Wanted>, Vec<(usize, Reading)>);
+
 /// Reads the table to its end, and decides how its cells are read.
-fn survey(
-    table: &Table,
-    columns: &[Column],
-    decimal: Option<Decimal>,
-) -> anyhow::Result<(Vec<Wanted>, Vec<(usize, Reading)>)> {
+fn survey(table: &Table, columns: &[Column], decimal: Option<Decimal>) -> anyhow::Result<Readings> {
     let mut wanted: Vec<Wanted> = Vec::new();
     let mut looks: Vec<Look> = Vec::new();
     let mut places = Vec::new();

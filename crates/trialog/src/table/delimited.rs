@@ -194,7 +194,7 @@ fn text(
 ) -> anyhow::Result<Box<dyn Read>> {
     let bytes = source.bytes(progress)?;
     as_utf8(bytes, options.encoding)
-        .map_err(|error| anyhow::anyhow!(breaks_off(source, 0, &error.to_string())))
+        .map_err(|error| anyhow::anyhow!(breaks_off(source, 0, error.to_string())))
 }
 
 /// The next line, without more of it than a header may have.

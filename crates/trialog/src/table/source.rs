@@ -121,12 +121,12 @@ impl Source {
             return Ok(format);
         }
         if self.is_pipe() {
-            return self.from_content();
+            return self.content_format();
         }
         anyhow::bail!("{} does not tell its format: give {option}", self.shown)
     }
 
-    fn from_content(&self) -> anyhow::Result<FileFormat> {
+    fn content_format(&self) -> anyhow::Result<FileFormat> {
         match self.start(6)?.as_slice() {
             [b'P', b'A', b'R', b'1', ..] => return Ok(FileFormat::Parquet),
             b"ARROW1" => return Ok(FileFormat::Feather),
