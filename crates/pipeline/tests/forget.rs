@@ -208,3 +208,31 @@ fn an_erasure_that_failed_half_way_is_completed_by_the_next() {
     assert_eq!(files_with_marks(directory.path()), Vec::<String>::new());
     assert_eq!(counted(results_of(&system)), counted(restored(80)));
 }
+
+#[test]
+fn an_erased_user_without_an_exposure_is_in_no_sample_and_in_no_byte_of_the_catalog() {
+    let directory = tempfile::tempdir().unwrap();
+    let system = filled(directory.path(), 2);
+    system.aggregator.run("request", 1, Scope::Touched).unwrap();
+    let event = Row {
+        user: USER + 1,
+        ..of_user(1).remove(0)
+    };
+    system.send(&[event]);
+    system.aggregator.run("request", 1, Scope::Touched).unwrap();
+    let samples = || {
+        let id = ExperimentId::new("a").unwrap();
+        let published = system.catalog.published(&id, None).unwrap().unwrap();
+        let arrivals = published.computation.arrivals.into_iter();
+        arrivals.flat_map(|row| row.sample).collect::<Vec<_>>()
+    };
+    assert!(samples().contains(&(USER + 1)), "{:?}", samples());
+    system.care.forget(USER + 1, None, "test").unwrap();
+    assert!(!samples().contains(&(USER + 1)), "{:?}", samples());
+    let text = (USER + 1).to_string();
+    for name in ["catalog.sqlite", "catalog.sqlite-wal"] {
+        let bytes = std::fs::read(directory.path().join(name)).unwrap_or_default();
+        let mut windows = bytes.windows(text.len());
+        assert!(!windows.any(|window| window == text.as_bytes()), "{name}");
+    }
+}
