@@ -472,6 +472,8 @@ fn value(raw: &RawField<'_>) -> Result<Value, EventError> {
         RawField::Cell(text) => text,
         RawField::Text(text) => text,
         RawField::Integer(number) => return whole_value(*number),
+        // A table without types can only say the word.
+        RawField::Bool(_) => return refuse(FIELD, Fault::Malformed, ValueError::NotANumber),
         other => return wrong_type(FIELD, "a decimal number", other),
     };
     Value::parse(text.as_bytes()).or_else(|error| {
@@ -494,22 +496,28 @@ fn whole_value(number: i64) -> Result<Value, EventError> {
 }
 
 fn forced(raw: &RawField<'_>) -> Result<bool, EventError> {
-    match raw {
-        RawField::Absent | RawField::Cell("") => Ok(false),
-        RawField::Bool(forced) => Ok(*forced),
-        RawField::Integer(number @ 0..=1) => Ok(*number == 1),
-        RawField::Number(text) if cell::is_zero(text) => Ok(false),
-        RawField::Number(text) if cell::whole_number(text).as_deref() == Some("1") => Ok(true),
-        RawField::Cell(text) => match text.to_ascii_lowercase().as_str() {
-            "true" | "1" => Ok(true),
-            "false" | "0" => Ok(false),
-            _ => refuse(
-                "forced",
-                Fault::Malformed,
-                format_args!("`{}` is neither true nor false", clip(text)),
-            ),
-        },
-        other => wrong_type("forced", "true or false", other),
+    let text: Cow<'_, str> = match raw {
+        RawField::Absent | RawField::Cell("") => return Ok(false),
+        RawField::Bool(forced) => return Ok(*forced),
+        RawField::Integer(number) => Cow::Owned(number.to_string()),
+        RawField::Text(text) => Cow::Borrowed(text),
+        RawField::Cell(text) | RawField::Number(text) => Cow::Borrowed(*text),
+        other => return wrong_type("forced", "true or false", other),
+    };
+    if cell::is_no_value(&text) {
+        return Ok(false);
+    }
+    let is_one = cell::whole_number(&text).is_some_and(|number| number == "1");
+    if is_one || text.eq_ignore_ascii_case("true") {
+        Ok(true)
+    } else if cell::is_zero(&text) || text.eq_ignore_ascii_case("false") {
+        Ok(false)
+    } else {
+        refuse(
+            "forced",
+            Fault::Malformed,
+            format_args!("`{}` is neither true nor false", clip(&text)),
+        )
     }
 }
 
@@ -563,7 +571,11 @@ fn context(raw: RawField<'_>) -> Result<Option<Cow<'_, str>>, EventError> {
         RawField::Absent => return Ok(None),
         RawField::Object(text) => text,
         RawField::Cell(text) => Cow::Borrowed(text),
-        other => return wrong_type(FIELD, "a JSON object", &other),
+        // A table can only hold it as text, so that all of it is malformed alike.
+        other => {
+            let reason = format!("is {}: give a JSON object", other.describe());
+            return refuse(FIELD, Fault::Malformed, reason);
+        }
     };
     // Tables have no type for objects, and write an absent one in many ways.
     if cell::is_no_value(&text) {

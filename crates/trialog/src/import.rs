@@ -5,3 +5,6 @@ pub(crate) mod columns;
 pub(crate) mod sink;
 pub(crate) mod survey;
 pub(crate) mod times;
+
+#[cfg(test)]
+mod alike;

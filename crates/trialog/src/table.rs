@@ -4,6 +4,8 @@
 //! and a file that was cut short or damaged gives an error that says how far it was read.
 
 mod columnar;
+#[cfg(test)]
+mod cut;
 pub(crate) mod decide;
 pub(crate) mod decimal;
 mod delimited;

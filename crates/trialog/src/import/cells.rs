@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 
 use trialog_model::cell::{is_no_value, is_zero};
-use trialog_model::event::{Event, EventError, Fault, RawEvent, RawField, Rules, validate};
+use trialog_model::event::{
+    Event, EventError, EventKind, Fault, RawEvent, RawField, Rules, validate,
+};
 
 use super::columns::{Mapping, Origin};
 use super::survey::Decisions;
@@ -101,19 +103,28 @@ impl<'m> Layout<'m> {
             columns => RawField::Object(Cow::Owned(context(columns, &row))),
         };
         let kind = self.mapping.kind;
+        let read = (self.times).read(kind.time_field(), get(self.time, Meaning::Text));
+        let (timestamp, time_error) = match read {
+            Ok(timestamp) => (timestamp, None),
+            Err(error) => (RawField::Time(self.rules.received_at), Some(error)),
+        };
         let raw = RawEvent {
             user_id: get(self.user, self.decisions.user),
             experiment_id: get(self.experiment, self.decisions.experiment),
             name: get(self.name, self.decisions.name),
-            timestamp: (self.times).read(kind.time_field(), get(self.time, Meaning::Text))?,
+            timestamp,
             value,
             event_id: get(self.event_id, self.decisions.event_id),
             event_fingerprint: get(self.event_fingerprint, Meaning::Text),
             context,
         };
-        match validate(kind, raw, self.rules) {
-            Ok(event) => Ok(Some(event)),
-            Err(mut error) => {
+        // The first field at fault is told, in the same order as over HTTP.
+        let is_before = |field| ["experiment_id", "user_id", kind.name_field()].contains(&field);
+        match (validate(kind, raw, self.rules), time_error) {
+            (Ok(event), None) => Ok(Some(event)),
+            (Ok(_), Some(error)) => Err(error),
+            (Err(error), Some(time_error)) if !is_before(error.field) => Err(time_error),
+            (Err(mut error), _) => {
                 if error.field == "user_id" && error.fault == Fault::OutOfRange {
                     error.reason += ", or give --ids text where all ids are texts";
                 }
@@ -137,16 +148,16 @@ impl<'m> Layout<'m> {
             });
         };
         // What is empty stays an empty cell: it is no value, and not the value 1.
+        let is_value = self.mapping.kind == EventKind::Metric;
         let field = match as_meant(&row.fields[column], Meaning::Text) {
-            RawField::Cell(text) => match plain(text, self.decisions.decimal) {
+            RawField::Cell(text) if is_value => match plain(text, self.decisions.decimal) {
                 Cow::Borrowed(text) => RawField::Cell(text),
                 Cow::Owned(text) => RawField::Text(Cow::Owned(text)),
             },
             other => other,
         };
         if !self.mapping.skip_zero {
-            let is_forced = self.mapping.kind == trialog_model::event::EventKind::Assignment;
-            return Some(if is_forced { forced(field) } else { field });
+            return Some(if is_value { field } else { forced(field) });
         }
         match zero_or_one(&field) {
             Some(false) => None,

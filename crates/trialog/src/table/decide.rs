@@ -146,7 +146,8 @@ pub(crate) fn as_meant<'r>(field: &'r RawField<'r>, meaning: Meaning) -> RawFiel
     };
     match (meaning, boolean(text)) {
         (_, _) if text.is_empty() => RawField::Cell(""),
-        (Meaning::Number, _) => RawField::Number(text),
+        // What stands for no value in a column of numbers is no number.
+        (Meaning::Number, _) if !is_no_value(text) => RawField::Number(text),
         (Meaning::Boolean, Some(value)) => RawField::Bool(value),
         _ => RawField::Cell(text),
     }

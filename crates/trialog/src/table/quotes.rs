@@ -29,6 +29,7 @@ pub(super) struct Quotes<R> {
     /// Rows that have begun; the first is the header.
     n_rows: u64,
     line: u64,
+    is_after_cr: bool,
     /// The row and the line on which the present quotes were opened.
     opened: (u64, u64),
     /// Whether there is a line break between the present quotes.
@@ -47,6 +48,7 @@ impl<R: Read> Quotes<R> {
             state: State::Row,
             n_rows: 0,
             line,
+            is_after_cr: false,
             opened: (0, 0),
             spans_lines: false,
             row_bytes: 0,
@@ -64,9 +66,11 @@ impl<R: Read> Quotes<R> {
         for (at, &byte) in bytes.iter().enumerate() {
             self.row_bytes += 1;
             let is_break = byte == b'\n' || byte == b'\r';
-            if byte == b'\n' {
+            // CR and LF together end one line.
+            if byte == b'\r' || byte == b'\n' && !self.is_after_cr {
                 self.line += 1;
             }
+            self.is_after_cr = byte == b'\r';
             self.state = match self.state {
                 State::Quoted => match byte {
                     b'"' => State::Closing,
@@ -139,5 +143,67 @@ impl<R: Read> Read for Quotes<R> {
             0 => self.pending.take().map_or(Ok(0), Err),
             n_sound => Ok(n_sound),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(source: impl Read) -> Result<Vec<Vec<String>>, csv::Error> {
+        let mut reader = csv::ReaderBuilder::new()
+            .flexible(true)
+            .has_headers(false)
+            .from_reader(source);
+        let texts = |row: csv::StringRecord| row.iter().map(str::to_owned).collect();
+        reader.records().map(|row| row.map(texts)).collect()
+    }
+
+    /// Hands on one to three bytes at a time, so that blocks end anywhere.
+    struct Blocks<'b>(&'b [u8], fastrand::Rng);
+
+    impl Read for Blocks<'_> {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            let length = self.1.usize(1..4).min(self.0.len()).min(into.len());
+            into[..length].copy_from_slice(&self.0[..length]);
+            self.0 = &self.0[length..];
+            Ok(length)
+        }
+    }
+
+    #[test]
+    fn it_sees_the_rows_and_the_open_quotes_that_the_reader_of_csv_sees() {
+        let mut rng = fastrand::Rng::with_seed(7);
+        let (mut n_read, mut n_refused) = (0, 0);
+        for _ in 0..20_000 {
+            let length = rng.usize(..24);
+            let text: String = (0..length)
+                .map(|_| char::from(b"aa,,\"\"\n\r"[rng.usize(..8)]))
+                .collect();
+            let mut quotes = Quotes::new(Blocks(text.as_bytes(), rng.fork()), b',', 1);
+            let plain = rows(text.as_bytes()).unwrap();
+            // What comes after an open quote is no row.
+            let is_open = rows(format!("{text}\nend\n").as_bytes()).unwrap().last()
+                != Some(&vec!["end".to_owned()]);
+            match rows(&mut quotes) {
+                Ok(seen) => {
+                    n_read += 1;
+                    assert_eq!(seen, plain, "{text:?}");
+                    assert!(!is_open, "{text:?}");
+                    assert_eq!(quotes.n_rows, plain.len() as u64, "{text:?}");
+                    let is_ended = text.is_empty() || text.ends_with(['\n', '\r']);
+                    assert_eq!(quotes.ends_with_line_break(), is_ended, "{text:?}");
+                }
+                Err(error) => {
+                    n_refused += 1;
+                    let spans = |cell: &String| cell.contains(['\n', '\r']);
+                    assert!(
+                        is_open || plain.iter().flatten().any(spans),
+                        "{text:?}: {error}"
+                    );
+                }
+            }
+        }
+        assert!(n_read > 1_000 && n_refused > 1_000, "{n_read} {n_refused}");
     }
 }
