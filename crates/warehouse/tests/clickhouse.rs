@@ -43,6 +43,11 @@ static N_DATABASES: AtomicU64 = AtomicU64::new(0);
 
 /// An empty database; none where there is no server to ask.
 fn database() -> Option<ClickHouse> {
+    address().map(|address| ClickHouse::connect(address).unwrap())
+}
+
+/// The address of a database without tables; none where there is no server to ask.
+fn address() -> Option<Address> {
     let Ok(url) = std::env::var("TRIALOG_TEST_CLICKHOUSE") else {
         // Past what the test harness captures, so that it is seen.
         let said =
@@ -58,8 +63,7 @@ fn database() -> Option<ClickHouse> {
         .unwrap()
         .execute_in_tests(&create);
     let (server, _) = url.rsplit_once('/').unwrap();
-    let address: Address = format!("{server}/{name}").parse().unwrap();
-    Some(ClickHouse::connect(address).unwrap())
+    Some(format!("{server}/{name}").parse().unwrap())
 }
 
 /// Inserts events, `n_at_once` in a batch of each kind, and gives the last number.
@@ -464,4 +468,78 @@ fn contents_are_those_of_the_events() {
         (2, START + 5, "a b".to_owned())
     );
     assert_eq!(view.experiments(EventKind::Metric).unwrap(), ["gate"]);
+}
+
+/// An assignment of a user that is a text.
+fn sent(user: i64, event_id: i64, user_text: &'static str) -> Event {
+    let (kind, row) = assigned("gate", user, START, "a", event_id);
+    (kind, EventRow { user_text, ..row })
+}
+
+#[test]
+fn texts_of_users_and_those_with_two_are_those_of_the_embedded_warehouse() {
+    let Some(clickhouse) = database() else {
+        return;
+    };
+    let events = [
+        sent(-7, 1, "ann"),
+        sent(2, 1, "bob\n'\"{x}\\"),
+        sent(2, 2, ""),
+        sent(3, 1, "y"),
+        sent(3, 2, "x"),
+        assigned("gate", 4, START, "a", 1),
+        assigned("other", 5, START, "a", 1),
+    ];
+    let last = insert(&clickhouse, &events, 3);
+    let view = clickhouse.view(last, Vec::new());
+    let directory = tempfile::tempdir().unwrap();
+    let warehouse = open(directory.path(), &Options::default(), 0).unwrap();
+    store(&warehouse, &events);
+    let snapshot = warehouse.snapshot();
+    let users = [4, 3, 2, -7, 99];
+    let texts = view.user_texts("gate", &users).unwrap();
+    assert_eq!(texts, snapshot.user_texts("gate", &users).unwrap());
+    assert_eq!(texts.len(), 3);
+    assert_eq!(texts[&2], "bob\n'\"{x}\\");
+    let ids = ["gate", "other"];
+    let clashing = view.clashing_users(&ids).unwrap();
+    assert_eq!(clashing, snapshot.clashing_users(&ids).unwrap());
+    assert_eq!(clashing["gate"], [3]);
+    // What came in an insertion that is not seen is not told.
+    let none = clickhouse.view(0, Vec::new());
+    assert!(none.user_texts("gate", &users).unwrap().is_empty());
+}
+
+#[test]
+fn tables_from_before_users_had_texts_get_the_column_and_keep_their_rows() {
+    let Some(address) = address() else {
+        return;
+    };
+    let before = ClickHouse::connect(address.clone()).unwrap();
+    insert(&before, &[assigned("gate", 1, START, "a", 1)], 1);
+    before.execute_in_tests("ALTER TABLE assignments DROP COLUMN user_text");
+    before.execute_in_tests("TRUNCATE TABLE schema_versions");
+    before.execute_in_tests("INSERT INTO schema_versions (version, trialog) VALUES (1, '0.1.0')");
+    assert_eq!(ClickHouse::inspect(address.clone()).unwrap(), (1, 2));
+    for _ in 0..2 {
+        let after = ClickHouse::connect(address.clone()).unwrap();
+        assert_eq!(ClickHouse::inspect(address.clone()).unwrap(), (2, 2));
+        let mut batch = Batch::new(EventKind::Assignment);
+        batch.push(&sent(2, 1, "ann").1);
+        after.insert(&batch, 2).unwrap();
+        let view = after.view(2, Vec::new());
+        let texts = view.user_texts("gate", &[1, 2]).unwrap();
+        assert_eq!(
+            texts.into_iter().collect::<Vec<_>>(),
+            [(2, "ann".to_owned())]
+        );
+        let contents = view.contents(EventKind::Assignment, &["gate"]).unwrap();
+        assert!(contents["gate"].rows >= 2);
+    }
+    let private = ClickHouse::connect(address).unwrap().without_user_texts();
+    let mut batch = Batch::new(EventKind::Assignment);
+    batch.push(&sent(3, 1, "eve").1);
+    private.insert(&batch, 3).unwrap();
+    let view = private.view(3, Vec::new());
+    assert!(view.user_texts("gate", &[3]).unwrap().is_empty());
 }
