@@ -283,3 +283,51 @@ fn a_data_directory_of_an_earlier_version_verifies_once_it_was_opened() {
     drop(system);
     assert_eq!(verify(directory.path()).recomputed, 3);
 }
+
+#[test]
+fn texts_of_users_are_in_a_backup_and_two_of_one_user_are_noted() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let system = filled(&data);
+    let sent = |event_id, user_text| {
+        let assignment = events(0)[0];
+        let (user, hour) = (4_242, -1);
+        [system::Row {
+            user,
+            hour,
+            event_id,
+            user_text,
+            ..assignment
+        }]
+    };
+    system.send(&sent(90_001, "ann"));
+    assert_eq!(
+        system.care.verify(&mut silent).unwrap().notes,
+        Vec::<String>::new()
+    );
+    system.warehouse.settle().unwrap();
+    system.send(&sent(90_002, "eve"));
+    let report = system.care.verify(&mut silent).unwrap();
+    assert!(report.sound);
+    let [note] = report.notes.as_slice() else {
+        panic!("one note: {:?}", report.notes);
+    };
+    assert!(
+        note.contains("1 users in 1 experiments") && note.contains("user 4242"),
+        "{note}"
+    );
+    let saved = directory.path().join("saved");
+    system.care.backup(&saved, &mut silent).unwrap();
+    drop(system);
+    let other = directory.path().join("other");
+    restore(&saved, &other, &mut silent).unwrap();
+    assert_eq!(verify(&other).notes, [note.clone()]);
+    let again = System::open(&other);
+    let experiment = events(0)[0].experiment;
+    let texts = again
+        .warehouse
+        .reading_snapshot()
+        .user_texts(experiment, &[4_242])
+        .unwrap();
+    assert_eq!(texts[&4_242], "ann");
+}

@@ -16,7 +16,7 @@ use trialog_pipeline::care::forget::user_hash;
 
 const USER: i64 = 4_815_162_342;
 /// Texts that occur in this user's events only; too odd to be compressed away.
-const MARKS: [&str; 2] = ["qX7_kW93vbZ", "Jf4hTz81mRpY"];
+const MARKS: [&str; 3] = ["qX7_kW93vbZ", "Jf4hTz81mRpY", "Vn2-gD60xLsC"];
 
 /// Events of the user in experiments `a` and `b`.
 fn of_user(round: i64) -> Vec<Row> {
@@ -32,6 +32,7 @@ fn of_user(round: i64) -> Vec<Row> {
         },
         event_id: 10_000 + round,
         context,
+        user_text: "Vn2-gD60xLsC",
     };
     let context = r#"{"s":"qX7_kW93vbZ"}"#;
     match round % 4 {

@@ -63,6 +63,7 @@ fn rows(users: &[User]) -> Vec<Row> {
         value,
         event_id,
         context: "",
+        user_text: "",
     };
     let of_user = |user: &User| {
         let mut rows = vec![row(

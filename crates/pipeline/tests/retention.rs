@@ -44,6 +44,7 @@ fn send(system: &System, experiment: &'static str, users: i64, hours: i64) {
                 },
                 event_id: user,
                 context: "",
+                user_text: "",
             })
             .collect();
         system.send(&rows);

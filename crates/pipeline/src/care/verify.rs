@@ -10,9 +10,11 @@ use trialog_catalog::Catalog;
 use trialog_catalog::experiments::Experiment;
 use trialog_catalog::pipeline::HighWaterMark;
 use trialog_catalog::results::Computation;
+use trialog_model::event::EventKind;
 use trialog_warehouse::WarehouseError;
 use trialog_warehouse::fold::UserFilter;
 use trialog_warehouse::pin::Pinned;
+use trialog_warehouse::snapshot::Snapshot;
 use trialog_warehouse::view::View;
 
 use super::{Care, CareError, Progress, restore};
@@ -174,8 +176,25 @@ impl<'a> Verification<'a> {
             self.report.notes.push(note.to_owned());
             return Ok(());
         }
+        self.clashing_users(&warehouse.snapshot(self.report.position)?)?;
         let snapshot = warehouse.snapshot(mark.position)?;
         self.results(catalog, &snapshot.into(), mark, progress)
+    }
+
+    /// Notes users of whom one number stands for two texts: two people that are counted as one.
+    fn clashing_users(&mut self, snapshot: &Snapshot) -> Result<(), CareError> {
+        let ids = snapshot.experiments_after(EventKind::Assignment, 0);
+        let clashing = snapshot.clashing_users(&ids)?;
+        let Some((experiment, users)) = clashing.first_key_value() else {
+            return Ok(());
+        };
+        let n_users: usize = clashing.values().map(Vec::len).sum();
+        let n_experiments = clashing.len();
+        self.report.notes.push(format!(
+            "{n_users} users in {n_experiments} experiments were sent as two texts that have one number, and are counted as one user each; in `{experiment}` user {}: give these users integers as ids",
+            users[0]
+        ));
+        Ok(())
     }
 
     fn catalog(&mut self, catalog: &Catalog) -> Result<(), CareError> {

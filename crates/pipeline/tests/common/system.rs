@@ -128,6 +128,7 @@ pub(crate) struct Row {
     pub(crate) value: i64,
     pub(crate) event_id: i64,
     pub(crate) context: &'static str,
+    pub(crate) user_text: &'static str,
 }
 
 impl Row {
@@ -140,7 +141,7 @@ impl Row {
             value: self.value,
             event_id: self.event_id,
             context: self.context,
-            user_text: "",
+            user_text: self.user_text,
         }
     }
 }
@@ -169,6 +170,7 @@ pub(crate) fn events(round: i64) -> Vec<Row> {
                     EventKind::Assignment => r#"{"platform":"web"}"#,
                     EventKind::Metric => "",
                 },
+                user_text: "",
             }
         })
         .collect()
