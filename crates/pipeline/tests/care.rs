@@ -321,7 +321,7 @@ fn texts_of_users_are_in_a_backup_and_two_of_one_user_are_noted() {
     drop(system);
     let other = directory.path().join("other");
     restore(&saved, &other, &mut silent).unwrap();
-    assert_eq!(verify(&other).notes, [note.clone()]);
+    assert_eq!(verify(&other).notes, std::slice::from_ref(note));
     let again = System::open(&other);
     let experiment = events(0)[0].experiment;
     let texts = again
