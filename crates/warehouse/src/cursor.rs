@@ -96,3 +96,74 @@ impl Cursor {
         Ok(true)
     }
 }
+
+/// A [`Cursor`] that shows the rows of one experiment at a time.
+pub(crate) struct WithinExperiment {
+    cursor: Cursor,
+    /// Whether it stands on the experiment that was entered.
+    inside: bool,
+}
+
+impl WithinExperiment {
+    /// In no experiment yet.
+    pub(crate) fn new(cursor: Cursor) -> Self {
+        Self {
+            cursor,
+            inside: false,
+        }
+    }
+
+    /// Moves to `experiment`, past what is left of earlier ones.
+    pub(crate) fn enter(&mut self, experiment: &str) -> Result<(), WarehouseError> {
+        while self.cursor.experiment().is_some_and(|own| own < experiment) {
+            self.cursor.move_to(self.cursor.experiment_end())?;
+        }
+        self.inside = self.cursor.experiment() == Some(experiment);
+        Ok(())
+    }
+
+    /// The block and the row in it; none at the end of the experiment.
+    pub(crate) fn here(&self) -> Option<(&Block, usize)> {
+        self.cursor.here().filter(|_| self.inside)
+    }
+
+    /// The user of the current row; none at the end of the experiment.
+    pub(crate) fn user(&self) -> Option<i64> {
+        self.here().map(|(block, row)| block.user[row])
+    }
+
+    /// As [`Cursor::experiment_end`].
+    pub(crate) fn experiment_end(&self) -> usize {
+        self.cursor.experiment_end()
+    }
+
+    /// As [`Cursor::generation`].
+    pub(crate) fn generation(&self) -> u64 {
+        self.cursor.generation()
+    }
+
+    /// Passes over the rows of users before `user`.
+    pub(crate) fn skip_to(&mut self, user: i64) -> Result<(), WarehouseError> {
+        while let Some((block, row)) = self.here() {
+            let users = &block.user[row..self.experiment_end()];
+            let n_before = users.iter().take_while(|own| **own < user).count();
+            if n_before == 0 {
+                break;
+            }
+            self.move_to(row + n_before)?;
+        }
+        Ok(())
+    }
+
+    /// Moves to `row` of the block, or to what follows the block.
+    pub(crate) fn move_to(&mut self, row: usize) -> Result<(), WarehouseError> {
+        if row < self.cursor.experiment_end() {
+            return self.cursor.move_to(row).map(drop);
+        }
+        // Only here the experiment can change, so the text is compared rarely.
+        let before = self.cursor.experiment().map(str::to_owned);
+        self.cursor.move_to(row)?;
+        self.inside = before.is_some() && before.as_deref() == self.cursor.experiment();
+        Ok(())
+    }
+}

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use trialog_model::event::EventKind;
 
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, WithinExperiment};
 use crate::error::WarehouseError;
 use crate::run::Columns;
 use crate::snapshot::Snapshot;
@@ -94,7 +94,7 @@ impl Snapshot {
 
 /// The texts of users, asked for in the order of the warehouse.
 pub(crate) struct UserTexts {
-    sources: Vec<Source>,
+    sources: Vec<WithinExperiment>,
     /// The user who was asked for last in the experiment, and the text.
     user: Option<i64>,
     text: String,
@@ -102,20 +102,10 @@ pub(crate) struct UserTexts {
     clashes: bool,
 }
 
-struct Source {
-    cursor: Cursor,
-    /// Whether it stands on the experiment that was entered.
-    inside: bool,
-}
-
 impl UserTexts {
     fn new(cursors: Vec<Cursor>) -> Self {
-        let source = |cursor| Source {
-            cursor,
-            inside: false,
-        };
         Self {
-            sources: cursors.into_iter().map(source).collect(),
+            sources: cursors.into_iter().map(WithinExperiment::new).collect(),
             user: None,
             text: String::new(),
             clashes: false,
@@ -125,13 +115,9 @@ impl UserTexts {
     /// Moves to `experiment`, past what is left of earlier ones.
     pub(crate) fn enter(&mut self, experiment: &str) -> Result<(), WarehouseError> {
         self.user = None;
-        for Source { cursor, inside } in &mut self.sources {
-            while cursor.experiment().is_some_and(|own| own < experiment) {
-                cursor.move_to(cursor.experiment_end())?;
-            }
-            *inside = cursor.experiment() == Some(experiment);
-        }
-        Ok(())
+        self.sources
+            .iter_mut()
+            .try_for_each(|source| source.enter(experiment))
     }
 
     /// The text of `user`, who does not come before those asked for; empty where none is known.
@@ -143,7 +129,7 @@ impl UserTexts {
             for source in &mut self.sources {
                 source.skip_to(user)?;
                 while source.user() == Some(user) {
-                    let Some((block, row)) = source.cursor.here() else {
+                    let Some((block, row)) = source.here() else {
                         break;
                     };
                     let text = block.user_text_at(row);
@@ -161,41 +147,7 @@ impl UserTexts {
 
     /// The least user of the experiment who was not yet asked for.
     fn next_user(&self) -> Option<i64> {
-        self.sources.iter().filter_map(Source::user).min()
-    }
-}
-
-impl Source {
-    fn user(&self) -> Option<i64> {
-        let (block, row) = self.cursor.here().filter(|_| self.inside)?;
-        Some(block.user[row])
-    }
-
-    /// Passes over the rows of users before `user`.
-    fn skip_to(&mut self, user: i64) -> Result<(), WarehouseError> {
-        while self.inside {
-            let Some((block, row)) = self.cursor.here() else {
-                break;
-            };
-            let end = self.cursor.experiment_end();
-            let n_before = block.user[row..end].partition_point(|own| *own < user);
-            if n_before == 0 {
-                break;
-            }
-            self.move_to(row + n_before)?;
-        }
-        Ok(())
-    }
-
-    /// Moves on and notes whether the experiment ended.
-    fn move_to(&mut self, row: usize) -> Result<(), WarehouseError> {
-        if row < self.cursor.experiment_end() {
-            return self.cursor.move_to(row).map(drop);
-        }
-        let before = self.cursor.experiment().map(str::to_owned);
-        self.cursor.move_to(row)?;
-        self.inside = before.is_some() && before.as_deref() == self.cursor.experiment();
-        Ok(())
+        self.sources.iter().filter_map(WithinExperiment::user).min()
     }
 }
 

@@ -6,7 +6,7 @@ use arrow_array::Array;
 use serde_json::value::RawValue;
 
 use crate::batch::Dictionary;
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, WithinExperiment};
 use crate::error::WarehouseError;
 use crate::fold::history::{Copies, History};
 use crate::fold::{Detail, NamePlace, Names, Row};
@@ -41,9 +41,7 @@ impl Unexpected {
 }
 
 struct SourceCursor {
-    cursor: Cursor,
-    /// Whether it stands on the experiment that was entered.
-    inside: bool,
+    rows: WithinExperiment,
     /// For each code of the block its place in the plan, once it was looked up.
     names: Vec<Option<NamePlace>>,
     /// The cursor's generation that `names` is for; 0 for none.
@@ -53,8 +51,7 @@ struct SourceCursor {
 impl Side {
     pub(crate) fn new(cursors: Vec<Cursor>) -> Self {
         let sources = cursors.into_iter().map(|cursor| SourceCursor {
-            cursor,
-            inside: false,
+            rows: WithinExperiment::new(cursor),
             names: Vec::new(),
             generation: 0,
         });
@@ -67,14 +64,7 @@ impl Side {
     /// Moves to `experiment`, past what is left of earlier ones.
     pub(crate) fn enter(&mut self, experiment: &str) -> Result<(), WarehouseError> {
         for source in &mut self.sources {
-            while source
-                .cursor
-                .experiment()
-                .is_some_and(|own| own < experiment)
-            {
-                source.cursor.move_to(source.cursor.experiment_end())?;
-            }
-            source.inside = source.cursor.experiment() == Some(experiment);
+            source.rows.enter(experiment)?;
             source.generation = 0;
         }
         Ok(())
@@ -82,28 +72,17 @@ impl Side {
 
     /// The least user of the experiment that was not yet taken.
     pub(crate) fn user(&self) -> Option<i64> {
-        self.sources.iter().filter_map(SourceCursor::user).min()
+        self.sources
+            .iter()
+            .filter_map(|source| source.rows.user())
+            .min()
     }
 
     /// Passes over the rows of users before `user`.
     pub(crate) fn skip_to(&mut self, user: i64) -> Result<(), WarehouseError> {
-        for source in &mut self.sources {
-            while source.inside {
-                let Some((block, row)) = source.cursor.here() else {
-                    break;
-                };
-                let end = source.cursor.experiment_end();
-                let n_before = block.user[row..end]
-                    .iter()
-                    .take_while(|own| **own < user)
-                    .count();
-                if n_before == 0 {
-                    break;
-                }
-                source.move_to(row + n_before)?;
-            }
-        }
-        Ok(())
+        self.sources
+            .iter_mut()
+            .try_for_each(|source| source.rows.skip_to(user))
     }
 
     /// Adds the rows of `user` before `horizon` to `history`, and passes all of the user's.
@@ -117,10 +96,10 @@ impl Side {
     ) -> Result<(), WarehouseError> {
         self.unexpected.clear();
         for source in &mut self.sources {
-            if source.user() == Some(user) {
+            if source.rows.user() == Some(user) {
                 history.begin_source();
             }
-            while source.user() == Some(user) {
+            while source.rows.user() == Some(user) {
                 let expected = (names, &mut self.unexpected);
                 source.take_stretch(user, horizon, expected, segment, history)?;
             }
@@ -130,28 +109,6 @@ impl Side {
 }
 
 impl SourceCursor {
-    fn user(&self) -> Option<i64> {
-        if !self.inside {
-            return None;
-        }
-        self.cursor.here().map(|(block, row)| block.user[row])
-    }
-
-    /// Moves on and notes whether the experiment ended.
-    fn move_to(&mut self, row: usize) -> Result<(), WarehouseError> {
-        let experiment_code = |cursor: &Cursor| cursor.experiment().map(str::to_owned);
-        let end = self.cursor.experiment_end();
-        if row < end {
-            self.cursor.move_to(row)?;
-            return Ok(());
-        }
-        // Only here the experiment can change, so the text is compared rarely.
-        let before = experiment_code(&self.cursor);
-        self.cursor.move_to(row)?;
-        self.inside = before.is_some() && before.as_deref() == self.cursor.experiment();
-        Ok(())
-    }
-
     /// Takes the rows of `user` in the current block.
     fn take_stretch(
         &mut self,
@@ -161,15 +118,15 @@ impl SourceCursor {
         segment: &[(String, String)],
         history: &mut History,
     ) -> Result<(), WarehouseError> {
-        let Some((block, from)) = self.cursor.here() else {
+        let Some((block, from)) = self.rows.here() else {
             return Ok(());
         };
-        if self.generation != self.cursor.generation() {
-            self.generation = self.cursor.generation();
+        if self.generation != self.rows.generation() {
+            self.generation = self.rows.generation();
             self.names.clear();
             self.names.resize(block.names.len(), None);
         }
-        let end = self.cursor.experiment_end();
+        let end = self.rows.experiment_end();
         let to = from
             + block.user[from..end]
                 .iter()
@@ -204,7 +161,7 @@ impl SourceCursor {
             history.order_ties();
         }
         history.note_beyond(&times[n_before..]);
-        self.move_to(to)
+        self.rows.move_to(to)
     }
 }
 
