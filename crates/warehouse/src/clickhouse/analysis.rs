@@ -244,14 +244,13 @@ impl View {
         let rows: Vec<Value> = (metrics.iter().enumerate())
             .flat_map(|(code, own)| metric_rows(piece.plans, code, own))
             .collect();
+        let metrics_table = table(METRIC_COLUMNS, &rows);
         // What became of events is told of all users only.
         let is_unfiltered = |plan: &Plan| plan.filter == UserFilter::default();
         if !rows.is_empty() && piece.plans.iter().any(is_unfiltered) {
-            let metrics_table = table(METRIC_COLUMNS, &rows);
             self.add_arrivals(piece, &reach, &metrics_table, &mut gathered)?;
         }
         if metrics.iter().any(|own| !own.is_empty()) {
-            let metrics_table = table(METRIC_COLUMNS, &rows);
             let has_retention =
                 (metrics.iter().flatten()).any(|own| matches!(own.shape, Shape::Retention { .. }));
             if has_retention {
