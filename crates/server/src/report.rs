@@ -292,8 +292,6 @@ fn assemble(
     looks: &[Look],
     choices: &Choices,
 ) -> Result<Report, FieldError> {
-    let mut health = health;
-    health.warn_of_caps(&measured);
     let definition = &experiment.definition;
     let declared_alpha = Alpha::new(definition.alpha).unwrap_or(Alpha::P05);
     let alpha = choices.alpha.unwrap_or(declared_alpha);

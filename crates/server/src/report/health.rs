@@ -189,37 +189,6 @@ pub(super) fn health(checked: &Checked<'_>) -> Health {
 }
 
 impl Health {
-    /// Warns of metrics of which an upper quantile of 0 has set users to 0.
-    pub(super) fn warn_of_caps(&mut self, measured: &[Measured]) {
-        for metric in measured {
-            let capped = metric
-                .arms
-                .iter()
-                .filter_map(|arm| arm.sums.winsorised.as_ref());
-            let is_zero = |end: &Option<String>| {
-                (end.as_ref()).is_some_and(|end| end.parse().is_ok_and(|end: f64| end == 0.0))
-            };
-            let users: u64 = capped
-                .filter(|capped| is_zero(&capped.upper))
-                .map(|capped| capped.users)
-                .sum();
-            let is_known = self.warnings.iter().any(|warning| {
-                warning.code == "cap_of_zero" && warning.metric.as_ref() == Some(&metric.metric)
-            });
-            if users > 0 && !is_known {
-                let message = format!(
-                    "the upper quantile of `{}` ({}) is 0, since most users have nothing, and {users} users beyond it were set to it",
-                    metric.metric, metric.kind
-                );
-                let warning = Warning::new(Severity::Warning, "cap_of_zero", message)
-                    .action("winsorise over users with an event (`\"of\": \"users_with_event\"` in the definition, `--winsorise-nonzero` of `trialog analyze`) or take a higher quantile")
-                    .metric(&metric.metric);
-                self.warnings.push(warning);
-            }
-        }
-        self.warnings.sort_by_key(|warning| warning.severity);
-    }
-
     /// Says that the results stay as they are, whatever else happens.
     pub(crate) fn freeze(&mut self, dropped_before: UnixMicros) {
         // No run applies a changed definition any more.
@@ -311,15 +280,14 @@ fn imbalances(measured: &Measured) -> Vec<Finding> {
     found.map(Finding::CovariateImbalance).collect()
 }
 
-/// Whether winsorising set users above 0 to 0.
+/// Whether winsorising set users above 0 to 0. Sums are those before it where they were
+/// published, and those after it where a file was read.
 fn is_capped_to_zero(arm: &Arm) -> bool {
-    let upper = arm
-        .sums
-        .winsorised
-        .as_ref()
-        .and_then(|own| own.upper.as_deref());
+    let Some(capped) = &arm.sums.winsorised else {
+        return false;
+    };
     let is_zero = |text: &str| text.parse::<f64>() == Ok(0.0);
-    upper.is_some_and(is_zero) && !is_zero(&arm.sums.total)
+    capped.upper.as_deref().is_some_and(is_zero) && (capped.users > 0 || !is_zero(&arm.sums.total))
 }
 
 /// Metrics that are named under a kind that takes a definition which is not there.
