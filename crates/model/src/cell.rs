@@ -56,6 +56,23 @@ pub fn whole_number(text: &str) -> Option<Cow<'_, str>> {
     Some(Cow::Owned(format!("{sign}{shown:0<n_digits$}")))
 }
 
+/// What `true` and `false` stand for, in whatever case.
+///
+/// ```
+/// # use trialog_model::cell::boolean;
+/// assert_eq!([boolean("True"), boolean("FALSE")], [Some(true), Some(false)]);
+/// assert_eq!([boolean("yes"), boolean("1")], [None, None]);
+/// ```
+pub fn boolean(text: &str) -> Option<bool> {
+    if text.eq_ignore_ascii_case("true") {
+        Some(true)
+    } else if text.eq_ignore_ascii_case("false") {
+        Some(false)
+    } else {
+        None
+    }
+}
+
 /// Whether `text` writes zero, in whatever spelling: `0`, `-0.00`, `.0`, `0e+00`.
 ///
 /// ```

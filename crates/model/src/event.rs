@@ -508,9 +508,10 @@ fn forced(raw: &RawField<'_>) -> Result<bool, EventError> {
         return Ok(false);
     }
     let is_one = cell::whole_number(&text).is_some_and(|number| number == "1");
-    if is_one || text.eq_ignore_ascii_case("true") {
+    let word = cell::boolean(&text);
+    if is_one || word == Some(true) {
         Ok(true)
-    } else if cell::is_zero(&text) || text.eq_ignore_ascii_case("false") {
+    } else if cell::is_zero(&text) || word == Some(false) {
         Ok(false)
     } else {
         refuse(

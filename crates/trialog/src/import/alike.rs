@@ -13,7 +13,7 @@ use arrow_array::{
 };
 use encoding_rs::WINDOWS_1252;
 use fastrand::Rng;
-use trialog_model::cell::{is_no_value, is_number};
+use trialog_model::cell::{boolean, is_no_value, is_number};
 use trialog_model::event::{Event, EventError, EventKind, Rules};
 use trialog_model::time::UnixMicros;
 use trialog_model::wire;
@@ -23,7 +23,6 @@ use super::columns::{Mapping, Origin};
 use super::survey::survey;
 use super::times::{Times, Unit, Zone};
 use crate::cli::TableArgs;
-use crate::table::decide::boolean;
 use crate::table::decimal::Decimal;
 use crate::table::encoding::Encoding;
 use crate::table::{Options, Table};

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use trialog_model::cell::{is_no_value, is_zero};
+use trialog_model::cell::{boolean, is_no_value, is_zero};
 use trialog_model::event::{
     Event, EventError, EventKind, Fault, RawEvent, RawField, Rules, validate,
 };
@@ -10,7 +10,7 @@ use trialog_model::event::{
 use super::columns::{Mapping, Origin};
 use super::survey::Decisions;
 use super::times::Times;
-use crate::table::decide::{Meaning, as_meant, boolean};
+use crate::table::decide::{Meaning, as_meant};
 use crate::table::decimal::plain;
 use crate::table::{Row, Wanted};
 

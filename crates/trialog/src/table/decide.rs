@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use clap::ValueEnum;
-use trialog_model::cell::{is_no_value, is_number, whole_number};
+use trialog_model::cell::{boolean, is_no_value, is_number, whole_number};
 use trialog_model::event::RawField;
 use trialog_model::user_id::is_integer_text;
 
@@ -119,17 +119,6 @@ pub(crate) fn look(looks: &[Look], facts: &mut [Facts], row: &Row<'_>) {
         if look.decimals {
             facts.decimals.add(text);
         }
-    }
-}
-
-/// The boolean that a cell writes.
-pub(crate) fn boolean(text: &str) -> Option<bool> {
-    if text.eq_ignore_ascii_case("true") {
-        Some(true)
-    } else if text.eq_ignore_ascii_case("false") {
-        Some(false)
-    } else {
-        None
     }
 }
 

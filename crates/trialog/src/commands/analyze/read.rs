@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use trialog_model::cell::is_no_value;
+use trialog_model::cell::{boolean, is_no_value};
 use trialog_model::event::RawField;
 
 use crate::table::Row;
-use crate::table::decide::{Meaning, as_meant, boolean};
+use crate::table::decide::{Meaning, as_meant};
 use crate::table::decimal::{Decimal, plain};
 
 /// A column that is read, and as what.
