@@ -134,6 +134,9 @@ pub fn not_json(error: &serde_json::Error) -> String {
         "recursion limit exceeded" => "is nested too deeply",
         said if said.starts_with("expected `,`") => "has no comma where one belongs",
         "expected `:`" => "has no colon after a key",
+        "expected value" | "expected ident" => {
+            "has what is no JSON value: write numbers in digits, texts in double quotes, and null for nothing"
+        }
         "invalid unicode code point" => "has bytes that are not UTF-8",
         "control character (\\u0000-\\u001F) found while parsing a string" => {
             "has a line break or another control character in a text: write it as \\n"

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::document::not_json;
 use crate::event::{Event, EventError, EventKind, Fault, RawEvent, RawField, Rules, validate};
 
 /// Why a whole body was refused.
@@ -39,8 +40,11 @@ pub enum BodyError {
         at: usize,
     },
     /// The body is not JSON.
-    #[error("the body is not JSON: {0}")]
+    #[error("the body {}", not_json(.0))]
     Json(#[from] serde_json::Error),
+    /// The object has no such array.
+    #[error("the body is no object with the array `{0}`: send `{{\"{0}\": [...]}}`")]
+    NoArray(&'static str),
     /// The body is JSON, but neither an object nor an array.
     #[error(
         "the body is neither an object nor an array: send an event, an array of events, or one event per line"
@@ -124,21 +128,107 @@ pub fn decode<'a>(
     }
 }
 
+/// The elements of the array `name` in the object that `body` is, sound or not, so that one
+/// that is not JSON spoils no other.
+///
+/// ```
+/// use trialog_model::wire::elements;
+/// let body = br#"{"sent_at": 3, "events": [{"value": NaN}, {"value": 1}]}"#;
+/// let seen = elements(body, "events")?;
+/// assert_eq!(seen, [r#"{"value": NaN}"#.as_bytes(), r#"{"value": 1}"#.as_bytes()]);
+/// # Ok::<(), trialog_model::wire::BodyError>(())
+/// ```
+///
+/// # Errors
+///
+/// An empty body, one that breaks off or goes on after its end, or one that is no object
+/// with such an array.
+pub fn elements<'a>(body: &'a [u8], name: &'static str) -> Result<Vec<&'a [u8]>, BodyError> {
+    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
+    let start = skip_space(body, 0);
+    match body.get(start) {
+        None => return Err(BodyError::Empty),
+        Some(b'{') => {}
+        Some(_) => return Err(BodyError::NoArray(name)),
+    }
+    let mut found = None;
+    let mut at = start + 1;
+    let incomplete = || BodyError::Incomplete {
+        n_events: 0,
+        n_bytes: body.len(),
+    };
+    loop {
+        at = skip_space(body, at);
+        let key = at + 1;
+        match body.get(at).ok_or_else(incomplete)? {
+            b'"' => {}
+            b'}' if found.is_none() => break,
+            _ => return Err(not_an_object(body)),
+        }
+        let key_end = string_end(body, key).ok_or_else(incomplete)?;
+        let colon = skip_space(body, key_end + 1);
+        if body.get(colon).ok_or_else(incomplete)? != &b':' {
+            return Err(not_an_object(body));
+        }
+        let value = skip_space(body, colon + 1);
+        let mut value_ends = value_end(body, value).ok_or_else(incomplete)?;
+        if &body[key..key_end] == name.as_bytes() {
+            let mut own = Vec::new();
+            if body[value] != b'[' || found.is_some() {
+                return Err(BodyError::NoArray(name));
+            }
+            value_ends = array(body, value, |_, element| own.push(element))?;
+            found = Some(own);
+        }
+        at = skip_space(body, value_ends);
+        match body.get(at).ok_or_else(incomplete)? {
+            b',' => at += 1,
+            b'}' => break,
+            _ => return Err(not_an_object(body)),
+        }
+    }
+    let found = found.ok_or(BodyError::NoArray(name))?;
+    nothing_follows(body, at + 1, found.len() as u64)?;
+    Ok(found)
+}
+
+/// Where JSON's own reader finds the first fault of `body`.
+fn not_an_object(body: &[u8]) -> BodyError {
+    match serde_json::from_slice::<IgnoredAny>(body) {
+        Ok(_) => BodyError::NotEvents,
+        Err(error) => BodyError::Json(error),
+    }
+}
+
 /// What some programs write before UTF-8 text.
 pub const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Hands each element of the array at `start` to `check`, sound or not.
 fn decode_array<'a>(
     body: &'a [u8],
     start: usize,
     mut check: impl FnMut(u64, &'a [u8]),
 ) -> Result<(), BodyError> {
     let mut n_events = 0;
+    let end = array(body, start, |index, element| {
+        n_events = index + 1;
+        check(index, element);
+    })?;
+    nothing_follows(body, end, n_events)
+}
+
+/// Hands each element of the array at `start` to `each`, sound or not, and gives the place
+/// after the array.
+fn array<'a>(
+    body: &'a [u8],
+    start: usize,
+    mut each: impl FnMut(u64, &'a [u8]),
+) -> Result<usize, BodyError> {
+    let mut n_events = 0;
     let mut at = start + 1;
     loop {
         at = skip_space(body, at);
         if n_events == 0 && body.get(at) == Some(&b']') {
-            return nothing_follows(body, at + 1, n_events);
+            return Ok(at + 1);
         }
         let incomplete = BodyError::Incomplete {
             n_events,
@@ -146,13 +236,12 @@ fn decode_array<'a>(
         };
         let end = value_end(body, at).ok_or(incomplete)?;
         if body[at..end].trim_ascii().is_empty() {
-            // Two commas, or one before the end: let JSON's own reader say where.
-            serde_json::from_slice::<IgnoredAny>(body)?;
-            return Err(BodyError::NotEvents);
+            // Two commas, or one before the end.
+            return Err(not_an_object(body));
         }
         let separator = skip_space(body, end);
         match body.get(separator) {
-            Some(b',' | b']') => check(n_events, &body[at..end]),
+            Some(b',' | b']') => each(n_events, &body[at..end]),
             Some(_) => {
                 return Err(BodyError::Trailing {
                     n_events: n_events + 1,
@@ -169,7 +258,7 @@ fn decode_array<'a>(
         n_events += 1;
         at = separator + 1;
         if body[separator] == b']' {
-            return nothing_follows(body, at, n_events);
+            return Ok(at);
         }
     }
 }
@@ -313,7 +402,7 @@ fn parse_event(kind: EventKind, text: &str) -> Result<RawEvent<'_>, EventError> 
         field: "event",
         fault: Fault::Malformed,
         reason: if text.trim_start().starts_with('{') {
-            format!("is not a sound JSON object: {error}")
+            not_json(&error)
         } else {
             "is not a JSON object".to_owned()
         },

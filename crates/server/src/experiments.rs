@@ -67,12 +67,7 @@ pub(crate) fn id(path: Result<Path<String>, PathRejection>) -> Answer<Experiment
 }
 
 pub(crate) fn received(body: Result<Bytes, BytesRejection>) -> Answer<Bytes> {
-    body.map_err(|error| {
-        Problem::new(
-            error.status(),
-            format!("the definition cannot be read: {error}"),
-        )
-    })
+    body.map_err(|error| Problem::new(error.status(), format!("the body cannot be read: {error}")))
 }
 
 /// An experiment with its entity tag.

@@ -3,6 +3,7 @@
 //! One event of the request becomes one metric event for each experiment that enrols the
 //! unit and lists the event type, as `log_metric` of the SDK makes them.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::Json;
@@ -14,9 +15,10 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
+use trialog_model::document::not_json;
 use trialog_model::event::{EventError, EventKind, Fault, RawEvent, RawField, Rules, validate};
 use trialog_model::time::UnixMicros;
-use trialog_model::wire::raw_field;
+use trialog_model::wire::{elements, raw_field};
 use trialog_pipeline::ingest::Rejections;
 
 use super::exposures::blank;
@@ -29,31 +31,25 @@ use crate::problem::{Answer, Problem};
 /// The most events of a request.
 pub(crate) const MAX_EVENTS: usize = 10_000;
 
+/// An event of OpenFeature's tracking, its members as written.
 #[derive(Deserialize)]
-struct Request<'a> {
+struct Members<'a> {
     #[serde(borrow)]
-    events: Vec<&'a RawValue>,
-}
-
-/// An event of OpenFeature's tracking.
-#[derive(Deserialize)]
-struct Tracked<'a> {
-    #[serde(borrow, default)]
     event_id: Option<&'a RawValue>,
-    #[serde(default)]
-    name: Option<String>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
+    name: Option<&'a RawValue>,
+    #[serde(borrow)]
     timestamp: Option<&'a RawValue>,
-    #[serde(default)]
-    context: Map<String, Value>,
-    #[serde(borrow, default)]
-    details: Option<Details<'a>>,
+    #[serde(borrow)]
+    context: Option<&'a RawValue>,
+    #[serde(borrow)]
+    details: Option<&'a RawValue>,
 }
 
 /// What the application says beside the name; only the value counts.
 #[derive(Deserialize)]
 struct Details<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     value: Option<&'a RawValue>,
 }
 
@@ -62,9 +58,9 @@ pub(crate) async fn track(
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<Response> {
     let body = received(body)?;
-    let request: Request<'_> = serde_json::from_slice(&body)
-        .map_err(|error| Problem::bad_request(format!("not an object with `events`: {error}")))?;
-    let n_events = request.events.len();
+    let sent =
+        elements(&body, "events").map_err(|error| Problem::bad_request(error.to_string()))?;
+    let n_events = sent.len();
     if n_events > MAX_EVENTS {
         let detail =
             format!("the request has more than {MAX_EVENTS} events: send them in several requests");
@@ -77,7 +73,7 @@ pub(crate) async fn track(
         let mut made = Vec::new();
         let mut n_unlisted = 0_usize;
         let tracked: Vec<_> = (0..)
-            .zip(&request.events)
+            .zip(&sent)
             .filter_map(|(index, raw)| {
                 let read = read(index, raw, app.ingest.rules(now));
                 let note = |error| {
@@ -89,7 +85,7 @@ pub(crate) async fn track(
             .collect();
         for own in &tracked {
             let before = made.len();
-            let places = (prepared.ruleset).counting(&own.name, &own.unit, &own.tracked.context);
+            let places = (prepared.ruleset).counting(&own.name, &own.unit, &own.context);
             made.extend(places.map(|id| (own.index, own.event(id.as_str(), now))));
             n_unlisted += usize::from(made.len() == before);
         }
@@ -127,40 +123,50 @@ pub(crate) async fn track(
 /// An event that is good, wherever it counts.
 struct Known<'a> {
     index: u64,
-    tracked: Tracked<'a>,
-    name: String,
+    name: Cow<'a, str>,
     unit: String,
+    context: Map<String, Value>,
+    event_id: Option<&'a RawValue>,
+    timestamp: Option<&'a RawValue>,
+    value: Option<&'a RawValue>,
 }
 
-fn read<'a>(index: u64, raw: &'a RawValue, rules: Rules) -> Result<Known<'a>, EventError> {
-    let reject = |field, fault, reason: String| EventError {
-        field,
-        fault,
-        reason,
+fn read(index: u64, sent: &[u8], rules: Rules) -> Result<Known<'_>, EventError> {
+    let members: Members<'_> = object("event", sent)?;
+    let name = match raw_field(members.name) {
+        RawField::Text(name) => name,
+        RawField::Absent => {
+            return Err(missing("name", "is missing: give the event type"));
+        }
+        _ => {
+            return Err(malformed(
+                "name",
+                "is no text: give the event type in quotes",
+            ));
+        }
     };
-    let mut tracked: Tracked<'a> = serde_json::from_str(raw.get()).map_err(|error| {
-        reject(
-            "event",
-            Fault::Malformed,
-            format!("cannot be read: {error}"),
-        )
-    })?;
-    let Some(name) = tracked.name.take() else {
-        return Err(reject(
-            "name",
-            Fault::Missing,
-            "is missing: give the event type".to_owned(),
-        ));
+    let mut context: Map<String, Value> = match members.context {
+        Some(context) => object("context", context.get().as_bytes())?,
+        None => Map::new(),
     };
-    let Some(Value::String(unit)) = tracked.context.remove("targetingKey") else {
-        let reason = "has no `targetingKey`: give the user id as text".to_owned();
-        return Err(reject("context", Fault::Missing, reason));
+    let Some(Value::String(unit)) = context.remove("targetingKey") else {
+        let reason = "has no `targetingKey`: give the user id as text";
+        return Err(missing("context", reason));
+    };
+    let details: Option<Details<'_>> = match members.details {
+        Some(details) if details.get() != "null" => {
+            Some(object("details", details.get().as_bytes())?)
+        }
+        _ => None,
     };
     let known = Known {
         index,
-        tracked,
         name,
         unit,
+        context,
+        event_id: members.event_id,
+        timestamp: members.timestamp,
+        value: details.and_then(|own| own.value),
     };
     // Judged also where it counts nowhere: the experiment makes no difference.
     match validate(
@@ -169,28 +175,49 @@ fn read<'a>(index: u64, raw: &'a RawValue, rules: Rules) -> Result<Known<'a>, Ev
         rules,
     ) {
         Ok(_) => Ok(known),
-        Err(error) if error.field == "user_id" => Err(reject(
-            "context",
-            error.fault,
-            format!("has a `targetingKey` that {}", error.reason),
-        )),
+        Err(error) if error.field == "user_id" => Err(EventError {
+            field: "context",
+            reason: format!("has a `targetingKey` that {}", error.reason),
+            ..error
+        }),
         Err(error) => Err(error),
+    }
+}
+
+fn object<'a, T: Deserialize<'a>>(field: &'static str, sent: &'a [u8]) -> Result<T, EventError> {
+    if !sent.starts_with(b"{") {
+        return Err(malformed(field, "is not a JSON object"));
+    }
+    serde_json::from_slice(sent).map_err(|error| malformed(field, not_json(&error)))
+}
+
+fn malformed(field: &'static str, reason: impl Into<String>) -> EventError {
+    EventError {
+        field,
+        fault: Fault::Malformed,
+        reason: reason.into(),
+    }
+}
+
+fn missing(field: &'static str, reason: &str) -> EventError {
+    EventError {
+        field,
+        fault: Fault::Missing,
+        reason: reason.to_owned(),
     }
 }
 
 impl Known<'_> {
     /// The metric event for one experiment.
     fn event<'e>(&'e self, experiment_id: &'e str, now: UnixMicros) -> RawEvent<'e> {
-        let tracked = &self.tracked;
-        let value = tracked.details.as_ref().and_then(|own| own.value);
         let mut event = RawEvent {
             experiment_id: RawField::Text(experiment_id.into()),
-            name: RawField::Text(self.name.as_str().into()),
-            value: raw_field(value),
-            event_id: raw_field(tracked.event_id),
+            name: RawField::Text(self.name.as_ref().into()),
+            value: raw_field(self.value),
+            event_id: raw_field(self.event_id),
             ..blank(&self.unit, now)
         };
-        if let Some(timestamp) = tracked.timestamp {
+        if let Some(timestamp) = self.timestamp {
             event.timestamp = raw_field(Some(timestamp));
         }
         event

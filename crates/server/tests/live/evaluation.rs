@@ -603,6 +603,53 @@ fn tracking_is_judged_event_by_event_and_may_be_repeated() {
 }
 
 #[test]
+fn one_tracked_event_that_is_not_json_spoils_no_other() {
+    let api = Api::new();
+    run(&api, "gate", &json!({"metrics": {"primary": ["purchase"]}}));
+    let good = r#"{"name":"purchase","context":{"targetingKey":"7"},"details":{"value":3}}"#;
+    let bad = [
+        (good.replace('3', "NaN"), "event", "no JSON value"),
+        (
+            good.replace('3', "-Infinity"),
+            "event",
+            "not written as JSON",
+        ),
+        (good.replace(r#""purchase""#, "7"), "name", "no text"),
+        (
+            good.replace(r#"{"targetingKey":"7"}"#, "[]"),
+            "context",
+            "not a JSON object",
+        ),
+        (
+            good.replace(r#"{"value":3}"#, "5"),
+            "details",
+            "not a JSON object",
+        ),
+        ("7".to_owned(), "event", "not a JSON object"),
+    ];
+    let sent: Vec<_> = bad.iter().map(|own| own.0.clone()).collect();
+    let body = format!(r#"{{"events": [{good}, {}, {good}]}}"#, sent.join(",\n"));
+    let (status, answer) = api.send(Request::post("/v1/track").body(Body::from(body)).unwrap());
+    assert_eq!(status, StatusCode::ACCEPTED, "{answer}");
+    assert_eq!(answer["accepted"], 2, "{answer}");
+    for ((_, field, reason), seen) in bad.iter().zip(answer["rejected"].as_array().unwrap()) {
+        assert_eq!(seen["field"], *field, "{seen}");
+        assert!(seen["reason"].as_str().unwrap().contains(reason), "{seen}");
+        assert!(!seen.to_string().contains("expected "), "{seen}");
+    }
+    for cut in [
+        r#"{"events": [{}"#,
+        r#"{"events": {}}"#,
+        "[]",
+        "{}",
+        r#"{"events": []} x"#,
+    ] {
+        let (status, answer) = api.send(Request::post("/v1/track").body(Body::from(cut)).unwrap());
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{cut}: {answer}");
+    }
+}
+
+#[test]
 fn pages_of_listed_origins_may_evaluate_and_read_the_tag() {
     let mut settings = settings();
     settings.cors_origins = vec!["https://shop.example".to_owned()];
