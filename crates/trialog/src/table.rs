@@ -117,8 +117,8 @@ pub(crate) type Take<'t> = dyn FnMut(u64, Result<Row<'_>, String>) -> anyhow::Re
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct End {
     pub(crate) n_rows: u64,
-    /// Why it may have been cut short.
-    pub(crate) warning: Option<String>,
+    /// Why it may not hold the rows that it was written with.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// A table that is read from a file or from standard input.
@@ -241,9 +241,9 @@ impl Table {
             }
         };
         progress.finish_and_clear();
-        match &end.warning {
+        match end.warnings.first() {
             Some(warning) if options.is_strict => {
-                bail!("{warning}; --strict takes no such file: nothing was stored")
+                bail!("{warning}; --strict takes no such file")
             }
             _ => Ok(end),
         }

@@ -118,7 +118,7 @@ fn survey(table: &Table, columns: &[Column], decimal: Option<Decimal>) -> anyhow
         look(&looks, &mut facts, &sound(table, number, row)?);
         Ok(())
     })?;
-    if let Some(warning) = end.warning {
+    for warning in end.warnings {
         eprintln!("warning: {warning}; --strict refuses such a file");
     }
     let reading = |(column, place): (&Column, usize)| {

@@ -27,7 +27,7 @@ pub(crate) fn run(config: &Config, command: &ImportCommand) -> anyhow::Result<Ex
     let table = Table::open(&common.file, common.format, option, options)?;
     let wanted = mapping.wanted(&table)?;
     let survey = survey(&table, &mapping, &wanted)?;
-    if let Some(warning) = &survey.warning {
+    for warning in &survey.warnings {
         eprintln!("warning: {warning}; --strict refuses such a file");
     }
     let source = source(table.fingerprint()?, &mapping);
@@ -58,7 +58,7 @@ pub(crate) fn run(config: &Config, command: &ImportCommand) -> anyhow::Result<Ex
     let told = Told {
         columns: columns(&mapping, &wanted),
         notes: [survey.notes, times.shifted()].concat(),
-        warning: survey.warning,
+        warnings: survey.warnings,
     };
     match common.summary {
         Format::Table => {
@@ -81,7 +81,7 @@ struct Told {
     /// Fields and the columns that they were read from.
     columns: Vec<(&'static str, String)>,
     notes: Vec<String>,
-    warning: Option<String>,
+    warnings: Vec<String>,
 }
 
 /// The fields that were read from columns, and those columns.
@@ -188,7 +188,7 @@ fn print_json(kind: EventKind, summary: &Summary, told: &Told) {
         "examples": examples,
         "columns": columns,
         "notes": told.notes,
-        "warnings": told.warning.iter().collect::<Vec<_>>(),
+        "warnings": told.warnings,
     });
     println!("{answer:#}");
 }

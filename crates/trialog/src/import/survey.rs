@@ -23,8 +23,8 @@ pub(crate) struct Survey {
     pub(crate) decisions: Decisions,
     /// What the summary says of it.
     pub(crate) notes: Vec<String>,
-    /// Why the file may be not whole.
-    pub(crate) warning: Option<String>,
+    /// Why the file may not hold the rows that it was written with.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Reads the file to its end.
@@ -112,6 +112,6 @@ pub(crate) fn survey(
     Ok(Survey {
         decisions,
         notes,
-        warning: end.warning,
+        warnings: end.warnings,
     })
 }

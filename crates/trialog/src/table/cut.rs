@@ -192,8 +192,8 @@ fn compressed_files_with_any_byte_changed_are_refused_or_give_the_same_rows() {
                     fs::write(&path, &damaged).unwrap();
                     match read(&path, PLAIN) {
                         (rows, Ok(end)) => assert_eq!(
-                            (&rows, end.warning),
-                            (&sound, None),
+                            (&rows, end.warnings),
+                            (&sound, Vec::new()),
                             "{format}.{ending}, byte {at} changed by {change:#x}"
                         ),
                         (_, Err(_)) => n_refused += 1,
@@ -250,7 +250,10 @@ fn csv_that_was_cut_says_so_unless_a_line_ends_there() {
         let text = delimited(separator, line_break);
         fs::write(&path, &text).unwrap();
         let (whole, end) = read(&path, STRICT);
-        assert_eq!((whole.len(), end.map(|end| end.warning)), (4, Ok(None)));
+        assert_eq!(
+            (whole.len(), end.map(|end| end.warnings)),
+            (4, Ok(Vec::new()))
+        );
         for length in 0..text.len() {
             let cut = &text.as_bytes()[..length];
             fs::write(&path, cut).unwrap();
@@ -265,10 +268,12 @@ fn csv_that_was_cut_says_so_unless_a_line_ends_there() {
                     "{at}: {error}"
                 );
             } else if is_line {
-                assert_eq!(end.expect(&at).warning, None, "{at}");
+                assert_eq!(end.expect(&at).warnings, [""; 0], "{at}");
                 assert_eq!(rows, whole[..rows.len()], "{at}");
             } else if let Ok(end) = end {
-                let warning = end.warning.expect(&at);
+                let [warning] = &end.warnings[..] else {
+                    panic!("{at}: {:?}", end.warnings)
+                };
                 let last = format!("after row {}, the last one", end.n_rows);
                 let is_named = end.n_rows == 0 || warning.contains(&last);
                 assert!(is_named, "{at}: {warning}");
@@ -366,5 +371,35 @@ fn a_row_of_more_than_8_mib_is_refused_whether_quoted_or_not() {
             error.contains(says) && error.contains("only 1 row"),
             "{error}"
         );
+    }
+}
+
+#[test]
+fn rows_between_stray_quotes_are_told_and_texts_of_several_lines_are_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("t.csv");
+    for (rows, n_rows, lines) in [
+        // A quote opened in one row and closed at the end of another.
+        ("1,a,\"b\n2,a,b\n3,a,b\"\n4,a,b\n", 2, Some("2 lines")),
+        ("1,\"a,b\n2,a\",b\n3,a,b\n", 2, Some("1 line")),
+        ("1,\"a,b\r\n2,a\",b\r\n", 1, Some("1 line")),
+        // Texts of several lines.
+        ("1,\"a\nb\",c\n2,\"a, b\nc\n\nd\",e\n", 2, None),
+        ("1,\"{\"\"a\"\":1,\n\"\"b\"\":2}\",c\n", 1, None),
+    ] {
+        fs::write(&path, NAMES.join(",") + "\n" + rows).unwrap();
+        let end = read(&path, PLAIN).1.unwrap();
+        assert_eq!(end.n_rows, n_rows, "{rows}");
+        match (lines, &end.warnings[..]) {
+            (None, []) => {}
+            (Some(lines), [warning]) => {
+                assert!(
+                    warning.contains(lines) && warning.contains("row 1 "),
+                    "{warning}"
+                );
+                read(&path, STRICT).1.expect_err(rows);
+            }
+            (_, warnings) => panic!("{rows}: {warnings:?}"),
+        }
     }
 }

@@ -94,6 +94,7 @@ pub(super) fn rows(
     // At the end the reader clears the record that it is given.
     let mut last = ByteRecord::new();
     let mut n_rows = 0;
+    let mut swallowed = Swallowed::default();
     loop {
         match reader.read_byte_record(&mut record) {
             Ok(false) => break,
@@ -102,6 +103,7 @@ pub(super) fn rows(
         }
         n_rows += 1;
         if record.len() == n_columns {
+            swallowed.note(n_rows, &record, layout.separator);
             match cells(&record, &places, &layout.header) {
                 Ok(fields) => take(n_rows, Ok(Row::of(&fields)))?,
                 Err(reason) => take(n_rows, Err(reason))?,
@@ -123,7 +125,7 @@ pub(super) fn rows(
         );
         bail!(breaks_off(source, n_rows - 1, &reason));
     }
-    let warning = (!is_whole).then(|| match n_rows {
+    let cut = (!is_whole).then(|| match n_rows {
         0 => format!(
             "{} has no line break after its header: it may have been cut short",
             source.shown()
@@ -134,7 +136,45 @@ pub(super) fn rows(
             shown(&last)
         ),
     });
-    Ok(End { n_rows, warning })
+    let warnings = swallowed.warning(source).into_iter().chain(cut).collect();
+    Ok(End { n_rows, warnings })
+}
+
+/// Rows that a stray quote may have made into one cell of another row.
+#[derive(Default)]
+struct Swallowed {
+    n_rows: u64,
+    /// The first row with such a cell, and the cell.
+    first: Option<(u64, String)>,
+}
+
+impl Swallowed {
+    /// A quote that is opened in one row and closed in a later one takes all separators
+    /// between: as many as the rows that it made one have.
+    fn note(&mut self, row: u64, record: &ByteRecord, separator: u8) {
+        if !record.as_slice().contains(&b'\n') {
+            return;
+        }
+        for cell in record {
+            let count = |wanted| cell.iter().filter(|byte| **byte == wanted).count();
+            let n_breaks = count(b'\n');
+            if n_breaks > 0 && count(separator) == n_breaks * (record.len() - 1) {
+                self.n_rows += n_breaks as u64;
+                self.first
+                    .get_or_insert_with(|| (row, shortened(&String::from_utf8_lossy(cell))));
+            }
+        }
+    }
+
+    fn warning(&self, source: &Source) -> Option<String> {
+        let (row, cell) = self.first.as_ref()?;
+        let lines = if self.n_rows == 1 { "line" } else { "lines" };
+        Some(format!(
+            "{} has {} {lines} that look like rows but stand between quotes, first in row {row} ({cell}): a quote may be open; close it, or double it where the quote itself is meant",
+            source.shown(),
+            self.n_rows
+        ))
+    }
 }
 
 /// The cells in use.
@@ -160,7 +200,12 @@ fn cells<'r>(
 /// A row as it stands there, for a message.
 fn shown(record: &ByteRecord) -> String {
     let cells: Vec<_> = record.iter().map(String::from_utf8_lossy).collect();
-    let text = cells.join(",");
+    shortened(&cells.join(","))
+}
+
+/// The first characters of a text, in one line.
+fn shortened(text: &str) -> String {
+    let text = text.replace(['\r', '\n'], " ");
     match text.char_indices().nth(80) {
         Some((at, _)) => format!("`{}...`", &text[..at]),
         None => format!("`{text}`"),

@@ -52,7 +52,7 @@ pub(super) fn rows(
     })?;
     Ok(End {
         n_rows,
-        warning: None,
+        warnings: Vec::new(),
     })
 }
 
