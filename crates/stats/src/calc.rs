@@ -57,17 +57,20 @@ pub enum CalcError {
 }
 
 /// Every family, in the order of the documentation.
-pub const FAMILIES: [Family; 20] = [
+pub const FAMILIES: [Family; 23] = [
     means::WELCH,
     means::COHENS_D,
+    means::NON_INFERIORITY,
     rates::TWO_PROPORTION,
     rates::CHI_SQUARED,
     rates::FISHER,
     rates::SRM,
+    sequential::SRM,
     multiple::MULTIPLE_COMPARISONS,
     planning::POWER,
     sequential::MSPRT,
     sequential::CONFIDENCE_SEQUENCE,
+    sequential::GUARDED,
     sequential::SPRT,
     sequential::GROUP,
     means::CUPED,

@@ -31,16 +31,19 @@ mod cuped;
 mod effect;
 mod error;
 pub mod group_sequential;
+mod guarded;
 mod interval;
 mod moments;
 mod msprt;
 mod multiplicity;
+mod non_inferiority;
 pub mod power;
 mod proportion;
 mod quantile;
 mod ranks;
 mod ratio;
 mod relative;
+mod sequential_srm;
 pub mod special;
 mod sprt;
 mod srm;
@@ -62,12 +65,14 @@ pub use contingency::{ChiSquared, Fisher, chi_squared, fisher_exact};
 pub use cuped::{CovariateSummary, Cuped, cuped};
 pub use effect::{EffectSize, effect_size};
 pub use error::StatsError;
+pub use guarded::GuardedVariance;
 pub use interval::Interval;
 pub use moments::{CoMoments, Moments};
 pub use msprt::{Msprt, Running, msprt};
 pub use multiplicity::{
     Correction, adjust, benjamini_hochberg, benjamini_yekutieli, bonferroni, holm,
 };
+pub use non_inferiority::{Better, Guardrail, NonInferiority, lift_interval, non_inferiority};
 pub use proportion::Proportion;
 pub use quantile::{
     QuantileSummary, order_statistic_interval, quantile_levels, quantile_of_sorted, quantile_test,
@@ -75,6 +80,7 @@ pub use quantile::{
 pub use ranks::{QuantileRank, RankSearch, RankTally};
 pub use ratio::{RatioSums, RatioTest, ratio_test};
 pub use relative::{Estimate, Relative, relative_difference};
+pub use sequential_srm::{SequentialSrm, SrmLook};
 pub use sprt::{Decision, Sprt};
 pub use srm::{Srm, sample_ratio_mismatch};
 pub use summary::Summary;

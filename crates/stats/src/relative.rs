@@ -82,3 +82,24 @@ pub(crate) fn relative_to(a: &Estimate, b: &Estimate, difference: f64) -> Option
         standard_error,
     })
 }
+
+/// Fieller's interval of `b / a - 1` at `critical` standard errors: all lifts L with
+/// (b - (1 + L) a)² <= critical² (var_b + (1 + L)² var_a). `None` where a may be 0, so that
+/// those L have no ends. The caller knows `difference`, b - a, better than from its parts.
+pub(crate) fn fieller(
+    a: &Estimate,
+    b: &Estimate,
+    difference: f64,
+    critical: f64,
+) -> Option<Interval> {
+    let (error_a, error_b) = (a.variance.sqrt() / a.value, b.variance.sqrt() / a.value);
+    let lift = difference / a.value;
+    // How much of the control its own interval takes, squared.
+    let g = (critical * error_a).powi(2);
+    let rest = 1.0 - g;
+    if !(rest > 0.0 && lift.is_finite()) {
+        return None;
+    }
+    let spread = (error_b * rest.sqrt()).hypot(error_a * (1.0 + lift));
+    Interval::around((lift + g) / rest, critical * spread / rest)
+}

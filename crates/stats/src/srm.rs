@@ -55,7 +55,7 @@ pub fn sample_ratio_mismatch(counts: &[u64], weights: &[f64]) -> Result<Srm, Sta
 }
 
 /// The sum of the weights, once they are known to fit the counts.
-fn checked_total(counts: &[u64], weights: &[f64]) -> Result<f64, StatsError> {
+pub(crate) fn checked_total(counts: &[u64], weights: &[f64]) -> Result<f64, StatsError> {
     if counts.len() != weights.len() {
         return Err(StatsError::LengthMismatch {
             n_counts: counts.len(),

@@ -126,6 +126,45 @@ impl TwoProportion {
         }
     }
 
+    /// Returns the interval of the relative difference from both Wilson intervals, a
+    /// fraction; `None` when nobody converted in the control.
+    ///
+    /// The ratios R for which 0 lies in the interval of rate_b - R rate_a that
+    /// [`newcombe`](Self::newcombe) would give (MOVER; Donner & Zou 2012, with Wilson's
+    /// limits).
+    ///
+    /// ```
+    /// # use trialog_stats::{Alpha, Proportion, two_proportion_z};
+    /// let test = two_proportion_z(&Proportion::new(30, 1000)?, &Proportion::new(45, 1000)?);
+    /// assert!(test.lift_interval(Alpha::P05).is_some_and(|own| own.contains(0.5)));
+    /// let none = two_proportion_z(&Proportion::new(0, 50)?, &Proportion::new(5, 50)?);
+    /// assert_eq!(none.lift_interval(Alpha::P05), None);
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
+    #[must_use]
+    pub fn lift_interval(&self, alpha: Alpha) -> Option<Interval> {
+        let (rate_a, rate_b) = (self.a.rate(), self.b.rate());
+        let (a, b) = (self.a.wilson(alpha), self.b.wilson(alpha));
+        if a.low <= 0.0 {
+            return None;
+        }
+        // The roots of R² A - 2 R rate_a rate_b + B = 0, A and B from the ends that count.
+        let ends_of = |end: f64, rate: f64| end * (2.0 * rate - end);
+        let product = rate_a * rate_b;
+        let root = |of_a: f64, of_b: f64| (product * product - of_a * of_b).max(0.0).sqrt();
+        let (high_a, low_b) = (ends_of(a.high, rate_a), ends_of(b.low, rate_b));
+        let (low_a, high_b) = (ends_of(a.low, rate_a), ends_of(b.high, rate_b));
+        let low = match low_b {
+            low_b if low_b > 0.0 => low_b / (product + root(high_a, low_b)),
+            _ => 0.0,
+        };
+        let high = (product + root(low_a, high_b)) / low_a;
+        high.is_finite().then(|| Interval {
+            low: low - 1.0,
+            high: high - 1.0,
+        })
+    }
+
     /// Returns the normal interval of the relative difference, a fraction.
     ///
     /// `None` when `rate_a` is 0 or neither arm has any spread.

@@ -92,7 +92,7 @@ impl Welch {
 
 /// Satterthwaite's degrees of freedom, written with shares of the variance so that
 /// no square of it over- or underflows.
-fn satterthwaite(n: [u64; 2], variance: [f64; 2]) -> f64 {
+pub(crate) fn satterthwaite(n: [u64; 2], variance: [f64; 2]) -> f64 {
     let total = variance[0] + variance[1];
     let term = |arm: usize| {
         let share = variance[arm] / total;
@@ -146,7 +146,7 @@ impl Welch {
         (absolute, relative)
     }
 
-    fn critical(&self, alpha: Alpha) -> Option<f64> {
+    pub(crate) fn critical(&self, alpha: Alpha) -> Option<f64> {
         Some(special::student_critical(alpha.get(), self.df?))
     }
 }

@@ -14,7 +14,8 @@ use serde_json::Value;
 use trialog_stats::calc::{FAMILIES, calc};
 
 /// How many cases each family has, so that none goes missing.
-const CASES: [(&str, usize); 20] = [
+const CASES: [(&str, usize); 23] = [
+    ("always_valid_guarded", 27),
     ("anova_2x2", 28),
     ("bayesian_beta_binomial", 22),
     ("bayesian_normal", 39),
@@ -24,6 +25,7 @@ const CASES: [(&str, usize); 20] = [
     ("fisher_exact", 23),
     ("moments", 36),
     ("multiple_comparisons", 35),
+    ("non_inferiority", 29),
     ("power", 137),
     ("quantile_metric", 22),
     ("ratio_metric", 27),
@@ -31,6 +33,7 @@ const CASES: [(&str, usize); 20] = [
     ("sequential_group", 41),
     ("sequential_msprt", 30),
     ("sequential_sprt_bernoulli", 25),
+    ("sequential_srm", 35),
     ("srm_chi2", 25),
     ("two_proportion_z", 30),
     ("welch_t", 43),

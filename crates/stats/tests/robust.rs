@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use trialog_stats::calc::{FAMILIES, calc};
 
 /// What may be null although there is a result.
-const OPTIONAL: [&str; 20] = [
+const OPTIONAL: [&str; 21] = [
+    "lift_ci",
     "relative",
     "odds_ratio",
     "yates",

@@ -6,8 +6,9 @@ use super::fields::Fields;
 use super::output::{interval, relative, status, welch as welch_output, with};
 use super::{CalcError, Family};
 use crate::{
-    Cell, CovariateSummary, DifferenceType, Effects, FactorTest, Moments, NormalPrior, RatioSums,
-    anova_2x2, cuped, effect_size, normal_posterior, ratio_test, welch,
+    Better, Cell, CovariateSummary, DifferenceType, Effects, FactorTest, Guardrail, Moments,
+    NormalPrior, RatioSums, anova_2x2, cuped, effect_size, lift_interval, non_inferiority,
+    normal_posterior, ratio_test, welch,
 };
 
 pub(super) const WELCH: Family = Family {
@@ -20,6 +21,36 @@ pub(super) const WELCH: Family = Family {
         Ok(welch_output(&test, &fields.alphas()?))
     },
 };
+
+pub(super) const NON_INFERIORITY: Family = Family {
+    name: "non_inferiority",
+    summary: "a guardrail: is the mean not worse by more than a fraction of the control? Linear test, Fieller's interval",
+    example: r#"{"a": {"n": 5000, "mean": 200.0, "var": 2500.0}, "b": {"n": 5000, "mean": 202.0, "var": 2500.0}, "margin": 0.05, "direction": "decrease", "alpha": 0.05}"#,
+    compute: |input| {
+        let fields = Fields::new(input, &["a", "b", "margin", "direction", "alpha"])?;
+        let (a, b) = (fields.summary("a")?, fields.summary("b")?);
+        let better = fields.word("direction", &DIRECTIONS)?;
+        let alpha = fields.alpha()?;
+        let margin = fields.number("margin")?;
+        let test = fields.check(non_inferiority(&a, &b, margin, better))?;
+        let verdict = test.map_or(Guardrail::Inconclusive, |own| own.verdict(alpha));
+        let is_positive = a.mean() > 0.0;
+        let lift = is_positive.then(|| (b.mean() - a.mean()) / a.mean());
+        let lift_ci = lift_interval(&a, &b, alpha).filter(|_| is_positive);
+        Ok(json!({
+            "status": status(test.map(|own| own.p_value)),
+            "statistic": test.map(|own| own.statistic),
+            "df": test.map(|own| own.df),
+            "p_value": test.map(|own| own.p_value),
+            "p_violated": test.map(|own| own.p_violated),
+            "verdict": verdict.as_str(),
+            "lift": lift.filter(|own| own.is_finite()),
+            "lift_ci": interval(lift_ci),
+        }))
+    },
+};
+
+const DIRECTIONS: [(&str, Better); 2] = [("increase", Better::More), ("decrease", Better::Less)];
 
 pub(super) const COHENS_D: Family = Family {
     name: "cohens_d",

@@ -8,8 +8,8 @@ use super::output::{interval, status};
 use super::{CalcError, Family};
 use crate::group_sequential::{Boundary, group_sequential};
 use crate::{
-    Alpha, DifferenceType, Estimate, Msprt, Running, Sprt, Summary, confidence_sequence,
-    difference_of, msprt,
+    Alpha, DifferenceType, Estimate, GuardedVariance, Msprt, Running, SequentialSrm, Sprt, Summary,
+    confidence_sequence, difference_of, msprt,
 };
 
 pub(super) const MSPRT: Family = Family {
@@ -83,6 +83,83 @@ pub(super) const CONFIDENCE_SEQUENCE: Family = Family {
             "ci": interval(sequence.interval),
             "p_value": sequence.p_value,
         }))
+    },
+};
+
+pub(super) const GUARDED: Family = Family {
+    name: "always_valid_guarded",
+    summary: "difference of two means at any look and any split: confidence sequence with the guarded variance",
+    example: r#"{"a": {"n": 9000, "mean": 5.0, "var": 900.0}, "b": {"n": 1000, "mean": 4.0, "var": 100.0}, "alpha": 0.05, "tuning_parameter": 5000}"#,
+    compute: |input| {
+        let fields = Fields::new(input, &["a", "b", "alpha", "tuning_parameter"])?;
+        let (a, b) = (fields.summary("a")?, fields.summary("b")?);
+        let tuning = fields.optional("tuning_parameter")?.unwrap_or(5_000.0);
+        let alpha = fields.alpha()?;
+        let guarded = GuardedVariance::of(&a, &b);
+        let difference = Estimate {
+            value: b.mean() - a.mean(),
+            variance: guarded.map_or(0.0, |own| own.value()),
+        };
+        let n = a.n().saturating_add(b.n());
+        let sequence = fields.check(confidence_sequence(&difference, n, alpha, tuning))?;
+        Ok(json!({
+            "status": status(sequence.p_value),
+            "diff": difference.value,
+            "variance_own": guarded.map(|own| own.own),
+            "variance_together": guarded.map(|own| own.together),
+            "variance": guarded.map(|own| own.value()),
+            "half_width": sequence.half_width,
+            "ci": interval(sequence.interval),
+            "p_value": sequence.p_value,
+            "sparse": guarded.filter(|own| own.value() > 0.0).map(|own| own.is_sparse()),
+        }))
+    },
+};
+
+pub(super) const SRM: Family = Family {
+    name: "sequential_srm",
+    summary: "sizes of arms against weights at every look: Dirichlet-multinomial e-process",
+    example: r#"{"weights": [1, 1], "looks": [[90, 10], [1090, 1010]], "concentration": 1000, "level": 0.01}"#,
+    compute: |input| {
+        let known = ["weights", "looks", "concentration", "level"];
+        let fields = Fields::new(input, &known)?;
+        let weights = fields.numbers("weights")?;
+        let test = match fields.optional("concentration")? {
+            Some(concentration) => SequentialSrm::with_concentration(&weights, concentration),
+            None => SequentialSrm::new(&weights),
+        };
+        let test = fields.check(test)?;
+        let level = fields.optional("level")?.unwrap_or(0.01);
+        if !(0.0..1.0).contains(&level) {
+            return Err(fields.fault("level", "must be from 0 to 1, 1 excluded"));
+        }
+        let mut running = 1.0_f64;
+        let mut before: Option<Vec<u64>> = None;
+        let mut looks = Vec::new();
+        for (index, counts) in fields.table("looks")?.into_iter().enumerate() {
+            let place = format!("looks[{index}]");
+            if counts.len() != weights.len() {
+                return Err(fields.fault(&place, "must have a count for each weight"));
+            }
+            let falls = |before: &Vec<u64>| before.iter().zip(&counts).any(|(a, b)| a > b);
+            if before.as_ref().is_some_and(falls) {
+                return Err(fields.fault(
+                    &place,
+                    "has fewer than the look before: give all units up to each look",
+                ));
+            }
+            let look = fields.check(test.look(&counts))?;
+            running = running.min(look.p_value);
+            looks.push(json!({
+                "users": look.users,
+                "log_bayes_factor": look.log_bayes_factor,
+                "p_value": look.p_value,
+                "p_running": running,
+            }));
+            before = Some(counts);
+        }
+        let status = if looks.is_empty() { "undefined" } else { "ok" };
+        Ok(json!({"status": status, "looks": looks, "failed": running < level}))
     },
 };
 

@@ -1,0 +1,81 @@
+//! The guarded variance of a difference, for looks at any time and arms of any sizes.
+
+use crate::Summary;
+
+/// How many times its own variance a difference may have before it is sparse.
+const SPARSE: f64 = 1.5;
+
+/// The variance of a difference of means, from each arm alone and from both together.
+///
+/// A small arm that has missed the rare events has almost no variance of its own, so
+/// that a sequential test by it calls every such look significant. The larger of the
+/// two variances keeps the level.
+///
+/// ```
+/// use trialog_stats::{GuardedVariance, Summary};
+/// let a = Summary::new(540, 0.05, Some(0.047_588))?;
+/// let nobody = Summary::new(60, 0.0, Some(0.0))?;
+/// let guarded = GuardedVariance::of(&a, &nobody).ok_or("two units")?;
+/// assert!(guarded.is_sparse() && guarded.value() > 9.0 * guarded.own);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct GuardedVariance {
+    /// `var_a / n_a + var_b / n_b`, in the square of the metric's unit.
+    pub own: f64,
+    /// `s² (1 / n_a + 1 / n_b)`, s² being the variance of both arms as one sample.
+    pub together: f64,
+}
+
+impl GuardedVariance {
+    /// Returns the variance of `mean_b - mean_a`; `None` where an arm has a single unit.
+    ///
+    /// s² = ((n_a - 1) var_a + (n_b - 1) var_b + n_a n_b / (n_a + n_b) diff²) / (n_a + n_b - 1).
+    ///
+    /// ```
+    /// use trialog_stats::{GuardedVariance, Summary};
+    /// let arm = Summary::new(10, 1.0, Some(4.0))?;
+    /// assert_eq!(GuardedVariance::of(&arm, &arm).map(|own| own.own), Some(0.8));
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
+    #[must_use]
+    pub fn of(a: &Summary, b: &Summary) -> Option<Self> {
+        Self::about(a, b, b.mean() - a.mean())
+    }
+
+    /// As [`Self::of`], for a caller that knows the `difference` with more digits.
+    pub(crate) fn about(a: &Summary, b: &Summary, difference: f64) -> Option<Self> {
+        let (var_a, var_b) = (a.variance()?, b.variance()?);
+        let (n_a, n_b) = (a.n() as f64, b.n() as f64);
+        let (n, less_1) = (n_a + n_b, n_a + n_b - 1.0);
+        let within = (n_a - 1.0) / less_1 * var_a + (n_b - 1.0) / less_1 * var_b;
+        let between = n_a / n * (n_b / less_1) * difference * difference;
+        Some(Self {
+            own: var_a / n_a + var_b / n_b,
+            together: (within + between) * (1.0 / n_a + 1.0 / n_b),
+        })
+    }
+
+    /// Returns the larger of the two.
+    ///
+    /// ```
+    /// use trialog_stats::GuardedVariance;
+    /// assert_eq!(GuardedVariance { own: 1.0, together: 1.2 }.value(), 1.2);
+    /// ```
+    #[must_use]
+    pub const fn value(&self) -> f64 {
+        self.own.max(self.together)
+    }
+
+    /// Returns whether both together exceed 1.5 times the own one: tests that take each
+    /// arm's own variance, as Welch's does, are then not to be trusted.
+    ///
+    /// ```
+    /// use trialog_stats::GuardedVariance;
+    /// assert!(!GuardedVariance { own: 1.0, together: 1.5 }.is_sparse());
+    /// ```
+    #[must_use]
+    pub fn is_sparse(&self) -> bool {
+        self.together > SPARSE * self.own
+    }
+}
