@@ -70,9 +70,10 @@ pub struct MetricDefinition {
     /// the numerator's events, and for a covariate where it is made of the same events.
     #[serde(default)]
     pub min_value: Option<MinValue>,
-    /// Which way is good.
+    /// Which way is good; more is where it is not said, but then a guardrail has no
+    /// verdict.
     #[serde(default)]
-    pub direction: Direction,
+    pub direction: Option<Direction>,
     /// Of a ratio: the events whose sum it is divided by.
     #[serde(default)]
     pub denominator: Option<EventType>,

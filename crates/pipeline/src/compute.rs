@@ -384,7 +384,9 @@ fn meaning_of(definition: &MetricDefinition) -> serde_json::Value {
         definition.covariate
     ]);
     let which_events = serde_json::json!([definition.delay, definition.min_value]);
-    for later in [parts, which_events] {
+    // Rows of quantiles count ties since; without them they would be tested where they must not.
+    let counts_ties = serde_json::json!([definition.quantile.map(|_| "ties")]);
+    for later in [parts, which_events, counts_ties] {
         let is_used =
             (later.as_array()).is_some_and(|fields| fields.iter().any(|field| !field.is_null()));
         meaning.extend(is_used.then_some(later));

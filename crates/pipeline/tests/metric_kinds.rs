@@ -192,6 +192,22 @@ fn sums(pairs: impl Iterator<Item = (i128, i128)> + Clone) -> MoreSums {
     }
 }
 
+/// The most users with one of the values between which the quantile of the sorted `totals`
+/// and the ends of its interval lie.
+fn most_tied(totals: &[i128], level: f64) -> u64 {
+    let n = totals.len() as f64;
+    let half = 1.959_963_984_540_054 * (level * (1.0 - level) / n).sqrt();
+    let ranks = [level - half, level, level + half].map(|level| level.clamp(0.0, 1.0) * (n - 1.0));
+    let values = ranks.iter().flat_map(|rank| [rank.floor(), rank.ceil()]);
+    let ties = |rank: f64| {
+        totals
+            .iter()
+            .filter(|own| **own == totals[rank as usize])
+            .count()
+    };
+    values.map(ties).max().unwrap() as u64
+}
+
 /// The quantile between the values at two ranks (type 7), by sorting.
 fn quantile(values: &mut [i128], level: f64) -> f64 {
     values.sort_unstable();
@@ -263,12 +279,15 @@ fn every_kind_is_what_its_definition_says() {
 
         let mut totals: Vec<i128> = own().map(|user| buys(user).0).collect();
         let MoreSums::Quantile {
-            quantile: found, ..
+            quantile: found,
+            tied: Some(tied),
+            ..
         } = more("p90")
         else {
             panic!("a quantile")
         };
         assert!((found - quantile(&mut totals, 0.9)).abs() < 1e-6, "{found}");
+        assert_eq!(tied, most_tied(&totals, 0.9));
 
         let ended = || own().filter(|user| user.exposed + 72 <= 0);
         let back = row_of(&computation, "back", variant);
@@ -402,12 +421,15 @@ fn events_below_the_min_value_or_outside_the_delayed_window_count_for_no_kind() 
 
         let mut totals: Vec<i128> = own().map(|user| sales(user).0).collect();
         let MoreSums::Quantile {
-            quantile: found, ..
+            quantile: found,
+            tied: Some(tied),
+            ..
         } = more("p90")
         else {
             panic!("a quantile")
         };
         assert!((found - quantile(&mut totals, 0.9)).abs() < 1e-6, "{found}");
+        assert_eq!(tied, most_tied(&totals, 0.9));
 
         // Users without a sale stay 0, below the lower end.
         let clipped = |user: &User| match sales(user) {

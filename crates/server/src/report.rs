@@ -25,7 +25,7 @@ use trialog_model::time::UnixMicros;
 use trialog_stats::{Alpha, Correction, Sample};
 use trialog_warehouse::fold::UserFilter;
 
-pub use comparison::{Comparison, Flag, Guarded, NonInferiority, Power, Sequential};
+pub use comparison::{Comparison, Flag, Guarded, Headline, NonInferiority, Power, Sequential};
 pub use health::{EventCounts, Health, Progress, SrmReport};
 pub use measured::Arm;
 pub use warnings::{Severity, Warning};
@@ -142,8 +142,8 @@ pub struct MetricReport {
     pub kind: MetricKind,
     /// What it decides.
     pub role: MetricRole,
-    /// Which way is good.
-    pub direction: Direction,
+    /// Which way is good; null for a guardrail of which nobody said it.
+    pub direction: Option<Direction>,
     /// The events that it is made of.
     pub event_type: String,
     /// How long after exposure an event counts.
@@ -204,8 +204,8 @@ pub struct Measured {
     pub kind: MetricKind,
     /// What it decides.
     pub role: MetricRole,
-    /// Which way is good.
-    pub direction: Direction,
+    /// Which way is good; none for a guardrail of which nobody said it.
+    pub direction: Option<Direction>,
     /// The events that it is made of.
     pub event_type: String,
     /// How long after exposure an event counts.
@@ -256,7 +256,14 @@ pub fn build(
         position: published.map(|published| published.mark.position),
         data_time: published.map(|published| published.mark.data_time.to_rfc3339()),
         filter,
-        ..assemble(experiment, computation, health, measured, looks, choices)?
+        ..assemble(
+            experiment,
+            computation,
+            health,
+            measured,
+            Some(looks),
+            choices,
+        )?
     })
 }
 
@@ -281,15 +288,16 @@ pub fn of_measured(
         counts_events: false,
         current: &computation.fingerprint,
     });
-    assemble(experiment, computation, health, measured, &[], choices)
+    assemble(experiment, computation, health, measured, None, choices)
 }
 
+/// `looks` are the earlier ones, none where the data are whole and looked at once.
 fn assemble(
     experiment: &Experiment,
     computation: &Computation,
-    health: Health,
+    mut health: Health,
     measured: Vec<Measured>,
-    looks: &[Look],
+    looks: Option<&[Look]>,
     choices: &Choices,
 ) -> Result<Report, FieldError> {
     let definition = &experiment.definition;
@@ -301,18 +309,21 @@ fn assemble(
         alpha,
         declared_alpha,
         plan: definition.plan.as_ref(),
+        is_looked_at_often: looks.is_some(),
     };
     let report = |measured: Measured| {
-        let looks = samples_at(looks, &measured, experiment);
+        let looks = samples_at(looks.unwrap_or_default(), &measured, experiment);
         (metric_report(&measured, &looks, &terms), measured)
     };
     let mut reports: Vec<_> = measured.into_iter().map(report).collect();
-    comparison::adjust_families(&mut reports, alpha, choices.correction);
+    let n_treatments = variants(definition, computation).len().saturating_sub(1);
+    comparison::adjust_families(&mut reports, n_treatments, choices.correction, &terms);
     if let Some(metric) = &choices.metric
         && !reports.iter().any(|(report, _)| is_chosen(report, choices))
     {
         return Err(no_metric(metric, &reports));
     }
+    warn_of_comparisons(&mut health, reports.iter().map(|(report, _)| report));
     let metrics: Vec<MetricReport> = (reports.into_iter())
         .map(|(report, _)| report)
         .filter(|report| is_chosen(report, choices))
@@ -332,6 +343,42 @@ fn assemble(
         control,
         metrics,
     })
+}
+
+/// Says of which declared metrics there is no verdict, and what to do.
+fn warn_of_comparisons<'r>(health: &mut Health, reports: impl Iterator<Item = &'r MetricReport>) {
+    let mut asked: Vec<&str> = Vec::new();
+    for report in reports.filter(|own| own.role != MetricRole::Exploratory) {
+        let name = &report.metric;
+        if report.direction.is_none() && !asked.contains(&name.as_str()) {
+            asked.push(name);
+            let message = format!(
+                "the guardrail `{name}` says nowhere which way is good, so it has no verdict"
+            );
+            health.warnings.push(
+                Warning::new(Severity::Warning, "guardrail_without_direction", message)
+                    .action("define the metric with `\"direction\": \"decrease\"` or `\"increase\"`; --decrease or --increase of `trialog analyze`")
+                    .metric(name),
+            );
+        }
+        let sparse: Vec<&str> = (report.comparisons.iter())
+            .filter(|own| own.sparse)
+            .map(|own| own.treatment.as_str())
+            .collect();
+        if !sparse.is_empty() {
+            let message = format!(
+                "`{name}` ({}) is sparse in {}: too few users have a value for the test of a mean, so it has no verdict of this look",
+                report.kind,
+                sparse.join(", ")
+            );
+            health.warnings.push(
+                Warning::new(Severity::Warning, "sparse", message)
+                    .action("wait for more users of the smaller arm, split the users more evenly, or ask for `:conversion`")
+                    .metric(name),
+            );
+        }
+    }
+    health.warnings.sort_by_key(|warning| warning.severity);
 }
 
 /// The error for `metric`, which is none of `reports`.
@@ -530,7 +577,7 @@ fn measured(
             metric: analysis.metric.to_owned(),
             kind: analysis.kind,
             role: analysis.role,
-            direction: definition.map(|own| own.direction).unwrap_or_default(),
+            direction: direction(analysis.role, definition.and_then(|own| own.direction)),
             event_type: analysis.event_type.to_owned(),
             window: analysis.window,
             description: definition.and_then(|own| own.description.clone()),
@@ -540,6 +587,15 @@ fn measured(
     };
     let analyses = analyses(experiment, computation, choices);
     analyses.into_iter().map(measured).collect()
+}
+
+/// Which way is good, where that is known: a guardrail that guards the wrong way is worse
+/// than none, so it has to be said of it; of the others more is good unless it is said.
+pub fn direction(role: MetricRole, declared: Option<Direction>) -> Option<Direction> {
+    match role {
+        MetricRole::Guardrail => declared,
+        _ => Some(declared.unwrap_or_default()),
+    }
 }
 
 /// A metric under one kind, before its numbers.

@@ -61,7 +61,7 @@ fn less_of_every_guardrail_is_better() {
         let named: Vec<&str> = named.map(|metric| metric.name.as_str()).collect();
         let defined = scenario.guardrails.iter();
         let defined: Vec<&str> = defined
-            .filter(|guardrail| guardrail.direction == Direction::Decrease)
+            .filter(|guardrail| guardrail.direction == Some(Direction::Decrease))
             .map(|guardrail| guardrail.name.as_str())
             .collect();
         assert_eq!(named, defined, "{}", scenario.title);

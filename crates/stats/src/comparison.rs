@@ -4,11 +4,17 @@
 //! This is what a report is made of; the families that it puts together can be had
 //! one by one.
 
+use crate::non_inferiority::check_margin;
+use crate::relative::fieller;
 use crate::{
-    Alpha, CovariateSummary, Estimate, Interval, Msprt, Proportion, QuantileSummary, RatioSums,
-    StatsError, Summary, TwoProportion, Welch, confidence_sequence, cuped, effect_size,
-    quantile_test, ratio_test, special, two_proportion_z, welch,
+    Alpha, Better, CovariateSummary, Estimate, GuardedVariance, Interval, Msprt, NonInferiority,
+    Proportion, QuantileSummary, RatioSums, StatsError, Summary, TwoProportion, Welch,
+    confidence_sequence, cuped, effect_size, fisher_exact, quantile_test, ratio_test,
+    two_proportion_z, welch,
 };
+
+/// Converted or unconverted units of an arm below which rates take the exact test.
+const FEW: u64 = 5;
 
 /// One arm of a metric, in the form that its test takes.
 ///
@@ -20,7 +26,8 @@ use crate::{
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Sample {
-    /// Units of which some converted: two-proportion z-test.
+    /// Units of which some converted: two-proportion z-test, or Fisher's exact test where
+    /// an arm has fewer than 5 converted or 5 unconverted ones.
     Rate(Proportion),
     /// A mean over units: Welch's t-test.
     Mean(Summary),
@@ -93,20 +100,6 @@ impl Sample {
         variance.is_finite().then_some(variance)
     }
 
-    /// Whether the interval of the arm's own value includes 0, so that a ratio to it
-    /// can be anything.
-    fn may_be_zero(&self, alpha: Alpha) -> bool {
-        let Estimate { value, variance } = self.estimate();
-        let errors = value.abs() / variance.sqrt();
-        let p_value = match self {
-            _ if errors.is_nan() => return true,
-            _ if errors.is_infinite() => return false,
-            Self::Rate(_) => special::normal_two_sided_tail(errors),
-            _ => special::student_tail(errors, self.n().max(2) as f64 - 1.0),
-        };
-        p_value >= alpha.get()
-    }
-
     fn summary(&self) -> Option<Summary> {
         match self {
             Self::Rate(rate) => {
@@ -117,6 +110,14 @@ impl Sample {
             Self::Adjusted(arm) => Some(*arm.metric()),
             Self::Ratio(_) | Self::Quantile(..) => None,
         }
+    }
+
+    /// Mean and variance of what the units add to a ratio, by the delta method.
+    fn linearised(&self) -> Option<Summary> {
+        let Self::Ratio(sums) = self else {
+            return self.summary();
+        };
+        Summary::new(sums.n, sums.ratio()?, sums.unit_variance()).ok()
     }
 }
 
@@ -143,7 +144,21 @@ pub enum NoRelative {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Test {
     Rates(TwoProportion),
+    /// With Fisher's p-value.
+    FewRates(TwoProportion, f64),
     Welch(&'static str, Welch),
+}
+
+impl Test {
+    fn of_rates(a: &Proportion, b: &Proportion) -> Self {
+        let test = two_proportion_z(a, b);
+        let few = |arm: &Proportion| arm.conversions().min(arm.others().conversions()) < FEW;
+        let table = [a, b].map(|arm| [arm.conversions(), arm.others().conversions()]);
+        match fisher_exact(&table) {
+            Ok(exact) if few(a) || few(b) => Self::FewRates(test, exact.p_value),
+            _ => Self::Rates(test),
+        }
+    }
 }
 
 /// A treatment against its control.
@@ -162,8 +177,11 @@ enum Test {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Comparison {
     test: Test,
-    control: Sample,
-    n: u64,
+    n: [u64; 2],
+    /// What each arm measures, with the error that the test takes.
+    arms: [Estimate; 2],
+    is_tied: bool,
+    guarded: Option<GuardedVariance>,
     cohens_d: Option<f64>,
 }
 
@@ -183,10 +201,25 @@ impl Comparison {
     /// # Ok::<(), trialog_stats::StatsError>(())
     /// ```
     pub fn of(control: &Sample, treatment: &Sample) -> Result<Self, StatsError> {
+        let mut arms = [control.estimate(), treatment.estimate()];
+        let mut scores = [control.linearised(), treatment.linearised()];
+        let mut is_tied = false;
         let test = match (control, treatment) {
-            (Sample::Rate(a), Sample::Rate(b)) => Test::Rates(two_proportion_z(a, b)),
+            (Sample::Rate(a), Sample::Rate(b)) => Test::of_rates(a, b),
             (Sample::Mean(a), Sample::Mean(b)) => Test::Welch("welch_t", welch(a, b)),
-            (Sample::Adjusted(a), Sample::Adjusted(b)) => Test::Welch("cuped", cuped(a, b).test),
+            (Sample::Adjusted(a), Sample::Adjusted(b)) => {
+                let adjusted = cuped(a, b);
+                let adjusted_arm = |at: usize, n: u64| {
+                    let (mean, variance) =
+                        (adjusted.adjusted_means[at], adjusted.adjusted_variances[at]);
+                    let error = variance.map_or(f64::NAN, |own| own / n as f64);
+                    (Summary::new(n, mean, variance).ok(), error)
+                };
+                let [n_a, n_b] = [a, b].map(|arm| arm.metric().n());
+                (scores[0], arms[0].variance) = adjusted_arm(0, n_a);
+                (scores[1], arms[1].variance) = adjusted_arm(1, n_b);
+                Test::Welch("cuped", adjusted.test)
+            }
             (Sample::Ratio(a), Sample::Ratio(b)) => {
                 let test = ratio_test(a, b)?.test;
                 Test::Welch("ratio_metric", test.unwrap_or(Welch::untested(f64::NAN)))
@@ -194,7 +227,14 @@ impl Comparison {
             (Sample::Quantile(a, level), Sample::Quantile(b, other))
                 if level.total_cmp(other).is_eq() =>
             {
-                Test::Welch("quantile_metric", quantile_test(a, b, *level)?)
+                let test = quantile_test(a, b, *level)?;
+                is_tied = a.is_tied(*level) || b.is_tied(*level);
+                let test = if is_tied {
+                    Welch::untested(test.difference)
+                } else {
+                    test
+                };
+                Test::Welch("quantile_metric", test)
             }
             _ => {
                 return Err(StatsError::List {
@@ -203,13 +243,20 @@ impl Comparison {
                 });
             }
         };
+        let [score_a, score_b] = scores;
         let effect = control.summary().zip(treatment.summary());
-        Ok(Self {
+        let mut comparison = Self {
             test,
-            control: *control,
-            n: control.n().saturating_add(treatment.n()),
+            n: [control.n(), treatment.n()],
+            arms,
+            is_tied,
+            guarded: None,
             cohens_d: effect.and_then(|(a, b)| effect_size(&a, &b).cohens_d),
-        })
+        };
+        if let (Some(difference), Some(a), Some(b)) = (comparison.difference(), score_a, score_b) {
+            comparison.guarded = GuardedVariance::about(&a, &b, difference);
+        }
+        Ok(comparison)
     }
 
     /// Returns the name of the test, which is that of its family.
@@ -225,6 +272,7 @@ impl Comparison {
     pub const fn test(&self) -> &'static str {
         match &self.test {
             Test::Rates(_) => "two_proportion_z",
+            Test::FewRates(..) => "fisher_exact",
             Test::Welch(name, _) => name,
         }
     }
@@ -242,7 +290,7 @@ impl Comparison {
     #[must_use]
     pub fn difference(&self) -> Option<f64> {
         let difference = match &self.test {
-            Test::Rates(test) => test.difference,
+            Test::Rates(test) | Test::FewRates(test, _) => test.difference,
             Test::Welch(_, test) => test.difference,
         };
         difference.is_finite().then_some(difference)
@@ -261,12 +309,12 @@ impl Comparison {
     #[must_use]
     pub const fn standard_error(&self) -> Option<f64> {
         match &self.test {
-            Test::Rates(test) => Some(test.standard_error_unpooled),
+            Test::Rates(test) | Test::FewRates(test, _) => Some(test.standard_error_unpooled),
             Test::Welch(_, test) => test.standard_error,
         }
     }
 
-    /// Returns z or t; `None` where there is no test.
+    /// Returns z or t; `None` where there is no test, and for the exact one.
     ///
     /// ```
     /// use trialog_stats::{Comparison, Sample, Summary};
@@ -279,6 +327,7 @@ impl Comparison {
     pub const fn statistic(&self) -> Option<f64> {
         match &self.test {
             Test::Rates(test) => test.z,
+            Test::FewRates(..) => None,
             Test::Welch(_, test) => test.t,
         }
     }
@@ -295,7 +344,7 @@ impl Comparison {
     #[must_use]
     pub const fn df(&self) -> Option<f64> {
         match &self.test {
-            Test::Rates(_) => None,
+            Test::Rates(_) | Test::FewRates(..) => None,
             Test::Welch(_, test) => test.df,
         }
     }
@@ -313,6 +362,7 @@ impl Comparison {
     pub const fn p_value(&self) -> Option<f64> {
         match &self.test {
             Test::Rates(test) => test.p_value,
+            Test::FewRates(_, p_value) => Some(*p_value),
             Test::Welch(_, test) => test.p_value,
         }
     }
@@ -332,7 +382,8 @@ impl Comparison {
         self.cohens_d
     }
 
-    /// Returns the difference as a fraction of the control's value.
+    /// Returns the difference as a fraction of the control's absolute value: above 0 where
+    /// the treatment is larger, also for a negative control.
     ///
     /// ```
     /// use trialog_stats::{Comparison, Sample, Summary};
@@ -343,14 +394,12 @@ impl Comparison {
     /// ```
     #[must_use]
     pub fn lift(&self) -> Option<f64> {
-        let relative = match &self.test {
-            Test::Rates(test) => test.relative,
-            Test::Welch(_, test) => test.relative,
-        };
-        relative.map(|relative| relative.lift)
+        let lift = self.difference()? / self.arms[0].value.abs();
+        lift.is_finite().then_some(lift)
     }
 
-    /// Returns the two-sided interval of the difference at level 1 - `alpha`.
+    /// Returns the two-sided interval of the difference at level 1 - `alpha`: Newcombe's for
+    /// rates, else that of the test.
     ///
     /// ```
     /// use trialog_stats::{Alpha, Comparison, Sample, Summary};
@@ -362,13 +411,14 @@ impl Comparison {
     #[must_use]
     pub fn interval(&self, alpha: Alpha) -> Option<Interval> {
         match &self.test {
-            Test::Rates(test) => Some(test.wald(alpha)),
+            Test::Rates(test) | Test::FewRates(test, _) => Some(test.newcombe(alpha)),
             Test::Welch(_, test) => test.interval(alpha),
         }
     }
 
     /// Returns the intervals of the difference and of [`Self::lift`] at level 1 - `alpha`;
-    /// where there is no relative one, why.
+    /// where there is no relative one, why. For rates it comes from both Wilson intervals
+    /// (MOVER), else it is Fieller's.
     ///
     /// ```
     /// use trialog_stats::{Alpha, Comparison, Sample, Summary};
@@ -378,32 +428,110 @@ impl Comparison {
     /// # Ok::<(), trialog_stats::StatsError>(())
     /// ```
     pub fn intervals(&self, alpha: Alpha) -> (Option<Interval>, Result<Interval, NoRelative>) {
-        let (absolute, relative) = match &self.test {
-            Test::Rates(test) => (Some(test.wald(alpha)), test.relative_interval(alpha)),
-            Test::Welch(_, test) => test.intervals(alpha),
-        };
-        let relative = match relative {
-            _ if self.lift().is_none() => Err(self.no_lift()),
-            Some(_) if self.control.may_be_zero(alpha) => Err(NoRelative::ControlMayBeZero),
-            relative => relative.ok_or(NoRelative::NoTest),
-        };
-        (absolute, relative)
+        (self.interval(alpha), self.lift_interval(alpha))
     }
 
-    fn no_lift(&self) -> NoRelative {
-        if self.control.estimate().value == 0.0 {
-            NoRelative::ControlIsZero
-        } else {
-            NoRelative::NoTest
+    fn lift_interval(&self, alpha: Alpha) -> Result<Interval, NoRelative> {
+        let [control, treatment] = &self.arms;
+        if control.value == 0.0 {
+            return Err(NoRelative::ControlIsZero);
         }
+        let test = match &self.test {
+            Test::Rates(test) | Test::FewRates(test, _) => {
+                return test
+                    .lift_interval(alpha)
+                    .ok_or(NoRelative::ControlMayBeZero);
+            }
+            Test::Welch(_, test) => test,
+        };
+        let critical = test.critical(alpha).ok_or(NoRelative::NoTest)?;
+        let ratio = fieller(control, treatment, test.difference, critical)
+            .ok_or(NoRelative::ControlMayBeZero)?;
+        Ok(if control.value > 0.0 {
+            ratio
+        } else {
+            Interval {
+                low: -ratio.high,
+                high: -ratio.low,
+            }
+        })
+    }
+
+    /// Returns the linear test of whether the treatment is worse by `margin` or more, a
+    /// fraction of the control's absolute value; `None` where the control is 0, and
+    /// without spread.
+    ///
+    /// # Errors
+    ///
+    /// [`StatsError::Range`] for a margin outside of 0 to 1, 1 excluded.
+    ///
+    /// ```
+    /// use trialog_stats::{Alpha, Better, Comparison, Guardrail, Sample, Summary};
+    /// let arm = |mean| Summary::new(1000, mean, Some(4.0)).map(Sample::Mean);
+    /// // Less of what is negative already: better where less is good.
+    /// let comparison = Comparison::of(&arm(-5.0)?, &arm(-5.5)?)?;
+    /// let verdict = |better| Ok::<_, trialog_stats::StatsError>(
+    ///     comparison.non_inferiority(0.05, better)?.map(|own| own.verdict(Alpha::P05)));
+    /// assert_eq!(verdict(Better::Less)?, Some(Guardrail::Kept));
+    /// assert_eq!(verdict(Better::More)?, Some(Guardrail::Violated));
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
+    pub fn non_inferiority(
+        &self,
+        margin: f64,
+        better: Better,
+    ) -> Result<Option<NonInferiority>, StatsError> {
+        check_margin(margin)?;
+        let [control, treatment] = self.arms;
+        // The treatment that the test knows: CUPED's difference is not that of the means.
+        let treatment = Estimate {
+            value: control.value + self.difference().unwrap_or(f64::NAN),
+            ..treatment
+        };
+        let is_single = self.n.iter().any(|n| *n < 2);
+        let test = NonInferiority::of(self.n, [control, treatment], margin, better);
+        Ok(test.filter(|_| !is_single))
+    }
+
+    /// Returns whether a quantile has no test because too many units share one value
+    /// about it.
+    ///
+    /// ```
+    /// use trialog_stats::{Comparison, QuantileSummary, Sample};
+    /// let mut values = vec![0.0; 900];
+    /// values.extend((1..=100).map(f64::from));
+    /// let arm = Sample::Quantile(QuantileSummary::from_sorted(&values, 0.9)?, 0.9);
+    /// let comparison = Comparison::of(&arm, &arm)?;
+    /// assert!(comparison.is_tied() && comparison.p_value().is_none());
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
+    #[must_use]
+    pub const fn is_tied(&self) -> bool {
+        self.is_tied
+    }
+
+    /// Returns the variance of the difference that sequential tests take; `None` for
+    /// quantiles and where an arm has a single unit.
+    ///
+    /// ```
+    /// use trialog_stats::{Comparison, Proportion, Sample};
+    /// let rate = |conversions, n| Proportion::new(conversions, n).map(Sample::Rate);
+    /// let comparison = Comparison::of(&rate(27, 540)?, &rate(0, 60)?)?;
+    /// assert!(comparison.guarded().is_some_and(|own| own.is_sparse()));
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
+    #[must_use]
+    pub const fn guarded(&self) -> Option<GuardedVariance> {
+        self.guarded
     }
 
     /// Returns the mixture sequential probability ratio test at this look, tuned to be
     /// narrowest at `tuning` units of both arms together: valid at every look.
     ///
-    /// The variance of the mixture is rho² times the variance of one unit, with the rho
-    /// of [`confidence_sequence()`], whose p-value and interval these are. `None` without
-    /// spread, and for a tuning outside of 1e-9 to 1e30.
+    /// With the [guarded variance](GuardedVariance). The variance of the mixture is rho²
+    /// times the variance of one unit, with the rho of [`confidence_sequence()`], whose
+    /// p-value and interval these are. `None` for quantiles, without spread, and for a
+    /// tuning outside of 1e-9 to 1e30.
     ///
     /// ```
     /// use trialog_stats::{Alpha, Comparison, Sample, Summary};
@@ -417,12 +545,13 @@ impl Comparison {
     pub fn always_valid(&self, alpha: Alpha, tuning: f64) -> Option<Msprt> {
         let difference = Estimate {
             value: self.difference()?,
-            variance: self.standard_error()?.powi(2),
+            variance: self.guarded?.value(),
         };
-        let rho = confidence_sequence(&difference, self.n, alpha, tuning)
+        let n = self.n[0].saturating_add(self.n[1]);
+        let rho = confidence_sequence(&difference, n, alpha, tuning)
             .ok()?
             .rho?;
-        let unit_variance = difference.variance * self.n as f64;
+        let unit_variance = difference.variance * n as f64;
         Msprt::of(&difference, rho * rho * unit_variance, 0.0).ok()
     }
 }
@@ -441,8 +570,10 @@ mod tests {
         let test = comparison.always_valid(Alpha::P05, 5000.0).unwrap();
         let difference = Estimate {
             value: 1.3 - 1.0,
-            variance: 3.0 / 400.0 + 5.0 / 500.0,
+            variance: comparison.guarded().unwrap().value(),
         };
+        let own = 3.0 / 400.0 + 5.0 / 500.0;
+        assert!(difference.variance > own && !comparison.guarded().unwrap().is_sparse());
         let sequence = confidence_sequence(&difference, 900, Alpha::P05, 5000.0).unwrap();
         let close = |a: f64, b: f64| (a - b).abs() <= 1e-12 * b.abs();
         assert!(close(test.p_value.unwrap(), sequence.p_value.unwrap()));
@@ -489,7 +620,11 @@ mod tests {
             comparison.intervals(Alpha::P05).1.unwrap_err()
         };
         assert_eq!(reason(&rate(0), &rate(5)), NoRelative::ControlIsZero);
-        assert_eq!(reason(&rate(1), &rate(5)), NoRelative::ControlMayBeZero);
+        let centred = mean(40, 0.1, 1.0);
+        assert_eq!(
+            reason(&centred, &mean(40, 2.0, 1.0)),
+            NoRelative::ControlMayBeZero
+        );
         let single = Sample::Mean(Summary::new(1, 2.0, None).unwrap());
         assert_eq!(reason(&single, &single), NoRelative::NoTest);
         let empty = RatioSums {
@@ -507,6 +642,53 @@ mod tests {
             (None, None)
         );
         assert_eq!(comparison.always_valid(Alpha::P05, 5000.0), None);
+    }
+
+    #[test]
+    fn few_conversions_take_the_exact_test_and_an_interval_with_a_width() {
+        let rate = |k, n| Sample::Rate(Proportion::new(k, n).unwrap());
+        for (a, b, p_value) in [
+            // Two tables of six have these margins and one outcome each.
+            (rate(0, 2), rate(2, 2), 1.0 / 3.0),
+            (rate(0, 50), rate(0, 60), 1.0),
+            (rate(50, 50), rate(60, 60), 1.0),
+        ] {
+            let comparison = Comparison::of(&a, &b).unwrap();
+            assert_eq!(
+                (comparison.test(), comparison.statistic()),
+                ("fisher_exact", None)
+            );
+            assert!((comparison.p_value().unwrap() - p_value).abs() < 1e-12);
+            let interval = comparison.interval(Alpha::P05).unwrap();
+            assert!(interval.high - interval.low > 0.01, "{interval:?}");
+        }
+        let enough = Comparison::of(&rate(5, 50), &rate(9, 50)).unwrap();
+        assert_eq!(enough.test(), "two_proportion_z");
+        let few = Comparison::of(&rate(46, 50), &rate(9, 50)).unwrap();
+        assert_eq!(few.test(), "fisher_exact");
+    }
+
+    #[test]
+    fn relative_differences_of_a_negative_control_have_the_sign_of_the_difference() {
+        let comparison = Comparison::of(&mean(400, -10.0, 4.0), &mean(400, -9.0, 4.0)).unwrap();
+        assert!((comparison.lift().unwrap() - 0.1).abs() < 1e-12);
+        let mirrored = Comparison::of(&mean(400, 10.0, 4.0), &mean(400, 9.0, 4.0)).unwrap();
+        let (own, other) = (
+            comparison.intervals(Alpha::P05).1.unwrap(),
+            mirrored.intervals(Alpha::P05).1.unwrap(),
+        );
+        assert!(own.low > 0.0 && own.contains(0.1), "{own:?}");
+        assert!((own.low + other.high).abs() < 1e-12 && (own.high + other.low).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_quantile_has_no_sequential_number() {
+        let values: Vec<f64> = (1..=999).map(f64::from).collect();
+        let median = QuantileSummary::from_sorted(&values, 0.5).unwrap();
+        let arm = Sample::Quantile(median, 0.5);
+        let comparison = Comparison::of(&arm, &arm).unwrap();
+        assert_eq!(comparison.p_value(), Some(1.0));
+        assert_eq!(comparison.always_valid(Alpha::P05, 5_000.0), None);
     }
 
     #[test]

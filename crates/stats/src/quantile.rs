@@ -38,7 +38,15 @@ pub struct QuantileSummary {
     pub lower: f64,
     /// At its upper end.
     pub upper: f64,
+    /// How many values share one of those that `quantile`, `lower` and `upper` are made of,
+    /// at most; `None` where nobody counted.
+    pub tied: Option<u64>,
 }
+
+/// The largest share of the values between `lower` and `upper` that may be the same. The
+/// interval takes the values about the quantile for spread out; a third keeps the level on
+/// values with an atom and on grids (docs/statistics.md), a half rejects up to 9 %.
+const MOST_TIED: f64 = 1.0 / 3.0;
 
 impl QuantileSummary {
     /// Returns the summary of `sorted` values at `level`.
@@ -66,6 +74,7 @@ impl QuantileSummary {
             quantile: at(level)?,
             lower: at(lower_level)?,
             upper: at(upper_level)?,
+            tied: most_tied(sorted, [level, lower_level, upper_level]),
         })
     }
 
@@ -88,6 +97,25 @@ impl QuantileSummary {
         let sd = (self.upper - self.lower) / (2.0 * special::normal_critical(Alpha::P05));
         let n = self.n as f64;
         Some(self.n_star as f64 / n * (n - 1.0) * sd * sd)
+    }
+
+    /// Returns whether so many values are the same about the quantile at `level` that its
+    /// variance says nothing.
+    ///
+    /// ```
+    /// use trialog_stats::QuantileSummary;
+    /// let mut values = vec![0.0; 900];
+    /// values.extend((1..=100).map(f64::from));
+    /// assert!(QuantileSummary::from_sorted(&values, 0.9)?.is_tied(0.9));
+    /// assert!(!QuantileSummary::from_sorted(&values, 0.95)?.is_tied(0.95));
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
+    #[must_use]
+    pub fn is_tied(&self, level: f64) -> bool {
+        let (low, high) = levels(self.n, level);
+        let between = (high - low) * self.n as f64;
+        self.tied
+            .is_some_and(|tied| tied > 1 && tied as f64 > MOST_TIED * between)
     }
 
     /// Whether there are enough values for the interval of the level to lie within 0
@@ -146,6 +174,22 @@ pub fn quantile_levels(n: u64, level: f64) -> Result<(f64, f64), StatsError> {
         return Err(StatsError::NoUnits);
     }
     Ok(levels(n, level))
+}
+
+/// How many of the `sorted` values share one of those that the quantiles at `levels` are
+/// made of, at most.
+fn most_tied(sorted: &[f64], levels: [f64; 3]) -> Option<u64> {
+    let ranks = levels.map(|level| QuantileRank::of(sorted.len() as u64, level));
+    let ties = |rank: u64| {
+        let value = sorted[rank as usize];
+        let below = sorted.partition_point(|own| *own < value);
+        sorted.partition_point(|own| *own <= value) - below
+    };
+    let ends = ranks
+        .into_iter()
+        .flatten()
+        .flat_map(|rank| [rank.low, rank.high]);
+    ends.map(|rank| ties(rank) as u64).max()
 }
 
 fn levels(n: u64, level: f64) -> (f64, f64) {

@@ -40,7 +40,8 @@ pub struct RankSearch {
     most_buckets: usize,
     n: Option<u64>,
     windows: Vec<Window>,
-    found: BTreeMap<u64, i128>,
+    /// The value at a rank, and how many values are as large.
+    found: BTreeMap<u64, (i128, u64)>,
 }
 
 impl Default for RankSearch {
@@ -100,7 +101,23 @@ impl RankSearch {
     /// ```
     #[must_use]
     pub fn value_at(&self, rank: u64) -> Option<i128> {
-        self.found.get(&rank).copied()
+        self.found.get(&rank).map(|(value, _)| *value)
+    }
+
+    /// Returns how many values share one of those that were found, at most; `None` where
+    /// nothing was.
+    ///
+    /// ```
+    /// use trialog_stats::RankSearch;
+    /// let mut search = RankSearch::default();
+    /// let mut tally = search.tally();
+    /// [30, 10, 30].into_iter().for_each(|value| tally.add(value));
+    /// search.narrow(&tally, &[0, 1]);
+    /// assert_eq!(search.most_tied(), Some(2));
+    /// ```
+    #[must_use]
+    pub fn most_tied(&self) -> Option<u64> {
+        self.found.values().map(|(_, n)| *n).max()
     }
 
     /// Returns what the next pass counts in.
@@ -154,8 +171,8 @@ impl RankSearch {
                 continue;
             };
             match counts.at(rank) {
-                Place::Value(value) => {
-                    self.found.insert(rank, value);
+                Place::Value(value, n) => {
+                    self.found.insert(rank, (value, n));
                 }
                 Place::Within(window) => windows.push(window),
             }
@@ -273,7 +290,8 @@ struct Counts {
 
 /// What is known of the value at a rank.
 enum Place {
-    Value(i128),
+    /// And how many are as large.
+    Value(i128, u64),
     Within(Window),
 }
 
@@ -311,7 +329,7 @@ impl Counts {
                 continue;
             }
             if self.shift == 0 {
-                return Place::Value(bucket);
+                return Place::Value(bucket, n);
             }
             let low = bucket << self.shift;
             return Place::Within(Window {

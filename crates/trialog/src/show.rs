@@ -6,7 +6,9 @@ use std::fmt::Write;
 
 use serde_json::Value;
 use trialog_model::metric::MetricRole;
-use trialog_server::report::{Comparison, EventCounts, Flag, Guarded, MetricReport, Report};
+use trialog_server::report::{
+    Comparison, EventCounts, Flag, Guarded, Headline, MetricReport, Report,
+};
 
 use self::bars::Bar;
 
@@ -335,7 +337,7 @@ fn metric_table(metric: &MetricReport, alpha: f64) -> String {
     let mut head = vec!["variant", "users", "converted"];
     head.extend(has_events.then_some("events"));
     head.extend(["total", "mean", "difference", &level]);
-    head.extend(["relative", "p", "adjusted p", "always-valid p", ""]);
+    head.extend(["relative", "p", "verdict", "p of this look", "adjusted"]);
     let mut table = Table::new(&head);
     for row in &metric.variants {
         let comparison = (metric.comparisons.iter()).find(|own| own.treatment == row.variant);
@@ -389,9 +391,9 @@ fn notes(metric: &MetricReport) -> Vec<String> {
         let of = &own.treatment;
         if let Some(guard) = &own.non_inferiority {
             let verdict = match guard.verdict {
-                Guarded::Kept => "kept",
-                Guarded::Violated => "violated",
-                Guarded::Inconclusive => "cannot be told yet",
+                Some(Guarded::Kept) => "kept",
+                Some(Guarded::Violated) => "violated",
+                Some(Guarded::Inconclusive) | None => "cannot be told yet",
             };
             let margin = guard.margin * 100.0;
             notes.push(format!("{of}: no more than {margin} % worse: {verdict}"));
@@ -403,6 +405,9 @@ fn notes(metric: &MetricReport) -> Vec<String> {
                 "{of}: {needed} more users are needed for the planned effect"
             ));
         }
+        if own.headline.test.is_none() && metric.role != MetricRole::Exploratory {
+            notes.push(format!("{of}: no verdict: {}", own.headline.reason));
+        }
         if let Some(reason) = &own.relative_ci_reason {
             notes.push(format!("{of}: no relative interval: {reason}"));
         }
@@ -410,6 +415,7 @@ fn notes(metric: &MetricReport) -> Vec<String> {
     notes
 }
 
+/// Difference, interval and verdict to act on, then the test of this one look.
 fn comparison_cells(comparison: &Comparison) -> [String; 7] {
     let interval = |ci: Option<[f64; 2]>| {
         ci.map_or_else(String::new, |[low, high]| {
@@ -419,15 +425,25 @@ fn comparison_cells(comparison: &Comparison) -> [String; 7] {
     let relative = comparison
         .relative_difference
         .map_or_else(String::new, |lift| format!("{:+.2} %", lift * 100.0));
+    let headline = &comparison.headline;
     [
         number(comparison.difference),
-        interval(comparison.ci),
+        interval(headline.ci),
         relative,
+        number(headline.p_value),
+        verdict(headline),
         number(comparison.p_value),
         number(comparison.adjusted_p_value),
-        number(comparison.sequential.as_ref().map(|own| own.p_value)),
-        flag(comparison.flag).to_owned(),
     ]
+}
+
+/// What a person should act on, in words.
+pub(crate) fn verdict(headline: &Headline) -> String {
+    match (headline.flag, headline.desirable) {
+        (Some(Flag::Significant), Some(true)) => "significant: better".to_owned(),
+        (Some(Flag::Significant), Some(false)) => "significant: worse".to_owned(),
+        (own, _) => flag(own).to_owned(),
+    }
 }
 
 pub(crate) fn flag(flag: Option<Flag>) -> &'static str {

@@ -21,6 +21,9 @@ pub enum MoreSums {
         quantile: f64,
         /// The quantiles at the ends of its 95 % interval of ranks.
         ends: [f64; 2],
+        /// The most users who share one of the values that these are made of; none in rows
+        /// from before they were counted.
+        tied: Option<u64>,
     },
     /// Users were winsorised: these replace the sum of values and its squares.
     Winsorised {
@@ -45,8 +48,13 @@ impl MoreSums {
                 squared_total,
                 product,
             } => format!("second {total} {squared_total} {product}"),
-            Self::Quantile { quantile, ends } => {
-                format!("quantile {quantile} {} {}", ends[0], ends[1])
+            Self::Quantile {
+                quantile,
+                ends,
+                tied,
+            } => {
+                let tied = tied.map_or(String::new(), |tied| format!(" {tied}"));
+                format!("quantile {quantile} {} {}{tied}", ends[0], ends[1])
             }
             Self::Winsorised {
                 total,
@@ -73,6 +81,10 @@ impl MoreSums {
             "quantile" => Self::Quantile {
                 quantile: number(words.next())?,
                 ends: [number(words.next())?, number(words.next())?],
+                tied: match words.next() {
+                    None => None,
+                    Some(word) => Some(word.parse().ok()?),
+                },
             },
             "winsorised" => Self::Winsorised {
                 total: number(words.next())?,
@@ -112,6 +124,12 @@ mod tests {
             MoreSums::Quantile {
                 quantile: 0.1 + 0.2,
                 ends: [-1e-300, 1e18],
+                tied: None,
+            },
+            MoreSums::Quantile {
+                quantile: 2.5,
+                ends: [1.0, 4.0],
+                tied: Some(17),
             },
             MoreSums::Winsorised {
                 total: 5,

@@ -164,7 +164,8 @@ fn more_0(more: &MoreSums) -> String {
         } => format!(
             "Second {{ total: {total}, squared_total: {squared_total}, product: {product} }}"
         ),
-        MoreSums::Quantile { quantile, ends } => {
+        // Rows of this version are from before ties were counted.
+        MoreSums::Quantile { quantile, ends, .. } => {
             format!("Quantile {{ quantile: {quantile:?}, ends: {ends:?} }}")
         }
         MoreSums::Winsorised {

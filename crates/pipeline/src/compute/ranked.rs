@@ -268,5 +268,6 @@ fn quantile(search: &RankSearch, level: f64) -> MoreSums {
     MoreSums::Quantile {
         quantile,
         ends: [low, high],
+        tied: search.most_tied(),
     }
 }

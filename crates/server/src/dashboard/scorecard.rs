@@ -5,6 +5,7 @@ mod row;
 use askama::Template;
 use askama::filters::HtmlSafe;
 use trialog_model::metric::{MetricKind, MetricRole};
+use trialog_model::metric_definition::Direction;
 
 use self::row::{Cells, Row};
 use super::forest::{self, Estimate, Forest};
@@ -38,7 +39,8 @@ impl HtmlSafe for Section {}
 struct Metric {
     name: String,
     kind: MetricKind,
-    direction: String,
+    /// What is good, in words.
+    good: String,
     rows: Vec<Row>,
 }
 
@@ -111,7 +113,7 @@ fn section(report: &Report, role: MetricRole, mut section: Section) -> Option<Se
 
 impl Metric {
     fn of(metric: &MetricReport, control: Option<&str>, path: &str) -> Self {
-        let direction: &str = metric.direction.as_str();
+        let direction = metric.direction.map_or("no direction", Direction::as_str);
         let row = |(index, sums): (usize, &VariantSums)| {
             let found = metric
                 .comparisons
@@ -136,7 +138,10 @@ impl Metric {
         Self {
             name: metric.metric.clone(),
             kind: metric.kind,
-            direction: direction.to_owned(),
+            good: match metric.direction {
+                Some(direction) => format!("{} is good", direction.as_str()),
+                None => "nobody said which way is good".to_owned(),
+            },
             rows: metric.variants.iter().enumerate().map(row).collect(),
         }
     }
@@ -185,7 +190,9 @@ mod tests {
         json!({"treatment": treatment, "test": "two_proportion_z", "difference": difference,
                "ci": [difference - 0.01, difference + 0.01], "relative_difference": difference * 10.0,
                "relative_ci": [difference * 10.0 - 0.1, difference * 10.0 + 0.1], "statistic": 2.0, "df": null,
-               "p_value": 0.0455, "adjusted_p_value": 0.0455, "cohens_d": 0.1, "flag": flag})
+               "p_value": 0.0455, "adjusted_p_value": 0.0455, "cohens_d": 0.1, "flag": flag,
+               "headline": {"test": "always_valid", "p_value": 0.03, "ci": [difference - 0.015, difference + 0.015],
+                            "flag": flag, "desirable": null, "reason": "it holds at every look"}})
     }
 
     fn metric(name: &str, role: &str, direction: &str, comparisons: &[Value]) -> Value {

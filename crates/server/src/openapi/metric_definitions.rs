@@ -146,8 +146,8 @@ fn definition() -> Schema {
         ),
         optional(
             "direction",
-            with(one_of(&DIRECTIONS), "default", "increase"),
-            "Which way is good.",
+            nullable(one_of(&DIRECTIONS)),
+            "Which way is good; more where it is not said, but then a guardrail has no verdict.",
         ),
         optional(
             "denominator",

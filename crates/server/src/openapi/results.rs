@@ -71,6 +71,7 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
         ("MetricReport", metric()),
         ("VariantSums", sums()),
         ("Comparison", comparison()),
+        ("Headline", headline()),
         ("Sequential", sequential()),
         ("Power", power()),
         ("NonInferiority", non_inferiority()),
@@ -319,7 +320,11 @@ fn metric() -> Schema {
             "How events become a number per user.",
         ),
         field("role", one_of(&ROLES), "What it decides."),
-        field("direction", one_of(&DIRECTIONS), "Which way is good."),
+        field(
+            "direction",
+            nullable(one_of(&DIRECTIONS)),
+            "Which way is good; null for a guardrail of which nobody said it.",
+        ),
         field("event_type", text(), "The events that it is made of."),
         field(
             "window",
@@ -405,7 +410,7 @@ fn sequential() -> Schema {
         field(
             "test",
             one_of(&["msprt"]),
-            "The mixture sequential probability ratio test.",
+            "The mixture sequential probability ratio test, with the guarded variance.",
         ),
         field(
             "p_value",
@@ -433,6 +438,38 @@ fn sequential() -> Schema {
             number(),
             "The variance of the mixture at this look, in the square of the metric's unit.",
         ),
+    ])
+}
+
+fn headline() -> Schema {
+    let flags = [Flag::Significant, Flag::NotSignificant];
+    object([
+        field(
+            "test",
+            nullable(one_of(&["always_valid", "fixed_horizon"])),
+            "Which test it is; null where there is none.",
+        ),
+        field(
+            "p_value",
+            nullable(fraction()),
+            "Adjusted within the family.",
+        ),
+        field(
+            "ci",
+            interval(),
+            "The interval of the difference that goes with the test, at level `1 - alpha`.",
+        ),
+        field(
+            "flag",
+            nullable(one_of(&flags)),
+            "What the test comes to; null where there is none.",
+        ),
+        field(
+            "desirable",
+            nullable(boolean()),
+            "Whether a significant difference goes the way that is good.",
+        ),
+        field("reason", text(), "Why this test, or why none."),
     ])
 }
 
@@ -466,9 +503,19 @@ fn non_inferiority() -> Schema {
             "How much worse it may be, as a fraction of the control's value.",
         ),
         field(
+            "p_value",
+            nullable(fraction()),
+            "Of \"worse by the margin or more\", one-sided.",
+        ),
+        field(
+            "p_violated",
+            nullable(fraction()),
+            "Of \"not worse by more than the margin\", one-sided.",
+        ),
+        field(
             "verdict",
-            one_of(&verdicts),
-            "Whether the relative interval lies within the margin, beyond it, or holds it.",
+            nullable(one_of(&verdicts)),
+            "What the linear test says at alpha/2 on each side; null where nobody declared which way is good.",
         ),
     ])
 }
@@ -478,8 +525,9 @@ fn interval() -> Schema {
 }
 
 /// Every test of a report.
-const TESTS: [&str; 5] = [
+const TESTS: [&str; 6] = [
     "two_proportion_z",
+    "fisher_exact",
     "welch_t",
     "ratio_metric",
     "cuped",
@@ -504,7 +552,7 @@ fn comparison() -> Schema {
         field(
             "relative_difference",
             nullable(number()),
-            "The difference divided by the control's mean.",
+            "The difference divided by the absolute value of the control's mean.",
         ),
         field("relative_ci", interval(), "Its interval."),
         optional(
@@ -512,7 +560,11 @@ fn comparison() -> Schema {
             text(),
             "Why there is no relative interval.",
         ),
-        field("statistic", nullable(number()), "z or t."),
+        field(
+            "statistic",
+            nullable(number()),
+            "z or t; null for the exact test.",
+        ),
         field(
             "df",
             nullable(number()),
@@ -527,7 +579,7 @@ fn comparison() -> Schema {
         field(
             "adjusted_ci",
             interval(),
-            "The interval of the difference at level `1 - alpha * p_value / adjusted_p_value`.",
+            "The interval of the difference at level `1 - alpha / m` for the m tests of its family: all of them hold together.",
         ),
         field(
             "cohens_d",
@@ -537,17 +589,28 @@ fn comparison() -> Schema {
         field(
             "flag",
             nullable(one_of(&flags)),
-            "Null where there is no p-value, or nobody declared the event type.",
+            "What the test of this one look comes to; null as `flag_reason` says.",
+        ),
+        field(
+            "flag_reason",
+            nullable(text()),
+            "Why there is no flag; null where there is one.",
+        ),
+        field(
+            "sparse",
+            boolean(),
+            "Whether the variance of both arms together exceeds 1.5 times that of the arms alone, so that a mean has no verdict.",
         ),
         field(
             "desirable",
             nullable(boolean()),
             "Whether a significant difference goes the way that is good; null where it is not significant.",
         ),
+        field("headline", reference("Headline"), "What to act on."),
         field(
             "sequential",
             nullable(reference("Sequential")),
-            "Inference that holds at every look; null without spread.",
+            "Inference that holds at every look; null without spread and for quantiles.",
         ),
         field(
             "power",

@@ -5,7 +5,7 @@ use trialog_model::experiment::Plan;
 use trialog_model::metric::MetricRole;
 use trialog_model::metric_definition::Direction;
 use trialog_stats::special::normal_quantile;
-use trialog_stats::{Alpha, Correction, Interval, NoRelative, Sample, adjust};
+use trialog_stats::{Alpha, Better, Correction, Guardrail, Interval, NoRelative, Sample, adjust};
 
 use super::measured::Arm;
 use super::{Measured, MetricReport};
@@ -35,20 +35,21 @@ pub enum Flag {
 pub struct Comparison {
     /// The treatment.
     pub treatment: String,
-    /// `two_proportion_z`, `welch_t`, `ratio_metric`, `cuped` or `quantile_metric`.
+    /// `two_proportion_z`, `fisher_exact` where an arm has fewer than 5 converted or 5
+    /// unconverted users, `welch_t`, `ratio_metric`, `cuped` or `quantile_metric`.
     pub test: String,
     /// Treatment minus control, in the metric's unit.
     pub difference: Option<f64>,
     /// Its interval at level `1 - alpha`, low and high.
     pub ci: Option<[f64; 2]>,
-    /// The difference divided by the control's mean.
+    /// The difference divided by the absolute value of the control's mean.
     pub relative_difference: Option<f64>,
     /// Its interval.
     pub relative_ci: Option<[f64; 2]>,
     /// Why there is no relative interval.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub relative_ci_reason: Option<String>,
-    /// z or t.
+    /// z or t; null for the exact test.
     pub statistic: Option<f64>,
     /// Degrees of freedom of t; null for z.
     pub df: Option<f64>,
@@ -56,17 +57,30 @@ pub struct Comparison {
     pub p_value: Option<f64>,
     /// Adjusted within its family; null for event types that nobody declared.
     pub adjusted_p_value: Option<f64>,
-    /// The interval of the difference at level `1 - alpha * p_value / adjusted_p_value`.
+    /// The interval of the difference at level `1 - alpha / m` for the m tests of its
+    /// family, so that all of them together hold the truth with a probability of
+    /// `1 - alpha`; it may include 0 where Holm's p-value is below alpha.
     #[serde(default)]
     pub adjusted_ci: Option<[f64; 2]>,
     /// The difference in pooled standard deviations.
     pub cohens_d: Option<f64>,
-    /// Null where there is no p-value, or nobody declared the event type.
+    /// What the test of this one look comes to; null where there is none or it is not to
+    /// be trusted, as `flag_reason` says.
     pub flag: Option<Flag>,
+    /// Why there is no flag; null where there is one.
+    #[serde(default)]
+    pub flag_reason: Option<String>,
+    /// Whether the variance of both arms together exceeds 1.5 times that of the arms
+    /// alone: too few units of an arm have a value for tests of its mean.
+    #[serde(default)]
+    pub sparse: bool,
     /// Whether a significant difference is one to the good; null where it is
     /// not significant.
     pub desirable: Option<bool>,
-    /// Inference that holds at every look; null without spread.
+    /// What to act on.
+    #[serde(default)]
+    pub headline: Headline,
+    /// Inference that holds at every look; null without spread and for quantiles.
     #[serde(default)]
     pub sequential: Option<Sequential>,
     /// What the users so far are enough for; null without spread.
@@ -77,7 +91,25 @@ pub struct Comparison {
     pub non_inferiority: Option<NonInferiority>,
 }
 
-/// The mixture sequential probability ratio test.
+/// What a person should act on, and by which test.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Headline {
+    /// `always_valid` or `fixed_horizon`; null where there is none.
+    pub test: Option<String>,
+    /// Adjusted within the family.
+    pub p_value: Option<f64>,
+    /// The interval of the difference that goes with the test, at level `1 - alpha`.
+    pub ci: Option<[f64; 2]>,
+    /// What the test comes to; null where there is none.
+    pub flag: Option<Flag>,
+    /// Whether a significant difference is one to the good; null where it is not
+    /// significant, or nobody declared which way is good.
+    pub desirable: Option<bool>,
+    /// Why this test, or why none.
+    pub reason: String,
+}
+
+/// The mixture sequential probability ratio test, with the guarded variance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sequential {
     /// `msprt`.
@@ -114,19 +146,26 @@ pub struct Power {
 pub struct NonInferiority {
     /// How much worse it may be, as a fraction of the control's value.
     pub margin: f64,
-    /// What the relative interval says of it.
-    pub verdict: Guarded,
+    /// Of "worse by the margin or more", one-sided; null where there is no test.
+    #[serde(default)]
+    pub p_value: Option<f64>,
+    /// Of "not worse by more than the margin", one-sided; null where there is no test.
+    #[serde(default)]
+    pub p_violated: Option<f64>,
+    /// What the linear test says at alpha/2 on each side; null where nobody declared which
+    /// way is good.
+    pub verdict: Option<Guarded>,
 }
 
 /// The verdict on a guardrail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Guarded {
-    /// The interval lies within the margin: not worse by more than that.
+    /// Not worse by the margin or more.
     Kept,
-    /// The interval lies beyond the margin: worse by more than that.
+    /// Worse by more than the margin.
     Violated,
-    /// The interval holds the margin, or there is none.
+    /// Neither is shown, or too few units of an arm have a value.
     Inconclusive,
 }
 
@@ -138,6 +177,8 @@ pub(super) struct Terms<'a> {
     /// The level that the experiment declares: the mixture is fixed by it.
     pub(super) declared_alpha: Alpha,
     pub(super) plan: Option<&'a Plan>,
+    /// Whether results are looked at again and again while users come in.
+    pub(super) is_looked_at_often: bool,
 }
 
 impl Terms<'_> {
@@ -173,6 +214,8 @@ pub(super) fn compare_all(
                 sequential: sequential(&test, &at_looks(looks, variant, terms), terms),
                 power: power(&test, measured, [control, treatment], terms),
                 non_inferiority: non_inferiority(&test, measured, terms.alpha),
+                sparse: is_sparse(&test),
+                flag_reason: no_flag(&test, measured).map(str::to_owned),
                 ..plain(variant, &test, terms.alpha)
             })
         })
@@ -196,7 +239,10 @@ fn plain(treatment: &str, test: &trialog_stats::Comparison, alpha: Alpha) -> Com
         adjusted_ci: None,
         cohens_d: test.cohens_d(),
         flag: None,
+        flag_reason: None,
+        sparse: false,
         desirable: None,
+        headline: Headline::default(),
         sequential: None,
         power: None,
         non_inferiority: None,
@@ -276,99 +322,210 @@ fn power(
     })
 }
 
+/// Whether a mean rests on too few units of an arm. Rates have a test that is exact, so
+/// nothing is taken away from them.
+fn is_sparse(test: &trialog_stats::Comparison) -> bool {
+    let is_rate = matches!(test.test(), "two_proportion_z" | "fisher_exact");
+    !is_rate && test.guarded().is_some_and(|own| own.is_sparse())
+}
+
 fn non_inferiority(
     test: &trialog_stats::Comparison,
     measured: &Measured,
     alpha: Alpha,
 ) -> Option<NonInferiority> {
     let margin = (measured.margin).filter(|_| measured.role == MetricRole::Guardrail)?;
-    // The interval of how much better it is: a fall is better where less is good.
-    let better = test
-        .intervals(alpha)
-        .1
-        .ok()
-        .map(|own| match measured.direction {
-            Direction::Increase => [own.low, own.high],
-            Direction::Decrease => [-own.high, -own.low],
+    let Some(direction) = measured.direction else {
+        return Some(NonInferiority {
+            margin,
+            p_value: None,
+            p_violated: None,
+            verdict: None,
         });
-    let verdict = match better {
-        Some([low, _]) if low >= -margin => Guarded::Kept,
-        Some([_, high]) if high < -margin => Guarded::Violated,
-        _ => Guarded::Inconclusive,
     };
-    Some(NonInferiority { margin, verdict })
+    let better = match direction {
+        Direction::Increase => Better::More,
+        Direction::Decrease => Better::Less,
+    };
+    let linear = test.non_inferiority(margin, better).ok().flatten();
+    let told = linear.filter(|_| !is_sparse(test));
+    Some(NonInferiority {
+        margin,
+        p_value: linear.map(|own| own.p_value),
+        p_violated: linear.map(|own| own.p_violated),
+        verdict: Some(match told.map(|own| own.verdict(alpha)) {
+            Some(Guardrail::Kept) => Guarded::Kept,
+            Some(Guardrail::Violated) => Guarded::Violated,
+            Some(Guardrail::Inconclusive) | None => Guarded::Inconclusive,
+        }),
+    })
 }
 
-/// Adjusts p-values family by family and sets the flags.
+/// A comparison with what its metric measured.
+type Tested<'r> = (&'r mut Comparison, &'r Measured);
+
+/// Adjusts p-values family by family and sets flags and headlines.
 ///
-/// Primary metrics times treatments are one family, secondary ones another;
+/// Primary metrics times treatments are one family, secondary ones another, of
+/// `n_treatments` tests for each metric also where one of them cannot be tested;
 /// guardrails are tested on their own, and exploratory event types are
 /// neither adjusted nor flagged.
 pub(super) fn adjust_families(
     reports: &mut [(MetricReport, Measured)],
-    alpha: Alpha,
+    n_treatments: usize,
     correction: Option<Correction>,
+    terms: &Terms<'_>,
 ) {
     for role in [
         MetricRole::Primary,
         MetricRole::Secondary,
         MetricRole::Guardrail,
     ] {
-        let mut family: Vec<(&mut Comparison, &Measured)> = (reports.iter_mut())
+        let of_role = |own: &&mut (MetricReport, Measured)| own.0.role == role;
+        let n_metrics = reports.iter_mut().filter(of_role).count();
+        let family: Vec<Tested<'_>> = (reports.iter_mut())
             .filter(|(report, _)| report.role == role)
             .flat_map(|(report, measured)| {
                 let measured = &*measured;
-                report
-                    .comparisons
-                    .iter_mut()
-                    .map(move |own| (own, measured))
+                (report.comparisons.iter_mut()).map(move |own| (own, measured))
             })
-            .filter(|(comparison, _)| comparison.p_value.is_some())
             .collect();
-        let p_values: Vec<f64> = family.iter().filter_map(|(own, _)| own.p_value).collect();
-        let adjusted = match correction.filter(|_| role != MetricRole::Guardrail) {
-            // p-values of tests lie within 0 and 1, which is all that `adjust` asks.
-            Some(correction) => adjust(correction, &p_values).unwrap_or(p_values),
-            None => p_values,
-        };
-        for ((comparison, measured), adjusted) in family.iter_mut().zip(adjusted) {
-            comparison.adjusted_p_value = Some(adjusted);
-            comparison.flag = Some(flag(adjusted, alpha));
-            comparison.adjusted_ci = adjusted_ci(comparison, measured, adjusted, alpha);
-        }
+        let correction = correction.filter(|_| role != MetricRole::Guardrail);
+        adjust_family(family, n_metrics * n_treatments, correction, terms);
     }
     for (report, _) in reports {
         for comparison in &mut report.comparisons {
-            comparison.desirable = desirable(comparison, report.direction);
+            if report.role == MetricRole::Exploratory {
+                let reason = "nobody declared this event type as a metric of the experiment";
+                comparison.flag_reason = Some(reason.to_owned());
+                comparison.headline = Headline::none(reason);
+            }
         }
     }
 }
 
-/// The interval at the level at which the raw p-value says what the adjusted one
-/// says at alpha, so that it excludes 0 where the flag says significant.
-fn adjusted_ci(
+fn adjust_family(
+    mut family: Vec<Tested<'_>>,
+    n_tests: usize,
+    correction: Option<Correction>,
+    terms: &Terms<'_>,
+) {
+    let n_tests = n_tests.max(family.len());
+    let adjusted = |p_values: Vec<Option<f64>>| -> Vec<Option<f64>> {
+        // A test that is not there rejects nothing, and its place stays taken.
+        let mut all: Vec<f64> = p_values.iter().map(|own| own.unwrap_or(1.0)).collect();
+        all.resize(n_tests, 1.0);
+        // p-values of tests lie within 0 and 1, which is all that `adjust` asks.
+        let all = match correction {
+            Some(correction) => adjust(correction, &all).unwrap_or(all),
+            None => all,
+        };
+        let kept = p_values.iter().zip(all);
+        kept.map(|(own, adjusted)| own.map(|_| adjusted)).collect()
+    };
+    let trusted = |own: &Comparison| own.p_value.filter(|_| !own.sparse);
+    let at_once = adjusted(family.iter().map(|(own, _)| trusted(own)).collect());
+    let valid = |own: &Comparison| own.sequential.as_ref().map(|own| own.p_value);
+    let always = adjusted(family.iter().map(|(own, _)| valid(own)).collect());
+    let level = match correction {
+        Some(_) => terms.alpha.get() / n_tests.max(1) as f64,
+        None => terms.alpha.get(),
+    };
+    for (((comparison, measured), at_once), always) in family.iter_mut().zip(at_once).zip(always) {
+        comparison.adjusted_p_value = at_once;
+        comparison.adjusted_ci = adjusted_ci(comparison, measured, level);
+        comparison.flag = at_once
+            .filter(|_| comparison.flag_reason.is_none())
+            .map(|own| flag(own, terms.alpha));
+        comparison.desirable = desirable(comparison.flag, comparison, measured.direction);
+        comparison.headline = headline(comparison, measured, [at_once, always], terms);
+    }
+}
+
+const NO_DIRECTION: &str = "the guardrail declares no direction, so nobody can say whether it is harmed: set `direction` in its definition";
+const TIED: &str = "too many users share one value about this quantile, as where it lies among users without an event, so no test of it keeps its level: take another level, a sum, or `:conversion`";
+const SPARSE: &str = "too few users of an arm have a value, so its own variance says too little: wait for more users";
+
+/// Why the test of one look has no verdict.
+fn no_flag(test: &trialog_stats::Comparison, measured: &Measured) -> Option<&'static str> {
+    if measured.role == MetricRole::Guardrail && measured.direction.is_none() {
+        return Some(NO_DIRECTION);
+    }
+    if is_sparse(test) {
+        return Some(SPARSE);
+    }
+    if test.is_tied() {
+        return Some(TIED);
+    }
+    (test.p_value().is_none()).then_some("there is no test: an arm has too few users or no spread")
+}
+
+impl Headline {
+    fn none(reason: &str) -> Self {
+        Self {
+            reason: reason.to_owned(),
+            ..Self::default()
+        }
+    }
+}
+
+/// What to act on: while users come in and results are looked at, only a test that holds at
+/// every look keeps its level.
+fn headline(
     comparison: &Comparison,
     measured: &Measured,
-    adjusted: f64,
-    alpha: Alpha,
-) -> Option<[f64; 2]> {
-    let p_value = comparison.p_value?;
-    if p_value >= adjusted {
-        return comparison.ci;
+    [at_once, always]: [Option<f64>; 2],
+    terms: &Terms<'_>,
+) -> Headline {
+    if measured.role == MetricRole::Guardrail && measured.direction.is_none() {
+        return Headline::none(NO_DIRECTION);
     }
-    let level = Alpha::new(alpha.get() * (p_value / adjusted)).ok()?;
+    let (test, p_value, ci, reason) = if terms.is_looked_at_often {
+        let ci = comparison.sequential.as_ref().and_then(|own| own.ci);
+        let reason = "results are published again and again, and this test holds at every look";
+        ("always_valid", always, ci, reason)
+    } else {
+        let reason = "the data are whole and looked at once";
+        ("fixed_horizon", at_once, comparison.ci, reason)
+    };
+    let Some(p_value) = p_value else {
+        return Headline::none(match &comparison.flag_reason {
+            Some(reason) => reason,
+            None => "there is no test of this metric that holds at every look",
+        });
+    };
+    let flag = if p_value < terms.alpha.get() {
+        Flag::Significant
+    } else {
+        Flag::NotSignificant
+    };
+    Headline {
+        test: Some(test.to_owned()),
+        p_value: Some(p_value),
+        ci,
+        flag: Some(flag),
+        desirable: desirable(Some(flag), comparison, measured.direction),
+        reason: reason.to_owned(),
+    }
+}
+
+/// The interval at `level`, for tests that share their alpha.
+fn adjusted_ci(comparison: &Comparison, measured: &Measured, level: f64) -> Option<[f64; 2]> {
+    let level = Alpha::new(level).ok()?;
     let arm = |variant: &str| measured.arms.iter().find(|arm| arm.sums.variant == variant);
     let control = measured.control.as_deref().and_then(arm)?;
     let test = test(control, arm(&comparison.treatment)?)?;
     test.interval(level).map(ends)
 }
 
-fn desirable(comparison: &Comparison, direction: Direction) -> Option<bool> {
-    let difference = comparison
-        .difference
-        .filter(|difference| *difference != 0.0)?;
-    match comparison.flag? {
-        Flag::Significant => Some((difference > 0.0) == (direction == Direction::Increase)),
+fn desirable(
+    flag: Option<Flag>,
+    comparison: &Comparison,
+    direction: Option<Direction>,
+) -> Option<bool> {
+    let difference = (comparison.difference).filter(|difference| *difference != 0.0)?;
+    match flag? {
+        Flag::Significant => Some((difference > 0.0) == (direction? == Direction::Increase)),
         Flag::Trending | Flag::NotSignificant => None,
     }
 }

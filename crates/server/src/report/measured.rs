@@ -58,13 +58,21 @@ pub(super) fn sample(
     let more = row.more.as_ref().filter(|_| own.is_some());
     let users = row.user_count;
     match (kind, more) {
-        (MetricKind::Quantile, Some(MoreSums::Quantile { quantile, ends })) => {
+        (
+            MetricKind::Quantile,
+            Some(MoreSums::Quantile {
+                quantile,
+                ends,
+                tied,
+            }),
+        ) => {
             let summary = QuantileSummary {
                 n: users,
                 n_star: users,
                 quantile: quantile * UNIT,
                 lower: ends[0] * UNIT,
                 upper: ends[1] * UNIT,
+                tied: *tied,
             };
             let level = own.and_then(|own| own.quantile)?;
             (users > 0).then_some(Sample::Quantile(summary, level))

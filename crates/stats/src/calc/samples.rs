@@ -125,6 +125,7 @@ fn summary(fields: &Fields<'_>, name: &str) -> Result<QuantileSummary, CalcError
         quantile: arm.number("quantile")?,
         lower: arm.number("lower")?,
         upper: arm.number("upper")?,
+        tied: None,
     })
 }
 

@@ -41,7 +41,7 @@ pub(crate) struct AnalyzeArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) decrease: Vec<String>,
     /// The name of a metric of which more is better, as of every one that --decrease does
-    /// not name; repeat it for more.
+    /// not name; a guardrail has a verdict where one of the two names it.
     #[arg(long, value_name = "NAME")]
     pub(crate) increase: Vec<String>,
     /// What becomes of a row in which the value of a metric is missing.

@@ -269,10 +269,12 @@ fn metric(
     Ok(Metric {
         kind: asked.kind,
         role,
-        direction: if args.decrease.contains(&name) {
-            Direction::Decrease
-        } else {
-            Direction::Increase
+        direction: {
+            let is_named = |names: &[String]| names.contains(&name);
+            let declared = is_named(&args.decrease)
+                .then_some(Direction::Decrease)
+                .or_else(|| is_named(&args.increase).then_some(Direction::Increase));
+            trialog_server::report::direction(role, declared)
         },
         margin: args.margin,
         columns: shown,

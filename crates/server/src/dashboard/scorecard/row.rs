@@ -39,7 +39,12 @@ pub(super) struct Cells {
     pub(super) statistic: Option<Number>,
     pub(super) df: Option<Number>,
     pub(super) cohens_d: Option<Number>,
+    /// The p-value and interval to act on.
+    pub(super) headline: Option<Number>,
+    pub(super) headline_interval: Option<Range>,
     pub(super) verdict: Verdict,
+    /// Why this test, or why none.
+    pub(super) reason: String,
 }
 
 impl Row {
@@ -152,22 +157,25 @@ impl Cells {
                 let shown = unit.show(own.detectable_effect, None, Sign::Minus);
                 Number::new(at("power/detectable_effect"), own.detectable_effect, shown)
             }),
-            guard: own.non_inferiority.as_ref().map(guard),
+            guard: own.non_inferiority.as_ref().and_then(guard),
             statistic: digits("statistic", own.statistic, Sign::Both),
             df: digits("df", own.df, Sign::Minus),
             cohens_d: digits("cohens_d", own.cohens_d, Sign::Both),
-            verdict: Verdict::of(own.flag, own.difference, direction),
+            verdict: Verdict::of(own.headline.flag, own.difference, direction),
+            headline: (own.headline.p_value).map(|p| Number::p_value(at("headline/p_value"), p)),
+            headline_interval: (own.headline.ci).map(|ci| Range::new(&at("headline/ci"), ci, unit)),
+            reason: own.headline.reason.clone(),
         }
     }
 }
 
 /// What is said of a guardrail with a margin.
-fn guard(own: &NonInferiority) -> String {
+fn guard(own: &NonInferiority) -> Option<String> {
     let margin = format::significant(own.margin * 100.0, 4, Sign::Minus);
-    let verdict = match own.verdict {
+    let verdict = match own.verdict? {
         Guarded::Kept => "kept",
         Guarded::Violated => "violated",
         Guarded::Inconclusive => "cannot be told yet",
     };
-    format!("no more than {margin} % worse: {verdict}")
+    Some(format!("no more than {margin} % worse: {verdict}"))
 }

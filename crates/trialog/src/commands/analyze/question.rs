@@ -160,7 +160,7 @@ pub(super) struct Metric {
     pub(super) name: String,
     pub(super) kind: MetricKind,
     pub(super) role: MetricRole,
-    pub(super) direction: Direction,
+    pub(super) direction: Option<Direction>,
     pub(super) margin: Option<f64>,
     /// Its columns, as they are shown.
     pub(super) columns: String,

@@ -137,6 +137,7 @@ impl Ranked {
             quantile: at(search, level)?,
             lower: at(search, low)?,
             upper: at(search, high)?,
+            tied: search.most_tied(),
         })
     }
 
@@ -197,7 +198,7 @@ mod tests {
                 name: "spend".to_owned(),
                 kind: MetricKind::Sum,
                 role: MetricRole::Primary,
-                direction: Direction::Increase,
+                direction: Some(Direction::Increase),
                 margin: None,
                 columns: "spend".to_owned(),
                 value: 0,

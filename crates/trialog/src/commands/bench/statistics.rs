@@ -79,6 +79,7 @@ const SAMPLES: [(&str, Make); 5] = [
             quantile: 20.0 + small(at),
             lower: 19.5,
             upper: 20.5 + small(at),
+            tied: Some(1),
         };
         Ok(Sample::Quantile(summary, 0.9))
     }),
