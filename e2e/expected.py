@@ -69,16 +69,24 @@ def welch(control, treatment, alpha=0.05):
     }
 
 
+def wilson(k, n, alpha):
+    """All rates p with (k/n - p)² <= z² p (1 - p) / n."""
+    z = NORMAL.inv_cdf(1 - alpha / 2)
+    centre = (k + z * z / 2) / (n + z * z)
+    half = z / (n + z * z) * math.sqrt(k * (n - k) / n + z * z / 4)
+    return centre - half, centre + half
+
+
 def two_proportions(ka, na, kb, nb, alpha=0.05):
-    """The z-test with pooled variance; the interval with unpooled variance."""
+    """The z-test with pooled variance; Newcombe's interval from the Wilson intervals of both arms."""
     a, b = ka / na, kb / nb
     pooled = (ka + kb) / (na + nb)
     z = (b - a) / math.sqrt(pooled * (1 - pooled) * (1 / na + 1 / nb))
-    half = NORMAL.inv_cdf(1 - alpha / 2) * math.sqrt(a * (1 - a) / na + b * (1 - b) / nb)
+    (low_a, high_a), (low_b, high_b) = wilson(ka, na, alpha), wilson(kb, nb, alpha)
     return {
         "difference": b - a,
-        "low": b - a - half,
-        "high": b - a + half,
+        "low": b - a - math.hypot(b - low_b, high_a - a),
+        "high": b - a + math.hypot(high_b - b, a - low_a),
         "statistic": z,
         "p_value": normal_two_sided(z),
     }

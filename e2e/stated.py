@@ -3,13 +3,13 @@
 The folder of the data sets is $TRIALOG_SHARED, or ../shared beside the checkout.
 """
 
+import json
 import os
+import subprocess
 from decimal import Decimal
 from pathlib import Path
-from statistics import NormalDist
 
-from expected import student_critical
-from harness import CHECKOUT
+from harness import BINARY, CHECKOUT, comparison, metric, variant
 
 SHARED = Path(os.environ.get("TRIALOG_SHARED") or CHECKOUT.parent / "shared")
 
@@ -38,31 +38,42 @@ def found(checks, name):
     return None
 
 
-def numbers_of(row, relative=True):
-    named = [("difference", row["difference"]), ("low", row["ci"][0]), ("high", row["ci"][1]), ("statistic", row["statistic"])]
+def family(name, **fields):
+    """What `trialog calc` answers."""
+    done = subprocess.run([BINARY, "calc", name], input=json.dumps(fields), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def numbers_of(report, name, kind, treatment, relative=True):
+    """The numbers of a comparison as the pages have them: Wald's interval of rates and relative intervals by
+    the delta method, which reports have better ones for, come from the sums by the families of `calc`."""
+    row = comparison(report, name, kind, treatment)
+    arms = [variant(metric(report, name, kind)["variants"], arm) for arm in (report["control"], treatment)]
+    low, high = row["ci"]
+    if kind == "conversion":
+        a, b = ({"conversions": arm["converted_users"], "n": arm["users"]} for arm in arms)
+        wald = family("two_proportion_z", a=a, b=b)["ci_wald"][0]
+        low, high = wald["low"], wald["high"]
+    named = [("difference", row["difference"]), ("low", low), ("high", high), ("statistic", row["statistic"])]
     if row["df"] is not None:
         named.append(("df", row["df"]))
     named.append(("p", row["p_value"]))
     if relative:
-        low, high = relative_ends(row)
-        named += [("relative", row["relative_difference"]), ("relative low", low), ("relative high", high)]
+        own = (lambda arm: arm["mean"] * (1 - arm["mean"])) if kind == "conversion" else (lambda arm: arm["variance"])
+        a, b = ({"n": arm["users"], "mean": arm["mean"], "var": own(arm)} for arm in arms)
+        # With a flat prior the posterior of the lift is normal, with the error of the delta method.
+        delta = family("bayesian_normal", a=a, b=b, difference_type="relative")["ci"]
+        named += [("relative", row["relative_difference"]), ("relative low", delta["low"]), ("relative high", delta["high"])]
     return named
 
 
-def relative_ends(row):
-    """The relative interval as the pages state it: for means they take the normal quantile, the report takes t."""
-    if row["df"] is None:
-        return row["relative_ci"]
-    scale = NormalDist().inv_cdf(0.975) / student_critical(0.05, row["df"])
-    lift = row["relative_difference"]
-    return [lift + (end - lift) * scale for end in row["relative_ci"]]
-
-
-def check_row(checks, name, row, stated, relative=True):
-    named = numbers_of(row, relative)
+def check_row(checks, label, row, stated, relative=True):
+    """`row` is a report with the metric, its kind and the treatment."""
+    named = numbers_of(*row, relative)
     stated = stated.split()
-    assert len(named) == len(stated), (name, named, stated)
-    check_numbers(checks, name, [(label, actual, text) for (label, actual), text in zip(named, stated)])
+    assert len(named) == len(stated), (label, named, stated)
+    check_numbers(checks, label, [(name, actual, text) for (name, actual), text in zip(named, stated)])
 
 
 # --- Hillstrom: each treatment against No E-Mail, as two scripts compute it.
