@@ -445,16 +445,7 @@ impl Comparison {
             Test::Welch(_, test) => test,
         };
         let critical = test.critical(alpha).ok_or(NoRelative::NoTest)?;
-        let ratio = fieller(control, treatment, test.difference, critical)
-            .ok_or(NoRelative::ControlMayBeZero)?;
-        Ok(if control.value > 0.0 {
-            ratio
-        } else {
-            Interval {
-                low: -ratio.high,
-                high: -ratio.low,
-            }
-        })
+        lift_of(control, treatment, test.difference, critical).ok_or(NoRelative::ControlMayBeZero)
     }
 
     /// Returns the linear test of whether the treatment is worse by `margin` or more, a
@@ -554,6 +545,51 @@ impl Comparison {
         let unit_variance = difference.variance * n as f64;
         Msprt::of(&difference, rho * rho * unit_variance, 0.0).ok()
     }
+
+    /// Returns the interval of [`Self::lift`] that holds at every look, of the test that
+    /// [`Self::always_valid`] gave; `None` where the control may be 0.
+    ///
+    /// The lifts L for which the difference of the treatment and 1 + L times the control is
+    /// no farther from 0 than the test allows: Fieller's interval with the test's multiple
+    /// of the standard error, and both variances as much larger as the guarded one is.
+    ///
+    /// ```
+    /// use trialog_stats::{Alpha, Comparison, Sample, Summary};
+    /// let arm = |mean| Summary::new(1000, mean, Some(4.0)).map(Sample::Mean);
+    /// let comparison = Comparison::of(&arm(5.0)?, &arm(5.5)?)?;
+    /// let test = comparison.always_valid(Alpha::P05, 2_000.0).ok_or("a test")?;
+    /// let lift = comparison.always_valid_lift(&test, Alpha::P05).ok_or("an interval")?;
+    /// assert!(lift.contains(0.1) && lift.low > 0.0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn always_valid_lift(&self, test: &Msprt, alpha: Alpha) -> Option<Interval> {
+        let guarded = self.guarded?;
+        let critical = test.half_width(alpha)? / guarded.value().sqrt();
+        let [control, treatment] = self.arms.map(|arm| Estimate {
+            variance: arm.variance * (guarded.value() / guarded.own),
+            ..arm
+        });
+        lift_of(&control, &treatment, self.difference()?, critical)
+    }
+}
+
+/// Fieller's interval, divided by the control's absolute value.
+fn lift_of(
+    control: &Estimate,
+    treatment: &Estimate,
+    difference: f64,
+    critical: f64,
+) -> Option<Interval> {
+    let ratio = fieller(control, treatment, difference, critical)?;
+    Some(if control.value > 0.0 {
+        ratio
+    } else {
+        Interval {
+            low: -ratio.high,
+            high: -ratio.low,
+        }
+    })
 }
 
 #[cfg(test)]

@@ -306,7 +306,7 @@ fn level(alpha: f64) -> String {
 fn bars(report: &Report) -> Vec<Bar> {
     let of_metric = |metric: &MetricReport| {
         let of = |own: &Comparison| {
-            let (value, ends) = own.relative_difference.zip(own.relative_ci)?;
+            let (value, ends) = own.relative_difference.zip(own.headline.relative_ci)?;
             let percent = |value: f64| format!("{:+.2} %", value * 100.0);
             Some(Bar {
                 label: format!("{} ({}), {}", metric.metric, metric.kind, own.treatment),
@@ -405,7 +405,7 @@ fn notes(metric: &MetricReport) -> Vec<String> {
                 "{of}: {needed} more users are needed for the planned effect"
             ));
         }
-        if own.headline.test.is_none() && metric.role != MetricRole::Exploratory {
+        if own.headline.flag.is_none() && metric.role != MetricRole::Exploratory {
             notes.push(format!("{of}: no verdict: {}", own.headline.reason));
         }
         if let Some(reason) = &own.relative_ci_reason {

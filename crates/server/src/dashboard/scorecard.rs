@@ -160,7 +160,7 @@ impl Metric {
                 1 => format!("{} ({})", self.name, self.kind),
                 _ => format!("{} ({}), {}", self.name, self.kind, row.variant),
             };
-            match (cells.lift, &cells.relative, &cells.relative_interval) {
+            match (cells.lift, &cells.relative, &cells.headline_relative) {
                 (Some(lift), Some(relative), Some(interval)) => estimates.push(Estimate {
                     label,
                     lift,
@@ -192,7 +192,7 @@ mod tests {
                "relative_ci": [difference * 10.0 - 0.1, difference * 10.0 + 0.1], "statistic": 2.0, "df": null,
                "p_value": 0.0455, "adjusted_p_value": 0.0455, "cohens_d": 0.1, "flag": flag,
                "headline": {"test": "always_valid", "p_value": 0.03, "ci": [difference - 0.015, difference + 0.015],
-                            "flag": flag, "desirable": null, "reason": "it holds at every look"}})
+                            "relative_ci": [difference * 10.0 - 0.1, difference * 10.0 + 0.1], "flag": flag, "desirable": null, "reason": "it holds at every look"}})
     }
 
     fn metric(name: &str, role: &str, direction: &str, comparisons: &[Value]) -> Value {
@@ -265,6 +265,7 @@ mod tests {
     fn a_comparison_without_a_relative_interval_is_named_with_the_reason() {
         let mut own = comparison("new", 0.02, &json!("not_significant"));
         own["relative_ci"] = Value::Null;
+        own["headline"]["relative_ci"] = Value::Null;
         own["relative_ci_reason"] = json!("the control's mean is 0");
         let shown = &html(&[metric("buy", "primary", "increase", &[own])])[0];
         assert!(!shown.contains("<svg"));

@@ -419,6 +419,11 @@ fn sequential() -> Schema {
         ),
         field("ci", interval(), "The always-valid interval of this look."),
         field(
+            "relative_ci",
+            interval(),
+            "That of the relative difference; null where the control may be 0.",
+        ),
+        field(
             "significant",
             boolean(),
             "Whether the p-value is below alpha.",
@@ -458,6 +463,11 @@ fn headline() -> Schema {
             "ci",
             interval(),
             "The interval of the difference that goes with the test, at level `1 - alpha`.",
+        ),
+        field(
+            "relative_ci",
+            interval(),
+            "That of the relative difference; null where the control may be 0.",
         ),
         field(
             "flag",

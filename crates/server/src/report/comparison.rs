@@ -100,6 +100,8 @@ pub struct Headline {
     pub p_value: Option<f64>,
     /// The interval of the difference that goes with the test, at level `1 - alpha`.
     pub ci: Option<[f64; 2]>,
+    /// That of the relative difference; null where the control may be 0.
+    pub relative_ci: Option<[f64; 2]>,
     /// What the test comes to; null where there is none.
     pub flag: Option<Flag>,
     /// Whether a significant difference is one to the good; null where it is not
@@ -118,6 +120,9 @@ pub struct Sequential {
     pub p_value: f64,
     /// The always-valid interval of this look.
     pub ci: Option<[f64; 2]>,
+    /// That of the relative difference; null where the control may be 0.
+    #[serde(default)]
+    pub relative_ci: Option<[f64; 2]>,
     /// Whether the p-value is below alpha.
     pub significant: bool,
     /// Published looks with these definitions, this one included.
@@ -165,7 +170,7 @@ pub enum Guarded {
     Kept,
     /// Worse by more than the margin.
     Violated,
-    /// Neither is shown, or too few units of an arm have a value.
+    /// Neither is shown, or the comparison is not to be trusted.
     Inconclusive,
 }
 
@@ -286,6 +291,7 @@ fn sequential(
         test: "msprt".to_owned(),
         p_value,
         ci: now.interval(terms.alpha).map(ends),
+        relative_ci: test.always_valid_lift(&now, terms.alpha).map(ends),
         significant: p_value < terms.alpha.get(),
         looks: earlier.len() as u64 + 1,
         tuning: terms.tuning(),
@@ -348,7 +354,7 @@ fn non_inferiority(
         Direction::Decrease => Better::Less,
     };
     let linear = test.non_inferiority(margin, better).ok().flatten();
-    let told = linear.filter(|_| !is_sparse(test));
+    let told = linear.filter(|_| !is_sparse(test) && !test.is_tied());
     Some(NonInferiority {
         margin,
         p_value: linear.map(|own| own.p_value),
@@ -393,13 +399,12 @@ pub(super) fn adjust_families(
         let correction = correction.filter(|_| role != MetricRole::Guardrail);
         adjust_family(family, n_metrics * n_treatments, correction, terms);
     }
-    for (report, _) in reports {
+    let is_exploratory =
+        |own: &&mut (MetricReport, Measured)| own.0.role == MetricRole::Exploratory;
+    for (report, _) in reports.iter_mut().filter(is_exploratory) {
         for comparison in &mut report.comparisons {
-            if report.role == MetricRole::Exploratory {
-                let reason = "nobody declared this event type as a metric of the experiment";
-                comparison.flag_reason = Some(reason.to_owned());
-                comparison.headline = Headline::none(reason);
-            }
+            comparison.flag_reason = Some(EXPLORATORY.to_owned());
+            comparison.headline = headline(comparison, None, [None; 2], terms);
         }
     }
 }
@@ -438,10 +443,11 @@ fn adjust_family(
             .filter(|_| comparison.flag_reason.is_none())
             .map(|own| flag(own, terms.alpha));
         comparison.desirable = desirable(comparison.flag, comparison, measured.direction);
-        comparison.headline = headline(comparison, measured, [at_once, always], terms);
+        comparison.headline = headline(comparison, measured.direction, [at_once, always], terms);
     }
 }
 
+const EXPLORATORY: &str = "nobody declared this event type as a metric of the experiment";
 const NO_DIRECTION: &str = "the guardrail declares no direction, so nobody can say whether it is harmed: set `direction` in its definition";
 const TIED: &str = "too many users share one value about this quantile, as where it lies among users without an event, so no test of it keeps its level: take another level, a sum, or `:conversion`";
 const SPARSE: &str = "too few users of an arm have a value, so its own variance says too little: wait for more users";
@@ -460,51 +466,43 @@ fn no_flag(test: &trialog_stats::Comparison, measured: &Measured) -> Option<&'st
     (test.p_value().is_none()).then_some("there is no test: an arm has too few users or no spread")
 }
 
-impl Headline {
-    fn none(reason: &str) -> Self {
-        Self {
-            reason: reason.to_owned(),
-            ..Self::default()
-        }
-    }
-}
-
 /// What to act on: while users come in and results are looked at, only a test that holds at
-/// every look keeps its level.
+/// every look keeps its level. Without a p-value there are intervals and no verdict.
 fn headline(
     comparison: &Comparison,
-    measured: &Measured,
+    direction: Option<Direction>,
     [at_once, always]: [Option<f64>; 2],
     terms: &Terms<'_>,
 ) -> Headline {
-    if measured.role == MetricRole::Guardrail && measured.direction.is_none() {
-        return Headline::none(NO_DIRECTION);
-    }
-    let (test, p_value, ci, reason) = if terms.is_looked_at_often {
-        let ci = comparison.sequential.as_ref().and_then(|own| own.ci);
+    let (test, p_value, intervals, reason) = if terms.is_looked_at_often {
+        let own = comparison.sequential.as_ref();
+        let intervals = own.map(|own| (own.ci, own.relative_ci));
         let reason = "results are published again and again, and this test holds at every look";
-        ("always_valid", always, ci, reason)
+        ("always_valid", always, intervals, reason)
     } else {
+        let intervals = Some((comparison.ci, comparison.relative_ci));
         let reason = "the data are whole and looked at once";
-        ("fixed_horizon", at_once, comparison.ci, reason)
+        ("fixed_horizon", at_once, intervals, reason)
     };
-    let Some(p_value) = p_value else {
-        return Headline::none(match &comparison.flag_reason {
-            Some(reason) => reason,
-            None => "there is no test of this metric that holds at every look",
-        });
-    };
-    let flag = if p_value < terms.alpha.get() {
-        Flag::Significant
-    } else {
-        Flag::NotSignificant
+    // Of a guardrail without a direction there is a test and nothing that it says.
+    let p_value = p_value.filter(|_| direction.is_some());
+    let flag = p_value.map(|own| match own < terms.alpha.get() {
+        true => Flag::Significant,
+        false => Flag::NotSignificant,
+    });
+    let (ci, relative_ci) = intervals.unwrap_or_default();
+    let reason = match (&comparison.flag_reason, p_value) {
+        (_, Some(_)) => reason,
+        (Some(reason), None) => reason,
+        (None, None) => "there is no test of this metric that holds at every look",
     };
     Headline {
-        test: Some(test.to_owned()),
-        p_value: Some(p_value),
+        test: ci.map(|_| test.to_owned()),
+        p_value,
         ci,
-        flag: Some(flag),
-        desirable: desirable(Some(flag), comparison, measured.direction),
+        relative_ci,
+        flag,
+        desirable: desirable(flag, comparison, direction),
         reason: reason.to_owned(),
     }
 }

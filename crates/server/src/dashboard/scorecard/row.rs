@@ -42,6 +42,7 @@ pub(super) struct Cells {
     /// The p-value and interval to act on.
     pub(super) headline: Option<Number>,
     pub(super) headline_interval: Option<Range>,
+    pub(super) headline_relative: Option<Range>,
     pub(super) verdict: Verdict,
     /// Why this test, or why none.
     pub(super) reason: String,
@@ -132,13 +133,13 @@ impl Cells {
                 Number::new(
                     at("difference"),
                     value,
-                    unit.show(value, half(own.ci), Sign::Both),
+                    unit.show(value, half(own.headline.ci), Sign::Both),
                 )
             }),
             interval: own.ci.map(|ci| Range::new(&at("ci"), ci, unit)),
             lift: own.relative_difference,
             relative: own.relative_difference.map(|value| {
-                let shown = Unit::Percent.show(value, half(own.relative_ci), Sign::Both);
+                let shown = Unit::Percent.show(value, half(own.headline.relative_ci), Sign::Both);
                 Number::new(at("relative_difference"), value, shown)
             }),
             relative_interval: own
@@ -164,6 +165,8 @@ impl Cells {
             verdict: Verdict::of(own.headline.flag, own.difference, direction),
             headline: (own.headline.p_value).map(|p| Number::p_value(at("headline/p_value"), p)),
             headline_interval: (own.headline.ci).map(|ci| Range::new(&at("headline/ci"), ci, unit)),
+            headline_relative: (own.headline.relative_ci)
+                .map(|ci| Range::new(&at("headline/relative_ci"), ci, Unit::Percent)),
             reason: own.headline.reason.clone(),
         }
     }
