@@ -372,15 +372,21 @@ impl Definition {
             require(seen.insert(variant), field("variant"), || {
                 format!("is `{variant}`, as another variant is: give each its own name")
             })?;
-            let is_weight = weight.is_finite() && *weight > 0.0;
+            let is_weight = weight.is_finite() && *weight >= 0.0;
             require(is_weight, field("weight"), || {
-                format!("is {weight}: give a number above 0")
+                format!(
+                    "is {weight}: give a number from 0; nobody is assigned a variant of weight 0"
+                )
             })?;
             let n_bytes = value.as_ref().map_or(0, |value| value.to_string().len());
             require(n_bytes <= MAX_VALUE_BYTES, field("value"), || {
                 format!("has {n_bytes} bytes: at most {MAX_VALUE_BYTES} are allowed")
             })?;
         }
+        let has_weight = self.variants.iter().any(|own| own.weight > 0.0);
+        require(has_weight, "variants", || {
+            "have no weight above 0: nobody could be assigned one".to_owned()
+        })?;
         match &self.control {
             Some(control) => require(seen.contains(control), "control", || {
                 format!(
@@ -640,8 +646,12 @@ mod tests {
             "variants[1].variant"
         );
         assert_eq!(
-            break_it(&|d| d.variants[1].weight = 0.0),
+            break_it(&|d| d.variants[1].weight = -0.5),
             "variants[1].weight"
+        );
+        assert_eq!(
+            break_it(&|d| d.variants.iter_mut().for_each(|own| own.weight = 0.0)),
+            "variants"
         );
         assert_eq!(break_it(&|d| d.control = Variant::new("x").ok()), "control");
         assert_eq!(break_it(&|d| d.allocation = 1.5), "allocation");

@@ -361,6 +361,18 @@ fn warn_of_comparisons<'r>(health: &mut Health, reports: impl Iterator<Item = &'
                     .metric(name),
             );
         }
+        let is_exact = |own: &Comparison| own.test == "fisher_exact";
+        if report.comparisons.iter().any(is_exact) {
+            let message = format!(
+                "`{name}` ({}) has fewer than 5 converted or 5 unconverted users in an arm, so little can be told yet",
+                report.kind
+            );
+            health.warnings.push(
+                Warning::new(Severity::Info, "few_events", message)
+                    .action("the exact test is taken; wait for more users")
+                    .metric(name),
+            );
+        }
         let sparse: Vec<&str> = (report.comparisons.iter())
             .filter(|own| own.sparse)
             .map(|own| own.treatment.as_str())

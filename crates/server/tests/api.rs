@@ -422,7 +422,7 @@ fn what_a_definition_has_wrong_is_told_with_the_way_to_it_and_in_plain_words() {
         ),
         (
             "/v1/experiments",
-            json!({"experiment_id": "y", "variants": [{"variant": "a"}, {"variant": "b", "weight": 0}]}),
+            json!({"experiment_id": "y", "variants": [{"variant": "a"}, {"variant": "b", "weight": -1}]}),
             422,
             "variants[1].weight",
         ),

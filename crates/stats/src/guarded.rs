@@ -23,6 +23,8 @@ const SPARSE: f64 = 1.5;
 pub struct GuardedVariance {
     /// `var_a / n_a + var_b / n_b`, in the square of the metric's unit.
     pub own: f64,
+    /// `w² (1 / n_a + 1 / n_b)`, w² being the variance within the arms, pooled.
+    pub within: f64,
     /// `s² (1 / n_a + 1 / n_b)`, s² being the variance of both arms as one sample.
     pub together: f64,
 }
@@ -50,9 +52,11 @@ impl GuardedVariance {
         let (n, less_1) = (n_a + n_b, n_a + n_b - 1.0);
         let within = (n_a - 1.0) / less_1 * var_a + (n_b - 1.0) / less_1 * var_b;
         let between = n_a / n * (n_b / less_1) * difference * difference;
+        let each = 1.0 / n_a + 1.0 / n_b;
         Some(Self {
             own: var_a / n_a + var_b / n_b,
-            together: (within + between) * (1.0 / n_a + 1.0 / n_b),
+            within: within * each,
+            together: (within + between) * each,
         })
     }
 
@@ -60,22 +64,38 @@ impl GuardedVariance {
     ///
     /// ```
     /// use trialog_stats::GuardedVariance;
-    /// assert_eq!(GuardedVariance { own: 1.0, together: 1.2 }.value(), 1.2);
+    /// assert_eq!(GuardedVariance { own: 1.0, within: 1.1, together: 1.2 }.value(), 1.2);
     /// ```
     #[must_use]
     pub const fn value(&self) -> f64 {
         self.own.max(self.together)
     }
 
-    /// Returns whether both together exceed 1.5 times the own one: tests that take each
-    /// arm's own variance, as Welch's does, are then not to be trusted.
+    /// Returns whether that of both arms together exceeds 1.5 times the own one, be it that
+    /// an arm has missed the rare values or that the arms are far apart.
     ///
     /// ```
     /// use trialog_stats::GuardedVariance;
-    /// assert!(!GuardedVariance { own: 1.0, together: 1.5 }.is_sparse());
+    /// assert!(!GuardedVariance { own: 1.0, within: 1.0, together: 1.5 }.is_sparse());
     /// ```
     #[must_use]
     pub fn is_sparse(&self) -> bool {
         self.together > SPARSE * self.own
+    }
+
+    /// Returns whether that within the arms exceeds 1.5 times the own one: an arm has missed
+    /// the rare values, and tests that take each arm's own variance, as Welch's does, are
+    /// not to be trusted. A large difference alone does not make it so.
+    ///
+    /// ```
+    /// use trialog_stats::{GuardedVariance, Summary};
+    /// let (low, high) = (Summary::new(50, 0.0, Some(1.0))?, Summary::new(50, 9.0, Some(1.0))?);
+    /// let apart = GuardedVariance::of(&low, &high).ok_or("two units")?;
+    /// assert!(apart.is_sparse() && !apart.has_sparse_arm());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn has_sparse_arm(&self) -> bool {
+        self.within > SPARSE * self.own
     }
 }

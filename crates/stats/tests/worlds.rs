@@ -149,7 +149,7 @@ impl Seen {
 
     fn note(&mut self, outcome: Outcome, last: &Comparison) {
         let is_rate = matches!(outcome, Outcome::Rate(_));
-        let is_sparse = !is_rate && last.guarded().is_some_and(|own| own.is_sparse());
+        let is_sparse = !is_rate && last.guarded().is_some_and(|own| own.has_sparse_arm());
         self.sparse += usize::from(is_sparse);
         if is_sparse {
             return;

@@ -272,7 +272,7 @@ impl Rules {
         if !self.enrols(unit, trace) {
             return Decision::NotEnrolled;
         }
-        if !self.is_targeted(context, trace) {
+        if !self.is_targeted(unit, context, trace) {
             return Decision::NotTargeted;
         }
         self.assign(unit, trace)
@@ -318,12 +318,13 @@ impl Rules {
         enrolled
     }
 
-    fn is_targeted(&self, context: &Context, trace: &mut impl Trace) -> bool {
+    fn is_targeted(&self, unit: &str, context: &Context, trace: &mut impl Trace) -> bool {
         self.targeting.iter().all(|condition| {
-            let holds = targeting::holds(condition, context);
+            let given = targeting::given(condition, unit, context);
+            let holds = targeting::holds(condition, given);
             trace.note(|| Step::Targeting {
                 condition: condition.clone(),
-                given: context.get(&condition.key).cloned(),
+                given: given.value(),
                 holds,
             });
             holds
@@ -367,8 +368,10 @@ fn arms(id: &ExperimentId, variants: &[VariantWeight], shared: &mut Shared) -> S
         }
     };
     let mut arms: SmallVec<[Arm; 2]> = variants.iter().map(arm).collect();
-    if let Some(last) = arms.last_mut() {
-        last.end = N_BUCKETS;
+    // Rounding leaves no bucket over, and none to a variant of weight 0 at the end.
+    let last = variants.iter().rposition(|own| own.weight > 0.0);
+    for arm in &mut arms[last.unwrap_or(0)..] {
+        arm.end = N_BUCKETS;
     }
     arms
 }

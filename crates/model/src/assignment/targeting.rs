@@ -7,26 +7,86 @@ use serde_json::{Map, Value};
 use super::semver::compare;
 use crate::experiment::{Condition, Operator};
 
+/// Keys that stand for the unit itself where the context has no such key of its own.
+const UNIT_KEYS: [&str; 2] = ["targetingKey", "user_id"];
+
+/// What is known under the key of a condition.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Given<'g> {
+    Nothing,
+    Value(&'g Value),
+    /// The unit's own id.
+    Unit(&'g str),
+}
+
+/// What a unit and its context have under the key of `condition`.
+pub(super) fn given<'g>(
+    condition: &Condition,
+    unit: &'g str,
+    context: &'g Map<String, Value>,
+) -> Given<'g> {
+    match context.get(&condition.key) {
+        Some(Value::Null) => Given::Nothing,
+        Some(value) => Given::Value(value),
+        None if UNIT_KEYS.contains(&condition.key.as_str()) => Given::Unit(unit),
+        None => Given::Nothing,
+    }
+}
+
+impl<'g> Given<'g> {
+    pub(super) fn value(self) -> Option<Value> {
+        match self {
+            Self::Nothing => None,
+            Self::Value(value) => Some(value.clone()),
+            Self::Unit(unit) => Some(unit.into()),
+        }
+    }
+
+    fn text(self) -> Option<&'g str> {
+        match self {
+            Self::Nothing => None,
+            Self::Value(value) => value.as_str(),
+            Self::Unit(unit) => Some(unit),
+        }
+    }
+
+    fn equals(self, wanted: &Value) -> bool {
+        match self {
+            Self::Value(own) => equal(own, wanted),
+            _ => self.text().is_some_and(|own| wanted.as_str() == Some(own)),
+        }
+    }
+
+    fn is_among(self, wanted: &Value) -> bool {
+        (wanted.as_array()).is_some_and(|all| all.iter().any(|one| self.equals(one)))
+    }
+
+    fn order(self, wanted: &Value) -> Option<Ordering> {
+        match self {
+            Self::Value(own) => order(own, wanted),
+            _ => Some(self.text()?.cmp(wanted.as_str()?)),
+        }
+    }
+}
+
 /// A key that is missing or null fails every condition but `neq`, `not_in` and
 /// `present: false`; so does a value of another type than the condition's.
-pub(super) fn holds(condition: &Condition, context: &Map<String, Value>) -> bool {
-    let own = context.get(&condition.key).filter(|own| !own.is_null());
+pub(super) fn holds(condition: &Condition, own: Given<'_>) -> bool {
     let wanted = &condition.value;
     match condition.op {
-        Operator::Present => own.is_some() == wanted.as_bool().unwrap_or(true),
-        Operator::Eq => own.is_some_and(|own| equal(own, wanted)),
-        Operator::Neq => !own.is_some_and(|own| equal(own, wanted)),
-        Operator::In => own.is_some_and(|own| is_among(own, wanted)),
-        Operator::NotIn => !own.is_some_and(|own| is_among(own, wanted)),
+        Operator::Present => !matches!(own, Given::Nothing) == wanted.as_bool().unwrap_or(true),
+        Operator::Eq => own.equals(wanted),
+        Operator::Neq => !own.equals(wanted),
+        Operator::In => own.is_among(wanted),
+        Operator::NotIn => !own.is_among(wanted),
         Operator::Lt | Operator::Lte | Operator::Gt | Operator::Gte => own
-            .and_then(|own| order(own, wanted))
+            .order(wanted)
             .is_some_and(|order| agrees(condition.op, order)),
         Operator::SemverLt
         | Operator::SemverLte
         | Operator::SemverEq
         | Operator::SemverGt
-        | Operator::SemverGte => own
-            .and_then(Value::as_str)
+        | Operator::SemverGte => (own.text())
             .zip(wanted.as_str())
             .and_then(|(own, wanted)| compare(own, wanted))
             .is_some_and(|order| agrees(condition.op, order)),
@@ -39,10 +99,6 @@ fn equal(a: &Value, b: &Value) -> bool {
         (Value::Number(_), Value::Number(_)) => order(a, b) == Some(Ordering::Equal),
         _ => a == b,
     }
-}
-
-fn is_among(own: &Value, wanted: &Value) -> bool {
-    (wanted.as_array()).is_some_and(|all| all.iter().any(|one| equal(own, one)))
 }
 
 /// Numbers by value and texts by their characters; nothing else has an order.
@@ -75,7 +131,33 @@ mod tests {
     fn says(op: &str, value: &Value, context: &Value) -> bool {
         let condition = json!({"key": "k", "op": op, "value": value});
         let condition: Condition = serde_json::from_value(condition).unwrap();
-        holds(&condition, context.as_object().unwrap())
+        holds(
+            &condition,
+            given(&condition, "alice", context.as_object().unwrap()),
+        )
+    }
+
+    #[test]
+    fn the_units_own_id_stands_under_its_names_unless_the_context_has_them() {
+        let says = |key: &str, op: &str, value: &Value, context: &Value| {
+            let condition = json!({"key": key, "op": op, "value": value});
+            let condition: Condition = serde_json::from_value(condition).unwrap();
+            holds(
+                &condition,
+                given(&condition, "alice", context.as_object().unwrap()),
+            )
+        };
+        for key in ["targetingKey", "user_id"] {
+            assert!(says(key, "in", &json!(["alice", "bob"]), &json!({})));
+            assert!(!says(key, "not_in", &json!(["alice"]), &json!({})));
+            assert!(says(key, "eq", &json!("alice"), &json!({})));
+            assert!(!says(key, "eq", &json!(7), &json!({})));
+            assert!(says(key, "lt", &json!("b"), &json!({})));
+            assert!(says(key, "present", &json!(true), &json!({})));
+            assert!(!says(key, "eq", &json!("alice"), &json!({key: "eve"})));
+            assert!(says(key, "present", &json!(false), &json!({key: null})));
+        }
+        assert!(!says("user", "eq", &json!("alice"), &json!({})));
     }
 
     #[test]

@@ -50,6 +50,21 @@ proptest! {
     }
 
     #[test]
+    fn a_variant_of_weight_0_is_nobodys_and_changes_no_other(
+        unit in ".*", weights in prop::collection::vec(0.1..5.0f64, 1..5), at in any::<prop::sample::Index>(),
+    ) {
+        let of = |weights: &[f64]| {
+            variant(&ruleset(&json!([gate(1.0, weights)]), &json!([])), "gate", &unit).unwrap()
+        };
+        let before: usize = of(&weights)[1..].parse().unwrap();
+        let mut with = weights.clone();
+        let at = at.index(weights.len() + 1);
+        with.insert(at, 0.0);
+        let after = before + usize::from(before >= at);
+        prop_assert_eq!(of(&with), format!("v{after}"));
+    }
+
+    #[test]
     fn no_unit_is_in_two_experiments_of_a_layer(unit in ".*", cut in 0..=N_BUCKETS) {
         let both = json!([in_layer("left", [0, cut]), in_layer("right", [cut, N_BUCKETS])]);
         let own = ruleset(&both, &json!([]));

@@ -207,7 +207,7 @@ fn what_is_not_json_is_told_with_its_place() {
             "cannot be used: line 2, column 4: `a` stands twice",
         ),
         ("{} {}", "has something after the end of the value"),
-        ("nonsense", "line 1, column 2 cannot be read"),
+        ("nonsense", "has what is no JSON value"),
         ("\"a\nb\"", "write it as \\n"),
     ] {
         let error = value(text.as_bytes()).unwrap_err().to_string();

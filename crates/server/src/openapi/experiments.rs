@@ -326,8 +326,8 @@ fn variant() -> Schema {
         field("variant", name(Variant::MAX_CHARS), "The variant's name."),
         optional(
             "weight",
-            with(positive(), "default", 1),
-            "Its share, relative to the sum of all weights.",
+            json!({ "type": "number", "minimum": 0, "default": 1 }),
+            "Its share, relative to the sum of all weights, which is above 0; nobody is assigned a variant of weight 0.",
         ),
         optional(
             "value",

@@ -609,7 +609,7 @@ fn comparison() -> Schema {
         field(
             "sparse",
             boolean(),
-            "Whether the variance of both arms together exceeds 1.5 times that of the arms alone, so that a mean has no verdict.",
+            "Whether the variance within the arms, pooled, exceeds 1.5 times that of each arm by its own, so that a mean has no verdict.",
         ),
         field(
             "desirable",

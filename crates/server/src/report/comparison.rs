@@ -70,8 +70,8 @@ pub struct Comparison {
     /// Why there is no flag; null where there is one.
     #[serde(default)]
     pub flag_reason: Option<String>,
-    /// Whether the variance of both arms together exceeds 1.5 times that of the arms
-    /// alone: too few units of an arm have a value for tests of its mean.
+    /// Whether the variance within the arms, pooled, exceeds 1.5 times that of each arm by
+    /// its own: too few units of an arm have a value for tests of its mean.
     #[serde(default)]
     pub sparse: bool,
     /// Whether a significant difference is one to the good; null where it is
@@ -332,7 +332,7 @@ fn power(
 /// nothing is taken away from them.
 fn is_sparse(test: &trialog_stats::Comparison) -> bool {
     let is_rate = matches!(test.test(), "two_proportion_z" | "fisher_exact");
-    !is_rate && test.guarded().is_some_and(|own| own.is_sparse())
+    !is_rate && test.guarded().is_some_and(|own| own.has_sparse_arm())
 }
 
 fn non_inferiority(

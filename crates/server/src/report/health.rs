@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use trialog_catalog::experiments::Experiment;
 use trialog_catalog::results::{Arrivals, Computation, VariantExposures, VariantMetric};
-use trialog_model::experiment::Definition;
+use trialog_model::experiment::{Definition, VariantWeight};
 use trialog_model::metric::MetricKind;
 use trialog_model::time::UnixMicros;
 use trialog_pipeline::findings::{self, Finding};
@@ -354,6 +354,22 @@ fn warn_of_users(
                 .number("users", users as f64),
         );
     }
+    let weightless = definition.variants.iter().filter(|own| own.weight == 0.0);
+    for own in weightless {
+        let is_own = |row: &&VariantExposures| row.variant == own.variant.as_str();
+        let users = (computation.exposures.iter().find(is_own)).map_or(0, |row| row.user_count);
+        if users > 0 {
+            let message = format!(
+                "{users} users saw `{}`, whose weight is 0, so that nobody is assigned it",
+                own.variant
+            );
+            warnings.push(
+                Warning::new(Severity::Error, "exposed_at_weight_0", message)
+                    .action("the application decides by other rules than this experiment; mark exposures that a person chose as forced")
+                    .number("users", users as f64),
+            );
+        }
+    }
     if computation.unknown_variant > 0 {
         let message = format!(
             "{} users are left out: their variants exceed the limit of undeclared ones",
@@ -393,7 +409,12 @@ fn warn_of_plan(warnings: &mut Vec<Warning>, experiment: &Experiment, computatio
     }
 }
 
-/// Users of the declared variants, in their order.
+/// The variants that somebody can be assigned: those of weight 0 have no users to expect.
+fn assigned(definition: &Definition) -> impl Iterator<Item = &VariantWeight> {
+    definition.variants.iter().filter(|own| own.weight > 0.0)
+}
+
+/// Users of the declared variants with a weight, in their order.
 fn declared_counts(
     definition: &Definition,
     computation: &Computation,
@@ -413,9 +434,7 @@ fn declared_counts(
                 }
         })
     };
-    definition
-        .variants
-        .iter()
+    assigned(definition)
         .map(|declared| count(declared.variant.as_str()))
         .collect()
 }
@@ -429,11 +448,7 @@ fn srm(
     if definition.variants.is_empty() {
         return Err("nobody declared the variants and their weights");
     }
-    let weights: Vec<f64> = definition
-        .variants
-        .iter()
-        .map(|declared| declared.weight)
-        .collect();
+    let weights: Vec<f64> = assigned(definition).map(|own| own.weight).collect();
     let counts = declared_counts(definition, computation, with_crossovers);
     if counts.iter().all(|count| *count == 0) {
         return Err("no user is exposed yet");
