@@ -104,7 +104,7 @@ pub struct Definition {
 pub struct VariantWeight {
     /// The variant's name.
     pub variant: Variant,
-    /// Its share, relative to the sum of all weights; above 0.
+    /// Its share, relative to the sum of all weights; nobody is assigned one of 0.
     #[serde(default = "one")]
     pub weight: f64,
     /// What it stands for in the application: any JSON but null; the variant's name if

@@ -32,7 +32,7 @@ pub struct GuardedVariance {
 impl GuardedVariance {
     /// Returns the variance of `mean_b - mean_a`; `None` where an arm has a single unit.
     ///
-    /// s² = ((n_a - 1) var_a + (n_b - 1) var_b + n_a n_b / (n_a + n_b) diff²) / (n_a + n_b - 1).
+    /// `s² = ((n_a - 1) var_a + (n_b - 1) var_b + n_a n_b / (n_a + n_b) diff²) / (n_a + n_b - 1)`.
     ///
     /// ```
     /// use trialog_stats::{GuardedVariance, Summary};

@@ -78,7 +78,7 @@ pub struct NonInferiority {
 /// the control's mean.
 ///
 /// With the bound β = 1 - margin where more is better, 1 + margin where less is:
-/// ±(mean_b - β mean_a) / √(var_b/n_b + β² var_a/n_a). Linear, so that it keeps its level
+/// `±(mean_b - β mean_a) / √(var_b/n_b + β² var_a/n_a)`. Linear, so that it keeps its level
 /// where an interval of the ratio by the delta method does not. `None` for a control
 /// whose mean is not positive, a single unit in an arm, and without spread.
 ///
@@ -186,7 +186,7 @@ impl NonInferiority {
 
 /// Returns Fieller's interval of `mean_b / mean_a - 1`, a fraction.
 ///
-/// All lifts L with (mean_b - (1 + L) mean_a)² <= t² (var_b/n_b + (1 + L)² var_a/n_a), t of
+/// All lifts L with `(mean_b - (1 + L) mean_a)² <= t² (var_b/n_b + (1 + L)² var_a/n_a)`, t of
 /// Welch's test of the difference (Fieller 1954). `None` where the control may be 0, and
 /// without a test.
 ///

@@ -89,7 +89,7 @@ impl SequentialSrm {
 
     /// Returns the look at `counts`, cumulative, in the order of the weights.
     ///
-    /// ln B = lnΓ(c) - lnΓ(c + n) + Σ [lnΓ(cρ_j + s_j) - lnΓ(cρ_j) - s_j ln ρ_j], written as a
+    /// `ln B = lnΓ(c) - lnΓ(c + n) + Σ [lnΓ(cρ_j + s_j) - lnΓ(cρ_j) - s_j ln ρ_j]`, written as a
     /// deviance and Stirling's errors, in which nothing large cancels. Lindon & Malek
     /// (`NeurIPS` 2022).
     ///

@@ -129,7 +129,7 @@ impl TwoProportion {
     /// Returns the interval of the relative difference from both Wilson intervals, a
     /// fraction; `None` when nobody converted in the control.
     ///
-    /// The ratios R for which 0 lies in the interval of rate_b - R rate_a that
+    /// The ratios R for which 0 lies in the interval of `rate_b - R rate_a` that
     /// [`newcombe`](Self::newcombe) would give (MOVER; Donner & Zou 2012, with Wilson's
     /// limits).
     ///
@@ -159,7 +159,7 @@ impl TwoProportion {
             _ => 0.0,
         };
         let high = (product + root(low_a, high_b)) / low_a;
-        high.is_finite().then(|| Interval {
+        high.is_finite().then_some(Interval {
             low: low - 1.0,
             high: high - 1.0,
         })

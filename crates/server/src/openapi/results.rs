@@ -10,8 +10,8 @@ use super::experiments::{experiment_segment, metric_name};
 use super::metric_definitions::DIRECTIONS;
 use super::operation::Operation;
 use super::schema::{
-    Schema, boolean, count, field, fraction, level, list, matching, name, nullable, number, object,
-    one_of, optional, reference, text, time, with,
+    Schema, boolean, count, extended, field, fraction, level, list, matching, name, nullable,
+    number, object, one_of, optional, reference, text, time, with,
 };
 use super::window::window;
 use crate::report::{Flag, Guarded};
@@ -546,40 +546,7 @@ const TESTS: [&str; 6] = [
 
 fn comparison() -> Schema {
     let flags = [Flag::Significant, Flag::Trending, Flag::NotSignificant];
-    object([
-        field("treatment", text(), "The variant that is compared."),
-        field("test", one_of(&TESTS), "The test: a family of `/v1/calc`."),
-        field(
-            "difference",
-            nullable(number()),
-            "Treatment minus control, in the metric's unit.",
-        ),
-        field(
-            "ci",
-            interval(),
-            "Its interval at level `1 - alpha`, low and high.",
-        ),
-        field(
-            "relative_difference",
-            nullable(number()),
-            "The difference divided by the absolute value of the control's mean.",
-        ),
-        field("relative_ci", interval(), "Its interval."),
-        optional(
-            "relative_ci_reason",
-            text(),
-            "Why there is no relative interval.",
-        ),
-        field(
-            "statistic",
-            nullable(number()),
-            "z or t; null for the exact test.",
-        ),
-        field(
-            "df",
-            nullable(number()),
-            "Degrees of freedom of t; null for z.",
-        ),
+    let verdict = [
         field("p_value", nullable(fraction()), "Two-sided."),
         field(
             "adjusted_p_value",
@@ -631,6 +598,45 @@ fn comparison() -> Schema {
             "non_inferiority",
             nullable(reference("NonInferiority")),
             "Whether a guardrail is kept; null for other metrics and without a margin.",
+        ),
+    ];
+    extended(difference(), verdict)
+}
+
+fn difference() -> Schema {
+    object([
+        field("treatment", text(), "The variant that is compared."),
+        field("test", one_of(&TESTS), "The test: a family of `/v1/calc`."),
+        field(
+            "difference",
+            nullable(number()),
+            "Treatment minus control, in the metric's unit.",
+        ),
+        field(
+            "ci",
+            interval(),
+            "Its interval at level `1 - alpha`, low and high.",
+        ),
+        field(
+            "relative_difference",
+            nullable(number()),
+            "The difference divided by the absolute value of the control's mean.",
+        ),
+        field("relative_ci", interval(), "Its interval."),
+        optional(
+            "relative_ci_reason",
+            text(),
+            "Why there is no relative interval.",
+        ),
+        field(
+            "statistic",
+            nullable(number()),
+            "z or t; null for the exact test.",
+        ),
+        field(
+            "df",
+            nullable(number()),
+            "Degrees of freedom of t; null for z.",
         ),
     ])
 }
