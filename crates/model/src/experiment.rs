@@ -387,6 +387,16 @@ impl Definition {
         require(has_weight, "variants", || {
             "have no weight above 0: nobody could be assigned one".to_owned()
         })?;
+        let control = self.control();
+        let is_control = |own: &&VariantWeight| Some(&own.variant) == control;
+        let of_control = self.variants.iter().find(is_control);
+        require(
+            of_control.is_none_or(|own| own.weight > 0.0),
+            "control",
+            || {
+                "has weight 0, so there would be nobody to compare with: name another variant as the control".to_owned()
+            },
+        )?;
         match &self.control {
             Some(control) => require(seen.contains(control), "control", || {
                 format!(
@@ -652,6 +662,13 @@ mod tests {
         assert_eq!(
             break_it(&|d| d.variants.iter_mut().for_each(|own| own.weight = 0.0)),
             "variants"
+        );
+        assert_eq!(
+            break_it(&|d| {
+                d.control = None;
+                d.variants[0].weight = 0.0;
+            }),
+            "control"
         );
         assert_eq!(break_it(&|d| d.control = Variant::new("x").ok()), "control");
         assert_eq!(break_it(&|d| d.allocation = 1.5), "allocation");

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::document::not_json;
+use crate::document;
 use crate::event::{Event, EventError, EventKind, Fault, RawEvent, RawField, Rules, validate};
 
 /// Why a whole body was refused.
@@ -40,11 +40,14 @@ pub enum BodyError {
         at: usize,
     },
     /// The body is not JSON.
-    #[error("the body {}", not_json(.0))]
+    #[error("the body {}", document::not_json(.0))]
     Json(#[from] serde_json::Error),
     /// The object has no such array.
-    #[error("the body is no object with the array `{0}`: send `{{\"{0}\": [...]}}`")]
+    #[error("the body is no object with one array `{0}`: send `{{\"{0}\": [...]}}`")]
     NoArray(&'static str),
+    /// The array is longer than is taken.
+    #[error("the body has more than {0} events: send them in several requests")]
+    TooMany(usize),
     /// The body is JSON, but neither an object nor an array.
     #[error(
         "the body is neither an object nor an array: send an event, an array of events, or one event per line"
@@ -128,63 +131,79 @@ pub fn decode<'a>(
     }
 }
 
-/// The elements of the array `name` in the object that `body` is, sound or not, so that one
-/// that is not JSON spoils no other.
+/// The elements of the array `name` in the object that `body` is, at most `most`, sound or
+/// not, so that one that is not JSON spoils no other. What else is in the object has to be
+/// JSON.
 ///
 /// ```
 /// use trialog_model::wire::elements;
 /// let body = br#"{"sent_at": 3, "events": [{"value": NaN}, {"value": 1}]}"#;
-/// let seen = elements(body, "events")?;
+/// let seen = elements(body, "events", 10)?;
 /// assert_eq!(seen, [r#"{"value": NaN}"#.as_bytes(), r#"{"value": 1}"#.as_bytes()]);
 /// # Ok::<(), trialog_model::wire::BodyError>(())
 /// ```
 ///
 /// # Errors
 ///
-/// An empty body, one that breaks off or goes on after its end, or one that is no object
-/// with such an array.
-pub fn elements<'a>(body: &'a [u8], name: &'static str) -> Result<Vec<&'a [u8]>, BodyError> {
+/// A body that breaks off or goes on after its end, one that is no object with one such
+/// array, or more elements than `most`.
+pub fn elements<'a>(
+    body: &'a [u8],
+    name: &'static str,
+    most: usize,
+) -> Result<Vec<&'a [u8]>, BodyError> {
     let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
-    let start = skip_space(body, 0);
-    match body.get(start) {
-        None => return Err(BodyError::Empty),
-        Some(b'{') => {}
-        Some(_) => return Err(BodyError::NoArray(name)),
-    }
-    let mut found = None;
-    let mut at = start + 1;
     let incomplete = || BodyError::Incomplete {
         n_events: 0,
         n_bytes: body.len(),
     };
+    let at_place = |at: usize| body.get(at).copied().ok_or_else(incomplete);
+    let mut at = skip_space(body, 0);
+    if body.get(at) != Some(&b'{') {
+        return Err(BodyError::NoArray(name));
+    }
+    let mut found = None;
     loop {
-        at = skip_space(body, at);
-        let key = at + 1;
-        match body.get(at).ok_or_else(incomplete)? {
+        // Behind the brace or a comma: a key, or the end of an empty object.
+        let key = skip_space(body, at + 1);
+        match at_place(key)? {
             b'"' => {}
-            b'}' if found.is_none() => break,
-            _ => return Err(not_an_object(body)),
+            b'}' if body[at] == b'{' => return Err(BodyError::NoArray(name)),
+            _ => return Err(not_json(body)),
         }
-        let key_end = string_end(body, key).ok_or_else(incomplete)?;
-        let colon = skip_space(body, key_end + 1);
-        if body.get(colon).ok_or_else(incomplete)? != &b':' {
-            return Err(not_an_object(body));
+        let key_end = string_end(body, key + 1).ok_or_else(incomplete)? + 1;
+        let colon = skip_space(body, key_end);
+        if at_place(colon)? != b':' {
+            return Err(not_json(body));
         }
         let value = skip_space(body, colon + 1);
-        let mut value_ends = value_end(body, value).ok_or_else(incomplete)?;
-        if &body[key..key_end] == name.as_bytes() {
-            let mut own = Vec::new();
-            if body[value] != b'[' || found.is_some() {
+        let is_own = serde_json::from_slice::<String>(&body[key..key_end])? == name;
+        let end = if is_own {
+            if at_place(value)? != b'[' || found.is_some() {
                 return Err(BodyError::NoArray(name));
             }
-            value_ends = array(body, value, |_, element| own.push(element))?;
+            let mut own = Vec::new();
+            let end = array(body, value, |index, element| {
+                if index < most as u64 {
+                    own.push(element);
+                }
+                index < most as u64
+            })?;
+            let Some(end) = end else {
+                return Err(BodyError::TooMany(most));
+            };
             found = Some(own);
-        }
-        at = skip_space(body, value_ends);
-        match body.get(at).ok_or_else(incomplete)? {
-            b',' => at += 1,
+            end
+        } else {
+            let end = value_end(body, value).ok_or_else(incomplete)?;
+            serde_json::from_slice::<IgnoredAny>(&body[value..end])?;
+            end
+        };
+        at = skip_space(body, end);
+        match at_place(at)? {
+            b',' => {}
             b'}' => break,
-            _ => return Err(not_an_object(body)),
+            _ => return Err(not_json(body)),
         }
     }
     let found = found.ok_or(BodyError::NoArray(name))?;
@@ -193,7 +212,7 @@ pub fn elements<'a>(body: &'a [u8], name: &'static str) -> Result<Vec<&'a [u8]>,
 }
 
 /// Where JSON's own reader finds the first fault of `body`.
-fn not_an_object(body: &[u8]) -> BodyError {
+fn not_json(body: &[u8]) -> BodyError {
     match serde_json::from_slice::<IgnoredAny>(body) {
         Ok(_) => BodyError::NotEvents,
         Err(error) => BodyError::Json(error),
@@ -212,23 +231,24 @@ fn decode_array<'a>(
     let end = array(body, start, |index, element| {
         n_events = index + 1;
         check(index, element);
+        true
     })?;
-    nothing_follows(body, end, n_events)
+    end.map_or(Ok(()), |end| nothing_follows(body, end, n_events))
 }
 
-/// Hands each element of the array at `start` to `each`, sound or not, and gives the place
-/// after the array.
+/// Hands each element of the array at `start` to `each`, sound or not, as long as that wants
+/// more, and gives the place after the array; `None` where it did not.
 fn array<'a>(
     body: &'a [u8],
     start: usize,
-    mut each: impl FnMut(u64, &'a [u8]),
-) -> Result<usize, BodyError> {
+    mut each: impl FnMut(u64, &'a [u8]) -> bool,
+) -> Result<Option<usize>, BodyError> {
     let mut n_events = 0;
     let mut at = start + 1;
     loop {
         at = skip_space(body, at);
         if n_events == 0 && body.get(at) == Some(&b']') {
-            return Ok(at + 1);
+            return Ok(Some(at + 1));
         }
         let incomplete = BodyError::Incomplete {
             n_events,
@@ -237,11 +257,15 @@ fn array<'a>(
         let end = value_end(body, at).ok_or(incomplete)?;
         if body[at..end].trim_ascii().is_empty() {
             // Two commas, or one before the end.
-            return Err(not_an_object(body));
+            return Err(not_json(body));
         }
         let separator = skip_space(body, end);
         match body.get(separator) {
-            Some(b',' | b']') => each(n_events, &body[at..end]),
+            Some(b',' | b']') => {
+                if !each(n_events, &body[at..end]) {
+                    return Ok(None);
+                }
+            }
             Some(_) => {
                 return Err(BodyError::Trailing {
                     n_events: n_events + 1,
@@ -258,7 +282,7 @@ fn array<'a>(
         n_events += 1;
         at = separator + 1;
         if body[separator] == b']' {
-            return Ok(at);
+            return Ok(Some(at));
         }
     }
 }
@@ -382,14 +406,18 @@ struct Metric<'a> {
 }
 
 /// A member that is there, also where it is null.
-fn present<'de, D: serde::Deserializer<'de>>(
+///
+/// # Errors
+///
+/// Those of the deserializer.
+pub fn present<'de, D: serde::Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 /// The value of a metric event: without the member it is 1, and null is not 1.
-fn raw_value(raw: Option<&RawValue>) -> RawField<'_> {
+pub fn raw_value(raw: Option<&RawValue>) -> RawField<'_> {
     match raw {
         Some(raw) if raw.get() == "null" => RawField::Cell(""),
         raw => raw_field(raw),
@@ -402,7 +430,7 @@ fn parse_event(kind: EventKind, text: &str) -> Result<RawEvent<'_>, EventError> 
         field: "event",
         fault: Fault::Malformed,
         reason: if text.trim_start().starts_with('{') {
-            not_json(&error)
+            document::not_json(&error)
         } else {
             "is not a JSON object".to_owned()
         },
@@ -588,6 +616,41 @@ mod tests {
             outcomes(&first, Layout::Detect).unwrap(),
             ["0 event", "1 ok 15000"]
         );
+    }
+
+    #[test]
+    fn an_array_in_an_object_is_split_and_the_rest_has_to_be_json() {
+        let whole = r#" {"a": {"b": [1, "]"]}, "\u0065vents" : [{"x": NaN}, 7 ,"y"], "c": null} "#;
+        let seen = elements(whole.as_bytes(), "events", 3).unwrap();
+        assert_eq!(seen, [r#"{"x": NaN}"#, "7 ", r#""y""#].map(str::as_bytes));
+        let error = elements(whole.as_bytes(), "events", 2).unwrap_err();
+        assert!(matches!(error, BodyError::TooMany(2)), "{error}");
+        assert_eq!(elements(br#"{"events":[]}"#, "events", 0).unwrap().len(), 0);
+        for length in 0..whole.trim_end().len() {
+            elements(&whole.as_bytes()[..length], "events", 9).unwrap_err();
+        }
+        for wrong in [
+            "",
+            "[]",
+            "{}",
+            r#"{"events": {}}"#,
+            r#"{"events": 1}"#,
+            r#"{"events": [], "events": []}"#,
+            r#"{"events": [], "a": }"#,
+            r#"{"a": , "events": []}"#,
+            r#"{"a": [1}, "events": []}"#,
+            r#"{"a": 1 2, "events": []}"#,
+            r#"{"a": "x" y "z", "events": []}"#,
+            r#"{"a": tru, "events": []}"#,
+            r#"{"events": [],}"#,
+            r#"{"events" []}"#,
+            r#"{"events": [1 2]}"#,
+            r#"{"events": []} x"#,
+            r#"{events: []}"#,
+        ] {
+            let error = elements(wrong.as_bytes(), "events", 9);
+            assert!(error.is_err() || wrong.contains("[1 2]"), "{wrong}");
+        }
     }
 
     #[test]

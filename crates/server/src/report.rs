@@ -16,7 +16,7 @@ use trialog_catalog::experiments::Experiment;
 use trialog_catalog::results::{Computation, Published, VariantMetric};
 use trialog_model::duration::Window;
 use trialog_model::event::FieldError;
-use trialog_model::experiment::{Definition, Status};
+use trialog_model::experiment::{Definition, Status, VariantWeight};
 use trialog_model::ids::Variant;
 use trialog_model::metric::{MetricKind, MetricRef, MetricRole};
 use trialog_model::metric_definition::{Direction, MetricDefinition};
@@ -316,7 +316,10 @@ fn assemble(
         (metric_report(&measured, &looks, &terms), measured)
     };
     let mut reports: Vec<_> = measured.into_iter().map(report).collect();
-    let n_treatments = variants(definition, computation).len().saturating_sub(1);
+    // Only variants that somebody can be assigned are tested for sure; others that have a
+    // comparison are counted where they have it.
+    let with_weight = |own: &&VariantWeight| own.weight > 0.0;
+    let n_treatments = (definition.variants.iter().filter(with_weight).count()).saturating_sub(1);
     comparison::adjust_families(&mut reports, n_treatments, choices.correction, &terms);
     if let Some(metric) = &choices.metric
         && !reports.iter().any(|(report, _)| is_chosen(report, choices))
@@ -373,13 +376,24 @@ fn warn_of_comparisons<'r>(health: &mut Health, reports: impl Iterator<Item = &'
                     .metric(name),
             );
         }
+        let is_tied = |own: &Comparison| own.flag_reason.as_deref() == Some(comparison::TIED);
+        if report.comparisons.iter().any(is_tied) {
+            let message = format!(
+                "too many users share one value about the quantile of `{name}`, so it has no verdict"
+            );
+            health.warnings.push(
+                Warning::new(Severity::Warning, "tied_quantile", message)
+                    .action("take another level, a sum, or `:conversion`")
+                    .metric(name),
+            );
+        }
         let sparse: Vec<&str> = (report.comparisons.iter())
             .filter(|own| own.sparse)
             .map(|own| own.treatment.as_str())
             .collect();
         if !sparse.is_empty() {
             let message = format!(
-                "`{name}` ({}) is sparse in {}: too few users have a value for the test of a mean, so it has no verdict of this look",
+                "`{name}` ({}) is sparse in {}: an arm has probably missed the rare large values, so it has no verdict of this look",
                 report.kind,
                 sparse.join(", ")
             );

@@ -153,10 +153,14 @@ impl Test {
     fn of_rates(a: &Proportion, b: &Proportion) -> Self {
         let test = two_proportion_z(a, b);
         let few = |arm: &Proportion| arm.conversions().min(arm.others().conversions()) < FEW;
+        if !few(a) && !few(b) {
+            return Self::Rates(test);
+        }
         let table = [a, b].map(|arm| [arm.conversions(), arm.others().conversions()]);
+        // Beyond 1e10 units, which the exact test does not take, 5 are few of nothing.
         match fisher_exact(&table) {
-            Ok(exact) if few(a) || few(b) => Self::FewRates(test, exact.p_value),
-            _ => Self::Rates(test),
+            Ok(exact) => Self::FewRates(test, exact.p_value),
+            Err(_) => Self::Rates(test),
         }
     }
 }
@@ -449,8 +453,8 @@ impl Comparison {
     }
 
     /// Returns the linear test of whether the treatment is worse by `margin` or more, a
-    /// fraction of the control's absolute value; `None` where the control is 0, and
-    /// without spread.
+    /// fraction of the control's absolute value; `None` where the control is 0, and where
+    /// there is no test of the difference.
     ///
     /// # Errors
     ///
@@ -473,15 +477,21 @@ impl Comparison {
         better: Better,
     ) -> Result<Option<NonInferiority>, StatsError> {
         check_margin(margin)?;
+        if self.p_value().is_none() || self.n.iter().any(|n| *n < 2) {
+            return Ok(None);
+        }
         let [control, treatment] = self.arms;
         // The treatment that the test knows: CUPED's difference is not that of the means.
         let treatment = Estimate {
             value: control.value + self.difference().unwrap_or(f64::NAN),
             ..treatment
         };
-        let is_single = self.n.iter().any(|n| *n < 2);
-        let test = NonInferiority::of(self.n, [control, treatment], margin, better);
-        Ok(test.filter(|_| !is_single))
+        Ok(NonInferiority::of(
+            self.n,
+            [control, treatment],
+            margin,
+            better,
+        ))
     }
 
     /// Returns whether a quantile has no test because too many units share one value
@@ -499,6 +509,38 @@ impl Comparison {
     #[must_use]
     pub const fn is_tied(&self) -> bool {
         self.is_tied
+    }
+
+    /// Returns whether an arm has missed the rare values or has fewer than 5 converted or 5
+    /// unconverted units, so that tests by each arm's own variance are not to be trusted.
+    ///
+    /// ```
+    /// use trialog_stats::{Comparison, Proportion, Sample, Summary};
+    /// let mean = |n, mean, variance| Summary::new(n, mean, Some(variance)).map(Sample::Mean);
+    /// let missed = Comparison::of(&mean(540, 0.5, 4.7)?, &mean(60, 0.0, 0.0)?)?;
+    /// assert!(missed.is_sparse());
+    /// let rate = |conversions| Proportion::new(conversions, 500).map(Sample::Rate);
+    /// assert!(Comparison::of(&rate(4)?, &rate(30)?)?.is_sparse());
+    /// assert!(!Comparison::of(&rate(25)?, &rate(30)?)?.is_sparse());
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
+    #[must_use]
+    pub fn is_sparse(&self) -> bool {
+        matches!(self.test, Test::FewRates(..))
+            || self.guarded.is_some_and(|own| own.has_sparse_arm())
+    }
+
+    /// Returns whether the test is one of rates, which is exact where there are few events.
+    ///
+    /// ```
+    /// use trialog_stats::{Comparison, Proportion, Sample};
+    /// let rate = Sample::Rate(Proportion::new(3, 50)?);
+    /// assert!(Comparison::of(&rate, &rate)?.is_of_rates());
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
+    #[must_use]
+    pub const fn is_of_rates(&self) -> bool {
+        matches!(self.test, Test::Rates(_) | Test::FewRates(..))
     }
 
     /// Returns the variance of the difference that sequential tests take; `None` for
@@ -551,7 +593,8 @@ impl Comparison {
     ///
     /// The lifts L for which the difference of the treatment and 1 + L times the control is
     /// no farther from 0 than the test allows: Fieller's interval with the test's multiple
-    /// of the standard error, and both variances as much larger as the guarded one is.
+    /// of the standard error. Where the guarded variance is that of both arms as one sample,
+    /// each arm has its share of it.
     ///
     /// ```
     /// use trialog_stats::{Alpha, Comparison, Sample, Summary};
@@ -566,10 +609,15 @@ impl Comparison {
     pub fn always_valid_lift(&self, test: &Msprt, alpha: Alpha) -> Option<Interval> {
         let guarded = self.guarded?;
         let critical = test.half_width(alpha)? / guarded.value().sqrt();
-        let [control, treatment] = self.arms.map(|arm| Estimate {
-            variance: arm.variance * (guarded.value() / guarded.own),
-            ..arm
-        });
+        let mut arms = self.arms;
+        if guarded.together > guarded.own {
+            let units = self.n.map(|n| n as f64);
+            let of_a_unit = guarded.together / (1.0 / units[0] + 1.0 / units[1]);
+            for (arm, n) in arms.iter_mut().zip(units) {
+                arm.variance = of_a_unit / n;
+            }
+        }
+        let [control, treatment] = arms;
         lift_of(&control, &treatment, self.difference()?, critical)
     }
 }

@@ -23,7 +23,8 @@ const SPARSE: f64 = 1.5;
 pub struct GuardedVariance {
     /// `var_a / n_a + var_b / n_b`, in the square of the metric's unit.
     pub own: f64,
-    /// `w² (1 / n_a + 1 / n_b)`, w² being the variance within the arms, pooled.
+    /// The part of `together` that lies within the arms: what it would be if their means
+    /// were the same.
     pub within: f64,
     /// `s² (1 / n_a + 1 / n_b)`, s² being the variance of both arms as one sample.
     pub together: f64,
@@ -60,7 +61,7 @@ impl GuardedVariance {
         })
     }
 
-    /// Returns the larger of the two.
+    /// Returns the larger of `own` and `together`.
     ///
     /// ```
     /// use trialog_stats::GuardedVariance;

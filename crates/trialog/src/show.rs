@@ -389,14 +389,18 @@ fn notes(metric: &MetricReport) -> Vec<String> {
     }
     for own in &metric.comparisons {
         let of = &own.treatment;
-        if let Some(guard) = &own.non_inferiority {
-            let verdict = match guard.verdict {
-                Some(Guarded::Kept) => "kept",
-                Some(Guarded::Violated) => "violated",
-                Some(Guarded::Inconclusive) | None => "cannot be told yet",
+        if let Some(guard) = &own.non_inferiority
+            && let Some(verdict) = guard.verdict
+        {
+            let verdict = match verdict {
+                Guarded::Kept => "kept",
+                Guarded::Violated => "violated",
+                Guarded::Inconclusive => "cannot be told yet",
             };
             let margin = guard.margin * 100.0;
-            notes.push(format!("{of}: no more than {margin} % worse: {verdict}"));
+            notes.push(format!(
+                "{of}: no more than {margin} % worse: {verdict} by this look"
+            ));
         }
         if let Some(needed) = own.power.as_ref().and_then(|power| power.users_needed)
             && needed > 0

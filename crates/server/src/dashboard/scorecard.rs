@@ -5,7 +5,6 @@ mod row;
 use askama::Template;
 use askama::filters::HtmlSafe;
 use trialog_model::metric::{MetricKind, MetricRole};
-use trialog_model::metric_definition::Direction;
 
 use self::row::{Cells, Row};
 use super::forest::{self, Estimate, Forest};
@@ -113,7 +112,6 @@ fn section(report: &Report, role: MetricRole, mut section: Section) -> Option<Se
 
 impl Metric {
     fn of(metric: &MetricReport, control: Option<&str>, path: &str) -> Self {
-        let direction = metric.direction.map_or("no direction", Direction::as_str);
         let row = |(index, sums): (usize, &VariantSums)| {
             let found = metric
                 .comparisons
@@ -123,7 +121,6 @@ impl Metric {
                 Cells::of(
                     &metric.comparisons[at],
                     metric.kind,
-                    direction,
                     &format!("{path}/comparisons/{at}"),
                 )
             });
@@ -238,9 +235,11 @@ mod tests {
 
     #[test]
     fn a_verdict_says_which_way_in_words_and_in_the_plot() {
-        let rise = [comparison("new", 0.02, &json!("significant"))];
+        let mut rise = [comparison("new", 0.02, &json!("significant"))];
+        rise[0]["headline"]["desirable"] = json!(true);
         let better = &html(&[metric("buy", "primary", "increase", &rise)])[0];
         assert!(better.contains("significant: better") && better.contains("class=\"row good\""));
+        rise[0]["headline"]["desirable"] = json!(false);
         let worse = &html(&[metric("crash", "guardrail", "decrease", &rise)])[0];
         assert!(worse.contains("significant: worse") && worse.contains("class=\"row bad\""));
     }

@@ -14,22 +14,14 @@ pub(super) struct Verdict {
 }
 
 impl Verdict {
-    /// The verdict on `difference`, where `direction` is the way that is good.
-    pub(super) fn of(flag: Option<Flag>, difference: Option<f64>, direction: &str) -> Self {
-        let is_higher = difference.is_some_and(|difference| difference > 0.0);
-        let is_better = match direction {
-            "increase" => Some(is_higher),
-            "decrease" => Some(!is_higher),
-            _ => None,
-        };
+    /// The verdict of a test that comes to `flag`, and whether that is to the good.
+    pub(super) fn of(flag: Option<Flag>, desirable: Option<bool>) -> Self {
         let verdict = |class, mark, text| Self { class, mark, text };
-        match (flag, is_better) {
+        match (flag, desirable) {
             (Some(Flag::Significant), Some(true)) => verdict("good", "▲", "significant: better"),
             (Some(Flag::Significant), Some(false)) => verdict("bad", "▼", "significant: worse"),
             (Some(Flag::Significant), None) => verdict("trend", "◆", "significant"),
-            (Some(Flag::Trending), Some(true)) => verdict("trend", "◆", "trending: better"),
-            (Some(Flag::Trending), Some(false)) => verdict("trend", "◆", "trending: worse"),
-            (Some(Flag::Trending), None) => verdict("trend", "◆", "trending"),
+            (Some(Flag::Trending), _) => verdict("trend", "◆", "trending"),
             (Some(Flag::NotSignificant), _) => verdict("none", "●", "not significant"),
             (None, _) => verdict("none", "", "no verdict"),
         }
@@ -41,27 +33,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fall_is_good_where_the_metric_should_fall() {
-        let text =
-            |flag, difference, direction| Verdict::of(Some(flag), Some(difference), direction).text;
-        assert_eq!(
-            text(Flag::Significant, 0.1, "increase"),
-            "significant: better"
-        );
-        assert_eq!(
-            text(Flag::Significant, -0.1, "increase"),
-            "significant: worse"
-        );
-        assert_eq!(
-            text(Flag::Significant, -0.1, "decrease"),
-            "significant: better"
-        );
-        assert_eq!(text(Flag::Trending, 0.1, "decrease"), "trending: worse");
-        assert_eq!(text(Flag::Significant, 0.1, "neither"), "significant");
-        assert_eq!(
-            text(Flag::NotSignificant, 0.1, "increase"),
-            "not significant"
-        );
-        assert_eq!(Verdict::of(None, None, "increase").class, "none");
+    fn what_is_significant_is_better_or_worse_where_that_is_known() {
+        let text = |desirable| Verdict::of(Some(Flag::Significant), desirable).text;
+        assert_eq!(text(Some(true)), "significant: better");
+        assert_eq!(text(Some(false)), "significant: worse");
+        assert_eq!(text(None), "significant");
+        let not = Verdict::of(Some(Flag::NotSignificant), None);
+        assert_eq!(not.text, "not significant");
+        assert_eq!(Verdict::of(None, None).class, "none");
     }
 }

@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 use trialog_model::document::not_json;
 use trialog_model::event::{EventError, EventKind, Fault, RawEvent, RawField, Rules, validate};
 use trialog_model::time::UnixMicros;
-use trialog_model::wire::{elements, raw_field};
+use trialog_model::wire::{BodyError, elements, present, raw_field, raw_value};
 use trialog_pipeline::ingest::Rejections;
 
 use super::exposures::blank;
@@ -49,7 +49,7 @@ struct Members<'a> {
 /// What the application says beside the name; only the value counts.
 #[derive(Deserialize)]
 struct Details<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     value: Option<&'a RawValue>,
 }
 
@@ -58,14 +58,14 @@ pub(crate) async fn track(
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<Response> {
     let body = received(body)?;
-    let sent =
-        elements(&body, "events").map_err(|error| Problem::bad_request(error.to_string()))?;
+    let sent = elements(&body, "events", MAX_EVENTS).map_err(|error| {
+        let status = match error {
+            BodyError::TooMany(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        Problem::new(status, error.to_string())
+    })?;
     let n_events = sent.len();
-    if n_events > MAX_EVENTS {
-        let detail =
-            format!("the request has more than {MAX_EVENTS} events: send them in several requests");
-        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail));
-    }
     let prepared = ruleset(&app).await?;
     let now = (app.clock)();
     let (judged, rejected, n_unlisted) = {
@@ -154,10 +154,8 @@ fn read(index: u64, sent: &[u8], rules: Rules) -> Result<Known<'_>, EventError> 
         return Err(missing("context", reason));
     };
     let details: Option<Details<'_>> = match members.details {
-        Some(details) if details.get() != "null" => {
-            Some(object("details", details.get().as_bytes())?)
-        }
-        _ => None,
+        Some(details) => Some(object("details", details.get().as_bytes())?),
+        None => None,
     };
     let known = Known {
         index,
@@ -213,7 +211,7 @@ impl Known<'_> {
         let mut event = RawEvent {
             experiment_id: RawField::Text(experiment_id.into()),
             name: RawField::Text(self.name.as_ref().into()),
-            value: raw_field(self.value),
+            value: raw_value(self.value),
             event_id: raw_field(self.event_id),
             ..blank(&self.unit, now)
         };

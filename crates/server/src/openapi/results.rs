@@ -417,6 +417,11 @@ fn sequential() -> Schema {
             fraction(),
             "The smallest always-valid p-value of all looks.",
         ),
+        field(
+            "difference",
+            number(),
+            "The difference at the look that gave it.",
+        ),
         field("ci", interval(), "The always-valid interval of this look."),
         field(
             "relative_ci",
@@ -477,7 +482,7 @@ fn headline() -> Schema {
         field(
             "desirable",
             nullable(boolean()),
-            "Whether a significant difference goes the way that is good.",
+            "Whether a significant difference goes the way that is good; null where it is not significant, where nobody said which way is good, and where the look that showed it had a difference of the other sign.",
         ),
         field("reason", text(), "Why this test, or why none."),
     ])

@@ -118,6 +118,9 @@ pub struct Sequential {
     pub test: String,
     /// The smallest always-valid p-value of all looks.
     pub p_value: f64,
+    /// The difference at the look that gave it.
+    #[serde(default)]
+    pub difference: f64,
     /// The always-valid interval of this look.
     pub ci: Option<[f64; 2]>,
     /// That of the relative difference; null where the control may be 0.
@@ -260,7 +263,7 @@ fn no_relative(reason: NoRelative) -> &'static str {
             "the interval of the control's own mean includes 0, so a ratio to it can be anything"
         }
         NoRelative::ControlIsZero => "the control's mean is 0",
-        NoRelative::NoTest => "an arm has too few users or no spread",
+        NoRelative::NoTest => "there is no test of the difference",
     }
 }
 
@@ -268,31 +271,43 @@ fn ends(interval: Interval) -> [f64; 2] {
     [interval.low, interval.high]
 }
 
-/// The always-valid p-values of `treatment` at earlier looks.
-fn at_looks(looks: &[Vec<(String, Sample)>], treatment: &str, terms: &Terms<'_>) -> Vec<f64> {
-    let p_value = |look: &Vec<(String, Sample)>| {
+/// The always-valid tests of `treatment` at earlier looks: p-value and difference.
+fn at_looks(
+    looks: &[Vec<(String, Sample)>],
+    treatment: &str,
+    terms: &Terms<'_>,
+) -> Vec<(f64, f64)> {
+    let tested = |look: &Vec<(String, Sample)>| {
         let of = |variant: &str| look.iter().find(|(own, _)| own == variant);
         let ((_, control), (_, treatment)) = (of(terms.control?)?, of(treatment)?);
         let test = trialog_stats::Comparison::of(control, treatment).ok()?;
-        let test = test.always_valid(terms.declared_alpha, terms.tuning())?;
-        test.p_value
+        let valid = test.always_valid(terms.declared_alpha, terms.tuning())?;
+        Some((valid.p_value?, test.difference()?))
     };
-    looks.iter().filter_map(p_value).collect()
+    looks.iter().filter_map(tested).collect()
 }
 
 fn sequential(
     test: &trialog_stats::Comparison,
-    earlier: &[f64],
+    earlier: &[(f64, f64)],
     terms: &Terms<'_>,
 ) -> Option<Sequential> {
     let now = test.always_valid(terms.declared_alpha, terms.tuning())?;
-    let p_value = earlier.iter().copied().fold(now.p_value?, f64::min);
+    let this_look = (now.p_value?, test.difference()?);
+    let smallest =
+        (earlier.iter().copied()).fold(
+            this_look,
+            |least, own| {
+                if own.0 < least.0 { own } else { least }
+            },
+        );
     Some(Sequential {
         test: "msprt".to_owned(),
-        p_value,
+        p_value: smallest.0,
+        difference: smallest.1,
         ci: now.interval(terms.alpha).map(ends),
         relative_ci: test.always_valid_lift(&now, terms.alpha).map(ends),
-        significant: p_value < terms.alpha.get(),
+        significant: smallest.0 < terms.alpha.get(),
         looks: earlier.len() as u64 + 1,
         tuning: terms.tuning(),
         mixing_variance: now.mixing_variance(),
@@ -331,8 +346,7 @@ fn power(
 /// Whether a mean rests on too few units of an arm. Rates have a test that is exact, so
 /// nothing is taken away from them.
 fn is_sparse(test: &trialog_stats::Comparison) -> bool {
-    let is_rate = matches!(test.test(), "two_proportion_z" | "fisher_exact");
-    !is_rate && test.guarded().is_some_and(|own| own.has_sparse_arm())
+    !test.is_of_rates() && test.is_sparse()
 }
 
 fn non_inferiority(
@@ -354,12 +368,13 @@ fn non_inferiority(
         Direction::Decrease => Better::Less,
     };
     let linear = test.non_inferiority(margin, better).ok().flatten();
-    let told = linear.filter(|_| !is_sparse(test) && !test.is_tied());
+    // The linear test takes each arm's own variance, of rates too.
+    let trusted = linear.filter(|_| !test.is_sparse());
     Some(NonInferiority {
         margin,
         p_value: linear.map(|own| own.p_value),
         p_violated: linear.map(|own| own.p_violated),
-        verdict: Some(match told.map(|own| own.verdict(alpha)) {
+        verdict: Some(match trusted.map(|own| own.verdict(alpha)) {
             Some(Guardrail::Kept) => Guarded::Kept,
             Some(Guardrail::Violated) => Guarded::Violated,
             Some(Guardrail::Inconclusive) | None => Guarded::Inconclusive,
@@ -442,15 +457,16 @@ fn adjust_family(
         comparison.flag = at_once
             .filter(|_| comparison.flag_reason.is_none())
             .map(|own| flag(own, terms.alpha));
-        comparison.desirable = desirable(comparison.flag, comparison, measured.direction);
+        comparison.desirable =
+            desirable(comparison.flag, comparison.difference, measured.direction);
         comparison.headline = headline(comparison, measured.direction, [at_once, always], terms);
     }
 }
 
 const EXPLORATORY: &str = "nobody declared this event type as a metric of the experiment";
-const NO_DIRECTION: &str = "the guardrail declares no direction, so nobody can say whether it is harmed: set `direction` in its definition";
-const TIED: &str = "too many users share one value about this quantile, as where it lies among users without an event, so no test of it keeps its level: take another level, a sum, or `:conversion`";
-const SPARSE: &str = "too few users of an arm have a value, so its own variance says too little: wait for more users";
+const NO_DIRECTION: &str = "the guardrail declares no direction, so nobody can say whether it is harmed: say which way is good, by `direction` in its definition or --increase or --decrease of `trialog analyze`";
+pub(super) const TIED: &str = "too many users share one value about this quantile, as where it lies among users without an event, so no test of it keeps its level: take another level, a sum, or `:conversion`";
+const SPARSE: &str = "the smaller arm's own variance is far below that of both arms, so it has probably missed the rare large values: wait for more users, or split them more evenly";
 
 /// Why the test of one look has no verdict.
 fn no_flag(test: &trialog_stats::Comparison, measured: &Measured) -> Option<&'static str> {
@@ -477,13 +493,18 @@ fn headline(
     let (test, p_value, intervals, reason) = if terms.is_looked_at_often {
         let own = comparison.sequential.as_ref();
         let intervals = own.map(|own| (own.ci, own.relative_ci));
-        let reason = "results are published again and again, and this test holds at every look";
+        let reason = "results can be looked at whenever they are published, and this test holds at every look";
         ("always_valid", always, intervals, reason)
     } else {
         let intervals = Some((comparison.ci, comparison.relative_ci));
         let reason = "the data are whole and looked at once";
         ("fixed_horizon", at_once, intervals, reason)
     };
+    // What an earlier look has shown is no verdict on a difference of the other sign.
+    let earlier = comparison.sequential.as_ref().map(|own| own.difference);
+    let shown_by = comparison
+        .difference
+        .filter(|now| !terms.is_looked_at_often || earlier.is_none_or(|then| then * now > 0.0));
     // Of a guardrail without a direction there is a test and nothing that it says.
     let p_value = p_value.filter(|_| direction.is_some());
     let flag = p_value.map(|own| match own < terms.alpha.get() {
@@ -494,7 +515,10 @@ fn headline(
     let reason = match (&comparison.flag_reason, p_value) {
         (_, Some(_)) => reason,
         (Some(reason), None) => reason,
-        (None, None) => "there is no test of this metric that holds at every look",
+        (None, None) if comparison.test == "quantile_metric" => {
+            "a quantile has no test that holds at every look"
+        }
+        (None, None) => "there is no test: nobody differs yet, or an arm has a single user",
     };
     Headline {
         test: ci.map(|_| test.to_owned()),
@@ -502,7 +526,7 @@ fn headline(
         ci,
         relative_ci,
         flag,
-        desirable: desirable(flag, comparison, direction),
+        desirable: desirable(flag, shown_by, direction),
         reason: reason.to_owned(),
     }
 }
@@ -518,10 +542,10 @@ fn adjusted_ci(comparison: &Comparison, measured: &Measured, level: f64) -> Opti
 
 fn desirable(
     flag: Option<Flag>,
-    comparison: &Comparison,
+    difference: Option<f64>,
     direction: Option<Direction>,
 ) -> Option<bool> {
-    let difference = (comparison.difference).filter(|difference| *difference != 0.0)?;
+    let difference = difference.filter(|difference| *difference != 0.0)?;
     match flag? {
         Flag::Significant => Some((difference > 0.0) == (direction? == Direction::Increase)),
         Flag::Trending | Flag::NotSignificant => None,

@@ -72,7 +72,8 @@ pub(super) fn sample(
                 quantile: quantile * UNIT,
                 lower: ends[0] * UNIT,
                 upper: ends[1] * UNIT,
-                tied: *tied,
+                // Rows from before ties were counted: nobody knows that there are none.
+                tied: tied.or(Some(users)),
             };
             let level = own.and_then(|own| own.quantile)?;
             (users > 0).then_some(Sample::Quantile(summary, level))

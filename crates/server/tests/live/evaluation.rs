@@ -625,6 +625,7 @@ fn one_tracked_event_that_is_not_json_spoils_no_other() {
             "details",
             "not a JSON object",
         ),
+        (good.replace('3', "null"), "value", "is empty"),
         ("7".to_owned(), "event", "not a JSON object"),
     ];
     let sent: Vec<_> = bad.iter().map(|own| own.0.clone()).collect();

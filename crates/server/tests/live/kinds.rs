@@ -123,20 +123,137 @@ fn every_kind_is_tested_by_its_own_family() {
 }
 
 #[test]
-fn adjusted_intervals_say_what_the_flags_say() {
+fn adjusted_intervals_share_the_level_of_their_family() {
     let named = json!({"primary": ["buy:sum", "buy:conversion", "visit:sum"]});
     let service = with_events(&[], &named);
-    for correction in ["holm", "bonferroni", "bh", "none"] {
-        let report = results(&service, &format!("correction={correction}"));
-        for own in report["metrics"].as_array().unwrap() {
-            let own = &own["comparisons"][0];
-            let Some(ends) = own["adjusted_ci"].as_array() else {
-                continue;
-            };
-            let is_apart = number(&ends[0]) > 0.0 || number(&ends[1]) < 0.0;
-            assert_eq!(is_apart, own["flag"] == "significant", "{own}");
+    let report = results(&service, "");
+    // The conversion of everybody has no test, and keeps its place.
+    let alone = results(&service, "alpha=0.016666666666666666&correction=none");
+    for (own, alone) in
+        (report["metrics"].as_array().unwrap().iter()).zip(alone["metrics"].as_array().unwrap())
+    {
+        let (own, alone) = (&own["comparisons"][0], &alone["comparisons"][0]);
+        assert_eq!(own["adjusted_ci"], alone["ci"], "{own}");
+        if let Some(p_value) = own["p_value"].as_f64().filter(|p| *p < 0.01) {
+            assert!(
+                (number(&own["adjusted_p_value"]) / p_value - 3.0).abs() < 1e-9,
+                "{own}"
+            );
         }
     }
+}
+
+/// A small arm that has missed the rare large values, and a variant of weight 0.
+fn with_a_small_arm() -> Service {
+    let service = Service::new();
+    for metric in [
+        json!({"name": "p75", "kind": "quantile", "event_type": "big", "quantile": 0.75}),
+        json!({"name": "loss", "kind": "sum", "event_type": "lose", "direction": "increase", "margin": 0.1}),
+    ] {
+        assert_eq!(
+            service.post("/v1/metrics", metric).status,
+            StatusCode::CREATED
+        );
+    }
+    let experiment = json!({"experiment_id": "gate", "control": "a",
+        "variants": [{"variant": "a", "weight": 9}, {"variant": "b"}, {"variant": "c", "weight": 0}],
+        "metrics": {"primary": ["big:sum", "big:conversion", "p75"], "guardrail": ["loss", "big:count"]}});
+    assert_eq!(
+        service.post("/v1/experiments", experiment).status,
+        StatusCode::CREATED
+    );
+    let variant = |user: i64| match user {
+        0..180 => "a",
+        180..200 => "b",
+        _ => "c",
+    };
+    let assignments = (0..203).map(|user| {
+        let mut own = assignment(user);
+        own["variant"] = json!(variant(user));
+        own
+    });
+    service.post(
+        "/v1/events/assignments",
+        json!(assignments.collect::<Vec<_>>()),
+    );
+    // Nobody of the small arm has one of the rare large values, and everybody loses.
+    let of_user = |user: i64| {
+        let at = "2025-09-11T00:00:00Z";
+        let lost = if user < 180 { -10 } else { -5 };
+        let mut events = vec![event(user, "lose", lost - user % 3, at)];
+        if user < 180 && user % 9 == 0 {
+            events.push(event(user, "big", 1_000, at));
+        }
+        events
+    };
+    let events: Vec<Value> = (0..203).flat_map(of_user).collect();
+    service.post("/v1/events/metrics", json!(events));
+    service.post("/v1/pipeline/run", "");
+    service
+}
+
+#[test]
+fn what_has_no_verdict_says_why_and_is_warned_of() {
+    let service = with_a_small_arm();
+    let report = results(&service, "");
+    let of = |name: &str, kind: &str| {
+        let all = report["metrics"].as_array().unwrap().iter();
+        let mut own = all.filter(|own| own["metric"] == name && own["kind"] == kind);
+        own.next().unwrap()["comparisons"][0].clone()
+    };
+
+    let sum = of("big", "sum");
+    assert_eq!(
+        (&sum["sparse"], &sum["flag"]),
+        (&json!(true), &Value::Null),
+        "{sum}"
+    );
+    assert!(
+        sum["flag_reason"]
+            .as_str()
+            .unwrap()
+            .contains("rare large values")
+    );
+    assert_eq!(sum["adjusted_p_value"], Value::Null);
+    assert_eq!(sum["headline"]["flag"], "not_significant");
+    let rate = of("big", "conversion");
+    assert_eq!(
+        (&rate["test"], &rate["flag"]),
+        (&json!("fisher_exact"), &json!("not_significant"))
+    );
+    let quantile = of("p75", "quantile");
+    assert!(
+        quantile["flag_reason"]
+            .as_str()
+            .unwrap()
+            .contains("share one value"),
+        "{quantile}"
+    );
+    assert_eq!(quantile["headline"]["test"], Value::Null);
+    // A control below 0: what is larger is better, by a half of it.
+    let loss = of("loss", "sum");
+    assert!(number(&loss["relative_difference"]) > 0.3, "{loss}");
+    assert_eq!(loss["non_inferiority"]["verdict"], "kept", "{loss}");
+    assert_eq!(loss["headline"]["desirable"], true, "{loss}");
+
+    let warnings = report["health"]["warnings"].as_array().unwrap();
+    for (code, metric) in [
+        ("sparse", json!("big")),
+        ("few_events", json!("big")),
+        ("tied_quantile", json!("p75")),
+        ("guardrail_without_direction", json!("big")),
+        ("exposed_at_weight_0", Value::Null),
+    ] {
+        let found = warnings.iter().find(|own| own["code"] == code);
+        assert_eq!(
+            found.unwrap_or_else(|| panic!("{code}: {warnings:?}"))["metric"],
+            metric
+        );
+    }
+    assert_eq!(
+        report["health"]["srm"]["df"], 1,
+        "the variant of weight 0 has no part in it"
+    );
 }
 
 #[test]

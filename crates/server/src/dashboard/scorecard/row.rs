@@ -116,7 +116,7 @@ impl Row {
 }
 
 impl Cells {
-    pub(super) fn of(own: &Comparison, kind: MetricKind, direction: &str, path: &str) -> Self {
+    pub(super) fn of(own: &Comparison, kind: MetricKind, path: &str) -> Self {
         let unit = if kind.is_rate() {
             Unit::Points
         } else {
@@ -162,7 +162,7 @@ impl Cells {
             statistic: digits("statistic", own.statistic, Sign::Both),
             df: digits("df", own.df, Sign::Minus),
             cohens_d: digits("cohens_d", own.cohens_d, Sign::Both),
-            verdict: Verdict::of(own.headline.flag, own.difference, direction),
+            verdict: Verdict::of(own.headline.flag, own.headline.desirable),
             headline: (own.headline.p_value).map(|p| Number::p_value(at("headline/p_value"), p)),
             headline_interval: (own.headline.ci).map(|ci| Range::new(&at("headline/ci"), ci, unit)),
             headline_relative: (own.headline.relative_ci)
@@ -180,5 +180,7 @@ fn guard(own: &NonInferiority) -> Option<String> {
         Guarded::Violated => "violated",
         Guarded::Inconclusive => "cannot be told yet",
     };
-    Some(format!("no more than {margin} % worse: {verdict}"))
+    Some(format!(
+        "no more than {margin} % worse: {verdict} by this look"
+    ))
 }
