@@ -123,7 +123,11 @@ pub fn not_json(error: &serde_json::Error) -> String {
     let said = error.to_string();
     let said = said.split(" at line ").next().unwrap_or_default();
     if error.is_data() {
-        return format!("cannot be used: {place}: {said}");
+        return match said.strip_prefix("duplicate field ") {
+            Some(field) => format!("cannot be used: {field} stands twice, at {place}"),
+            None if said.starts_with("invalid type") => "is not a JSON object".to_owned(),
+            None => format!("cannot be used: {place}: {said}"),
+        };
     }
     let reason = match said {
         "trailing comma" => "has a comma too many",

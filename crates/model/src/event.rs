@@ -126,6 +126,23 @@ pub enum RawField<'a> {
 }
 
 impl RawField<'_> {
+    /// Without space around a text, which no form keeps, so that a table and the same events
+    /// over HTTP are alike. A blank stays: it stands for nobody.
+    fn trimmed(self) -> Self {
+        let text = match self {
+            Self::Text(text) if !text.trim().is_empty() => text,
+            Self::Cell(text) => return Self::Cell(text.trim()),
+            other => return other,
+        };
+        Self::Text(match text {
+            Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
+            Cow::Owned(text) if text.trim().len() < text.len() => {
+                Cow::Owned(text.trim().to_owned())
+            }
+            text @ Cow::Owned(_) => text,
+        })
+    }
+
     fn describe(&self) -> &'static str {
         match self {
             Self::Absent => "nothing",
@@ -293,6 +310,16 @@ pub fn validate<'a>(
     rules: impl Into<Rules>,
 ) -> Result<Event<'a>, EventError> {
     let mut rules = rules.into();
+    let raw = RawEvent {
+        user_id: raw.user_id.trimmed(),
+        experiment_id: raw.experiment_id.trimmed(),
+        name: raw.name.trimmed(),
+        timestamp: raw.timestamp.trimmed(),
+        value: raw.value.trimmed(),
+        event_id: raw.event_id.trimmed(),
+        event_fingerprint: raw.event_fingerprint.trimmed(),
+        ..raw
+    };
     // Who gives a fingerprint has it from an event that was accepted before.
     rules.allows_placeholder_ids |=
         !matches!(raw.event_fingerprint, RawField::Absent | RawField::Cell(""));
@@ -586,11 +613,7 @@ fn context(raw: RawField<'_>) -> Result<Option<Cow<'_, str>>, EventError> {
         return too_long(FIELD, text.len(), MAX_CONTEXT_BYTES);
     }
     match crate::wire::count_keys(&text) {
-        Err(error) => refuse(
-            FIELD,
-            Fault::Malformed,
-            format_args!("is not a JSON object: {error}"),
-        ),
+        Err(error) => refuse(FIELD, Fault::Malformed, crate::document::not_json(&error)),
         Ok(n_keys) if n_keys > MAX_CONTEXT_KEYS => refuse(
             FIELD,
             Fault::TooLong,

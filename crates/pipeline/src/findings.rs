@@ -263,7 +263,10 @@ pub fn imbalance(
     (control, of_control): (&str, &Summary),
     (treatment, of_treatment): (&str, &Summary),
 ) -> Option<Imbalance> {
-    let p_value = welch(of_control, of_treatment).p_value?;
+    let test = welch(of_control, of_treatment);
+    // Without spread in either arm there is no test, and a difference all the same.
+    let is_apart = test.standard_error == Some(0.0) && test.difference != 0.0;
+    let p_value = test.p_value.or(is_apart.then_some(0.0))?;
     (p_value < IMBALANCE_LEVEL).then(|| Imbalance {
         metric: metric.to_owned(),
         control: control.to_owned(),

@@ -119,7 +119,7 @@ pub(crate) async fn forget(
             Some(id.map_err(|error| Problem::bad_field("experiment", &error.to_string()))?);
     }
     blocking(move || {
-        let user = user_id_from_text(&user);
+        let user = user_id_from_text(user.trim());
         let report = app.care.forget(user, experiment.as_ref(), actor.as_str())?;
         Ok(Json(json!(report)))
     })

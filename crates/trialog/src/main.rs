@@ -115,7 +115,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Holdouts(action) => commands::holdouts::run(&config, &action),
         Command::Assign(args) => commands::assign::run(&config, &args),
         Command::UserId { text } => {
-            println!("{}", trialog_model::user_id::user_id_from_text(&text));
+            println!("{}", trialog_model::user_id::user_id_from_text(text.trim()));
             Ok(ExitCode::SUCCESS)
         }
         Command::Analyze(options) => commands::analyze::run(&options),

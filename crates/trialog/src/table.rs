@@ -10,6 +10,7 @@ pub(crate) mod decide;
 pub(crate) mod decimal;
 mod delimited;
 pub(crate) mod encoding;
+mod feather;
 mod lines;
 mod quotes;
 mod source;

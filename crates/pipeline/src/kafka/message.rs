@@ -76,7 +76,8 @@ mod tests {
         ) {
             for kind in EventKind::ALL {
                 let is_metric = kind == EventKind::Metric;
-                let user_text = if is_metric { "" } else { sent.as_str() };
+                // What was accepted has no space around it.
+                let user_text = if is_metric { "" } else { sent.trim() };
                 let row = EventRow {
                     experiment: "gate:1",
                     user: if user_text.is_empty() { user } else { user_id_from_text(user_text) },

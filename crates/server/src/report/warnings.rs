@@ -140,7 +140,8 @@ fn without_exposure(code: &str, row: &Arrivals, cause: Cause) -> Warning {
             users(*unexposed_users)
         )
     };
-    let severity = if is_all {
+    // A handful of users who are not enrolled is no broken integration.
+    let severity = if is_all && *events >= 10 {
         Severity::Error
     } else {
         Severity::Warning
@@ -194,14 +195,14 @@ fn before_exposure(code: &str, row: &Arrivals) -> Warning {
 fn after_window(code: &str, row: &Arrivals) -> Warning {
     let exposed = row.events.saturating_sub(row.unexposed);
     let message = format!(
-        "{} of {} {} of exposed users ({}) came after the attribution window and do not count",
+        "{} of {} {} of exposed users ({}) came outside the attribution window and do not count",
         grouped(row.after_window),
         grouped(exposed),
         of_type(exposed, &row.event_type),
         percent(row.after_window, exposed)
     );
     let (severity, action) = if row.counted == 0 {
-        let action = "none counts, so compare the times of one user's exposure and events, or give the metric a longer window";
+        let action = "none counts, so compare the times of one user's exposure and events with the window and its delay, or give the metric a longer window";
         (Severity::Warning, action)
     } else {
         let action = "give the metric a longer window if these events should count";
@@ -246,7 +247,7 @@ fn one_arm(code: &str, found: &OneArm) -> Warning {
 fn covariate_imbalance(code: &str, found: &Imbalance) -> Warning {
     let [control, treatment] = found.means;
     let message = format!(
-        "before the exposure `{}` differed already: {} per user of `{}`, {} of `{}` (p = {})",
+        "before the exposure the covariate of `{}` differed already: {} per user of `{}`, {} of `{}` (p = {})",
         found.metric,
         short(control),
         found.control,

@@ -21,7 +21,7 @@ pub(crate) fn run(config: &Config, options: &ForgetArgs) -> anyhow::Result<ExitC
             let experiment = (options.experiment.clone().map(ExperimentId::new))
                 .transpose()
                 .context("cannot use `--experiment`")?;
-            let user = user_id_from_text(&options.user);
+            let user = user_id_from_text(options.user.trim());
             let care = opened.node.app.care();
             let report = json!(care.forget(user, experiment.as_ref(), "command")?);
             opened.node.close();

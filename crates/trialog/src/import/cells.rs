@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use trialog_model::cell::{boolean, is_no_value, is_zero};
+use trialog_model::cell::{boolean, is_no_value, is_zero, whole_number};
 use trialog_model::event::{
     Event, EventError, EventKind, Fault, RawEvent, RawField, Rules, validate,
 };
@@ -28,7 +28,7 @@ pub(crate) struct Layout<'m> {
     event_id: Place<'m>,
     event_fingerprint: Place<'m>,
     context: Place<'m>,
-    context_columns: Vec<(&'m str, usize)>,
+    context_columns: Vec<(&'m str, usize, Meaning)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -55,8 +55,8 @@ impl<'m> Layout<'m> {
             }
             Origin::Nothing => Place::Nothing,
         };
-        let context_columns = (mapping.context_columns.iter())
-            .filter_map(|name| Some((name.as_str(), find(name)?)))
+        let context_columns = (mapping.context_columns.iter().zip(&decisions.context))
+            .filter_map(|(name, meaning)| Some((name.as_str(), find(name)?, *meaning)))
             .collect();
         Self {
             mapping,
@@ -199,15 +199,21 @@ fn zero_or_one(value: &RawField<'_>) -> Option<bool> {
     boolean(text)
 }
 
-/// A JSON object of the cells of `columns`.
-fn context(columns: &[(&str, usize)], row: &Row<'_>) -> String {
+/// A JSON object of the cells of `columns`; what stands for no value has no key, and a whole
+/// number is one however it is written.
+fn context(columns: &[(&str, usize, Meaning)], row: &Row<'_>) -> String {
     let mut context = serde_json::Map::new();
-    for (name, column) in columns {
-        let value = match as_meant(&row.fields[*column], Meaning::Text) {
-            RawField::Absent | RawField::Cell("") => continue,
+    for (name, column, meaning) in columns {
+        let value = match as_meant(&row.fields[*column], *meaning) {
+            RawField::Absent => continue,
+            RawField::Cell(text) if is_no_value(text) => continue,
             RawField::Cell(text) => text.into(),
             RawField::Text(text) => text.into_owned().into(),
-            RawField::Number(text) => serde_json::from_str(text).unwrap_or_else(|_| text.into()),
+            RawField::Number(text) => {
+                let whole = whole_number(text);
+                let plain = whole.as_deref().unwrap_or(text);
+                serde_json::from_str(plain).unwrap_or_else(|_| text.into())
+            }
             RawField::Bool(value) => value.into(),
             RawField::Integer(number) => number.into(),
             RawField::Time(time) => time.to_rfc3339().into(),

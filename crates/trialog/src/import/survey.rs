@@ -2,6 +2,7 @@
 //! what its cells stand for is decided.
 
 use anyhow::bail;
+use trialog_model::event::EventKind;
 
 use super::columns::{Mapping, Origin};
 use crate::table::decide::{Facts, Ids, Look, Meaning, look};
@@ -15,6 +16,8 @@ pub(crate) struct Decisions {
     pub(crate) experiment: Meaning,
     pub(crate) name: Meaning,
     pub(crate) event_id: Meaning,
+    /// Of the columns that become keys of the context, in their order.
+    pub(crate) context: Vec<Meaning>,
     pub(crate) decimal: Decimal,
 }
 
@@ -27,12 +30,8 @@ pub(crate) struct Survey {
     pub(crate) warnings: Vec<String>,
 }
 
-/// Reads the file to its end.
-pub(crate) fn survey(
-    table: &Table,
-    mapping: &Mapping,
-    wanted: &[Wanted],
-) -> anyhow::Result<Survey> {
+/// What is looked at in each of the columns that are `wanted`.
+fn looks(mapping: &Mapping, wanted: &[Wanted]) -> Vec<Look> {
     let typed = [
         &mapping.user,
         &mapping.experiment,
@@ -41,12 +40,21 @@ pub(crate) fn survey(
     ];
     let is_of =
         |origins: &[&Origin], name: &str| origins.iter().any(|own| own.column() == Some(name));
-    let looks: Vec<Look> = (wanted.iter())
+    (wanted.iter())
         .map(|own| Look {
-            types: is_of(&typed, &own.name),
+            types: is_of(&typed, &own.name) || mapping.context_columns.contains(&own.name),
             decimals: is_of(&[&mapping.value], &own.name),
         })
-        .collect();
+        .collect()
+}
+
+/// Reads the file to its end.
+pub(crate) fn survey(
+    table: &Table,
+    mapping: &Mapping,
+    wanted: &[Wanted],
+) -> anyhow::Result<Survey> {
+    let looks = looks(mapping, wanted);
     let mut facts = vec![Facts::new(); wanted.len()];
     let end = table.rows(wanted, &mut |_, row| {
         if let Ok(row) = row {
@@ -54,11 +62,17 @@ pub(crate) fn survey(
         }
         Ok(())
     })?;
-    let of = |origin: &Origin| -> Option<&Facts> {
-        let name = origin.column()?;
+    let of_column = |name: &str| -> Option<&Facts> {
         facts.get(wanted.iter().position(|own| own.name == name)?)
     };
+    let of = |origin: &Origin| of_column(origin.column()?);
     let mut notes = Vec::new();
+    if mapping.kind == EventKind::Metric && of(&mapping.value).is_none() {
+        notes.push(format!(
+            "no column `{}`, so each event counts 1: --value-column names another one",
+            mapping.value.column().unwrap_or("value")
+        ));
+    }
     let decimal = match (mapping.decimal, of(&mapping.value)) {
         (Some(decimal), _) => decimal,
         (None, None) => Decimal::Point,
@@ -107,6 +121,9 @@ pub(crate) fn survey(
         event_id: ids(&mapping.event_id, "event id")?,
         experiment: names(&mapping.experiment),
         name: names(&mapping.name),
+        context: (mapping.context_columns.iter())
+            .map(|name| of_column(name).map_or(Meaning::Text, Facts::values))
+            .collect(),
         decimal,
     };
     Ok(Survey {

@@ -1,18 +1,16 @@
 //! Parquet and Feather (Arrow IPC) files, row by row.
 
-use std::io::BufReader;
-
 use anyhow::{Context, bail};
 use arrow_array::RecordBatch;
-use arrow_ipc::reader::FileReader;
 use arrow_schema::Schema;
 use indicatif::ProgressBar;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use trialog_pipeline::decompress::Compression;
 
+use super::feather::Batches;
 use super::source::Source;
-use super::typed::{Column, prepare};
+use super::typed::{Column, is_rounded, prepare};
 use super::{As, End, Row, Take, Wanted, breaks_off, places};
 use crate::cli::FileFormat;
 
@@ -32,7 +30,7 @@ pub(super) fn open(source: &Source, format: FileFormat) -> anyhow::Result<(Vec<S
         let n_rows = reader.metadata().file_metadata().num_rows();
         return Ok((names(reader.schema()), n_rows.unsigned_abs()));
     }
-    Ok((names(&feather(source, None)?.schema()), 0))
+    Ok((names(&Batches::open(source, None)?.schema()), 0))
 }
 
 /// Hands every row to `take`.
@@ -46,11 +44,18 @@ pub(super) fn rows(
 ) -> anyhow::Result<End> {
     let places = places(header, wanted)?;
     let mut n_rows = 0;
+    let mut rounded: Vec<&str> = Vec::new();
     let mut batch = |batch: Result<RecordBatch, String>| -> anyhow::Result<()> {
         let batch = match batch {
             Ok(batch) => batch,
             Err(error) => bail!(breaks_off(source, n_rows, &error)),
         };
+        for own in wanted.iter().filter(|own| own.read_as == As::Field) {
+            let is_new = !rounded.contains(&own.name.as_str());
+            if is_new && batch.column_by_name(&own.name).is_some_and(is_rounded) {
+                rounded.push(&own.name);
+            }
+        }
         hand_on(&batch, wanted, &mut n_rows, take)?;
         progress.inc(batch.num_rows() as u64);
         Ok(())
@@ -64,19 +69,25 @@ pub(super) fn rows(
             .build())
         .with_context(|| format!("cannot read {}", source.shown()))?;
         for own in batches {
-            batch(own.map_err(|error| error.to_string()))?;
+            batch(own.map_err(|error| said(&error.to_string())))?;
         }
     } else {
         let mut places = places;
         places.sort_unstable();
         places.dedup();
-        for own in feather(source, Some(places))? {
-            batch(own.map_err(|error| error.to_string()))?;
+        for own in Batches::open(source, Some(places))? {
+            batch(own)?;
         }
     }
+    let warning = |name: &str| {
+        format!(
+            "column `{name}` of {} holds floating-point numbers so large that different ids may have become one: write ids as integers or texts",
+            source.shown()
+        )
+    };
     Ok(End {
         n_rows,
-        warnings: Vec::new(),
+        warnings: rounded.into_iter().map(warning).collect(),
     })
 }
 
@@ -122,20 +133,24 @@ fn names(schema: &Schema) -> Vec<String> {
 fn parquet(source: &Source) -> anyhow::Result<ParquetRecordBatchReaderBuilder<std::fs::File>> {
     ParquetRecordBatchReaderBuilder::try_new(source.file()?).map_err(|error| {
         anyhow::anyhow!(
-            "{} is not a Parquet file, or was cut short: {error}",
-            source.shown()
+            "{} is not a Parquet file, or was cut short: {}",
+            source.shown(),
+            said(&error.to_string())
         )
     })
 }
 
-fn feather(
-    source: &Source,
-    places: Option<Vec<usize>>,
-) -> anyhow::Result<FileReader<BufReader<std::fs::File>>> {
-    FileReader::try_new_buffered(source.file()?, places).map_err(|error| {
-        anyhow::anyhow!(
-            "{} is not a Feather file of version 2 (an Arrow IPC file), or was cut short: {error}",
-            source.shown()
-        )
-    })
+/// What a library says of a file, in words about the file.
+fn said(error: &str) -> String {
+    const CODEC: &str = "Disabled feature at compile time: ";
+    if let Some(at) = error.find(CODEC) {
+        return format!(
+            "its columns are compressed with {}, which is not read: write them with snappy, gzip, lz4, zstd or none",
+            &error[at + CODEC.len()..]
+        );
+    }
+    match error.to_ascii_lowercase() {
+        text if text.contains("crc") => "a page of it does not match its checksum".to_owned(),
+        _ => "a part of it is missing or damaged".to_owned(),
+    }
 }

@@ -403,3 +403,57 @@ fn rows_between_stray_quotes_are_told_and_texts_of_several_lines_are_not() {
         }
     }
 }
+
+#[test]
+fn a_feather_file_with_any_byte_changed_is_refused_or_read_and_never_ends_the_program() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("t.feather");
+    let bytes = feather();
+    let mut n_refused = 0;
+    for at in 0..bytes.len() {
+        for change in [0x01, 0x55, 0x80] {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= change;
+            fs::write(&path, &damaged).unwrap();
+            // It has no checksums: a changed letter is another letter.
+            if let (_, Err(error)) = read(&path, PLAIN) {
+                n_refused += 1;
+                for word in ["panicked", "Parser error", "Io error", "Ipc"] {
+                    assert!(!error.contains(word), "{at} {change}: {error}");
+                }
+            }
+        }
+    }
+    assert!(n_refused > bytes.len() / 4, "{n_refused}");
+}
+
+#[test]
+fn ids_that_are_rounded_doubles_are_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("t.parquet");
+    for (ids, is_told) in [
+        (vec![1.0, 2.0], false),
+        (vec![1.0, 9_007_199_254_740_992.0], true),
+    ] {
+        let users: ArrayRef = Arc::new(arrow_array::Float64Array::from(ids));
+        let texts: ArrayRef = Arc::new(StringArray::from(vec!["a", "b"]));
+        let columns = [
+            (NAMES[0], users),
+            (NAMES[1], texts.clone()),
+            (NAMES[2], texts),
+        ];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let mut bytes = Vec::new();
+        let mut writer =
+            parquet::arrow::ArrowWriter::try_new(&mut bytes, batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        fs::write(&path, &bytes).unwrap();
+        let end = read(&path, PLAIN).1.unwrap();
+        let told = end
+            .warnings
+            .iter()
+            .any(|own| own.contains("`user_id`") && own.contains("one"));
+        assert_eq!(told, is_told, "{:?}", end.warnings);
+    }
+}

@@ -84,6 +84,15 @@ impl Facts {
         }
     }
 
+    /// What values are of which nothing is known, such as those of a context.
+    pub(crate) fn values(&self) -> Meaning {
+        match self.has_cells {
+            true if self.are_numbers => Meaning::Number,
+            true if self.are_booleans => Meaning::Boolean,
+            _ => Meaning::Text,
+        }
+    }
+
     /// What names are, of variants and the like.
     pub(crate) fn names(&self) -> Meaning {
         match self.has_cells {

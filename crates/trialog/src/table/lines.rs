@@ -7,6 +7,7 @@ use anyhow::bail;
 use indicatif::ProgressBar;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
+use trialog_model::document::not_json;
 use trialog_model::event::RawField;
 use trialog_model::wire::{breaks_off as is_cut, raw_field};
 
@@ -20,8 +21,17 @@ const MAX_LINE_BYTES: u64 = 1 << 20;
 /// The keys of all lines, in the order in which they are met.
 pub(super) fn keys(source: &Source, options: &Options) -> anyhow::Result<Vec<String>> {
     let mut keys = Keys::default();
+    let mut is_first = true;
     each_line(source, options, &ProgressBar::hidden(), &mut |line| {
         if let Some(line) = line {
+            let begins = line.trim_ascii_start().first();
+            if is_first && (begins == Some(&b'[') || line.trim_ascii() == b"{") {
+                bail!(
+                    "{} is one JSON document: give one object per line (`jq -c '.[]'` makes them of an array)",
+                    source.shown()
+                );
+            }
+            is_first = false;
             let mut object = serde_json::Deserializer::from_slice(line);
             // A line that is no object is refused when it is read as a row.
             let _ = (&mut object).deserialize_map(&mut keys);
@@ -132,9 +142,12 @@ fn fields<'l>(line: &'l [u8], wanted: &[Wanted]) -> Result<Vec<RawField<'l>>, St
         .and_then(|()| object.end());
     if let Err(error) = read {
         return Err(if std::str::from_utf8(line).is_err() {
-            format!("is not a JSON object in UTF-8 ({error}): give the file's --encoding")
+            "is not UTF-8: give the file's --encoding, such as windows-1252".to_owned()
+        } else if line.trim_ascii_start().starts_with(b"{") {
+            not_json(&error)
         } else {
-            format!("is not a JSON object: {error}")
+            "is not a JSON object: give one object per line, with nothing around or between them"
+                .to_owned()
         });
     }
     if let Some(column) = values.twice {

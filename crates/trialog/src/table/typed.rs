@@ -89,8 +89,7 @@ pub(super) fn prepare(array: &ArrayRef, wanted: &Wanted) -> anyhow::Result<Colum
         kind if kind.is_integer() => Column::Integers(cast(&DataType::Int64)?),
         DataType::Float64 if wanted.read_as == As::Number => Column::Doubles(array.clone()),
         DataType::Float16 | DataType::Float32 if wanted.read_as == As::Exact => bail!(
-            "column `{name}` has the type {}: values as exact as they need to be have the type DECIMAL or DOUBLE",
-            array.data_type()
+            "column `{name}` has the type FLOAT: values as exact as they need to be have the type DECIMAL or DOUBLE"
         ),
         DataType::Float16 => Column::Numbers(texts(
             array
@@ -131,7 +130,18 @@ pub(super) fn prepare(array: &ArrayRef, wanted: &Wanted) -> anyhow::Result<Colum
 }
 
 fn unusable(name: &str, kind: &DataType) -> String {
-    format!("column `{name}` of type {kind} cannot be used")
+    let kind = match kind {
+        DataType::List(_)
+        | DataType::LargeList(_)
+        | DataType::FixedSizeList(..)
+        | DataType::ListView(_)
+        | DataType::LargeListView(_) => "holds lists",
+        DataType::Struct(_) => "holds structures of several fields",
+        DataType::Map(..) => "holds maps",
+        DataType::Duration(_) | DataType::Interval(_) => "holds lengths of time",
+        _ => "is of a type that cannot be read",
+    };
+    format!("column `{name}` {kind}: give one with numbers, texts, booleans or times")
 }
 
 /// Texts of what shows itself in its shortest exact form.
@@ -140,6 +150,18 @@ fn texts<T: ToString>(values: impl Iterator<Item = Option<T>>) -> ArrayRef {
         .map(|value| value.map(|value| value.to_string()))
         .collect();
     Arc::new(texts)
+}
+
+/// Whether a column of doubles that may be ids holds numbers so large that neighbouring whole
+/// ones are the same double.
+pub(super) fn is_rounded(array: &ArrayRef) -> bool {
+    match array.data_type() {
+        DataType::Float32 => (array.as_primitive::<Float32Type>().iter().flatten())
+            .any(|own| own.is_finite() && own.abs() >= 16_777_216.0),
+        DataType::Float64 => (array.as_primitive::<Float64Type>().iter().flatten())
+            .any(|own| own.is_finite() && own.abs() >= 9_007_199_254_740_992.0),
+        _ => false,
+    }
 }
 
 /// The texts of unsigned numbers, if one of them is beyond BIGINT.
