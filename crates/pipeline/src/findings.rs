@@ -5,6 +5,7 @@
 use trialog_catalog::experiments::Experiment;
 use trialog_catalog::results::{Arrivals, Computation, MoreSums, VariantMetric};
 use trialog_model::experiment::Definition;
+use trialog_model::ids::EventType;
 use trialog_model::metric_definition::MetricDefinition;
 use trialog_stats::{Summary, welch};
 
@@ -47,6 +48,28 @@ pub enum Finding {
         /// The metric.
         metric: String,
     },
+    /// Users of variants that the experiment does not declare.
+    UndeclaredVariants(Undeclared),
+    /// Events of a named metric that never came, while others did.
+    NeverCame {
+        /// The event type.
+        event_type: String,
+        /// Types that came.
+        others: Vec<String>,
+    },
+}
+
+/// Users of variants that the experiment does not declare.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Undeclared {
+    /// The variants, as events name them.
+    pub variants: Vec<String>,
+    /// The variants that are declared.
+    pub declared: Vec<String>,
+    /// Users of the undeclared ones.
+    pub users: u64,
+    /// Whether nobody is of a declared one.
+    pub is_all: bool,
 }
 
 /// Why users without an exposure send events, most likely.
@@ -54,6 +77,8 @@ pub enum Finding {
 pub enum Cause {
     /// No exposure of anybody came in.
     NoExposures,
+    /// No exposure of anybody lies within the dates of the experiment.
+    OutsideDates,
     /// The events carry another kind of id than the exposures.
     OtherIds,
     /// Exposures are logged late: others of them send events before theirs.
@@ -90,7 +115,7 @@ pub struct Imbalance {
 
 impl Finding {
     /// All codes that findings have.
-    pub const CODES: [&'static str; 7] = [
+    pub const CODES: [&'static str; 9] = [
         "events_without_exposure",
         "events_before_exposure",
         "events_after_window",
@@ -98,6 +123,8 @@ impl Finding {
         "one_arm",
         "covariate_imbalance",
         "cap_of_zero",
+        "undeclared_variants",
+        "events_never_came",
     ];
 
     /// Its name for programs.
@@ -110,6 +137,8 @@ impl Finding {
             Self::OneArm(_) => 4,
             Self::CovariateImbalance(_) => 5,
             Self::CapOfZero { .. } => 6,
+            Self::UndeclaredVariants(_) => 7,
+            Self::NeverCame { .. } => 8,
         };
         Self::CODES[at]
     }
@@ -119,6 +148,8 @@ impl Finding {
 pub fn find(experiment: &Experiment, computation: &Computation) -> Vec<Finding> {
     let mut findings = of_arrivals(experiment, computation);
     findings.extend(one_arm(&experiment.definition, computation).map(Finding::OneArm));
+    findings.extend(undeclared(&experiment.definition, computation));
+    findings.extend(never_came(experiment, computation));
     findings.extend(imbalances(experiment, computation));
     findings.extend(caps_of_zero(computation));
     findings
@@ -133,6 +164,12 @@ pub fn of_arrivals(experiment: &Experiment, computation: &Computation) -> Vec<Fi
         let is_early = row.before_exposure >= FEW_EVENTS && is_early(row.before_exposure, judged);
         let mut findings = Vec::new();
         if let Some(cause) = cause(row, n_exposed) {
+            let dates = &experiment.definition;
+            let has_dates = dates.start_at.is_some() || dates.end_at.is_some();
+            let cause = match cause {
+                Cause::NoExposures if has_dates => Cause::OutsideDates,
+                cause => cause,
+            };
             findings.push(Finding::WithoutExposure(row.clone(), cause));
         }
         if is_early && is_early_throughout && !looks_back(experiment, &row.event_type) {
@@ -148,6 +185,67 @@ pub fn of_arrivals(experiment: &Experiment, computation: &Computation) -> Vec<Fi
         findings
     };
     computation.arrivals.iter().flat_map(of_type).collect()
+}
+
+/// Users of variants that are not declared, where some are.
+pub fn undeclared(definition: &Definition, computation: &Computation) -> Option<Finding> {
+    let declared: Vec<String> = (definition.variants.iter())
+        .map(|own| own.variant.to_string())
+        .collect();
+    if declared.is_empty() {
+        return None;
+    }
+    let (known, others): (Vec<_>, Vec<_>) =
+        (computation.exposures.iter()).partition(|row| declared.contains(&row.variant));
+    let users = others.iter().map(|row| row.user_count).sum();
+    (!others.is_empty()).then(|| {
+        Finding::UndeclaredVariants(Undeclared {
+            variants: others.iter().map(|row| row.variant.clone()).collect(),
+            declared,
+            users,
+            is_all: users > 0 && known.iter().all(|row| row.user_count == 0),
+        })
+    })
+}
+
+/// Event types of named metrics of which none came, where other types did.
+pub fn never_came(experiment: &Experiment, computation: &Computation) -> Vec<Finding> {
+    let came: Vec<&str> = (computation.arrivals.iter())
+        .map(|row| row.event_type.as_ref())
+        .collect();
+    // Of few users nobody may have done it yet, and of none nothing is known.
+    if came.is_empty() || exposed_users(computation) < FEW_EVENTS {
+        return Vec::new();
+    }
+    let named = experiment
+        .definition
+        .event_types(&experiment.defined_metrics);
+    // Before the exposure there may have been nothing to do.
+    let looks_back = |own: &&EventType| {
+        let covariates = experiment
+            .defined_metrics
+            .iter()
+            .flat_map(|own| &own.covariate);
+        let mut types = covariates.flat_map(|covariate| &covariate.event_type);
+        types.any(|event_type| event_type == *own)
+    };
+    let missing = (named.iter())
+        .filter(|own| !came.contains(&own.as_str()))
+        .filter(|own| !looks_back(own));
+    let is_named = |own: &&str| named.iter().any(|named| named.as_str() == *own);
+    let others: Vec<String> = (came.iter())
+        .filter(|own| !is_named(own))
+        .map(|own| (*own).to_owned())
+        .collect();
+    // Where every type that came has its metric, the missing one may be rare.
+    if others.is_empty() {
+        return Vec::new();
+    }
+    let finding = |own: &EventType| Finding::NeverCame {
+        event_type: own.to_string(),
+        others: others.clone(),
+    };
+    missing.map(finding).collect()
 }
 
 /// The events of users who count.
@@ -395,7 +493,7 @@ mod tests {
 
     fn found(arrivals: Arrivals) -> Vec<Finding> {
         let users = [("a", 500), ("b", 500)];
-        find(&experiment(), &computation(&users, vec![arrivals]))
+        of_arrivals(&experiment(), &computation(&users, vec![arrivals]))
     }
 
     fn codes(arrivals: Arrivals) -> Vec<&'static str> {
@@ -450,7 +548,7 @@ mod tests {
         assert_eq!(codes(early("earlier", 900)), [""; 0]);
         let users = [("a", 500), ("b", 500)];
         let types = vec![early("refund", 400), early("view", 0), early("visit", 0)];
-        let rare = find(&experiment(), &computation(&users, types));
+        let rare = of_arrivals(&experiment(), &computation(&users, types));
         assert_eq!(rare, [], "other types do not come early");
     }
 
@@ -467,6 +565,52 @@ mod tests {
             ..buy()
         };
         assert_eq!(codes(unknown), ["events_of_unknown_variant"]);
+    }
+
+    #[test]
+    fn names_that_nobody_declared_are_found() {
+        let undeclared_of = |users: &[(&str, u64)]| match undeclared(
+            &experiment().definition,
+            &computation(users, Vec::new()),
+        ) {
+            Some(Finding::UndeclaredVariants(found)) => Some((found.users, found.is_all)),
+            _ => None,
+        };
+        assert_eq!(undeclared_of(&[("a", 5), ("b", 5)]), None);
+        assert_eq!(undeclared_of(&[("a", 5), ("A", 5)]), Some((5, false)));
+        assert_eq!(undeclared_of(&[("A", 5), ("B", 5)]), Some((10, true)));
+        let never = |users: u64, came: &[&str]| {
+            let row = |event_type: &&str| Arrivals {
+                event_type: (*event_type).into(),
+                events: 9,
+                ..Arrivals::default()
+            };
+            let rows = came.iter().map(row).collect();
+            let found = never_came(&experiment(), &computation(&[("a", users)], rows));
+            found.iter().map(Finding::code).collect::<Vec<_>>()
+        };
+        assert_eq!(never(100, &["spends"]), ["events_never_came"]);
+        assert_eq!(never(100, &["spend"]), [""; 0]);
+        assert_eq!(never(100, &[]), [""; 0]);
+        assert_eq!(never(19, &["spends"]), [""; 0]);
+    }
+
+    #[test]
+    fn an_experiment_with_dates_has_another_likely_cause() {
+        let mut dated = experiment();
+        dated.definition.end_at = Some(UnixMicros(1));
+        let row = Arrivals {
+            unexposed: 1_000,
+            unexposed_users: 300,
+            ..buy()
+        };
+        for (experiment, cause) in [
+            (experiment(), Cause::NoExposures),
+            (dated, Cause::OutsideDates),
+        ] {
+            let found = of_arrivals(&experiment, &computation(&[], vec![row.clone()]));
+            assert_eq!(found, [Finding::WithoutExposure(row.clone(), cause)]);
+        }
     }
 
     #[test]

@@ -247,7 +247,9 @@ fn warn_of_findings(warnings: &mut Vec<Warning>, checked: &Checked<'_>) {
         findings.extend(findings::of_arrivals(experiment, computation));
         let one_arm = findings::one_arm(&experiment.definition, computation);
         findings.extend(one_arm.map(Finding::OneArm));
+        findings.extend(findings::never_came(experiment, computation));
     }
+    findings.extend(findings::undeclared(&experiment.definition, computation));
     for measured in checked.measured {
         findings.extend(imbalances(measured));
         if measured.arms.iter().any(is_capped_to_zero) {
@@ -332,28 +334,6 @@ fn warn_of_users(
                 .number("share", share),
         );
     }
-    let is_declared = |variant: &str| {
-        definition
-            .variants
-            .iter()
-            .any(|own| own.variant.as_str() == variant)
-    };
-    let undeclared: Vec<&VariantExposures> = (computation.exposures.iter())
-        .filter(|row| !definition.variants.is_empty() && !is_declared(&row.variant))
-        .collect();
-    if !undeclared.is_empty() {
-        let names: Vec<&str> = undeclared.iter().map(|row| row.variant.as_str()).collect();
-        let users: u64 = undeclared.iter().map(|row| row.user_count).sum();
-        let message = format!(
-            "events name variants that the experiment does not declare: {} ({users} users)",
-            names.join(", ")
-        );
-        warnings.push(
-            Warning::new(Severity::Warning, "undeclared_variants", message)
-                .action("check how the application spells its variants")
-                .number("users", users as f64),
-        );
-    }
     let weightless = definition.variants.iter().filter(|own| own.weight == 0.0);
     for own in weightless {
         let is_own = |row: &&VariantExposures| row.variant == own.variant.as_str();
@@ -369,6 +349,17 @@ fn warn_of_users(
                     .number("users", users as f64),
             );
         }
+    }
+    if users == 0 && computation.forced_users > 0 {
+        let message = format!(
+            "all {} users were forced into their variant, so none counts",
+            computation.forced_users
+        );
+        warnings.push(
+            Warning::new(Severity::Error, "all_forced", message)
+                .action("mark only those exposures as forced that a tester chose")
+                .number("users", computation.forced_users as f64),
+        );
     }
     if computation.unknown_variant > 0 {
         let message = format!(
@@ -451,7 +442,12 @@ fn srm(
     let weights: Vec<f64> = assigned(definition).map(|own| own.weight).collect();
     let counts = declared_counts(definition, computation, with_crossovers);
     if counts.iter().all(|count| *count == 0) {
-        return Err("no user is exposed yet");
+        return Err(
+            match computation.exposures.iter().any(|row| row.user_count > 0) {
+                true => "nobody saw a variant that is declared",
+                false => "no user is exposed yet",
+            },
+        );
     }
     let test = sample_ratio_mismatch(&counts, &weights)
         .map_err(|_| "it takes two variants with a weight above 0")?;

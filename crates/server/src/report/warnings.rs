@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use trialog_catalog::results::Arrivals;
-use trialog_pipeline::findings::{Cause, Finding, Imbalance, OneArm};
+use trialog_model::nearest::there_are;
+use trialog_pipeline::findings::{Cause, Finding, Imbalance, OneArm, Undeclared};
 
 /// How much a warning matters.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -111,6 +112,8 @@ pub(super) fn of_finding(finding: &Finding) -> Warning {
         Finding::OneArm(found) => one_arm(code, found),
         Finding::CovariateImbalance(found) => covariate_imbalance(code, found),
         Finding::CapOfZero { metric } => cap_of_zero(code, metric),
+        Finding::UndeclaredVariants(found) => undeclared(code, found),
+        Finding::NeverCame { event_type, others } => never_came(code, event_type, others),
     }
 }
 
@@ -162,6 +165,9 @@ fn mend(row: &Arrivals, cause: Cause) -> String {
     match cause {
         Cause::NoExposures => format!(
             "no exposure of anybody came in, so log an assignment event when a user sees a variant, under the id that these events carry{such}"
+        ),
+        Cause::OutsideDates => format!(
+            "no exposure of anybody lies between `start_at` and `end_at` of the experiment, so change these dates, or log an assignment event when a user sees a variant{such}"
         ),
         Cause::OtherIds => format!(
             "the events most likely carry another kind of id than the exposures{such}; check which id both sides send (ids that are text are shown as the integer that `trialog user-id TEXT` gives)"
@@ -270,6 +276,44 @@ fn cap_of_zero(code: &str, metric: &str) -> Warning {
     Warning::new(Severity::Warning, code, message)
         .action("raise the upper percentile, or take it over users with an event: `\"of\": \"users_with_event\"` in the definition, `--winsorise-nonzero` of `trialog analyze`")
         .metric(metric)
+}
+
+fn undeclared(code: &str, found: &Undeclared) -> Warning {
+    let nearest = found
+        .variants
+        .first()
+        .map(String::as_str)
+        .unwrap_or_default();
+    let message = format!(
+        "events name variants that the experiment does not declare: {} ({}){}",
+        found.variants.join(", "),
+        users(found.users),
+        if found.is_all {
+            ", and nobody saw one that it does"
+        } else {
+            ""
+        }
+    );
+    let severity = match found.is_all {
+        true => Severity::Error,
+        false => Severity::Warning,
+    };
+    Warning::new(severity, code, message)
+        .action(format!(
+            "check how the application spells its variants{}",
+            there_are(nearest, &found.declared, false)
+        ))
+        .count("users", found.users)
+}
+
+fn never_came(code: &str, event_type: &str, others: &[String]) -> Warning {
+    let message = format!("no `{event_type}` event came, so nothing is measured by it");
+    Warning::new(Severity::Warning, code, message)
+        .action(format!(
+            "check how the application names its events{}",
+            there_are(event_type, others, false)
+        ))
+        .event_type(event_type)
 }
 
 fn of_type(n: u64, event_type: &str) -> String {
