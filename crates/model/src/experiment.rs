@@ -383,6 +383,11 @@ impl Definition {
                 format!("has {n_bytes} bytes: at most {MAX_VALUE_BYTES} are allowed")
             })?;
         }
+        let sum: f64 = self.variants.iter().map(|own| own.weight).sum();
+        require(sum.is_finite(), "variants", || {
+            "have weights too large to be added: only their ratios count, so give smaller ones"
+                .to_owned()
+        })?;
         let has_weight = self.variants.iter().any(|own| own.weight > 0.0);
         require(has_weight, "variants", || {
             "have no weight above 0: nobody could be assigned one".to_owned()
@@ -661,6 +666,10 @@ mod tests {
         );
         assert_eq!(
             break_it(&|d| d.variants.iter_mut().for_each(|own| own.weight = 0.0)),
+            "variants"
+        );
+        assert_eq!(
+            break_it(&|d| d.variants.iter_mut().for_each(|own| own.weight = 1e308)),
             "variants"
         );
         assert_eq!(

@@ -100,12 +100,13 @@ pub fn decode<'a>(
         .position(|byte| !byte.is_ascii_whitespace())
         .ok_or(BodyError::Empty)?;
     let mut check = |index: u64, text: &'a [u8]| {
-        // What is not UTF-8 is not JSON; the empty text says so below.
-        let text = std::str::from_utf8(text).unwrap_or_default();
-        each(
-            index,
-            parse_event(kind, text).and_then(|raw| validate(kind, raw, rules)),
-        );
+        let text = std::str::from_utf8(text).map_err(|_| EventError {
+            field: "event",
+            fault: Fault::Malformed,
+            reason: "is not UTF-8: send JSON in UTF-8".to_owned(),
+        });
+        let raw = text.and_then(|text| parse_event(kind, text));
+        each(index, raw.and_then(|raw| validate(kind, raw, rules)));
     };
     match (layout, body[start]) {
         (Layout::Detect, b'[') => decode_array(body, start, check),
@@ -651,6 +652,19 @@ mod tests {
             let error = elements(wrong.as_bytes(), "events", 9);
             assert!(error.is_err() || wrong.contains("[1 2]"), "{wrong}");
         }
+    }
+
+    #[test]
+    fn an_event_that_is_not_utf_8_says_so() {
+        let mut body = GOOD.replace("1.5", "1,\"city\":\"M#\"").into_bytes();
+        let at = body.iter().position(|byte| *byte == b'#').unwrap();
+        body[at] = 0xfc;
+        let mut reason = String::new();
+        decode(EventKind::Metric, &body, Layout::Detect, NOW, |_, event| {
+            reason = event.unwrap_err().reason;
+        })
+        .unwrap();
+        assert!(reason.contains("not UTF-8"), "{reason}");
     }
 
     #[test]

@@ -48,6 +48,21 @@ fn looks(mapping: &Mapping, wanted: &[Wanted]) -> Vec<Look> {
         .collect()
 }
 
+/// How the numbers of values are written: as it was said, else as they tell.
+fn decimal(table: &Table, mapping: &Mapping, facts: Option<&Facts>) -> anyhow::Result<Decimal> {
+    match (mapping.decimal, facts) {
+        (Some(decimal), _) => Ok(decimal),
+        (None, None) => Ok(Decimal::Point),
+        (None, Some(facts)) => match facts.decimals.decimal(table.has_semicolons()) {
+            Ok(decimal) => Ok(decimal),
+            Err(unclear) => bail!(
+                "`{unclear}` in column `{}` can be read in two ways: say with --decimal comma or --decimal point how its numbers are written; nothing was stored",
+                mapping.value.column().unwrap_or_default()
+            ),
+        },
+    }
+}
+
 /// Reads the file to its end.
 pub(crate) fn survey(
     table: &Table,
@@ -73,17 +88,7 @@ pub(crate) fn survey(
             mapping.value.column().unwrap_or("value")
         ));
     }
-    let decimal = match (mapping.decimal, of(&mapping.value)) {
-        (Some(decimal), _) => decimal,
-        (None, None) => Decimal::Point,
-        (None, Some(facts)) => match facts.decimals.decimal(table.has_semicolons()) {
-            Ok(decimal) => decimal,
-            Err(unclear) => bail!(
-                "`{unclear}` in column `{}` can be read in two ways: say with --decimal comma or --decimal point how its numbers are written; nothing was stored",
-                mapping.value.column().unwrap_or_default()
-            ),
-        },
-    };
+    let decimal = decimal(table, mapping, of(&mapping.value))?;
     if mapping.decimal.is_none() && decimal == Decimal::Comma {
         notes.push("values are read with a decimal comma".to_owned());
     }
@@ -103,6 +108,12 @@ pub(crate) fn survey(
             None if is_export => return Ok(Meaning::Text),
             None => facts.ids(),
         };
+        if let Some((number, text)) = &facts.mixed {
+            notes.push(format!(
+                "not every {what} in column `{}` is a number, as `{text}` is none: all are read as texts, `{number}` too",
+                origin.column().unwrap_or_default()
+            ));
+        }
         if let (Meaning::Number, Some(unusual)) = (found, &facts.unusual) {
             let column = origin.column().unwrap_or_default();
             if table.is_pipe() {

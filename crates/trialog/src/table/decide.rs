@@ -40,6 +40,9 @@ pub(crate) struct Facts {
     are_booleans: bool,
     /// The first number that is not written as a plain integer.
     pub(crate) unusual: Option<String>,
+    /// A number that is not written as a plain integer, and the first text after it: it makes
+    /// texts of all of them.
+    pub(crate) mixed: Option<(String, String)>,
     /// How its numbers are written.
     pub(crate) decimals: Evidence,
 }
@@ -52,6 +55,7 @@ impl Facts {
             are_whole: true,
             are_booleans: true,
             unusual: None,
+            mixed: None,
             decimals: Evidence::default(),
         }
     }
@@ -70,6 +74,9 @@ impl Facts {
             return;
         }
         self.are_numbers = is_number(text);
+        if let (false, Some(number)) = (self.are_numbers, &self.unusual) {
+            self.mixed = Some((number.clone(), text.to_owned()));
+        }
         self.are_whole = self.are_whole && whole_number(text).is_some();
         if self.unusual.is_none() {
             self.unusual = Some(text.to_owned());
