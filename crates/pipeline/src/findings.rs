@@ -163,13 +163,7 @@ pub fn of_arrivals(experiment: &Experiment, computation: &Computation) -> Vec<Fi
         let judged = judged(row);
         let is_early = row.before_exposure >= FEW_EVENTS && is_early(row.before_exposure, judged);
         let mut findings = Vec::new();
-        if let Some(cause) = cause(row, n_exposed) {
-            let dates = &experiment.definition;
-            let has_dates = dates.start_at.is_some() || dates.end_at.is_some();
-            let cause = match cause {
-                Cause::NoExposures if has_dates => Cause::OutsideDates,
-                cause => cause,
-            };
+        if let Some(cause) = cause(&experiment.definition, row, n_exposed) {
             findings.push(Finding::WithoutExposure(row.clone(), cause));
         }
         if is_early && is_early_throughout && !looks_back(experiment, &row.event_type) {
@@ -221,7 +215,7 @@ pub fn never_came(experiment: &Experiment, computation: &Computation) -> Vec<Fin
         .definition
         .event_types(&experiment.defined_metrics);
     // Before the exposure there may have been nothing to do.
-    let looks_back = |own: &&EventType| {
+    let is_of_covariate = |own: &&EventType| {
         let covariates = experiment
             .defined_metrics
             .iter()
@@ -231,7 +225,7 @@ pub fn never_came(experiment: &Experiment, computation: &Computation) -> Vec<Fin
     };
     let missing = (named.iter())
         .filter(|own| !came.contains(&own.as_str()))
-        .filter(|own| !looks_back(own));
+        .filter(|own| !is_of_covariate(own));
     let is_named = |own: &&str| named.iter().any(|named| named.as_str() == *own);
     let others: Vec<String> = (came.iter())
         .filter(|own| !is_named(own))
@@ -277,12 +271,17 @@ fn exposed_users(computation: &Computation) -> u64 {
 }
 
 /// Why users without an exposure send these events; none where few do.
-fn cause(row: &Arrivals, n_exposed: u64) -> Option<Cause> {
+fn cause(definition: &Definition, row: &Arrivals, n_exposed: u64) -> Option<Cause> {
     if row.unexposed == 0 {
         return None;
     }
     if n_exposed == 0 {
-        return Some(Cause::NoExposures);
+        let has_dates = definition.start_at.is_some() || definition.end_at.is_some();
+        return Some(if has_dates {
+            Cause::OutsideDates
+        } else {
+            Cause::NoExposures
+        });
     }
     // Whoever is left out has an exposure too.
     let senders = row.unexposed_users + row.senders_exposed;
