@@ -12,6 +12,7 @@ use trialog_catalog::results::Computation;
 use trialog_catalog::{Catalog, CatalogError};
 use trialog_model::ids::ExperimentId;
 use trialog_model::time::UnixMicros;
+use trialog_report::findings::{self, Finding};
 use trialog_warehouse::fold::UserFilter;
 
 use crate::care::CareError;
@@ -19,7 +20,6 @@ use crate::care::retention::{self, Mode};
 use crate::clock::Clock;
 use crate::compute::{Limits, compute};
 use crate::error::PipelineError;
-use crate::findings::{self, Finding};
 use crate::lease::{HeldLease, LeaseSettings};
 use crate::metrics::AggregationMetrics;
 use crate::store::{Reading, Store};

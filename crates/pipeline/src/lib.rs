@@ -13,7 +13,6 @@ pub mod clock;
 mod compute;
 pub mod decompress;
 mod error;
-pub mod findings;
 pub mod ingest;
 #[cfg(feature = "kafka")]
 pub mod kafka;

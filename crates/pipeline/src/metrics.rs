@@ -12,11 +12,11 @@ use prometheus_client::metrics::histogram::Histogram;
 use trialog_catalog::pipeline::HighWaterMark;
 use trialog_model::event::{EventError, EventKind};
 use trialog_model::time::UnixMicros;
+use trialog_report::findings::Finding;
 use trialog_warehouse::embedded::Refused;
 
 use crate::aggregation::RunReport;
 use crate::error::PipelineError;
-use crate::findings::Finding;
 
 /// Upper bounds in seconds, from a run that finds nothing to one over everything.
 const RUN_SECONDS: [f64; 10] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0, 300.0, 1800.0];

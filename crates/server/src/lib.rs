@@ -1,8 +1,8 @@
-//! The HTTP interface: handlers, problem documents, and the results report.
+//! The HTTP interface: handlers and problem documents.
 //!
 //! A handler reads its request, asks the pipeline or the catalog on a
 //! blocking thread, and writes the answer. Whatever can be decided without
-//! HTTP stands in [`report`], which is pure.
+//! HTTP stands in `trialog_report`, which is pure.
 #![forbid(unsafe_code)]
 
 mod access;
@@ -35,7 +35,6 @@ mod page;
 mod pipeline;
 mod problem;
 mod process;
-pub mod report;
 mod results;
 mod rulesets;
 mod segments;

@@ -11,7 +11,7 @@ use trialog_catalog::{Catalog, CatalogError};
 use trialog_model::ids::ExperimentId;
 use trialog_model::time::UnixMicros;
 
-use crate::report::Look;
+use trialog_report::Look;
 
 /// Rows that are kept, of all experiments together: about 25 MB. The experiments that
 /// were asked for the longest time ago go first.

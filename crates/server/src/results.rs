@@ -17,8 +17,8 @@ use trialog_warehouse::fold::UserFilter;
 use crate::app::{App, blocking};
 use crate::experiments::id;
 use crate::problem::{Answer, Problem};
-use crate::report::{self, Choices, Filter, Report};
 use crate::segments;
+use trialog_report::{Choices, Filter, Report};
 
 /// The query of a results request.
 #[derive(Debug, Default, PartialEq)]
@@ -62,7 +62,7 @@ pub(crate) fn published(
         Some(published) if with_looks => app.looks.before(published, &app.catalog)?,
         _ => Arc::default(),
     };
-    let mut report = report::build(
+    let mut report = trialog_report::build(
         &experiment,
         published.as_ref(),
         &current,
@@ -95,9 +95,9 @@ async fn folded(app: Arc<App>, id: ExperimentId, query: Query) -> Answer<Report>
         let experiment = app.catalog.experiment(&id)?;
         let latest = app.catalog.published(&id, None)?;
         let current = app.aggregator.fingerprint(&experiment);
-        let shown = Filter::of(&query.filter);
+        let shown = shown(&query.filter);
         let Some(latest) = latest else {
-            return Ok(report::build(
+            return Ok(trialog_report::build(
                 &experiment,
                 None,
                 &current,
@@ -112,7 +112,7 @@ async fn folded(app: Arc<App>, id: ExperimentId, query: Query) -> Answer<Report>
             mark,
             ..latest
         };
-        let report = report::build(
+        let report = trialog_report::build(
             &experiment,
             Some(&published),
             &current,
@@ -190,12 +190,22 @@ fn check(query: &Query) -> Answer<()> {
 }
 
 fn correction(value: &str) -> Answer<Option<Correction>> {
-    report::correction(value).ok_or_else(|| {
+    trialog_report::correction(value).ok_or_else(|| {
         Problem::bad_field(
             "correction",
             "is not known: use none, bonferroni, holm or bh",
         )
     })
+}
+
+/// `filter` as a report shows it.
+fn shown(filter: &UserFilter) -> Filter {
+    let text = |time: Option<i64>| time.map(|time| UnixMicros(time).to_rfc3339());
+    Filter {
+        from: text(filter.exposed.start),
+        to: text(filter.exposed.end),
+        segment: filter.segment.iter().cloned().collect(),
+    }
 }
 
 /// The names and values of a query string, decoded.

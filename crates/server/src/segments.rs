@@ -11,7 +11,7 @@ use trialog_warehouse::export::Selection;
 
 use crate::app::App;
 use crate::problem::{Answer, Problem};
-use crate::report::Report;
+use trialog_report::Report;
 
 /// The assignments whose contexts are looked at.
 const N_ASSIGNMENTS: usize = 1_000;

@@ -6,9 +6,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 use trialog_model::metric::MetricRole;
-use trialog_server::report::{
-    Comparison, EventCounts, Flag, Guarded, Headline, MetricReport, Report,
-};
+use trialog_report::{Comparison, EventCounts, Flag, Guarded, Headline, MetricReport, Report};
 
 use self::bars::Bar;
 

@@ -14,7 +14,7 @@ use super::number::{Number, Unit};
 use super::query::{self, Pairs};
 use super::scorecard::{self, Section};
 use crate::percent_encode;
-use crate::report::{EventCounts, Health, Report, Severity, SrmReport, Warning};
+use trialog_report::{EventCounts, Health, Report, Severity, SrmReport, Warning};
 
 /// The results of an experiment.
 #[derive(Debug, Template)]
@@ -300,7 +300,7 @@ pub(super) fn filter(report: &Report) -> Vec<String> {
 pub(super) fn variants(report: &Report) -> Vec<VariantRow> {
     let users: u64 = report.variants.iter().map(|own| own.users).sum();
     let weights: f64 = report.variants.iter().filter_map(|own| own.weight).sum();
-    let row = |(index, own): (usize, &crate::report::VariantUsers)| {
+    let row = |(index, own): (usize, &trialog_report::VariantUsers)| {
         let share = own.users as f64 / users.max(1) as f64;
         let error = (share * (1.0 - share) / users.max(1) as f64).sqrt();
         VariantRow {

@@ -12,7 +12,7 @@ use super::next_step::{NextStep, Origin};
 use super::number::Number;
 use super::query::{self, Pairs};
 use crate::percent_encode;
-use crate::report::{Progress, Report};
+use trialog_report::{Progress, Report};
 
 /// The experiments of a page.
 #[derive(Debug, Template)]

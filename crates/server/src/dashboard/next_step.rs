@@ -9,8 +9,8 @@ use serde_json::json;
 use trialog_model::experiment::{Definition, Status};
 
 use crate::percent_encode;
-use crate::report::Report;
 use crate::serving::Peer;
+use trialog_report::Report;
 
 /// What to do next, and the command for it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use askama::Template;
 use super::assets;
 use super::experiment::{Check, VariantRow, WarningRow, filter, variants};
 use super::scorecard::{self, Section};
-use crate::report::Report;
+use trialog_report::Report;
 
 #[derive(Debug, Template)]
 #[template(path = "report.html")]

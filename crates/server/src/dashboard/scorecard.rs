@@ -9,7 +9,7 @@ use trialog_model::metric::{MetricKind, MetricRole};
 use self::row::{Cells, Row};
 use super::forest::{self, Estimate, Forest};
 use super::format::{self, Sign};
-use crate::report::{MetricReport, Report, VariantSums};
+use trialog_report::{MetricReport, Report, VariantSums};
 
 /// The most rows of a role's table; the API has all of them.
 const MOST_ROWS: usize = 400;

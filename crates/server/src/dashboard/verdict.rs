@@ -1,6 +1,6 @@
 //! What a flag means: which way, and whether that way is good.
 
-use crate::report::Flag;
+use trialog_report::Flag;
 
 /// A verdict in words and a shape, so that nobody depends on its colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use super::schema::{
     number, object, one_of, optional, reference, text, time, with,
 };
 use super::window::window;
-use crate::report::{Flag, Guarded};
+use trialog_report::{Flag, Guarded};
 
 const CORRECTIONS: [&str; 4] = ["holm", "bonferroni", "bh", "none"];
 

@@ -16,7 +16,7 @@ use trialog_model::ids::ExperimentId;
 use trialog_model::metric::{MetricKind, MetricRole};
 use trialog_model::metric_definition::Direction;
 use trialog_model::nearest::there_are;
-use trialog_server::report::{Choices, Report};
+use trialog_report::{Choices, Report};
 use trialog_stats::Alpha;
 
 use self::gather::{Gathering, Places};
@@ -274,7 +274,7 @@ fn metric(
             let declared = is_named(&args.decrease)
                 .then_some(Direction::Decrease)
                 .or_else(|| is_named(&args.increase).then_some(Direction::Increase));
-            trialog_server::report::direction(role, declared)
+            trialog_report::direction(role, declared)
         },
         margin: args.margin,
         columns: shown,
@@ -294,7 +294,7 @@ fn choices(args: &AnalyzeArgs) -> anyhow::Result<Choices> {
     let alpha = alpha.and_then(|alpha| Alpha::new(alpha).ok());
     Ok(Choices {
         alpha: Some(alpha.context("--alpha is a level from 1e-12 to below 1, such as 0.05")?),
-        correction: trialog_server::report::correction(&args.correction)
+        correction: trialog_report::correction(&args.correction)
             .context("--correction is one of none, bonferroni, holm and bh")?,
         ..Choices::default()
     })

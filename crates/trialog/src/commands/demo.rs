@@ -11,7 +11,7 @@ use trialog_model::experiment::Status;
 use trialog_model::ids::ExperimentId;
 use trialog_model::time::UnixMicros;
 use trialog_pipeline::schedule::{Retry, Scheduler};
-use trialog_server::report::Report;
+use trialog_report::Report;
 use trialog_simulator::demo::{Scenario, Statement, scenarios};
 
 use crate::access::{Access, encode};

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use trialog_server::report::Report;
+use trialog_report::Report;
 
 use crate::access::{Access, encode};
 use crate::cli::{Format, ResultsArgs};

@@ -5,7 +5,7 @@ use trialog_model::metric::MetricKind;
 use crate::dashboard::format::{self, Sign};
 use crate::dashboard::number::{Number, Range, Unit};
 use crate::dashboard::verdict::Verdict;
-use crate::report::{Comparison, Guarded, NonInferiority, VariantSums};
+use trialog_report::{Comparison, Guarded, NonInferiority, VariantSums};
 
 /// A variant's numbers of a metric.
 #[derive(Debug)]

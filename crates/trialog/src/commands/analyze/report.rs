@@ -10,7 +10,7 @@ use trialog_model::experiment::{Definition, Status, VariantWeight};
 use trialog_model::ids::{ExperimentId, Variant};
 use trialog_model::metric::MetricKind;
 use trialog_model::time::UnixMicros;
-use trialog_server::report::{
+use trialog_report::{
     Arm, Choices, Filter, Measured, Report, VariantSums, Winsorised, of_measured,
 };
 use trialog_stats::{Alpha, CoMoments, CovariateSummary, Proportion, RatioSums, Sample};

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::findings::{Cause, Finding, Imbalance, OneArm, Undeclared};
 use serde::{Deserialize, Serialize};
 use trialog_catalog::results::Arrivals;
 use trialog_model::nearest::there_are;
-use trialog_pipeline::findings::{Cause, Finding, Imbalance, OneArm, Undeclared};
 
 /// How much a warning matters.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

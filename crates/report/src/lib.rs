@@ -4,7 +4,10 @@
 //! which test goes with which metric, which tests form a family, and what a
 //! reader has to be warned of.
 
+#![forbid(unsafe_code)]
+
 mod comparison;
+pub mod findings;
 mod health;
 mod measured;
 mod warnings;
@@ -21,9 +24,7 @@ use trialog_model::ids::Variant;
 use trialog_model::metric::{MetricKind, MetricRef, MetricRole};
 use trialog_model::metric_definition::{Direction, MetricDefinition};
 use trialog_model::nearest::there_are;
-use trialog_model::time::UnixMicros;
 use trialog_stats::{Alpha, Correction, Sample};
-use trialog_warehouse::fold::UserFilter;
 
 pub use comparison::{Comparison, Flag, Guarded, Headline, NonInferiority, Power, Sequential};
 pub use health::{EventCounts, Health, Progress, SrmReport};
@@ -77,18 +78,6 @@ pub struct Filter {
     pub to: Option<String>,
     /// Whose exposure's context has these values.
     pub segment: BTreeMap<String, String>,
-}
-
-impl Filter {
-    /// `filter` as the report shows it.
-    pub fn of(filter: &UserFilter) -> Self {
-        let text = |time: Option<i64>| time.map(|time| UnixMicros(time).to_rfc3339());
-        Self {
-            from: text(filter.exposed.start),
-            to: text(filter.exposed.end),
-            segment: filter.segment.iter().cloned().collect(),
-        }
-    }
 }
 
 /// The results of an experiment.

@@ -6,10 +6,10 @@ use trialog_catalog::results::{Arrivals, Computation, VariantExposures, VariantM
 use trialog_model::experiment::{Definition, VariantWeight};
 use trialog_model::metric::MetricKind;
 use trialog_model::time::UnixMicros;
-use trialog_pipeline::findings::{self, Finding};
 use trialog_stats::{Sample, sample_ratio_mismatch};
 
 use super::Measured;
+use super::findings::{self, Finding};
 use super::measured::Arm;
 use super::warnings::{self, Severity, Warning};
 
@@ -190,7 +190,7 @@ pub(super) fn health(checked: &Checked<'_>) -> Health {
 
 impl Health {
     /// Says that the results stay as they are, whatever else happens.
-    pub(crate) fn freeze(&mut self, dropped_before: UnixMicros) {
+    pub fn freeze(&mut self, dropped_before: UnixMicros) {
         // No run applies a changed definition any more.
         self.warnings
             .retain(|warning| warning.code != "definition_changed");
