@@ -53,6 +53,8 @@ pub struct Edit {
     pub at: UnixMicros,
     /// The states that the change may be made to, by their numbers; any where absent.
     pub if_match: Option<Vec<i64>>,
+    /// Whether what results are tested with may change after the start.
+    pub confirmed: bool,
 }
 
 impl Edit {
@@ -62,6 +64,7 @@ impl Edit {
             actor,
             at,
             if_match: None,
+            confirmed: false,
         }
     }
 

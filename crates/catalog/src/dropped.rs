@@ -9,6 +9,7 @@ use crate::connection::Catalog;
 use crate::database::{Optional, corrupt, params};
 use crate::error::CatalogError;
 use crate::results::keep_in_samples;
+use crate::sequence::{self, BreakReason, NewBreak};
 
 /// What retention dropped of an experiment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +45,14 @@ impl Catalog {
                         statement.execute(params![id, before.0, n_events.cast_signed(), now.0])
                     })
                     .map_err(&failed)?;
+                let new = NewBreak {
+                    experiment: id,
+                    reason: BreakReason::Retention,
+                    at: now,
+                    actor: "retention",
+                    fields: "",
+                };
+                sequence::note_break(transaction, &new).map_err(&failed)?;
                 // Ids of users whose events are dropped are dropped as well.
                 if let Ok(id) = ExperimentId::new(id) {
                     keep_in_samples(transaction, Some(&id), "%", |_| false).map_err(&failed)?;

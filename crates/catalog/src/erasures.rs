@@ -7,6 +7,7 @@ use trialog_model::time::UnixMicros;
 use crate::connection::Catalog;
 use crate::database::{self, Row, corrupt, params};
 use crate::error::CatalogError;
+use crate::sequence::{self, BreakReason, NewBreak};
 
 /// An erasure before it begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +68,14 @@ impl Catalog {
                     .prepare_cached("UPDATE experiments SET recompute_at = 0 WHERE experiment_id = ?1")
                     .and_then(|mut statement| statement.execute([id.as_str()]))
                     .map_err(&failed)?;
+                let new = NewBreak {
+                    experiment: id.as_str(),
+                    reason: BreakReason::Erasure,
+                    at: now,
+                    actor: request.actor,
+                    fields: "",
+                };
+                sequence::note_break(transaction, &new).map_err(&failed)?;
             }
             transaction
                 .query_row(

@@ -83,6 +83,20 @@ pub enum CatalogError {
     /// An experiment with this id is registered already.
     #[error("experiment `{0}` is registered already: change it with PATCH /v1/experiments/{0}")]
     Exists(ExperimentId),
+    /// What results are tested with would change after the start.
+    #[error(
+        "{} cannot change after the start of `{experiment}`: results would be tested otherwise than was planned; with `\"confirm\": true` the sequence of looks starts anew, and there is no verdict until somebody confirms the change with POST /v1/experiments/{experiment}/confirm",
+        fields.join(", ")
+    )]
+    Locked {
+        /// The experiment.
+        experiment: ExperimentId,
+        /// The fields, those of a metric's definition behind its name.
+        fields: Vec<String>,
+    },
+    /// No change of the experiment waits to be confirmed.
+    #[error("nothing of `{0}` was changed after its start that nobody has confirmed")]
+    NothingToConfirm(ExperimentId),
     /// No metric definition has this name; the text tells those that there are.
     #[error("no metric `{0}` is defined: POST /v1/metrics defines one{1}")]
     NoMetric(MetricName, String),

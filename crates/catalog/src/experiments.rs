@@ -17,7 +17,7 @@ use crate::error::CatalogError;
 use crate::neighbours::Names;
 use crate::{layers, metrics, surfaces};
 
-pub(crate) use edit::measure;
+pub(crate) use edit::{measure, note_locked_fields, record_of_lock};
 pub use list::{Listing, Order};
 pub(crate) use search::create_index;
 
@@ -51,6 +51,11 @@ pub struct Experiment {
 }
 
 impl Experiment {
+    /// Whether somebody may have seen results of it that can still change.
+    pub fn is_started(&self) -> bool {
+        matches!(self.status, Status::Running | Status::Stopped)
+    }
+
     /// The definition of the metric called `name`, if it has one.
     pub fn defined_metric(&self, name: &str) -> Option<&MetricDefinition> {
         (self.defined_metrics.iter()).find(|own| own.name.as_str() == name)
@@ -96,7 +101,7 @@ pub(crate) fn definition(row: &Row<'_>, column: usize) -> database::Result<Defin
     serde_json::from_str(&text).map_err(|error| unreadable(column, error))
 }
 
-fn find(connection: &Connection<'_>, id: &str) -> database::Result<Option<Experiment>> {
+pub(crate) fn find(connection: &Connection<'_>, id: &str) -> database::Result<Option<Experiment>> {
     let found = connection
         .prepare_cached(&format!(
             "SELECT {COLUMNS} FROM experiments WHERE experiment_id = ?1"

@@ -27,6 +27,7 @@ pub mod pipeline;
 mod postgres;
 pub mod results;
 mod schema;
+pub mod sequence;
 pub mod surfaces;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -3,14 +3,17 @@
 use serde_json::Value;
 use std::ops::ControlFlow;
 use trialog_model::experiment::Definition;
-use trialog_model::ids::MetricName;
+use trialog_model::ids::{HoldoutName, MetricName};
 use trialog_model::metric_definition::MetricDefinition;
 use trialog_model::time::UnixMicros;
 
 use crate::audit::{self, Edit, Event, Subject};
 use crate::connection::Catalog;
-use crate::database::{self, Connection, Optional, Row, corrupt, params, unreadable};
+use crate::database::{
+    self, Connection, DatabaseError, Optional, Row, corrupt, params, unreadable,
+};
 use crate::error::CatalogError;
+use crate::experiments;
 use crate::neighbours::Names;
 
 /// A metric definition as the catalog knows it.
@@ -198,6 +201,8 @@ impl Catalog {
             if find(transaction, name.as_str()).map_err(&failed)?.is_some() {
                 return Err(CatalogError::MetricExists(name.clone()));
             }
+            let of_name = [name.to_string()];
+            lock(transaction, edit, name, &of_name, &failed)?;
             let created = Metric {
                 definition: definition.clone(),
                 created_at: edit.at,
@@ -229,6 +234,10 @@ impl Catalog {
             match change(&known) {
                 Ok(definition) if definition == known.definition => Ok(known),
                 Ok(definition) => {
+                    let locked: Vec<String> = (known.definition.locked_changes(&definition).iter())
+                        .map(|field| format!("{name}.{field}"))
+                        .collect();
+                    lock(transaction, edit, name, &locked, &failed)?;
                     let changed = Metric {
                         definition,
                         updated_at: edit.at,
@@ -292,6 +301,47 @@ impl Catalog {
         edit.check(|| format!("metric `{name}`"), known.revision)?;
         Ok(known)
     }
+}
+
+/// Notes that `fields` of the metric `name` change for the started experiments that it decides,
+/// if that is confirmed.
+fn lock(
+    transaction: &Connection<'_>,
+    edit: &Edit,
+    name: &MetricName,
+    fields: &[String],
+    failed: &impl Fn(DatabaseError) -> CatalogError,
+) -> Result<(), CatalogError> {
+    if fields.is_empty() {
+        return Ok(());
+    }
+    let naming: Vec<String> = transaction
+        .prepare_cached(
+            "SELECT experiment_id FROM experiment_metrics WHERE metric_name = ?1 ORDER BY experiment_id",
+        )
+        .and_then(|mut statement| {
+            statement
+                .query_map([name.as_str()], |row| row.get(0))?
+                .collect()
+        })
+        .map_err(failed)?;
+    for id in naming {
+        // A holdout is measured as long as it lasts, with whatever its metrics mean.
+        if id.starts_with(HoldoutName::PREFIX) {
+            continue;
+        }
+        let Some(known) = experiments::find(transaction, &id).map_err(failed)? else {
+            continue;
+        };
+        let primary = &known.definition.metrics.primary;
+        if known.is_started() && primary.iter().any(|own| own.name == *name) {
+            let fields = fields.to_vec();
+            experiments::note_locked_fields(transaction, edit, &known, fields.clone(), failed)?;
+            let event = (id.as_str(), "change_after_start");
+            experiments::record_of_lock(transaction, edit, event, &fields).map_err(failed)?;
+        }
+    }
+    Ok(())
 }
 
 fn has(definition: &MetricDefinition, needle: &str) -> bool {

@@ -96,6 +96,8 @@ pub struct Outcome {
     pub computed: Result<Computation, String>,
     /// The codes of what looks wrong in it, each once.
     pub warnings: Vec<&'static str>,
+    /// What the looks have come to with this one; none where nothing was computed.
+    pub standing: Option<String>,
 }
 
 /// A finished run, to be published whole.
@@ -361,12 +363,14 @@ const MOST_ROWS: usize = 10_000;
 
 fn write_computations(transaction: &Connection<'_>, run: &FinishedRun) -> database::Result<()> {
     let mut writing = Writing::default();
-    for computation in run
-        .outcomes
-        .iter()
-        .filter_map(|own| own.computed.as_ref().ok())
-    {
+    for outcome in &run.outcomes {
+        let Ok(computation) = &outcome.computed else {
+            continue;
+        };
         writing.add(computation, run.computed_at, run.run_id);
+        if let Some(standing) = &outcome.standing {
+            writing.add_standing(&computation.experiment, run.computed_at, standing);
+        }
         if writing.len() >= MOST_ROWS {
             std::mem::take(&mut writing).write(transaction)?;
         }
@@ -467,6 +471,7 @@ mod tests {
             experiment: id.clone(),
             revision: 1,
             recompute_at: Some(UnixMicros(at.0 + 5)),
+            standing: computed.is_ok().then(|| "{}".to_owned()),
             warnings: match &computed {
                 Ok(computed) if computed.exposures[0].user_count == 10 => {
                     vec!["events_without_exposure", "one_arm"]

@@ -18,6 +18,7 @@ use crate::database::{
 };
 use crate::error::CatalogError;
 use crate::pipeline::{HighWaterMark, high_water_mark, mark_at};
+use crate::sequence;
 
 /// Everything that one computation of an experiment published.
 #[derive(Debug, Clone, PartialEq)]
@@ -121,31 +122,29 @@ impl Catalog {
 const MOST_LOOKS: i64 = 7 * 24 + 365;
 
 impl Catalog {
-    /// The rows that were published before `published` for its experiment with the
-    /// same definitions, the newest first; of the last 533 publications.
+    /// The rows of `experiment` that were published with the definitions of `fingerprint`, the
+    /// newest first; of the last 533 publications.
     ///
     /// # Errors
     ///
     /// The database cannot be read.
-    pub fn looks_before(
+    pub fn looks(
         &self,
-        published: &Published,
-    ) -> Result<Vec<Vec<VariantMetric>>, CatalogError> {
-        let Computation {
-            experiment,
-            fingerprint,
-            ..
-        } = &published.computation;
+        experiment: &ExperimentId,
+        fingerprint: &str,
+    ) -> Result<Vec<(UnixMicros, Vec<VariantMetric>)>, CatalogError> {
+        let id = experiment.as_str();
         self.read("read earlier results", |connection| {
             let times: Vec<i64> = connection
                 .prepare_cached(
-                    "SELECT computed_at FROM computations WHERE experiment_id = ?1 AND computed_at < ?2 AND fingerprint = ?3
-                     ORDER BY computed_at DESC LIMIT ?4",
+                    "SELECT computed_at FROM computations WHERE experiment_id = ?1 AND fingerprint = ?2 ORDER BY computed_at DESC LIMIT ?3",
                 )?
-                .query_map(params![experiment.as_str(), published.computed_at.0, fingerprint, MOST_LOOKS], |row| row.get(0))?
+                .query_map(params![id, fingerprint, MOST_LOOKS], |row| row.get(0))?
                 .collect::<database::Result<_>>()?;
-            let rows = |time: &i64| metric_rows(connection, params![experiment.as_str(), time]);
-            times.iter().map(rows).collect()
+            let rows = |time: i64| {
+                Ok((UnixMicros(time), metric_rows(connection, params![id, time])?))
+            };
+            times.into_iter().map(rows).collect()
         })
     }
 }
@@ -268,7 +267,7 @@ pub(crate) struct Writing<'c> {
     computations: Vec<Cells<'c>>,
     exposures: Vec<Cells<'c>>,
     metrics: Vec<Cells<'c>>,
-    arrivals: Vec<Cells<'c>>,
+    analyses: Vec<Cells<'c>>,
 }
 
 impl<'c> Writing<'c> {
@@ -319,7 +318,7 @@ impl<'c> Writing<'c> {
                 row.more.as_ref().map(MoreSums::text),
             ]
         }));
-        self.arrivals.extend(
+        self.analyses.extend(
             computation
                 .arrivals
                 .iter()
@@ -327,9 +326,20 @@ impl<'c> Writing<'c> {
         );
     }
 
+    /// What the looks have come to with the computation of this time.
+    pub(crate) fn add_standing(
+        &mut self,
+        experiment: &'c ExperimentId,
+        computed_at: UnixMicros,
+        standing: &'c str,
+    ) {
+        let (id, at) = (experiment.as_str(), computed_at.0);
+        (self.analyses).push(cells![id, at, sequence::ANALYSIS, "", standing]);
+    }
+
     /// How many rows there are.
     pub(crate) fn len(&self) -> usize {
-        self.computations.len() + self.exposures.len() + self.metrics.len() + self.arrivals.len()
+        self.computations.len() + self.exposures.len() + self.metrics.len() + self.analyses.len()
     }
 
     pub(crate) fn write(self, transaction: &Connection<'_>) -> database::Result<()> {
@@ -384,7 +394,7 @@ impl<'c> Writing<'c> {
         transaction.insert_all(
             "analysis_results",
             &["experiment_id", "computed_at", "analysis", "key", "body"],
-            &self.arrivals,
+            &self.analyses,
         )
     }
 }

@@ -1,6 +1,6 @@
 //! The definition of an experiment, as it is created and as it is shown.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use crate::document::DocumentError;
 use crate::duration::Window;
 use crate::event::MAX_USER_ID_BYTES;
 use crate::ids::{EventType, ExperimentId, HoldoutName, LayerName, Variant};
-use crate::metric::{MetricRef, MetricRole};
+use crate::metric::{MetricKind, MetricRef, MetricRole};
 use crate::metric_definition::MetricDefinition;
 use crate::nearest::there_are;
 use crate::time::UnixMicros;
@@ -166,9 +166,12 @@ pub struct Plan {
     /// The control's expected mean or rate.
     #[serde(default)]
     pub baseline: Option<f64>,
-    /// The minimum detectable effect, absolute, in the metric's unit.
+    /// The minimum detectable effect of the first primary metric, absolute, in its unit.
     #[serde(default)]
     pub mde: Option<f64>,
+    /// Those of other primary metrics, by their names, `name` or `name:kind`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub mdes: BTreeMap<MetricRef, f64>,
     /// The planned power, between 0 and 1.
     #[serde(default)]
     pub power: Option<f64>,
@@ -319,7 +322,17 @@ impl Definition {
             })?;
         }
         self.check_metrics()?;
-        self.plan.as_ref().map_or(Ok(()), Plan::check)
+        let Some(plan) = &self.plan else {
+            return Ok(());
+        };
+        plan.check()?;
+        for metric in plan.mdes.keys() {
+            let is_primary = (self.metrics.primary.iter()).any(|own| own.name == metric.name);
+            require(is_primary, format!("plan.mdes.{metric}"), || {
+                "is of no primary metric: name one of `metrics.primary`".to_owned()
+            })?;
+        }
+        Ok(())
     }
 
     /// Checks that an experiment that was started may become `changed`.
@@ -349,6 +362,32 @@ impl Definition {
             "metrics.primary",
             || "cannot change after the start: add a secondary metric".to_owned(),
         )
+    }
+
+    /// The fields that results are tested with and that differ in `changed`: a test keeps its
+    /// level where they were chosen before anybody saw a result.
+    ///
+    /// ```
+    /// use trialog_model::experiment::Definition;
+    /// let text = r#"{"experiment_id":"gate","variants":[{"variant":"a"},{"variant":"b"}]}"#;
+    /// let definition: Definition = serde_json::from_str(text)?;
+    /// let changed = Definition { alpha: 0.1, owner: Some("games".into()), ..definition.clone() };
+    /// assert_eq!(definition.locked_changes(&changed), ["alpha"]);
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
+    pub fn locked_changes(&self, changed: &Self) -> Vec<&'static str> {
+        let locked = [
+            ("alpha", self.alpha.total_cmp(&changed.alpha).is_eq()),
+            (
+                "attribution_window",
+                self.attribution_window == changed.attribution_window,
+            ),
+            ("control", self.control() == changed.control()),
+            ("plan", self.plan == changed.plan),
+            ("start_at", self.start_at == changed.start_at),
+        ];
+        let differing = locked.into_iter().filter(|(_, is_same)| !is_same);
+        differing.map(|(field, _)| field).collect()
     }
 
     /// What the assignment is seeded with.
@@ -552,11 +591,24 @@ impl Plan {
             "plan.power",
             || "is not between 0 and 1: give a share such as 0.8".to_owned(),
         )?;
-        require(
-            self.mde.is_none_or(|mde| mde.is_finite() && mde > 0.0),
-            "plan.mde",
-            || "is not above 0: give an absolute difference in the metric's unit".to_owned(),
-        )
+        let is_effect = |mde: f64| mde.is_finite() && mde > 0.0;
+        let mend = || "is not above 0: give an absolute difference in the metric's unit".to_owned();
+        require(self.mde.is_none_or(is_effect), "plan.mde", mend)?;
+        for (metric, mde) in &self.mdes {
+            require(is_effect(*mde), format!("plan.mdes.{metric}"), mend)?;
+        }
+        Ok(())
+    }
+
+    /// The minimum detectable effect of a primary metric, the first of them where `is_first`.
+    pub fn mde_of(&self, metric: &str, kind: MetricKind, is_first: bool) -> Option<f64> {
+        let of = |with_kind: bool| {
+            (self.mdes.iter()).find(|(own, _)| {
+                own.name.as_str() == metric && own.kind == with_kind.then_some(kind)
+            })
+        };
+        let own = of(true).or_else(|| of(false)).map(|(_, mde)| *mde);
+        own.or(self.mde.filter(|_| is_first))
     }
 }
 

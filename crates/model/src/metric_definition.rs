@@ -321,6 +321,36 @@ impl MetricDefinition {
         self.retention.map(|own| own.to).or(self.window)
     }
 
+    /// The fields that results are tested with and that differ in `changed`.
+    ///
+    /// ```
+    /// use trialog_model::metric_definition::MetricDefinition;
+    /// let of = |fields| MetricDefinition::from_json(fields);
+    /// let known = of(serde_json::json!({"name": "buy", "kind": "sum", "event_type": "buy"}))?;
+    /// let changed = of(serde_json::json!({"name": "buy", "kind": "sum", "event_type": "order", "owner": "shop"}))?;
+    /// assert_eq!(known.locked_changes(&changed), ["event_type"]);
+    /// # Ok::<(), trialog_model::metric_definition::NotAMetric>(())
+    /// ```
+    pub fn locked_changes(&self, changed: &Self) -> Vec<&'static str> {
+        let direction = |own: &Self| own.direction.unwrap_or_default();
+        let locked = [
+            ("covariate", self.covariate == changed.covariate),
+            ("delay", self.delay == changed.delay),
+            ("denominator", self.denominator == changed.denominator),
+            ("direction", direction(self) == direction(changed)),
+            ("event_type", self.event_type == changed.event_type),
+            ("kind", self.kind == changed.kind),
+            ("margin", self.margin == changed.margin),
+            ("min_value", self.min_value == changed.min_value),
+            ("quantile", self.quantile == changed.quantile),
+            ("retention", self.retention == changed.retention),
+            ("window", self.window == changed.window),
+            ("winsorise", self.winsorise == changed.winsorise),
+        ];
+        let differing = locked.into_iter().filter(|(_, is_same)| !is_same);
+        differing.map(|(field, _)| field).collect()
+    }
+
     /// Whether results of `self` and of `other` mean the same.
     pub fn means_the_same(&self, other: &Self) -> bool {
         let meaning = |own: &Self| Self {

@@ -21,6 +21,7 @@ use crate::clock::Clock;
 use crate::compute::{Limits, compute};
 use crate::error::PipelineError;
 use crate::lease::{HeldLease, LeaseSettings};
+use crate::look::{Looking, Wait, look};
 use crate::metrics::AggregationMetrics;
 use crate::store::{Reading, Store};
 
@@ -306,18 +307,24 @@ impl Aggregator {
             &all,
             self.settings.n_threads,
         )?;
-        let outcomes = experiments
-            .iter()
-            .zip(computed)
-            .map(|(experiment, computed)| Outcome {
+        let folding = (&view, limits, self.settings.n_threads);
+        let looking = Looking::at(&self.catalog, folding, &experiments, data_time)?;
+        let plans: Vec<Wait> = (experiments.iter().zip(&computed).enumerate())
+            .map(|(at, (experiment, computed))| looking.wait(at, experiment, computed))
+            .collect::<Result<_, PipelineError>>()?;
+        let computed_at = later((self.clock)(), Some(data_time));
+        let outcomes = (experiments.iter().zip(computed).zip(plans).enumerate()).map(
+            |(at, ((experiment, computed), wait))| Outcome {
                 experiment: experiment.definition.experiment_id.clone(),
                 revision: experiment.revision,
-                recompute_at: computed.next_event_at,
+                recompute_at: wait.until(computed.next_event_at, data_time),
                 warnings: (computed.outcome.as_ref())
                     .map_or_else(|_| Vec::new(), |computed| codes(experiment, computed)),
+                standing: (computed.outcome.as_ref().ok())
+                    .map(|own| looking.standing(at, &look(experiment, own, computed_at, wait))),
                 computed: computed.outcome.map_err(|error| error.to_string()),
-            });
-        let computed_at = later((self.clock)(), Some(data_time));
+            },
+        );
         tracing::debug!(
             run.id = run_id,
             find_ms = (found_at.0 - data_time.0) / 1_000,

@@ -17,6 +17,7 @@ pub mod ingest;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod lease;
+mod look;
 pub mod metrics;
 pub mod schedule;
 pub mod store;

@@ -238,6 +238,7 @@ fn results_that_do_not_equal_a_recomputation_are_found() {
             recompute_at: None,
             computed: Ok(wrong),
             warnings: Vec::new(),
+            standing: None,
         }],
         lease: None,
         journal: None,

@@ -1,14 +1,16 @@
 //! A treatment against the control, and the families in which p-values are adjusted.
 
 use serde::{Deserialize, Serialize};
-use trialog_model::experiment::Plan;
+use trialog_catalog::experiments::Experiment;
+use trialog_model::experiment::{Definition, Plan};
 use trialog_model::metric::MetricRole;
 use trialog_model::metric_definition::Direction;
 use trialog_stats::special::normal_quantile;
-use trialog_stats::{Alpha, Better, Correction, Guardrail, Interval, NoRelative, Sample, adjust};
+use trialog_stats::{Alpha, Better, Correction, Guardrail, Interval, NoRelative, adjust};
 
 use super::measured::Arm;
-use super::{Measured, MetricReport};
+use super::standing::{self, Standing, TestStanding};
+use super::{Choices, Measured, MetricReport};
 
 /// Below this adjusted p-value a difference that is not significant is trending.
 const TRENDING: f64 = 0.10;
@@ -96,12 +98,25 @@ pub struct Comparison {
 pub struct Headline {
     /// `always_valid` or `fixed_horizon`; null where there is none.
     pub test: Option<String>,
+    /// Treatment minus control, in the metric's unit: that of the look which the test is of.
+    #[serde(default)]
+    pub difference: Option<f64>,
+    /// The same divided by the absolute value of the control's mean.
+    #[serde(default)]
+    pub relative_difference: Option<f64>,
     /// Adjusted within the family.
     pub p_value: Option<f64>,
-    /// The interval of the difference that goes with the test, at level `1 - alpha`.
+    /// The level that the test spends: with a plan 0.2 alpha at every look and 0.8 alpha at
+    /// the planned one, else alpha.
+    #[serde(default)]
+    pub alpha: Option<f64>,
+    /// The interval of the difference that goes with the test, at one minus that level.
     pub ci: Option<[f64; 2]>,
     /// That of the relative difference; null where the control may be 0.
     pub relative_ci: Option<[f64; 2]>,
+    /// When the planned look was that it is of, RFC 3339; null for other tests.
+    #[serde(default)]
+    pub at: Option<String>,
     /// What the test comes to; null where there is none.
     pub flag: Option<Flag>,
     /// Whether a significant difference is one to the good; null where it is not
@@ -116,7 +131,7 @@ pub struct Headline {
 pub struct Sequential {
     /// `msprt`.
     pub test: String,
-    /// The smallest always-valid p-value of all looks.
+    /// The smallest always-valid p-value of all looks that count.
     pub p_value: f64,
     /// The difference at the look that gave it.
     #[serde(default)]
@@ -128,10 +143,16 @@ pub struct Sequential {
     pub relative_ci: Option<[f64; 2]>,
     /// Whether the p-value is below alpha.
     pub significant: bool,
-    /// Published looks with these definitions, this one included.
+    /// Published looks that count, this one included.
     pub looks: u64,
+    /// When the first of them was published, RFC 3339; null where this is the only one.
+    #[serde(default)]
+    pub since: Option<String>,
     /// Units of both arms together at which it is sharpest: the planned ones, else 5,000.
     pub tuning: f64,
+    /// Why these.
+    #[serde(default)]
+    pub tuning_reason: String,
     /// The variance of the mixture at this look, in the square of the metric's unit.
     pub mixing_variance: f64,
 }
@@ -139,11 +160,17 @@ pub struct Sequential {
 /// What the users so far are enough for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Power {
-    /// The planned power, else 0.8.
+    /// The power of this test: one minus the planned chance to miss the effect, else 0.2, shared
+    /// among it and the guardrails that have a margin.
     pub power: f64,
+    /// The level of this test: that of the planned look, else alpha, divided by the number of
+    /// tests in its family.
+    #[serde(default)]
+    pub alpha: f64,
     /// The absolute difference that would be found with this power, by the users so far.
     pub detectable_effect: f64,
-    /// The planned minimum detectable effect; null for metrics that are not primary.
+    /// The planned minimum detectable effect: `plan.mde` of the first primary metric,
+    /// `plan.mdes` of others; null where nothing is planned.
     pub planned_mde: Option<f64>,
     /// Users of both arms together that are still needed for the planned effect.
     pub users_needed: Option<u64>,
@@ -185,30 +212,76 @@ pub(super) struct Terms<'a> {
     /// The level that the experiment declares: the mixture is fixed by it.
     pub(super) declared_alpha: Alpha,
     pub(super) plan: Option<&'a Plan>,
-    /// Whether results are looked at again and again while users come in.
-    pub(super) is_looked_at_often: bool,
+    /// What earlier looks came to, as results are looked at again and again while users come
+    /// in; none where the data are whole and looked at once.
+    pub(super) looks: Option<Looks<'a>>,
 }
 
-impl Terms<'_> {
-    fn tuning(&self) -> f64 {
-        self.plan.map_or(USUAL_TUNING, |plan| {
-            2.0 * plan.sample_size_per_variant as f64
-        })
+/// What earlier looks came to, and whether a verdict may rest on it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Looks<'a> {
+    pub(super) experiment: &'a Experiment,
+    pub(super) standing: Option<&'a Standing>,
+    /// Whether the request asks for the control, the level and the correction that the
+    /// planned look was made with.
+    pub(super) is_as_planned: bool,
+    /// Whether what results are tested with was changed after the start and nobody has
+    /// confirmed it.
+    pub(super) is_unconfirmed: bool,
+}
+
+impl<'a> Terms<'a> {
+    pub(super) fn of(
+        definition: &'a Definition,
+        control: Option<&'a str>,
+        choices: &Choices,
+        looks: Option<Looks<'a>>,
+    ) -> Self {
+        let declared_alpha = Alpha::new(definition.alpha).unwrap_or(Alpha::P05);
+        Self {
+            control,
+            alpha: choices.alpha.unwrap_or(declared_alpha),
+            declared_alpha,
+            plan: definition.plan.as_ref(),
+            looks,
+        }
+    }
+
+    /// Units of both arms together at which always-valid tests are sharpest, and why these.
+    pub(super) fn tuning(&self) -> (f64, &'static str) {
+        match self.plan {
+            Some(plan) => (
+                2.0 * plan.sample_size_per_variant as f64,
+                "the planned users of both arms",
+            ),
+            None => (
+                USUAL_TUNING,
+                "nothing is planned, so 5,000 users of both arms are assumed: a plan makes the test sharper where you expect more",
+            ),
+        }
+    }
+
+    /// The level of always-valid tests.
+    fn early(&self) -> Alpha {
+        standing::early(self.alpha, self.plan.is_some())
     }
 }
 
 /// The test of `treatment` against `control`; none where an arm has no users.
-fn test(control: &Arm, treatment: &Arm) -> Option<trialog_stats::Comparison> {
+pub(super) fn test(control: &Arm, treatment: &Arm) -> Option<trialog_stats::Comparison> {
     trialog_stats::Comparison::of(control.sample.as_ref()?, treatment.sample.as_ref()?).ok()
 }
 
-/// Every arm against the control's; empty where the control has no users. `looks`
-/// are the same arms at earlier looks.
-pub(super) fn compare_all(
-    measured: &Measured,
-    looks: &[Vec<(String, Sample)>],
+/// The always-valid test of a look.
+pub(super) fn always_valid(
+    test: &trialog_stats::Comparison,
     terms: &Terms<'_>,
-) -> Vec<Comparison> {
+) -> Option<trialog_stats::Msprt> {
+    test.always_valid(terms.declared_alpha, terms.tuning().0)
+}
+
+/// Every arm against the control's; empty where the control has no users.
+pub(super) fn compare_all(measured: &Measured, terms: &Terms<'_>) -> Vec<Comparison> {
     let name = |arm: &Arm| Some(arm.sums.variant.as_str()) == terms.control;
     let Some(control) = measured.arms.iter().find(|arm| name(arm)) else {
         return Vec::new();
@@ -219,8 +292,7 @@ pub(super) fn compare_all(
             let test = test(control, treatment)?;
             let variant = &treatment.sums.variant;
             Some(Comparison {
-                sequential: sequential(&test, &at_looks(looks, variant, terms), terms),
-                power: power(&test, measured, [control, treatment], terms),
+                sequential: sequential(&test, earlier(measured, variant, terms), terms),
                 non_inferiority: non_inferiority(&test, measured, terms.alpha),
                 sparse: is_sparse(&test),
                 flag_reason: no_flag(&test, measured).map(str::to_owned),
@@ -271,76 +343,96 @@ fn ends(interval: Interval) -> [f64; 2] {
     [interval.low, interval.high]
 }
 
-/// The always-valid tests of `treatment` at earlier looks: p-value and difference.
-fn at_looks(
-    looks: &[Vec<(String, Sample)>],
+/// What the looks so far came to for `treatment`.
+fn earlier<'a>(
+    measured: &Measured,
     treatment: &str,
-    terms: &Terms<'_>,
-) -> Vec<(f64, f64)> {
-    let tested = |look: &Vec<(String, Sample)>| {
-        let of = |variant: &str| look.iter().find(|(own, _)| own == variant);
-        let ((_, control), (_, treatment)) = (of(terms.control?)?, of(treatment)?);
-        let test = trialog_stats::Comparison::of(control, treatment).ok()?;
-        let valid = test.always_valid(terms.declared_alpha, terms.tuning())?;
-        Some((valid.p_value?, test.difference()?))
-    };
-    looks.iter().filter_map(tested).collect()
+    terms: &Terms<'a>,
+) -> Option<&'a TestStanding> {
+    let looks = terms.looks?;
+    let basis = standing::basis(looks.experiment, measured, terms);
+    let key = (measured.metric.as_str(), measured.kind, treatment);
+    looks.standing?.test(key, &basis)
 }
 
 fn sequential(
     test: &trialog_stats::Comparison,
-    earlier: &[(f64, f64)],
+    earlier: Option<&TestStanding>,
     terms: &Terms<'_>,
 ) -> Option<Sequential> {
-    let now = test.always_valid(terms.declared_alpha, terms.tuning())?;
+    let now = always_valid(test, terms)?;
     let this_look = (now.p_value?, test.difference()?);
-    let smallest =
-        (earlier.iter().copied()).fold(
-            this_look,
-            |least, own| {
-                if own.0 < least.0 { own } else { least }
-            },
-        );
+    let (p_value, difference) = standing::smaller(earlier, Some(this_look))?;
+    let (tuning, tuning_reason) = terms.tuning();
     Some(Sequential {
         test: "msprt".to_owned(),
-        p_value: smallest.0,
-        difference: smallest.1,
+        p_value,
+        difference,
         ci: now.interval(terms.alpha).map(ends),
         relative_ci: test.always_valid_lift(&now, terms.alpha).map(ends),
-        significant: smallest.0 < terms.alpha.get(),
-        looks: earlier.len() as u64 + 1,
-        tuning: terms.tuning(),
+        significant: p_value < terms.alpha.get(),
+        looks: earlier.map_or(1, |own| own.looks),
+        since: earlier.map(|own| own.since().to_rfc3339()),
+        tuning,
+        tuning_reason: tuning_reason.to_owned(),
         mixing_variance: now.mixing_variance(),
     })
 }
 
+/// What the users so far are enough for, at `goal`.
+///
 /// The effect that is found with a power of 1 - beta is `z(1 - alpha/2) + z(1 - beta)`
 /// standard errors (Bloom 1995), and these shrink with the root of the users.
-fn power(
-    test: &trialog_stats::Comparison,
-    measured: &Measured,
-    arms: [&Arm; 2],
-    terms: &Terms<'_>,
-) -> Option<Power> {
+fn power(comparison: &Comparison, measured: &Measured, goal: &Goal) -> Option<Power> {
+    let test = tested(comparison, measured)?;
     let standard_error = test.standard_error().filter(|own| *own > 0.0)?;
-    let power = (terms.plan.and_then(|plan| plan.power)).unwrap_or(USUAL_POWER);
     let z = |probability: f64| normal_quantile(probability).ok();
-    let detectable_effect = (z(power)? - z(terms.alpha.get() / 2.0)?) * standard_error;
-    let planned_mde = (terms.plan.filter(|_| measured.role == MetricRole::Primary))
-        .and_then(|plan| plan.mde)
-        .map(f64::abs);
-    let users = arms.iter().map(|arm| arm.sums.users).sum::<u64>() as f64;
+    let detectable_effect = (z(goal.power)? - z(goal.alpha / 2.0)?) * standard_error;
+    let users = |variant: Option<&str>| {
+        let is_own = |arm: &&Arm| Some(arm.sums.variant.as_str()) == variant;
+        (measured.arms.iter().find(is_own)).map_or(0, |arm| arm.sums.users)
+    };
+    let users = users(measured.control.as_deref()) + users(Some(&comparison.treatment));
     let needed = |mde: f64| {
-        let all = users * (detectable_effect / mde).powi(2);
+        let all = users as f64 * (detectable_effect / mde).powi(2);
         // As far as JSON readers agree on integers.
-        (all - users).ceil().clamp(0.0, (1_u64 << 53) as f64) as u64
+        (all - users as f64).ceil().clamp(0.0, (1_u64 << 53) as f64) as u64
     };
     Some(Power {
-        power,
+        power: goal.power,
+        alpha: goal.alpha,
         detectable_effect,
-        planned_mde,
-        users_needed: planned_mde.filter(|mde| *mde > 0.0).map(needed),
+        planned_mde: goal.mde,
+        users_needed: goal.mde.filter(|mde| *mde > 0.0).map(needed),
     })
+}
+
+/// What a test has to find, at which level and how surely.
+struct Goal {
+    alpha: f64,
+    power: f64,
+    mde: Option<f64>,
+}
+
+impl Goal {
+    /// Of a test among `n_tests` that share their alpha, in an experiment with `n_guardrails`
+    /// that have a margin: they all have to come out right for it to be shipped, so each may
+    /// fail `n_guardrails + 1` times less often (Schultzberg, Ankargren & Frånberg 2024).
+    fn of(terms: &Terms<'_>, n_tests: usize, n_guardrails: usize, mde: Option<f64>) -> Self {
+        let at_once = match terms.looks {
+            Some(_) if terms.plan.is_some() => standing::planned(terms.alpha),
+            _ => terms.alpha,
+        };
+        let power = terms
+            .plan
+            .and_then(|plan| plan.power)
+            .unwrap_or(USUAL_POWER);
+        Self {
+            alpha: at_once.get() / n_tests.max(1) as f64,
+            power: 1.0 - (1.0 - power) / (n_guardrails + 1) as f64,
+            mde,
+        }
+    }
 }
 
 /// Whether a mean rests on too few units of an arm. Rates have a test that is exact, so
@@ -385,6 +477,38 @@ fn non_inferiority(
 /// A comparison with what its metric measured.
 type Tested<'r> = (&'r mut Comparison, &'r Measured);
 
+/// Says of each comparison what the users so far are enough for; families are those of
+/// [`adjust_families`].
+pub(super) fn note_power(
+    reports: &mut [(MetricReport, Measured)],
+    n_treatments: usize,
+    correction: Option<Correction>,
+    terms: &Terms<'_>,
+) {
+    let has_margin = |own: &&(MetricReport, Measured)| {
+        own.0.role == MetricRole::Guardrail && own.1.margin.is_some()
+    };
+    let n_guardrails = reports.iter().filter(has_margin).count();
+    let n_of = |role: MetricRole| reports.iter().filter(|own| own.0.role == role).count();
+    let [n_primary, n_secondary] = [MetricRole::Primary, MetricRole::Secondary].map(n_of);
+    let mut is_first = true;
+    for (report, measured) in reports {
+        let n_metrics = match report.role {
+            MetricRole::Primary => n_primary,
+            MetricRole::Secondary => n_secondary,
+            MetricRole::Guardrail | MetricRole::Exploratory => 0,
+        };
+        let n_tests = correction.map_or(0, |_| n_metrics * n_treatments);
+        let plan = terms.plan.filter(|_| report.role == MetricRole::Primary);
+        let mde = plan.and_then(|plan| plan.mde_of(&report.metric, report.kind, is_first));
+        is_first &= report.role != MetricRole::Primary;
+        let goal = Goal::of(terms, n_tests, n_guardrails, mde);
+        for comparison in &mut report.comparisons {
+            comparison.power = power(comparison, measured, &goal);
+        }
+    }
+}
+
 /// Adjusts p-values family by family and sets flags and headlines.
 ///
 /// Primary metrics times treatments are one family, secondary ones another, of
@@ -416,10 +540,10 @@ pub(super) fn adjust_families(
     }
     let is_exploratory =
         |own: &&mut (MetricReport, Measured)| own.0.role == MetricRole::Exploratory;
-    for (report, _) in reports.iter_mut().filter(is_exploratory) {
+    for (report, measured) in reports.iter_mut().filter(is_exploratory) {
         for comparison in &mut report.comparisons {
             comparison.flag_reason = Some(EXPLORATORY.to_owned());
-            comparison.headline = headline(comparison, None, [None; 2], terms);
+            comparison.headline = headline(comparison, measured, [None; 2], terms);
         }
     }
 }
@@ -459,13 +583,14 @@ fn adjust_family(
             .map(|own| flag(own, terms.alpha));
         comparison.desirable =
             desirable(comparison.flag, comparison.difference, measured.direction);
-        comparison.headline = headline(comparison, measured.direction, [at_once, always], terms);
+        comparison.headline = headline(comparison, measured, [at_once, always], terms);
     }
 }
 
 const EXPLORATORY: &str = "nobody declared this event type as a metric of the experiment";
 const NO_DIRECTION: &str = "the guardrail declares no direction, so nobody can say whether it is harmed: say which way is good, by `direction` in its definition or --increase or --decrease of `trialog analyze`";
 pub(super) const TIED: &str = "too many users share one value about this quantile, as where it lies among users without an event, so no test of it keeps its level: take another level, a sum, or `:conversion`";
+const UNCONFIRMED: &str = "what results are tested with was changed after the start, and nobody has confirmed it: no verdict until somebody does";
 const SPARSE: &str = "the smaller arm's own variance is far below that of both arms, so it has probably missed the rare large values: wait for more users, or split them more evenly";
 
 /// Why the test of one look has no verdict.
@@ -482,62 +607,174 @@ fn no_flag(test: &trialog_stats::Comparison, measured: &Measured) -> Option<&'st
     (test.p_value().is_none()).then_some("there is no test: an arm has too few users or no spread")
 }
 
-/// What to act on: while users come in and results are looked at, only a test that holds at
-/// every look keeps its level. Without a p-value there are intervals and no verdict.
+/// What to act on.
 fn headline(
     comparison: &Comparison,
-    direction: Option<Direction>,
+    measured: &Measured,
     [at_once, always]: [Option<f64>; 2],
     terms: &Terms<'_>,
 ) -> Headline {
-    let (test, p_value, intervals, reason) = if terms.is_looked_at_often {
-        let own = comparison.sequential.as_ref();
-        let intervals = own.map(|own| (own.ci, own.relative_ci));
-        let reason = "results can be looked at whenever they are published, and this test holds at every look";
-        ("always_valid", always, intervals, reason)
-    } else {
-        let intervals = Some((comparison.ci, comparison.relative_ci));
-        let reason = "the data are whole and looked at once";
-        ("fixed_horizon", at_once, intervals, reason)
+    let Some(looks) = terms.looks else {
+        return fixed_headline(comparison, measured.direction, at_once, terms);
     };
-    // What an earlier look has shown is no verdict on a difference of the other sign.
-    let earlier = comparison.sequential.as_ref().map(|own| own.difference);
-    let shown_by = comparison
-        .difference
-        .filter(|now| !terms.is_looked_at_often || earlier.is_none_or(|then| then * now > 0.0));
+    let early = early_headline(comparison, measured, always, terms);
+    let headline = match planned_headline(looks, comparison, measured) {
+        Some(planned) if early.flag != Some(Flag::Significant) => planned,
+        Some(planned) if planned.flag == Some(Flag::Significant) => planned,
+        _ => early,
+    };
+    if looks.is_unconfirmed {
+        return Headline {
+            flag: None,
+            desirable: None,
+            reason: UNCONFIRMED.to_owned(),
+            ..headline
+        };
+    }
+    headline
+}
+
+/// The outcome of the planned look, which stands whatever comes later.
+fn planned_headline(
+    looks: Looks<'_>,
+    comparison: &Comparison,
+    measured: &Measured,
+) -> Option<Headline> {
+    let key = (
+        measured.metric.as_str(),
+        measured.kind,
+        comparison.treatment.as_str(),
+    );
+    let stored = looks
+        .standing
+        .filter(|_| looks.is_as_planned)?
+        .planned_headline(key)?;
+    let reason = match stored.flag {
+        Some(_) => "the planned look, at which every arm had its planned users: its outcome stands",
+        None => stored.reason.as_str(),
+    };
+    Some(Headline {
+        reason: reason.to_owned(),
+        ..stored.clone()
+    })
+}
+
+/// Where the data are whole and looked at once.
+fn fixed_headline(
+    comparison: &Comparison,
+    direction: Option<Direction>,
+    p_value: Option<f64>,
+    terms: &Terms<'_>,
+) -> Headline {
     // Of a guardrail without a direction there is a test and nothing that it says.
     let p_value = p_value.filter(|_| direction.is_some());
-    let flag = p_value.map(|own| match own < terms.alpha.get() {
-        true => Flag::Significant,
-        false => Flag::NotSignificant,
-    });
-    let (ci, relative_ci) = intervals.unwrap_or_default();
-    let reason = match (&comparison.flag_reason, p_value) {
-        (_, Some(_)) => reason,
-        (Some(reason), None) => reason,
-        (None, None) if comparison.test == "quantile_metric" => {
-            "a quantile has no test that holds at every look"
+    let flag = p_value.map(|own| tells(own, terms.alpha));
+    Headline {
+        test: comparison.ci.map(|_| "fixed_horizon".to_owned()),
+        difference: comparison.difference,
+        relative_difference: comparison.relative_difference,
+        p_value,
+        alpha: Some(terms.alpha.get()),
+        ci: comparison.ci,
+        relative_ci: comparison.relative_ci,
+        at: None,
+        flag,
+        desirable: desirable(flag, comparison.difference, direction),
+        reason: no_headline(comparison, p_value)
+            .unwrap_or("the data are whole and looked at once")
+            .to_owned(),
+    }
+}
+
+/// While users come in and results are looked at, only a test that holds at every look keeps
+/// its level. Without a p-value there are intervals and no verdict.
+fn early_headline(
+    comparison: &Comparison,
+    measured: &Measured,
+    p_value: Option<f64>,
+    terms: &Terms<'_>,
+) -> Headline {
+    let level = terms.early();
+    let [ci, relative_ci] = always_valid_intervals(comparison, measured, level, terms);
+    let p_value = p_value.filter(|_| measured.direction.is_some());
+    let flag = p_value.map(|own| tells(own, level));
+    // What an earlier look has shown is no verdict on a difference of the other sign.
+    let then = comparison.sequential.as_ref().map(|own| own.difference);
+    let shown = (comparison.difference).filter(|now| then.is_none_or(|then| then * now > 0.0));
+    let reason = match terms.plan {
+        Some(_) => {
+            "results can be looked at whenever they are published, and this test holds at every look; it spends a fifth of alpha, the planned look the rest"
         }
-        (None, None) => "there is no test: nobody differs yet, or an arm has a single user",
+        None => {
+            "results can be looked at whenever they are published, and this test holds at every look"
+        }
     };
     Headline {
-        test: ci.map(|_| test.to_owned()),
+        test: ci.map(|_| "always_valid".to_owned()),
+        difference: comparison.difference,
+        relative_difference: comparison.relative_difference,
         p_value,
+        alpha: Some(level.get()),
         ci,
         relative_ci,
+        at: None,
         flag,
-        desirable: desirable(flag, shown_by, direction),
-        reason: reason.to_owned(),
+        desirable: desirable(flag, shown, measured.direction),
+        reason: no_headline(comparison, p_value)
+            .unwrap_or(reason)
+            .to_owned(),
     }
+}
+
+/// The intervals of the difference and the lift that hold at every look, at `level`.
+fn always_valid_intervals(
+    comparison: &Comparison,
+    measured: &Measured,
+    level: Alpha,
+    terms: &Terms<'_>,
+) -> [Option<[f64; 2]>; 2] {
+    let intervals = || {
+        let test = tested(comparison, measured)?;
+        let valid = always_valid(&test, terms)?;
+        let lift = test.always_valid_lift(&valid, level).map(ends);
+        Some([valid.interval(level).map(ends), lift])
+    };
+    intervals().unwrap_or_default()
+}
+
+/// Why there is no verdict; `None` where there is a p-value for one.
+fn no_headline(comparison: &Comparison, p_value: Option<f64>) -> Option<&str> {
+    if p_value.is_some() {
+        return None;
+    }
+    Some(match &comparison.flag_reason {
+        Some(reason) => reason,
+        None if comparison.test == "quantile_metric" => {
+            "a quantile has no test that holds at every look"
+        }
+        None => "there is no test: nobody differs yet, or an arm has a single user",
+    })
+}
+
+/// What a p-value says at `level`.
+fn tells(p_value: f64, level: Alpha) -> Flag {
+    match p_value < level.get() {
+        true => Flag::Significant,
+        false => Flag::NotSignificant,
+    }
+}
+
+/// The test behind `comparison`.
+fn tested(comparison: &Comparison, measured: &Measured) -> Option<trialog_stats::Comparison> {
+    let arm = |variant: &str| measured.arms.iter().find(|arm| arm.sums.variant == variant);
+    let control = measured.control.as_deref().and_then(arm)?;
+    test(control, arm(&comparison.treatment)?)
 }
 
 /// The interval at `level`, for tests that share their alpha.
 fn adjusted_ci(comparison: &Comparison, measured: &Measured, level: f64) -> Option<[f64; 2]> {
     let level = Alpha::new(level).ok()?;
-    let arm = |variant: &str| measured.arms.iter().find(|arm| arm.sums.variant == variant);
-    let control = measured.control.as_deref().and_then(arm)?;
-    let test = test(control, arm(&comparison.treatment)?)?;
-    test.interval(level).map(ends)
+    tested(comparison, measured)?.interval(level).map(ends)
 }
 
 fn desirable(

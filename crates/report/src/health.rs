@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use trialog_catalog::experiments::Experiment;
 use trialog_catalog::results::{Arrivals, Computation, VariantExposures, VariantMetric};
-use trialog_model::experiment::{Definition, VariantWeight};
+use trialog_model::experiment::{Definition, Status, VariantWeight};
 use trialog_model::metric::MetricKind;
 use trialog_model::time::UnixMicros;
 use trialog_stats::{Sample, sample_ratio_mismatch};
@@ -13,8 +13,11 @@ use super::findings::{self, Finding};
 use super::measured::Arm;
 use super::warnings::{self, Severity, Warning};
 
-/// Below this p-value the sample ratio check fails: low, since people look often.
+/// Below this p-value the chi-squared check of the sample ratio fails: low, since people look
+/// often.
 const SRM_LEVEL: f64 = 0.001;
+/// Below this one the sequential check does, at whatever look.
+const SEQUENTIAL_SRM_LEVEL: f64 = 0.01;
 /// Above this share of crossovers a reader is warned.
 const CROSSOVER_SHARE: f64 = 0.01;
 
@@ -44,7 +47,8 @@ pub struct Health {
     pub warnings: Vec<Warning>,
 }
 
-/// A chi-squared test of users by variant against the planned weights.
+/// A test of users by variant against the planned weights: the sequential one at every look
+/// while the experiment runs, else chi-squared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SrmReport {
     /// The statistic.
@@ -53,7 +57,15 @@ pub struct SrmReport {
     pub df: usize,
     /// Its upper tail.
     pub p_value: Option<f64>,
-    /// Whether p is below 0.001.
+    /// `sequential` or `chi_squared`: which of them decides.
+    #[serde(default)]
+    pub test: String,
+    /// The smallest p-value of the sequential test at every look, users of several variants
+    /// counted at their first one; null where no looks are taken.
+    #[serde(default)]
+    pub sequential_p_value: Option<f64>,
+    /// Whether the users are not split as planned: p of the sequential test below 0.01, or
+    /// that of chi-squared below 0.001.
     pub failed: bool,
 }
 
@@ -134,6 +146,8 @@ pub(super) struct Checked<'a> {
     pub(super) experiment: &'a Experiment,
     pub(super) computation: &'a Computation,
     pub(super) measured: &'a [Measured],
+    /// The smallest p-value of the sample ratio at every look, where looks are taken.
+    pub(super) srm: Option<f64>,
     /// Whether anything was published.
     pub(super) is_published: bool,
     /// Whether the users were chosen by a filter, so that nothing tells how events arrive.
@@ -151,8 +165,13 @@ pub(super) fn health(checked: &Checked<'_>) -> Health {
         ..
     } = checked;
     let definition = &experiment.definition;
-    let srm = self::srm(definition, computation, false);
-    let srm_with_crossovers = self::srm(definition, computation, true).ok();
+    // What is stopped is looked at once more and then no longer.
+    let at_looks = (checked.srm)
+        .filter(|_| experiment.status != Status::Stopped && experiment.status != Status::Archived);
+    let srm = self::srm(definition, computation, false).map(|own| own.at_looks(at_looks));
+    let srm_with_crossovers = self::srm(definition, computation, true)
+        .ok()
+        .map(|own| own.at_looks(at_looks));
     let crossovers = computation
         .exposures
         .iter()
@@ -165,7 +184,12 @@ pub(super) fn health(checked: &Checked<'_>) -> Health {
         .flatten()
         .any(|srm| srm.failed)
     {
-        let message = "users are not split as planned (sample ratio mismatch, p < 0.001)";
+        let message = match at_looks {
+            Some(_) => {
+                "users are not split as planned (sample ratio mismatch, p < 0.01 at every look together)"
+            }
+            None => "users are not split as planned (sample ratio mismatch, p < 0.001)",
+        };
         warnings.push(
             Warning::new(Severity::Error, "srm", message)
                 .action("find the cause before you trust any difference"),
@@ -185,6 +209,21 @@ pub(super) fn health(checked: &Checked<'_>) -> Health {
         events_dropped_before: None,
         events: events(checked),
         warnings,
+    }
+}
+
+impl SrmReport {
+    /// Decided by the sequential test, where looks are taken.
+    fn at_looks(self, p_value: Option<f64>) -> Self {
+        let Some(p_value) = p_value else {
+            return self;
+        };
+        Self {
+            test: "sequential".to_owned(),
+            sequential_p_value: Some(p_value),
+            failed: p_value < SEQUENTIAL_SRM_LEVEL,
+            ..self
+        }
     }
 }
 
@@ -401,12 +440,12 @@ fn warn_of_plan(warnings: &mut Vec<Warning>, experiment: &Experiment, computatio
 }
 
 /// The variants that somebody can be assigned: those of weight 0 have no users to expect.
-fn assigned(definition: &Definition) -> impl Iterator<Item = &VariantWeight> {
+pub(super) fn assigned(definition: &Definition) -> impl Iterator<Item = &VariantWeight> {
     definition.variants.iter().filter(|own| own.weight > 0.0)
 }
 
 /// Users of the declared variants with a weight, in their order.
-fn declared_counts(
+pub(super) fn declared_counts(
     definition: &Definition,
     computation: &Computation,
     with_crossovers: bool,
@@ -455,6 +494,8 @@ fn srm(
         chi_squared: test.chi_squared,
         df: test.df,
         p_value: test.p_value,
+        test: "chi_squared".to_owned(),
+        sequential_p_value: None,
         failed: test.p_value.is_some_and(|p_value| p_value < SRM_LEVEL),
     })
 }

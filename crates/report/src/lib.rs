@@ -10,13 +10,16 @@ mod comparison;
 pub mod findings;
 mod health;
 mod measured;
+mod sequence;
+pub mod standing;
 mod warnings;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use trialog_catalog::experiments::Experiment;
-use trialog_catalog::results::{Computation, Published, VariantMetric};
+use trialog_catalog::results::{Computation, Published};
+use trialog_catalog::sequence::Sequence;
 use trialog_model::duration::Window;
 use trialog_model::event::FieldError;
 use trialog_model::experiment::{Definition, Status, VariantWeight};
@@ -24,15 +27,17 @@ use trialog_model::ids::Variant;
 use trialog_model::metric::{MetricKind, MetricRef, MetricRole};
 use trialog_model::metric_definition::{Direction, MetricDefinition};
 use trialog_model::nearest::there_are;
-use trialog_stats::{Alpha, Correction, Sample};
+use trialog_stats::{Alpha, Correction};
 
 pub use comparison::{Comparison, Flag, Guarded, Headline, NonInferiority, Power, Sequential};
 pub use health::{EventCounts, Health, Progress, SrmReport};
 pub use measured::Arm;
+pub use sequence::{PlannedOutcome, SequenceBreak, SequenceReport};
 pub use warnings::{Severity, Warning};
 
-use comparison::Terms;
+use comparison::{Looks, Terms};
 use health::Checked;
+use standing::Standing;
 
 /// What a request may choose.
 #[derive(Debug, Clone, PartialEq)]
@@ -107,6 +112,10 @@ pub struct Report {
     pub health: Health,
     /// How far it is on the way to its planned sample.
     pub plan: Option<Progress>,
+    /// The looks that were taken; null where the data are whole and looked at once, and for
+    /// users that a filter chose.
+    #[serde(default)]
+    pub sequence: Option<SequenceReport>,
     /// Each metric, once for each kind.
     pub metrics: Vec<MetricReport>,
 }
@@ -209,12 +218,9 @@ pub struct Measured {
     pub arms: Vec<Arm>,
 }
 
-/// An earlier publication of the same experiment with the same definitions.
-pub type Look = Vec<VariantMetric>;
-
 /// Builds the report of `experiment` from `published`, if anything is;
-/// `current` is the fingerprint of its definition as it is now, `looks` what was
-/// published before with the same definitions.
+/// `current` is the fingerprint of its definition as it is now, `sequence` what the looks
+/// up to `published` came to.
 ///
 /// # Errors
 ///
@@ -223,7 +229,7 @@ pub fn build(
     experiment: &Experiment,
     published: Option<&Published>,
     current: &str,
-    looks: &[Look],
+    sequence: &Sequence,
     filter: Option<Filter>,
     choices: &Choices,
 ) -> Result<Report, FieldError> {
@@ -231,16 +237,28 @@ pub fn build(
     let computation = published.map_or(&empty, |published| &published.computation);
     let control = control(&experiment.definition, computation, choices)?;
     let measured = measured(experiment, computation, control.as_deref(), choices);
-    let health = health::health(&Checked {
+    let standing = Standing::of(sequence).filter(|_| filter.is_none());
+    let mut health = health::health(&Checked {
         experiment,
         computation,
         measured: &measured,
+        srm: standing.as_ref().and_then(|own| own.srm),
         is_published: published.is_some(),
         is_filtered: filter.is_some(),
         counts_events: published.is_some() && filter.is_none(),
         current,
     });
+    sequence::warn(&mut health.warnings, sequence);
+    let looks = Looks {
+        experiment,
+        standing: standing.as_ref(),
+        is_as_planned: is_as_planned(&experiment.definition, choices),
+        is_unconfirmed: sequence::is_unconfirmed(sequence),
+    };
+    let shown = (filter.is_none() && published.is_some())
+        .then(|| sequence::report(&experiment.definition, sequence, standing.as_ref()));
     Ok(Report {
+        sequence: shown,
         computed_at: published.map(|published| published.computed_at.to_rfc3339()),
         position: published.map(|published| published.mark.position),
         data_time: published.map(|published| published.mark.data_time.to_rfc3339()),
@@ -272,6 +290,7 @@ pub fn of_measured(
         experiment,
         computation,
         measured: &measured,
+        srm: None,
         is_published: true,
         is_filtered: false,
         counts_events: false,
@@ -280,35 +299,32 @@ pub fn of_measured(
     assemble(experiment, computation, health, measured, None, choices)
 }
 
+/// Whether a request asks for what the planned look was made with.
+fn is_as_planned(definition: &Definition, choices: &Choices) -> bool {
+    let of_control = (choices.control.as_ref()).is_none_or(|own| Some(own) == definition.control());
+    let of_alpha = (choices.alpha).is_none_or(|own| own.get().total_cmp(&definition.alpha).is_eq());
+    of_control && of_alpha && choices.correction == Some(Correction::Holm)
+}
+
 /// `looks` are the earlier ones, none where the data are whole and looked at once.
 fn assemble(
     experiment: &Experiment,
     computation: &Computation,
     mut health: Health,
     measured: Vec<Measured>,
-    looks: Option<&[Look]>,
+    looks: Option<Looks<'_>>,
     choices: &Choices,
 ) -> Result<Report, FieldError> {
     let definition = &experiment.definition;
-    let declared_alpha = Alpha::new(definition.alpha).unwrap_or(Alpha::P05);
-    let alpha = choices.alpha.unwrap_or(declared_alpha);
     let control = control(definition, computation, choices)?;
-    let terms = Terms {
-        control: control.as_deref(),
-        alpha,
-        declared_alpha,
-        plan: definition.plan.as_ref(),
-        is_looked_at_often: looks.is_some(),
-    };
-    let report = |measured: Measured| {
-        let looks = samples_at(looks.unwrap_or_default(), &measured, experiment);
-        (metric_report(&measured, &looks, &terms), measured)
-    };
+    let terms = Terms::of(definition, control.as_deref(), choices, looks);
+    let report = |measured: Measured| (metric_report(&measured, &terms), measured);
     let mut reports: Vec<_> = measured.into_iter().map(report).collect();
     // Only variants that somebody can be assigned are tested for sure; others that have a
     // comparison are counted where they have it.
     let with_weight = |own: &&VariantWeight| own.weight > 0.0;
     let n_treatments = (definition.variants.iter().filter(with_weight).count()).saturating_sub(1);
+    comparison::note_power(&mut reports, n_treatments, choices.correction, &terms);
     comparison::adjust_families(&mut reports, n_treatments, choices.correction, &terms);
     if let Some(metric) = &choices.metric
         && !reports.iter().any(|(report, _)| is_chosen(report, choices))
@@ -327,12 +343,13 @@ fn assemble(
         position: None,
         data_time: None,
         filter: None,
-        alpha: alpha.get(),
+        alpha: terms.alpha.get(),
         correction: correction_name(choices.correction).to_owned(),
         variants: variants(definition, computation),
         health,
         plan: health::progress(definition, computation),
-        control,
+        sequence: None,
+        control: terms.control.map(str::to_owned),
         metrics,
     })
 }
@@ -425,29 +442,7 @@ fn no_metric(metric: &MetricRef, reports: &[(MetricReport, Measured)]) -> FieldE
     }
 }
 
-/// The samples of a metric at each look, by variant.
-fn samples_at(
-    looks: &[Look],
-    measured: &Measured,
-    experiment: &Experiment,
-) -> Vec<Vec<(String, Sample)>> {
-    let definition = experiment.defined_metric(&measured.metric);
-    let sample = |row: &VariantMetric| {
-        let sample = measured::sample(measured.kind, row, definition)?;
-        Some((row.variant.clone(), sample))
-    };
-    let of_look = |look: &Look| {
-        let rows = look.iter().filter(|row| row.metric_name == measured.metric);
-        rows.filter_map(sample).collect()
-    };
-    looks.iter().map(of_look).collect()
-}
-
-fn metric_report(
-    measured: &Measured,
-    looks: &[Vec<(String, Sample)>],
-    terms: &Terms<'_>,
-) -> MetricReport {
+fn metric_report(measured: &Measured, terms: &Terms<'_>) -> MetricReport {
     MetricReport {
         metric: measured.metric.clone(),
         kind: measured.kind,
@@ -457,7 +452,7 @@ fn metric_report(
         window: measured.window,
         description: measured.description.clone(),
         variants: measured.arms.iter().map(|arm| arm.sums.clone()).collect(),
-        comparisons: comparison::compare_all(measured, looks, terms),
+        comparisons: comparison::compare_all(measured, terms),
     }
 }
 

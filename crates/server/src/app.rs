@@ -23,7 +23,6 @@ use crate::access::Randomness;
 use crate::access::keyring::Keyring;
 use crate::headers::RequestIds;
 use crate::limits::Rates;
-use crate::looks::Looks;
 use crate::metrics::ServerMetrics;
 use crate::problem::{Answer, Problem};
 use crate::rulesets::Rulesets;
@@ -110,7 +109,6 @@ pub struct App {
     pub(crate) waiting_folds: Arc<Semaphore>,
     pub(crate) metrics: ServerMetrics,
     pub(crate) exports: Arc<Semaphore>,
-    pub(crate) looks: Looks,
     pub(crate) rulesets: Rulesets,
     /// The time between runs of this process, where it runs on a schedule.
     pub(crate) interval: OnceLock<Duration>,
@@ -163,7 +161,6 @@ impl App {
             bodies,
             folds,
             waiting_folds,
-            looks: Looks::default(),
             rulesets: Rulesets::default(),
             interval: OnceLock::new(),
             metrics: ServerMetrics::started(now),
@@ -304,6 +301,7 @@ fn routes() -> Routes {
         .route("/v1/experiments/{id}/start", post(experiments::start))
         .route("/v1/experiments/{id}/stop", post(experiments::stop))
         .route("/v1/experiments/{id}/archive", post(experiments::archive))
+        .route("/v1/experiments/{id}/confirm", post(experiments::confirm))
         .route("/v1/experiments/{id}/audit", get(audit::of_experiment))
         .route("/v1/audit", get(audit::all))
         .route(

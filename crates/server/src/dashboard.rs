@@ -122,7 +122,7 @@ fn list_page(app: &App, query: Pairs, origin: Origin, now: UnixMicros) -> Answer
     let next = experiments::next_page(&found, &listing);
     let listed = found.into_iter().map(|experiment| {
         let id = &experiment.definition.experiment_id;
-        let report = results::published(app, id, &results::Query::default(), false);
+        let report = results::published(app, id, &results::Query::default());
         Listed {
             report: report.map_err(|problem| problem.detail().to_owned()),
             experiment,

@@ -26,6 +26,7 @@ impl FromRequestParts<Arc<App>> for Editing {
             actor: actor.unwrap_or_else(Actor::anonymous),
             at: (app.clock)(),
             if_match: if_match(&parts.headers)?,
+            confirmed: false,
         }))
     }
 }
@@ -62,6 +63,16 @@ fn if_match(headers: &HeaderMap) -> Answer<Option<Vec<i64>>> {
 pub(crate) fn patch(body: &[u8]) -> Answer<Map<String, Value>> {
     let fields = document::value(body).and_then(document::from_value);
     fields.map_err(Problem::unreadable)
+}
+
+/// Takes `"confirm": true` out of what a body says: the change may be one after the start.
+pub(crate) fn take_confirmation(edit: &mut Edit, fields: &mut Map<String, Value>) -> Answer<()> {
+    edit.confirmed = match fields.remove("confirm") {
+        None | Some(Value::Null) => false,
+        Some(Value::Bool(confirm)) => confirm,
+        Some(_) => return Err(Problem::bad_field("confirm", "is neither true nor false")),
+    };
+    Ok(())
 }
 
 /// `known` with the fields of `patch`, of which null removes one.

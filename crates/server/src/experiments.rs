@@ -18,7 +18,7 @@ use trialog_model::experiment::{Definition, Status};
 use trialog_model::ids::ExperimentId;
 
 use crate::app::{App, blocking};
-use crate::edit::{Editing, etag, merged, patch};
+use crate::edit::{Editing, etag, merged, patch, take_confirmation};
 use crate::named::named;
 use crate::page::{PAGE, limit, next, search};
 use crate::percent_encode;
@@ -129,11 +129,12 @@ pub(crate) async fn read(
 pub(crate) async fn change(
     State(app): State<Arc<App>>,
     path: Result<Path<String>, PathRejection>,
-    Editing(edit): Editing,
+    Editing(mut edit): Editing,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<Response> {
     let id = id(path)?;
-    let patch = patch(&received(body)?)?;
+    let mut patch = patch(&received(body)?)?;
+    take_confirmation(&mut edit, &mut patch)?;
     let (changed, shared) = blocking(move || {
         let changed = (app.catalog).change_experiment(&id, &edit, |known| changed(known, patch))?;
         let shared = app.catalog.shared_surfaces(&changed.definition)?;
@@ -198,6 +199,18 @@ pub(crate) async fn stop(
 ) -> Answer<Response> {
     step(path, move |id| {
         Ok(app.catalog.stop_experiment(&id, &edit)?)
+    })
+    .await
+}
+
+/// Confirms what was changed after the start.
+pub(crate) async fn confirm(
+    State(app): State<Arc<App>>,
+    path: Result<Path<String>, PathRejection>,
+    Editing(edit): Editing,
+) -> Answer<Response> {
+    step(path, move |id| {
+        Ok(app.catalog.confirm_change(&id, &edit)?)
     })
     .await
 }

@@ -25,7 +25,6 @@ mod holdouts;
 mod keys;
 mod layers;
 mod limits;
-mod looks;
 mod metric_definitions;
 mod metrics;
 mod named;

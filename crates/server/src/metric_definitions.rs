@@ -16,7 +16,7 @@ use trialog_model::ids::MetricName;
 use trialog_model::metric_definition::{MetricDefinition, NotAMetric};
 
 use crate::app::{App, blocking};
-use crate::edit::{Editing, etag, merged, patch};
+use crate::edit::{Editing, etag, merged, patch, take_confirmation};
 use crate::experiments::received;
 use crate::named::named;
 use crate::page::{PAGE, limit, next, search};
@@ -62,10 +62,13 @@ fn definition(fields: Value) -> Answer<MetricDefinition> {
 
 pub(crate) async fn create(
     State(app): State<Arc<App>>,
-    Editing(edit): Editing,
+    Editing(mut edit): Editing,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<Response> {
-    let fields = document::value(&received(body)?).map_err(Problem::unreadable)?;
+    let mut fields = document::value(&received(body)?).map_err(Problem::unreadable)?;
+    if let Value::Object(fields) = &mut fields {
+        take_confirmation(&mut edit, fields)?;
+    }
     let definition = definition(fields)?;
     let created = blocking(move || Ok(app.catalog.create_metric(&definition, &edit)?)).await?;
     let name = created.definition.name.as_str();
@@ -87,11 +90,12 @@ pub(crate) async fn read(
 pub(crate) async fn change(
     State(app): State<Arc<App>>,
     path: Result<Path<String>, PathRejection>,
-    Editing(edit): Editing,
+    Editing(mut edit): Editing,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<Response> {
     let name = name(path)?;
-    let patch = patch(&received(body)?)?;
+    let mut patch = patch(&received(body)?)?;
+    take_confirmation(&mut edit, &mut patch)?;
     let changed = |known: &Metric| {
         let changed = definition(merged(&known.definition, patch)?)?;
         if changed.name == known.definition.name {

@@ -192,7 +192,14 @@ impl From<CatalogError> for Problem {
                     .with("free", json!(free))
                     .with("free_share", json!(f64::from(*n_free) / 10_000.0));
             }
+            CatalogError::Locked { fields, .. } => {
+                let fields = json!(fields);
+                return Self::new(StatusCode::CONFLICT, error.to_string())
+                    .with("field", fields[0].clone())
+                    .with("fields", fields);
+            }
             CatalogError::Exists(_)
+            | CatalogError::NothingToConfirm(_)
             | CatalogError::WrongStatus { .. }
             | CatalogError::KeyExists(_)
             | CatalogError::TooManyKeys(_)

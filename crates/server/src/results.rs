@@ -7,6 +7,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use trialog_catalog::results::Published;
+use trialog_catalog::sequence::Sequence;
 use trialog_model::experiment::MIN_ALPHA;
 use trialog_model::ids::{ExperimentId, Variant};
 use trialog_model::metric::MetricKind;
@@ -41,32 +42,23 @@ pub(crate) async fn results(
 /// The report that `query` asks for; what the API answers and the dashboard shows.
 pub(crate) async fn report(app: Arc<App>, id: ExperimentId, query: Query) -> Answer<Report> {
     if query.filter == UserFilter::default() {
-        blocking(move || published(&app, &id, &query, true)).await
+        blocking(move || published(&app, &id, &query)).await
     } else {
         folded(app, id, query).await
     }
 }
 
-/// From rows that were computed before; sequential tests count earlier looks only
-/// `with_looks`, which takes longer.
-pub(crate) fn published(
-    app: &App,
-    id: &ExperimentId,
-    query: &Query,
-    with_looks: bool,
-) -> Answer<Report> {
+/// From rows that were computed before.
+pub(crate) fn published(app: &App, id: &ExperimentId, query: &Query) -> Answer<Report> {
     let experiment = app.catalog.experiment(id)?;
     let published = app.catalog.published(id, query.as_of)?;
     let current = app.aggregator.fingerprint(&experiment);
-    let looks = match &published {
-        Some(published) if with_looks => app.looks.before(published, &app.catalog)?,
-        _ => Arc::default(),
-    };
+    let sequence = sequence(app, id, published.as_ref(), query.as_of)?;
     let mut report = trialog_report::build(
         &experiment,
         published.as_ref(),
         &current,
-        &looks,
+        &sequence,
         None,
         &query.choices,
     )?;
@@ -74,6 +66,17 @@ pub(crate) fn published(
         report.health.freeze(dropped.before);
     }
     Ok(report)
+}
+
+/// What the looks at an experiment came to, up to that of `published`.
+fn sequence(
+    app: &App,
+    id: &ExperimentId,
+    published: Option<&Published>,
+    as_of: Option<UnixMicros>,
+) -> Answer<Sequence> {
+    let looked_at = published.map_or(UnixMicros(i64::MIN), |own| own.computed_at);
+    Ok(app.catalog.sequence(id, looked_at, as_of)?)
 }
 
 /// Folded for this request, over the events that the published rows cover.
@@ -95,13 +98,14 @@ async fn folded(app: Arc<App>, id: ExperimentId, query: Query) -> Answer<Report>
         let experiment = app.catalog.experiment(&id)?;
         let latest = app.catalog.published(&id, None)?;
         let current = app.aggregator.fingerprint(&experiment);
+        let sequence = sequence(&app, &id, latest.as_ref(), None)?;
         let shown = shown(&query.filter);
         let Some(latest) = latest else {
             return Ok(trialog_report::build(
                 &experiment,
                 None,
                 &current,
-                &[],
+                &sequence,
                 Some(shown),
                 &query.choices,
             )?);
@@ -116,7 +120,7 @@ async fn folded(app: Arc<App>, id: ExperimentId, query: Query) -> Answer<Report>
             &experiment,
             Some(&published),
             &current,
-            &[],
+            &sequence,
             Some(shown),
             &query.choices,
         )?;

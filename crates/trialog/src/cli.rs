@@ -416,6 +416,11 @@ pub(crate) enum ExperimentsCommand {
         /// Only say what would change.
         #[arg(long)]
         dry_run: bool,
+        /// Change what results are tested with after the start, too: alpha, plan, window,
+        /// control, start, definitions of primary metrics. The sequence of looks starts anew,
+        /// and there is no verdict until `experiments confirm`.
+        #[arg(long)]
+        confirm: bool,
     },
     /// Show what apply would change. Exits with 0 when nothing differs, 1
     /// when something does, 2 when they cannot be compared.
@@ -446,6 +451,11 @@ pub(crate) enum ExperimentsCommand {
     },
     /// Put away a draft or a stopped experiment, for good.
     Archive {
+        /// The experiment.
+        experiment: String,
+    },
+    /// Confirm what was changed after the start, so that results have a verdict again.
+    Confirm {
         /// The experiment.
         experiment: String,
     },

@@ -196,9 +196,12 @@ fn body(report: &Report) -> String {
     let _ = writeln!(text, "\n{}", users(report).text());
     if let Some(srm) = &report.health.srm {
         let verdict = if srm.failed { "FAILED" } else { "passed" };
+        let at_looks = srm.sequential_p_value.map_or_else(String::new, |own| {
+            format!("at every look together p = {}; this look ", number(Some(own)))
+        });
         let _ = writeln!(
             text,
-            "sample ratio: {verdict} (p = {})",
+            "sample ratio: {verdict} ({at_looks}p = {})",
             number(srm.p_value)
         );
     }
@@ -222,6 +225,16 @@ fn body(report: &Report) -> String {
         if let Some(mde) = plan.mde {
             let _ = writeln!(text, "minimum detectable effect as planned: {mde} absolute");
         }
+    }
+    if let Some(planned) = report.sequence.as_ref().and_then(|own| own.planned.as_ref()) {
+        let _ = match &planned.at {
+            Some(at) => writeln!(text, "planned look: taken at {at}, its outcome stands"),
+            None => writeln!(
+                text,
+                "planned look: to come, with {} users per variant whose windows have closed and after 7 days",
+                planned.sample_size_per_variant
+            ),
+        };
     }
     for warning in &report.health.warnings {
         let severity = warning.severity.as_str();
@@ -304,7 +317,8 @@ fn level(alpha: f64) -> String {
 fn bars(report: &Report) -> Vec<Bar> {
     let of_metric = |metric: &MetricReport| {
         let of = |own: &Comparison| {
-            let (value, ends) = own.relative_difference.zip(own.headline.relative_ci)?;
+            let (value, ends) =
+                (own.headline.relative_difference).zip(own.headline.relative_ci)?;
             let percent = |value: f64| format!("{:+.2} %", value * 100.0);
             Some(Bar {
                 label: format!("{} ({}), {}", metric.metric, metric.kind, own.treatment),
@@ -407,6 +421,9 @@ fn notes(metric: &MetricReport) -> Vec<String> {
                 "{of}: {needed} more users are needed for the planned effect"
             ));
         }
+        if let Some(at) = &own.headline.at {
+            notes.push(format!("{of}: the verdict is that of the planned look at {at}"));
+        }
         if own.headline.flag.is_none() && metric.role != MetricRole::Exploratory {
             notes.push(format!("{of}: no verdict: {}", own.headline.reason));
         }
@@ -424,12 +441,12 @@ fn comparison_cells(comparison: &Comparison) -> [String; 7] {
             format!("[{}, {}]", number(Some(low)), number(Some(high)))
         })
     };
-    let relative = comparison
+    let headline = &comparison.headline;
+    let relative = headline
         .relative_difference
         .map_or_else(String::new, |lift| format!("{:+.2} %", lift * 100.0));
-    let headline = &comparison.headline;
     [
-        number(comparison.difference),
+        number(headline.difference),
         interval(headline.ci),
         relative,
         number(headline.p_value),

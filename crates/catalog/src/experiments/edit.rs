@@ -11,7 +11,7 @@ use crate::database::{self, Connection, DatabaseError, params};
 use crate::error::CatalogError;
 use crate::holdouts::Holdout;
 use crate::neighbours::Names;
-use crate::{configuration, layers, metrics, surfaces};
+use crate::{configuration, layers, metrics, sequence, surfaces};
 
 /// A step from one status to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +116,8 @@ impl Catalog {
                         ..known.clone()
                     };
                     self.fitted(transaction, &changed)?;
-                    update(transaction, edit, "change", &known, changed).map_err(&failed)
+                    let action = note_locked(transaction, edit, &known, &changed, &failed)?;
+                    update(transaction, edit, action, &known, changed).map_err(&failed)
                 }
                 Err(error) => {
                     refused = Some(error);
@@ -229,7 +230,7 @@ impl Catalog {
     }
 
     /// The experiment `id`, in a state that `edit` may change.
-    fn to_edit(
+    pub(crate) fn to_edit(
         &self,
         transaction: &Connection<'_>,
         id: &ExperimentId,
@@ -252,6 +253,59 @@ impl Catalog {
         edit.check(|| format!("experiment `{id}`"), known.change)?;
         Ok(known)
     }
+}
+
+/// Notes what results are tested with and changes after the start, if anything does and that is
+/// confirmed; gives the word for the audit trail.
+fn note_locked(
+    transaction: &Connection<'_>,
+    edit: &Edit,
+    known: &Experiment,
+    changed: &Experiment,
+    failed: &impl Fn(DatabaseError) -> CatalogError,
+) -> Result<&'static str, CatalogError> {
+    if !known.is_started() {
+        return Ok("change");
+    }
+    let locked = known.definition.locked_changes(&changed.definition);
+    if locked.is_empty() {
+        return Ok("change");
+    }
+    let fields: Vec<String> = locked.into_iter().map(str::to_owned).collect();
+    note_locked_fields(transaction, edit, known, fields, failed)?;
+    Ok("change_after_start")
+}
+
+/// Notes that `fields` of a started experiment change, where that is confirmed.
+pub(crate) fn note_locked_fields(
+    transaction: &Connection<'_>,
+    edit: &Edit,
+    known: &Experiment,
+    fields: Vec<String>,
+    failed: &impl Fn(DatabaseError) -> CatalogError,
+) -> Result<(), CatalogError> {
+    let experiment = known.definition.experiment_id.clone();
+    if !edit.confirmed {
+        return Err(CatalogError::Locked { experiment, fields });
+    }
+    sequence::note_change(transaction, experiment.as_str(), &fields, edit).map_err(failed)
+}
+
+/// Writes into the audit trail that fields of `experiment` that changed after its start are
+/// confirmed, or that those of a metric's definition changed.
+pub(crate) fn record_of_lock(
+    transaction: &Connection<'_>,
+    edit: &Edit,
+    (experiment, action): (&str, &'static str),
+    fields: &[String],
+) -> database::Result<()> {
+    let event = Event {
+        subject: Subject::Experiment,
+        name: experiment,
+        action,
+    };
+    let after = Map::from_iter([("fields".to_owned(), json!(fields))]);
+    audit::record(transaction, edit, event, None, Some(&after))
 }
 
 fn create(

@@ -14,7 +14,7 @@ use super::number::{Number, Unit};
 use super::query::{self, Pairs};
 use super::scorecard::{self, Section};
 use crate::percent_encode;
-use trialog_report::{EventCounts, Health, Report, Severity, SrmReport, Warning};
+use trialog_report::{EventCounts, Health, Report, Severity, SequenceReport, SrmReport, Warning};
 
 /// The results of an experiment.
 #[derive(Debug, Template)]
@@ -41,6 +41,7 @@ pub(super) struct ExperimentPage {
     forced: Number,
     progress: Option<Bar>,
     mde: Option<Number>,
+    planned_look: Option<String>,
     power: Option<Number>,
     variants: Vec<VariantRow>,
     sections: Vec<Section>,
@@ -54,6 +55,7 @@ pub(super) struct Check {
     pub(super) chi_squared: Option<Number>,
     pub(super) df: Number,
     pub(super) p_value: Option<Number>,
+    pub(super) sequential: Option<Number>,
     pub(super) failed: bool,
 }
 
@@ -172,6 +174,7 @@ impl ExperimentPage {
             mde: plan
                 .and_then(|plan| plan.mde)
                 .map(|mde| Number::new("/plan/mde", mde, format::significant(mde, 4, Sign::Minus))),
+            planned_look: (report.sequence.as_ref()).and_then(planned_look),
             power: plan.and_then(|plan| plan.power).map(|power| {
                 Number::new(
                     "/plan/power",
@@ -201,6 +204,15 @@ impl WarningRow {
             is_severe: warning.severity == Severity::Error,
         }
     }
+}
+
+/// When the planned look was, or when it will be, in words.
+fn planned_look(sequence: &SequenceReport) -> Option<String> {
+    let planned = sequence.planned.as_ref()?;
+    Some(match &planned.at {
+        Some(at) => format!("The planned look was taken on {}: its outcome stands.", format::minute(at)),
+        None => "The planned look comes once every variant has its planned users, their windows have closed and 7 days have passed. Until then the verdict is that of a test which holds at every look.".to_owned(),
+    })
 }
 
 /// The counts of events in the order of the table's columns.
@@ -241,6 +253,13 @@ impl Check {
             p_value: srm
                 .p_value
                 .map(|p| Number::new(format!("{path}/p_value"), p, format::p_is(p))),
+            sequential: srm.sequential_p_value.map(|p| {
+                Number::new(
+                    format!("{path}/sequential_p_value"),
+                    p,
+                    format::p_is(p),
+                )
+            }),
             failed: srm.failed,
         })
     }

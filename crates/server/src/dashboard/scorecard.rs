@@ -188,7 +188,7 @@ mod tests {
                "ci": [difference - 0.01, difference + 0.01], "relative_difference": difference * 10.0,
                "relative_ci": [difference * 10.0 - 0.1, difference * 10.0 + 0.1], "statistic": 2.0, "df": null,
                "p_value": 0.0455, "adjusted_p_value": 0.0455, "cohens_d": 0.1, "flag": flag,
-               "headline": {"test": "always_valid", "p_value": 0.03, "ci": [difference - 0.015, difference + 0.015],
+               "headline": {"test": "always_valid", "difference": difference, "relative_difference": difference * 10.0, "p_value": 0.03, "ci": [difference - 0.015, difference + 0.015],
                             "relative_ci": [difference * 10.0 - 0.1, difference * 10.0 + 0.1], "flag": flag, "desirable": null, "reason": "it holds at every look"}})
     }
 
@@ -252,7 +252,7 @@ mod tests {
             "increase",
             &[comparison("new", 0.0212345, &json!("trending"))],
         )])[0];
-        let difference = r#"<data value="0.0212345" data-path="/metrics/0/comparisons/0/difference">+2.1 pp</data>"#;
+        let difference = r#"<data value="0.0212345" data-path="/metrics/0/comparisons/0/headline/difference">+2.1 pp</data>"#;
         assert!(shown.contains(difference), "{shown}");
         assert!(
             shown.contains(r#"data-path="/metrics/0/variants/1/mean">10.00 %</data>"#),

@@ -11,9 +11,9 @@ use trialog_model::metric::MetricKind;
 
 use super::operation::Operation;
 use super::schema::{
-    Field, Schema, between_0_and_1, chars, closed, count, extended, field, integer, level, list,
-    matching, name, nullable, number, object, one_of, optional, page_limit, positive, reference,
-    resettable, text, time, with, with_defaults,
+    Field, Schema, between_0_and_1, boolean, chars, closed, count, extended, field, integer, level,
+    list, matching, name, nullable, number, object, one_of, optional, page_limit, positive,
+    reference, resettable, text, time, with, with_defaults,
 };
 use super::window::window;
 use crate::page::MAX_SEARCH;
@@ -64,6 +64,12 @@ pub(super) fn operations() -> Vec<Operation> {
             "archiveExperiment",
             "Puts away a draft or a stopped experiment, for good",
         ),
+        step(
+            "/v1/experiments/{id}/confirm",
+            "confirmChange",
+            "Confirms what was changed after the start",
+        )
+        .describe("Until somebody does, results have no verdict: what they are tested with was changed with `confirm` after people could see them. Only looks since the change count."),
     ]
 }
 
@@ -120,7 +126,7 @@ fn create() -> Operation {
 
 fn change() -> Operation {
     of_one(Method::PATCH, "/v1/experiments/{id}", "changeExperiment", "Changes the members that the body names")
-        .describe("Null puts a member back to its default. After the start, salt, variants and layer are frozen, allocation may only grow, and primary metrics stay as they are. A change takes effect with the next run.")
+        .describe("Null puts a member back to its default. After the start, salt, variants and layer are frozen, allocation may only grow, and primary metrics stay as they are. A change of `alpha`, `attribution_window`, `control`, `plan` or `start_at` is refused then, as results are tested with them; with `confirm` the sequence of looks starts anew, and there is no verdict until somebody confirms it. A change takes effect with the next run.")
         .body(reference("ExperimentChange"), json!({ "owner": "checkout team", "hypothesis": null }))
         .if_match()
         .problems(&[409, 422])
@@ -170,7 +176,10 @@ fn definition_example() -> Value {
 pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
     vec![
         ("ExperimentDefinition", closed(definition())),
-        ("ExperimentChange", closed(resettable(definition()))),
+        (
+            "ExperimentChange",
+            closed(confirmable(resettable(definition()))),
+        ),
         ("Experiment", extended(shown(), life())),
         ("ExperimentPage", page()),
         ("VariantWeight", variant()),
@@ -381,9 +390,14 @@ fn plan() -> Schema {
         optional(
             "mde",
             nullable(positive()),
-            "The minimum detectable effect, absolute, in the metric's unit.",
+            "The minimum detectable effect of the first primary metric, absolute, in its unit.",
         ),
         optional("power", nullable(between_0_and_1()), "The planned power."),
+        optional(
+            "mdes",
+            json!({ "type": "object", "additionalProperties": positive() }),
+            "The minimum detectable effects of other primary metrics than the first, by their names, `name` or `name:kind`.",
+        ),
     ]))
 }
 
@@ -395,6 +409,18 @@ fn metrics() -> Schema {
         optional("guardrail", names(), "Must not get worse."),
     ]);
     closed(with_defaults(fields, &Metrics::default()))
+}
+
+/// With the member by which a change after the start is confirmed.
+pub(super) fn confirmable(object: Schema) -> Schema {
+    extended(
+        object,
+        [optional(
+            "confirm",
+            nullable(boolean()),
+            "Whether what results are tested with may change after the start.",
+        )],
+    )
 }
 
 /// `name` or `name:kind`.

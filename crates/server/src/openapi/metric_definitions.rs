@@ -6,6 +6,7 @@ use trialog_model::ids::{EventType, MetricName};
 use trialog_model::metric::MetricKind;
 use trialog_model::metric_definition::{Direction, WinsoriseOf};
 
+use super::experiments::confirmable;
 use super::operation::Operation;
 use super::schema::{
     Schema, between_0_and_1, chars, closed, extended, field, list, matching, name, nullable,
@@ -34,9 +35,9 @@ pub(super) fn operations() -> Vec<Operation> {
         );
     let created = Operation::new(Method::POST, PATH, "defineMetric", "Defines a metric")
         .describe(
-            "It stands before an event type of the same name in every experiment that names it.",
+            "It stands before an event type of the same name in every experiment that names it; where one that has started is decided by it, that takes `confirm`.",
         )
-        .body(reference("MetricDefinition"), example())
+        .body(reference("NewMetric"), example())
         .answer(StatusCode::CREATED, reference("Metric"), "It is defined.")
         .answer_header(StatusCode::CREATED, "Location", "Where it is.")
         .answer_header(StatusCode::CREATED, "ETag", TAG)
@@ -51,11 +52,11 @@ pub(super) fn operations() -> Vec<Operation> {
         "changeMetric",
         "Changes the members that the body names",
     )
-    .describe("Null puts a member back to its default. Experiments that name it are computed anew with the next run.")
+    .describe("Null puts a member back to its default. Experiments that name it are computed anew with the next run. Where it decides an experiment that has started, only `owner` and `description` change without `confirm`.")
     .body(reference("MetricChange"), json!({ "window": "14d", "owner": null }))
     .answer_header(StatusCode::OK, "ETag", TAG)
     .if_match()
-    .problems(&[422]);
+    .problems(&[409, 422]);
     let deleted = of_one(
         Method::DELETE,
         "deleteMetric",
@@ -103,7 +104,11 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
     ]);
     let mut schemas = vec![
         ("MetricDefinition", closed(definition())),
-        ("MetricChange", closed(resettable(definition()))),
+        ("NewMetric", closed(confirmable(definition()))),
+        (
+            "MetricChange",
+            closed(confirmable(resettable(definition()))),
+        ),
         ("Metric", extended(definition(), times)),
         ("MetricPage", page),
     ];

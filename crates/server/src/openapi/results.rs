@@ -68,6 +68,8 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
         ("EventCounts", event_counts()),
         ("SampleRatioCheck", sample_ratio()),
         ("Progress", progress()),
+        ("SequenceReport", sequence()),
+        ("SequenceBreak", sequence_break()),
         ("MetricReport", metric()),
         ("VariantSums", sums()),
         ("Comparison", comparison()),
@@ -146,6 +148,11 @@ fn report() -> Schema {
             "plan",
             nullable(reference("Progress")),
             "How far it is on the way to its planned sample.",
+        ),
+        field(
+            "sequence",
+            nullable(reference("SequenceReport")),
+            "The looks that were taken; null where users were chosen by a filter, and before the first run.",
         ),
         field(
             "metrics",
@@ -286,7 +293,83 @@ fn sample_ratio() -> Schema {
         field("chi_squared", nullable(number()), "The statistic."),
         field("df", count(), "Variants minus one."),
         field("p_value", nullable(fraction()), "Its upper tail."),
-        field("failed", boolean(), "Whether p is below 0.001."),
+        field(
+            "test",
+            one_of(&["sequential", "chi_squared"]),
+            "Which test decides: the sequential one while looks are taken, else chi-squared.",
+        ),
+        field(
+            "sequential_p_value",
+            nullable(fraction()),
+            "The smallest of every look, users of several variants counted at their first one.",
+        ),
+        field(
+            "failed",
+            boolean(),
+            "Whether p of the sequential test is below 0.01, or that of chi-squared below 0.001.",
+        ),
+    ])
+}
+
+fn sequence() -> Schema {
+    let planned = object([
+        field(
+            "sample_size_per_variant",
+            count(),
+            "Users whose windows have closed that each arm needs.",
+        ),
+        field("alpha", fraction(), "The level that it spends."),
+        field(
+            "at",
+            nullable(time()),
+            "When it was published; null as long as it has not come.",
+        ),
+    ]);
+    object([
+        field("looks", count(), "How many count, this one included."),
+        field(
+            "since",
+            nullable(time()),
+            "When the first of them was published; null where this is the only one.",
+        ),
+        field(
+            "early_alpha",
+            fraction(),
+            "The level of always-valid tests: alpha, or with a plan a fifth of it.",
+        ),
+        field(
+            "planned",
+            nullable(planned),
+            "The planned look; null without a plan.",
+        ),
+        field(
+            "breaks",
+            list(reference("SequenceBreak")),
+            "Why earlier looks no longer count, the last time of each reason.",
+        ),
+    ])
+}
+
+fn sequence_break() -> Schema {
+    object([
+        field(
+            "reason",
+            one_of(&["erasure", "retention", "definition"]),
+            "Why looks from before no longer count.",
+        ),
+        field("at", time(), "When."),
+        field("actor", text(), "Who did it."),
+        field(
+            "fields",
+            list(text()),
+            "What was changed; empty for other reasons.",
+        ),
+        field(
+            "confirmed_at",
+            nullable(time()),
+            "When a change was confirmed; null as long as nobody has.",
+        ),
+        field("confirmed_by", nullable(text()), "Who confirmed it."),
     ])
 }
 
@@ -439,10 +522,16 @@ fn sequential() -> Schema {
             "Published looks with these definitions, this one included.",
         ),
         field(
+            "since",
+            nullable(time()),
+            "When the first of these looks was published; null where this is the only one.",
+        ),
+        field(
             "tuning",
             number(),
             "Units of both arms together at which it is sharpest: the planned ones, else 5,000.",
         ),
+        field("tuning_reason", text(), "Why these."),
         field(
             "mixing_variance",
             number(),
@@ -460,14 +549,34 @@ fn headline() -> Schema {
             "Which test it is; null where there is none.",
         ),
         field(
+            "difference",
+            nullable(number()),
+            "Treatment minus control, of the look which the test is of.",
+        ),
+        field(
+            "relative_difference",
+            nullable(number()),
+            "The same divided by the absolute value of the control's mean.",
+        ),
+        field(
             "p_value",
             nullable(fraction()),
             "Adjusted within the family.",
         ),
         field(
+            "alpha",
+            nullable(fraction()),
+            "The level that the test spends: with a plan 0.2 alpha at every look and 0.8 alpha at the planned one, else alpha.",
+        ),
+        field(
             "ci",
             interval(),
-            "The interval of the difference that goes with the test, at level `1 - alpha`.",
+            "The interval of the difference that goes with the test, at one minus that level.",
+        ),
+        field(
+            "at",
+            nullable(time()),
+            "When the planned look was that it is of; null for other tests.",
         ),
         field(
             "relative_ci",
@@ -490,7 +599,16 @@ fn headline() -> Schema {
 
 fn power() -> Schema {
     object([
-        field("power", fraction(), "The planned power, else 0.8."),
+        field(
+            "power",
+            fraction(),
+            "The power of this test: one minus the planned chance to miss the effect, else 0.2, shared among it and the guardrails that have a margin.",
+        ),
+        field(
+            "alpha",
+            fraction(),
+            "The level of this test: that of the planned look, else alpha, divided by the number of tests in its family.",
+        ),
         field(
             "detectable_effect",
             number(),
@@ -499,7 +617,7 @@ fn power() -> Schema {
         field(
             "planned_mde",
             nullable(number()),
-            "The planned minimum detectable effect; null for metrics that are not primary.",
+            "The planned minimum detectable effect: `plan.mde` of the first primary metric, `plan.mdes` of others; null where nothing is planned.",
         ),
         field(
             "users_needed",

@@ -1,6 +1,7 @@
 //! The HTTP interface over a real catalog and a real warehouse.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use axum::Router;
 use axum::body::Body;
@@ -19,6 +20,8 @@ const NOW: i64 = 1_760_000_000_000_000;
 pub(crate) struct Api {
     pub(crate) app: Arc<App>,
     pub(crate) runtime: tokio::runtime::Runtime,
+    /// What the clock says, in microseconds.
+    pub(crate) time: Arc<AtomicI64>,
     router: Router,
     _directory: tempfile::TempDir,
 }
@@ -28,7 +31,7 @@ pub(crate) fn settings() -> Settings {
     Settings {
         randomness: |buffer| {
             static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
-            let next = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let next = NEXT.fetch_add(1, Ordering::Relaxed);
             (buffer.iter_mut().zip(next.to_le_bytes().iter().cycle()))
                 .for_each(|(byte, from)| *byte = *from);
             Ok(())
@@ -43,20 +46,24 @@ impl Api {
     }
 
     pub(crate) fn with(settings: Settings) -> Self {
+        Self::with_runs(settings, Aggregation::default())
+    }
+
+    pub(crate) fn with_runs(settings: Settings, runs: Aggregation) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let catalog = Arc::new(trialog_catalog::testing::open(directory.path()).unwrap());
         let lock = DirectoryLock::acquire(directory.path()).unwrap();
         let warehouse = Warehouse::open(directory.path(), lock, Options::default(), 0);
         let warehouse = Arc::new(warehouse.unwrap());
-        let readings = std::sync::atomic::AtomicI64::new(NOW);
-        let clock: trialog_pipeline::clock::Clock = Arc::new(move || {
-            UnixMicros(readings.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
-        });
+        let time = Arc::new(AtomicI64::new(NOW));
+        let readings = Arc::clone(&time);
+        let clock: trialog_pipeline::clock::Clock =
+            Arc::new(move || UnixMicros(readings.fetch_add(1, Ordering::Relaxed)));
         let aggregator = Aggregator::new(
             Arc::clone(&catalog),
             Arc::clone(&warehouse),
             Arc::clone(&clock),
-            Aggregation::default(),
+            runs,
         );
         let app = App::new(catalog, warehouse, Arc::new(aggregator), clock, settings);
         let app = Arc::new(app);
@@ -68,6 +75,7 @@ impl Api {
             router: router(Arc::clone(&app)),
             app,
             runtime,
+            time,
             _directory: directory,
         }
     }

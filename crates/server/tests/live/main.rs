@@ -10,4 +10,5 @@ mod harness;
 mod health;
 mod kinds;
 mod registry;
+mod sequence;
 mod service;

@@ -1,10 +1,13 @@
 //! The interface by method and path, with answers in JSON.
 
+use std::sync::atomic::Ordering;
+
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use serde_json::Value;
+use trialog_pipeline::aggregation::Settings as Aggregation;
 
-use crate::harness::Api;
+use crate::harness::{Api, settings};
 
 /// An answer: its status, its headers, its body.
 pub(crate) struct Answer {
@@ -19,6 +22,24 @@ pub(crate) struct Service(Api);
 impl Service {
     pub(crate) fn new() -> Self {
         Self(Api::new())
+    }
+
+    /// Keeps every computation for so long, later ones of a day the last.
+    pub(crate) fn keeping(keep_all_micros: i64) -> Self {
+        let runs = Aggregation {
+            keep_all_micros,
+            ..Aggregation::default()
+        };
+        Self(Api::with_runs(settings(), runs))
+    }
+
+    /// Lets time pass.
+    pub(crate) fn pass(&self, micros: i64) {
+        self.0.time.fetch_add(micros, Ordering::Relaxed);
+    }
+
+    pub(crate) fn delete(&self, path: &str) -> Answer {
+        self.send(Request::delete(path).body(Body::empty()).unwrap())
     }
 
     pub(crate) fn send(&self, request: Request<Body>) -> Answer {

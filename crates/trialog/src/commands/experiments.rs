@@ -1,4 +1,4 @@
-//! `trialog experiments`: apply from files, compare, list, show, start, stop, archive.
+//! `trialog experiments`: apply from files, compare, list, show, start, stop, confirm, archive.
 
 mod apply;
 mod files;
@@ -22,7 +22,11 @@ const FAILED: u8 = 2;
 
 pub(crate) fn run(config: &Config, command: &ExperimentsCommand) -> anyhow::Result<ExitCode> {
     match command {
-        ExperimentsCommand::Apply { files, dry_run } => apply(config, files, *dry_run),
+        ExperimentsCommand::Apply {
+            files,
+            dry_run,
+            confirm,
+        } => apply(config, files, *dry_run, *confirm),
         ExperimentsCommand::Diff { files, format } => Ok(diff(config, files, *format)),
         ExperimentsCommand::List(args) => list(config, args),
         ExperimentsCommand::Show { experiment } => {
@@ -34,6 +38,11 @@ pub(crate) fn run(config: &Config, command: &ExperimentsCommand) -> anyhow::Resu
         ExperimentsCommand::Start { experiment } => step(config, experiment, "start"),
         ExperimentsCommand::Stop { experiment } => step(config, experiment, "stop"),
         ExperimentsCommand::Archive { experiment } => step(config, experiment, "archive"),
+        ExperimentsCommand::Confirm { experiment } => {
+            step(config, experiment, "confirm")?;
+            println!("what was changed after its start is confirmed");
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 
@@ -49,14 +58,19 @@ fn step(config: &Config, experiment: &str, step: &str) -> anyhow::Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-fn apply(config: &Config, files: &[PathBuf], dry_run: bool) -> anyhow::Result<ExitCode> {
+fn apply(
+    config: &Config,
+    files: &[PathBuf],
+    dry_run: bool,
+    confirm: bool,
+) -> anyhow::Result<ExitCode> {
     let declared = Declared::read(files)?;
     let access = Access::open(config)?;
-    for difference in compare(&access, &declared)? {
+    for difference in compare(&access, &declared, confirm)? {
         if dry_run {
             print!("{}", difference.text());
         } else {
-            println!("{}", difference.apply(&access)?);
+            println!("{}", difference.apply(&access, confirm)?);
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -66,7 +80,8 @@ fn apply(config: &Config, files: &[PathBuf], dry_run: bool) -> anyhow::Result<Ex
 fn diff(config: &Config, files: &[PathBuf], format: Format) -> ExitCode {
     let compared = || -> anyhow::Result<Vec<Difference>> {
         let declared = Declared::read(files)?;
-        compare(&Access::open(config)?, &declared)
+        // What differs is shown, whether or not it may change.
+        compare(&Access::open(config)?, &declared, true)
     };
     let differences = match compared() {
         Ok(differences) => differences,

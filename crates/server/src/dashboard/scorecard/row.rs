@@ -45,6 +45,8 @@ pub(super) struct Cells {
     pub(super) headline_relative: Option<Range>,
     pub(super) verdict: Verdict,
     /// Why this test, or why none.
+    /// When the planned look was that the verdict is of.
+    pub(super) planned_look: Option<String>,
     pub(super) reason: String,
 }
 
@@ -129,18 +131,18 @@ impl Cells {
         };
         Self {
             test: own.test.replace('_', " "),
-            difference: own.difference.map(|value| {
+            difference: own.headline.difference.map(|value| {
                 Number::new(
-                    at("difference"),
+                    at("headline/difference"),
                     value,
                     unit.show(value, half(own.headline.ci), Sign::Both),
                 )
             }),
             interval: own.ci.map(|ci| Range::new(&at("ci"), ci, unit)),
-            lift: own.relative_difference,
-            relative: own.relative_difference.map(|value| {
+            lift: own.headline.relative_difference,
+            relative: own.headline.relative_difference.map(|value| {
                 let shown = Unit::Percent.show(value, half(own.headline.relative_ci), Sign::Both);
-                Number::new(at("relative_difference"), value, shown)
+                Number::new(at("headline/relative_difference"), value, shown)
             }),
             relative_interval: own
                 .relative_ci
@@ -168,6 +170,7 @@ impl Cells {
             headline_relative: (own.headline.relative_ci)
                 .map(|ci| Range::new(&at("headline/relative_ci"), ci, Unit::Percent)),
             reason: own.headline.reason.clone(),
+            planned_look: own.headline.at.as_deref().map(format::minute),
         }
     }
 }

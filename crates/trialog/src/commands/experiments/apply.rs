@@ -69,13 +69,19 @@ impl Difference {
     }
 
     /// Makes what is registered as the files declare it, and says what was done.
-    pub(super) fn apply(&self, access: &Access) -> anyhow::Result<String> {
+    /// `confirm` lets through what results are tested with, after the start.
+    pub(super) fn apply(&self, access: &Access, confirm: bool) -> anyhow::Result<String> {
         let (what, name) = (self.what, &self.name);
         let path = format!("/v1/{what}s");
         match &self.state {
             State::Same => Ok(format!("unchanged `{name}`")),
             State::New => {
-                let wanted = Value::Object(self.wanted.clone());
+                let mut wanted = self.wanted.clone();
+                // Whatever is new of an experiment has not started.
+                if confirm && what == "metric" {
+                    wanted.insert("confirm".to_owned(), json!(true));
+                }
+                let wanted = Value::Object(wanted);
                 access
                     .post(&path, Some(&wanted))
                     .with_context(|| format!("cannot register the {what} `{name}`"))?;
@@ -84,7 +90,11 @@ impl Difference {
             State::Changed(present) => {
                 let names: Vec<&str> = present.keys().map(String::as_str).collect();
                 let names = names.join(", ");
-                let changes = Value::Object(self.changes(present));
+                let mut changes = self.changes(present);
+                if confirm {
+                    changes.insert("confirm".to_owned(), json!(true));
+                }
+                let changes = Value::Object(changes);
                 let path = format!("{path}/{}", encode(name));
                 access
                     .request(&Method::PATCH, &path, Some(&changes))?
@@ -98,7 +108,11 @@ impl Difference {
 
 /// Compares everything, metrics first, and refuses what cannot be applied
 /// before anything is.
-pub(super) fn compare(access: &Access, declared: &Declared) -> anyhow::Result<Vec<Difference>> {
+pub(super) fn compare(
+    access: &Access,
+    declared: &Declared,
+    confirm: bool,
+) -> anyhow::Result<Vec<Difference>> {
     let mut differences = Vec::new();
     for metric in &declared.metrics {
         let name = metric.name.as_str();
@@ -113,7 +127,7 @@ pub(super) fn compare(access: &Access, declared: &Declared) -> anyhow::Result<Ve
         });
         let difference = difference("experiment", name, experiment, known.as_ref())?;
         if let (Some(known), false) = (&known, difference.is_same()) {
-            check(experiment, known).with_context(|| format!("cannot change `{name}`"))?;
+            check(experiment, known, confirm).with_context(|| format!("cannot change `{name}`"))?;
         }
         differences.push(difference);
     }
@@ -162,7 +176,7 @@ fn difference(
 }
 
 /// Whether the server will take `wanted` in place of `known`.
-fn check(wanted: &Definition, known: &Value) -> anyhow::Result<()> {
+fn check(wanted: &Definition, known: &Value, confirm: bool) -> anyhow::Result<()> {
     let status: Status = field(known, "status")?;
     match status {
         Status::Archived => bail!("it is archived, and nothing of it changes any more"),
@@ -175,6 +189,13 @@ fn check(wanted: &Definition, known: &Value) -> anyhow::Result<()> {
             }
             let present: Definition = serde_json::from_value(present)?;
             present.check_change_after_start(wanted)?;
+            let locked = present.locked_changes(wanted);
+            if !confirm && !locked.is_empty() {
+                bail!(
+                    "it has started, and results are tested with {}: --confirm changes it all the same, and the sequence of looks starts anew",
+                    locked.join(", ")
+                );
+            }
         }
         Status::Draft | Status::Unregistered => {}
     }

@@ -1,0 +1,255 @@
+//! What the looks at an experiment have come to, and what made them count no longer.
+//!
+//! The standing of a look is published with it: a text that the report makes and reads. A
+//! break says from when on looks that came before it do not count.
+
+use trialog_model::ids::ExperimentId;
+use trialog_model::time::UnixMicros;
+
+use crate::audit::Edit;
+use crate::connection::Catalog;
+use crate::database::{self, Connection, Optional, Row, corrupt, params, unreadable};
+use crate::error::CatalogError;
+use crate::experiments::{self, Experiment};
+
+/// The name of the standing in `analysis_results`; it has one row, without a key.
+pub(crate) const ANALYSIS: &str = "standing";
+
+/// Why past looks no longer count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BreakReason {
+    /// A user's events were erased.
+    Erasure,
+    /// Retention dropped events.
+    Retention,
+    /// What results are tested with was changed after the start.
+    Definition,
+}
+
+impl BreakReason {
+    const ALL: [Self; 3] = [Self::Erasure, Self::Retention, Self::Definition];
+
+    /// The word in JSON and in the catalog.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Erasure => "erasure",
+            Self::Retention => "retention",
+            Self::Definition => "definition",
+        }
+    }
+}
+
+/// The last time that past looks at an experiment ceased to count for a reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Break {
+    /// Why.
+    pub reason: BreakReason,
+    /// When.
+    pub at: UnixMicros,
+    /// Who did it.
+    pub actor: String,
+    /// The fields that were changed since somebody confirmed them; empty for other reasons.
+    pub fields: Vec<String>,
+    /// When and by whom the change was confirmed.
+    pub confirmed: Option<(UnixMicros, String)>,
+}
+
+/// The last look at an experiment and what broke its sequence.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sequence {
+    /// When the look was published; none before the first.
+    pub looked_at: Option<UnixMicros>,
+    /// Its standing; none for looks from before standings were kept.
+    pub standing: Option<String>,
+    /// The breaks, at most one of each reason.
+    pub breaks: Vec<Break>,
+}
+
+impl Sequence {
+    /// Whether looks of `time` still count.
+    #[must_use]
+    pub fn counts(&self, time: UnixMicros) -> bool {
+        self.breaks.iter().all(|own| own.at < time)
+    }
+}
+
+/// What is written into the tables of breaks.
+pub(crate) struct NewBreak<'a> {
+    pub(crate) experiment: &'a str,
+    pub(crate) reason: BreakReason,
+    pub(crate) at: UnixMicros,
+    pub(crate) actor: &'a str,
+    /// The fields that were changed, each with a line of its own.
+    pub(crate) fields: &'a str,
+}
+
+/// Notes that looks from before `new` do not count.
+pub(crate) fn note_break(transaction: &Connection<'_>, new: &NewBreak<'_>) -> database::Result<()> {
+    transaction
+        .prepare_cached(
+            "INSERT INTO sequence_breaks (experiment_id, reason, at, actor, fields) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (experiment_id, reason) DO UPDATE SET at = excluded.at, actor = excluded.actor, fields = excluded.fields, confirmed_at = NULL, confirmed_by = NULL",
+        )?
+        .execute(params![
+            new.experiment,
+            new.reason.as_str(),
+            new.at.0,
+            new.actor,
+            new.fields
+        ])?;
+    Ok(())
+}
+
+/// Notes that `fields` were changed after the start, beside those that nobody has confirmed yet.
+pub(crate) fn note_change(
+    transaction: &Connection<'_>,
+    experiment: &str,
+    fields: &[String],
+    edit: &Edit,
+) -> database::Result<()> {
+    let mut all: Vec<String> = breaks(transaction, experiment)?
+        .into_iter()
+        .filter(|own| own.reason == BreakReason::Definition && own.confirmed.is_none())
+        .flat_map(|own| own.fields)
+        .collect();
+    all.extend_from_slice(fields);
+    all.sort_unstable();
+    all.dedup();
+    let new = NewBreak {
+        experiment,
+        reason: BreakReason::Definition,
+        at: edit.at,
+        actor: edit.actor.as_str(),
+        fields: &all.join("\n"),
+    };
+    note_break(transaction, &new)
+}
+
+fn breaks(connection: &Connection<'_>, experiment: &str) -> database::Result<Vec<Break>> {
+    let sql = "SELECT experiment_id, reason, at, actor, fields, confirmed_at, confirmed_by, seal FROM sequence_breaks
+               WHERE experiment_id = ?1 ORDER BY reason";
+    let found = |row: &Row<'_>| {
+        if !row.is_sound(7)? {
+            return Err(corrupt(format!(
+                "what broke the sequence of looks at `{experiment}` does not match its checksum"
+            )));
+        }
+        let word: String = row.get(1)?;
+        let reason = (BreakReason::ALL.into_iter()).find(|own| own.as_str() == word);
+        let fields: String = row.get(4)?;
+        let confirmed_at = row.get::<Option<i64>>(5)?.map(UnixMicros);
+        Ok(Break {
+            reason: reason.ok_or_else(|| unreadable(1, format!("`{word}` is no reason")))?,
+            at: UnixMicros(row.get(2)?),
+            actor: row.get(3)?,
+            fields: fields.lines().map(str::to_owned).collect(),
+            confirmed: confirmed_at.zip(row.get::<Option<String>>(6)?),
+        })
+    };
+    connection
+        .prepare_cached(sql)?
+        .query_map([experiment], found)?
+        .collect()
+}
+
+fn sequence(
+    connection: &Connection<'_>,
+    experiment: &ExperimentId,
+    looked_at: i64,
+    as_of: i64,
+) -> database::Result<Sequence> {
+    let id = experiment.as_str();
+    let looked_at: Option<i64> = connection
+        .prepare_cached(
+            "SELECT computed_at FROM computations WHERE experiment_id = ?1 AND computed_at <= ?2 ORDER BY computed_at DESC LIMIT 1",
+        )?
+        .query_row(params![id, looked_at], |row| row.get(0))
+        .optional()?;
+    let standing = |at: i64| {
+        connection
+            .prepare_cached(
+                "SELECT experiment_id, computed_at, analysis, key, body, seal FROM analysis_results WHERE experiment_id = ?1 AND computed_at = ?2 AND analysis = ?3",
+            )?
+            .query_row(params![id, at, ANALYSIS], |row| {
+                if row.is_sound(5)? {
+                    return row.get(4);
+                }
+                Err(corrupt(format!(
+                    "the standing of the looks at `{experiment}` does not match its checksum"
+                )))
+            })
+            .optional()
+    };
+    let mut breaks = breaks(connection, id)?;
+    breaks.retain(|own| own.at.0 <= as_of);
+    Ok(Sequence {
+        looked_at: looked_at.map(UnixMicros),
+        standing: looked_at.map(standing).transpose()?.flatten(),
+        breaks,
+    })
+}
+
+impl Catalog {
+    /// The last looks at `experiments`, in their order.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be read, or a row is not as it was written.
+    pub fn sequences(&self, experiments: &[&ExperimentId]) -> Result<Vec<Sequence>, CatalogError> {
+        self.read("read what looks have come to", |connection| {
+            let of = |id: &&ExperimentId| sequence(connection, id, i64::MAX, i64::MAX);
+            experiments.iter().map(of).collect()
+        })
+    }
+
+    /// The look at `experiment` that was published at `looked_at`, with the breaks up to
+    /// `as_of`.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be read, or a row is not as it was written.
+    pub fn sequence(
+        &self,
+        experiment: &ExperimentId,
+        looked_at: UnixMicros,
+        as_of: Option<UnixMicros>,
+    ) -> Result<Sequence, CatalogError> {
+        let limit = as_of.map_or(i64::MAX, |time| time.0);
+        self.read("read what looks have come to", |connection| {
+            sequence(connection, experiment, looked_at.0, limit)
+        })
+    }
+
+    /// Confirms what was changed of `experiment` after its start.
+    ///
+    /// # Errors
+    ///
+    /// [`CatalogError::NothingToConfirm`] where nothing waits for it; the experiment is not
+    /// known, or `edit` names another state of it.
+    pub fn confirm_change(
+        &self,
+        experiment: &ExperimentId,
+        edit: &Edit,
+    ) -> Result<Experiment, CatalogError> {
+        let failed = CatalogError::database("confirm a change", self.place());
+        self.write("confirm a change", |transaction| {
+            let known = self.to_edit(transaction, experiment, edit)?;
+            let id = experiment.as_str();
+            let all = breaks(transaction, id).map_err(&failed)?;
+            let waits = |own: &&Break| own.reason == BreakReason::Definition && own.confirmed.is_none();
+            let Some(waiting) = all.iter().find(waits) else {
+                return Err(CatalogError::NothingToConfirm(experiment.clone()));
+            };
+            transaction
+                .execute(
+                    "UPDATE sequence_breaks SET confirmed_at = ?3, confirmed_by = ?4 WHERE experiment_id = ?1 AND reason = ?2",
+                    params![id, BreakReason::Definition.as_str(), edit.at.0, edit.actor.as_str()],
+                )
+                .map_err(&failed)?;
+            experiments::record_of_lock(transaction, edit, (id, "confirm"), &waiting.fields)
+                .map_err(&failed)?;
+            Ok(known)
+        })
+    }
+}

@@ -1,0 +1,181 @@
+//! What a run adds to rows: what the looks have come to, and whether this is the planned one.
+
+use std::ops::Range;
+
+use trialog_catalog::experiments::Experiment;
+use trialog_catalog::results::Computation;
+use trialog_catalog::sequence::Sequence;
+use trialog_catalog::{Catalog, CatalogError};
+use trialog_model::time::UnixMicros;
+use trialog_report::standing::{self, Look, Planned, Standing};
+use trialog_warehouse::fold::UserFilter;
+use trialog_warehouse::view::View;
+
+use crate::compute::{Computed, Limits, compute, fingerprint};
+use crate::error::PipelineError;
+
+/// How long until an experiment that waits for its users to be mature is looked at again.
+const AGAIN_MICROS: i64 = 3_600_000_000;
+
+/// Whether the planned look is this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// There is none, it was taken, or users are missing.
+    No,
+    /// The users are there and wait for their windows to close.
+    ForWindows,
+    /// It is this one.
+    Over,
+}
+
+impl Wait {
+    /// When the experiment is due, where the passing of time alone makes it so; `next` is when
+    /// an event makes it.
+    pub(crate) fn until(self, next: Option<UnixMicros>, now: UnixMicros) -> Option<UnixMicros> {
+        let again = UnixMicros(now.0.saturating_add(AGAIN_MICROS));
+        match (self, next) {
+            (Self::ForWindows, Some(next)) => Some(next.min(again)),
+            (Self::ForWindows, None) => Some(again),
+            (Self::No | Self::Over, next) => next,
+        }
+    }
+}
+
+/// The looks of a run.
+pub(crate) struct Looking<'a> {
+    pub(crate) view: &'a View,
+    pub(crate) limits: &'a Limits,
+    pub(crate) n_threads: usize,
+    pub(crate) data_time: UnixMicros,
+    /// What the looks at each experiment came to before.
+    previous: Vec<Option<Standing>>,
+}
+
+impl<'a> Looking<'a> {
+    /// Reads what the looks at `experiments` came to before.
+    pub(crate) fn at(
+        catalog: &Catalog,
+        (view, limits, n_threads): (&'a View, &'a Limits, usize),
+        experiments: &[Experiment],
+        data_time: UnixMicros,
+    ) -> Result<Self, CatalogError> {
+        let ids: Vec<_> = (experiments.iter())
+            .map(|own| &own.definition.experiment_id)
+            .collect();
+        let sequences = catalog.sequences(&ids)?;
+        let previous = experiments.iter().zip(&sequences);
+        let previous =
+            previous.map(|(experiment, own)| previous_standing(catalog, experiment, limits, own));
+        Ok(Self {
+            view,
+            limits,
+            n_threads,
+            data_time,
+            previous: previous.collect::<Result<_, CatalogError>>()?,
+        })
+    }
+
+    /// Whether the look at the experiment with this number is the planned one.
+    pub(crate) fn wait(
+        &self,
+        number: usize,
+        experiment: &Experiment,
+        computed: &Computed,
+    ) -> Result<Wait, PipelineError> {
+        let Ok(computation) = &computed.outcome else {
+            return Ok(Wait::No);
+        };
+        let previous = self.previous[number].as_ref();
+        let Planned::If {
+            mature,
+            first,
+            users,
+        } = standing::when_planned(experiment, computation, previous, self.data_time)
+        else {
+            return Ok(Wait::No);
+        };
+        let is_mature = self.have_users(experiment, mature, users)?;
+        let is_over = is_mature
+            && match first {
+                None => true,
+                Some(before) => self.have_users(experiment, before, 1)?,
+            };
+        Ok(if is_over {
+            Wait::Over
+        } else {
+            Wait::ForWindows
+        })
+    }
+
+    /// Whether each arm of `experiment` has `users` who were exposed before `before`.
+    fn have_users(
+        &self,
+        experiment: &Experiment,
+        before: i64,
+        users: u64,
+    ) -> Result<bool, PipelineError> {
+        let filter = UserFilter {
+            exposed: Range {
+                start: None,
+                end: Some(before),
+            },
+            ..UserFilter::default()
+        };
+        let (view, one) = (self.view, std::slice::from_ref(experiment));
+        let computed = compute(
+            view,
+            one,
+            self.limits,
+            self.data_time,
+            &filter,
+            self.n_threads,
+        )?;
+        let counted = computed.into_iter().next().map(|own| own.outcome);
+        let Some(computation) = counted.transpose()? else {
+            return Ok(false);
+        };
+        Ok(standing::has_users(
+            &experiment.definition,
+            &computation,
+            users,
+        ))
+    }
+
+    /// What the looks have come to with this one, as text.
+    pub(crate) fn standing(&self, number: usize, look: &Look<'_>) -> String {
+        Standing::next(self.previous[number].as_ref(), look).to_json()
+    }
+}
+
+/// What the looks came to up to the last one; of looks from before that was kept, by their sums.
+fn previous_standing(
+    catalog: &Catalog,
+    experiment: &Experiment,
+    limits: &Limits,
+    sequence: &Sequence,
+) -> Result<Option<Standing>, CatalogError> {
+    if sequence.standing.is_some() || sequence.looked_at.is_none() {
+        return Ok(Standing::of(sequence));
+    }
+    let fingerprint = fingerprint(experiment, limits);
+    let looks = catalog.looks(&experiment.definition.experiment_id, &fingerprint)?;
+    let counting: Vec<_> = (looks.into_iter())
+        .filter(|(at, _)| sequence.counts(*at))
+        .collect();
+    Ok(Standing::of_looks(experiment, &counting))
+}
+
+/// The look that is about to be published.
+pub(crate) fn look<'a>(
+    experiment: &'a Experiment,
+    computation: &'a Computation,
+    at: UnixMicros,
+    wait: Wait,
+) -> Look<'a> {
+    Look {
+        experiment,
+        computation,
+        at,
+        is_planned: wait == Wait::Over,
+    }
+}

@@ -1,0 +1,480 @@
+//! What the looks at an experiment have come to: the smallest p-values so far, and the outcome
+//! of the planned look.
+//!
+//! Pure. A run makes the standing of each look from that of the look before and stores it
+//! with the rows, so that a p-value stays what it was when old rows are gone.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use trialog_catalog::experiments::Experiment;
+use trialog_catalog::results::{Computation, VariantMetric};
+use trialog_catalog::sequence::{BreakReason, Sequence};
+use trialog_model::event::FieldError;
+use trialog_model::experiment::Definition;
+use trialog_model::metric::MetricKind;
+use trialog_model::time::UnixMicros;
+use trialog_stats::{Alpha, SequentialSrm};
+
+use crate::comparison::{Headline, Terms, always_valid, test};
+use crate::{Choices, Measured, control, health, measured, of_measured};
+
+/// The version that standings are written in; one of another version counts as none.
+const VERSION: u32 = 1;
+/// Changes whenever p-values of earlier looks mean something else.
+const MEANING: u32 = 1;
+/// How long users come in before the planned look: one of each weekday.
+const LEAST_MICROS: i64 = 7 * 86_400_000_000;
+
+/// What the looks at an experiment have come to.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Standing {
+    version: u32,
+    /// Looks so far, this one included.
+    pub(crate) looks: u64,
+    /// When the first of them was published, in microseconds.
+    since: i64,
+    /// When the experiment ends: from then on users no longer count.
+    end_at: Option<i64>,
+    /// The smallest p-value of the sample ratio at every look.
+    pub(crate) srm: Option<f64>,
+    tests: Vec<TestStanding>,
+    /// The planned look, once it has come.
+    pub(crate) planned: Option<PlannedLook>,
+}
+
+/// The smallest always-valid p-value of a comparison.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct TestStanding {
+    metric: String,
+    kind: MetricKind,
+    treatment: String,
+    /// What the test is made of, as one text.
+    basis: String,
+    pub(crate) looks: u64,
+    since: i64,
+    pub(crate) p_value: f64,
+    /// The difference at the look that gave it.
+    pub(crate) difference: f64,
+}
+
+/// The outcome of the planned look, which stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PlannedLook {
+    /// When it was published, in microseconds.
+    at: i64,
+    /// What it was tested with, as one text.
+    basis: String,
+    results: Vec<PlannedResult>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct PlannedResult {
+    metric: String,
+    kind: MetricKind,
+    treatment: String,
+    headline: Headline,
+}
+
+/// The level that looks before and after the planned one spend, a fifth of `alpha`; all of it
+/// where nothing is planned.
+pub(crate) fn early(alpha: Alpha, is_planned: bool) -> Alpha {
+    fifths(alpha, if is_planned { 1.0 } else { 5.0 })
+}
+
+/// The level that the planned look spends, of `alpha`.
+pub(crate) fn planned(alpha: Alpha) -> Alpha {
+    fifths(alpha, 4.0)
+}
+
+fn fifths(alpha: Alpha, n: f64) -> Alpha {
+    Alpha::new(alpha.get() * n / 5.0).unwrap_or(alpha)
+}
+
+/// A look that was computed and is about to be published.
+#[derive(Debug, Clone, Copy)]
+pub struct Look<'a> {
+    /// The experiment.
+    pub experiment: &'a Experiment,
+    /// What was computed of it.
+    pub computation: &'a Computation,
+    /// When it is published.
+    pub at: UnixMicros,
+    /// Whether it is the planned look.
+    pub is_planned: bool,
+}
+
+/// When the planned look is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Planned {
+    /// Not at this look, however many users are mature.
+    No,
+    /// At this look, if each of these arms has `users` who were exposed before `mature`, and
+    /// anybody was before `first`.
+    If {
+        /// Microseconds since 1970: the windows of users exposed before have closed.
+        mature: i64,
+        /// Microseconds since 1970; none where it is known already.
+        first: Option<i64>,
+        /// Users that each arm needs.
+        users: u64,
+    },
+}
+
+impl Standing {
+    /// Reads what [`Self::to_json`] wrote; `None` for other text and other versions.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let standing: Self = serde_json::from_str(text).ok()?;
+        (standing.version == VERSION).then_some(standing)
+    }
+
+    /// The standing as text.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// The standing after the last look of `sequence`, as far as that still counts.
+    ///
+    /// What an erasure or a changed definition took away counts no longer. Retention leaves the
+    /// last look, and the outcome of the planned one: it was reached before the data grew old.
+    #[must_use]
+    pub fn of(sequence: &Sequence) -> Option<Self> {
+        let looked_at = sequence.looked_at?;
+        let standing = sequence.standing.as_deref().and_then(Self::parse)?;
+        let mut later = sequence.breaks.iter().filter(|own| own.at >= looked_at);
+        if sequence.counts(looked_at) {
+            return Some(standing);
+        }
+        let planned = standing.planned?;
+        later
+            .all(|own| own.reason == BreakReason::Retention)
+            .then(|| Self {
+                planned: Some(planned),
+                ..Self::default()
+            })
+    }
+
+    /// The standing after `look`, which follows that of `previous`.
+    #[must_use]
+    pub fn next(previous: Option<&Self>, look: &Look<'_>) -> Self {
+        let Look {
+            experiment,
+            computation,
+            at,
+            ..
+        } = *look;
+        let definition = &experiment.definition;
+        let end_at = definition.end_at.map(|time| time.0);
+        // Users who counted and no longer do, as the experiment ends before they came.
+        let drops_users =
+            |own: &&Self| own.end_at == end_at || end_at.is_none_or(|end| end >= at.0);
+        let previous = previous.filter(drops_users);
+        let mut next = Self {
+            version: VERSION,
+            looks: previous.map_or(0, |own| own.looks) + 1,
+            since: previous.map_or(at.0, |own| own.since),
+            end_at,
+            srm: least(
+                previous.and_then(|own| own.srm),
+                srm(definition, computation),
+            ),
+            tests: Vec::new(),
+            planned: previous
+                .and_then(|own| own.planned.clone())
+                .filter(|own| own.basis == basis_of_plan(experiment)),
+        };
+        next.tests = tests(experiment, computation, at, previous);
+        if look.is_planned && next.planned.is_none() {
+            next.planned = planned_look(look);
+        }
+        next
+    }
+
+    /// The standing after looks of which the sums are still there, the newest first; the
+    /// sample ratio at them is not known any more.
+    #[must_use]
+    pub fn of_looks(
+        experiment: &Experiment,
+        looks: &[(UnixMicros, Vec<VariantMetric>)],
+    ) -> Option<Self> {
+        looks
+            .iter()
+            .rev()
+            .fold(None, |before: Option<Self>, (at, rows)| {
+                let computation = Computation {
+                    metrics: rows.clone(),
+                    ..crate::empty(&experiment.definition)
+                };
+                let look = Look {
+                    experiment,
+                    computation: &computation,
+                    at: *at,
+                    is_planned: false,
+                };
+                Some(Self::next(before.as_ref(), &look))
+            })
+    }
+
+    /// When the first look that counts was published; none where only the last one does.
+    pub(crate) fn since(&self) -> Option<UnixMicros> {
+        (self.looks > 0).then_some(UnixMicros(self.since))
+    }
+
+    /// When the planned look was published, if it was.
+    pub(crate) fn planned_at(&self) -> Option<UnixMicros> {
+        self.planned.as_ref().map(|own| UnixMicros(own.at))
+    }
+
+    /// The test of `treatment`, where it is made of what it was made of before.
+    pub(crate) fn test(&self, key: (&str, MetricKind, &str), basis: &str) -> Option<&TestStanding> {
+        let is_own = |own: &&TestStanding| {
+            (own.metric.as_str(), own.kind, own.treatment.as_str()) == key && own.basis == basis
+        };
+        self.tests.iter().find(is_own)
+    }
+
+    /// What the planned look said of `treatment`.
+    pub(crate) fn planned_headline(&self, key: (&str, MetricKind, &str)) -> Option<&Headline> {
+        let is_own =
+            |own: &&PlannedResult| (own.metric.as_str(), own.kind, own.treatment.as_str()) == key;
+        let results = &self.planned.as_ref()?.results;
+        results.iter().find(is_own).map(|own| &own.headline)
+    }
+}
+
+impl TestStanding {
+    /// When its first look was published.
+    pub(crate) fn since(&self) -> UnixMicros {
+        UnixMicros(self.since)
+    }
+}
+
+fn least(a: Option<f64>, b: Option<f64>) -> Option<f64> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// The p-value of the sample ratio at this look; users of several variants count at their
+/// first one, so that the counts never fall.
+fn srm(definition: &Definition, computation: &Computation) -> Option<f64> {
+    let weights: Vec<f64> = health::assigned(definition).map(|own| own.weight).collect();
+    let counts = health::declared_counts(definition, computation, true);
+    if counts.iter().all(|count| *count == 0) {
+        return None;
+    }
+    let look = SequentialSrm::new(&weights).ok()?.look(&counts).ok()?;
+    Some(look.p_value)
+}
+
+fn tests(
+    experiment: &Experiment,
+    computation: &Computation,
+    at: UnixMicros,
+    previous: Option<&Standing>,
+) -> Vec<TestStanding> {
+    let choices = Choices::default();
+    let definition = &experiment.definition;
+    let Ok(control) = control(definition, computation, &choices) else {
+        return Vec::new();
+    };
+    let terms = Terms::of(definition, control.as_deref(), &choices, None);
+    let all = measured(experiment, computation, control.as_deref(), &choices);
+    let mut tests = Vec::new();
+    for measured in &all {
+        let is_control = |arm: &&crate::Arm| Some(arm.sums.variant.as_str()) == terms.control;
+        let Some(control) = measured.arms.iter().find(is_control) else {
+            continue;
+        };
+        let basis = basis(experiment, measured, &terms);
+        for arm in measured.arms.iter().filter(|arm| !is_control(arm)) {
+            let now = test(control, arm)
+                .and_then(|test| Some((always_valid(&test, &terms)?.p_value?, test.difference()?)));
+            let treatment = arm.sums.variant.as_str();
+            let key = (measured.metric.as_str(), measured.kind, treatment);
+            let before = previous.and_then(|own| own.test(key, &basis));
+            let Some((p_value, difference)) = smaller(before, now) else {
+                continue;
+            };
+            tests.push(TestStanding {
+                metric: measured.metric.clone(),
+                kind: measured.kind,
+                treatment: treatment.to_owned(),
+                looks: before.map_or(0, |own| own.looks) + 1,
+                since: before.map_or(at.0, |own| own.since),
+                p_value,
+                difference,
+                basis: basis.clone(),
+            });
+        }
+    }
+    tests
+}
+
+/// The smaller p-value with its difference.
+pub(crate) fn smaller(
+    before: Option<&TestStanding>,
+    now: Option<(f64, f64)>,
+) -> Option<(f64, f64)> {
+    let before = before.map(|own| (own.p_value, own.difference));
+    match (before, now) {
+        (Some(before), Some(now)) if now.0 < before.0 => Some(now),
+        (Some(before), _) => Some(before),
+        (None, now) => now,
+    }
+}
+
+/// Everything that the p-values of a test depend on beside the data, as one short text.
+pub(crate) fn basis(experiment: &Experiment, measured: &Measured, terms: &Terms<'_>) -> String {
+    let definition = &experiment.definition;
+    let metric = experiment.defined_metric(&measured.metric);
+    short(&json!([
+        MEANING,
+        terms.control,
+        terms.declared_alpha.get(),
+        terms.tuning().0,
+        definition.start_at.map(|time| time.0),
+        measured.event_type,
+        measured.window,
+        metric.map(meaning),
+    ]))
+}
+
+/// What the definition of a metric says of its numbers; fields without a value are left out,
+/// so that a field that comes later changes nothing.
+fn meaning(definition: &trialog_model::metric_definition::MetricDefinition) -> Value {
+    let fields = serde_json::to_value(definition).unwrap_or_default();
+    let fields: BTreeMap<String, Value> = serde_json::from_value(fields).unwrap_or_default();
+    let says = fields.into_iter().filter(|(field, value)| {
+        !value.is_null()
+            && !["description", "owner", "direction", "margin"].contains(&field.as_str())
+    });
+    says.collect()
+}
+
+/// Everything that the planned look depends on beside the data.
+fn basis_of_plan(experiment: &Experiment) -> String {
+    let definition = &experiment.definition;
+    let primary = definition.metrics.primary.iter();
+    let defined: Vec<Value> = primary
+        .filter_map(|own| experiment.defined_metric(own.name.as_str()))
+        .map(|own| json!([meaning(own), own.direction, own.margin]))
+        .collect();
+    short(&json!([
+        MEANING,
+        definition.control(),
+        definition.alpha,
+        definition.plan,
+        definition.start_at.map(|time| time.0),
+        definition.attribution_window,
+        defined,
+    ]))
+}
+
+fn short(basis: &Value) -> String {
+    let (high, _) = trialog_model::murmur3::murmur3_x64_128(basis.to_string().as_bytes(), 0);
+    format!("{high:016x}")
+}
+
+/// When the planned look of `experiment` is, at data time `now`.
+///
+/// It is the first where every arm has its planned number of users whose windows have closed,
+/// those of primary metrics, and 7 days have passed.
+#[must_use]
+pub fn when_planned(
+    experiment: &Experiment,
+    computation: &Computation,
+    previous: Option<&Standing>,
+    now: UnixMicros,
+) -> Planned {
+    let definition = &experiment.definition;
+    let Some(plan) = definition.plan.as_ref().filter(|_| experiment.is_started()) else {
+        return Planned::No;
+    };
+    let is_over = (previous.and_then(|own| own.planned.as_ref()))
+        .is_some_and(|own| own.basis == basis_of_plan(experiment));
+    let users = plan.sample_size_per_variant;
+    let counts = health::declared_counts(definition, computation, false);
+    if is_over || counts.is_empty() || counts.iter().any(|count| *count < users) {
+        return Planned::No;
+    }
+    let started = definition.start_at.or(experiment.started_at);
+    let week_ago = now.0.saturating_sub(LEAST_MICROS);
+    let is_known = started.is_some_and(|time| time.0 <= week_ago);
+    Planned::If {
+        // Exposed before `mature` is exposed at `mature - 1` at the latest.
+        mature: now
+            .0
+            .saturating_sub(longest_window(experiment))
+            .saturating_add(1),
+        first: (!is_known).then(|| week_ago.saturating_add(1)),
+        users,
+    }
+}
+
+/// How long after an exposure the last window of a primary metric closes; one that never does
+/// counts as closed.
+fn longest_window(experiment: &Experiment) -> i64 {
+    let named = experiment
+        .definition
+        .named_metrics(&experiment.defined_metrics);
+    let closes = |own: &trialog_model::metric_definition::NamedMetric<'_>| {
+        let delay = own.definition.and_then(|definition| definition.delay);
+        let delay = delay.map_or(0, |delay| delay.micros());
+        own.window
+            .micros()
+            .map(|window| delay.saturating_add(window))
+    };
+    let primary = named
+        .iter()
+        .filter(|own| own.role == trialog_model::metric::MetricRole::Primary);
+    primary.filter_map(closes).max().unwrap_or(0).max(0)
+}
+
+/// Whether `computation`, of users exposed before some time, has `users` in each arm.
+#[must_use]
+pub fn has_users(definition: &Definition, computation: &Computation, users: u64) -> bool {
+    let counts = health::declared_counts(definition, computation, false);
+    counts.iter().all(|count| *count >= users)
+}
+
+/// Tests everything once, at the share of alpha that is kept for it.
+fn planned_look(look: &Look<'_>) -> Option<PlannedLook> {
+    let (experiment, computation) = (look.experiment, look.computation);
+    let definition = &experiment.definition;
+    let once = || -> Result<Vec<PlannedResult>, FieldError> {
+        let alpha = planned(Alpha::new(definition.alpha).unwrap_or(Alpha::P05));
+        let choices = Choices {
+            alpha: Some(alpha),
+            ..Choices::default()
+        };
+        let control = control(definition, computation, &choices)?;
+        let all = measured(experiment, computation, control.as_deref(), &choices);
+        let report = of_measured(experiment, computation, all, &choices)?;
+        let mut results = Vec::new();
+        for metric in report.metrics {
+            for own in metric.comparisons {
+                results.push(PlannedResult {
+                    metric: metric.metric.clone(),
+                    kind: metric.kind,
+                    treatment: own.treatment,
+                    headline: Headline {
+                        alpha: Some(alpha.get()),
+                        at: Some(look.at.to_rfc3339()),
+                        ..own.headline
+                    },
+                });
+            }
+        }
+        Ok(results)
+    };
+    Some(PlannedLook {
+        at: look.at.0,
+        basis: basis_of_plan(experiment),
+        results: once().ok()?,
+    })
+}
