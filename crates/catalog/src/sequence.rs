@@ -253,3 +253,152 @@ impl Catalog {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use trialog_model::experiment::Definition;
+    use trialog_model::metric_definition::MetricDefinition;
+
+    use super::*;
+    use crate::audit::{Actor, Subject};
+    use crate::erasures::ErasureRequest;
+
+    const NOW: UnixMicros = UnixMicros(1_700_000_000_000_000);
+
+    fn at(micros: i64) -> Edit {
+        Edit::new(Actor::new("mia"), UnixMicros(NOW.0 + micros))
+    }
+
+    fn confirmed(micros: i64) -> Edit {
+        Edit {
+            confirmed: true,
+            ..at(micros)
+        }
+    }
+
+    fn started(catalog: &Catalog, id: &str) -> ExperimentId {
+        let definition: Definition = serde_json::from_value(serde_json::json!({
+            "experiment_id": id, "variants": [{"variant": "a"}, {"variant": "b"}],
+            "metrics": {"primary": ["revenue"], "secondary": ["visit"]}
+        }))
+        .unwrap();
+        catalog.create_experiment(&definition, &at(0)).unwrap();
+        let id = definition.experiment_id;
+        catalog.start_experiment(&id, &at(1)).unwrap();
+        id
+    }
+
+    fn metric(window: &str) -> MetricDefinition {
+        MetricDefinition::from_json(serde_json::json!({
+            "name": "revenue", "kind": "sum", "event_type": "buy", "window": window
+        }))
+        .unwrap()
+    }
+
+    fn alpha(
+        catalog: &Catalog,
+        id: &ExperimentId,
+        alpha: f64,
+        edit: &Edit,
+    ) -> Result<Experiment, CatalogError> {
+        catalog.change_experiment(id, edit, |known| {
+            Ok::<_, CatalogError>(Definition {
+                alpha,
+                ..known.definition.clone()
+            })
+        })
+    }
+
+    fn sequence_of(catalog: &Catalog, id: &ExperimentId) -> Sequence {
+        catalog.sequences(&[id]).unwrap().remove(0)
+    }
+
+    #[test]
+    fn what_results_are_tested_with_changes_with_a_confirmation_only() {
+        let directory = tempfile::tempdir().unwrap();
+        let catalog = crate::testing::open(directory.path()).unwrap();
+        catalog.create_metric(&metric("7d"), &at(0)).unwrap();
+        let id = started(&catalog, "gate");
+        let other = started(&catalog, "other");
+        let refused = alpha(&catalog, &id, 0.1, &at(2)).unwrap_err();
+        assert!(
+            matches!(&refused, CatalogError::Locked { fields, .. } if fields == &["alpha"]),
+            "{refused}"
+        );
+        let change = |edit: &Edit| {
+            let name = metric("7d").name;
+            catalog.change_metric(&name, edit, |_| Ok::<_, CatalogError>(metric("14d")))
+        };
+        assert!(matches!(change(&at(3)), Err(CatalogError::Locked { .. })));
+        assert_eq!(sequence_of(&catalog, &id), Sequence::default());
+        // The second change joins the first, as nobody has confirmed that.
+        alpha(&catalog, &id, 0.1, &confirmed(4)).unwrap();
+        change(&confirmed(5)).unwrap();
+        let broken = sequence_of(&catalog, &id);
+        assert_eq!(broken.breaks[0].fields, ["alpha", "revenue.window"]);
+        assert_eq!(
+            sequence_of(&catalog, &other).breaks[0].fields,
+            ["revenue.window"]
+        );
+        assert!(!broken.counts(UnixMicros(NOW.0 + 5)) && broken.counts(UnixMicros(NOW.0 + 6)));
+        catalog.confirm_change(&id, &at(7)).unwrap();
+        let confirmed_at = sequence_of(&catalog, &id).breaks[0].confirmed.clone();
+        assert_eq!(
+            confirmed_at,
+            Some((UnixMicros(NOW.0 + 7), "mia".to_owned()))
+        );
+        assert!(matches!(
+            catalog.confirm_change(&id, &at(8)),
+            Err(CatalogError::NothingToConfirm(_))
+        ));
+        alpha(&catalog, &id, 0.2, &confirmed(9)).unwrap();
+        let again = sequence_of(&catalog, &id);
+        assert_eq!(
+            (&again.breaks[0].fields[..], &again.breaks[0].confirmed),
+            (&["alpha".to_owned()][..], &None)
+        );
+        let entries = catalog
+            .audit(Some((Subject::Experiment, "gate")), 0, 20)
+            .unwrap();
+        let actions: Vec<&str> = entries.iter().map(|own| own.action.as_str()).collect();
+        let late = "change_after_start";
+        assert_eq!(actions, ["create", "start", late, late, "confirm", late]);
+        // A draft has no looks that anybody could have chosen by.
+        let draft = Definition {
+            experiment_id: ExperimentId::new("draft").unwrap(),
+            ..catalog.experiment(&id).unwrap().definition
+        };
+        catalog.create_experiment(&draft, &at(10)).unwrap();
+        alpha(&catalog, &draft.experiment_id, 0.3, &at(11)).unwrap();
+    }
+
+    #[test]
+    fn an_erasure_breaks_the_sequence_of_its_experiments() {
+        let directory = tempfile::tempdir().unwrap();
+        let catalog = crate::testing::open(directory.path()).unwrap();
+        let (id, other) = (started(&catalog, "gate"), started(&catalog, "other"));
+        let request = ErasureRequest {
+            actor: "mia",
+            salt: "s",
+            user_hash: "h",
+            experiment: None,
+            n_events: 3,
+            experiments: std::slice::from_ref(&id),
+        };
+        catalog.begin_erasure(&request, NOW).unwrap();
+        let broken = sequence_of(&catalog, &id);
+        let own = &broken.breaks[0];
+        assert_eq!(
+            (own.reason, own.at, own.actor.as_str()),
+            (BreakReason::Erasure, NOW, "mia")
+        );
+        assert_eq!(sequence_of(&catalog, &other).breaks, []);
+        let before = UnixMicros(NOW.0 - 1);
+        let then = catalog.sequence(&id, before, Some(before)).unwrap();
+        assert_eq!(
+            then.breaks,
+            [],
+            "what came later is not part of a past answer"
+        );
+    }
+}

@@ -58,6 +58,8 @@ const CALLS: [(&str, u16); 47] = [
     ("getPipeline", 200),
     ("calculate", 200),
     ("getResults", 200),
+    // Nothing was changed after the start.
+    ("confirmChange", 409),
     ("stopExperiment", 200),
     ("archiveExperiment", 200),
     ("listChanges", 200),

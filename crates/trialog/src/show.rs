@@ -197,7 +197,10 @@ fn body(report: &Report) -> String {
     if let Some(srm) = &report.health.srm {
         let verdict = if srm.failed { "FAILED" } else { "passed" };
         let at_looks = srm.sequential_p_value.map_or_else(String::new, |own| {
-            format!("at every look together p = {}; this look ", number(Some(own)))
+            format!(
+                "at every look together p = {}; this look ",
+                number(Some(own))
+            )
         });
         let _ = writeln!(
             text,
@@ -226,7 +229,11 @@ fn body(report: &Report) -> String {
             let _ = writeln!(text, "minimum detectable effect as planned: {mde} absolute");
         }
     }
-    if let Some(planned) = report.sequence.as_ref().and_then(|own| own.planned.as_ref()) {
+    if let Some(planned) = report
+        .sequence
+        .as_ref()
+        .and_then(|own| own.planned.as_ref())
+    {
         let _ = match &planned.at {
             Some(at) => writeln!(text, "planned look: taken at {at}, its outcome stands"),
             None => writeln!(
@@ -317,8 +324,7 @@ fn level(alpha: f64) -> String {
 fn bars(report: &Report) -> Vec<Bar> {
     let of_metric = |metric: &MetricReport| {
         let of = |own: &Comparison| {
-            let (value, ends) =
-                (own.headline.relative_difference).zip(own.headline.relative_ci)?;
+            let (value, ends) = (own.headline.relative_difference).zip(own.headline.relative_ci)?;
             let percent = |value: f64| format!("{:+.2} %", value * 100.0);
             Some(Bar {
                 label: format!("{} ({}), {}", metric.metric, metric.kind, own.treatment),
@@ -422,7 +428,9 @@ fn notes(metric: &MetricReport) -> Vec<String> {
             ));
         }
         if let Some(at) = &own.headline.at {
-            notes.push(format!("{of}: the verdict is that of the planned look at {at}"));
+            notes.push(format!(
+                "{of}: the verdict is that of the planned look at {at}"
+            ));
         }
         if own.headline.flag.is_none() && metric.role != MetricRole::Exploratory {
             notes.push(format!("{of}: no verdict: {}", own.headline.reason));

@@ -14,7 +14,7 @@ use super::number::{Number, Unit};
 use super::query::{self, Pairs};
 use super::scorecard::{self, Section};
 use crate::percent_encode;
-use trialog_report::{EventCounts, Health, Report, Severity, SequenceReport, SrmReport, Warning};
+use trialog_report::{EventCounts, Health, Report, SequenceReport, Severity, SrmReport, Warning};
 
 /// The results of an experiment.
 #[derive(Debug, Template)]
@@ -253,13 +253,9 @@ impl Check {
             p_value: srm
                 .p_value
                 .map(|p| Number::new(format!("{path}/p_value"), p, format::p_is(p))),
-            sequential: srm.sequential_p_value.map(|p| {
-                Number::new(
-                    format!("{path}/sequential_p_value"),
-                    p,
-                    format::p_is(p),
-                )
-            }),
+            sequential: srm
+                .sequential_p_value
+                .map(|p| Number::new(format!("{path}/sequential_p_value"), p, format::p_is(p))),
             failed: srm.failed,
         })
     }

@@ -37,7 +37,7 @@ pub(super) fn operations() -> Vec<Operation> {
         .describe(
             "It stands before an event type of the same name in every experiment that names it; where one that has started is decided by it, that takes `confirm`.",
         )
-        .body(reference("NewMetric"), example())
+        .body(reference("MetricDefinition"), example())
         .answer(StatusCode::CREATED, reference("Metric"), "It is defined.")
         .answer_header(StatusCode::CREATED, "Location", "Where it is.")
         .answer_header(StatusCode::CREATED, "ETag", TAG)
@@ -103,8 +103,7 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
         ),
     ]);
     let mut schemas = vec![
-        ("MetricDefinition", closed(definition())),
-        ("NewMetric", closed(confirmable(definition()))),
+        ("MetricDefinition", closed(confirmable(definition()))),
         (
             "MetricChange",
             closed(confirmable(resettable(definition()))),

@@ -349,7 +349,7 @@ fn a_change_after_the_start_takes_the_verdict_away_until_it_is_confirmed() {
         &service,
         &json!({"metrics": {"primary": ["buy:conversion", "revenue"]}}),
     );
-    expose(&service, 0..100, 0);
+    expose(&service, 0..300, 0);
     service.pass(DAY / 2);
     run(&service);
     let bad = service.patch(

@@ -137,6 +137,16 @@ pub(crate) struct PowerArgs {
     /// How many treatments are compared with the control; alpha is divided by it (Bonferroni).
     #[arg(long, default_value_t = 1)]
     pub(crate) treatments: u32,
+    /// How many primary metrics there are; alpha is divided by them, too.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) metrics: u32,
+    /// How many guardrails have a margin: all of them have to be kept, so each test gets more
+    /// power for the experiment to have the planned one.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) guardrails: u32,
+    /// For the planned look of an experiment with a plan, which has four fifths of alpha.
+    #[arg(long)]
+    pub(crate) planned_look: bool,
     /// Users that enter the experiment each day, in all variants together: tells how long it takes.
     #[arg(long)]
     pub(crate) daily_users: Option<f64>,

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow, bail};
-use serde_json::Value;
+use serde_json::{Value, json};
 use trialog_model::document::not_json;
 use trialog_server::no_family;
 use trialog_stats::calc::{FAMILIES, Family, calc};
@@ -52,7 +52,8 @@ pub(crate) fn help_of(name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One line of output for each object of the input, in its order.
+/// One line of output for each object of the input, in its order: an answer, or an object
+/// with the `error`.
 fn compute(name: &str, file: &Path) -> anyhow::Result<ExitCode> {
     family(name)?;
     let input: Box<dyn Read> = if file == Path::new("-") {
@@ -76,6 +77,7 @@ fn compute(name: &str, file: &Path) -> anyhow::Result<ExitCode> {
             Err(error) => {
                 n_failed += 1;
                 eprintln!("error: object {n_inputs}: {error}");
+                writeln!(output, "{}", json!({ "error": error.to_string() }))?;
             }
         }
     }

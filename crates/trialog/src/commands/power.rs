@@ -70,7 +70,16 @@ impl<'a> Planner<'a> {
         if args.rate.is_some_and(|rate| !(rate > 0.0 && rate < 1.0)) {
             bail!("--rate is the control's conversion rate, between 0 and 1, such as 0.1 or 10%");
         }
-        let alpha = args.alpha / f64::from(args.treatments);
+        if args.metrics == 0 {
+            bail!("--metrics: there is at least one");
+        }
+        // The other fifth is for looks before and after it.
+        let at_once = if args.planned_look {
+            args.alpha * 4.0 / 5.0
+        } else {
+            args.alpha
+        };
+        let alpha = at_once / (f64::from(args.treatments) * f64::from(args.metrics));
         let metric = match (args.rate, args.sd) {
             (Some(control), _) => Metric::Rate {
                 control,
@@ -98,7 +107,9 @@ impl<'a> Planner<'a> {
             }
             (Some(effect), Some(users)) => {
                 let power = self.design.power(effect, users as f64)?;
-                vec![self.plan(power, Some(effect), users)]
+                // At the worst no two tests miss at once.
+                let of_all = 1.0 - (1.0 - power) * self.n_to_hold();
+                vec![self.plan(of_all.max(0.0), Some(effect), users)]
             }
             (Some(effect), None) => vec![self.for_effect(effect, power)?],
             (None, Some(users)) => vec![self.for_users(users, power)?],
@@ -145,14 +156,24 @@ impl<'a> Planner<'a> {
     }
 
     fn for_effect(&self, effect: f64, power: f64) -> anyhow::Result<Plan> {
-        let size = self.design.sample_size(effect, power)?;
+        let size = self.design.sample_size(effect, self.of_a_test(power))?;
         let size = size.context("no number of users finds this effect with this power")?;
         Ok(self.plan(power, Some(effect), size.n_control_ceil))
     }
 
     fn for_users(&self, users: u64, power: f64) -> anyhow::Result<Plan> {
-        let mde = self.design.mde(users as f64, power)?;
+        let mde = self.design.mde(users as f64, self.of_a_test(power))?;
         Ok(self.plan(power, mde, users))
+    }
+
+    /// Tests that have to come out right: the metric's and those of the guardrails.
+    fn n_to_hold(&self) -> f64 {
+        f64::from(self.args.guardrails) + 1.0
+    }
+
+    /// The power of one test, where the experiment's is `power`.
+    fn of_a_test(&self, power: f64) -> f64 {
+        1.0 - (1.0 - power) / self.n_to_hold()
     }
 
     fn by_weeks(&self, power: f64) -> anyhow::Result<Vec<Plan>> {
