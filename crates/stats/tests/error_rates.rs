@@ -7,14 +7,13 @@
 
 #![expect(clippy::print_stdout, reason = "prints the table")]
 #![expect(clippy::unwrap_used, reason = "simulated inputs are valid")]
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the size of the simulation is a matter of the one who runs it"
-)]
 
+#[path = "common/random.rs"]
+mod random;
+
+use random::{Random, times};
 use trialog_stats::group_sequential::{Boundary, group_sequential};
 use trialog_stats::power::{Design, Metric, RateTest};
-use trialog_stats::special::normal_quantile;
 use trialog_stats::{
     Alpha, Cell, CoMoments, Correction, CovariateSummary, DifferenceType, Estimate, Moments,
     Proportion, QuantileSummary, RatioSums, Summary, adjust, anova_2x2, chi_squared,
@@ -25,35 +24,14 @@ use trialog_stats::{
 const SEED: u64 = 20_261_126;
 const ALPHA: Alpha = Alpha::P05;
 
-/// How many times the usual number of experiments is made.
-fn times() -> usize {
-    let times = std::env::var("TRIALOG_SIMULATIONS").ok();
-    times.and_then(|text| text.parse().ok()).unwrap_or(1)
+/// The random numbers of one simulation.
+fn stream(stream: u64) -> Random {
+    Random::new(SEED ^ (stream << 32))
 }
 
-/// Random numbers of the distributions that experiments have.
-struct Random(fastrand::Rng);
-
 impl Random {
-    fn new(stream: u64) -> Self {
-        Self(fastrand::Rng::with_seed(SEED ^ (stream << 32)))
-    }
-
-    fn uniform(&mut self) -> f64 {
-        // Never 0, which no quantile has.
-        (self.0.f64() + 1e-17).min(1.0 - 1e-16)
-    }
-
-    fn normal(&mut self) -> f64 {
-        normal_quantile(self.uniform()).unwrap()
-    }
-
     fn exponential(&mut self) -> f64 {
         -self.uniform().ln()
-    }
-
-    fn happens(&mut self, rate: f64) -> bool {
-        self.uniform() < rate
     }
 
     fn sample(&mut self, n: usize, mean: f64, sd: f64) -> Summary {
@@ -128,7 +106,7 @@ fn head(title: &str) {
 fn without_an_effect_tests_reject_as_often_as_they_say() {
     const N: usize = 2_000;
     head("rejections without an effect, alpha 0.05");
-    let mut random = Random::new(1);
+    let mut random = stream(1);
     exact(
         "Welch's t, 30 and 60 units, sd 1 and 3",
         0.05,
@@ -173,7 +151,7 @@ fn without_an_effect_tests_reject_as_often_as_they_say() {
 fn tests_of_more_than_two_numbers_reject_as_often_as_they_say() {
     const N: usize = 2_000;
     head("rejections without an effect, alpha 0.05, continued");
-    let mut random = Random::new(7);
+    let mut random = stream(7);
     about(
         "sample ratio mismatch, 5,000 units, weights 1 to 4",
         0.05,
@@ -269,7 +247,7 @@ fn holds(interval: Option<trialog_stats::Interval>, truth: f64) -> bool {
 fn intervals_hold_the_truth_as_often_as_they_say() {
     const N: usize = 2_000;
     head("intervals of 95 % that hold the truth");
-    let mut random = Random::new(2);
+    let mut random = stream(2);
     exact(
         "Welch's t, difference of 0.3",
         0.95,
@@ -319,7 +297,7 @@ fn intervals_hold_the_truth_as_often_as_they_say() {
 fn intervals_of_adjusted_and_derived_metrics_hold_the_truth() {
     const N: usize = 2_000;
     head("intervals of 95 % that hold the truth, continued");
-    let mut random = Random::new(8);
+    let mut random = stream(8);
     about(
         "CUPED, correlation 0.7, effect 0.1",
         0.95,
@@ -371,7 +349,7 @@ fn intervals_of_adjusted_and_derived_metrics_hold_the_truth() {
 
 #[test]
 fn p_values_are_uniform_where_nothing_differs() {
-    let mut random = Random::new(3);
+    let mut random = stream(3);
     let n = 4_000 * times();
     let mut p_values: Vec<f64> = (0..n)
         .filter_map(|_| welch(&random.sample(40, 2.0, 1.0), &random.sample(60, 2.0, 1.5)).p_value)
@@ -389,7 +367,7 @@ fn p_values_are_uniform_where_nothing_differs() {
 fn planned_experiments_have_the_power_that_was_planned() {
     const N: usize = 1_500;
     head("effects found, as planned");
-    let mut random = Random::new(4);
+    let mut random = stream(4);
     let mean = Design::new(
         Metric::Mean {
             sd: 2.0,
@@ -513,7 +491,7 @@ fn hourly_looks_break_the_plain_test_and_not_the_sequential_ones() {
     const TAU2: f64 = 0.05;
     head("rejections without an effect at any of some 400 hourly looks");
     let ever = |counted: Counted, is_rejected: &dyn Fn(&Summary, &Summary) -> bool| {
-        let mut random = Random::new(5);
+        let mut random = stream(5);
         rate(N, 0.05, || {
             let experiment = Hourly::new(&mut random, counted);
             experiment.looks().any(|[a, b]| is_rejected(&a, &b))
@@ -573,7 +551,7 @@ fn planned_looks_spend_what_they_may() {
         ("Pocock, classical", Boundary::ClassicalPocock),
     ] {
         let plan = group_sequential(boundary, &fractions, ALPHA).unwrap();
-        let mut random = Random::new(6);
+        let mut random = stream(6);
         exact(
             what,
             0.05,
