@@ -246,6 +246,9 @@ def filters(checks, server, story):
     query = f"from={text(low)}&to={text(high)}".replace("+", "%2B")
     check_report(checks, "exposed in two days", server.results("checkout", query), story, within)
     whole = server.results("checkout", f"from={text(START - 9 * DAY)}")
+    for own in (own for row in whole["metrics"] + report["metrics"] for own in row["comparisons"]):
+        # Looks were published, and nobody published what a filter chose.
+        (own["sequential"] or {}).pop("since", None)
     checks.equal("a filter that keeps everybody gives the published numbers", whole["metrics"], report["metrics"])
     only = server.results("checkout", "metric=purchase:sum&correction=none&alpha=0.1")
     a, b = ([float(total) for total in story.totals(arm)] for arm in ("control", "one_page"))

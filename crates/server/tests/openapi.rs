@@ -23,7 +23,7 @@ const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
 /// Every operation in an order in which its example can be sent, with the
 /// status of its answer.
-const CALLS: [(&str, u16); 47] = [
+const CALLS: [(&str, u16); 48] = [
     ("isAlive", 200),
     ("isReady", 200),
     ("defineMetric", 201),

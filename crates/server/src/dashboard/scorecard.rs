@@ -252,7 +252,7 @@ mod tests {
             "increase",
             &[comparison("new", 0.0212345, &json!("trending"))],
         )])[0];
-        let difference = r#"<data value="0.0212345" data-path="/metrics/0/comparisons/0/headline/difference">+2.1 pp</data>"#;
+        let difference = r#"<data value="0.0212345" data-path="/metrics/0/comparisons/0/difference">+2.1 pp</data>"#;
         assert!(shown.contains(difference), "{shown}");
         assert!(
             shown.contains(r#"data-path="/metrics/0/variants/1/mean">10.00 %</data>"#),

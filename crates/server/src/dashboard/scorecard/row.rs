@@ -126,6 +126,11 @@ impl Cells {
         };
         let half = |ci: Option<[f64; 2]>| ci.map(|[low, high]| (high - low) / 2.0);
         let at = |field: &str| format!("{path}/{field}");
+        // The planned look has numbers of its own.
+        let of_look = |field: &str| match own.headline.at {
+            Some(_) => format!("{path}/headline/{field}"),
+            None => format!("{path}/{field}"),
+        };
         let digits = |field: &str, value: Option<f64>, sign: Sign| {
             value.map(|value| Number::new(at(field), value, format::significant(value, 3, sign)))
         };
@@ -133,7 +138,7 @@ impl Cells {
             test: own.test.replace('_', " "),
             difference: own.headline.difference.map(|value| {
                 Number::new(
-                    at("headline/difference"),
+                    of_look("difference"),
                     value,
                     unit.show(value, half(own.headline.ci), Sign::Both),
                 )
@@ -142,7 +147,7 @@ impl Cells {
             lift: own.headline.relative_difference,
             relative: own.headline.relative_difference.map(|value| {
                 let shown = Unit::Percent.show(value, half(own.headline.relative_ci), Sign::Both);
-                Number::new(at("headline/relative_difference"), value, shown)
+                Number::new(of_look("relative_difference"), value, shown)
             }),
             relative_interval: own
                 .relative_ci
