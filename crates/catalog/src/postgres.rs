@@ -25,6 +25,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/postgres_2.sql"),
     include_str!("schema/postgres_3.sql"),
     include_str!("schema/postgres_4.sql"),
+    include_str!("schema/postgres_5.sql"),
 ];
 
 /// What a writing transaction notifies.

@@ -192,8 +192,14 @@ impl From<CatalogError> for Problem {
                     .with("free", json!(free))
                     .with("free_share", json!(f64::from(*n_free) / 10_000.0));
             }
+            CatalogError::NoVariant { .. } => {
+                return Self::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())
+                    .with("field", json!("ship"));
+            }
             CatalogError::Exists(_)
             | CatalogError::WrongStatus { .. }
+            | CatalogError::NoResume { .. }
+            | CatalogError::TooManyShipped(_)
             | CatalogError::KeyExists(_)
             | CatalogError::TooManyKeys(_)
             | CatalogError::MetricExists(_)
