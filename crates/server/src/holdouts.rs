@@ -101,7 +101,7 @@ pub(crate) async fn change(
     let name = name(path)?;
     let patch = patch(&received(body)?)?;
     let changed = blocking(move || {
-        let running = app.catalog.configuration()?.rules.experiments;
+        let rules = app.catalog.configuration()?.rules;
         app.catalog.change_holdout(&name, &edit, |known| {
             let changed: HoldoutDefinition =
                 document::from_value(merged(&known.definition, patch)?)
@@ -115,7 +115,9 @@ pub(crate) async fn change(
                 (known.definition.check_change_after_start(&changed))
                     .map_err(|error| Problem::from(error).with_status(StatusCode::CONFLICT))?;
             }
-            let joins = (running.iter().map(|own| &own.experiment_id))
+            let running = rules.experiments.iter().map(|own| &own.experiment_id);
+            let shipped = rules.shipped.iter().map(|own| &own.experiment_id);
+            let joins = (running.chain(shipped))
                 .find(|id| changed.covers(id) && !known.definition.covers(id));
             match joins {
                 Some(id) if known.status == Status::Running => {
@@ -131,7 +133,7 @@ pub(crate) async fn change(
 
 fn joins_while_running(experiment: &str) -> Problem {
     let reason = format!(
-        "cannot gain `{experiment}`, which runs: its units that are held out would leave it; stop it first, or wait until it has ended"
+        "cannot gain `{experiment}`, which runs or ships a variant: its units that are held out would lose the variant; archive it first, or wait until it has ended"
     );
     Problem::broken_rule("experiments", &reason).with_status(StatusCode::CONFLICT)
 }

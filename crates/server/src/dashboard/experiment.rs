@@ -260,9 +260,24 @@ fn facts(experiment: &Experiment, report: &Report) -> Vec<(&'static str, String)
         window => format!("{window} after exposure"),
     };
     let list = |items: &[String]| (!items.is_empty()).then(|| items.join(", "));
+    let decision = report.decision.as_ref().map(|own| {
+        let at = format::minute(&own.at);
+        format!("{}: {} ({}, {at})", own.outcome(), own.reason, own.by)
+    });
+    let pauses: Vec<String> = (report.pauses.iter())
+        .map(|own| {
+            format!(
+                "{} to {}",
+                format::minute(&own.from),
+                format::minute(&own.to)
+            )
+        })
+        .collect();
     [
+        ("Decision", decision),
         ("Owner", definition.owner.clone()),
         ("Started", time(experiment.started_at)),
+        ("Paused", list(&pauses)),
         ("Stopped", time(experiment.stopped_at)),
         ("Exposures counted", exposed),
         ("Events counted", Some(window)),
