@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
 use trialog_catalog::CatalogError;
-use trialog_catalog::holdouts::Holdout;
+use trialog_catalog::holdouts::{Holdout, InScope};
 use trialog_model::document;
 use trialog_model::experiment::Status;
 use trialog_model::holdout::HoldoutDefinition;
@@ -153,19 +153,19 @@ pub(crate) async fn start(
     Ok(answer(started, warnings))
 }
 
-/// Names experiments that run already and lose units to the holdout.
+/// Names experiments that run or ship a variant already and lose units to the holdout.
 fn warnings(app: &App, started: &Holdout) -> Result<Vec<Value>, CatalogError> {
-    let running = app
-        .catalog
-        .running_in_scope(&started.definition, MAX_NAMED)?;
-    let warning = |id: trialog_model::ids::ExperimentId| {
+    let in_scope = app.catalog.in_scope(&started.definition, MAX_NAMED)?;
+    let warning = |own: InScope| {
+        let id = own.experiment_id;
+        let state = if own.ships { "ships a variant" } else { "runs" };
         json!({
             "code": "loses_units",
             "experiment_id": id,
-            "message": format!("`{id}` runs already: its units that are held out now get no variant any more"),
+            "message": format!("`{id}` {state} already: its units that are held out now get no variant any more"),
         })
     };
-    Ok(running.into_iter().map(warning).collect())
+    Ok(in_scope.into_iter().map(warning).collect())
 }
 
 pub(crate) async fn stop(

@@ -438,10 +438,35 @@ fn a_shipped_variant_is_answered_to_everybody_without_an_exposure() {
     let flags = json!({"context": {"targetingKey": "42"}});
     let (_, flags) = post(&api, "/ofrep/v1/evaluate/flags", &flags);
     assert_eq!(flags["flags"][0]["metadata"]["decision"], "shipped");
-    // A holdout measures what is shipped: its units stay without, and are logged.
+    post(&api, "/v1/experiments/gate/archive", &Value::Null);
+    assert_eq!(
+        post(&api, "/v1/assign", &asked).1["decision"],
+        "not_running"
+    );
+    assert_eq!(get(&api, "/v1/sdk/config").get("shipped"), None);
+}
+
+/// `gate`, which ended and ships `b`.
+fn ship_gate(api: &Api) {
+    run(api, "gate", &json!({}));
+    post(api, "/v1/experiments/gate/stop", &Value::Null);
+    let decision = json!({"ship": "b", "reason": "sells more"});
+    let (status, _) = post(api, "/v1/experiments/gate/decide", &decision);
+    assert_eq!(status, StatusCode::OK);
+}
+
+#[test]
+fn a_holdout_measures_what_is_shipped_and_its_units_stay_without() {
+    let api = Api::new();
+    ship_gate(&api);
     let holdout = json!({"name": "q3", "size": 0.5});
     post(&api, "/v1/holdouts", &holdout);
-    post(&api, "/v1/holdouts/q3/start", &Value::Null);
+    let (_, started) = post(&api, "/v1/holdouts/q3/start", &Value::Null);
+    let warning = started["warnings"][0]["message"].as_str().unwrap();
+    assert!(
+        warning.contains("`gate` ships a variant already"),
+        "{warning}"
+    );
     let mut decisions = std::collections::BTreeMap::new();
     for unit in 0..40 {
         let asked =
@@ -461,12 +486,15 @@ fn a_shipped_variant_is_answered_to_everybody_without_an_exposure() {
             .sum()
     };
     assert_eq!((n_users("gate"), n_users("holdout:q3")), (0, 40));
-    post(&api, "/v1/experiments/gate/archive", &Value::Null);
+    let q4 = json!({"name": "q4", "size": 0.1, "experiments": []});
+    post(&api, "/v1/holdouts", &q4);
+    post(&api, "/v1/holdouts/q4/start", &Value::Null);
+    let joins = json!({"experiments": ["gate"]});
+    let (status, refused) = api.send(request("PATCH", "/v1/holdouts/q4", &joins));
     assert_eq!(
-        post(&api, "/v1/assign", &asked).1["decision"],
-        "not_running"
+        (status, &refused["field"]),
+        (StatusCode::CONFLICT, &json!("experiments"))
     );
-    assert_eq!(get(&api, "/v1/sdk/config").get("shipped"), None);
 }
 
 #[test]
