@@ -93,9 +93,9 @@ impl Catalog {
                     experiments: own.definition.experiments,
                 });
             }
-            for own in experiments::shipping(connection)? {
-                if let Some(variant) = own.ships() {
-                    let rule = ShippedRules::new(&own.definition, variant.clone());
+            for experiment in experiments::shipping(connection)? {
+                if let Some(variant) = experiment.ships() {
+                    let rule = ShippedRules::new(&experiment.definition, variant.clone());
                     rules.shipped.push(rule);
                 }
             }

@@ -143,7 +143,8 @@ impl Ruleset {
             .collect();
         // After those that run, whose places `listing` holds.
         let shipped = configuration.shipped.iter();
-        experiments.extend(shipped.filter_map(|own| Rules::shipped(own, &holdouts, &mut shared)));
+        experiments
+            .extend(shipped.filter_map(|rules| Rules::shipped(rules, &holdouts, &mut shared)));
         let by_id = Places::new(&experiments);
         let mut listing: HashMap<EventType, Listing, Hasher> = HashMap::default();
         for (place, own) in configuration.experiments.iter().enumerate() {

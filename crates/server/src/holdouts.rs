@@ -156,9 +156,13 @@ pub(crate) async fn start(
 /// Names experiments that run or ship a variant already and lose units to the holdout.
 fn warnings(app: &App, started: &Holdout) -> Result<Vec<Value>, CatalogError> {
     let in_scope = app.catalog.in_scope(&started.definition, MAX_NAMED)?;
-    let warning = |own: InScope| {
-        let id = own.experiment_id;
-        let state = if own.ships { "ships a variant" } else { "runs" };
+    let warning = |covered: InScope| {
+        let id = covered.experiment_id;
+        let state = if covered.ships {
+            "ships a variant"
+        } else {
+            "runs"
+        };
         json!({
             "code": "loses_units",
             "experiment_id": id,

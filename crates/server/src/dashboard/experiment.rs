@@ -14,7 +14,7 @@ use super::number::{Number, Unit};
 use super::query::{self, Pairs};
 use super::scorecard::{self, Section};
 use crate::percent_encode;
-use crate::report::{EventCounts, Health, Report, Severity, SrmReport, Warning};
+use crate::report::{Decided, EventCounts, Health, Paused, Report, Severity, SrmReport, Warning};
 
 /// The results of an experiment.
 #[derive(Debug, Template)]
@@ -260,19 +260,16 @@ fn facts(experiment: &Experiment, report: &Report) -> Vec<(&'static str, String)
         window => format!("{window} after exposure"),
     };
     let list = |items: &[String]| (!items.is_empty()).then(|| items.join(", "));
-    let decision = report.decision.as_ref().map(|own| {
-        let at = format::minute(&own.at);
-        format!("{}: {} ({}, {at})", own.outcome(), own.reason, own.by)
+    let decision = report.decision.as_ref().map(|decided| {
+        let at = format::minute(&decided.at);
+        let Decided { reason, by, .. } = decided;
+        format!("{}: {reason} ({by}, {at})", decided.outcome())
     });
-    let pauses: Vec<String> = (report.pauses.iter())
-        .map(|own| {
-            format!(
-                "{} to {}",
-                format::minute(&own.from),
-                format::minute(&own.to)
-            )
-        })
-        .collect();
+    let pause = |pause: &Paused| {
+        let (from, to) = (format::minute(&pause.from), format::minute(&pause.to));
+        format!("{from} to {to}")
+    };
+    let pauses: Vec<String> = report.pauses.iter().map(pause).collect();
     [
         ("Decision", decision),
         ("Owner", definition.owner.clone()),

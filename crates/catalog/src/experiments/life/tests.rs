@@ -339,3 +339,25 @@ fn an_unregistered_experiment_is_deleted_and_comes_again_with_its_events() {
     resumed(&catalog, &gate).unwrap();
     assert!(refused(&gate).contains("stop it first, then archive it"));
 }
+
+#[test]
+fn no_more_experiments_ship_a_variant_than_sdks_should_fetch() {
+    let (_directory, catalog, id) = stopped("");
+    let fill = "INSERT INTO experiments (experiment_id, status, definition, created_at, updated_at, revision, computed_revision, change, ship)
+        WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
+        SELECT 'other' || CAST(i AS TEXT), 'stopped', '{}', 0, 0, 1, 0, 1000 + i, 'a' FROM n";
+    let filled = catalog.write("fill the registry", |connection| {
+        let n_others = i64::try_from(MAX_SHIPPED).unwrap();
+        Ok(connection.execute(fill, params![n_others]).unwrap())
+    });
+    assert_eq!(filled.unwrap() as u64, MAX_SHIPPED);
+    let refused = catalog.decide_experiment(&id, variant("b"), "why", &at(30));
+    let refused = refused.unwrap_err().to_string();
+    assert!(
+        refused.contains("10000 experiments ship a variant already"),
+        "{refused}"
+    );
+    catalog
+        .decide_experiment(&id, None, "why", &at(40))
+        .unwrap();
+}
