@@ -159,7 +159,7 @@ fn a_resumed_experiment_goes_on_with_its_buckets_and_keeps_its_pause() {
     let running = resumed(&catalog, &id).unwrap();
     assert_eq!(
         (running.status, running.ranges.clone()),
-        (Status::Running, vec![0..3_000])
+        (Status::Running, std::iter::once(0..3_000).collect())
     );
     assert_eq!(
         (running.started_at, running.stopped_at),
