@@ -1,4 +1,4 @@
-"""The registry from files, as a git repository keeps them: apply, diff, list, archive."""
+"""The registry from files, as a git repository keeps them: apply, diff, list, archive; decisions, resuming, deleting."""
 
 import json
 
@@ -126,4 +126,59 @@ def layers_and_holdouts(checks, directory):
     checks.check("holdouts list", "stopped" in must(run("holdouts", "list")).out)
 
 
-main(in_a_directory, through_a_server, layers_and_holdouts)
+def decided_resumed_and_deleted(checks, directory):
+    """The end of an experiment: without a server, and what SDKs see beside one."""
+    data = directory / "data"
+
+    def run(*arguments):
+        return trialog(*arguments, data_dir=data)
+
+    def decision_of(user):
+        return json.loads(must(run("assign", user, "gate", "--format", "json")).out)
+
+    write(directory / "gate.json", {**GATE, "metrics": {}, "allocation": 0.5})
+    must(run("experiments", "apply", directory / "gate.json"))
+    deleted = must(run("experiments", "delete", "gate"))
+    checks.check("delete: a draft is gone", "`gate`, which was draft, is deleted" in deleted.out, deleted)
+    checks.check("and is not found any more", run("experiments", "show", "gate").code == 1)
+    must(run("experiments", "apply", directory / "gate.json"))
+    must(run("experiments", "start", "gate"))
+    running = run("decide", "gate", "--ship", "b", "--reason", "x")
+    checks.check("decide: a running one is refused with the mend", running.code == 1 and "trialog experiments stop" in running.err, running)
+    before = {user: decision_of(user) for user in ("1", "2", "3", "4")}
+    must(run("experiments", "stop", "gate"))
+    checks.equal("stop: nobody gets a variant", decision_of("1")["decision"], "not_running")
+    results = must(run("results", "gate"))
+    checks.check("results: say what to do with a stopped one", "trialog decide gate --ship" in results.out, results)
+    must(run("experiments", "resume", "gate"))
+    checks.equal("resume: everybody is where they were", {user: decision_of(user) for user in before}, before)
+    paused = must(run("results", "gate"))
+    checks.check("results: warn of the pause", "saw the control between" in paused.out, paused)
+    refused = run("experiments", "delete", "gate")
+    checks.check("delete: what was started is refused with the mend", refused.code == 1 and "archive it" in refused.err, refused)
+    must(run("experiments", "stop", "gate"))
+    checks.equal("decide: either a variant or none", run("decide", "gate", "--reason", "x").code, 2)
+    unknown = run("decide", "gate", "--ship", "c", "--reason", "x")
+    checks.check("decide: an unknown variant is refused with those that there are", "there are `a`, `b`" in unknown.err, unknown)
+    shipped = must(run("decide", "gate", "--ship", "b", "--reason", "sells more"))
+    checks.check("decide: says what happens", "everybody gets it until" in shipped.out, shipped)
+    checks.equal("a shipped variant goes to everybody", {(own["decision"], own["variant"]) for own in map(decision_of, before)}, {("shipped", "b")})
+    checks.check("list: shows what is shipped", "stopped, ships b" in must(run("experiments", "list")).out)
+    checks.check("results: show the decision", "decision: ship `b` (local" in must(run("results", "gate")).out)
+    checks.check("resume: not after a decision", "a decision about it is recorded" in run("experiments", "resume", "gate").err)
+    with Server(data) as server:
+        configuration = server.get("/v1/sdk/config").json()
+        checks.equal("the configuration has it apart from what runs", (configuration["experiments"], configuration["shipped"][0]["ship"]), ([], "b"))
+        logged = server.post("/v1/assign", {"user_id": "9", "experiment_id": "gate", "log_exposure": True}).json()
+        checks.equal("no exposure is logged", (logged["variant"], logged["exposure_logged"]), ("b", False))
+        page = server.get("/experiments/gate").body.decode()
+        checks.check("the page shows the decision", "ship `b`: sells more" in page)
+    must(run("decide", "gate", "--none", "--reason", "too slow after all"))
+    checks.equal("decide again: nothing is shipped", decision_of("1")["decision"], "not_running")
+    must(run("decide", "gate", "--ship", "b", "--reason", "mended"))
+    must(run("experiments", "archive", "gate"))
+    checks.equal("archive: the variant is shipped no more", decision_of("1")["decision"], "not_running")
+    checks.check("and the decision stays known", "stopped" not in must(run("experiments", "list", "--status", "archived")).out and "shipped b" in must(run("experiments", "list", "--status", "archived")).out)
+
+
+main(in_a_directory, through_a_server, layers_and_holdouts, decided_resumed_and_deleted)

@@ -122,7 +122,8 @@ pub struct Entry {
     pub subject: String,
     /// Which.
     pub name: String,
-    /// How: `create`, `register`, `change`, `start`, `stop`, `archive`, `delete`.
+    /// How: `create`, `register`, `change`, `start`, `stop`, `resume`, `decide`, `archive`,
+    /// `delete`.
     pub action: String,
     /// The changed fields before; absent where there was nothing.
     pub from: Option<Value>,

@@ -1,6 +1,7 @@
-//! What SDKs and the evaluation over HTTP decide by: experiments and holdouts that run.
+//! What SDKs and the evaluation over HTTP decide by: experiments and holdouts that run, and
+//! variants that are shipped.
 
-use trialog_model::configuration::{Configuration, ExperimentRules, HoldoutRules};
+use trialog_model::configuration::{Configuration, ExperimentRules, HoldoutRules, ShippedRules};
 use trialog_model::ids::HoldoutName;
 use trialog_sqlite::{Migration, sql};
 
@@ -14,7 +15,7 @@ use crate::{experiments, holdouts, metrics};
 pub struct Versioned {
     /// Grows with each change of what it holds.
     pub version: i64,
-    /// Experiments and holdouts that run.
+    /// Experiments and holdouts that run, and variants that are shipped.
     pub rules: Configuration,
 }
 
@@ -28,6 +29,15 @@ pub(crate) fn touch(transaction: &Connection<'_>) -> database::Result<()> {
     transaction
         .prepare_cached("UPDATE configuration SET version = version + 1")?
         .execute(params![])?;
+    Ok(())
+}
+
+/// Notes that the experiment whose last state had the number `change` is deleted.
+pub(crate) fn note_deleted(transaction: &Connection<'_>, change: i64) -> database::Result<()> {
+    transaction.execute(
+        "UPDATE configuration SET version = version + 1, deleted_change = CASE WHEN deleted_change > ?1 THEN deleted_change ELSE ?1 END",
+        [change],
+    )?;
     Ok(())
 }
 
@@ -82,6 +92,12 @@ impl Catalog {
                     size: own.definition.size,
                     experiments: own.definition.experiments,
                 });
+            }
+            for experiment in experiments::shipping(connection)? {
+                if let Some(variant) = experiment.ships() {
+                    let rule = ShippedRules::new(&experiment.definition, variant.clone());
+                    rules.shipped.push(rule);
+                }
             }
             Ok(Versioned { version, rules })
         })

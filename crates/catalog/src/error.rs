@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use trialog_model::experiment::Status;
 
-use trialog_model::ids::{ExperimentId, HoldoutName, LayerName, MetricName};
+use trialog_model::ids::{ExperimentId, HoldoutName, LayerName, MetricName, Variant};
 use trialog_sqlite::{OpenError, is_damage};
 
 use crate::database::DatabaseError;
@@ -178,6 +178,29 @@ pub enum CatalogError {
         /// What can be done instead.
         mend: &'static str,
     },
+    /// The experiment cannot go on where it was stopped.
+    #[error("experiment `{experiment}` cannot be resumed: {reason}")]
+    NoResume {
+        /// The experiment.
+        experiment: ExperimentId,
+        /// What is not as it was, and what can be done instead.
+        reason: String,
+    },
+    /// The experiment has no such variant; the text tells those that it has.
+    #[error("experiment `{experiment}` has no variant `{variant}`{there_are}")]
+    NoVariant {
+        /// The experiment.
+        experiment: ExperimentId,
+        /// The variant that was named.
+        variant: Variant,
+        /// Those that there are.
+        there_are: String,
+    },
+    /// There are as many shipped variants as there may be.
+    #[error(
+        "{0} experiments ship a variant already, which is the most: archive those whose variant is in the code by now"
+    )]
+    TooManyShipped(u64),
     /// No API key has this id.
     #[error("no API key has the id `{0}`: GET /v1/keys lists them")]
     NoKey(String),

@@ -1,6 +1,7 @@
 //! The registry: experiments, their definitions and where they are in life.
 
 mod edit;
+mod life;
 mod list;
 mod search;
 
@@ -18,6 +19,8 @@ use crate::neighbours::Names;
 use crate::{layers, metrics, surfaces};
 
 pub(crate) use edit::{measure, note_locked_fields, record_of_lock};
+use life::Life;
+pub use life::{AtStop, Decision, MAX_PAUSES, MAX_REASON_CHARS, Pause};
 pub use list::{Listing, Order};
 pub(crate) use search::create_index;
 
@@ -42,6 +45,12 @@ pub struct Experiment {
     pub stopped_at: Option<UnixMicros>,
     /// When it was put away.
     pub archived_at: Option<UnixMicros>,
+    /// What was decided after it.
+    pub decision: Option<Decision>,
+    /// The times in which it was stopped before it was resumed, oldest first.
+    pub pauses: Vec<Pause>,
+    /// What assignment depended on when it was stopped last.
+    pub at_stop: Option<AtStop>,
     /// Counts the changes of what its results mean.
     pub revision: i64,
     /// Numbers this state of it among the states of all experiments.
@@ -63,8 +72,8 @@ impl Experiment {
 }
 
 /// All columns of `experiments` in the table's order, then the seal.
-const COLUMNS: &str = "experiment_id, status, definition, created_at, updated_at, started_at, stopped_at, revision, computed_revision, recompute_at, failure, archived_at, owner, change, seal";
-const N_COLUMNS: usize = 14;
+const COLUMNS: &str = "experiment_id, status, definition, created_at, updated_at, started_at, stopped_at, revision, computed_revision, recompute_at, failure, archived_at, owner, change, ship, life, seal";
+const N_COLUMNS: usize = 16;
 
 /// Reads a row, without the definitions of its metrics.
 fn experiment(row: &Row<'_>) -> database::Result<Experiment> {
@@ -78,6 +87,8 @@ fn experiment(row: &Row<'_>) -> database::Result<Experiment> {
         Ok(row.get::<Option<i64>>(column)?.map(UnixMicros))
     };
     let status: String = row.get(1)?;
+    let life = row.get::<Option<String>>(15)?;
+    let life = Life::from_column(life.as_deref()).map_err(|error| unreadable(15, error))?;
     Ok(Experiment {
         status: Status::parse(&status)
             .ok_or_else(|| unreadable(1, format!("`{status}` is no status")))?,
@@ -89,6 +100,9 @@ fn experiment(row: &Row<'_>) -> database::Result<Experiment> {
         started_at: time(5)?,
         stopped_at: time(6)?,
         archived_at: time(11)?,
+        decision: life.decision,
+        pauses: life.pauses,
+        at_stop: life.at_stop,
         revision: row.get(7)?,
         change: row.get(13)?,
         failure: row.get(10)?,
@@ -133,11 +147,26 @@ pub(crate) fn running(connection: &Connection<'_>) -> database::Result<Vec<Exper
         .collect()
 }
 
-/// The number of the next state that an experiment takes.
-fn next_change(connection: &Connection<'_>) -> database::Result<i64> {
+/// Every experiment that ships a variant.
+pub(crate) fn shipping(connection: &Connection<'_>) -> database::Result<Vec<Experiment>> {
     connection
-        .prepare_cached("SELECT coalesce(max(change), 0) + 1 FROM experiments")?
-        .query_row(params![], |row| row.get(0))
+        .prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM experiments WHERE ship IS NOT NULL ORDER BY experiment_id"
+        ))?
+        .query_map(params![], experiment)?
+        .collect()
+}
+
+/// The number of the next state that an experiment takes: one that none had, deleted ones
+/// included.
+fn next_change(connection: &Connection<'_>) -> database::Result<i64> {
+    let newest: i64 = connection
+        .prepare_cached("SELECT coalesce(max(change), 0) FROM experiments")?
+        .query_row(params![], |row| row.get(0))?;
+    let deleted: i64 = connection
+        .prepare_cached("SELECT deleted_change FROM configuration")?
+        .query_row(params![], |row| row.get(0))?;
+    Ok(newest.max(deleted) + 1)
 }
 
 impl Catalog {
@@ -257,7 +286,8 @@ pub(crate) fn id(row: &Row<'_>) -> database::Result<ExperimentId> {
     ExperimentId::new(text).map_err(|error| unreadable(0, error))
 }
 
-/// Adds an experiment that is not known yet.
+/// Adds an experiment that is not known yet. Its revisions begin after those of a deleted
+/// one of the same id, which a run may be computing.
 fn insert(
     transaction: &Connection<'_>,
     definition: &Definition,
@@ -267,7 +297,7 @@ fn insert(
     let change = next_change(transaction)?;
     transaction
         .prepare_cached(
-            "INSERT INTO experiments (experiment_id, status, definition, created_at, updated_at, revision, computed_revision, owner, change) VALUES (?1, ?2, ?3, ?4, ?4, 1, 0, ?5, ?6)",
+            "INSERT INTO experiments (experiment_id, status, definition, created_at, updated_at, revision, computed_revision, owner, change) VALUES (?1, ?2, ?3, ?4, ?4, ?6, 0, ?5, ?6)",
         )?
         .execute(params![
             definition.experiment_id.as_str(),

@@ -33,6 +33,15 @@ pub struct Holdout {
     pub revision: i64,
 }
 
+/// An experiment that a holdout keeps units out of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InScope {
+    /// The experiment.
+    pub experiment_id: ExperimentId,
+    /// Whether it ended and ships a variant; else it runs.
+    pub ships: bool,
+}
+
 pub(crate) const CREATE_TABLE: Migration = sql!(
     "CREATE TABLE holdouts (
         name       TEXT    PRIMARY KEY,
@@ -131,27 +140,31 @@ impl Catalog {
         })
     }
 
-    /// Running experiments, at most `limit`, that `holdout` keeps units out of.
+    /// Experiments, at most `limit`, that `holdout` keeps units out of: those that run,
+    /// and those that ship a variant.
     ///
     /// # Errors
     ///
     /// The database cannot be read.
-    pub fn running_in_scope(
+    pub fn in_scope(
         &self,
         holdout: &HoldoutDefinition,
         limit: usize,
-    ) -> Result<Vec<ExperimentId>, CatalogError> {
+    ) -> Result<Vec<InScope>, CatalogError> {
         self.read("look for experiments in a scope", |connection| {
-            let sql = "SELECT experiment_id FROM experiments WHERE status = 'running' ORDER BY experiment_id";
-            let mut statement = connection.prepare_cached(sql)?;
+            let running = "SELECT experiment_id FROM experiments WHERE status = 'running' ORDER BY experiment_id";
+            let shipping = "SELECT experiment_id FROM experiments WHERE ship IS NOT NULL ORDER BY experiment_id";
             let mut covered = Vec::new();
-            for id in statement.query_map(params![], crate::experiments::id)? {
-                let id = id?;
-                let is_other = !id.as_str().starts_with(HoldoutName::PREFIX);
-                if is_other && holdout.covers(&id) {
-                    covered.push(id);
-                    if covered.len() >= limit {
-                        break;
+            for (sql, ships) in [(running, false), (shipping, true)] {
+                let mut statement = connection.prepare_cached(sql)?;
+                for id in statement.query_map(params![], crate::experiments::id)? {
+                    let experiment_id = id?;
+                    let is_other = !experiment_id.as_str().starts_with(HoldoutName::PREFIX);
+                    if is_other && holdout.covers(&experiment_id) && covered.len() < limit {
+                        covered.push(InScope {
+                            experiment_id,
+                            ships,
+                        });
                     }
                 }
             }

@@ -201,7 +201,31 @@ fn owns(status: Status) -> bool {
     matches!(status, Status::Draft | Status::Running)
 }
 
-fn release(transaction: &Connection<'_>, experiment: &ExperimentId) -> database::Result<()> {
+/// Gives `experiment` exactly these buckets of `layer`, or tells whose some of them are.
+pub(crate) fn claim(
+    transaction: &Connection<'_>,
+    layer: &LayerName,
+    experiment: &ExperimentId,
+    ranges: &[[u16; 2]],
+) -> database::Result<Option<ExperimentId>> {
+    for [first, past] in ranges {
+        let owner = transaction
+            .prepare_cached("SELECT experiment_id FROM layer_ranges WHERE layer = ?1 AND first < ?3 AND past > ?2 ORDER BY first LIMIT 1")?
+            .query_row(params![layer.as_str(), *first, *past], experiments::id)
+            .optional()?;
+        if owner.is_some() {
+            return Ok(owner);
+        }
+    }
+    let ranges: Vec<_> = ranges.iter().map(|[first, past]| *first..*past).collect();
+    own(transaction, layer, experiment, &ranges)?;
+    Ok(None)
+}
+
+pub(crate) fn release(
+    transaction: &Connection<'_>,
+    experiment: &ExperimentId,
+) -> database::Result<()> {
     transaction
         .prepare_cached("DELETE FROM layer_ranges WHERE experiment_id = ?1")?
         .execute([experiment.as_str()])?;

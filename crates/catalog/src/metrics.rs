@@ -96,6 +96,13 @@ pub(crate) fn note_names(
     Ok(())
 }
 
+/// Removes the notes of which metrics an experiment names.
+pub(crate) fn forget_names(connection: &Connection<'_>, experiment: &str) -> database::Result<()> {
+    let sql = "DELETE FROM experiment_metrics WHERE experiment_id = ?1";
+    connection.execute(sql, [experiment])?;
+    Ok(())
+}
+
 /// All columns of `metric_definitions` in the table's order, then the seal.
 const COLUMNS: &str = "name, definition, created_at, updated_at, revision, seal";
 const N_COLUMNS: usize = 5;

@@ -388,7 +388,7 @@ fn publish_outcome(
         results::thin_out(transaction, id, run.thin_out_before.0)?;
     }
     let computed_revision = outcome.computed.is_ok().then_some(outcome.revision);
-    transaction
+    let n_known = transaction
         .prepare_cached(
             "UPDATE experiments SET computed_revision = coalesce(?2, computed_revision), recompute_at = ?3, failure = ?4 WHERE experiment_id = ?1",
         )?
@@ -398,6 +398,11 @@ fn publish_outcome(
             outcome.recompute_at.map(|time| time.0),
             outcome.computed.as_ref().err()
         ])?;
+    if n_known == 0 {
+        // It was deleted while the run was computing it.
+        results::remove(transaction, id)?;
+        warnings::remove(transaction, id)?;
+    }
     Ok(())
 }
 
@@ -542,6 +547,40 @@ mod tests {
             Some("too large")
         );
         assert_eq!(catalog.due_experiments(NOW).unwrap(), [id]);
+    }
+
+    #[test]
+    fn an_experiment_that_is_deleted_during_a_run_leaves_nothing_behind() {
+        let (_directory, catalog, id) = catalog();
+        run(&catalog, &id, NOW, Ok(computation(&id, 10)));
+        let edit = Edit::new(Actor::local(), NOW);
+        catalog.delete_experiment(&id, &edit).unwrap();
+        run(
+            &catalog,
+            &id,
+            UnixMicros(NOW.0 + 1),
+            Ok(computation(&id, 11)),
+        );
+        assert_eq!(catalog.published(&id, None).unwrap(), None);
+        for table in [
+            "computations",
+            "variant_exposures",
+            "variant_metrics",
+            "analysis_results",
+            "experiment_warnings",
+        ] {
+            let left = catalog.read("count rows", |connection| {
+                let sql = format!("SELECT count(*) FROM {table}");
+                connection.query_row(&sql, params![], |row| row.get::<i64>(0))
+            });
+            assert_eq!(left.unwrap(), 0, "{table}");
+        }
+        assert!(
+            catalog
+                .due_experiments(UnixMicros(i64::MAX))
+                .unwrap()
+                .is_empty()
+        );
     }
 
     #[test]

@@ -399,6 +399,24 @@ impl<'c> Writing<'c> {
     }
 }
 
+/// The tables that hold what was published of an experiment.
+const TABLES: [&str; 4] = [
+    "computations",
+    "variant_exposures",
+    "variant_metrics",
+    "analysis_results",
+];
+
+/// Removes everything that was published of an experiment.
+pub(crate) fn remove(transaction: &Connection<'_>, experiment: &str) -> database::Result<()> {
+    for table in TABLES {
+        transaction
+            .prepare_cached(&format!("DELETE FROM {table} WHERE experiment_id = ?1"))?
+            .execute([experiment])?;
+    }
+    Ok(())
+}
+
 /// Of the computations of `experiment` before `before`, keeps the last of each UTC day.
 pub(crate) fn thin_out(
     transaction: &Connection<'_>,
@@ -414,12 +432,7 @@ pub(crate) fn thin_out(
         .query_map(params![experiment, before, DAY_MICROS], |row| row.get(0))?
         .collect::<database::Result<_>>()?;
     for computed_at in superseded {
-        for table in [
-            "computations",
-            "variant_exposures",
-            "variant_metrics",
-            "analysis_results",
-        ] {
+        for table in TABLES {
             transaction
                 .prepare_cached(&format!(
                     "DELETE FROM {table} WHERE experiment_id = ?1 AND computed_at = ?2"

@@ -27,6 +27,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     sql!(include_str!("schema/sqlite_16.sql")),
     sql!(include_str!("schema/sqlite_17.sql")),
     sql!(include_str!("schema/sqlite_18.sql")),
+    sql!(include_str!("schema/sqlite_19.sql")),
 ];
 
 const EXPERIMENTS_AND_RESULTS: &str = "

@@ -126,6 +126,15 @@ pub(crate) fn note_change(
     note_break(transaction, &new)
 }
 
+/// Removes the breaks of an experiment that is deleted.
+pub(crate) fn forget(transaction: &Connection<'_>, experiment: &str) -> database::Result<()> {
+    transaction.execute(
+        "DELETE FROM sequence_breaks WHERE experiment_id = ?1",
+        [experiment],
+    )?;
+    Ok(())
+}
+
 fn breaks(connection: &Connection<'_>, experiment: &str) -> database::Result<Vec<Break>> {
     let sql = "SELECT experiment_id, reason, at, actor, fields, confirmed_at, confirmed_by, seal FROM sequence_breaks
                WHERE experiment_id = ?1 ORDER BY reason";

@@ -66,6 +66,13 @@ pub(crate) fn note(
     Ok(())
 }
 
+/// Removes the notes of which surfaces an experiment touches.
+pub(crate) fn forget(connection: &Connection<'_>, experiment: &str) -> database::Result<()> {
+    let sql = "DELETE FROM experiment_surfaces WHERE experiment_id = ?1";
+    connection.execute(sql, [experiment])?;
+    Ok(())
+}
+
 impl Catalog {
     /// Experiments that run, touch a surface of `definition` and are not kept apart from
     /// it by a layer.

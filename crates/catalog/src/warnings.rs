@@ -31,6 +31,13 @@ impl Catalog {
     }
 }
 
+/// Removes the warnings of an experiment.
+pub(crate) fn remove(transaction: &Connection<'_>, experiment: &str) -> database::Result<()> {
+    let sql = "DELETE FROM experiment_warnings WHERE experiment_id = ?1";
+    transaction.prepare_cached(sql)?.execute([experiment])?;
+    Ok(())
+}
+
 /// Replaces the warnings of the experiments that `run` computed.
 pub(crate) fn replace(transaction: &Connection<'_>, run: &FinishedRun) -> database::Result<()> {
     let computed = run

@@ -4,6 +4,9 @@
 //! targeted, and else assigned. What is compared is prepared once, so that a decision
 //! allocates nothing.
 //!
+//! An experiment that ended and ships a variant decides without buckets of its own:
+//! forced, held out, not targeted, and else shipped. Nothing of it is an exposure.
+//!
 //! Contract: decisions are the same in every version, process and SDK; the vectors of
 //! `testdata/reference/assignment_decision.json` are frozen.
 
@@ -44,6 +47,8 @@ pub enum Decision<'c> {
     Assigned(&'c Arm),
     /// It gets this variant whatever the rules say, and is not analysed.
     Forced(&'c Arm),
+    /// It gets this variant as every unit does: the experiment ended and ships it.
+    Shipped(&'c Arm),
 }
 
 impl<'c> Decision<'c> {
@@ -55,13 +60,14 @@ impl<'c> Decision<'c> {
             Self::NotTargeted => "not_targeted",
             Self::Assigned(_) => "assigned",
             Self::Forced(_) => "forced",
+            Self::Shipped(_) => "shipped",
         }
     }
 
     /// The variant, where the unit gets one.
     pub fn arm(&self) -> Option<&'c Arm> {
         match self {
-            Self::Assigned(arm) | Self::Forced(arm) => Some(arm),
+            Self::Assigned(arm) | Self::Forced(arm) | Self::Shipped(arm) => Some(arm),
             Self::HeldOut(_) | Self::NotEnrolled | Self::NotTargeted => None,
         }
     }
@@ -132,9 +138,13 @@ impl Ruleset {
     pub fn new(configuration: &Configuration) -> Self {
         let holdouts: Vec<_> = configuration.holdouts.iter().map(Holdout::new).collect();
         let mut shared = prepared::Shared::default();
-        let experiments: Vec<_> = (configuration.experiments.iter())
+        let mut experiments: Vec<_> = (configuration.experiments.iter())
             .map(|own| Rules::new(own, &holdouts, &mut shared))
             .collect();
+        // After those that run, whose places `listing` holds.
+        let shipped = configuration.shipped.iter();
+        experiments
+            .extend(shipped.filter_map(|rules| Rules::shipped(rules, &holdouts, &mut shared)));
         let by_id = Places::new(&experiments);
         let mut listing: HashMap<EventType, Listing, Hasher> = HashMap::default();
         for (place, own) in configuration.experiments.iter().enumerate() {
@@ -160,12 +170,12 @@ impl Ruleset {
         }
     }
 
-    /// The experiment `id`, if it runs.
+    /// The experiment `id`, if it runs or ships a variant.
     pub fn experiment(&self, id: &str) -> Option<&Rules> {
         self.by_id.find(id, &self.experiments)
     }
 
-    /// Every experiment that runs.
+    /// Every experiment that runs, then every one that ships a variant.
     pub fn experiments(&self) -> &[Rules] {
         &self.experiments
     }
@@ -216,7 +226,9 @@ impl Ruleset {
     /// What an evaluation of `experiment` lets `unit` see: the experiment's variant, if
     /// it gets one, and the side of every holdout whose scope the experiment is in.
     ///
-    /// A forced unit is in no holdout: it is not analysed.
+    /// A forced unit is in no holdout: it is not analysed. An experiment that ships a
+    /// variant has ended: only the holdouts are exposed to, since they measure what is
+    /// shipped.
     pub fn exposures<'c, 'u: 'c>(
         &'c self,
         experiment: &'c Rules,
@@ -224,7 +236,8 @@ impl Ruleset {
         decision: Decision<'c>,
     ) -> impl Iterator<Item = Exposure<'c>> {
         let forced = matches!(decision, Decision::Forced(_));
-        let own = decision.arm().map(|arm| Exposure {
+        let arm = decision.arm().filter(|_| !experiment.is_shipped());
+        let own = arm.map(|arm| Exposure {
             experiment_id: experiment.experiment_id(),
             variant: arm.variant(),
             fingerprint: arm.exposure(),

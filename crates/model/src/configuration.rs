@@ -8,11 +8,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::experiment::{Condition, Definition, ForcedVariant, VariantWeight, optional_time};
-use crate::ids::{EventType, ExperimentId, HoldoutName, LayerName};
+use crate::ids::{EventType, ExperimentId, HoldoutName, LayerName, Variant};
 use crate::metric_definition::MetricDefinition;
 use crate::time::UnixMicros;
 
-/// Everything that runs: experiments and holdouts.
+/// Everything that decides about units: experiments and holdouts that run, and
+/// experiments that ended with a variant that is shipped.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Configuration {
     /// The experiments that run.
@@ -20,6 +21,10 @@ pub struct Configuration {
     /// The holdouts that run.
     #[serde(default)]
     pub holdouts: Vec<HoldoutRules>,
+    /// The experiments that ended and ship a variant. They are not among `experiments`,
+    /// where a reader that does not know this member would take them for running ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shipped: Vec<ShippedRules>,
 }
 
 /// What an assignment needs of an experiment.
@@ -57,6 +62,24 @@ pub struct ExperimentRules {
     /// The events of which its metrics are made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub event_types: Vec<EventType>,
+}
+
+/// What an answer needs of an experiment that ended and ships a variant: every unit that
+/// no holdout keeps out, and that meets the conditions, gets the variant.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ShippedRules {
+    /// Its id.
+    pub experiment_id: ExperimentId,
+    /// The variant that is shipped.
+    pub ship: Variant,
+    /// Conditions on the context, all of which must hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub targeting: Vec<Condition>,
+    /// The variants with their values, for units that are forced to another one.
+    pub variants: Vec<VariantWeight>,
+    /// Units that get a variant whatever the rules say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forced: Vec<ForcedVariant>,
 }
 
 /// What an assignment needs of a holdout.
@@ -112,24 +135,48 @@ impl Configuration {
             experiments: Vec<&'a RawValue>,
             #[serde(default)]
             holdouts: Vec<HoldoutRules>,
+            #[serde(borrow, default)]
+            shipped: Vec<&'a RawValue>,
         }
         let parts: Parts<'_> = serde_json::from_slice(text)?;
-        let mut experiments = Vec::with_capacity(parts.experiments.len());
         let mut left_out = Vec::new();
-        for own in parts.experiments {
-            match serde_json::from_str(own.get()) {
-                Ok(rules) => experiments.push(rules),
-                Err(error) => left_out.push(error),
-            }
-        }
         let configuration = Self {
-            experiments,
+            experiments: readable(&parts.experiments, &mut left_out),
             holdouts: parts.holdouts,
+            shipped: readable(&parts.shipped, &mut left_out),
         };
         Ok(Read {
             configuration,
             left_out,
         })
+    }
+}
+
+/// Parses each of `texts`; the errors of those that cannot be parsed go to `left_out`.
+fn readable<'a, T: Deserialize<'a>>(
+    texts: &[&'a RawValue],
+    left_out: &mut Vec<serde_json::Error>,
+) -> Vec<T> {
+    let mut parsed = Vec::with_capacity(texts.len());
+    for text in texts {
+        match serde_json::from_str(text.get()) {
+            Ok(rules) => parsed.push(rules),
+            Err(error) => left_out.push(error),
+        }
+    }
+    parsed
+}
+
+impl ShippedRules {
+    /// What an answer needs of `definition`, which ships `variant`.
+    pub fn new(definition: &Definition, variant: Variant) -> Self {
+        Self {
+            experiment_id: definition.experiment_id.clone(),
+            ship: variant,
+            targeting: definition.targeting.clone(),
+            variants: definition.variants.clone(),
+            forced: definition.forced.clone(),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use trialog_stats::{Sample, sample_ratio_mismatch};
 
 use super::Measured;
 use super::findings::{self, Finding};
+use super::life::warn_of_pauses;
 use super::measured::Arm;
 use super::warnings::{self, Severity, Warning};
 
@@ -199,6 +200,7 @@ pub(super) fn health(checked: &Checked<'_>) -> Health {
     warn_of_metrics(&mut warnings, experiment);
     warn_of_users(&mut warnings, definition, computation, crossovers);
     warn_of_plan(&mut warnings, experiment, computation);
+    warn_of_pauses(&mut warnings, experiment);
     warnings.sort_by_key(|warning| warning.severity);
     Health {
         srm_reason: srm.as_ref().err().map(|reason| (*reason).to_owned()),

@@ -9,6 +9,7 @@
 mod comparison;
 pub mod findings;
 mod health;
+mod life;
 mod measured;
 mod sequence;
 pub mod standing;
@@ -31,6 +32,7 @@ use trialog_stats::{Alpha, Correction};
 
 pub use comparison::{Comparison, Flag, Guarded, Headline, NonInferiority, Power, Sequential};
 pub use health::{EventCounts, Health, Progress, SrmReport};
+pub use life::{Decided, Paused};
 pub use measured::Arm;
 pub use sequence::{PlannedOutcome, SequenceBreak, SequenceReport};
 pub use warnings::{Severity, Warning};
@@ -92,6 +94,12 @@ pub struct Report {
     pub experiment_id: String,
     /// Where it is in its life.
     pub status: Status,
+    /// What was decided after it; null while nothing is.
+    #[serde(default)]
+    pub decision: Option<Decided>,
+    /// The times in which it was stopped before it was resumed, oldest first.
+    #[serde(default)]
+    pub pauses: Vec<Paused>,
     /// When the numbers were published; null before the first run.
     pub computed_at: Option<String>,
     /// The position in what was ingested that the numbers hold for.
@@ -339,6 +347,8 @@ fn assemble(
     Ok(Report {
         experiment_id: definition.experiment_id.to_string(),
         status: experiment.status,
+        decision: experiment.decision.as_ref().map(Decided::new),
+        pauses: experiment.pauses.iter().map(Paused::new).collect(),
         computed_at: None,
         position: None,
         data_time: None,

@@ -13,13 +13,15 @@ pub enum Outcome {
     Assigned,
     /// It gets a variant whatever the rules say, and is not analysed.
     Forced,
+    /// It gets the variant that every unit gets since the experiment ended; no exposure.
+    Shipped,
     /// A holdout keeps it out.
     HeldOut,
     /// It is not among the units that the experiment may have.
     NotEnrolled,
     /// A condition on the context does not hold.
     NotTargeted,
-    /// No such experiment runs.
+    /// No such experiment runs or ships a variant.
     NotRunning,
     /// There is no configuration yet.
     NotReady,
@@ -81,6 +83,7 @@ impl From<Decision<'_>> for Assignment {
             Decision::NotTargeted => Outcome::NotTargeted,
             Decision::Assigned(_) => Outcome::Assigned,
             Decision::Forced(_) => Outcome::Forced,
+            Decision::Shipped(_) => Outcome::Shipped,
         };
         let arm = decision.arm();
         Self {

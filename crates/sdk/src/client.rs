@@ -86,7 +86,8 @@ impl Client {
 
     /// The variant that `unit` gets in `experiment`, which it sees now: logs the exposure
     /// once for each unit, experiment and variant, and the side of every holdout whose
-    /// scope the experiment is in.
+    /// scope the experiment is in. An experiment that ended and ships a variant gives
+    /// that one to everybody, without an exposure to it.
     ///
     /// `unit` is the user id in text, as everywhere else. Allocates nothing where the
     /// exposure is known.
@@ -106,7 +107,7 @@ impl Client {
         decision.into()
     }
 
-    /// The same in every experiment that runs, which `unit` sees all of; see
+    /// The same in every experiment that runs or ships a variant, which `unit` sees all of; see
     /// [`Client::decide_all`] for a look that is no exposure.
     pub fn assign_all(&self, unit: &str, context: &Context) -> Vec<(ExperimentId, Assignment)> {
         self.every(unit, context, true)
@@ -128,14 +129,14 @@ impl Client {
         }
     }
 
-    /// The variants that `unit` would get in every experiment that runs; no exposure is
-    /// logged.
+    /// The variants that `unit` would get in every experiment that runs or ships a
+    /// variant; no exposure is logged.
     pub fn decide_all(&self, unit: &str, context: &Context) -> Vec<(ExperimentId, Assignment)> {
         self.every(unit, context, false)
     }
 
     /// Every step of the decision about `unit` in `experiment`; empty where no such
-    /// experiment runs. Variants that the application forces are not looked at.
+    /// experiment runs or ships a variant. Variants that the application forces are not looked at.
     pub fn explain(&self, unit: &str, experiment: &str, context: &Context) -> Vec<Step> {
         let ruleset = self.0.current.load();
         let rules = ruleset

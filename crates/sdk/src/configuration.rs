@@ -46,7 +46,7 @@ impl Current {
             );
             told.tell(|own| own.configuration_failed(&reason));
         }
-        let n_experiments = read.configuration.experiments.len();
+        let n_experiments = read.configuration.experiments.len() + read.configuration.shipped.len();
         self.ruleset
             .store(Some(Arc::new(Ruleset::new(&read.configuration))));
         add(&counts.configurations, 1);

@@ -296,10 +296,14 @@ fn routes() -> Routes {
         )
         .route(
             "/v1/experiments/{id}",
-            get(experiments::read).patch(experiments::change),
+            get(experiments::read)
+                .patch(experiments::change)
+                .delete(experiments::delete),
         )
         .route("/v1/experiments/{id}/start", post(experiments::start))
         .route("/v1/experiments/{id}/stop", post(experiments::stop))
+        .route("/v1/experiments/{id}/resume", post(experiments::resume))
+        .route("/v1/experiments/{id}/decide", post(experiments::decide))
         .route("/v1/experiments/{id}/archive", post(experiments::archive))
         .route("/v1/experiments/{id}/confirm", post(experiments::confirm))
         .route("/v1/experiments/{id}/audit", get(audit::of_experiment))

@@ -1,4 +1,6 @@
-//! `/v1/experiments`: create, read, list, change, start, stop, archive.
+//! `/v1/experiments`: create, read, list, change, delete, and the steps of their lives.
+
+mod decide;
 
 use std::sync::Arc;
 
@@ -24,6 +26,9 @@ use crate::page::{PAGE, limit, next, search};
 use crate::percent_encode;
 use crate::problem::{Answer, Problem};
 use crate::results::pairs;
+use trialog_report::{Decided, Paused};
+
+pub(crate) use decide::decide;
 
 /// An experiment as the API shows it: its definition and where it is in life.
 #[derive(Serialize)]
@@ -36,6 +41,8 @@ struct Shown {
     started_at: Option<String>,
     stopped_at: Option<String>,
     archived_at: Option<String>,
+    decision: Option<Decided>,
+    pauses: Vec<Paused>,
     failure: Option<String>,
     /// The buckets of its layer that it owns.
     ranges: Vec<[u16; 2]>,
@@ -52,6 +59,8 @@ fn show(experiment: Experiment) -> Shown {
         started_at: experiment.started_at.map(text),
         stopped_at: experiment.stopped_at.map(text),
         archived_at: experiment.archived_at.map(text),
+        decision: experiment.decision.as_ref().map(Decided::new),
+        pauses: experiment.pauses.iter().map(Paused::new).collect(),
         failure: experiment.failure,
         ranges: (experiment.ranges.iter())
             .map(|range| [range.start, range.end])
@@ -192,6 +201,21 @@ pub(crate) async fn start(
     Ok(answer_with(started, &shared))
 }
 
+pub(crate) async fn resume(
+    State(app): State<Arc<App>>,
+    path: Result<Path<String>, PathRejection>,
+    Editing(edit): Editing,
+) -> Answer<Response> {
+    let id = id(path)?;
+    let (resumed, shared) = blocking(move || {
+        let resumed = app.catalog.resume_experiment(&id, &edit)?;
+        let shared = app.catalog.shared_surfaces(&resumed.definition)?;
+        Ok((resumed, shared))
+    })
+    .await?;
+    Ok(answer_with(resumed, &shared))
+}
+
 pub(crate) async fn stop(
     State(app): State<Arc<App>>,
     path: Result<Path<String>, PathRejection>,
@@ -222,6 +246,18 @@ pub(crate) async fn archive(
 ) -> Answer<Response> {
     step(path, move |id| {
         Ok(app.catalog.archive_experiment(&id, &edit)?)
+    })
+    .await
+}
+
+/// Deletes a draft or an unregistered experiment, and answers with it as it was.
+pub(crate) async fn delete(
+    State(app): State<Arc<App>>,
+    path: Result<Path<String>, PathRejection>,
+    Editing(edit): Editing,
+) -> Answer<Response> {
+    step(path, move |id| {
+        Ok(app.catalog.delete_experiment(&id, &edit)?)
     })
     .await
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
 use trialog_catalog::CatalogError;
-use trialog_catalog::holdouts::Holdout;
+use trialog_catalog::holdouts::{Holdout, InScope};
 use trialog_model::document;
 use trialog_model::experiment::Status;
 use trialog_model::holdout::HoldoutDefinition;
@@ -101,7 +101,7 @@ pub(crate) async fn change(
     let name = name(path)?;
     let patch = patch(&received(body)?)?;
     let changed = blocking(move || {
-        let running = app.catalog.configuration()?.rules.experiments;
+        let rules = app.catalog.configuration()?.rules;
         app.catalog.change_holdout(&name, &edit, |known| {
             let changed: HoldoutDefinition =
                 document::from_value(merged(&known.definition, patch)?)
@@ -115,7 +115,9 @@ pub(crate) async fn change(
                 (known.definition.check_change_after_start(&changed))
                     .map_err(|error| Problem::from(error).with_status(StatusCode::CONFLICT))?;
             }
-            let joins = (running.iter().map(|own| &own.experiment_id))
+            let running = rules.experiments.iter().map(|own| &own.experiment_id);
+            let shipped = rules.shipped.iter().map(|own| &own.experiment_id);
+            let joins = (running.chain(shipped))
                 .find(|id| changed.covers(id) && !known.definition.covers(id));
             match joins {
                 Some(id) if known.status == Status::Running => {
@@ -131,7 +133,7 @@ pub(crate) async fn change(
 
 fn joins_while_running(experiment: &str) -> Problem {
     let reason = format!(
-        "cannot gain `{experiment}`, which runs: its units that are held out would leave it; stop it first, or wait until it has ended"
+        "cannot gain `{experiment}`, which runs or ships a variant: its units that are held out would lose the variant; archive it first, or wait until it has ended"
     );
     Problem::broken_rule("experiments", &reason).with_status(StatusCode::CONFLICT)
 }
@@ -151,19 +153,23 @@ pub(crate) async fn start(
     Ok(answer(started, warnings))
 }
 
-/// Names experiments that run already and lose units to the holdout.
+/// Names experiments that run or ship a variant already and lose units to the holdout.
 fn warnings(app: &App, started: &Holdout) -> Result<Vec<Value>, CatalogError> {
-    let running = app
-        .catalog
-        .running_in_scope(&started.definition, MAX_NAMED)?;
-    let warning = |id: trialog_model::ids::ExperimentId| {
+    let in_scope = app.catalog.in_scope(&started.definition, MAX_NAMED)?;
+    let warning = |covered: InScope| {
+        let id = covered.experiment_id;
+        let state = if covered.ships {
+            "ships a variant"
+        } else {
+            "runs"
+        };
         json!({
             "code": "loses_units",
             "experiment_id": id,
-            "message": format!("`{id}` runs already: its units that are held out now get no variant any more"),
+            "message": format!("`{id}` {state} already: its units that are held out now get no variant any more"),
         })
     };
-    Ok(running.into_iter().map(warning).collect())
+    Ok(in_scope.into_iter().map(warning).collect())
 }
 
 pub(crate) async fn stop(

@@ -198,9 +198,15 @@ impl From<CatalogError> for Problem {
                     .with("field", fields[0].clone())
                     .with("fields", fields);
             }
+            CatalogError::NoVariant { .. } => {
+                return Self::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())
+                    .with("field", json!("ship"));
+            }
             CatalogError::Exists(_)
             | CatalogError::NothingToConfirm(_)
             | CatalogError::WrongStatus { .. }
+            | CatalogError::NoResume { .. }
+            | CatalogError::TooManyShipped(_)
             | CatalogError::KeyExists(_)
             | CatalogError::TooManyKeys(_)
             | CatalogError::MetricExists(_)

@@ -23,7 +23,7 @@ const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
 /// Every operation in an order in which its example can be sent, with the
 /// status of its answer.
-const CALLS: [(&str, u16); 48] = [
+const CALLS: [(&str, u16); 53] = [
     ("isAlive", 200),
     ("isReady", 200),
     ("defineMetric", 201),
@@ -41,6 +41,8 @@ const CALLS: [(&str, u16); 48] = [
     ("getHoldout", 200),
     ("changeHoldout", 200),
     ("startHoldout", 200),
+    ("registerExperiment", 201),
+    ("deleteExperiment", 200),
     ("registerExperiment", 201),
     ("listExperiments", 200),
     ("getExperiment", 200),
@@ -61,6 +63,9 @@ const CALLS: [(&str, u16); 48] = [
     // Nothing was changed after the start.
     ("confirmChange", 409),
     ("stopExperiment", 200),
+    ("resumeExperiment", 200),
+    ("stopExperiment", 200),
+    ("decideExperiment", 200),
     ("archiveExperiment", 200),
     ("listChanges", 200),
     ("listChangesOfExperiment", 200),

@@ -64,6 +64,12 @@ pub(crate) enum Command {
     /// Register and manage experiments.
     #[command(subcommand)]
     Experiments(ExperimentsCommand),
+    /// Record what was decided after a stopped experiment.
+    ///
+    /// With --ship everybody gets this variant until the experiment is archived, without an
+    /// exposure. Put the variant into the code, then archive the experiment. A later
+    /// decision takes the place of this one.
+    Decide(DecideArgs),
     /// Back the data up, beside a running server or without one.
     Backup(BackupArgs),
     /// Restore a backup into an empty data directory.
@@ -444,12 +450,17 @@ pub(crate) enum ExperimentsCommand {
         /// The experiment.
         experiment: String,
     },
-    /// Stop a running experiment.
+    /// Stop a running experiment: everybody sees the control until it is decided.
     Stop {
         /// The experiment.
         experiment: String,
     },
-    /// Put away a draft or a stopped experiment, for good.
+    /// Resume a stopped experiment that is not decided, and is what it was.
+    Resume {
+        /// The experiment.
+        experiment: String,
+    },
+    /// Put away a draft or a stopped experiment, for good; it ships nothing any more.
     Archive {
         /// The experiment.
         experiment: String,
@@ -459,6 +470,29 @@ pub(crate) enum ExperimentsCommand {
         /// The experiment.
         experiment: String,
     },
+    /// Delete a draft or an unregistered experiment with its results.
+    ///
+    /// Its events stay: if more of them come in, it is unregistered again.
+    Delete {
+        /// The experiment.
+        experiment: String,
+    },
+}
+
+/// What was decided.
+#[derive(Debug, Args)]
+pub(crate) struct DecideArgs {
+    /// The experiment.
+    pub(crate) experiment: String,
+    /// The variant that everybody gets.
+    #[arg(long, value_name = "VARIANT", required_unless_present = "none")]
+    pub(crate) ship: Option<String>,
+    /// Nothing is shipped: everybody sees the control.
+    #[arg(long, conflicts_with = "ship")]
+    pub(crate) none: bool,
+    /// Why, for those who ask in a year.
+    #[arg(long)]
+    pub(crate) reason: String,
 }
 
 /// Which experiments to list.

@@ -113,6 +113,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Topics(action) => commands::topics::run(&config, &action),
         Command::Layers(action) => commands::layers::run(&config, &action),
         Command::Holdouts(action) => commands::holdouts::run(&config, &action),
+        Command::Decide(args) => commands::experiments::decide(&config, &args),
         Command::Assign(args) => commands::assign::run(&config, &args),
         Command::UserId { text } => {
             println!("{}", trialog_model::user_id::user_id_from_text(text.trim()));

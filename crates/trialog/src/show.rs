@@ -5,6 +5,7 @@ mod bars;
 use std::fmt::Write;
 
 use serde_json::Value;
+use trialog_model::experiment::Status;
 use trialog_model::metric::MetricRole;
 use trialog_report::{Comparison, EventCounts, Flag, Guarded, Headline, MetricReport, Report};
 
@@ -73,12 +74,24 @@ pub(crate) fn experiments(experiments: &[Value]) -> String {
             .collect();
         table.row([
             text("experiment_id"),
-            text("status"),
+            status(experiment),
             names.join(", "),
             text("owner"),
         ]);
     }
     table.text()
+}
+
+/// Where an experiment is in its life, with the decision about it.
+fn status(experiment: &Value) -> String {
+    let status = experiment["status"].as_str().unwrap_or_default();
+    let decision = &experiment["decision"];
+    match (decision["ship"].as_str(), status) {
+        (Some(variant), "stopped") => format!("{status}, ships {variant}"),
+        (Some(variant), _) => format!("{status}, shipped {variant}"),
+        (None, _) if decision.is_object() => format!("{status}, ships nothing"),
+        (None, _) => status.to_owned(),
+    }
 }
 
 pub(crate) fn metrics(metrics: &[Value]) -> String {
@@ -156,8 +169,22 @@ pub(crate) fn assignments(assignments: &[Value]) -> String {
 
 pub(crate) fn report(report: &Report) -> String {
     let computed = report.computed_at.as_deref().unwrap_or("never");
+    let decision = match &report.decision {
+        Some(decided) => format!(
+            "decision: {} ({}, {}): {}\n",
+            decided.outcome(),
+            decided.by,
+            decided.at,
+            decided.reason
+        ),
+        None if report.status == Status::Stopped => format!(
+            "decision: none yet, everybody sees the control: `trialog decide {} --ship VARIANT --reason TEXT`, or --none\n",
+            report.experiment_id
+        ),
+        None => String::new(),
+    };
     format!(
-        "{} ({}), computed at {computed}\n{}",
+        "{} ({}), computed at {computed}\n{decision}{}",
         report.experiment_id,
         report.status.as_str(),
         body(report)

@@ -2,23 +2,28 @@
 
 use serde_json::{Map, Value, json};
 use trialog_model::experiment::{Definition, Status};
-use trialog_model::ids::{ExperimentId, HoldoutName};
+use trialog_model::ids::{ExperimentId, HoldoutName, Variant};
+use trialog_model::nearest::there_are;
 
+use super::life::{self, AtStop, Decision, Life, MAX_PAUSES, MAX_SHIPPED, Pause};
 use super::{Experiment, find, insert, next_change, search, to_json};
 use crate::audit::{self, Edit, Event, Subject};
 use crate::connection::Catalog;
 use crate::database::{self, Connection, DatabaseError, params};
 use crate::error::CatalogError;
-use crate::holdouts::Holdout;
+use crate::holdouts::{self, Holdout};
 use crate::neighbours::Names;
-use crate::{configuration, layers, metrics, sequence, surfaces};
+use crate::{configuration, layers, metrics, results, sequence, surfaces, warnings};
 
 /// A step from one status to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     Start,
     Stop,
+    Resume,
+    Decide,
     Archive,
+    Delete,
 }
 
 impl Step {
@@ -26,32 +31,49 @@ impl Step {
         match self {
             Self::Start => "start",
             Self::Stop => "stop",
+            Self::Resume => "resume",
+            Self::Decide => "decide",
             Self::Archive => "archive",
-        }
-    }
-
-    fn leads_to(self) -> Status {
-        match self {
-            Self::Start => Status::Running,
-            Self::Stop => Status::Stopped,
-            Self::Archive => Status::Archived,
+            Self::Delete => "delete",
         }
     }
 
     /// What to do instead, where the step cannot be taken from `status`.
     fn mend(self, status: Status) -> Option<&'static str> {
-        const NEW: &str = "it does not start again, register a new one";
+        const AGAIN: &str =
+            "resume it (`trialog experiments resume`, POST .../resume), or register a new one";
         const PUT_AWAY: &str = "it is put away for good, register a new one";
         match (self, status) {
             (Self::Start, Status::Draft)
             | (Self::Stop, Status::Running)
-            | (Self::Archive, Status::Draft | Status::Stopped) => None,
+            | (Self::Resume | Self::Decide, Status::Stopped)
+            | (Self::Archive, Status::Draft | Status::Stopped)
+            | (Self::Delete, Status::Draft | Status::Unregistered) => None,
+            (Self::Delete, Status::Running) => Some(
+                "only drafts and unregistered experiments can be deleted; stop it first, then archive it, which keeps its results",
+            ),
+            (Self::Delete, Status::Stopped) => Some(
+                "only drafts and unregistered experiments can be deleted; archive it, which keeps its results",
+            ),
+            (Self::Delete, Status::Archived) => Some(
+                "only drafts and unregistered experiments can be deleted; it stays archived, and lists leave it out",
+            ),
             (_, Status::Unregistered) => Some("register it first with POST /v1/experiments"),
             (Self::Start, Status::Running) => Some("it was started already"),
-            (Self::Start, Status::Stopped) => Some(NEW),
-            (Self::Start | Self::Stop, Status::Archived) => Some(PUT_AWAY),
+            (Self::Start, Status::Stopped) => Some(AGAIN),
+            (Self::Start | Self::Stop | Self::Resume, Status::Archived) => Some(PUT_AWAY),
+            (Self::Decide, Status::Archived) => Some(
+                "it is put away for good, and its decision stays as it is: register a new one to ship a variant",
+            ),
+            (Self::Decide, Status::Running) => {
+                Some("stop it first (`trialog experiments stop`, POST .../stop), then decide")
+            }
+            (Self::Resume, Status::Running) => Some("it runs already"),
             (Self::Stop, Status::Stopped) => Some("it was stopped already"),
-            (Self::Stop, Status::Draft) => Some("start it first"),
+            (Self::Stop | Self::Resume, Status::Draft) => Some("start it first"),
+            (Self::Decide, Status::Draft) => {
+                Some("it never ran: start it, or archive or delete it")
+            }
             (Self::Archive, Status::Running) => Some("stop it first"),
             (Self::Archive, Status::Archived) => Some("it was archived already"),
         }
@@ -154,7 +176,86 @@ impl Catalog {
         self.step(id, edit, Step::Stop)
     }
 
-    /// Puts away a draft or a stopped experiment, for good.
+    /// Resumes a stopped experiment without a decision, if everything that its assignment
+    /// depends on is as it was when it was stopped.
+    ///
+    /// # Errors
+    ///
+    /// The experiment is not known or not stopped, `edit` names another state of it, or
+    /// [`CatalogError::NoResume`] says what is not as it was.
+    pub fn resume_experiment(
+        &self,
+        id: &ExperimentId,
+        edit: &Edit,
+    ) -> Result<Experiment, CatalogError> {
+        self.step(id, edit, Step::Resume)
+    }
+
+    /// Records what was decided after a stopped experiment: from now on everybody gets
+    /// `ship`, if it is a variant. A later decision takes the place of this one.
+    ///
+    /// # Errors
+    ///
+    /// The experiment is not known or not stopped, has no such variant, or `edit` names
+    /// another state of it; or as many experiments ship a variant as may.
+    pub fn decide_experiment(
+        &self,
+        id: &ExperimentId,
+        ship: Option<Variant>,
+        reason: &str,
+        edit: &Edit,
+    ) -> Result<Experiment, CatalogError> {
+        let failed = CatalogError::database("record a decision", self.place());
+        self.write("record a decision", |transaction| {
+            let known = self.to_step(transaction, id, edit, Step::Decide)?;
+            if let Some(ship) = &ship {
+                check_ship(&known, ship)?;
+            }
+            if ship.is_some() && known.ships().is_none() {
+                let n_shipped = transaction.query_row(
+                    "SELECT count(*) FROM experiments WHERE ship IS NOT NULL",
+                    params![],
+                    |row| row.get::<u64>(0),
+                );
+                if n_shipped.map_err(&failed)? >= MAX_SHIPPED {
+                    return Err(CatalogError::TooManyShipped(MAX_SHIPPED));
+                }
+            }
+            let decision = Decision {
+                ship,
+                reason: reason.to_owned(),
+                by: edit.actor.as_str().to_owned(),
+                at: edit.at,
+            };
+            let decided = Experiment {
+                decision: Some(decision),
+                ..known.clone()
+            };
+            update(transaction, edit, Step::Decide.action(), &known, decided).map_err(&failed)
+        })
+    }
+
+    /// Deletes a draft or an unregistered experiment with its results, and gives it as it
+    /// was. Its events stay; if more of them come in, it is unregistered again.
+    ///
+    /// # Errors
+    ///
+    /// The experiment is not known, was started, or `edit` names another state of it.
+    pub fn delete_experiment(
+        &self,
+        id: &ExperimentId,
+        edit: &Edit,
+    ) -> Result<Experiment, CatalogError> {
+        let failed = CatalogError::database("delete an experiment", self.place());
+        self.write("delete an experiment", |transaction| {
+            let known = self.to_step(transaction, id, edit, Step::Delete)?;
+            remove(transaction, edit, &known).map_err(&failed)?;
+            Ok(known)
+        })
+    }
+
+    /// Puts away a draft or a stopped experiment, for good: a variant that it ships is not
+    /// answered with any more.
     ///
     /// # Errors
     ///
@@ -197,26 +298,77 @@ impl Catalog {
     fn step(&self, id: &ExperimentId, edit: &Edit, step: Step) -> Result<Experiment, CatalogError> {
         let failed = CatalogError::database("change an experiment's status", self.place());
         self.write("change an experiment's status", |transaction| {
-            let known = self.to_edit(transaction, id, edit)?;
-            if let Some(mend) = step.mend(known.status) {
-                return Err(CatalogError::WrongStatus {
-                    experiment: id.clone(),
-                    status: known.status,
-                    mend,
-                });
-            }
-            let mut changed = Experiment {
-                status: step.leads_to(),
-                ..known.clone()
-            };
+            let known = self.to_step(transaction, id, edit, step)?;
+            let mut changed = known.clone();
             match step {
-                Step::Start => changed.started_at = Some(edit.at),
-                Step::Stop => changed.stopped_at = Some(edit.at),
-                Step::Archive => changed.archived_at = Some(edit.at),
+                Step::Start => {
+                    changed.status = Status::Running;
+                    changed.started_at = Some(edit.at);
+                }
+                Step::Stop => {
+                    let running = holdouts::running(transaction).map_err(&failed)?;
+                    changed.at_stop = Some(AtStop::new(&known, &running));
+                    changed.status = Status::Stopped;
+                    changed.stopped_at = Some(edit.at);
+                }
+                Step::Resume => {
+                    self.check_resume(transaction, &known)?;
+                    changed.status = Status::Running;
+                    changed
+                        .pauses
+                        .extend(known.stopped_at.map(|from| Pause { from, to: edit.at }));
+                    changed.stopped_at = None;
+                    changed.at_stop = None;
+                }
+                Step::Archive => {
+                    changed.status = Status::Archived;
+                    changed.archived_at = Some(edit.at);
+                }
+                Step::Decide | Step::Delete => {}
             }
             self.fitted(transaction, &changed)?;
             update(transaction, edit, step.action(), &known, changed).map_err(&failed)
         })
+    }
+
+    /// Checks that `known` may go on where it was stopped, and gives it back its buckets.
+    fn check_resume(
+        &self,
+        transaction: &Connection<'_>,
+        known: &Experiment,
+    ) -> Result<(), CatalogError> {
+        let failed = CatalogError::database("resume an experiment", self.place());
+        let id = &known.definition.experiment_id;
+        let refused = |reason: String| CatalogError::NoResume {
+            experiment: id.clone(),
+            reason,
+        };
+        if known.decision.is_some() {
+            let reason = "a decision about it is recorded: register a new experiment";
+            return Err(refused(reason.to_owned()));
+        }
+        if known.pauses.len() >= MAX_PAUSES {
+            return Err(refused(format!(
+                "it was resumed {MAX_PAUSES} times, which is the most: register a new experiment"
+            )));
+        }
+        let Some(at_stop) = &known.at_stop else {
+            let reason = "it was stopped by an older version, which did not note what assignment depended on: register a new experiment";
+            return Err(refused(reason.to_owned()));
+        };
+        let running = holdouts::running(transaction).map_err(&failed)?;
+        if let Some(reason) = at_stop.difference(&known.definition, &running) {
+            return Err(refused(reason));
+        }
+        let Some(layer) = &known.definition.layer else {
+            return Ok(());
+        };
+        match layers::claim(transaction, layer, id, &at_stop.ranges).map_err(failed)? {
+            Some(owner) => Err(refused(format!(
+                "experiment `{owner}` owns buckets of the layer `{layer}` now that were its own: stop that one first, or register a new experiment"
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// Gives `changed` the buckets that it asks for.
@@ -227,6 +379,26 @@ impl Catalog {
     ) -> Result<(), CatalogError> {
         let failed = CatalogError::database("share out a layer", self.place());
         layers::fit(transaction, changed.status, &changed.definition, &failed)
+    }
+
+    /// The experiment `id`, in a state that `edit` may change and from which `step` can be
+    /// taken.
+    fn to_step(
+        &self,
+        transaction: &Connection<'_>,
+        id: &ExperimentId,
+        edit: &Edit,
+        step: Step,
+    ) -> Result<Experiment, CatalogError> {
+        let known = self.to_edit(transaction, id, edit)?;
+        match step.mend(known.status) {
+            Some(mend) => Err(CatalogError::WrongStatus {
+                experiment: id.clone(),
+                status: known.status,
+                mend,
+            }),
+            None => Ok(known),
+        }
     }
 
     /// The experiment `id`, in a state that `edit` may change.
@@ -244,7 +416,9 @@ impl Catalog {
                 there_are.map_err(failed)?,
             ));
         };
-        if let Some(holdout) = id.as_str().strip_prefix(HoldoutName::PREFIX) {
+        let holdout = id.as_str().strip_prefix(HoldoutName::PREFIX);
+        // Events may name a holdout that there is none of: then nothing measures one.
+        if let Some(holdout) = holdout.filter(|_| known.status != Status::Unregistered) {
             return Err(CatalogError::OfHoldout {
                 experiment: id.clone(),
                 holdout: holdout.to_owned(),
@@ -308,6 +482,45 @@ pub(crate) fn record_of_lock(
     audit::record(transaction, edit, event, None, Some(&after))
 }
 
+/// Checks that `ship` is a variant of `experiment`.
+fn check_ship(experiment: &Experiment, ship: &Variant) -> Result<(), CatalogError> {
+    let names = experiment.definition.variants.iter();
+    let names: Vec<&str> = names.map(|declared| declared.variant.as_str()).collect();
+    if names.contains(&ship.as_str()) {
+        return Ok(());
+    }
+    Err(CatalogError::NoVariant {
+        experiment: experiment.definition.experiment_id.clone(),
+        variant: ship.clone(),
+        there_are: there_are(ship.as_str(), &names, false),
+    })
+}
+
+/// Removes an experiment and everything that is known of it but its audit trail and what
+/// retention dropped of its events.
+fn remove(transaction: &Connection<'_>, edit: &Edit, known: &Experiment) -> database::Result<()> {
+    let id = &known.definition.experiment_id;
+    // First, since a run that publishes its results waits for this row, or makes us wait.
+    transaction.execute(
+        "DELETE FROM experiments WHERE experiment_id = ?1",
+        [id.as_str()],
+    )?;
+    results::remove(transaction, id.as_str())?;
+    sequence::forget(transaction, id.as_str())?;
+    warnings::remove(transaction, id.as_str())?;
+    layers::release(transaction, id)?;
+    metrics::forget_names(transaction, id.as_str())?;
+    surfaces::forget(transaction, id.as_str())?;
+    search::remove(transaction, known.change)?;
+    configuration::note_deleted(transaction, known.change)?;
+    let event = Event {
+        subject: Subject::Experiment,
+        name: id.as_str(),
+        action: Step::Delete.action(),
+    };
+    audit::record(transaction, edit, event, Some(&fields(known)), None)
+}
+
 fn create(
     transaction: &Connection<'_>,
     definition: &Definition,
@@ -340,9 +553,14 @@ fn update(
     if changed.definition != known.definition {
         changed.revision += 1;
     }
+    let life = Life {
+        decision: changed.decision.clone(),
+        pauses: changed.pauses.clone(),
+        at_stop: changed.at_stop.clone(),
+    };
     transaction
         .prepare_cached(
-            "UPDATE experiments SET status = ?2, definition = ?3, updated_at = ?4, started_at = ?5, stopped_at = ?6, archived_at = ?7, revision = ?8, owner = ?9, change = ?10 WHERE experiment_id = ?1",
+            "UPDATE experiments SET status = ?2, definition = ?3, updated_at = ?4, started_at = ?5, stopped_at = ?6, archived_at = ?7, revision = ?8, owner = ?9, change = ?10, ship = ?11, life = ?12 WHERE experiment_id = ?1",
         )?
         .execute(params![
             id,
@@ -355,6 +573,8 @@ fn update(
             changed.revision,
             changed.definition.owner,
             changed.change,
+            changed.ships().map(Variant::as_str),
+            life.to_column(),
         ])?;
     let current = (changed.change, changed.status, &changed.definition);
     metrics::note_names(transaction, Some(&known.definition), &changed.definition)?;
@@ -416,5 +636,6 @@ fn fields(experiment: &Experiment) -> Map<String, Value> {
     fields.insert("started_at".to_owned(), text(experiment.started_at));
     fields.insert("stopped_at".to_owned(), text(experiment.stopped_at));
     fields.insert("archived_at".to_owned(), text(experiment.archived_at));
+    fields.extend(life::fields(experiment));
     fields
 }

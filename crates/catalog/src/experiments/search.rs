@@ -44,14 +44,20 @@ pub(super) fn index(
     current: (i64, Status, &Definition),
 ) -> database::Result<()> {
     if let Some(before) = before {
-        let sql = connection.choose(
-            "DELETE FROM experiment_search WHERE rowid = ?1",
-            "DELETE FROM experiment_search WHERE change = ?1",
-        );
-        connection.execute(sql, [before])?;
+        remove(connection, before)?;
     }
     let (change, status, definition) = current;
     insert(connection, change, status.as_str(), definition)
+}
+
+/// Removes the state number `change` from the index.
+pub(super) fn remove(connection: &Connection<'_>, change: i64) -> database::Result<()> {
+    let sql = connection.choose(
+        "DELETE FROM experiment_search WHERE rowid = ?1",
+        "DELETE FROM experiment_search WHERE change = ?1",
+    );
+    connection.execute(sql, [change])?;
+    Ok(())
 }
 
 fn insert(

@@ -10,8 +10,8 @@ use smallvec::SmallVec;
 use super::why::{Step, Trace, pairs};
 use super::{Context, Decision, targeting};
 use crate::bucket::{N_BUCKETS, bucket, bucket_of, n_of_share};
-use crate::configuration::{ExperimentRules, HoldoutRules};
-use crate::experiment::{Condition, VariantWeight};
+use crate::configuration::{ExperimentRules, HoldoutRules, ShippedRules};
+use crate::experiment::{Condition, ForcedVariant, VariantWeight};
 use crate::ids::{ExperimentId, LayerName, Variant};
 use crate::murmur3::murmur3_x64_128;
 use crate::time::UnixMicros;
@@ -139,6 +139,8 @@ enum Enrolment {
     Below(u16),
     /// These, of a layer.
     Layer(Box<(LayerName, Vec<Range<u16>>)>),
+    /// None: it ended, and every unit gets the variant at this place.
+    Shipped(usize),
 }
 
 /// Conditions and names of variants that experiments share.
@@ -198,25 +200,43 @@ impl Rules {
             }
         };
         let arms = arms(id, &rules.variants, shared);
-        let place = |variant: &Variant| arms.iter().position(|arm| arm.name == *variant);
-        let forced: HashMap<_, _> = (rules.forced.iter())
-            .filter_map(|own| Some((own.user_id.clone(), place(&own.variant)?)))
-            .collect();
-        let covering = holdouts
-            .iter()
-            .enumerate()
-            .filter(|(_, own)| own.covers(id));
         Self {
             enrolment,
             targeting: shared.conditions(&rules.targeting),
             salt: rules.salt.as_deref().map(Into::into),
-            forced: (!forced.is_empty()).then(|| Arc::new(forced)),
-            holdouts: covering.map(|(place, _)| place).collect(),
+            forced: forced(&rules.forced, &arms),
+            holdouts: covering(holdouts, id),
             arms,
             start_at: rules.start_at,
             text: ShortText::new(id.as_str()),
             id: id.clone(),
         }
+    }
+
+    /// Prepares an experiment that ships a variant; `None` if it has no such variant.
+    pub(super) fn shipped(
+        rules: &ShippedRules,
+        holdouts: &[Holdout],
+        shared: &mut Shared,
+    ) -> Option<Self> {
+        let id = &rules.experiment_id;
+        let arms = arms(id, &rules.variants, shared);
+        Some(Self {
+            enrolment: Enrolment::Shipped(place(&arms, &rules.ship)?),
+            targeting: shared.conditions(&rules.targeting),
+            salt: None,
+            forced: forced(&rules.forced, &arms),
+            holdouts: covering(holdouts, id),
+            arms,
+            start_at: None,
+            text: ShortText::new(id.as_str()),
+            id: id.clone(),
+        })
+    }
+
+    /// Whether it ended and ships a variant.
+    pub fn is_shipped(&self) -> bool {
+        matches!(self.enrolment, Enrolment::Shipped(_))
     }
 
     /// The experiment's id.
@@ -269,6 +289,9 @@ impl Rules {
                 return Decision::HeldOut(holdout);
             }
         }
+        if let Enrolment::Shipped(place) = self.enrolment {
+            return self.ship(place, unit, context, trace);
+        }
         if !self.enrols(unit, trace) {
             return Decision::NotEnrolled;
         }
@@ -276,6 +299,27 @@ impl Rules {
             return Decision::NotTargeted;
         }
         self.assign(unit, trace)
+    }
+
+    /// The answer about a unit that no holdout keeps out, where the variant at `place` is
+    /// shipped.
+    fn ship(
+        &self,
+        place: usize,
+        unit: &str,
+        context: &Context,
+        trace: &mut impl Trace,
+    ) -> Decision<'_> {
+        let Some(arm) = self.arms.get(place) else {
+            return Decision::NotEnrolled;
+        };
+        if !self.is_targeted(unit, context, trace) {
+            return Decision::NotTargeted;
+        }
+        trace.note(|| Step::Shipped {
+            variant: arm.name.to_string(),
+        });
+        Decision::Shipped(arm)
     }
 
     fn forced_arm(&self, unit: &str) -> Option<&Arm> {
@@ -306,6 +350,7 @@ impl Rules {
                 ("enrol:", self.salt(), std::slice::from_ref(&first))
             }
             Enrolment::Layer(owned) => ("layer:", owned.0.as_str().as_bytes(), &owned.1[..]),
+            Enrolment::Shipped(_) => return false,
         };
         let place = bucket_of(unit, kind, name);
         let enrolled = ranges.iter().any(|range| range.contains(&place));
@@ -345,6 +390,27 @@ impl Rules {
         });
         Decision::Assigned(arm)
     }
+}
+
+/// Where `variant` stands among `arms`.
+fn place(arms: &[Arm], variant: &Variant) -> Option<usize> {
+    arms.iter().position(|arm| arm.name == *variant)
+}
+
+/// The places of the variants that units are forced to, by user id.
+fn forced(forced: &[ForcedVariant], arms: &[Arm]) -> Option<Arc<HashMap<String, usize>>> {
+    let forced: HashMap<_, _> = (forced.iter())
+        .filter_map(|unit| Some((unit.user_id.clone(), place(arms, &unit.variant)?)))
+        .collect();
+    (!forced.is_empty()).then(|| Arc::new(forced))
+}
+
+/// The places of the holdouts whose scope `experiment` is in.
+fn covering(holdouts: &[Holdout], experiment: &ExperimentId) -> Box<[usize]> {
+    let all = holdouts.iter().enumerate();
+    all.filter(|(_, holdout)| holdout.covers(experiment))
+        .map(|(place, _)| place)
+        .collect()
 }
 
 fn variant(name: &str) -> Variant {

@@ -167,3 +167,79 @@ fn an_evaluation_exposes_to_the_variant_and_to_each_side_of_a_holdout() {
     );
     assert_eq!(seen("qa"), [of("gate", "v0", true)]);
 }
+
+fn shipped(experiment: &Value, holdouts: &Value) -> Ruleset {
+    let configuration = json!({ "experiments": [gate(1.0, &[1.0])], "holdouts": holdouts, "shipped": [experiment] });
+    Ruleset::new(&serde_json::from_value(configuration).unwrap())
+}
+
+#[test]
+fn a_shipped_variant_goes_to_every_unit_but_those_of_a_holdout_and_of_other_targets() {
+    let ended = json!({
+        "experiment_id": "ended", "ship": "b",
+        "targeting": [{"key": "platform", "op": "eq", "value": "ios"}],
+        "variants": [{"variant": "a"}, {"variant": "b", "weight": 0.0, "value": 7}],
+        "forced": [{"user_id": "qa", "variant": "a"}],
+    });
+    let own = shipped(&ended, &json!([{"name": "h", "size": 0.3}]));
+    let rules = own.experiment("ended").unwrap();
+    let (ios, web) = (json!({"platform": "ios"}), json!({"platform": "web"}));
+    let decide = |unit: &str, context: &Value| {
+        let decision = own.decide(rules, unit, context.as_object().unwrap());
+        let arm = decision.arm().map(|arm| arm.variant().to_string());
+        (decision.as_str(), arm)
+    };
+    let b = Some("b".to_owned());
+    for unit in 0..100 {
+        let unit = unit.to_string();
+        let expected = match own.holdouts()[0].holds(&unit) {
+            true => [("held_out", None), ("held_out", None)],
+            false => [("shipped", b.clone()), ("not_targeted", None)],
+        };
+        assert_eq!([decide(&unit, &ios), decide(&unit, &web)], expected);
+    }
+    assert_eq!(decide("qa", &web), ("forced", Some("a".to_owned())));
+    let ids = own.experiments().iter().map(Rules::experiment_id);
+    let ids: Vec<_> = ids.map(ExperimentId::as_str).collect();
+    assert_eq!(ids, ["gate", "ended"]);
+    assert!(rules.is_shipped() && !own.experiments()[0].is_shipped());
+    let let_in = (0..).map(|unit| unit.to_string());
+    let let_in = { let_in }.find(|unit| !own.holdouts()[0].holds(unit));
+    let (_, steps) = own.explain(rules, &let_in.unwrap(), ios.as_object().unwrap());
+    let last = steps.last().unwrap().to_string();
+    assert_eq!(
+        last,
+        "shipped: the experiment ended with the decision for `b`"
+    );
+}
+
+#[test]
+fn a_shipped_variant_exposes_to_holdouts_alone() {
+    let ended = json!({
+        "experiment_id": "ended", "ship": "b", "variants": [{"variant": "a"}, {"variant": "b"}],
+        "forced": [{"user_id": "qa", "variant": "a"}],
+    });
+    let own = shipped(&ended, &json!([{"name": "h", "size": 0.5}]));
+    let rules = own.experiment("ended").unwrap();
+    for unit in (0..20).map(|unit| unit.to_string()) {
+        let decision = own.decide(rules, &unit, &Context::new());
+        let exposures = own.exposures(rules, &unit, decision);
+        let seen: Vec<_> = exposures.map(|seen| seen.experiment_id.as_str()).collect();
+        assert_eq!(seen, ["holdout:h"]);
+    }
+    let forced = own.decide(rules, "qa", &Context::new());
+    assert_eq!(own.exposures(rules, "qa", forced).count(), 0);
+}
+
+#[test]
+fn a_reader_leaves_out_what_it_cannot_read_of_shipped_variants() {
+    let text = br#"{"experiments": [], "shipped": [
+        {"experiment_id": "x", "ship": "a", "variants": [{"variant": "a"}]},
+        {"experiment_id": "gone", "ship": "c", "variants": [{"variant": "a"}]},
+        {"experiment_id": "later", "ship": {"share": 0.5}, "variants": []}]}"#;
+    let read = Configuration::read(text).unwrap();
+    assert_eq!(read.left_out.len(), 1);
+    let own = Ruleset::new(&read.configuration);
+    assert!(own.experiment("x").is_some());
+    assert!(own.experiment("gone").is_none());
+}

@@ -61,12 +61,23 @@ pub enum Step {
         /// The bucket that the variant ends before.
         below: u16,
     },
+    /// The experiment ended and ships a variant.
+    Shipped {
+        /// The variant that every unit gets.
+        variant: String,
+    },
 }
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Forced { variant } => write!(f, "forced: the unit is listed with `{variant}`"),
+            Self::Shipped { variant } => {
+                write!(
+                    f,
+                    "shipped: the experiment ended with the decision for `{variant}`"
+                )
+            }
             Self::Holdout {
                 name,
                 bucket,

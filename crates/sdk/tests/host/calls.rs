@@ -183,6 +183,43 @@ fn a_holdout_is_measured_and_keeps_its_units_out() {
 }
 
 #[test]
+fn a_shipped_variant_goes_to_everybody_and_only_the_holdout_is_logged() {
+    let mut rules: Value = serde_json::from_slice(&rules()).unwrap();
+    rules["holdouts"] = json!([{"name": "q3", "size": 0.5, "experiments": ["ended"]}]);
+    rules["shipped"] = json!([{
+        "experiment_id": "ended", "ship": "b",
+        "variants": [{"variant": "a"}, {"variant": "b", "value": {"depth": 2}}],
+    }]);
+    let events = MemoryTransport::new();
+    let client = Client::builder()
+        .configuration(rules.to_string())
+        .transport(events.clone())
+        .build()
+        .unwrap();
+    let none = Context::new();
+    let mut n_shipped = 0;
+    for unit in (0..50).map(|unit| unit.to_string()) {
+        let own = client.assign(&unit, "ended", &none);
+        match own.outcome() {
+            Outcome::Shipped => {
+                n_shipped += 1;
+                assert_eq!(own.variant(), Some("b"));
+                assert_eq!(own.value(), Some(&json!({"depth": 2})));
+            }
+            outcome => assert_eq!((outcome, own.variant()), (Outcome::HeldOut, None)),
+        }
+    }
+    assert!((10..40).contains(&n_shipped), "{n_shipped}");
+    let logged = sent(&client, &events);
+    assert_eq!(logged.len(), 50);
+    assert!(
+        logged
+            .iter()
+            .all(|event| event["experiment_id"] == "holdout:q3")
+    );
+}
+
+#[test]
 fn a_forced_unit_gets_its_variant_and_its_exposure_says_so() {
     let events = MemoryTransport::new();
     let client = builder()

@@ -14,7 +14,9 @@ use super::number::{Number, Unit};
 use super::query::{self, Pairs};
 use super::scorecard::{self, Section};
 use crate::percent_encode;
-use trialog_report::{EventCounts, Health, Report, SequenceReport, Severity, SrmReport, Warning};
+use trialog_report::{
+    Decided, EventCounts, Health, Paused, Report, SequenceReport, Severity, SrmReport, Warning,
+};
 
 /// The results of an experiment.
 #[derive(Debug, Template)]
@@ -275,9 +277,21 @@ fn facts(experiment: &Experiment, report: &Report) -> Vec<(&'static str, String)
         window => format!("{window} after exposure"),
     };
     let list = |items: &[String]| (!items.is_empty()).then(|| items.join(", "));
+    let decision = report.decision.as_ref().map(|decided| {
+        let at = format::minute(&decided.at);
+        let Decided { reason, by, .. } = decided;
+        format!("{}: {reason} ({by}, {at})", decided.outcome())
+    });
+    let pause = |pause: &Paused| {
+        let (from, to) = (format::minute(&pause.from), format::minute(&pause.to));
+        format!("{from} to {to}")
+    };
+    let pauses: Vec<String> = report.pauses.iter().map(pause).collect();
     [
+        ("Decision", decision),
         ("Owner", definition.owner.clone()),
         ("Started", time(experiment.started_at)),
+        ("Paused", list(&pauses)),
         ("Stopped", time(experiment.stopped_at)),
         ("Exposures counted", exposed),
         ("Events counted", Some(window)),

@@ -64,6 +64,8 @@ struct Row {
     hypothesis: String,
     owner: String,
     status: &'static str,
+    /// What was decided, in two words; empty while nothing is.
+    decision: String,
     users: Option<Number>,
     progress: Option<Bar>,
     computed: Option<Moment>,
@@ -147,6 +149,7 @@ impl ListPage {
 impl Row {
     fn of(listed: Listed, now: UnixMicros) -> Self {
         let Listed { experiment, report } = listed;
+        let decision = decision(&experiment);
         let definition = experiment.definition;
         let id = definition.experiment_id.to_string();
         let mut row = Self {
@@ -155,6 +158,7 @@ impl Row {
             hypothesis: definition.hypothesis.unwrap_or_default(),
             owner: definition.owner.unwrap_or_default(),
             status: experiment.status.as_str(),
+            decision,
             users: None,
             progress: None,
             computed: None,
@@ -186,6 +190,18 @@ impl Row {
             self.warnings
                 .push(("unregistered".to_owned(), message.to_owned()));
         }
+    }
+}
+
+/// What was decided, in two words.
+fn decision(experiment: &Experiment) -> String {
+    let Some(decision) = &experiment.decision else {
+        return String::new();
+    };
+    match (&decision.ship, experiment.ships()) {
+        (Some(ship), Some(_)) => format!("ships {ship}"),
+        (Some(ship), None) => format!("shipped {ship}"),
+        (None, _) => "ships nothing".to_owned(),
     }
 }
 

@@ -15,8 +15,17 @@ use trialog_report::Report;
 /// What to do next, and the command for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct NextStep {
-    pub(super) text: &'static str,
+    pub(super) text: String,
     pub(super) command: String,
+}
+
+impl NextStep {
+    fn new(text: impl Into<String>, command: String) -> Self {
+        Self {
+            text: text.into(),
+            command,
+        }
+    }
 }
 
 /// Where the server is, as the browser knows it, and whether it was given a key.
@@ -76,13 +85,14 @@ impl Origin {
     pub(super) fn first_experiment(&self) -> NextStep {
         let body = json!({"experiment_id": "checkout", "variants": [{"variant": "old"}, {"variant": "new"}],
                           "metrics": {"primary": ["purchase:conversion"]}});
-        NextStep {
-            text: "There are no experiments yet. Register one:",
-            command: self.post("/v1/experiments", Some(&body)),
-        }
+        NextStep::new(
+            "There are no experiments yet. Register one:",
+            self.post("/v1/experiments", Some(&body)),
+        )
     }
 
-    /// The next step towards results of an experiment; none where there are results.
+    /// The next step towards results of an experiment, and after it; none while results
+    /// come in.
     pub(super) fn next_step(&self, definition: &Definition, report: &Report) -> Option<NextStep> {
         let id = definition.experiment_id.as_str();
         let users: u64 = report.variants.iter().map(|own| own.users).sum();
@@ -91,20 +101,25 @@ impl Origin {
                 &format!("/v1/experiments/{}/start", percent_encode(id)),
                 None,
             );
-            return Some(NextStep {
-                text: "It is a draft. Start it when it is complete:",
+            return Some(NextStep::new(
+                "It is a draft. Start it when it is complete:",
                 command,
-            });
+            ));
         }
         if report.filter.is_some() {
             return None;
         }
+        if report.status == Status::Stopped
+            && let Some(step) = self.after_stop(id, report)
+        {
+            return Some(step);
+        }
         if report.computed_at.is_none() {
             let command = self.post("/v1/pipeline/run", None);
-            return Some(NextStep {
-                text: "Nothing was computed by then. Runs are made on a schedule; run now:",
+            return Some(NextStep::new(
+                "Nothing was computed by then. Runs are made on a schedule; run now:",
                 command,
-            });
+            ));
         }
         if users == 0 {
             let variant = definition
@@ -113,20 +128,39 @@ impl Origin {
                 .map_or("control", |own| own.variant.as_str());
             let body = json!({"user_id": 1, "experiment_id": id, "variant": variant, "assigned_at": "2026-01-31T09:30:00Z"});
             let command = self.post("/v1/events/assignments", Some(&body));
-            return Some(NextStep {
-                text: "No user was assigned to a variant yet. Tell who saw what, then run the pipeline:",
+            return Some(NextStep::new(
+                "No user was assigned to a variant yet. Tell who saw what, then run the pipeline:",
                 command,
-            });
+            ));
         }
         if report.metrics.iter().all(|own| own.variants.is_empty()) {
             let body = json!({"user_id": 1, "experiment_id": id, "event_type": "purchase", "value": "19.99", "timestamp": "2026-01-31T09:45:00Z"});
             let command = self.post("/v1/events/metrics", Some(&body));
-            return Some(NextStep {
-                text: "No user did anything yet that counts. Tell what they do, then run the pipeline:",
+            return Some(NextStep::new(
+                "No user did anything yet that counts. Tell what they do, then run the pipeline:",
                 command,
-            });
+            ));
         }
         None
+    }
+
+    /// What is to be done with a stopped experiment: decide it, then put it away.
+    fn after_stop(&self, id: &str, report: &Report) -> Option<NextStep> {
+        let path = |step: &str| format!("/v1/experiments/{}/{step}", percent_encode(id));
+        let Some(decision) = &report.decision else {
+            let body = json!({"ship": "VARIANT", "reason": "WHY"});
+            return Some(NextStep::new(
+                "It is stopped, so everybody sees the control, and nothing is decided. Say which variant everybody gets (null for none) and why; or resume it with POST …/resume:",
+                self.post(&path("decide"), Some(&body)),
+            ));
+        };
+        let variant = decision.ship.as_ref()?;
+        Some(NextStep::new(
+            format!(
+                "Everybody gets `{variant}` until the experiment is archived. Archive it once the variant is in the code:"
+            ),
+            self.post(&path("archive"), None),
+        ))
     }
 }
 

@@ -273,6 +273,7 @@ fn success<'a>(
         reason: match decision {
             Decision::Forced(_) => "TARGETING_MATCH",
             Decision::Assigned(_) if rules.arms().len() == 1 => "STATIC",
+            Decision::Shipped(_) => "STATIC",
             Decision::Assigned(_) => "SPLIT",
             Decision::HeldOut(_) | Decision::NotEnrolled | Decision::NotTargeted => "DEFAULT",
         },

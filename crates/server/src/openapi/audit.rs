@@ -9,8 +9,8 @@ use super::schema::{
     text, time,
 };
 
-const ACTIONS: [&str; 7] = [
-    "create", "register", "change", "start", "stop", "archive", "delete",
+const ACTIONS: [&str; 9] = [
+    "create", "register", "change", "start", "stop", "resume", "decide", "archive", "delete",
 ];
 
 pub(super) fn operations() -> Vec<Operation> {

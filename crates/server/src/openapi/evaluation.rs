@@ -12,9 +12,10 @@ use super::schema::{
 use crate::evaluation::{MAX_EXPERIMENTS, MAX_TRACKED};
 
 const FLAGS: &str = "/ofrep/v1/evaluate/flags";
-const DECISIONS: [&str; 6] = [
+const DECISIONS: [&str; 7] = [
     "assigned",
     "forced",
+    "shipped",
     "held_out",
     "not_enrolled",
     "not_targeted",
@@ -36,7 +37,7 @@ fn config() -> Operation {
         "getSdkConfiguration",
         "What SDKs decide by",
     )
-    .describe("Experiments and holdouts that run, with what an assignment needs of them and nothing else. Members may be added: pass over those that are not known.")
+    .describe("Experiments and holdouts that run, and variants that are shipped, with what an assignment needs of them and nothing else. Members may be added: pass over those that are not known.")
     .header("If-None-Match", text(), "The tag of what the client has.")
     .answer(StatusCode::OK, reference("SdkConfiguration"), "The configuration.")
     .answer_header(StatusCode::OK, "ETag", "Stands for this configuration.")
@@ -53,7 +54,7 @@ fn assign() -> Operation {
         "assign",
         "Says which variant a unit gets",
     )
-    .describe("In one experiment, in those that `experiment_ids` lists, or in every one that runs.")
+    .describe("In one experiment, in those that `experiment_ids` lists, or in every one that runs or ships a variant.")
     .body(reference("AssignmentRequest"), example)
     .answer(
         StatusCode::OK,
@@ -117,7 +118,7 @@ fn all_flags() -> Operation {
         "evaluateFlags",
         "Evaluates every flag (OFREP 0.3.0)",
     )
-    .describe("Every experiment that runs, for clients whose context stays.")
+    .describe("Every experiment that runs or ships a variant, for clients whose context stays.")
     .header(
         "If-None-Match",
         text(),
@@ -147,6 +148,7 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
         ("SdkConfiguration", configuration()),
         ("ExperimentRules", experiment_rules()),
         ("HoldoutRules", holdout_rules()),
+        ("ShippedRules", shipped_rules()),
         ("AssignmentRequest", assignment_request()),
         ("AssignedVariant", object(assignment())),
         ("AssignmentAnswer", assignment_answer()),
@@ -171,6 +173,11 @@ fn configuration() -> Schema {
             "holdouts",
             list(reference("HoldoutRules")),
             "The holdouts that run.",
+        ),
+        optional(
+            "shipped",
+            list(reference("ShippedRules")),
+            "The experiments that ended and ship a variant; absent where there is none.",
         ),
     ])
 }
@@ -214,6 +221,32 @@ fn experiment_rules() -> Schema {
     ])
 }
 
+fn shipped_rules() -> Schema {
+    object([
+        field("experiment_id", text(), "The experiment."),
+        field(
+            "ship",
+            text(),
+            "The variant of every unit that no holdout keeps out and that meets the conditions.",
+        ),
+        optional(
+            "targeting",
+            list(reference("Condition")),
+            "Conditions on the context, all of which must hold.",
+        ),
+        field(
+            "variants",
+            list(reference("VariantWeight")),
+            "The variants with their values.",
+        ),
+        optional(
+            "forced",
+            list(reference("ForcedVariant")),
+            "Units that get a variant whatever the rules say.",
+        ),
+    ])
+}
+
 fn holdout_rules() -> Schema {
     object([
         field("name", text(), "The holdout."),
@@ -253,7 +286,7 @@ fn assignment_request() -> Schema {
         optional(
             "experiment_ids",
             ids,
-            "Experiments, instead of `experiment_id`; without both, every one that runs.",
+            "Experiments, instead of `experiment_id`; without both, every one that runs or ships a variant.",
         ),
         optional("context", any_object(), "What is known about the unit."),
         optional(

@@ -2,6 +2,7 @@
 
 use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
+use trialog_catalog::experiments::MAX_REASON_CHARS;
 use trialog_model::event::MAX_USER_ID_BYTES;
 use trialog_model::experiment::{
     Definition, MAX_FORCED, MAX_METRICS, MAX_UNITS, MAX_VARIANTS, Metrics, Operator, Status,
@@ -49,6 +50,7 @@ pub(super) fn operations() -> Vec<Operation> {
             "Reads an experiment",
         ),
         change(),
+        delete(),
         step(
             "/v1/experiments/{id}/start",
             "startExperiment",
@@ -57,8 +59,15 @@ pub(super) fn operations() -> Vec<Operation> {
         step(
             "/v1/experiments/{id}/stop",
             "stopExperiment",
-            "Stops a running experiment, for good",
+            "Stops a running experiment",
         ),
+        step(
+            "/v1/experiments/{id}/resume",
+            "resumeExperiment",
+            "Resumes a stopped experiment",
+        )
+        .describe("Only without a decision, and while its buckets are free and definition and holdouts are as they were when it was stopped. `pauses` keeps the time, since exposed users saw the control meanwhile."),
+        decide(),
         step(
             "/v1/experiments/{id}/archive",
             "archiveExperiment",
@@ -132,6 +141,30 @@ fn change() -> Operation {
         .problems(&[409, 422])
 }
 
+fn decide() -> Operation {
+    let example = json!({ "ship": "new", "reason": "sells 4 % more at the planned sample" });
+    step(
+        "/v1/experiments/{id}/decide",
+        "decideExperiment",
+        "Records what was decided after a stopped experiment",
+    )
+    .describe("Until the experiment is archived, every evaluation answers with the variant `ship`, and logs no exposure to it; with null nothing is shipped. A later decision takes the place of this one.")
+    .body(reference("Decision"), example)
+    .problems(&[422])
+}
+
+fn delete() -> Operation {
+    of_one(
+        Method::DELETE,
+        "/v1/experiments/{id}",
+        "deleteExperiment",
+        "Deletes a draft or an unregistered experiment",
+    )
+    .describe("With its results, and answers with it as it was. Its events and its audit trail stay: if more events come in, it is unregistered again. One that was started is archived instead.")
+    .if_match()
+    .problems(&[409])
+}
+
 fn step(path: &'static str, id: &'static str, summary: &'static str) -> Operation {
     of_one(Method::POST, path, id, summary)
         .if_match()
@@ -181,6 +214,9 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
             closed(confirmable(resettable(definition()))),
         ),
         ("Experiment", extended(shown(), life())),
+        ("Decision", decision()),
+        ("Decided", decided()),
+        ("Pause", pause()),
         ("ExperimentPage", page()),
         ("VariantWeight", variant()),
         ("ForcedVariant", forced()),
@@ -289,7 +325,7 @@ fn shown() -> Schema {
     shown
 }
 
-fn life() -> [Field; 9] {
+fn life() -> [Field; 11] {
     [
         field("status", one_of(&Status::ALL), "Where it is in its life."),
         field("created_at", time(), "When it became known."),
@@ -297,6 +333,8 @@ fn life() -> [Field; 9] {
         field("started_at", nullable(time()), "When it was started."),
         field("stopped_at", nullable(time()), "When it was stopped."),
         field("archived_at", nullable(time()), "When it was put away."),
+        decision_field(),
+        pauses_field(),
         field(
             "failure",
             nullable(text()),
@@ -313,6 +351,53 @@ fn life() -> [Field; 9] {
             "Of an answer to a change: experiments that run and touch the same surface without a layer that keeps them apart.",
         ),
     ]
+}
+
+pub(super) fn decision_field() -> Field {
+    field(
+        "decision",
+        nullable(reference("Decided")),
+        "What was decided after it; null while nothing is.",
+    )
+}
+
+pub(super) fn pauses_field() -> Field {
+    field(
+        "pauses",
+        list(reference("Pause")),
+        "The times in which it was stopped before it was resumed, oldest first.",
+    )
+}
+
+fn decision() -> Schema {
+    closed(object([
+        field(
+            "ship",
+            nullable(name(Variant::MAX_CHARS)),
+            "The variant that everybody gets; null where nothing is shipped.",
+        ),
+        field("reason", chars(1, MAX_REASON_CHARS), "Why."),
+    ]))
+}
+
+fn decided() -> Schema {
+    object([
+        field(
+            "ship",
+            nullable(text()),
+            "The variant that everybody gets until the experiment is archived; null where nothing is shipped.",
+        ),
+        field("reason", text(), "Why."),
+        field("by", text(), "Who decided: the name of an access key."),
+        field("at", time(), "When."),
+    ])
+}
+
+fn pause() -> Schema {
+    object([
+        field("from", time(), "When it was stopped."),
+        field("to", time(), "When it was resumed."),
+    ])
 }
 
 fn page() -> Schema {

@@ -6,7 +6,7 @@ use trialog_model::experiment::Status;
 use trialog_model::ids::Variant;
 use trialog_model::metric::{MetricKind, MetricRole};
 
-use super::experiments::{experiment_segment, metric_name};
+use super::experiments::{decision_field, experiment_segment, metric_name, pauses_field};
 use super::metric_definitions::DIRECTIONS;
 use super::operation::Operation;
 use super::schema::{
@@ -103,6 +103,8 @@ fn report() -> Schema {
     object([
         field("experiment_id", text(), "The experiment."),
         field("status", one_of(&Status::ALL), "Where it is in its life."),
+        decision_field(),
+        pauses_field(),
         field(
             "computed_at",
             nullable(time()),

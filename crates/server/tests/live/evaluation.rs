@@ -386,6 +386,118 @@ fn the_configuration_holds_what_runs_and_nothing_internal() {
 }
 
 #[test]
+fn a_shipped_variant_is_answered_to_everybody_without_an_exposure() {
+    let api = Api::new();
+    let variants = json!([{"variant": "a"}, {"variant": "b", "value": {"depth": 2}}]);
+    let more = json!({"variants": variants, "allocation": 0.01});
+    run(&api, "gate", &more);
+    post(&api, "/v1/experiments/gate/stop", &Value::Null);
+    let tag = || {
+        let answer = api.answer(request("GET", "/v1/sdk/config", &Value::Null));
+        answer.headers()[header::ETAG].to_str().unwrap().to_owned()
+    };
+    let before = tag();
+    let asked =
+        json!({"user_id": "42", "experiment_id": "gate", "log_exposure": true, "why": true});
+    assert_eq!(
+        post(&api, "/v1/assign", &asked).1["decision"],
+        "not_running"
+    );
+    let decision = json!({"ship": "b", "reason": "sells more"});
+    let (status, _) = post(&api, "/v1/experiments/gate/decide", &decision);
+    assert_eq!(status, StatusCode::OK);
+    assert_ne!(tag(), before);
+    let configuration = get(&api, "/v1/sdk/config");
+    assert_eq!(configuration["experiments"], json!([]));
+    assert_eq!(configuration["shipped"][0]["ship"], "b");
+    let (_, answer) = post(&api, "/v1/assign", &asked);
+    assert_eq!(
+        (&answer["decision"], &answer["variant"], &answer["value"]),
+        (&json!("shipped"), &json!("b"), &json!({"depth": 2}))
+    );
+    assert_eq!(answer["exposure_logged"], false);
+    let all = post(&api, "/v1/assign", &json!({"user_id": "42"})).1;
+    assert_eq!(all["assignments"][0]["decision"], "shipped");
+    let mut logged = request(
+        "POST",
+        "/ofrep/v1/evaluate/flags/gate",
+        &json!({"context": {"targetingKey": "42"}}),
+    );
+    let exposure = "log".parse().unwrap();
+    logged.headers_mut().insert("trialog-exposure", exposure);
+    let (status, flag) = api.send(logged);
+    assert_eq!(
+        (status, &flag["reason"], &flag["variant"], &flag["value"]),
+        (
+            StatusCode::OK,
+            &json!("STATIC"),
+            &json!("b"),
+            &json!({"depth": 2})
+        )
+    );
+    let flags = json!({"context": {"targetingKey": "42"}});
+    let (_, flags) = post(&api, "/ofrep/v1/evaluate/flags", &flags);
+    assert_eq!(flags["flags"][0]["metadata"]["decision"], "shipped");
+    post(&api, "/v1/experiments/gate/archive", &Value::Null);
+    assert_eq!(
+        post(&api, "/v1/assign", &asked).1["decision"],
+        "not_running"
+    );
+    assert_eq!(get(&api, "/v1/sdk/config").get("shipped"), None);
+}
+
+/// `gate`, which ended and ships `b`.
+fn ship_gate(api: &Api) {
+    run(api, "gate", &json!({}));
+    post(api, "/v1/experiments/gate/stop", &Value::Null);
+    let decision = json!({"ship": "b", "reason": "sells more"});
+    let (status, _) = post(api, "/v1/experiments/gate/decide", &decision);
+    assert_eq!(status, StatusCode::OK);
+}
+
+#[test]
+fn a_holdout_measures_what_is_shipped_and_its_units_stay_without() {
+    let api = Api::new();
+    ship_gate(&api);
+    let holdout = json!({"name": "q3", "size": 0.5});
+    post(&api, "/v1/holdouts", &holdout);
+    let (_, started) = post(&api, "/v1/holdouts/q3/start", &Value::Null);
+    let warning = started["warnings"][0]["message"].as_str().unwrap();
+    assert!(
+        warning.contains("`gate` ships a variant already"),
+        "{warning}"
+    );
+    let mut decisions = std::collections::BTreeMap::new();
+    for unit in 0..40 {
+        let asked =
+            json!({"user_id": unit.to_string(), "experiment_id": "gate", "log_exposure": true});
+        let (_, answer) = post(&api, "/v1/assign", &asked);
+        let decision = answer["decision"].as_str().unwrap().to_owned();
+        *decisions.entry(decision).or_insert(0) += 1;
+    }
+    assert_eq!(decisions["held_out"] + decisions["shipped"], 40);
+    post(&api, "/v1/pipeline/run", &Value::Null);
+    let n_users = |id: &str| -> u64 {
+        let results = get(&api, &format!("/v1/experiments/{id}/results"));
+        let variants = results["variants"].as_array().unwrap();
+        variants
+            .iter()
+            .map(|own| own["users"].as_u64().unwrap())
+            .sum()
+    };
+    assert_eq!((n_users("gate"), n_users("holdout:q3")), (0, 40));
+    let q4 = json!({"name": "q4", "size": 0.1, "experiments": []});
+    post(&api, "/v1/holdouts", &q4);
+    post(&api, "/v1/holdouts/q4/start", &Value::Null);
+    let joins = json!({"experiments": ["gate"]});
+    let (status, refused) = api.send(request("PATCH", "/v1/holdouts/q4", &joins));
+    assert_eq!(
+        (status, &refused["field"]),
+        (StatusCode::CONFLICT, &json!("experiments"))
+    );
+}
+
+#[test]
 fn a_flag_has_the_value_of_its_variant() {
     let api = Api::new();
     let values =

@@ -48,6 +48,158 @@ fn an_archived_experiment_can_be_read_and_no_longer_changed() {
     assert_eq!(listed("?status=archived")[0]["experiment_id"], "gate");
 }
 
+/// `gate`, started and stopped again.
+fn with_stopped_gate() -> Service {
+    let service = with_gate();
+    service.post("/v1/experiments/gate/start", "");
+    let stopped = service.post("/v1/experiments/gate/stop", "");
+    assert_eq!(stopped.status, StatusCode::OK);
+    service
+}
+
+#[test]
+fn a_decision_is_shown_with_the_experiment_and_its_results() {
+    let service = with_stopped_gate();
+    let decide = |body: Value| service.post("/v1/experiments/gate/decide", body);
+    let before = service.get("/v1/experiments/gate").body;
+    assert_eq!(
+        (&before["decision"], &before["pauses"]),
+        (&Value::Null, &json!([]))
+    );
+    for (field, body) in [
+        ("ship", json!({"reason": "x"})),
+        ("reason", json!({"ship": "b"})),
+        ("reason", json!({"ship": "b", "reason": "  "})),
+        ("reason", json!({"ship": "b", "reason": "x".repeat(4_001)})),
+        ("ship", json!({"ship": "c", "reason": "x"})),
+    ] {
+        let refused = decide(body.clone());
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{body}");
+        assert_eq!(refused.body["field"], field, "{body}");
+    }
+    let decided = decide(json!({"ship": "b", "reason": " sells more "}));
+    assert_eq!(decided.status, StatusCode::OK);
+    let decision = &decided.body["decision"];
+    assert_eq!(
+        (&decision["ship"], &decision["reason"], &decision["by"]),
+        (&json!("b"), &json!("sells more"), &json!("anonymous"))
+    );
+    assert!(decision["at"].is_string());
+    assert_eq!(service.get("/v1/experiments/gate").body, decided.body);
+    let results = service.get("/v1/experiments/gate/results").body;
+    assert_eq!(&results["decision"], decision);
+    let stale = Request::post("/v1/experiments/gate/decide")
+        .header("if-match", "\"1\"")
+        .body(Body::from(r#"{"ship":null,"reason":"x"}"#));
+    let stale = service.send(stale.unwrap());
+    assert_eq!(stale.status, StatusCode::PRECONDITION_FAILED);
+    let refused = service.post("/v1/experiments/gate/resume", "");
+    assert_eq!(refused.status, StatusCode::CONFLICT);
+    let entries = service.get("/v1/experiments/gate/audit").body["entries"].clone();
+    let last = entries.as_array().unwrap().last().unwrap().clone();
+    assert_eq!(
+        (&last["action"], &last["to"]["decision"]["ship"]),
+        (&json!("decide"), &json!("b"))
+    );
+}
+
+#[test]
+fn a_running_experiment_is_stopped_before_it_is_decided() {
+    let service = with_gate();
+    service.post("/v1/experiments/gate/start", "");
+    let refused = service.post(
+        "/v1/experiments/gate/decide",
+        json!({"ship": "b", "reason": "sells more"}),
+    );
+    assert_eq!(refused.status, StatusCode::CONFLICT);
+    let detail = refused.body["detail"].as_str().unwrap();
+    assert!(detail.contains("`trialog experiments stop`"), "{detail}");
+}
+
+#[test]
+fn a_resumed_experiment_runs_again_and_its_results_warn_of_the_pause() {
+    let service = with_stopped_gate();
+    let resumed = service.post("/v1/experiments/gate/resume", "");
+    assert_eq!(resumed.status, StatusCode::OK, "{}", resumed.body);
+    assert_eq!(resumed.body["status"], "running");
+    assert_eq!(resumed.body["stopped_at"], Value::Null);
+    let pauses = resumed.body["pauses"].as_array().unwrap();
+    assert!(pauses[0]["from"].is_string() && pauses[0]["to"].is_string());
+    let results = service.get("/v1/experiments/gate/results").body;
+    assert_eq!(results["pauses"], resumed.body["pauses"]);
+    let warnings = results["health"]["warnings"].as_array().unwrap();
+    let paused: Vec<_> = warnings
+        .iter()
+        .filter(|own| own["code"] == "paused")
+        .collect();
+    assert_eq!(paused.len(), 1, "{warnings:?}");
+    let text = service.page("/experiments/gate");
+    assert!(text.contains("data-warning=\"paused\""));
+    service.post("/v1/experiments/gate/stop", "");
+    service.patch("/v1/experiments/gate", &json!({"allocation": 0.9}));
+    let refused = service.post("/v1/experiments/gate/resume", "");
+    assert_eq!(refused.status, StatusCode::CONFLICT);
+    let detail = refused.body["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("`allocation` was changed since the stop"),
+        "{detail}"
+    );
+}
+
+#[test]
+fn the_page_of_a_stopped_experiment_says_what_to_do_next() {
+    let service = with_stopped_gate();
+    let page = service.page("/experiments/gate");
+    assert!(page.contains("/v1/experiments/gate/decide"), "{page}");
+    let decision = json!({"ship": "b", "reason": "sells <more>"});
+    service.post("/v1/experiments/gate/decide", decision);
+    let page = service.page("/experiments/gate");
+    assert!(page.contains("ship `b`: sells &#60;more&#62;"), "{page}");
+    assert!(page.contains("/v1/experiments/gate/archive"), "{page}");
+    assert!(service.page("/").contains("ships b"));
+    service.post("/v1/experiments/gate/archive", "");
+    let page = service.page("/experiments/gate");
+    assert!(
+        page.contains("ship `b`") && !page.contains("gate/archive"),
+        "{page}"
+    );
+}
+
+#[test]
+fn drafts_are_deleted_and_what_was_started_is_archived() {
+    let service = with_gate();
+    let delete = || {
+        let request = Request::delete("/v1/experiments/gate");
+        service.send(request.body(Body::empty()).unwrap())
+    };
+    let deleted = delete();
+    assert_eq!(
+        (deleted.status, &deleted.body["status"]),
+        (StatusCode::OK, &json!("draft"))
+    );
+    assert_eq!(
+        service.get("/v1/experiments/gate").status,
+        StatusCode::NOT_FOUND
+    );
+    assert_eq!(delete().status, StatusCode::NOT_FOUND);
+    let entries = service.get("/v1/audit").body["entries"].clone();
+    assert_eq!(
+        entries.as_array().unwrap().last().unwrap()["action"],
+        "delete"
+    );
+    let again = service.post("/v1/experiments", gate());
+    assert_eq!(again.status, StatusCode::CREATED);
+    service.post("/v1/experiments/gate/start", "");
+    service.post("/v1/experiments/gate/stop", "");
+    let refused = delete();
+    assert_eq!(refused.status, StatusCode::CONFLICT);
+    let detail = refused.body["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("archive it, which keeps its results"),
+        "{detail}"
+    );
+}
+
 #[test]
 fn a_patch_merges_fields_and_null_puts_one_back() {
     let service = with_gate();

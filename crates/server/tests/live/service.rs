@@ -56,6 +56,17 @@ impl Service {
         self.send(Request::get(path).body(Body::empty()).unwrap())
     }
 
+    /// The text of a page.
+    pub(crate) fn page(&self, path: &str) -> String {
+        let answer = self
+            .0
+            .answer(Request::get(path).body(Body::empty()).unwrap());
+        assert_eq!(answer.status(), StatusCode::OK, "{path}");
+        let body = axum::body::to_bytes(answer.into_body(), 1 << 24);
+        let body = self.0.runtime.block_on(body).unwrap();
+        String::from_utf8(body.to_vec()).unwrap()
+    }
+
     pub(crate) fn post(&self, path: &str, body: impl std::fmt::Display) -> Answer {
         let body = Body::from(body.to_string());
         self.send(Request::post(path).body(body).unwrap())

@@ -1,4 +1,5 @@
-//! `trialog experiments`: apply from files, compare, list, show, start, stop, confirm, archive.
+//! `trialog experiments`: apply from files, compare, list, show, and the steps of their
+//! lives; `trialog decide`.
 
 mod apply;
 mod files;
@@ -6,10 +7,10 @@ mod files;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::access::{Access, encode};
-use crate::cli::{ExperimentsCommand, Format, ListArgs};
+use crate::cli::{DecideArgs, ExperimentsCommand, Format, ListArgs};
 use crate::config::Config;
 use crate::show;
 
@@ -37,13 +38,36 @@ pub(crate) fn run(config: &Config, command: &ExperimentsCommand) -> anyhow::Resu
         }
         ExperimentsCommand::Start { experiment } => step(config, experiment, "start"),
         ExperimentsCommand::Stop { experiment } => step(config, experiment, "stop"),
+        ExperimentsCommand::Resume { experiment } => step(config, experiment, "resume"),
         ExperimentsCommand::Archive { experiment } => step(config, experiment, "archive"),
         ExperimentsCommand::Confirm { experiment } => {
             step(config, experiment, "confirm")?;
             println!("what was changed after its start is confirmed");
             Ok(ExitCode::SUCCESS)
         }
+        ExperimentsCommand::Delete { experiment } => {
+            let path = format!("/v1/experiments/{}", encode(experiment));
+            let was = Access::open(config)?.delete(&path)?;
+            let status = was["status"].as_str().unwrap_or_default();
+            println!("`{experiment}`, which was {status}, is deleted; its events stay");
+            Ok(ExitCode::SUCCESS)
+        }
     }
+}
+
+/// `trialog decide`.
+pub(crate) fn decide(config: &Config, args: &DecideArgs) -> anyhow::Result<ExitCode> {
+    let experiment = &args.experiment;
+    let body = json!({ "ship": args.ship, "reason": args.reason });
+    let path = format!("/v1/experiments/{}/decide", encode(experiment));
+    Access::open(config)?.post(&path, Some(&body))?;
+    match &args.ship {
+        Some(variant) => println!(
+            "`{experiment}` ships `{variant}`: everybody gets it until the experiment is archived"
+        ),
+        None => println!("`{experiment}` ships nothing: everybody sees the control"),
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn step(config: &Config, experiment: &str, step: &str) -> anyhow::Result<ExitCode> {

@@ -1,0 +1,124 @@
+//! The decision about an experiment and its pauses, as JSON shows them.
+
+use serde::{Deserialize, Serialize};
+use trialog_catalog::experiments::{Decision, Experiment, Pause};
+use trialog_model::ids::Variant;
+
+use super::warnings::{Severity, Warning};
+
+/// What was decided after an experiment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decided {
+    /// The variant that everybody gets until the experiment is archived; null where nothing
+    /// is shipped.
+    pub ship: Option<String>,
+    /// Why.
+    pub reason: String,
+    /// Who decided.
+    pub by: String,
+    /// When.
+    pub at: String,
+}
+
+/// A time in which a started experiment was stopped, before it was resumed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paused {
+    /// When it was stopped.
+    pub from: String,
+    /// When it was resumed.
+    pub to: String,
+}
+
+impl Decided {
+    /// Shows `decision`.
+    pub fn new(decision: &Decision) -> Self {
+        Self {
+            ship: decision.ship.as_ref().map(Variant::to_string),
+            reason: decision.reason.clone(),
+            by: decision.by.clone(),
+            at: decision.at.to_rfc3339(),
+        }
+    }
+
+    /// What is shipped, in words.
+    pub fn outcome(&self) -> String {
+        match &self.ship {
+            Some(variant) => format!("ship `{variant}`"),
+            None => "ship nothing".to_owned(),
+        }
+    }
+}
+
+impl Paused {
+    /// Shows `pause`.
+    pub fn new(pause: &Pause) -> Self {
+        Self {
+            from: pause.from.to_rfc3339(),
+            to: pause.to.to_rfc3339(),
+        }
+    }
+}
+
+/// Says when exposed users saw no variant although the experiment goes on.
+pub(super) fn warn_of_pauses(warnings: &mut Vec<Warning>, experiment: &Experiment) {
+    let Some(last) = experiment.pauses.last() else {
+        return;
+    };
+    let between = |pause: &Pause| {
+        let Paused { from, to } = Paused::new(pause);
+        format!("{from} and {to}")
+    };
+    let times: Vec<String> = experiment.pauses.iter().map(between).collect();
+    let message = format!(
+        "it was stopped and resumed: exposed users saw the control between {}, so effects on them are most likely too small",
+        times.join(", between ")
+    );
+    let seconds: i64 = (experiment.pauses.iter())
+        .map(|pause| pause.to.0.saturating_sub(pause.from.0) / 1_000_000)
+        .sum();
+    warnings.push(
+        Warning::new(Severity::Warning, "paused", message)
+            .action(format!(
+                "look also at the users who were exposed after it: `from={}`",
+                last.to.to_rfc3339()
+            ))
+            .number("pauses", experiment.pauses.len() as f64)
+            .number("paused_seconds", seconds as f64),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use trialog_model::time::UnixMicros;
+
+    use super::*;
+
+    #[test]
+    fn a_reader_is_told_of_every_pause_and_of_none_where_there_was_none() {
+        let text = r#"{"experiment_id":"gate","variants":[{"variant":"a"},{"variant":"b"}]}"#;
+        let directory = tempfile::tempdir().unwrap();
+        let catalog = trialog_catalog::Catalog::open(directory.path()).unwrap();
+        let edit = trialog_catalog::audit::Edit::new(
+            trialog_catalog::audit::Actor::local(),
+            UnixMicros(1),
+        );
+        let definition = serde_json::from_str(text).unwrap();
+        let mut experiment = catalog.create_experiment(&definition, &edit).unwrap();
+        let warned = |experiment: &Experiment| {
+            let mut warnings = Vec::new();
+            warn_of_pauses(&mut warnings, experiment);
+            warnings
+        };
+        assert_eq!(warned(&experiment), []);
+        let pause = |from: i64, to: i64| Pause {
+            from: UnixMicros(from * 1_000_000),
+            to: UnixMicros(to * 1_000_000),
+        };
+        experiment.pauses = vec![pause(0, 60), pause(3_600, 3_630)];
+        let [warning] = <[Warning; 1]>::try_from(warned(&experiment)).unwrap();
+        let text = warning.text();
+        assert!(text.contains("between 1970-01-01T00:00:00Z and 1970-01-01T00:01:00Z, between"));
+        assert!(text.contains("from=1970-01-01T01:00:30Z"), "{text}");
+        assert!((warning.numbers["paused_seconds"] - 90.0).abs() < 1e-9);
+    }
+}
