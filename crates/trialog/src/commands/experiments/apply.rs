@@ -112,6 +112,12 @@ pub(super) fn compare(access: &Access, declared: &Declared) -> anyhow::Result<Ve
             known["status"] != json!(Status::Unregistered)
         });
         let difference = difference("experiment", name, experiment, known.as_ref())?;
+        let variants = match &known {
+            Some(known) => field(known, "variants")?,
+            None => Vec::new(),
+        };
+        (experiment.check_variant_names(&variants))
+            .with_context(|| format!("cannot apply `{name}`"))?;
         if let (Some(known), false) = (&known, difference.is_same()) {
             check(experiment, known).with_context(|| format!("cannot change `{name}`"))?;
         }
