@@ -49,6 +49,25 @@ def maven(pom):
     return place
 
 
+def java(directory):
+    """A class path with the compiled sources of `directory` and the packages of its `pom.xml`; none without Java and Maven."""
+    if not all(map(shutil.which, ("java", "javac", "mvn"))):
+        return None
+    place = maven(directory / "pom.xml")
+    _run("javac", "-d", place, "-cp", f"{place}/*", *directory.glob("*.java"))
+    return f"{place}:{place}/*"
+
+
+def go(directory):
+    """The program of a Go module; none without Go."""
+    if not shutil.which("go"):
+        return None
+    place = _place(directory / "go.mod")
+    # Go keeps modules and what it compiled in caches of its own.
+    _run("go", "build", "-o", place / "client", ".", cwd=directory)
+    return place / "client"
+
+
 def _place(file):
     return CACHE / f"{file.parent.name}-{hashlib.sha256(file.read_bytes()).hexdigest()[:16]}"
 

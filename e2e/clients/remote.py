@@ -1,13 +1,15 @@
-"""The same with OpenFeature's Python SDK and its OFREP provider."""
+"""The same with OpenFeature's Python SDK and its OFREP provider; warnings are logged as is usual."""
 
 import dataclasses
 import json
+import logging
 import sys
 
 from openfeature import api
 from openfeature.contrib.provider.ofrep import OFREPProvider
 from openfeature.evaluation_context import EvaluationContext
 
+logging.basicConfig(level=logging.WARNING)
 question = json.load(sys.stdin)
 headers = dict(question["headers"])
 api.set_provider(OFREPProvider(question["url"], headers_factory=lambda: headers))

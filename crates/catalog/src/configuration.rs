@@ -1,8 +1,11 @@
 //! What SDKs and the evaluation over HTTP decide by: experiments and holdouts that run, and
-//! variants that are shipped.
+//! variants that are shipped; and the controls that OpenFeature clients get where a unit has
+//! no variant.
 
+use serde_json::Value;
 use trialog_model::configuration::{Configuration, ExperimentRules, HoldoutRules, ShippedRules};
-use trialog_model::ids::HoldoutName;
+use trialog_model::experiment::{Definition, VariantWeight};
+use trialog_model::ids::{ExperimentId, HoldoutName, Variant};
 use trialog_sqlite::{Migration, sql};
 
 use crate::connection::Catalog;
@@ -17,6 +20,42 @@ pub struct Versioned {
     pub version: i64,
     /// Experiments and holdouts that run, and variants that are shipped.
     pub rules: Configuration,
+    /// The control of each experiment in `rules` whose control is not its first variant.
+    pub controls: Vec<(ExperimentId, Variant)>,
+    /// The controls of experiments that were stopped, ship nothing and are not archived, in
+    /// the order of their ids: at most [`MAX_STOPPED`], those that changed last.
+    pub stopped: Vec<Control>,
+}
+
+/// The most stopped experiments of which the controls are read.
+///
+/// Stopped experiments pile up over the years, and clients that ask for all flags get each
+/// of them. What exceeds this is still answered to those who ask for it by name.
+pub const MAX_STOPPED: usize = 1_000;
+
+/// The control of an experiment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Control {
+    /// The experiment.
+    pub experiment_id: ExperimentId,
+    /// The variant's name.
+    pub variant: Variant,
+    /// What it stands for, where the definition says so.
+    pub value: Option<Value>,
+}
+
+impl Control {
+    /// The control of `definition`; `None` if it declares no variant.
+    pub fn of(definition: &Definition) -> Option<Self> {
+        let control = definition.control()?;
+        let is_control = |arm: &&VariantWeight| arm.variant == *control;
+        let arm = definition.variants.iter().find(is_control)?;
+        Some(Self {
+            experiment_id: definition.experiment_id.clone(),
+            variant: arm.variant.clone(),
+            value: arm.value.clone(),
+        })
+    }
 }
 
 pub(crate) const CREATE_TABLE: Migration = sql!(
@@ -66,6 +105,7 @@ impl Catalog {
         self.read("read the configuration", |connection| {
             let version = version(connection)?;
             let mut rules = Configuration::default();
+            let mut controls = Vec::new();
             for own in experiments::running(connection)? {
                 if own
                     .definition
@@ -82,6 +122,7 @@ impl Catalog {
                     .collect();
                 let rule = ExperimentRules::new(&own.definition, ranges, &own.defined_metrics);
                 rules.experiments.push(rule);
+                controls.extend(named_control(&own.definition));
             }
             for own in holdouts::running(connection)? {
                 let measured = own.definition.measurement();
@@ -97,9 +138,26 @@ impl Catalog {
                 if let Some(variant) = experiment.ships() {
                     let rule = ShippedRules::new(&experiment.definition, variant.clone());
                     rules.shipped.push(rule);
+                    controls.extend(named_control(&experiment.definition));
                 }
             }
-            Ok(Versioned { version, rules })
+            let stopped = experiments::stopped(connection, MAX_STOPPED)?;
+            let mut stopped: Vec<_> = stopped.iter().filter_map(Control::of).collect();
+            stopped.sort_by(|one, other| one.experiment_id.cmp(&other.experiment_id));
+            Ok(Versioned {
+                version,
+                rules,
+                controls,
+                stopped,
+            })
         })
     }
+}
+
+/// The control of `definition`, if it is not the first variant.
+fn named_control(definition: &Definition) -> Option<(ExperimentId, Variant)> {
+    let first = definition.variants.first().map(|arm| &arm.variant);
+    let control = definition.control.as_ref();
+    let named = control.filter(|control| Some(*control) != first)?;
+    Some((definition.experiment_id.clone(), named.clone()))
 }

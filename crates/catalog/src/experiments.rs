@@ -5,10 +5,10 @@ mod life;
 mod list;
 mod search;
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use trialog_model::experiment::{Definition, Status};
-use trialog_model::ids::ExperimentId;
+use trialog_model::ids::{ExperimentId, HoldoutName};
 use trialog_model::metric_definition::MetricDefinition;
 use trialog_model::time::UnixMicros;
 
@@ -145,6 +145,33 @@ pub(crate) fn running(connection: &Connection<'_>) -> database::Result<Vec<Exper
         .query_map(params![], experiment)?
         .map(|found| completed(connection, found?))
         .collect()
+}
+
+/// The definitions of experiments that were stopped, ship nothing and are not archived, the
+/// last change first, at most `limit`; without those that measure holdouts.
+pub(crate) fn stopped(
+    connection: &Connection<'_>,
+    limit: usize,
+) -> database::Result<Vec<Definition>> {
+    let mut stopped = Vec::new();
+    let sql = format!(
+        "SELECT {COLUMNS} FROM experiments WHERE status = 'stopped' AND ship IS NULL ORDER BY change DESC"
+    );
+    connection.each(&sql, params![], |row| {
+        let definition = experiment(row)?.definition;
+        if stopped.len() >= limit {
+            return Ok(ControlFlow::Break(()));
+        }
+        if !definition
+            .experiment_id
+            .as_str()
+            .starts_with(HoldoutName::PREFIX)
+        {
+            stopped.push(definition);
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(stopped)
 }
 
 /// Every experiment that ships a variant.
@@ -392,6 +419,29 @@ mod tests {
         ] {
             assert!(matches!(again, Err(CatalogError::WrongStatus { .. })));
         }
+    }
+
+    #[test]
+    fn of_what_was_stopped_the_last_changes_are_read() {
+        let (_directory, catalog) = catalog();
+        for id in ["first", "second", "third", "archived", "running"] {
+            let id = definition(id).experiment_id;
+            (catalog.create_experiment(&definition(id.as_str()), &edit())).unwrap();
+            catalog.start_experiment(&id, &edit()).unwrap();
+            if id.as_str() != "running" {
+                catalog.stop_experiment(&id, &edit()).unwrap();
+            }
+        }
+        let archived = definition("archived").experiment_id;
+        catalog.archive_experiment(&archived, &edit()).unwrap();
+        let newest = |limit| {
+            let read = catalog.read("read", |connection| stopped(connection, limit));
+            let ids = read.unwrap().into_iter();
+            ids.map(|own| own.experiment_id.to_string())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(newest(9), ["third", "second", "first"]);
+        assert_eq!(newest(2), ["third", "second"]);
     }
 
     #[test]

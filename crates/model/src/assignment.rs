@@ -73,6 +73,15 @@ impl<'c> Decision<'c> {
     }
 }
 
+/// The decision about every unit of an experiment that does not run.
+pub const NOT_RUNNING: &str = "not_running";
+
+/// The decisions that give a unit no variant. OpenFeature clients get them as the name of
+/// the variant, so no variant may have such a name: see [`Definition::check_variant_names`].
+///
+/// [`Definition::check_variant_names`]: crate::experiment::Definition::check_variant_names
+pub const WITHOUT_VARIANT: [&str; 4] = ["not_enrolled", "held_out", "not_targeted", NOT_RUNNING];
+
 /// What a unit saw.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Exposure<'c> {

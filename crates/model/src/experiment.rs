@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::assignment::is_version;
+use crate::assignment::{WITHOUT_VARIANT, is_version};
 use crate::bucket::n_of_share;
 use crate::document::DocumentError;
 use crate::duration::Window;
@@ -330,6 +330,36 @@ impl Definition {
             let is_primary = (self.metrics.primary.iter()).any(|own| own.name == metric.name);
             require(is_primary, format!("plan.mdes.{metric}"), || {
                 "is of no primary metric: name one of `metrics.primary`".to_owned()
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Rejects variants that are named like a decision without a variant. Those among
+    /// `known`, the variants that the experiment has already, may stay.
+    ///
+    /// ```
+    /// use trialog_model::experiment::Definition;
+    /// let text = r#"{"experiment_id":"gate","variants":[{"variant":"a"},{"variant":"held_out"}]}"#;
+    /// let definition: Definition = serde_json::from_str(text)?;
+    /// let error = definition.check_variant_names(&[]).unwrap_err();
+    /// assert_eq!(error.field, "variants[1].variant");
+    /// definition.check_variant_names(&definition.variants)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The first such variant.
+    pub fn check_variant_names(&self, known: &[VariantWeight]) -> Result<(), DocumentError> {
+        for (index, VariantWeight { variant, .. }) in self.variants.iter().enumerate() {
+            let is_known = known.iter().any(|before| before.variant == *variant);
+            let is_allowed = is_known || !WITHOUT_VARIANT.contains(&variant.as_str());
+            require(is_allowed, format!("variants[{index}].variant"), || {
+                format!(
+                    "is `{variant}`, which OpenFeature clients get for a unit without a variant: give it another name than {}",
+                    WITHOUT_VARIANT.map(|word| format!("`{word}`")).join(", ")
+                )
             })?;
         }
         Ok(())

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use trialog_catalog::experiments::Experiment;
 use trialog_catalog::results::{Arrivals, Computation, MoreSums, VariantExposures, VariantMetric};
+use trialog_model::assignment::WITHOUT_VARIANT;
 use trialog_model::duration::{Delay, Window};
 use trialog_model::event::EventKind;
 use trialog_model::experiment::{Definition, MAX_VARIANTS};
@@ -93,13 +94,10 @@ fn plan(
 ) -> (Plan, Vec<MetricPlan>) {
     let definition = &experiment.definition;
     let n_rows = |entry: Option<&IndexEntry>| entry.map_or(0, |entry| entry.rows);
-    let variants = definition
-        .variants
-        .iter()
-        .map(|declared| declared.variant.as_str());
     let named = definition.named_metrics(&experiment.defined_metrics);
     let declared = named.iter().flat_map(event_types_of);
-    let event_types = names(declared, metrics, limits.undeclared_event_types);
+    let types_seen = (metrics.into_iter()).flat_map(|entry| entry.names.iter().map(String::as_str));
+    let event_types = names(declared, types_seen, limits.undeclared_event_types);
     let metric_plans = metric_plans(definition, &named, &event_types, metrics);
     let plan = Plan {
         experiment: definition.experiment_id.clone(),
@@ -108,7 +106,7 @@ fn plan(
             end: definition.end_at.map(|time| time.0),
         },
         n_rows: n_rows(assignments) + n_rows(metrics),
-        variants: names(variants, assignments, MAX_VARIANTS),
+        variants: variant_names(definition, assignments),
         event_types,
         data_time: data_time.0,
         filter: filter.clone(),
@@ -212,18 +210,35 @@ fn event_types_of<'a>(metric: &NamedMetric<'a>) -> impl Iterator<Item = &'a str>
 /// they arrived.
 fn names<'a>(
     declared: impl Iterator<Item = &'a str>,
-    seen: Option<&'a IndexEntry>,
+    seen: impl Iterator<Item = &'a str>,
     limit: usize,
 ) -> Names {
     let declared: BTreeSet<&str> = declared.collect();
-    let seen = seen
-        .into_iter()
-        .flat_map(|entry| entry.names.iter().map(String::as_str));
     let undeclared: Vec<&str> = seen
         .filter(|name| !declared.contains(name))
         .take(limit)
         .collect();
     Names::new(declared.into_iter().chain(undeclared).map(str::to_owned))
+}
+
+/// The variants that `definition` declares and those that came in. Where it declares any,
+/// assignments named like a decision without a variant are no exposures: a client logged
+/// that the unit got none. Of an experiment that nobody registered such a name may be a
+/// variant, and so it is where it was declared before it was reserved.
+fn variant_names(definition: &Definition, seen: Option<&IndexEntry>) -> Names {
+    let declared: Vec<&str> = (definition.variants.iter())
+        .map(|declared| declared.variant.as_str())
+        .collect();
+    let reserved: Vec<&str> = match declared.is_empty() {
+        true => Vec::new(),
+        false => (WITHOUT_VARIANT.into_iter())
+            .filter(|word| !declared.contains(word))
+            .collect(),
+    };
+    let seen = (seen.into_iter()).flat_map(|entry| entry.names.iter().map(String::as_str));
+    let seen = seen.filter(|name| !reserved.contains(name));
+    names(declared.iter().copied(), seen, MAX_VARIANTS)
+        .ignoring(reserved.iter().map(|word| (*word).to_owned()))
 }
 
 fn computed(

@@ -21,6 +21,7 @@ use trialog_pipeline::store::Store;
 
 use crate::access::Randomness;
 use crate::access::keyring::Keyring;
+use crate::evaluation::WithoutVariant;
 use crate::headers::RequestIds;
 use crate::limits::Rates;
 use crate::metrics::ServerMetrics;
@@ -53,6 +54,8 @@ pub struct Settings {
     pub connections: Connections,
     /// Origins whose pages may send events and evaluate; `*` for all.
     pub cors_origins: Vec<String>,
+    /// What OpenFeature clients get for a unit without a variant.
+    pub without_variant: WithoutVariant,
     /// Where the secrets of new keys come from.
     pub randomness: Randomness,
     /// Filtered results that may be folded at a time.
@@ -77,6 +80,7 @@ impl Default for Settings {
             requests_per_second: 5_000,
             connections: Connections::default(),
             cors_origins: Vec::new(),
+            without_variant: WithoutVariant::default(),
             randomness: |_| Err(std::io::ErrorKind::Unsupported.into()),
             max_folds: 2,
             max_waiting_folds: 16,

@@ -19,6 +19,7 @@ use crate::rulesets::Prepared;
 
 pub(crate) use assign::{MAX_EXPERIMENTS, assign};
 pub(crate) use config::config;
+pub use ofrep::WithoutVariant;
 pub(crate) use ofrep::{evaluate, evaluate_all};
 pub(crate) use track::{MAX_EVENTS as MAX_TRACKED, track};
 

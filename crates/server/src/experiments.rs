@@ -111,6 +111,7 @@ pub(crate) async fn create(
     let definition: Definition =
         document::from_slice(&received(body)?).map_err(Problem::unreadable)?;
     definition.check()?;
+    definition.check_variant_names(&[])?;
     let (created, shared) = blocking(move || {
         let created = app.catalog.create_experiment(&definition, &edit)?;
         let shared = app.catalog.shared_surfaces(&definition)?;
@@ -177,6 +178,7 @@ fn changed(known: &Experiment, patch: Map<String, Value>) -> Answer<Definition> 
         ));
     }
     definition.check()?;
+    definition.check_variant_names(&known.definition.variants)?;
     if known.status != Status::Draft {
         known
             .definition

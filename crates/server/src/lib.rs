@@ -46,6 +46,7 @@ pub use access::{InProcess, Randomness};
 pub use app::{App, Settings, router};
 pub use calc::no_family;
 pub use dashboard::report_page;
+pub use evaluation::WithoutVariant;
 pub use headers::RequestId;
 pub use serving::serve;
 

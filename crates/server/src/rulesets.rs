@@ -5,11 +5,14 @@
 //! than the change that was answered before it; of a change that another process made in a
 //! shared catalog this one is told within moments.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
+use trialog_catalog::configuration::Control;
 use trialog_catalog::{Catalog, CatalogError};
-use trialog_model::assignment::Ruleset;
+use trialog_model::assignment::{Arm, Rules, Ruleset};
+use trialog_model::ids::{ExperimentId, Variant};
 use trialog_model::murmur3::murmur3_x64_128;
 
 /// A version of the configuration, in the forms that are needed.
@@ -20,8 +23,29 @@ pub(crate) struct Prepared {
     pub(crate) json: Bytes,
     /// The fingerprint of `json`.
     pub(crate) version: String,
+    /// The controls that are not the first variant.
+    controls: HashMap<ExperimentId, Variant>,
+    /// The controls of experiments that were stopped, in the order of their ids.
+    pub(crate) stopped: Vec<Control>,
     /// The catalog's number of the configuration.
     number: i64,
+}
+
+impl Prepared {
+    /// The control of `rules`, an experiment of this ruleset.
+    pub(crate) fn control<'p>(&self, rules: &'p Rules) -> Option<&'p Arm> {
+        let named = self.controls.get(rules.experiment_id());
+        named
+            .and_then(|control| rules.arm(control.as_str()))
+            .or_else(|| rules.arms().first())
+    }
+
+    /// The control of the experiment `id`, if it is one of `stopped`.
+    pub(crate) fn stopped(&self, id: &str) -> Option<&Control> {
+        let found =
+            (self.stopped).binary_search_by(|control| control.experiment_id.as_str().cmp(id));
+        found.ok().map(|place| &self.stopped[place])
+    }
 }
 
 #[derive(Default)]
@@ -81,6 +105,8 @@ fn prepare(catalog: &Catalog) -> Result<Prepared, CatalogError> {
         ruleset: Ruleset::new(&configuration.rules),
         version: fingerprint(&json),
         json: json.into(),
+        controls: configuration.controls.into_iter().collect(),
+        stopped: configuration.stopped,
         number: configuration.version,
     })
 }

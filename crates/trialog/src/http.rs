@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use trialog_pipeline::ingest::IngestSettings;
-use trialog_server::Settings;
 use trialog_server::serving::Connections;
 use trialog_server::tls::Tls;
+use trialog_server::{Settings, WithoutVariant};
 
 use crate::config::Values;
 use crate::secret::randomness;
@@ -49,6 +49,13 @@ pub(crate) fn from_values(values: &Values) -> anyhow::Result<HttpConfig> {
         requests_per_second: number(values, "requests_per_second", 0, 1_000_000)?,
         connections,
         cors_origins: origins(values.text("cors_origins").unwrap_or_default())?,
+        without_variant: match values.text("openfeature_no_variant").unwrap_or_default() {
+            "control" => WithoutVariant::Control,
+            "omit" => WithoutVariant::Omit,
+            other => bail!(
+                "`{other}` cannot be the value of `openfeature_no_variant`: give control or omit"
+            ),
+        },
         randomness,
         ..Settings::default()
     };
@@ -147,7 +154,7 @@ mod tests {
     #[test]
     fn every_limit_can_be_set_and_bad_ones_are_refused() {
         let http = resolved(
-            "max_body = \"1KiB\"\nheader_timeout = \"2s\"\nrequests_per_second = 0\nmax_events = 6",
+            "max_body = \"1KiB\"\nheader_timeout = \"2s\"\nrequests_per_second = 0\nmax_events = 6\nopenfeature_no_variant = \"omit\"",
             &["--max-events", "7", "--insecure-http"],
         );
         let HttpConfig {
@@ -161,6 +168,7 @@ mod tests {
         );
         assert_eq!(limits.connections.header_timeout, Duration::from_secs(2));
         assert_eq!((limits.requests_per_second, insecure_http), (0, true));
+        assert_eq!(limits.without_variant, WithoutVariant::Omit);
         for bad in [
             "max_connections = 0",
             "max_header = 100",
@@ -169,6 +177,7 @@ mod tests {
             "max_bodies = \"1KiB\"",
             "tls_cert = \"a\"",
             "insecure_http = \"true\"",
+            "openfeature_no_variant = \"default\"",
         ] {
             assert!(resolved(bad, &[]).is_err(), "{bad}");
         }

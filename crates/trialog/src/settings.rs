@@ -176,6 +176,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Origins such as https://shop.example whose pages may send events and evaluate, separated by commas; * for all",
     ),
     Setting::new(
+        "openfeature_no_variant",
+        Kind::Text,
+        Default::Value("control"),
+        "What OpenFeature clients get for a unit without a variant: control for the control's value, with the decision as the variant's name; omit for neither, so that the default of the code holds, which most published clients report as an error",
+    ),
+    Setting::new(
         "max_body",
         Kind::Size,
         Default::Value("16MiB"),

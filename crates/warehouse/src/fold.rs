@@ -91,43 +91,67 @@ impl Detail {
 
 /// Names that are expected, in the order of their texts; a name's code is its place.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Names(Vec<String>);
+pub struct Names {
+    expected: Vec<String>,
+    ignored: Vec<String>,
+}
 
 impl Names {
     /// The distinct `names`.
     pub fn new(names: impl IntoIterator<Item = String>) -> Self {
         let distinct: std::collections::BTreeSet<String> = names.into_iter().collect();
-        Self(distinct.into_iter().collect())
+        Self {
+            expected: distinct.into_iter().collect(),
+            ignored: Vec::new(),
+        }
+    }
+
+    /// Adds `names` whose assignments are skipped, as if they had not been sent.
+    pub fn ignoring(self, names: impl IntoIterator<Item = String>) -> Self {
+        Self {
+            ignored: names.into_iter().collect(),
+            ..self
+        }
     }
 
     /// The code of `name`, if it is expected.
     pub fn code(&self, name: &str) -> Option<u32> {
-        self.0
+        self.expected
             .binary_search_by(|own| own.as_str().cmp(name))
             .ok()
             .map(|at| at as u32)
     }
 
-    fn place(&self, name: &str) -> NamePlace {
-        match self.0.binary_search_by(|own| own.as_str().cmp(name)) {
+    /// The place of `name`; `None` if rows with it are skipped.
+    fn place(&self, name: &str) -> Option<NamePlace> {
+        if self.ignored.iter().any(|ignored| ignored == name) {
+            return None;
+        }
+        let found = (self.expected).binary_search_by(|expected| expected.as_str().cmp(name));
+        Some(match found {
             Ok(at) => NamePlace(2 * at as u32 + 1),
             Err(at) => NamePlace(2 * at as u32),
-        }
+        })
     }
 
     /// The names, by code.
     pub fn texts(&self) -> &[String] {
-        &self.0
+        &self.expected
     }
 
-    /// How many names there are.
+    /// The names whose assignments are skipped.
+    pub fn ignored(&self) -> &[String] {
+        &self.ignored
+    }
+
+    /// How many names are expected.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.expected.len()
     }
 
-    /// Whether there are none.
+    /// Whether no name is expected.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.expected.is_empty()
     }
 }
 

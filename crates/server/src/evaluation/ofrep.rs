@@ -1,8 +1,9 @@
 //! `/ofrep/v1/evaluate/flags`: the OpenFeature remote evaluation protocol, 0.3.0.
 //!
-//! A flag is an experiment that runs; its value is the variant's, or the variant's name.
-//! A unit that gets no variant is answered without a value, which means the default of
-//! the code. An evaluation is no exposure by itself: the header
+//! A flag is a registered experiment; its value is the variant's, or the variant's name.
+//! A unit that gets no variant is answered with the control's value and the decision in
+//! place of the variant's name, since most published clients report an error where either
+//! is missing. An evaluation is no exposure by itself: the header
 //! `Trialog-Exposure: log` makes one of it.
 
 use std::sync::Arc;
@@ -15,10 +16,12 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
-use trialog_model::assignment::{Context, Decision, Rules};
+use trialog_catalog::configuration::Control;
+use trialog_model::assignment::{Context, Decision, NOT_RUNNING, Rules};
 use trialog_model::document::not_json;
 use trialog_model::event::MAX_USER_ID_BYTES;
-use trialog_model::ids::ExperimentId;
+use trialog_model::experiment::Status;
+use trialog_model::ids::{ExperimentId, HoldoutName};
 
 use super::exposures::{self, Subject};
 use super::{has_tag, ruleset};
@@ -32,6 +35,16 @@ const EXPOSURE: HeaderName = HeaderName::from_static("trialog-exposure");
 /// So many flags are evaluated where the request is read; more on a thread for such work.
 const MAX_INLINE: usize = 500;
 const TARGETING_KEY: &str = "targetingKey";
+
+/// What OpenFeature clients get for a unit without a variant.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum WithoutVariant {
+    /// The control's value, and the decision as the variant's name.
+    #[default]
+    Control,
+    /// Neither, which means the default of the code.
+    Omit,
+}
 
 /// An evaluation that was made.
 #[derive(Serialize)]
@@ -51,6 +64,12 @@ struct Success<'a> {
 enum Text<'a> {
     Name(&'a str),
     Value(&'a Value),
+}
+
+impl<'a> Text<'a> {
+    fn new(variant: &'a str, value: Option<&'a Value>) -> Self {
+        value.map_or(Self::Name(variant), Self::Value)
+    }
 }
 
 /// What the OpenTelemetry conventions for feature flags ask for, and the decision.
@@ -108,16 +127,17 @@ pub(crate) async fn evaluate(
         Err(failure) => return Ok(failure.respond(Some(&key))),
     };
     let prepared = ruleset(&app).await?;
-    let Some(rules) = prepared.ruleset.experiment(&key) else {
-        return not_running(&app, &prepared, key).await;
-    };
     let Given { unit, context } = &context;
+    let flags = Flags::new(&app, &prepared, unit);
+    let Some(rules) = prepared.ruleset.experiment(&key) else {
+        return not_running(&app, &flags, &key).await;
+    };
     let subject = Subject { unit, context };
     let decision = prepared.ruleset.decide(rules, unit, context);
     if is_exposure {
         exposures::log(&app, &prepared.ruleset, subject, &[(rules, decision)]).await?;
     }
-    Ok(Json(success(&prepared, rules, unit, decision)).into_response())
+    Ok(Json(flags.of_unit(rules, decision)).into_response())
 }
 
 /// Evaluates every flag.
@@ -135,10 +155,15 @@ pub(crate) async fn evaluate_all(
         Err(failure) => return Ok(failure.respond(None)),
     };
     let prepared = ruleset(&app).await?;
-    let body = if prepared.ruleset.experiments().len() <= MAX_INLINE {
-        all_flags(&prepared, &given)
+    let n_flags = prepared.ruleset.experiments().len() + prepared.stopped.len();
+    let body = if n_flags <= MAX_INLINE {
+        all_flags(&Flags::new(&app, &prepared, &given.unit), &given.context)
     } else {
-        blocking(move || Ok(all_flags(&prepared, &given))).await?
+        blocking(move || {
+            let flags = Flags::new(&app, &prepared, &given.unit);
+            Ok(all_flags(&flags, &given.context))
+        })
+        .await?
     };
     // Of the answer and not of the configuration: it depends on the context as well.
     let version = fingerprint(body.as_bytes());
@@ -150,15 +175,17 @@ pub(crate) async fn evaluate_all(
     Ok((tag, json, body).into_response())
 }
 
-fn all_flags(prepared: &Prepared, given: &Given) -> String {
-    let Given { unit, context } = given;
-    let flags: Vec<_> = (prepared.ruleset.experiments().iter())
-        .map(|rules| {
-            let decision = prepared.ruleset.decide(rules, unit, context);
-            success(prepared, rules, unit, decision)
-        })
-        .collect();
-    json!({ "flags": flags, "metadata": { "version": prepared.version } }).to_string()
+/// What runs, what ships a variant, and what was stopped: a client may still ask for it.
+/// Drafts are left out, since every visitor of a page can read this answer.
+fn all_flags(flags: &Flags<'_>, context: &Context) -> String {
+    let Flags { prepared, unit, .. } = *flags;
+    let running = prepared.ruleset.experiments().iter().map(|rules| {
+        let decision = prepared.ruleset.decide(rules, unit, context);
+        flags.of_unit(rules, decision)
+    });
+    let stopped = (prepared.stopped.iter()).map(|control| flags.not_running(control));
+    let all: Vec<_> = running.chain(stopped).collect();
+    json!({ "flags": all, "metadata": { "version": prepared.version } }).to_string()
 }
 
 /// Who is evaluated, and what is known about them beside their key.
@@ -220,35 +247,39 @@ fn is_exposure(headers: &HeaderMap) -> Answer<bool> {
     }
 }
 
-/// A flag that is registered is off; any other is not found.
-async fn not_running(app: &Arc<App>, prepared: &Prepared, key: String) -> Answer<Response> {
-    let Ok(id) = ExperimentId::new(&key) else {
-        return Ok(not_found(&key));
+/// An experiment that does not run: one that was stopped, or a draft, is off; any other is
+/// no flag.
+async fn not_running(app: &Arc<App>, flags: &Flags<'_>, key: &str) -> Answer<Response> {
+    if let Some(control) = flags.prepared.stopped(key) {
+        return Ok(Json(flags.not_running(control)).into_response());
+    }
+    let Ok(id) = ExperimentId::new(key) else {
+        return Ok(not_found(
+            key,
+            format!("no experiment `{key}` is registered"),
+        ));
     };
     let asked = Arc::clone(app);
-    let found = blocking(move || Ok(!asked.catalog.known_experiments(&[id])?.is_empty()));
-    if !found.await? {
-        return Ok(not_found(&key));
-    }
-    let metadata = Metadata {
-        context_id: None,
-        flag_set_id: FLAG_SET,
-        version: &prepared.version,
-        decision: "not_running",
-        holdout: None,
+    let found = blocking(move || Ok(asked.catalog.known_experiments(&[id])?)).await?;
+    let details = match found.first() {
+        Some(_) if key.starts_with(HoldoutName::PREFIX) => {
+            format!("`{key}` measures a holdout and is no flag: ask for an experiment")
+        }
+        Some(known) if known.status == Status::Archived => {
+            format!("the experiment `{key}` is archived: take the flag out of the code")
+        }
+        Some(known) if known.status != Status::Unregistered => {
+            if let Some(control) = Control::of(&known.definition) {
+                return Ok(Json(flags.not_running(&control)).into_response());
+            }
+            format!("the experiment `{key}` has no variants")
+        }
+        _ => format!("no experiment `{key}` is registered"),
     };
-    let disabled = Success {
-        key: &key,
-        reason: "DISABLED",
-        variant: None,
-        value: None,
-        metadata,
-    };
-    Ok(Json(disabled).into_response())
+    Ok(not_found(key, details))
 }
 
-fn not_found(key: &str) -> Response {
-    let details = format!("no experiment `{key}` is registered");
+fn not_found(key: &str, details: String) -> Response {
     let status = StatusCode::NOT_FOUND;
     Failure {
         status,
@@ -261,36 +292,96 @@ fn not_found(key: &str) -> Response {
 /// The one set of flags that a server has.
 const FLAG_SET: &str = "trialog";
 
-fn success<'a>(
+/// What a unit is answered about flags.
+#[derive(Clone, Copy)]
+struct Flags<'a> {
     prepared: &'a Prepared,
-    rules: &'a Rules,
     unit: &'a str,
-    decision: Decision<'a>,
-) -> Success<'a> {
-    let arm = decision.arm();
-    Success {
-        key: rules.experiment_id().as_str(),
-        reason: match decision {
-            Decision::Forced(_) => "TARGETING_MATCH",
-            Decision::Assigned(_) if rules.arms().len() == 1 => "STATIC",
-            Decision::Shipped(_) => "STATIC",
-            Decision::Assigned(_) => "SPLIT",
-            Decision::HeldOut(_) | Decision::NotEnrolled | Decision::NotTargeted => "DEFAULT",
-        },
-        variant: arm.map(|arm| arm.variant().as_str()),
-        value: arm.map(|arm| {
-            arm.value()
-                .map_or(Text::Name(arm.variant().as_str()), |own| Text::Value(own))
-        }),
-        metadata: Metadata {
-            context_id: Some(unit),
-            flag_set_id: FLAG_SET,
-            version: &prepared.version,
-            decision: decision.as_str(),
-            holdout: match decision {
-                Decision::HeldOut(holdout) => Some(holdout.name()),
-                _ => None,
+    without_variant: WithoutVariant,
+}
+
+impl<'a> Flags<'a> {
+    fn new(app: &App, prepared: &'a Prepared, unit: &'a str) -> Self {
+        Self {
+            prepared,
+            unit,
+            without_variant: app.settings.without_variant,
+        }
+    }
+
+    /// The answer about an experiment that decided.
+    fn of_unit(&self, rules: &'a Rules, decision: Decision<'a>) -> Success<'a> {
+        let key = rules.experiment_id().as_str();
+        let answer = self.answer(key, decision.as_str());
+        if let Some(arm) = decision.arm() {
+            let name = arm.variant().as_str();
+            return Success {
+                reason: match decision {
+                    Decision::Forced(_) => "TARGETING_MATCH",
+                    Decision::Shipped(_) => "STATIC",
+                    _ if rules.arms().len() == 1 => "STATIC",
+                    _ => "SPLIT",
+                },
+                variant: Some(name),
+                value: Some(Text::new(name, arm.value().map(|value| &**value))),
+                ..answer
+            };
+        }
+        let control = self.prepared.control(rules);
+        let value = control.map(|arm| {
+            let name = arm.variant().as_str();
+            Text::new(name, arm.value().map(|value| &**value))
+        });
+        let mut answer = self.with_control(answer, value);
+        if let Decision::HeldOut(holdout) = decision {
+            answer.metadata.holdout = Some(holdout.name());
+        }
+        answer
+    }
+
+    /// The answer about an experiment that does not run.
+    fn not_running<'c>(&self, control: &'c Control) -> Success<'c>
+    where
+        'a: 'c,
+    {
+        let answer = Success {
+            reason: "DISABLED",
+            ..self.answer(control.experiment_id.as_str(), NOT_RUNNING)
+        };
+        let value = Text::new(control.variant.as_str(), control.value.as_ref());
+        self.with_control(answer, Some(value))
+    }
+
+    /// An answer without a variant.
+    fn answer<'c>(&self, key: &'c str, decision: &'c str) -> Success<'c>
+    where
+        'a: 'c,
+    {
+        Success {
+            key,
+            reason: "DEFAULT",
+            variant: None,
+            value: None,
+            metadata: Metadata {
+                context_id: Some(self.unit),
+                flag_set_id: FLAG_SET,
+                version: &self.prepared.version,
+                decision,
+                holdout: None,
             },
-        },
+        }
+    }
+
+    /// Adds what a unit without a variant gets: the control's `value`, and the decision in
+    /// place of the variant's name, which tells readers that it is no variant.
+    fn with_control<'c>(&self, answer: Success<'c>, value: Option<Text<'c>>) -> Success<'c> {
+        match self.without_variant {
+            WithoutVariant::Omit => answer,
+            WithoutVariant::Control => Success {
+                variant: Some(answer.metadata.decision),
+                value,
+                ..answer
+            },
+        }
     }
 }

@@ -9,8 +9,18 @@ use super::schema::{
     text, time,
 };
 
-const ACTIONS: [&str; 9] = [
-    "create", "register", "change", "start", "stop", "resume", "decide", "archive", "delete",
+const ACTIONS: [&str; 11] = [
+    "create",
+    "register",
+    "change",
+    "change_after_start",
+    "confirm",
+    "start",
+    "stop",
+    "resume",
+    "decide",
+    "archive",
+    "delete",
 ];
 
 pub(super) fn operations() -> Vec<Operation> {

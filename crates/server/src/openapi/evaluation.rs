@@ -84,7 +84,7 @@ fn one_flag() -> Operation {
         "evaluateFlag",
         "Evaluates a flag (OFREP 0.3.0)",
     )
-    .describe("A flag is an experiment. Without `value` the client takes the default of its code.")
+    .describe("A flag is an experiment that is registered and not archived. A unit without a variant gets the control's value, and the decision as the name of the variant.")
     .segment(
         "key",
         name(ExperimentId::MAX_CHARS),
@@ -106,7 +106,7 @@ fn one_flag() -> Operation {
     .failure(
         StatusCode::NOT_FOUND,
         reference("EvaluationFailure"),
-        "There is no such flag.",
+        "No such experiment is registered, or it is archived.",
     )
     .problems(&[422])
 }
@@ -118,7 +118,7 @@ fn all_flags() -> Operation {
         "evaluateFlags",
         "Evaluates every flag (OFREP 0.3.0)",
     )
-    .describe("Every experiment that runs or ships a variant, for clients whose context stays.")
+    .describe("Every experiment that runs or ships a variant, and those that were stopped and not archived (the last 1,000 that changed), for clients whose context stays.")
     .header(
         "If-None-Match",
         text(),
@@ -430,11 +430,15 @@ fn evaluation() -> Schema {
     object([
         field("key", text(), "The flag."),
         field("reason", one_of(&REASONS), "Why."),
-        optional("variant", text(), "The variant."),
+        optional(
+            "variant",
+            text(),
+            "The variant; for a unit without one the decision. Absent for such a unit where the server is set to `omit`.",
+        ),
         optional(
             "value",
             json!({}),
-            "Its value, or its name; absent where the code's default holds.",
+            "The variant's value, or its name; for a unit without a variant the control's. Absent where `variant` is: the code's default holds.",
         ),
         field(
             "metadata",

@@ -3,6 +3,8 @@
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 use serde_json::{Value, json};
+use trialog_model::assignment::WITHOUT_VARIANT;
+use trialog_server::WithoutVariant;
 
 use crate::harness::{Api, settings};
 
@@ -526,16 +528,252 @@ fn a_flag_has_the_value_of_its_variant() {
     );
     assert_eq!(own["metadata"]["contextId"], "1");
     let (_, own) = ofrep(&api, "narrow", &json!({"targetingKey": "1"}));
-    assert_eq!(
-        (&own["value"], &own["reason"], &own["metadata"]["decision"]),
-        (&Value::Null, &json!("DEFAULT"), &json!("not_enrolled"))
-    );
-    assert!(own.get("value").is_none() && own.get("variant").is_none());
+    assert_eq!(without_variant(&own), ("a", "not_enrolled", "DEFAULT"));
+    assert_eq!(own["metadata"]["decision"], "not_enrolled");
     post(&api, "/v1/experiments/named/stop", &Value::Null);
     let (status, own) = ofrep(&api, "named", &json!({"targetingKey": "1"}));
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(without_variant(&own), ("a", "not_running", "DISABLED"));
+    assert_eq!(own["metadata"]["contextId"], "1");
+}
+
+/// The value, the variant and the reason of an answer whose value is a text.
+fn without_variant(answer: &Value) -> (&str, &str, &str) {
+    let text = |member: &str| answer[member].as_str().unwrap_or_default();
+    (text("value"), text("variant"), text("reason"))
+}
+
+/// Registers an experiment whose control is its second variant, and that enrols nobody.
+fn draft(api: &Api, id: &str) {
+    let definition = json!({
+        "experiment_id": id, "control": "old", "allocation": 0.0001,
+        "variants": [{"variant": "new", "value": 2}, {"variant": "old", "value": {"steps": 3}}],
+    });
+    let (status, answer) = post(api, "/v1/experiments", &definition);
+    assert_eq!(status, StatusCode::CREATED, "{answer}");
+}
+
+fn step(api: &Api, id: &str, step: &str) {
+    let path = format!("/v1/experiments/{id}/{step}");
+    let (status, answer) = post(api, &path, &Value::Null);
+    assert_eq!(status, StatusCode::OK, "{answer}");
+}
+
+#[test]
+fn an_experiment_gives_the_value_of_its_control_from_draft_to_stop() {
+    let api = Api::new();
+    draft(&api, "page");
+    let context = json!({"targetingKey": "1"});
+    for (next, variant, reason) in [
+        ("start", "not_running", "DISABLED"),
+        ("stop", "not_enrolled", "DEFAULT"),
+        ("archive", "not_running", "DISABLED"),
+    ] {
+        let (status, own) = ofrep(&api, "page", &context);
+        assert_eq!(status, StatusCode::OK, "{own}");
+        assert_eq!(
+            (&own["value"], &own["variant"], &own["reason"]),
+            (&json!({"steps": 3}), &json!(variant), &json!(reason)),
+            "{own}"
+        );
+        step(&api, "page", next);
+    }
+    let (status, own) = ofrep(&api, "page", &context);
     assert_eq!(
-        (status, &own["reason"]),
-        (StatusCode::OK, &json!("DISABLED"))
+        (status, &own["errorCode"]),
+        (StatusCode::NOT_FOUND, &json!("FLAG_NOT_FOUND"))
+    );
+    let details = own["errorDetails"].as_str().unwrap();
+    assert!(details.contains("archived"), "{details}");
+}
+
+#[test]
+fn what_nobody_registered_is_no_flag_nor_is_what_measures_a_holdout() {
+    let api = Api::new();
+    post(&api, "/v1/holdouts", &json!({"name": "q3", "size": 0.5}));
+    post(&api, "/v1/holdouts/q3/start", &Value::Null);
+    let stray = json!({"user_id": "1", "experiment_id": "stray", "variant": "a"});
+    post(&api, "/v1/events/assignments", &stray);
+    post(&api, "/v1/pipeline/run", &Value::Null);
+    let listed = get(&api, "/v1/experiments/stray");
+    assert_eq!(listed["status"], "unregistered");
+    for key in ["stray", "holdout:q3"] {
+        let (status, own) = ofrep(&api, key, &json!({"targetingKey": "1"}));
+        assert_eq!(status, StatusCode::NOT_FOUND, "{own}");
+        assert_eq!(own["errorCode"], "FLAG_NOT_FOUND", "{own}");
+    }
+    post(&api, "/v1/holdouts/q3/stop", &Value::Null);
+    let all = json!({"context": {"targetingKey": "1"}});
+    let (_, all) = post(&api, "/ofrep/v1/evaluate/flags", &all);
+    assert_eq!(all["flags"], json!([]));
+}
+
+#[test]
+fn all_flags_are_those_that_run_or_were_stopped() {
+    let api = Api::new();
+    for id in ["archived", "draft", "running", "stopped", "stopping"] {
+        draft(&api, id);
+    }
+    for id in ["archived", "running", "stopped", "stopping"] {
+        step(&api, id, "start");
+    }
+    for id in ["archived", "stopped"] {
+        step(&api, id, "stop");
+    }
+    step(&api, "archived", "archive");
+    let ask = || {
+        let body = json!({"context": {"targetingKey": "1"}});
+        let answer = api.answer(request("POST", "/ofrep/v1/evaluate/flags", &body));
+        let tag = answer.headers()[header::ETAG].to_str().unwrap().to_owned();
+        let flags = api.json(answer)["flags"].clone();
+        let shown = |flag: &Value| {
+            assert_eq!(flag["value"], json!({"steps": 3}), "{flag}");
+            let text = |member: &str| flag[member].as_str().unwrap().to_owned();
+            (text("key"), text("variant"))
+        };
+        let shown: Vec<_> = flags.as_array().unwrap().iter().map(shown).collect();
+        (tag, shown)
+    };
+    let pairs = |pairs: &[(&str, &str)]| -> Vec<_> {
+        (pairs.iter())
+            .map(|(key, variant)| ((*key).to_owned(), (*variant).to_owned()))
+            .collect()
+    };
+    let (before, flags) = ask();
+    assert_eq!(
+        flags,
+        pairs(&[
+            ("running", "not_enrolled"),
+            ("stopping", "not_enrolled"),
+            ("stopped", "not_running"),
+        ])
+    );
+    step(&api, "stopping", "stop");
+    let (after, flags) = ask();
+    assert_ne!(before, after, "a stop is another answer");
+    assert_eq!(
+        flags,
+        pairs(&[
+            ("running", "not_enrolled"),
+            ("stopped", "not_running"),
+            ("stopping", "not_running"),
+        ])
+    );
+    assert_eq!(
+        get(&api, "/v1/sdk/config")["experiments"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1,
+        "what SDKs fetch does not grow by what was stopped"
+    );
+    let decision = json!({"ship": "new", "reason": "sells more"});
+    post(&api, "/v1/experiments/stopped/decide", &decision);
+    let all = json!({"context": {"targetingKey": "1"}});
+    let (_, all) = post(&api, "/ofrep/v1/evaluate/flags", &all);
+    let variants: Vec<_> = (all["flags"].as_array().unwrap().iter())
+        .map(|flag| (&flag["key"], &flag["variant"], &flag["value"]))
+        .collect();
+    assert_eq!(
+        json!(variants),
+        json!([
+            ["running", "not_enrolled", {"steps": 3}],
+            ["stopped", "new", 2],
+            ["stopping", "not_running", {"steps": 3}],
+        ]),
+        "what ships a variant is there once"
+    );
+}
+
+#[test]
+fn the_setting_leaves_value_and_variant_out() {
+    let mut settings = settings();
+    settings.without_variant = WithoutVariant::Omit;
+    let api = Api::with(settings);
+    draft(&api, "page");
+    let context = json!({"targetingKey": "1"});
+    for (next, decision, reason) in [
+        ("start", "not_running", "DISABLED"),
+        ("stop", "not_enrolled", "DEFAULT"),
+        ("archive", "not_running", "DISABLED"),
+    ] {
+        let (_, own) = ofrep(&api, "page", &context);
+        assert_eq!(without_variant(&own), ("", "", reason), "{own}");
+        assert_eq!(own["metadata"]["decision"], decision);
+        step(&api, "page", next);
+    }
+}
+
+#[test]
+fn a_decision_is_no_name_of_a_variant() {
+    let api = Api::new();
+    for word in WITHOUT_VARIANT {
+        let named = json!([{"variant": "a"}, {"variant": word}]);
+        let definition = json!({"experiment_id": "page", "variants": named});
+        let (status, refused) = post(&api, "/v1/experiments", &definition);
+        assert_eq!(
+            (status, &refused["field"]),
+            (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                &json!("variants[1].variant")
+            ),
+            "{refused}"
+        );
+        let detail = refused["detail"].as_str().unwrap();
+        assert!(detail.contains("another name"), "{detail}");
+    }
+    draft(&api, "page");
+    let patch = json!({"control": null, "variants": [{"variant": "held_out"}]});
+    let (status, refused) = api.send(request("PATCH", "/v1/experiments/page", &patch));
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{refused}");
+}
+
+#[test]
+fn an_assignment_that_names_a_decision_is_no_exposure_of_a_registered_experiment() {
+    let api = Api::new();
+    run(&api, "gate", &json!({}));
+    post(&api, "/v1/holdouts", &json!({"name": "q3", "size": 0.5}));
+    post(&api, "/v1/holdouts/q3/start", &Value::Null);
+    let mut events = Vec::new();
+    for experiment in ["gate", "stray", "holdout:q3"] {
+        // The first is no exposure, so the second is the first.
+        for (unit, variant) in [("1", "not_enrolled"), ("1", "a"), ("2", "held_out")] {
+            events.push(json!({"experiment_id": experiment, "user_id": unit, "variant": variant}));
+        }
+        events.push(json!({
+            "experiment_id": experiment, "user_id": "3", "variant": "not_targeted", "forced": true,
+        }));
+    }
+    let (status, answer) = post(&api, "/v1/events/assignments", &json!(events));
+    assert_eq!(
+        (status, &answer["accepted"]),
+        (StatusCode::ACCEPTED, &json!(12))
+    );
+    post(&api, "/v1/pipeline/run", &Value::Null);
+    let users = |experiment: &str| {
+        let report = get(&api, &format!("/v1/experiments/{experiment}/results"));
+        let variants = report["variants"].as_array().unwrap().clone();
+        let counted: Vec<_> = (variants.iter())
+            .filter(|row| row["users"] != 0)
+            .map(|row| (row["variant"].clone(), row["users"].clone()))
+            .collect();
+        let health = &report["health"];
+        (
+            json!(counted),
+            health["crossovers"].clone(),
+            health["forced"].clone(),
+        )
+    };
+    assert_eq!(users("gate"), (json!([["a", 1]]), json!(0), json!(0)));
+    assert_eq!(
+        users("stray"),
+        (json!([["held_out", 1]]), json!(1), json!(1)),
+        "nobody says which names are variants"
+    );
+    assert_eq!(
+        users("holdout:q3"),
+        (json!([["held_out", 1], ["a", 1]]), json!(0), json!(0)),
+        "a holdout keeps its own variant"
     );
 }
 

@@ -24,7 +24,7 @@ fn send(service: &Service, kind: &str, rows: &[Value]) {
 fn expose(service: &Service, users: std::ops::Range<u32>, day: u32) {
     let user = |user: u32| {
         json!({"user_id": format!("u{user}"), "experiment_id": "gate",
-               "variant": if user % 2 == 0 { "a" } else { "b" }, "assigned_at": at(day)})
+               "variant": if user.is_multiple_of(2) { "a" } else { "b" }, "assigned_at": at(day)})
     };
     send(
         service,
@@ -32,8 +32,8 @@ fn expose(service: &Service, users: std::ops::Range<u32>, day: u32) {
         &users.clone().map(user).collect::<Vec<_>>(),
     );
     let buys = |user: &u32| {
-        if user % 2 == 0 {
-            user % 8 == 0
+        if user.is_multiple_of(2) {
+            user.is_multiple_of(8)
         } else {
             user % 16 != 1
         }
@@ -400,7 +400,7 @@ fn a_change_after_the_start_takes_the_verdict_away_until_it_is_confirmed() {
     let confirmed = report(&service, "");
     assert_eq!(comparison(&confirmed)["headline"]["flag"], "significant");
     assert!(confirmed["sequence"]["breaks"][0]["confirmed_at"].is_string());
-    let audit = service.get("/v1/audit?subject=experiment&name=gate");
+    let audit = service.get("/v1/experiments/gate/audit");
     let actions: Vec<&str> = audit.body["entries"]
         .as_array()
         .unwrap()

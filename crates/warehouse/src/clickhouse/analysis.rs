@@ -571,7 +571,7 @@ fn groups(plans: &[Plan]) -> impl Iterator<Item = &[Plan]> {
     })
 }
 
-const PLAN_COLUMNS: &str = "code UInt32, experiment_id String, starts_at Int64, ends_at Int64, exposed_from Int64, exposed_to Int64, longest Int64, open_until Int64, variants Array(String)";
+const PLAN_COLUMNS: &str = "code UInt32, experiment_id String, starts_at Int64, ends_at Int64, exposed_from Int64, exposed_to Int64, longest Int64, open_until Int64, variants Array(String), ignored Array(String)";
 
 fn plan_row(code: usize, plan: &Plan, reach: Reach) -> Value {
     let from = |time: Option<i64>| time.unwrap_or(-FARTHEST).max(-FARTHEST);
@@ -590,6 +590,7 @@ fn plan_row(code: usize, plan: &Plan, reach: Reach) -> Value {
             -FARTHEST
         },
         plan.variants.texts(),
+        plan.variants.ignored(),
     ])
 }
 

@@ -42,8 +42,9 @@ impl Unexpected {
 
 struct SourceCursor {
     rows: WithinExperiment,
-    /// For each code of the block its place in the plan, once it was looked up.
-    names: Vec<Option<NamePlace>>,
+    /// For each code of the block, once it was looked up, its place in the plan; none for
+    /// a name whose rows are skipped.
+    names: Vec<Option<Option<NamePlace>>>,
     /// The cursor's generation that `names` is for; 0 for none.
     generation: u64,
 }
@@ -137,8 +138,11 @@ impl SourceCursor {
         let mut all_known = true;
         for row in from..from + n_before {
             let code = block.name[row] as usize;
-            let name =
-                *self.names[code].get_or_insert_with(|| names.place(block.names.value(code)));
+            let place =
+                self.names[code].get_or_insert_with(|| names.place(block.names.value(code)));
+            let Some(name) = *place else {
+                continue;
+            };
             let is_expected = name.code().is_some();
             all_known &= is_expected;
             let detail = if !segment.is_empty() {

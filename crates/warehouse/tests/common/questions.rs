@@ -10,7 +10,7 @@ use trialog_warehouse::fold::scorecard::{MetricPlan, Scorecard, Shape};
 use trialog_warehouse::fold::{Folded, Names, Plan, UserFilter};
 
 use crate::harness::Event;
-use crate::reference::{Answer, MetricQuestion, Question, answer};
+use crate::reference::{Answer, IGNORED, MetricQuestion, Question, answer};
 
 pub(crate) const SECOND: i64 = 1_000_000;
 /// Every time is this plus a few quarters of a second, so that ties abound.
@@ -36,7 +36,7 @@ pub(crate) fn events() -> impl Strategy<Value = Vec<Event>> {
     let event_id = prop_oneof![2 => 0i64..8, 3 => any::<i64>()];
     let place = (0..3usize, 0..USERS.len(), 0..N_QUARTERS);
     let value = prop_oneof![8 => -3i64..4, 1 => Just(LARGEST), 1 => Just(-LARGEST)];
-    let event = (any::<bool>(), place, 0..10u8, value, event_id).prop_map(
+    let event = (any::<bool>(), place, 0..11u8, value, event_id).prop_map(
         |(is_metric, place, name, value, event_id)| {
             let (experiment, user, quarter) = place;
             let row = EventRow {
@@ -53,10 +53,10 @@ pub(crate) fn events() -> impl Strategy<Value = Vec<Event>> {
                 return (EventKind::Metric, row);
             }
             // Most users stay with the variant of their number, few are forced.
-            let variant = if name < 7 {
-                user % 3
-            } else {
-                usize::from(name) % 3
+            let variant = match name {
+                0..7 => VARIANTS[user % 3],
+                10 => IGNORED,
+                _ => VARIANTS[usize::from(name) % 3],
             };
             let forced = i64::from(name == 9);
             // A function of what breaks ties, so that every exposure has one context.
@@ -64,7 +64,7 @@ pub(crate) fn events() -> impl Strategy<Value = Vec<Event>> {
             (
                 EventKind::Assignment,
                 EventRow {
-                    name: VARIANTS[variant],
+                    name: variant,
                     value: forced,
                     context,
                     // Not of the same users or events as what the answers depend on.
@@ -191,7 +191,7 @@ pub(crate) fn plan(question: &Question, n_rows: u64) -> Plan {
     Plan {
         experiment: ExperimentId::new(question.experiment).unwrap(),
         within: question.start_at..question.end_at,
-        variants: texts(question.variants.clone()),
+        variants: texts(question.variants.clone()).ignoring([IGNORED.to_owned()]),
         event_types: texts(
             (question.metrics.iter())
                 .map(|metric| metric.event_type)

@@ -126,6 +126,12 @@ pub(super) fn compare(
             known["status"] != json!(Status::Unregistered)
         });
         let difference = difference("experiment", name, experiment, known.as_ref())?;
+        let variants = match &known {
+            Some(known) => field(known, "variants")?,
+            None => Vec::new(),
+        };
+        (experiment.check_variant_names(&variants))
+            .with_context(|| format!("cannot apply `{name}`"))?;
         if let (Some(known), false) = (&known, difference.is_same()) {
             check(experiment, known, confirm).with_context(|| format!("cannot change `{name}`"))?;
         }

@@ -30,6 +30,7 @@ WITH
         INNER JOIN plans USING (experiment_id)
         WHERE experiment_id IN ({experiments}) AND {visible} AND {users}
             AND toUnixTimestamp64Micro(assigned_at) <= {data_time}
+            AND NOT has(ignored, variant)
         GROUP BY code, user_id, event_id
     ),
     users AS (
