@@ -245,31 +245,7 @@ fn body(report: &Report) -> String {
             report.health.crossovers, report.health.forced
         );
     }
-    if let Some(plan) = &report.plan {
-        let percent = plan.share * 100.0;
-        let _ = writeln!(
-            text,
-            "planned sample: {percent:.0} % of {} users per variant",
-            plan.sample_size_per_variant
-        );
-        if let Some(mde) = plan.mde {
-            let _ = writeln!(text, "minimum detectable effect as planned: {mde} absolute");
-        }
-    }
-    if let Some(planned) = report
-        .sequence
-        .as_ref()
-        .and_then(|own| own.planned.as_ref())
-    {
-        let _ = match &planned.at {
-            Some(at) => writeln!(text, "planned look: taken at {at}, its outcome stands"),
-            None => writeln!(
-                text,
-                "planned look: to come, with {} users per variant whose windows have closed and after 7 days",
-                planned.sample_size_per_variant
-            ),
-        };
-    }
+    text.push_str(&plan(report));
     for warning in &report.health.warnings {
         let severity = warning.severity.as_str();
         let _ = writeln!(text, "{severity}: {}", warning.text());
@@ -345,6 +321,37 @@ fn event_table(events: &[EventCounts]) -> String {
 fn level(alpha: f64) -> String {
     // 1 - 0.05 is not exactly 0.95.
     format!("{} %", ((1.0 - alpha) * 1e8).round() / 1e6)
+}
+
+/// How far it is on the way to the planned sample, and the planned look.
+fn plan(report: &Report) -> String {
+    let mut text = String::new();
+    if let Some(plan) = &report.plan {
+        let percent = plan.share * 100.0;
+        let _ = writeln!(
+            text,
+            "planned sample: {percent:.0} % of {} users per variant",
+            plan.sample_size_per_variant
+        );
+        if let Some(mde) = plan.mde {
+            let _ = writeln!(text, "minimum detectable effect as planned: {mde} absolute");
+        }
+    }
+    if let Some(planned) = report
+        .sequence
+        .as_ref()
+        .and_then(|own| own.planned.as_ref())
+    {
+        let _ = match &planned.at {
+            Some(at) => writeln!(text, "planned look: taken at {at}, its outcome stands"),
+            None => writeln!(
+                text,
+                "planned look: to come, with {} users per variant whose windows have closed and after 7 days",
+                planned.sample_size_per_variant
+            ),
+        };
+    }
+    text
 }
 
 /// A bar for each comparison that has a relative interval.
