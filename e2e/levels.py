@@ -16,11 +16,11 @@ from harness import Server, comparison, main
 N_SERIES = int(os.environ.get("TRIALOG_SERIES", "100"))
 SEED = 20261129
 LOOKS = 24
-USERS_PER_LOOK = 40
+USERS_PER_LOOK = 200
 RATE = 0.05
 SMALL = 0.1
 # Users of the smaller arm at about half of the looks.
-PLANNED = 48
+PLANNED = 240
 
 
 def bound(n, level=0.05, sure=0.99):

@@ -4,6 +4,7 @@ use serde_json::Value;
 use std::ops::ControlFlow;
 use trialog_model::experiment::Definition;
 use trialog_model::ids::{HoldoutName, MetricName};
+use trialog_model::metric::MetricRef;
 use trialog_model::metric_definition::MetricDefinition;
 use trialog_model::time::UnixMicros;
 
@@ -13,7 +14,7 @@ use crate::database::{
     self, Connection, DatabaseError, Optional, Row, corrupt, params, unreadable,
 };
 use crate::error::CatalogError;
-use crate::experiments;
+use crate::experiments::{self, Experiment};
 use crate::neighbours::Names;
 
 /// A metric definition as the catalog knows it.
@@ -208,8 +209,7 @@ impl Catalog {
             if find(transaction, name.as_str()).map_err(&failed)?.is_some() {
                 return Err(CatalogError::MetricExists(name.clone()));
             }
-            let of_name = [name.to_string()];
-            lock(transaction, edit, name, &of_name, &failed)?;
+            lock(transaction, edit, None, definition, &failed)?;
             let created = Metric {
                 definition: definition.clone(),
                 created_at: edit.at,
@@ -241,10 +241,13 @@ impl Catalog {
             match change(&known) {
                 Ok(definition) if definition == known.definition => Ok(known),
                 Ok(definition) => {
-                    let locked: Vec<String> = (known.definition.locked_changes(&definition).iter())
-                        .map(|field| format!("{name}.{field}"))
-                        .collect();
-                    lock(transaction, edit, name, &locked, &failed)?;
+                    lock(
+                        transaction,
+                        edit,
+                        Some(&known.definition),
+                        &definition,
+                        &failed,
+                    )?;
                     let changed = Metric {
                         definition,
                         updated_at: edit.at,
@@ -310,18 +313,16 @@ impl Catalog {
     }
 }
 
-/// Notes that `fields` of the metric `name` change for the started experiments that it decides,
-/// if that is confirmed.
+/// Notes what changes of the metric that `changed` defines for the started experiments that it
+/// decides, if that is confirmed; `before` is what it was.
 fn lock(
     transaction: &Connection<'_>,
     edit: &Edit,
-    name: &MetricName,
-    fields: &[String],
+    before: Option<&MetricDefinition>,
+    changed: &MetricDefinition,
     failed: &impl Fn(DatabaseError) -> CatalogError,
 ) -> Result<(), CatalogError> {
-    if fields.is_empty() {
-        return Ok(());
-    }
+    let name = &changed.name;
     let naming: Vec<String> = transaction
         .prepare_cached(
             "SELECT experiment_id FROM experiment_metrics WHERE metric_name = ?1 ORDER BY experiment_id",
@@ -340,15 +341,40 @@ fn lock(
         let Some(known) = experiments::find(transaction, &id).map_err(failed)? else {
             continue;
         };
-        let primary = &known.definition.metrics.primary;
-        if known.is_started() && primary.iter().any(|own| own.name == *name) {
-            let fields = fields.to_vec();
+        let fields = locked_fields(&known, before, changed);
+        if known.is_started() && !fields.is_empty() {
             experiments::note_locked_fields(transaction, edit, &known, fields.clone(), failed)?;
             let event = (id.as_str(), "change_after_start");
             experiments::record_of_lock(transaction, edit, event, &fields).map_err(failed)?;
         }
     }
     Ok(())
+}
+
+/// The fields that differ of a metric on which the verdict of `experiment` rests: a primary
+/// one, or a guardrail with a margin. A guardrail may still be told which way is good.
+fn locked_fields(
+    experiment: &Experiment,
+    before: Option<&MetricDefinition>,
+    changed: &MetricDefinition,
+) -> Vec<String> {
+    let name = &changed.name;
+    let names = |metrics: &[MetricRef]| metrics.iter().any(|own| own.name == *name);
+    let metrics = &experiment.definition.metrics;
+    let is_primary = names(&metrics.primary);
+    let Some(before) = before else {
+        return is_primary.then(|| name.to_string()).into_iter().collect();
+    };
+    let is_guarded = names(&metrics.guardrail) && before.margin.is_some();
+    if !is_primary && !is_guarded {
+        return Vec::new();
+    }
+    let is_free = |field: &str| !is_primary && field == "direction" && before.direction.is_none();
+    let fields = before.locked_changes(changed).into_iter();
+    fields
+        .filter(|field| !is_free(field))
+        .map(|field| format!("{name}.{field}"))
+        .collect()
 }
 
 fn has(definition: &MetricDefinition, needle: &str) -> bool {

@@ -192,6 +192,9 @@ fn sequence(
     };
     let mut breaks = breaks(connection, id)?;
     breaks.retain(|own| own.at.0 <= as_of);
+    for own in &mut breaks {
+        own.confirmed.take_if(|(at, _)| at.0 > as_of);
+    }
     Ok(Sequence {
         looked_at: looked_at.map(UnixMicros),
         standing: looked_at.map(standing).transpose()?.flatten(),

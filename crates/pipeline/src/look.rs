@@ -6,6 +6,7 @@ use trialog_catalog::experiments::Experiment;
 use trialog_catalog::results::Computation;
 use trialog_catalog::sequence::Sequence;
 use trialog_catalog::{Catalog, CatalogError};
+use trialog_model::experiment::Metrics;
 use trialog_model::time::UnixMicros;
 use trialog_report::standing::{self, Look, Planned, Standing};
 use trialog_warehouse::fold::UserFilter;
@@ -121,24 +122,20 @@ impl<'a> Looking<'a> {
             },
             ..UserFilter::default()
         };
-        let (view, one) = (self.view, std::slice::from_ref(experiment));
-        let computed = compute(
-            view,
-            one,
-            self.limits,
-            self.data_time,
-            &filter,
-            self.n_threads,
-        )?;
-        let counted = computed.into_iter().next().map(|own| own.outcome);
-        let Some(computation) = counted.transpose()? else {
-            return Ok(false);
+        // Users are counted, and no events of theirs.
+        let mut counted = experiment.clone();
+        counted.definition.metrics = Metrics::default();
+        counted.defined_metrics.clear();
+        let limits = Limits {
+            undeclared_event_types: 0,
+            ..*self.limits
         };
-        Ok(standing::has_users(
-            &experiment.definition,
-            &computation,
-            users,
-        ))
+        let (view, one) = (self.view, std::slice::from_ref(&counted));
+        let computed = compute(view, one, &limits, self.data_time, &filter, self.n_threads)?;
+        // An experiment that cannot be counted waits; its own outcome says what is wrong.
+        let computation = computed.into_iter().next().and_then(|own| own.outcome.ok());
+        let has_users = |own: Computation| standing::has_users(&experiment.definition, &own, users);
+        Ok(computation.is_some_and(has_users))
     }
 
     /// What the looks have come to with this one, as text.

@@ -126,6 +126,21 @@ pub struct Headline {
     pub reason: String,
 }
 
+/// The levels that the headlines of `comparisons` spend, each once, the smallest first;
+/// `otherwise` where there are none.
+pub fn headline_levels<'c>(
+    comparisons: impl Iterator<Item = &'c Comparison>,
+    otherwise: f64,
+) -> Vec<f64> {
+    let mut levels: Vec<f64> = comparisons.filter_map(|own| own.headline.alpha).collect();
+    levels.sort_unstable_by(f64::total_cmp);
+    levels.dedup();
+    if levels.is_empty() {
+        levels.push(otherwise);
+    }
+    levels
+}
+
 /// The mixture sequential probability ratio test, with the guarded variance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sequential {
@@ -145,7 +160,7 @@ pub struct Sequential {
     pub significant: bool,
     /// Published looks that count, this one included.
     pub looks: u64,
-    /// When the first of them was published, RFC 3339; null where this is the only one.
+    /// When the first of them was published, RFC 3339; null where none was.
     #[serde(default)]
     pub since: Option<String>,
     /// Units of both arms together at which it is sharpest: the planned ones, else 5,000.
@@ -618,9 +633,9 @@ fn headline(
         return fixed_headline(comparison, measured.direction, at_once, terms);
     };
     let early = early_headline(comparison, measured, always, terms);
-    let headline = match planned_headline(looks, comparison, measured) {
-        Some(planned) if early.flag != Some(Flag::Significant) => planned,
+    let headline = match planned_headline(looks, comparison, measured, terms) {
         Some(planned) if planned.flag == Some(Flag::Significant) => planned,
+        Some(planned) if early.flag != Some(Flag::Significant) => planned,
         _ => early,
     };
     if looks.is_unconfirmed {
@@ -634,25 +649,26 @@ fn headline(
     headline
 }
 
-/// The outcome of the planned look, which stands whatever comes later.
+/// The verdict of the planned look, which stands whatever comes later; `None` where it came to
+/// none, so that looks go on.
 fn planned_headline(
     looks: Looks<'_>,
     comparison: &Comparison,
     measured: &Measured,
+    terms: &Terms<'_>,
 ) -> Option<Headline> {
     let key = (
         measured.metric.as_str(),
         measured.kind,
         comparison.treatment.as_str(),
     );
+    let basis = standing::basis_of_verdict(looks.experiment, measured, terms);
     let stored = looks
         .standing
         .filter(|_| looks.is_as_planned)?
-        .planned_headline(key)?;
-    let reason = match stored.flag {
-        Some(_) => "the planned look, at which every arm had its planned users: its outcome stands",
-        None => stored.reason.as_str(),
-    };
+        .planned_headline(key, &basis)
+        .filter(|own| own.flag.is_some())?;
+    let reason = "the planned look, at which every arm had its planned users: its outcome stands";
     Some(Headline {
         reason: reason.to_owned(),
         ..stored.clone()

@@ -30,7 +30,9 @@ use trialog_model::metric_definition::{Direction, MetricDefinition};
 use trialog_model::nearest::there_are;
 use trialog_stats::{Alpha, Correction};
 
-pub use comparison::{Comparison, Flag, Guarded, Headline, NonInferiority, Power, Sequential};
+pub use comparison::{
+    Comparison, Flag, Guarded, Headline, NonInferiority, Power, Sequential, headline_levels,
+};
 pub use health::{EventCounts, Health, Progress, SrmReport};
 pub use life::{Decided, Paused};
 pub use measured::Arm;

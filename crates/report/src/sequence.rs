@@ -13,7 +13,7 @@ use crate::{Severity, Warning};
 pub struct SequenceReport {
     /// How many count, this one included.
     pub looks: u64,
-    /// When the first of them was published, RFC 3339; null where this is the only one.
+    /// When the first of them was published, RFC 3339; null where only the last one counts.
     pub since: Option<String>,
     /// The level of always-valid tests: alpha, or with a plan a fifth of it.
     pub early_alpha: f64,

@@ -10,10 +10,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use trialog_catalog::experiments::Experiment;
 use trialog_catalog::results::{Computation, VariantMetric};
-use trialog_catalog::sequence::{BreakReason, Sequence};
-use trialog_model::event::FieldError;
-use trialog_model::experiment::Definition;
-use trialog_model::metric::MetricKind;
+use trialog_catalog::sequence::Sequence;
+use trialog_model::experiment::{Definition, Status};
+use trialog_model::metric::{MetricKind, MetricRole};
 use trialog_model::time::UnixMicros;
 use trialog_stats::{Alpha, SequentialSrm};
 
@@ -24,6 +23,9 @@ use crate::{Choices, Measured, control, health, measured, of_measured};
 const VERSION: u32 = 1;
 /// Changes whenever p-values of earlier looks mean something else.
 const MEANING: u32 = 1;
+/// Tests beyond which those of event types that nobody declared are not kept: they have no
+/// verdict, and a look would hold megabytes of them.
+const MOST_EXPLORATORY: usize = 1_000;
 /// How long users come in before the planned look: one of each weekday.
 const LEAST_MICROS: i64 = 7 * 86_400_000_000;
 
@@ -39,6 +41,9 @@ pub struct Standing {
     end_at: Option<i64>,
     /// The smallest p-value of the sample ratio at every look.
     pub(crate) srm: Option<f64>,
+    /// What the sample ratio is tested against, as one text.
+    #[serde(default)]
+    srm_basis: String,
     tests: Vec<TestStanding>,
     /// The planned look, once it has come.
     pub(crate) planned: Option<PlannedLook>,
@@ -74,6 +79,8 @@ struct PlannedResult {
     metric: String,
     kind: MetricKind,
     treatment: String,
+    /// What the test and its verdict are made of, as one text.
+    basis: String,
     headline: Headline,
 }
 
@@ -138,23 +145,20 @@ impl Standing {
 
     /// The standing after the last look of `sequence`, as far as that still counts.
     ///
-    /// What an erasure or a changed definition took away counts no longer. Retention leaves the
-    /// last look, and the outcome of the planned one: it was reached before the data grew old.
+    /// Looks at data that are gone, or by another definition, count no longer. The planned
+    /// look was taken all the same: taking it again would spend its alpha again, so its
+    /// outcome stays where its definition does.
     #[must_use]
     pub fn of(sequence: &Sequence) -> Option<Self> {
         let looked_at = sequence.looked_at?;
         let standing = sequence.standing.as_deref().and_then(Self::parse)?;
-        let mut later = sequence.breaks.iter().filter(|own| own.at >= looked_at);
         if sequence.counts(looked_at) {
             return Some(standing);
         }
-        let planned = standing.planned?;
-        later
-            .all(|own| own.reason == BreakReason::Retention)
-            .then(|| Self {
-                planned: Some(planned),
-                ..Self::default()
-            })
+        Some(Self {
+            planned: Some(standing.planned?),
+            ..Self::default()
+        })
     }
 
     /// The standing after `look`, which follows that of `previous`.
@@ -168,23 +172,25 @@ impl Standing {
         } = *look;
         let definition = &experiment.definition;
         let end_at = definition.end_at.map(|time| time.0);
-        // Users who counted and no longer do, as the experiment ends before they came.
-        let drops_users =
+        let planned = previous.and_then(|own| own.planned.clone());
+        // Where the experiment ends before users came who counted, they no longer do.
+        let keeps_users =
             |own: &&Self| own.end_at == end_at || end_at.is_none_or(|end| end >= at.0);
-        let previous = previous.filter(drops_users);
+        let previous = previous.filter(|own| own.looks > 0).filter(keeps_users);
+        let srm_basis = basis_of_srm(definition);
+        let srm_before = previous.filter(|own| own.srm_basis == srm_basis);
         let mut next = Self {
             version: VERSION,
             looks: previous.map_or(0, |own| own.looks) + 1,
             since: previous.map_or(at.0, |own| own.since),
             end_at,
             srm: least(
-                previous.and_then(|own| own.srm),
+                srm_before.and_then(|own| own.srm),
                 srm(definition, computation),
             ),
+            srm_basis,
             tests: Vec::new(),
-            planned: previous
-                .and_then(|own| own.planned.clone())
-                .filter(|own| own.basis == basis_of_plan(experiment)),
+            planned: planned.filter(|own| own.basis == basis_of_plan(experiment)),
         };
         next.tests = tests(experiment, computation, at, previous);
         if look.is_planned && next.planned.is_none() {
@@ -236,10 +242,15 @@ impl Standing {
         self.tests.iter().find(is_own)
     }
 
-    /// What the planned look said of `treatment`.
-    pub(crate) fn planned_headline(&self, key: (&str, MetricKind, &str)) -> Option<&Headline> {
-        let is_own =
-            |own: &&PlannedResult| (own.metric.as_str(), own.kind, own.treatment.as_str()) == key;
+    /// What the planned look said of `treatment`, where the metric is what it was.
+    pub(crate) fn planned_headline(
+        &self,
+        key: (&str, MetricKind, &str),
+        basis: &str,
+    ) -> Option<&Headline> {
+        let is_own = |own: &&PlannedResult| {
+            (own.metric.as_str(), own.kind, own.treatment.as_str()) == key && own.basis == basis
+        };
         let results = &self.planned.as_ref()?.results;
         results.iter().find(is_own).map(|own| &own.headline)
     }
@@ -286,6 +297,9 @@ fn tests(
     let all = measured(experiment, computation, control.as_deref(), &choices);
     let mut tests = Vec::new();
     for measured in &all {
+        if measured.role == MetricRole::Exploratory && tests.len() >= MOST_EXPLORATORY {
+            continue;
+        }
         let is_control = |arm: &&crate::Arm| Some(arm.sums.variant.as_str()) == terms.control;
         let Some(control) = measured.arms.iter().find(is_control) else {
             continue;
@@ -344,6 +358,33 @@ pub(crate) fn basis(experiment: &Experiment, measured: &Measured, terms: &Terms<
     ]))
 }
 
+/// Everything that the planned verdict on a metric depends on beside the data.
+pub(crate) fn basis_of_verdict(
+    experiment: &Experiment,
+    measured: &Measured,
+    terms: &Terms<'_>,
+) -> String {
+    let test = basis(experiment, measured, terms);
+    short(&json!([
+        test,
+        measured.role,
+        measured.direction,
+        measured.margin
+    ]))
+}
+
+/// What the sample ratio is tested against.
+fn basis_of_srm(definition: &Definition) -> String {
+    let weights: Vec<_> = health::assigned(definition)
+        .map(|own| (&own.variant, own.weight))
+        .collect();
+    short(&json!([
+        MEANING,
+        weights,
+        definition.start_at.map(|time| time.0)
+    ]))
+}
+
 /// What the definition of a metric says of its numbers; fields without a value are left out,
 /// so that a field that comes later changes nothing.
 fn meaning(definition: &trialog_model::metric_definition::MetricDefinition) -> Value {
@@ -392,7 +433,8 @@ pub fn when_planned(
     now: UnixMicros,
 ) -> Planned {
     let definition = &experiment.definition;
-    let Some(plan) = definition.plan.as_ref().filter(|_| experiment.is_started()) else {
+    let has_started = !matches!(experiment.status, Status::Draft | Status::Unregistered);
+    let Some(plan) = definition.plan.as_ref().filter(|_| has_started) else {
         return Planned::No;
     };
     let is_over = (previous.and_then(|own| own.planned.as_ref()))
@@ -402,7 +444,8 @@ pub fn when_planned(
     if is_over || counts.is_empty() || counts.iter().any(|count| *count < users) {
         return Planned::No;
     }
-    let started = definition.start_at.or(experiment.started_at);
+    // A start that is dated back is no week of users; an exposure that old is.
+    let started = definition.start_at.max(experiment.started_at);
     let week_ago = now.0.saturating_sub(LEAST_MICROS);
     let is_known = started.is_some_and(|time| time.0 <= week_ago);
     Planned::If {
@@ -429,9 +472,7 @@ fn longest_window(experiment: &Experiment) -> i64 {
             .micros()
             .map(|window| delay.saturating_add(window))
     };
-    let primary = named
-        .iter()
-        .filter(|own| own.role == trialog_model::metric::MetricRole::Primary);
+    let primary = named.iter().filter(|own| own.role == MetricRole::Primary);
     primary.filter_map(closes).max().unwrap_or(0).max(0)
 }
 
@@ -442,51 +483,55 @@ pub fn has_users(definition: &Definition, computation: &Computation, users: u64)
     counts.iter().all(|count| *count >= users)
 }
 
-/// Tests everything once, at the share of alpha that is kept for it.
+/// Tests everything that the experiment names once, at the share of alpha that is kept for it.
 fn planned_look(look: &Look<'_>) -> Option<PlannedLook> {
     let (experiment, computation) = (look.experiment, look.computation);
     let definition = &experiment.definition;
-    let once = || -> Result<Vec<PlannedResult>, FieldError> {
-        let alpha = planned(Alpha::new(definition.alpha).unwrap_or(Alpha::P05));
-        let choices = Choices {
-            alpha: Some(alpha),
-            ..Choices::default()
-        };
-        let control = control(definition, computation, &choices)?;
-        let all = measured(experiment, computation, control.as_deref(), &choices);
-        let report = of_measured(experiment, computation, all, &choices)?;
-        let mut results = Vec::new();
-        for metric in report.metrics {
-            for own in metric.comparisons {
-                results.push(PlannedResult {
-                    metric: metric.metric.clone(),
-                    kind: metric.kind,
-                    treatment: own.treatment,
-                    headline: Headline {
-                        alpha: Some(alpha.get()),
-                        at: Some(look.at.to_rfc3339()),
-                        ..own.headline
-                    },
-                });
-            }
-        }
-        Ok(results)
+    let alpha = planned(Alpha::new(definition.alpha).unwrap_or(Alpha::P05));
+    let choices = Choices {
+        alpha: Some(alpha),
+        ..Choices::default()
     };
+    let control = control(definition, computation, &choices).ok()?;
+    let all = measured(experiment, computation, control.as_deref(), &choices);
+    // Those of the looks, so that what is asked for later is compared with the same.
+    let terms = Terms::of(definition, control.as_deref(), &choices, None);
+    let bases: Vec<String> = (all.iter())
+        .map(|measured| basis_of_verdict(experiment, measured, &terms))
+        .collect();
+    let report = of_measured(experiment, computation, all, &choices).ok()?;
+    let mut results = Vec::new();
+    for (metric, basis) in report.metrics.into_iter().zip(bases) {
+        if metric.role == MetricRole::Exploratory {
+            continue;
+        }
+        for own in metric.comparisons {
+            results.push(PlannedResult {
+                metric: metric.metric.clone(),
+                kind: metric.kind,
+                treatment: own.treatment,
+                basis: basis.clone(),
+                headline: Headline {
+                    alpha: Some(alpha.get()),
+                    at: Some(look.at.to_rfc3339()),
+                    ..own.headline
+                },
+            });
+        }
+    }
     Some(PlannedLook {
         at: look.at.0,
         basis: basis_of_plan(experiment),
-        results: once().ok()?,
+        results,
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use serde_json::json;
     use trialog_catalog::results::VariantExposures;
-    use trialog_catalog::sequence::Break;
-    use trialog_model::experiment::Status;
-
-    use super::*;
+    use trialog_catalog::sequence::{Break, BreakReason};
 
     const NOW: i64 = 1_760_000_000_000_000;
     const DAY: i64 = 86_400_000_000;
@@ -617,13 +662,19 @@ mod tests {
         let gate = experiment(&json!({"plan": {"sample_size_per_variant": 900}}));
         let first = next(None, &gate, [100, 150], 1, true);
         let key = ("buy", MetricKind::Conversion, "b");
-        let planned = first.planned_headline(key).expect("an outcome").clone();
+        let basis = |own: &Standing| own.planned.as_ref().map(|own| own.results[0].basis.clone());
+        let verdict = basis(&first).expect("a look");
+        let planned = first
+            .planned_headline(key, &verdict)
+            .expect("an outcome")
+            .clone();
         assert_eq!(
             (planned.test.as_deref(), planned.alpha),
             (Some("fixed_horizon"), Some(0.04))
         );
         let second = next(Some(&first), &gate, [150, 150], 2, true);
-        assert_eq!(second.planned_headline(key), Some(&planned));
+        assert_eq!(second.planned_headline(key, &verdict), Some(&planned));
+        assert_eq!(second.planned_headline(key, "another meaning"), None);
         let computation = computation([150, 150]);
         let when =
             |previous| when_planned(&gate, &computation, previous, UnixMicros(NOW + 2 * DAY));
@@ -646,7 +697,7 @@ mod tests {
     }
 
     #[test]
-    fn retention_leaves_the_planned_outcome_and_an_erasure_nothing() {
+    fn what_is_gone_takes_the_smallest_p_values_and_leaves_the_planned_outcome() {
         let gate = experiment(&json!({"plan": {"sample_size_per_variant": 900}}));
         let standing = next(None, &gate, [100, 150], 1, true);
         let sequence = |reason, day: i64| Sequence {
@@ -662,9 +713,37 @@ mod tests {
         };
         let earlier = Standing::of(&sequence(BreakReason::Erasure, 0));
         assert_eq!(earlier.as_ref(), Some(&standing));
-        assert_eq!(Standing::of(&sequence(BreakReason::Erasure, 2)), None);
-        let kept = Standing::of(&sequence(BreakReason::Retention, 2)).expect("the planned look");
-        assert_eq!((kept.tests.len(), kept.since()), (0, None));
-        assert_eq!(kept.planned, standing.planned);
+        for reason in [BreakReason::Erasure, BreakReason::Retention] {
+            let kept = Standing::of(&sequence(reason, 2)).expect("the planned look");
+            assert_eq!((kept.tests.len(), kept.since()), (0, None));
+            assert_eq!(kept.planned, standing.planned);
+            // It is never taken again, whatever comes in.
+            let after = next(Some(&kept), &gate, [100, 180], 3, true);
+            assert_eq!((&after.planned, after.looks), (&standing.planned, 1));
+        }
+        // Another end takes users out, and no second chance comes of it.
+        let ended = experiment(
+            &json!({"plan": {"sample_size_per_variant": 900}, "end_at": "2025-10-01T00:00:00Z"}),
+        );
+        let after = next(Some(&standing), &ended, [90, 150], 3, true);
+        assert_eq!((&after.planned, after.looks), (&standing.planned, 1));
+        // By another plan it is another look.
+        let other = experiment(&json!({"plan": {"sample_size_per_variant": 950}}));
+        assert_eq!(
+            next(Some(&standing), &other, [90, 150], 3, false).planned,
+            None
+        );
+    }
+
+    #[test]
+    fn the_sample_ratio_is_tested_anew_against_other_weights() {
+        let gate = experiment(&Value::Null);
+        let wrong =
+            experiment(&json!({"variants": [{"variant": "a", "weight": 9}, {"variant": "b"}]}));
+        let first = next(None, &wrong, [100, 100], 1, false);
+        assert!(first.srm.is_some_and(|p| p < 1e-10));
+        let second = next(Some(&first), &gate, [100, 100], 2, false);
+        assert!(second.srm.is_some_and(|p| p > 0.5), "{:?}", second.srm);
+        assert_eq!(smallest(&second).2, 2);
     }
 }

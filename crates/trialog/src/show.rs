@@ -7,7 +7,9 @@ use std::fmt::Write;
 use serde_json::Value;
 use trialog_model::experiment::Status;
 use trialog_model::metric::MetricRole;
-use trialog_report::{Comparison, EventCounts, Flag, Guarded, Headline, MetricReport, Report};
+use trialog_report::{
+    Comparison, EventCounts, Flag, Guarded, Headline, MetricReport, Report, headline_levels,
+};
 
 use self::bars::Bar;
 
@@ -258,7 +260,8 @@ fn body(report: &Report) -> String {
     }
     let bars = bars::draw(&bars(report));
     if !bars.is_empty() {
-        let level = level(report.alpha);
+        let comparisons = report.metrics.iter().flat_map(|own| &own.comparisons);
+        let level = level(comparisons, report.alpha);
         let _ = write!(
             text,
             "\nrelative differences with {level} intervals\n{bars}"
@@ -318,9 +321,12 @@ fn event_table(events: &[EventCounts]) -> String {
     format!("\n{}", table.text())
 }
 
-fn level(alpha: f64) -> String {
+/// The levels of the intervals to act on: `95 %`.
+fn level<'c>(comparisons: impl Iterator<Item = &'c Comparison>, alpha: f64) -> String {
     // 1 - 0.05 is not exactly 0.95.
-    format!("{} %", ((1.0 - alpha) * 1e8).round() / 1e6)
+    let text = |alpha: f64| format!("{} %", ((1.0 - alpha) * 1e8).round() / 1e6);
+    let levels = headline_levels(comparisons, alpha).into_iter().map(text);
+    levels.collect::<Vec<_>>().join(" or ")
 }
 
 /// How far it is on the way to the planned sample, and the planned look.
@@ -342,8 +348,16 @@ fn plan(report: &Report) -> String {
         .as_ref()
         .and_then(|own| own.planned.as_ref())
     {
+        let lacks_users = report.plan.as_ref().is_some_and(|plan| plan.share < 1.0);
+        let has_ended = matches!(report.status, Status::Stopped | Status::Archived);
         let _ = match &planned.at {
             Some(at) => writeln!(text, "planned look: taken at {at}, its outcome stands"),
+            None if has_ended && lacks_users => {
+                writeln!(
+                    text,
+                    "planned look: did not come, it ended with too few users"
+                )
+            }
             None => writeln!(
                 text,
                 "planned look: to come, with {} users per variant whose windows have closed and after 7 days",
@@ -384,7 +398,7 @@ fn metric_table(metric: &MetricReport, alpha: f64) -> String {
         MetricRole::Guardrail => "guardrail",
         MetricRole::Exploratory => "exploratory",
     };
-    let level = format!("{} interval", level(alpha));
+    let level = format!("{} interval", level(metric.comparisons.iter(), alpha));
     let has_events = metric.variants.iter().any(|row| row.events.is_some());
     let mut head = vec!["variant", "users", "converted"];
     head.extend(has_events.then_some("events"));

@@ -2,6 +2,7 @@
 
 use askama::Template;
 use trialog_catalog::experiments::Experiment;
+use trialog_model::experiment::Status;
 use trialog_model::metric::MetricKind;
 use trialog_model::time::UnixMicros;
 
@@ -14,9 +15,7 @@ use super::number::{Number, Unit};
 use super::query::{self, Pairs};
 use super::scorecard::{self, Section};
 use crate::percent_encode;
-use trialog_report::{
-    Decided, EventCounts, Health, Paused, Report, SequenceReport, Severity, SrmReport, Warning,
-};
+use trialog_report::{Decided, EventCounts, Health, Paused, Report, Severity, SrmReport, Warning};
 
 /// The results of an experiment.
 #[derive(Debug, Template)]
@@ -176,7 +175,7 @@ impl ExperimentPage {
             mde: plan
                 .and_then(|plan| plan.mde)
                 .map(|mde| Number::new("/plan/mde", mde, format::significant(mde, 4, Sign::Minus))),
-            planned_look: (report.sequence.as_ref()).and_then(planned_look),
+            planned_look: planned_look(report),
             power: plan.and_then(|plan| plan.power).map(|power| {
                 Number::new(
                     "/plan/power",
@@ -209,10 +208,16 @@ impl WarningRow {
 }
 
 /// When the planned look was, or when it will be, in words.
-fn planned_look(sequence: &SequenceReport) -> Option<String> {
-    let planned = sequence.planned.as_ref()?;
+fn planned_look(report: &Report) -> Option<String> {
+    let planned = report.sequence.as_ref()?.planned.as_ref()?;
+    let lacks_users = report.plan.as_ref().is_some_and(|plan| plan.share < 1.0);
+    let has_ended = matches!(report.status, Status::Stopped | Status::Archived);
     Some(match &planned.at {
-        Some(at) => format!("The planned look was taken on {}: its outcome stands.", format::minute(at)),
+        Some(at) => format!(
+            "The planned look was taken on {}: its outcome stands.",
+            format::minute(at)
+        ),
+        None if has_ended && lacks_users => "The planned look did not come: it ended before every variant had its planned users.".to_owned(),
         None => "The planned look comes once every variant has its planned users, their windows have closed and 7 days have passed. Until then the verdict is that of a test which holds at every look.".to_owned(),
     })
 }

@@ -9,7 +9,7 @@ use trialog_model::metric::{MetricKind, MetricRole};
 use self::row::{Cells, Row};
 use super::forest::{self, Estimate, Forest};
 use super::format::{self, Sign};
-use trialog_report::{MetricReport, Report, VariantSums};
+use trialog_report::{MetricReport, Report, VariantSums, headline_levels};
 
 /// The most rows of a role's table; the API has all of them.
 const MOST_ROWS: usize = 400;
@@ -59,7 +59,7 @@ pub(super) fn sections(report: &Report, suffix: &str) -> Vec<Section> {
             id: format!("{id}{suffix}"),
             title,
             note,
-            level: level(report.alpha),
+            level: level(report, role),
             correction: if is_adjusted { report.correction.clone() } else { String::new() },
             metrics: Vec::new(),
             left_out: 0,
@@ -72,12 +72,18 @@ pub(super) fn sections(report: &Report, suffix: &str) -> Vec<Section> {
     .collect()
 }
 
-/// The level of the intervals: `95 %`.
-pub(super) fn level(alpha: f64) -> String {
-    format!(
-        "{} %",
-        format::significant((1.0 - alpha) * 100.0, 5, Sign::Minus)
-    )
+/// The levels of the intervals to act on: `95 %`.
+fn level(report: &Report, role: MetricRole) -> String {
+    let of_role = report.metrics.iter().filter(|own| own.role == role);
+    let comparisons = of_role.flat_map(|own| &own.comparisons);
+    let text = |alpha: f64| {
+        let percent = format::significant((1.0 - alpha) * 100.0, 5, Sign::Minus);
+        format!("{percent} %")
+    };
+    let levels = headline_levels(comparisons, report.alpha)
+        .into_iter()
+        .map(text);
+    levels.collect::<Vec<_>>().join(" or ")
 }
 
 fn section(report: &Report, role: MetricRole, mut section: Section) -> Option<Section> {

@@ -332,7 +332,7 @@ fn sequence() -> Schema {
         field(
             "since",
             nullable(time()),
-            "When the first of them was published; null where this is the only one.",
+            "When the first of them was published; null where only the last one counts.",
         ),
         field(
             "early_alpha",
@@ -526,7 +526,7 @@ fn sequential() -> Schema {
         field(
             "since",
             nullable(time()),
-            "When the first of these looks was published; null where this is the only one.",
+            "When the first of these looks was published; null where none was.",
         ),
         field(
             "tuning",

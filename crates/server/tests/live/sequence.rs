@@ -338,6 +338,57 @@ fn what_results_are_tested_with_is_locked_after_the_start() {
 }
 
 #[test]
+fn a_guardrail_with_a_margin_is_locked_and_may_be_told_which_way_is_good() {
+    let service = Service::new();
+    for guardrail in [
+        json!({"name": "slow", "kind": "sum", "event_type": "wait", "margin": 0.01}),
+        json!({"name": "free", "kind": "sum", "event_type": "wait"}),
+    ] {
+        assert_eq!(
+            service.post("/v1/metrics", &guardrail).status,
+            StatusCode::CREATED
+        );
+    }
+    let metrics = json!({"primary": ["buy:conversion"], "guardrail": ["slow", "free"]});
+    started(&service, &json!({"metrics": metrics}));
+    for (name, change, status) in [
+        ("slow", json!({"margin": 0.05}), StatusCode::CONFLICT),
+        ("slow", json!({"window": "3d"}), StatusCode::CONFLICT),
+        ("slow", json!({"direction": "decrease"}), StatusCode::OK),
+        (
+            "slow",
+            json!({"direction": "increase"}),
+            StatusCode::CONFLICT,
+        ),
+        ("free", json!({"margin": 0.05}), StatusCode::OK),
+    ] {
+        let answer = service.patch(&format!("/v1/metrics/{name}"), &change);
+        assert_eq!(answer.status, status, "{name} {change}: {}", answer.body);
+    }
+}
+
+#[test]
+fn an_erasure_leaves_the_outcome_of_the_planned_look_and_takes_none_again() {
+    let service = Service::new();
+    started(&service, &json!({"plan": {"sample_size_per_variant": 40}}));
+    expose(&service, 0..100, 0);
+    service.pass(8 * DAY);
+    let planned = run(&service);
+    let headline = comparison(&planned)["headline"].clone();
+    assert_eq!(headline["test"], "fixed_horizon");
+    assert_eq!(service.delete("/v1/users/u3").status, StatusCode::OK);
+    expose(&service, 100..200, 8);
+    service.pass(2 * DAY);
+    let later = run(&service);
+    assert_eq!(comparison(&later)["headline"], headline);
+    assert_eq!(
+        later["sequence"]["planned"]["at"],
+        planned["sequence"]["planned"]["at"]
+    );
+    assert!(codes(&later).contains(&"looks_before_erasure"));
+}
+
+#[test]
 fn a_change_after_the_start_takes_the_verdict_away_until_it_is_confirmed() {
     let service = Service::new();
     let revenue = json!({"name": "revenue", "kind": "sum", "event_type": "buy"});
