@@ -25,6 +25,8 @@ pub(super) struct Row {
 pub(super) struct Cells {
     pub(super) test: String,
     pub(super) difference: Option<Number>,
+    /// The difference of this look, where the verdict is of the planned one.
+    pub(super) of_this_look: Option<Number>,
     pub(super) interval: Option<Range>,
     pub(super) lift: Option<f64>,
     pub(super) relative: Option<Number>,
@@ -142,6 +144,10 @@ impl Cells {
                     value,
                     unit.show(value, half(own.headline.ci), Sign::Both),
                 )
+            }),
+            of_this_look: (own.headline.at.as_ref().and(own.difference)).map(|value| {
+                let shown = unit.show(value, half(own.ci), Sign::Both);
+                Number::new(at("difference"), value, shown)
             }),
             interval: own.ci.map(|ci| Range::new(&at("ci"), ci, unit)),
             lift: own.headline.relative_difference,
