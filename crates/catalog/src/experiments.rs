@@ -18,7 +18,7 @@ use crate::error::CatalogError;
 use crate::neighbours::Names;
 use crate::{layers, metrics, surfaces};
 
-pub(crate) use edit::{measure, note_locked_fields, record_of_lock};
+pub(crate) use edit::{measure, note_fields, note_locked_fields};
 use life::Life;
 pub use life::{AtStop, Decision, MAX_PAUSES, MAX_REASON_CHARS, Pause};
 pub use list::{Listing, Order};

@@ -344,8 +344,8 @@ fn lock(
         let fields = locked_fields(&known, before, changed);
         if known.is_started() && !fields.is_empty() {
             experiments::note_locked_fields(transaction, edit, &known, fields.clone(), failed)?;
-            let event = (id.as_str(), "change_after_start");
-            experiments::record_of_lock(transaction, edit, event, &fields).map_err(failed)?;
+            let action = "change_after_start";
+            experiments::note_fields(transaction, edit, action, &known, &fields).map_err(failed)?;
         }
     }
     Ok(())

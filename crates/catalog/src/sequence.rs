@@ -259,9 +259,8 @@ impl Catalog {
                     params![id, BreakReason::Definition.as_str(), edit.at.0, edit.actor.as_str()],
                 )
                 .map_err(&failed)?;
-            experiments::record_of_lock(transaction, edit, (id, "confirm"), &waiting.fields)
-                .map_err(&failed)?;
-            Ok(known)
+            experiments::note_fields(transaction, edit, "confirm", &known, &waiting.fields)
+                .map_err(&failed)
         })
     }
 }

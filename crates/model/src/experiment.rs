@@ -327,7 +327,12 @@ impl Definition {
         };
         plan.check()?;
         for metric in plan.mdes.keys() {
-            let is_primary = (self.metrics.primary.iter()).any(|own| own.name == metric.name);
+            let is_own = |own: &MetricRef| {
+                let of_kind =
+                    metric.kind.is_none() || own.kind.is_none() || own.kind == metric.kind;
+                own.name == metric.name && of_kind
+            };
+            let is_primary = self.metrics.primary.iter().any(is_own);
             require(is_primary, format!("plan.mdes.{metric}"), || {
                 "is of no primary metric: name one of `metrics.primary`".to_owned()
             })?;

@@ -195,7 +195,7 @@ fn an_erasure_that_failed_half_way_is_completed_by_the_next() {
     let stem = runs.last().unwrap().to_str().unwrap();
     let (sequences, _) = stem.rsplit_once('-').unwrap();
     let blocked = |id| format!("{sequences}-{id}.parquet.tmp");
-    (0..200).for_each(|id| std::fs::create_dir(blocked(id)).unwrap());
+    (0..2_000).for_each(|id| std::fs::create_dir(blocked(id)).unwrap());
     assert!(system.care.forget(USER, None, "test").is_err());
     // The experiments are due, so no run keeps results with the user.
     let due = system
@@ -204,7 +204,7 @@ fn an_erasure_that_failed_half_way_is_completed_by_the_next() {
     assert_eq!(due.unwrap().len(), 2);
     assert_eq!(system.catalog.erasures(1).unwrap()[0].finished_at, None);
     assert!(!files_with_marks(directory.path()).is_empty());
-    (0..200).for_each(|id| std::fs::remove_dir(blocked(id)).unwrap());
+    (0..2_000).for_each(|id| std::fs::remove_dir(blocked(id)).unwrap());
     system.care.forget(USER, None, "test").unwrap();
     assert_eq!(files_with_marks(directory.path()), Vec::<String>::new());
     assert_eq!(counted(results_of(&system)), counted(restored(80)));

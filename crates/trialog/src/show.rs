@@ -475,11 +475,6 @@ fn notes(metric: &MetricReport) -> Vec<String> {
                 "{of}: {needed} more users are needed for the planned effect"
             ));
         }
-        if let Some(at) = &own.headline.at {
-            notes.push(format!(
-                "{of}: the verdict is that of the planned look at {at}"
-            ));
-        }
         if own.headline.flag.is_none() && metric.role != MetricRole::Exploratory {
             notes.push(format!("{of}: no verdict: {}", own.headline.reason));
         }
@@ -517,6 +512,8 @@ pub(crate) fn verdict(headline: &Headline) -> String {
     match (headline.flag, headline.desirable) {
         (Some(Flag::Significant), Some(true)) => "significant: better".to_owned(),
         (Some(Flag::Significant), Some(false)) => "significant: worse".to_owned(),
+        // An earlier look showed a difference that goes the other way now.
+        (Some(Flag::Significant), None) => "significant earlier, unclear now".to_owned(),
         (own, _) => flag(own).to_owned(),
     }
 }

@@ -465,21 +465,24 @@ pub(crate) fn note_locked_fields(
     sequence::note_change(transaction, experiment.as_str(), &fields, edit).map_err(failed)
 }
 
-/// Writes into the audit trail that fields of `experiment` that changed after its start are
-/// confirmed, or that those of a metric's definition changed.
-pub(crate) fn record_of_lock(
+/// Gives `known` the next number, with an entry in the audit trail that names what is tested
+/// with other `fields` from now on, or with confirmed ones.
+pub(crate) fn note_fields(
     transaction: &Connection<'_>,
     edit: &Edit,
-    (experiment, action): (&str, &'static str),
-    fields: &[String],
-) -> database::Result<()> {
+    action: &'static str,
+    known: &Experiment,
+    names: &[String],
+) -> database::Result<Experiment> {
+    let changed = store(transaction, edit, known, known.clone())?;
     let event = Event {
         subject: Subject::Experiment,
-        name: experiment,
+        name: known.definition.experiment_id.as_str(),
         action,
     };
-    let after = Map::from_iter([("fields".to_owned(), json!(fields))]);
-    audit::record(transaction, edit, event, None, Some(&after))
+    let after = Map::from_iter([("fields".to_owned(), json!(names))]);
+    audit::record(transaction, edit, event, None, Some(&after))?;
+    super::completed(transaction, changed)
 }
 
 /// Checks that `ship` is a variant of `experiment`.
@@ -544,6 +547,24 @@ fn update(
     edit: &Edit,
     action: &'static str,
     known: &Experiment,
+    changed: Experiment,
+) -> database::Result<Experiment> {
+    let changed = store(transaction, edit, known, changed)?;
+    let event = Event {
+        subject: Subject::Experiment,
+        name: known.definition.experiment_id.as_str(),
+        action,
+    };
+    let (before, after) = (fields(known), fields(&changed));
+    audit::record(transaction, edit, event, Some(&before), Some(&after))?;
+    super::completed(transaction, changed)
+}
+
+/// Makes `changed` of `known`, with the next number.
+fn store(
+    transaction: &Connection<'_>,
+    edit: &Edit,
+    known: &Experiment,
     mut changed: Experiment,
 ) -> database::Result<Experiment> {
     let time = |time: Option<trialog_model::time::UnixMicros>| time.map(|time| time.0);
@@ -581,14 +602,7 @@ fn update(
     surfaces::note(transaction, Some(&known.definition), &changed.definition)?;
     configuration::touch(transaction)?;
     search::index(transaction, Some(known.change), current)?;
-    let event = Event {
-        subject: Subject::Experiment,
-        name: id,
-        action,
-    };
-    let (before, after) = (fields(known), fields(&changed));
-    audit::record(transaction, edit, event, Some(&before), Some(&after))?;
-    super::completed(transaction, changed)
+    Ok(changed)
 }
 
 /// Makes the experiment that measures `holdout` what the holdout says now.

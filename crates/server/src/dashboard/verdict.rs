@@ -20,7 +20,10 @@ impl Verdict {
         match (flag, desirable) {
             (Some(Flag::Significant), Some(true)) => verdict("good", "▲", "significant: better"),
             (Some(Flag::Significant), Some(false)) => verdict("bad", "▼", "significant: worse"),
-            (Some(Flag::Significant), None) => verdict("trend", "◆", "significant"),
+            // An earlier look showed a difference that goes the other way now.
+            (Some(Flag::Significant), None) => {
+                verdict("trend", "◆", "significant earlier, unclear now")
+            }
             (Some(Flag::Trending), _) => verdict("trend", "◆", "trending"),
             (Some(Flag::NotSignificant), _) => verdict("none", "●", "not significant"),
             (None, _) => verdict("none", "", "no verdict"),
@@ -37,7 +40,7 @@ mod tests {
         let text = |desirable| Verdict::of(Some(Flag::Significant), desirable).text;
         assert_eq!(text(Some(true)), "significant: better");
         assert_eq!(text(Some(false)), "significant: worse");
-        assert_eq!(text(None), "significant");
+        assert_eq!(text(None), "significant earlier, unclear now");
         let not = Verdict::of(Some(Flag::NotSignificant), None);
         assert_eq!(not.text, "not significant");
         assert_eq!(Verdict::of(None, None).class, "none");

@@ -338,6 +338,50 @@ fn what_results_are_tested_with_is_locked_after_the_start() {
 }
 
 #[test]
+fn each_primary_metric_has_its_planned_effect_and_tests_share_alpha_and_power() {
+    let service = Service::new();
+    let slow = json!({"name": "slow", "kind": "sum", "event_type": "buy", "margin": 0.01, "direction": "decrease"});
+    assert_eq!(
+        service.post("/v1/metrics", &slow).status,
+        StatusCode::CREATED
+    );
+    let plan = |mdes: Value| json!({"sample_size_per_variant": 40, "mde": 0.1, "power": 0.8, "mdes": mdes});
+    let metrics = json!({"primary": ["buy:conversion", "buy:sum"], "guardrail": ["slow"]});
+    for (mdes, field) in [
+        (json!({"visit": 1.0}), "plan.mdes.visit"),
+        (json!({"buy:count": 1.0}), "plan.mdes.buy:count"),
+        (json!({"buy:sum": 0.0}), "plan.mdes.buy:sum"),
+    ] {
+        let refused = service.post(
+            "/v1/experiments",
+            json!({"experiment_id": "gate", "variants": [{"variant": "a"}, {"variant": "b"}],
+                   "metrics": metrics, "plan": plan(mdes)}),
+        );
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(refused.body["field"], field, "{}", refused.body);
+    }
+    let planned = json!({"metrics": metrics, "plan": plan(json!({"buy:sum": 0.5}))});
+    started(&service, &planned);
+    expose(&service, 0..200, 0);
+    service.pass(DAY / 2);
+    let report = run(&service);
+    let power = |metric: usize| report["metrics"][metric]["comparisons"][0]["power"].clone();
+    let expected = [
+        (json!(0.1), json!(0.02), json!(0.9)),
+        (json!(0.5), json!(0.02), json!(0.9)),
+        (Value::Null, json!(0.04), json!(0.9)),
+    ];
+    for (metric, (mde, alpha, of_a_test)) in expected.into_iter().enumerate() {
+        let own = power(metric);
+        assert_eq!(
+            (&own["planned_mde"], &own["alpha"], &own["power"]),
+            (&mde, &alpha, &of_a_test),
+            "{own}"
+        );
+    }
+}
+
+#[test]
 fn a_guardrail_with_a_margin_is_locked_and_may_be_told_which_way_is_good() {
     let service = Service::new();
     for guardrail in [

@@ -47,8 +47,8 @@ pub(super) struct Cells {
     pub(super) headline_relative: Option<Range>,
     pub(super) verdict: Verdict,
     /// Why this test, or why none.
-    /// When the planned look was that the verdict is of.
-    pub(super) planned_look: Option<String>,
+    /// Whether the verdict is of the planned look.
+    pub(super) is_planned_look: bool,
     pub(super) reason: String,
 }
 
@@ -181,7 +181,7 @@ impl Cells {
             headline_relative: (own.headline.relative_ci)
                 .map(|ci| Range::new(&at("headline/relative_ci"), ci, Unit::Percent)),
             reason: own.headline.reason.clone(),
-            planned_look: own.headline.at.as_deref().map(format::minute),
+            is_planned_look: own.headline.at.is_some(),
         }
     }
 }
