@@ -52,7 +52,7 @@ def change(client):
 
 
 # What differs between any two runs.
-TIMES = {"computed_at", "data_time", "position", "created_at", "updated_at", "run_id"}
+TIMES = {"computed_at", "data_time", "position", "created_at", "updated_at", "run_id", "since"}
 
 
 def without_times(value):
