@@ -60,6 +60,28 @@ pub struct Experiment {
 }
 
 impl Experiment {
+    /// What is known of an experiment that no catalog has: its definition, and nothing of its
+    /// life.
+    pub fn outside(definition: Definition) -> Self {
+        Self {
+            definition,
+            defined_metrics: Vec::new(),
+            ranges: Vec::new(),
+            status: Status::Unregistered,
+            created_at: UnixMicros(0),
+            updated_at: UnixMicros(0),
+            started_at: None,
+            stopped_at: None,
+            archived_at: None,
+            decision: None,
+            pauses: Vec::new(),
+            at_stop: None,
+            revision: 0,
+            change: 0,
+            failure: None,
+        }
+    }
+
     /// Whether somebody may have seen results of it that can still change.
     pub fn is_started(&self) -> bool {
         matches!(self.status, Status::Running | Status::Stopped)

@@ -44,10 +44,10 @@ impl Wait {
 
 /// The looks of a run.
 pub(crate) struct Looking<'a> {
-    pub(crate) view: &'a View,
-    pub(crate) limits: &'a Limits,
-    pub(crate) n_threads: usize,
-    pub(crate) data_time: UnixMicros,
+    view: &'a View,
+    limits: &'a Limits,
+    n_threads: usize,
+    data_time: UnixMicros,
     /// What the looks at each experiment came to before.
     previous: Vec<Option<Standing>>,
 }

@@ -302,12 +302,14 @@ pub(super) fn compare_all(measured: &Measured, terms: &Terms<'_>) -> Vec<Compari
         return Vec::new();
     };
     let others = measured.arms.iter().filter(|arm| !name(arm));
+    let basis = (terms.looks).map(|looks| standing::basis(looks.experiment, measured, terms));
+    let basis = basis.unwrap_or_default();
     others
         .filter_map(|treatment| {
             let test = test(control, treatment)?;
             let variant = &treatment.sums.variant;
             Some(Comparison {
-                sequential: sequential(&test, earlier(measured, variant, terms), terms),
+                sequential: sequential(&test, earlier(measured, variant, &basis, terms), terms),
                 non_inferiority: non_inferiority(&test, measured, terms.alpha),
                 sparse: is_sparse(&test),
                 flag_reason: no_flag(&test, measured).map(str::to_owned),
@@ -362,12 +364,11 @@ fn ends(interval: Interval) -> [f64; 2] {
 fn earlier<'a>(
     measured: &Measured,
     treatment: &str,
+    basis: &str,
     terms: &Terms<'a>,
 ) -> Option<&'a TestStanding> {
-    let looks = terms.looks?;
-    let basis = standing::basis(looks.experiment, measured, terms);
     let key = (measured.metric.as_str(), measured.kind, treatment);
-    looks.standing?.test(key, &basis)
+    terms.looks?.standing?.test(key, basis)
 }
 
 fn sequential(
@@ -657,15 +658,15 @@ fn planned_headline(
     measured: &Measured,
     terms: &Terms<'_>,
 ) -> Option<Headline> {
+    let was_taken = |own: &&Standing| looks.is_as_planned && own.planned.is_some();
+    let standing = looks.standing.filter(was_taken)?;
     let key = (
         measured.metric.as_str(),
         measured.kind,
         comparison.treatment.as_str(),
     );
     let basis = standing::basis_of_verdict(looks.experiment, measured, terms);
-    let stored = looks
-        .standing
-        .filter(|_| looks.is_as_planned)?
+    let stored = standing
         .planned_headline(key, &basis)
         .filter(|own| own.flag.is_some())?;
     let reason = "the planned look, at which every arm had its planned users: its outcome stands";

@@ -447,21 +447,9 @@ mod tests {
         });
         let definition: Definition = serde_json::from_value(definition).unwrap();
         Experiment {
-            definition,
             defined_metrics: vec![serde_json::from_value(metric).unwrap()],
-            ranges: Vec::new(),
             status: Status::Running,
-            created_at: UnixMicros(0),
-            updated_at: UnixMicros(0),
-            started_at: None,
-            stopped_at: None,
-            archived_at: None,
-            decision: None,
-            pauses: Vec::new(),
-            at_stop: None,
-            revision: 1,
-            change: 1,
-            failure: None,
+            ..Experiment::outside(definition)
         }
     }
 

@@ -542,22 +542,11 @@ mod tests {
         for (field, value) in more.as_object().into_iter().flatten() {
             definition[field] = value.clone();
         }
+        let definition = serde_json::from_value(definition).expect("a definition");
         Experiment {
-            definition: serde_json::from_value(definition).expect("a definition"),
-            defined_metrics: Vec::new(),
-            ranges: Vec::new(),
             status: Status::Running,
-            created_at: UnixMicros(NOW),
-            updated_at: UnixMicros(NOW),
             started_at: Some(UnixMicros(NOW)),
-            stopped_at: None,
-            archived_at: None,
-            decision: None,
-            pauses: Vec::new(),
-            at_stop: None,
-            revision: 1,
-            change: 1,
-            failure: None,
+            ..Experiment::outside(definition)
         }
     }
 

@@ -6,10 +6,9 @@ use anyhow::{Context, bail};
 use trialog_catalog::experiments::Experiment;
 use trialog_catalog::results::{Computation, VariantExposures};
 use trialog_model::duration::Window;
-use trialog_model::experiment::{Definition, Status, VariantWeight};
+use trialog_model::experiment::{Definition, VariantWeight};
 use trialog_model::ids::{ExperimentId, Variant};
 use trialog_model::metric::MetricKind;
-use trialog_model::time::UnixMicros;
 use trialog_report::{
     Arm, Choices, Filter, Measured, Report, VariantSums, Winsorised, of_measured,
 };
@@ -128,7 +127,7 @@ pub(super) fn report(
     };
     let measured = frame.metrics.iter().enumerate().map(measured).collect();
     let mut report = of_measured(
-        &experiment(definition),
+        &Experiment::outside(definition),
         &computation,
         measured,
         frame.choices,
@@ -140,26 +139,6 @@ pub(super) fn report(
         segment: BTreeMap::from([segment]),
     });
     Ok(report)
-}
-
-fn experiment(definition: Definition) -> Experiment {
-    Experiment {
-        definition,
-        defined_metrics: Vec::new(),
-        ranges: Vec::new(),
-        status: Status::Unregistered,
-        created_at: UnixMicros(0),
-        updated_at: UnixMicros(0),
-        started_at: None,
-        stopped_at: None,
-        archived_at: None,
-        decision: None,
-        pauses: Vec::new(),
-        at_stop: None,
-        revision: 0,
-        change: 0,
-        failure: None,
-    }
 }
 
 fn arm(variant: &str, metric: &Metric, group: &Group, at: usize, code: usize) -> Arm {
