@@ -24,10 +24,17 @@ pub enum BreakReason {
     Retention,
     /// What results are tested with was changed after the start.
     Definition,
+    /// The holdout that it measures let units in, who are left out since.
+    Holdout,
 }
 
 impl BreakReason {
-    const ALL: [Self; 3] = [Self::Erasure, Self::Retention, Self::Definition];
+    const ALL: [Self; 4] = [
+        Self::Erasure,
+        Self::Retention,
+        Self::Definition,
+        Self::Holdout,
+    ];
 
     /// The word in JSON and in the catalog.
     #[must_use]
@@ -36,6 +43,7 @@ impl BreakReason {
             Self::Erasure => "erasure",
             Self::Retention => "retention",
             Self::Definition => "definition",
+            Self::Holdout => "holdout",
         }
     }
 }

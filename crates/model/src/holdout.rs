@@ -1,5 +1,7 @@
 //! Layers and holdouts: what the registry keeps beside experiments.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use crate::assignment::Holdout;
@@ -156,6 +158,45 @@ impl HoldoutDefinition {
             ..Definition::unregistered(self.name.experiment_id())
         }
     }
+}
+
+/// The variants of the measurement of a holdout that was started as `started` and is `now`: the
+/// share that is held out now, against the one that was in scope at the start. Units who were let
+/// in between belong to neither, see [`released`].
+pub fn remaining(now: &Definition, started: &Definition) -> Vec<VariantWeight> {
+    let held_out = |own: &&VariantWeight| own.variant.as_str() == Holdout::HELD_OUT;
+    let weight = now.variants.iter().find(held_out).map(|own| own.weight);
+    let mut variants = started.variants.clone();
+    let own = variants.iter_mut().find(|own| held_out(&&**own));
+    if let (Some(own), Some(weight)) = (own, weight) {
+        own.weight = weight;
+    }
+    variants
+}
+
+/// The buckets whose units were let in after the start of the holdout that `measurement`
+/// measures: those below them are held out still, those above never were. Empty where none were.
+///
+/// Its variants keep the share that was in scope at the start and the one that is held out now,
+/// so what lies between them was let in.
+///
+/// ```
+/// use trialog_model::holdout::{HoldoutDefinition, released, remaining};
+/// let mut q3: HoldoutDefinition = serde_json::from_str(r#"{"name": "q3", "size": 0.05}"#)?;
+/// let mut measurement = q3.measurement();
+/// assert!(released(&measurement).is_empty());
+///
+/// q3.size = 0.02;
+/// measurement.variants = remaining(&q3.measurement(), &measurement);
+/// assert_eq!(released(&measurement), 200..500);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn released(measurement: &Definition) -> Range<u16> {
+    let share = |name: &str| {
+        let own = (measurement.variants.iter()).find(|own| own.variant.as_str() == name);
+        own.map_or(0, |own| n_of_share(own.weight))
+    };
+    share(Holdout::HELD_OUT)..N_BUCKETS - share(Holdout::IN_SCOPE)
 }
 
 fn check_text(field: &'static str, text: Option<&String>) -> Result<(), FieldError> {

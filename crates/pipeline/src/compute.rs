@@ -11,13 +11,14 @@ use trialog_model::assignment::WITHOUT_VARIANT;
 use trialog_model::duration::{Delay, Window};
 use trialog_model::event::EventKind;
 use trialog_model::experiment::{Definition, MAX_VARIANTS};
-use trialog_model::ids::EventType;
+use trialog_model::holdout::released;
+use trialog_model::ids::{EventType, HoldoutName};
 use trialog_model::metric::MetricKind;
 use trialog_model::metric_definition::{MetricDefinition, MinValue, NamedMetric};
 use trialog_model::time::UnixMicros;
 use trialog_stats::Summary;
 use trialog_warehouse::fold::scorecard::{MetricPlan, MetricSums, Quantity, Scorecard, Shape};
-use trialog_warehouse::fold::{Folded, Names, Plan, UserFilter};
+use trialog_warehouse::fold::{Folded, LeftOutUnits, Names, Plan, UserFilter};
 use trialog_warehouse::index::IndexEntry;
 use trialog_warehouse::view::View;
 use trialog_warehouse::{FoldError, WarehouseError};
@@ -110,8 +111,22 @@ fn plan(
         event_types,
         data_time: data_time.0,
         filter: filter.clone(),
+        left_out: left_out(definition),
     };
     (plan, metric_plans)
+}
+
+/// The units who were let in by the holdout that the experiment measures, if it does: they saw
+/// both, so neither group may have any of them, those who do not come back neither.
+fn left_out(definition: &Definition) -> Option<LeftOutUnits> {
+    let id = definition.experiment_id.as_str();
+    let buckets = id
+        .starts_with(HoldoutName::PREFIX)
+        .then(|| released(definition))?;
+    (!buckets.is_empty()).then(|| LeftOutUnits {
+        salt: id.to_owned(),
+        buckets,
+    })
 }
 
 /// A row for each metric that the experiment names, and for each event type

@@ -115,6 +115,7 @@ impl Stage {
             event_types: names(&["buy"]),
             data_time: NOW,
             filter: UserFilter::default(),
+            left_out: None,
             n_rows: 1,
         };
         let outcomes = fold(&self.warehouse.snapshot(), &[plan], 1, |plan| {

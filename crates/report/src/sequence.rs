@@ -130,5 +130,11 @@ fn warning(own: &Break) -> Warning {
             );
             Warning::new(Severity::Info, "looks_before_retention", message)
         }
+        (BreakReason::Holdout, _) => {
+            let message = format!(
+                "the holdout got smaller, the last time at {at} by {actor}: units that it let in are left out of both groups, and looks from before no longer count"
+            );
+            Warning::new(Severity::Info, "looks_before_holdout_shrank", message)
+        }
     }
 }

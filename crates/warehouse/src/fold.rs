@@ -24,6 +24,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use trialog_model::bucket::bucket;
 use trialog_model::event::EventKind;
 use trialog_model::ids::ExperimentId;
 
@@ -32,9 +33,10 @@ use crate::fold::arrivals::LeftOut;
 use crate::fold::exposure::{Status, status};
 use crate::fold::history::{Copies, History};
 use crate::fold::pieces::{Piece, pieces};
-use crate::fold::side::Side;
+use crate::fold::side::{Reading, Side};
 use crate::run::Columns;
 use crate::snapshot::Snapshot;
+use crate::user_texts::LeastText;
 
 /// One event of a user, as an accumulator sees it. Ordered by time, name,
 /// value and event id: the order in which ties are broken everywhere.
@@ -164,6 +166,27 @@ pub struct UserFilter {
     pub segment: Vec<(String, String)>,
 }
 
+/// Users who are left out whole, whatever they saw and did: those whose units were let in
+/// by a holdout after its start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOutUnits {
+    /// Under which the buckets are told.
+    pub salt: String,
+    /// The buckets of these units.
+    pub buckets: Range<u16>,
+}
+
+impl LeftOutUnits {
+    /// Whether `user`, who was sent as `text` unless that is empty, is one of them.
+    fn has(&self, user: i64, text: &str) -> bool {
+        let bucket = match text.is_empty() {
+            true => bucket(&user.to_string(), &self.salt),
+            false => bucket(text, &self.salt),
+        };
+        self.buckets.contains(&bucket)
+    }
+}
+
 /// How one experiment is folded.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -179,6 +202,8 @@ pub struct Plan {
     pub data_time: i64,
     /// Which users are looked at.
     pub filter: UserFilter,
+    /// Who is left out whole; nobody if absent.
+    pub left_out: Option<LeftOutUnits>,
     /// About how many rows there are to fold.
     pub n_rows: u64,
 }
@@ -260,7 +285,7 @@ impl<A: Accumulator> Folded<A> {
     /// Counts a user.
     fn count(&mut self, standing: &Status) {
         match standing {
-            Status::Unexposed => {}
+            Status::Unexposed | Status::LeftOut => {}
             Status::Forced => self.forced += 1,
             Status::UnknownVariant => self.unknown_variant += 1,
             Status::Crossover { first } => self.crossovers[*first as usize] += 1,
@@ -360,9 +385,13 @@ fn fold_piece<A: Accumulator>(
 ) -> Result<Parts<A>, WarehouseError> {
     let own = &plans[piece.plans.clone()];
     let experiments: Vec<&str> = own.iter().map(|plan| plan.experiment.as_str()).collect();
-    let columns = match own.iter().all(|plan| plan.filter.segment.is_empty()) {
-        true => Columns::Plain,
-        false => Columns::WithContext,
+    let has_segment = own.iter().any(|plan| !plan.filter.segment.is_empty());
+    let leaves_out = own.iter().any(|plan| plan.left_out.is_some());
+    let columns = match (has_segment, leaves_out) {
+        (false, false) => Columns::Plain,
+        (true, false) => Columns::WithContext,
+        (false, true) => Columns::WithUserText,
+        (true, true) => Columns::All,
     };
     let open = |kind, columns| snapshot.cursors(kind, &experiments, &piece.users, columns);
     let mut assignments = Side::new(open(EventKind::Assignment, columns)?);
@@ -411,19 +440,11 @@ fn fold_experiment<A: Accumulator>(
         };
         let mut standing = Status::Unexposed;
         if assigned == Some(user) {
-            history.begin(Copies::SameId);
-            assignments.take(
-                user,
-                after_data_time,
-                &plan.variants,
-                &plan.filter.segment,
-                history,
-            )?;
+            standing = assigned_to(plan, user, assignments, history)?;
             note_waiting(
                 &mut folded.next_event_at,
                 history.first_beyond(plan.data_time),
             );
-            standing = status(plan, user, history)?;
         }
         folded.count(&standing);
         let horizon = match standing {
@@ -434,7 +455,13 @@ fn fold_experiment<A: Accumulator>(
         metrics.skip_to(user)?;
         history.begin(Copies::SameIdAndName);
         let horizon = horizon.min(after_data_time);
-        metrics.take(user, horizon, &plan.event_types, &[], history)?;
+        let mut reading = Reading {
+            horizon,
+            names: &plan.event_types,
+            segment: &[],
+            text: None,
+        };
+        metrics.take(user, &mut reading, history)?;
         note_waiting(
             &mut folded.next_event_at,
             history.first_beyond(plan.data_time),
@@ -443,6 +470,30 @@ fn fold_experiment<A: Accumulator>(
             return Ok(Err(error));
         }
     }
+}
+
+/// What the assignments of `user`, who comes next in `assignments`, come to.
+fn assigned_to(
+    plan: &Plan,
+    user: i64,
+    assignments: &mut Side,
+    history: &mut History,
+) -> Result<Status, WarehouseError> {
+    history.begin(Copies::SameId);
+    let mut text = LeastText::default();
+    let mut reading = Reading {
+        horizon: plan.data_time.saturating_add(1),
+        names: &plan.variants,
+        segment: &plan.filter.segment,
+        text: plan.left_out.as_ref().map(|_| &mut text),
+    };
+    assignments.take(user, &mut reading, history)?;
+    let is_left_out = (plan.left_out.as_ref()).is_some_and(|units| units.has(user, text.as_str()));
+    Ok(match status(plan, user, history)? {
+        Status::Unexposed => Status::Unexposed,
+        _ if is_left_out => Status::LeftOut,
+        status => status,
+    })
 }
 
 /// Hands a user's events to `accumulator`; the inner result is the experiment's own.
@@ -459,7 +510,7 @@ fn hand_on<A: Accumulator>(
             return Ok(accumulator.end());
         }
         Status::Unexposed => LeftOut::Unexposed,
-        Status::Forced | Status::Crossover { .. } => LeftOut::Excluded,
+        Status::LeftOut | Status::Forced | Status::Crossover { .. } => LeftOut::Excluded,
         Status::UnknownVariant => LeftOut::UnknownVariant,
     };
     accumulator.begin_left_out();

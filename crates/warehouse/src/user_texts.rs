@@ -80,7 +80,7 @@ impl Snapshot {
             let mut clashing = Vec::new();
             while let Some(user) = texts.next_user() {
                 texts.of(user)?;
-                if texts.clashes {
+                if texts.text.clashes {
                     clashing.push(user);
                 }
             }
@@ -92,14 +92,43 @@ impl Snapshot {
     }
 }
 
+/// The least of the texts that one number of a user stands for; empty while none is known.
+#[derive(Debug, Default)]
+pub(crate) struct LeastText {
+    text: String,
+    /// Whether there was another text, too.
+    clashes: bool,
+}
+
+impl LeastText {
+    /// Takes in `text`, which is empty where none was kept.
+    pub(crate) fn note(&mut self, text: &str) {
+        if text.is_empty() || self.text == text {
+            return;
+        }
+        self.clashes |= !self.text.is_empty();
+        if self.text.is_empty() || text < self.text.as_str() {
+            self.text.clear();
+            self.text.push_str(text);
+        }
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    fn clear(&mut self) {
+        self.text.clear();
+        self.clashes = false;
+    }
+}
+
 /// The texts of users, asked for in the order of the warehouse.
 pub(crate) struct UserTexts {
     sources: Vec<WithinExperiment>,
     /// The user who was asked for last in the experiment, and the text.
     user: Option<i64>,
-    text: String,
-    /// Whether that user has another text, too.
-    clashes: bool,
+    text: LeastText,
 }
 
 impl UserTexts {
@@ -107,8 +136,7 @@ impl UserTexts {
         Self {
             sources: cursors.into_iter().map(WithinExperiment::new).collect(),
             user: None,
-            text: String::new(),
-            clashes: false,
+            text: LeastText::default(),
         }
     }
 
@@ -125,24 +153,18 @@ impl UserTexts {
         if self.user != Some(user) {
             self.user = Some(user);
             self.text.clear();
-            self.clashes = false;
             for source in &mut self.sources {
                 source.skip_to(user)?;
                 while source.user() == Some(user) {
                     let Some((block, row)) = source.here() else {
                         break;
                     };
-                    let text = block.user_text_at(row);
-                    self.clashes |= !(text.is_empty() || self.text.is_empty() || self.text == text);
-                    if !text.is_empty() && (self.text.is_empty() || text < self.text.as_str()) {
-                        self.text.clear();
-                        self.text.push_str(text);
-                    }
+                    self.text.note(block.user_text_at(row));
                     source.move_to(row + 1)?;
                 }
             }
         }
-        Ok(&self.text)
+        Ok(self.text.as_str())
     }
 
     /// The least user of the experiment who was not yet asked for.

@@ -31,6 +31,7 @@ fn purchases(snapshot: &Snapshot, n_threads: usize, event_type: &str) -> (u64, M
         data_time: i64::MAX,
         filter: UserFilter::default(),
         // So large that it is cut at every row group.
+        left_out: None,
         n_rows: 1 << 32,
     };
     let metric = MetricPlan {
@@ -150,6 +151,7 @@ fn an_experiment_cut_by_users_has_the_same_sums_as_a_whole_one() {
         exposed_from: None,
         exposed_to: None,
         segment: vec![],
+        left_out: None,
     };
     let expected = answer(&question, &events).map(|answer| (answer.users[0], answer.sums[0][0]));
     assert_eq!(Some(purchases(&warehouse.snapshot(), 3, "buy")), expected);

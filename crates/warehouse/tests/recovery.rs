@@ -59,6 +59,7 @@ fn purchases(snapshot: &Snapshot) -> Result<(u64, MetricSums), WarehouseError> {
         event_types: Names::new(["buy".to_owned()]),
         data_time: i64::MAX,
         filter: UserFilter::default(),
+        left_out: None,
         n_rows: 1,
     };
     let metric = MetricPlan {

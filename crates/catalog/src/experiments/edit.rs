@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 use trialog_model::experiment::{Definition, Status};
+use trialog_model::holdout::remaining;
 use trialog_model::ids::{ExperimentId, HoldoutName, Variant};
 use trialog_model::nearest::there_are;
 
@@ -13,6 +14,7 @@ use crate::database::{self, Connection, DatabaseError, params};
 use crate::error::CatalogError;
 use crate::holdouts::{self, Holdout};
 use crate::neighbours::Names;
+use crate::sequence::{BreakReason, NewBreak};
 use crate::{configuration, layers, metrics, results, sequence, surfaces, warnings};
 
 /// A step from one status to the next.
@@ -618,12 +620,12 @@ pub(crate) fn measure(
         create(transaction, &definition, edit)?;
     }
     let known = find(transaction, id)?.ok_or(DatabaseError::NoRow)?;
-    // The weights stay those of the start: units that were let in later do not fit them,
-    // and the sample ratio says so.
-    let variants = match holdout.status {
-        Status::Draft => definition.variants.clone(),
-        _ => known.definition.variants.clone(),
+    let is_draft = holdout.status == Status::Draft;
+    let variants = match is_draft {
+        true => definition.variants.clone(),
+        false => remaining(&definition, &known.definition),
     };
+    let lets_in = !is_draft && variants != known.definition.variants;
     let changed = Experiment {
         definition: Definition {
             variants,
@@ -638,6 +640,17 @@ pub(crate) fn measure(
         return configuration::touch(transaction);
     }
     update(transaction, edit, action, &known, changed)?;
+    if lets_in {
+        // Past looks saw units who are left out from now on.
+        let new = NewBreak {
+            experiment: known.definition.experiment_id.as_str(),
+            reason: BreakReason::Holdout,
+            at: edit.at,
+            actor: edit.actor.as_str(),
+            fields: "",
+        };
+        sequence::note_break(transaction, &new)?;
+    }
     Ok(())
 }
 

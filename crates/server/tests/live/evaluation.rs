@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 use serde_json::{Value, json};
 use trialog_model::assignment::WITHOUT_VARIANT;
+use trialog_model::bucket::bucket;
 use trialog_server::WithoutVariant;
 
 use crate::harness::{Api, settings};
@@ -175,11 +176,7 @@ fn a_holdout_keeps_units_out_is_measured_and_cannot_grow() {
     );
     let (_, started) = post(&api, "/v1/holdouts/q3/start", &Value::Null);
     assert_eq!(started["warnings"][0]["experiment_id"], "gate");
-    for (patch, status) in [
-        (json!({"size": 0.6}), 409),
-        (json!({"size": 0.4}), 200),
-        (json!({"name": "x"}), 422),
-    ] {
+    for (patch, status) in [(json!({"size": 0.6}), 409), (json!({"name": "x"}), 422)] {
         let (answered, answer) = api.send(request("PATCH", "/v1/holdouts/q3", &patch));
         assert_eq!(answered.as_u16(), status, "{answer}");
     }
@@ -455,6 +452,58 @@ fn ship_gate(api: &Api) {
     let decision = json!({"ship": "b", "reason": "sells more"});
     let (status, _) = post(api, "/v1/experiments/gate/decide", &decision);
     assert_eq!(status, StatusCode::OK);
+}
+
+#[test]
+fn units_that_a_smaller_holdout_lets_in_are_left_out_of_what_measures_it() {
+    let api = Api::new();
+    run(&api, "gate", &json!({"metrics": {"primary": ["purchase"]}}));
+    let holdout =
+        json!({"name": "q3", "size": 0.5, "metrics": {"primary": ["purchase:conversion"]}});
+    post(&api, "/v1/holdouts", &holdout);
+    post(&api, "/v1/holdouts/q3/start", &Value::Null);
+    // Numbers and texts are units alike.
+    let units: Vec<Value> = (0..100)
+        .map(|n| json!(n))
+        .chain((0..100).map(|n| json!(format!("née {n}"))))
+        .collect();
+    let see = |units: &[Value]| {
+        for unit in units {
+            let asked = json!({"user_id": unit, "experiment_id": "gate", "log_exposure": true});
+            post(&api, "/v1/assign", &asked);
+            let event = json!({"experiment_id": "holdout:q3", "user_id": unit, "event_type": "purchase", "event_id": unit.to_string()});
+            post(&api, "/v1/events/metrics", &event);
+        }
+    };
+    let measured = || {
+        post(&api, "/v1/pipeline/run", &Value::Null);
+        get(&api, "/v1/experiments/holdout:q3/results")
+    };
+    let n_users =
+        |report: &Value| [0, 1].map(|arm| report["variants"][arm]["users"].as_u64().unwrap());
+    let among = |from: u16, to: u16| {
+        let text = |unit: &Value| unit.as_str().map_or(unit.to_string(), str::to_owned);
+        let buckets = units.iter().map(|unit| bucket(&text(unit), "holdout:q3"));
+        buckets.filter(|own| (from..to).contains(own)).count() as u64
+    };
+    see(&units);
+    let before = measured();
+    assert_eq!(n_users(&before), [among(0, 5_000), among(5_000, 10_000)]);
+
+    let (status, _) = api.send(request("PATCH", "/v1/holdouts/q3", &json!({"size": 0.4})));
+    assert_eq!(status, StatusCode::OK);
+    // Some come back, and see the other side.
+    see(&units[..150]);
+    let after = measured();
+    assert_eq!(n_users(&after), [among(0, 4_000), among(5_000, 10_000)]);
+    assert_eq!(after["health"]["crossovers"], 0, "{after}");
+    assert_eq!(after["variants"][0]["weight"], 0.4);
+    assert_eq!(after["variants"][1]["weight"], 0.5);
+    let has = |code: &str| {
+        (after["health"]["warnings"].as_array().unwrap().iter()).any(|own| own["code"] == code)
+    };
+    assert!(has("looks_before_holdout_shrank"), "{after}");
+    assert!(!has("events_without_exposure"), "{after}");
 }
 
 #[test]

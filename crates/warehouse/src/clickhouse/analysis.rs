@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
+use trialog_model::bucket::N_BUCKETS;
 use trialog_model::duration::Window;
 use trialog_model::event::EventKind;
 
@@ -280,6 +281,7 @@ impl View {
                 "forced" => own.forced += n,
                 "unknown" => own.unknown_variant += n,
                 "crossover" => own.crossovers[variant] += n,
+                "left_out" => {}
                 _ => own.users[variant] += n,
             }
         }
@@ -525,6 +527,8 @@ impl View {
             .with("experiments", list(experiments))
             .with("users", users(&piece.users))
             .with("tag", tag(&first.filter.segment))
+            .with("user_text", user_text(piece.plans))
+            .with("n_buckets", N_BUCKETS.to_string())
             .with("data_time", first.data_time.min(FARTHEST).to_string())
     }
 
@@ -571,7 +575,7 @@ fn groups(plans: &[Plan]) -> impl Iterator<Item = &[Plan]> {
     })
 }
 
-const PLAN_COLUMNS: &str = "code UInt32, experiment_id String, starts_at Int64, ends_at Int64, exposed_from Int64, exposed_to Int64, longest Int64, open_until Int64, variants Array(String), ignored Array(String)";
+const PLAN_COLUMNS: &str = "code UInt32, experiment_id String, starts_at Int64, ends_at Int64, exposed_from Int64, exposed_to Int64, longest Int64, open_until Int64, variants Array(String), ignored Array(String), salt String, left_out_from UInt16, left_out_to UInt16";
 
 fn plan_row(code: usize, plan: &Plan, reach: Reach) -> Value {
     let from = |time: Option<i64>| time.unwrap_or(-FARTHEST).max(-FARTHEST);
@@ -591,7 +595,20 @@ fn plan_row(code: usize, plan: &Plan, reach: Reach) -> Value {
         },
         plan.variants.texts(),
         plan.variants.ignored(),
+        plan.left_out.as_ref().map_or("", |units| &units.salt),
+        plan.left_out
+            .as_ref()
+            .map_or(0, |units| units.buckets.start),
+        plan.left_out.as_ref().map_or(0, |units| units.buckets.end),
     ])
+}
+
+/// A user as text among copies of an assignment, where a plan has a use for it: texts are long.
+fn user_text(plans: &[Plan]) -> &'static str {
+    match plans.iter().any(|plan| plan.left_out.is_some()) {
+        true => "minIf(user_text, user_text <> '')",
+        false => "''",
+    }
 }
 
 /// How far after an exposure events matter.

@@ -9,6 +9,8 @@ use crate::fold::{Exposure, Plan, Row};
 pub(crate) enum Status {
     /// No assignment counts, or the filter leaves the user out.
     Unexposed,
+    /// The plan leaves the user out whole.
+    LeftOut,
     /// An assignment was forced.
     Forced,
     /// The plan does not know the earliest variant.
@@ -43,8 +45,9 @@ pub(crate) fn status(
     let Some(first) = first else {
         return Ok(Status::Unexposed);
     };
-    let left_out = !first.detail.in_segment() || !contains(&plan.filter.exposed, first.timestamp);
-    Ok(match (left_out, forced, first.name.code(), crossover) {
+    let is_filtered =
+        !first.detail.in_segment() || !contains(&plan.filter.exposed, first.timestamp);
+    Ok(match (is_filtered, forced, first.name.code(), crossover) {
         (true, _, _, _) => Status::Unexposed,
         (_, true, _, _) => Status::Forced,
         (_, _, None, _) => Status::UnknownVariant,

@@ -10,6 +10,7 @@ use crate::cursor::{Cursor, WithinExperiment};
 use crate::error::WarehouseError;
 use crate::fold::history::{Copies, History};
 use crate::fold::{Detail, NamePlace, Names, Row};
+use crate::user_texts::LeastText;
 
 /// The cursors of one kind of event, standing on the same experiment or beyond.
 pub(crate) struct Side {
@@ -38,6 +39,16 @@ impl Unexpected {
             self.0 = Dictionary::default();
         }
     }
+}
+
+/// What is looked at of a user's rows.
+pub(crate) struct Reading<'r> {
+    /// Only rows before this time.
+    pub(crate) horizon: i64,
+    pub(crate) names: &'r Names,
+    pub(crate) segment: &'r [(String, String)],
+    /// Takes in the user as text, if wanted.
+    pub(crate) text: Option<&'r mut LeastText>,
 }
 
 struct SourceCursor {
@@ -86,13 +97,11 @@ impl Side {
             .try_for_each(|source| source.rows.skip_to(user))
     }
 
-    /// Adds the rows of `user` before `horizon` to `history`, and passes all of the user's.
+    /// Adds what `reading` wants of the rows of `user` to `history`, and passes all of the user's.
     pub(crate) fn take(
         &mut self,
         user: i64,
-        horizon: i64,
-        names: &Names,
-        segment: &[(String, String)],
+        reading: &mut Reading<'_>,
         history: &mut History,
     ) -> Result<(), WarehouseError> {
         self.unexpected.clear();
@@ -101,8 +110,7 @@ impl Side {
                 history.begin_source();
             }
             while source.rows.user() == Some(user) {
-                let expected = (names, &mut self.unexpected);
-                source.take_stretch(user, horizon, expected, segment, history)?;
+                source.take_stretch(user, reading, &mut self.unexpected, history)?;
             }
         }
         Ok(())
@@ -114,11 +122,11 @@ impl SourceCursor {
     fn take_stretch(
         &mut self,
         user: i64,
-        horizon: i64,
-        (names, unexpected): (&Names, &mut Unexpected),
-        segment: &[(String, String)],
+        reading: &mut Reading<'_>,
+        unexpected: &mut Unexpected,
         history: &mut History,
     ) -> Result<(), WarehouseError> {
+        let (names, segment) = (reading.names, reading.segment);
         let Some((block, from)) = self.rows.here() else {
             return Ok(());
         };
@@ -134,7 +142,10 @@ impl SourceCursor {
                 .take_while(|own| **own == user)
                 .count();
         let times = &block.timestamp[from..to];
-        let n_before = times.iter().take_while(|time| **time < horizon).count();
+        let n_before = times
+            .iter()
+            .take_while(|time| **time < reading.horizon)
+            .count();
         let mut all_known = true;
         for row in from..from + n_before {
             let code = block.name[row] as usize;
@@ -143,6 +154,9 @@ impl SourceCursor {
             let Some(name) = *place else {
                 continue;
             };
+            if let Some(text) = &mut reading.text {
+                text.note(block.user_text_at(row));
+            }
             let is_expected = name.code().is_some();
             all_known &= is_expected;
             let detail = if !segment.is_empty() {

@@ -7,10 +7,10 @@ use trialog_model::event::EventKind;
 use trialog_model::ids::ExperimentId;
 use trialog_warehouse::batch::EventRow;
 use trialog_warehouse::fold::scorecard::{MetricPlan, Scorecard, Shape};
-use trialog_warehouse::fold::{Folded, Names, Plan, UserFilter};
+use trialog_warehouse::fold::{Folded, LeftOutUnits, Names, Plan, UserFilter};
 
 use crate::harness::Event;
-use crate::reference::{Answer, IGNORED, MetricQuestion, Question, answer};
+use crate::reference::{Answer, IGNORED, MetricQuestion, Question, SALT, answer};
 
 pub(crate) const SECOND: i64 = 1_000_000;
 /// Every time is this plus a few quarters of a second, so that ties abound.
@@ -122,6 +122,10 @@ pub(crate) fn question(experiment: &'static str) -> impl Strategy<Value = Questi
             vec![("platform", "null")],
         ]),
     ];
+    let left_out = prop_oneof![
+        2 => Just(None),
+        1 => (0..10_001u16, 0..10_001u16).prop_map(|(a, b)| Some((a.min(b), a.max(b)))),
+    ];
     let bounds = (time(), time());
     let exposed = prop_oneof![2 => Just((None, None)), 1 => (time(), time())];
     // At the time of an event, or just before it.
@@ -133,7 +137,7 @@ pub(crate) fn question(experiment: &'static str) -> impl Strategy<Value = Questi
         prop::collection::vec(metric, 0..4),
         data_time,
         exposed,
-        segment,
+        (segment, left_out),
     )
         .prop_map(
             move |(
@@ -142,7 +146,7 @@ pub(crate) fn question(experiment: &'static str) -> impl Strategy<Value = Questi
                 metrics,
                 data_time,
                 (exposed_from, exposed_to),
-                segment,
+                (segment, left_out),
             )| Question {
                 experiment,
                 start_at,
@@ -153,6 +157,7 @@ pub(crate) fn question(experiment: &'static str) -> impl Strategy<Value = Questi
                 exposed_from,
                 exposed_to,
                 segment,
+                left_out,
             },
         )
 }
@@ -206,6 +211,10 @@ pub(crate) fn plan(question: &Question, n_rows: u64) -> Plan {
                 .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
                 .collect(),
         },
+        left_out: question.left_out.map(|(from, to)| LeftOutUnits {
+            salt: SALT.to_owned(),
+            buckets: from..to,
+        }),
         n_rows,
     }
 }
@@ -263,5 +272,6 @@ pub(crate) fn everything(experiment: &'static str) -> Question {
         exposed_from: None,
         exposed_to: None,
         segment: vec![],
+        left_out: None,
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use trialog_model::bucket::bucket;
 use trialog_model::event::EventKind;
 use trialog_warehouse::batch::EventRow;
 use trialog_warehouse::fold::arrivals::TypeArrivals;
@@ -12,6 +13,9 @@ use crate::harness::Event;
 
 /// The variant whose assignments every plan skips; it sorts between two that are expected.
 pub(crate) const IGNORED: &str = "bb";
+
+/// Under which buckets are told that are left out.
+pub(crate) const SALT: &str = "holdout:q3";
 
 /// What is asked about one experiment.
 #[derive(Debug, Clone)]
@@ -26,6 +30,8 @@ pub(crate) struct Question {
     pub(crate) exposed_from: Option<i64>,
     pub(crate) exposed_to: Option<i64>,
     pub(crate) segment: Vec<(&'static str, &'static str)>,
+    /// The buckets under [`SALT`] whose users are left out whole.
+    pub(crate) left_out: Option<(u16, u16)>,
 }
 
 /// Which events of a type count.
@@ -90,6 +96,9 @@ pub(crate) fn answer(question: &Question, events: &[Event]) -> Option<Answer> {
             continue;
         };
         if !looked_at(question, exposure) {
+            continue;
+        }
+        if is_left_out(question, events, user) {
             continue;
         }
         let variant = question
@@ -159,7 +168,8 @@ fn arrivals(question: &Question, events: &[Event]) -> Vec<TypeArrivals> {
                 counts.sample.extend((n_rows > 0).then_some(*user));
                 continue;
             };
-            if within.iter().any(|row| row.value != 0) {
+            let is_forced = within.iter().any(|row| row.value != 0);
+            if is_left_out(question, events, *user) || is_forced {
                 counts.excluded += n_rows;
             } else if !question.variants.contains(&exposure.name) {
                 counts.unknown_variant += n_rows;
@@ -188,6 +198,24 @@ fn arrivals(question: &Question, events: &[Event]) -> Vec<TypeArrivals> {
         counts
     };
     distinct.into_iter().map(count).collect()
+}
+
+/// Whether the bucket of `user`, by the least of the texts that were sent, is left out.
+fn is_left_out(question: &Question, events: &[Event], user: i64) -> bool {
+    let Some((from, to)) = question.left_out else {
+        return false;
+    };
+    let texts = events.iter().filter(|(kind, row)| {
+        *kind == EventKind::Assignment
+            && row.experiment == question.experiment
+            && row.user == user
+            && row.timestamp <= question.data_time
+            && row.name != IGNORED
+            && !row.user_text.is_empty()
+    });
+    let least = texts.map(|(_, row)| row.user_text.to_owned()).min();
+    let unit = least.unwrap_or_else(|| user.to_string());
+    (from..to).contains(&bucket(&unit, SALT))
 }
 
 fn add_user(sums: &mut MetricSums, values: impl Iterator<Item = i64>) -> Option<()> {

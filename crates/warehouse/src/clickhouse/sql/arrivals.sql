@@ -76,7 +76,7 @@ SELECT
     sumIf(before, status = 'exposed'),
     sumIf(after, status = 'exposed'),
     sumIf(events, status = ''),
-    sumIf(events, status IN ('crossover', 'forced')),
+    sumIf(events, status IN ('crossover', 'forced', 'left_out')),
     sumIf(events, status = 'unknown'),
     countIf(status = ''),
     countIf(status = 'exposed'),

@@ -2,7 +2,8 @@
 --
 -- Of the copies of an event the least counts. Then those within the experiment's
 -- bounds are looked at: the least is the exposure. `place` is where a variant
--- stands among the expected ones, odd for those and even between them.
+-- stands among the expected ones, odd for those and even between them. Whose bucket is
+-- left out is left out whole.
 WITH
     plans AS {plans},
     assigned AS (
@@ -16,6 +17,10 @@ WITH
             any(plans.exposed_to) AS exposed_to,
             any(plans.longest) AS longest,
             any(plans.open_until) AS open_until,
+            any(plans.salt) AS salt,
+            any(plans.left_out_from) AS left_out_from,
+            any(plans.left_out_to) AS left_out_to,
+            {user_text} AS text,
             min((
                 toUnixTimestamp64Micro(assigned_at),
                 multiIf(
@@ -42,12 +47,16 @@ WITH
             any(exposed_to) AS exposed_to,
             any(longest) AS longest,
             any(open_until) AS open_until,
-            min((least.1, least.2, least.3, event_id, least.4)) AS first,
-            max(least.3) AS forced,
-            min(least.2) <> max(least.2) AS crossover
-        FROM assigned
-        WHERE least.1 >= starts_at AND least.1 < ends_at
+            any(salt) AS salt,
+            any(left_out_from) AS left_out_from,
+            any(left_out_to) AS left_out_to,
+            minIf(text, text <> '') AS least_text,
+            minIf((least.1, least.2, least.3, event_id, least.4), is_within) AS first,
+            maxIf(least.3, is_within) AS forced,
+            minIf(least.2, is_within) <> maxIf(least.2, is_within) AS crossover
+        FROM (SELECT *, least.1 >= starts_at AND least.1 < ends_at AS is_within FROM assigned)
         GROUP BY code, user_id
+        HAVING max(is_within)
     ),
     judged AS (
         SELECT
@@ -58,7 +67,8 @@ WITH
             ends_at,
             longest,
             open_until,
-            multiIf(forced > 0, 'forced', first.2 % 2 = 0, 'unknown', crossover, 'crossover', 'exposed') AS status
+            murmurHash3_32(concat(if(least_text = '', toString(user_id), least_text), ':', salt)) % {n_buckets} AS bucket,
+            multiIf(bucket >= left_out_from AND bucket < left_out_to, 'left_out', forced > 0, 'forced', first.2 % 2 = 0, 'unknown', crossover, 'crossover', 'exposed') AS status
         FROM users
         WHERE first.5 % 2 = 1 AND exposed_at >= exposed_from AND exposed_at < exposed_to
     )
