@@ -207,8 +207,18 @@ def paused_in_a_run(checks, up, stream, expected):
         checks.check("another process takes over when the lease has ended", took < 30, f"{took:.1f} s")
         first_rows = cluster.rows()
         marks = up.psql("SELECT run_id FROM pipeline_state", cluster.name)
+        said = len(first.stderr())
         first.process.send_signal(signal.SIGCONT)
-        poll("the woken one notices", lambda: "lease" in first.stderr() or up.psql("SELECT run_id FROM pipeline_state", cluster.name) != marks, 30)
+
+        def has_noticed():
+            # It lost the lease, or its query was cut off meanwhile: its run has failed either way, or the next one is published.
+            return "failed" in first.stderr()[said:] or up.psql("SELECT run_id FROM pipeline_state", cluster.name) != marks
+
+        try:
+            poll("the woken one notices", has_noticed, 60)
+        except TimeoutError:
+            checks.note(f"it says: {first.stderr()[said:]!r}, and ends with {first.process.poll()}")
+            raise
         statuses = up.psql("SELECT run_id, status FROM pipeline_runs ORDER BY run_id", cluster.name)
         checks.check("and its run published nothing", statuses[0][1] in ("failed", "interrupted"), statuses)
         checks.equal("what was published meanwhile is right", first_rows, expected)
