@@ -3,12 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::UNIX_EPOCH;
 
 use rusqlite::Connection as SqliteConnection;
+use trialog_model::time::UnixMicros;
+use trialog_sqlite::told::ToldFile;
+use trialog_sqlite::watch::Watch;
 use trialog_sqlite::{Opening, open_reader};
 
 use crate::database::{Connection, DatabaseError};
 use crate::error::CatalogError;
+use crate::generation;
 use crate::schema::MIGRATIONS;
 
 /// How many queries read a SQLite file at a time; more wait for one of them.
@@ -25,7 +30,7 @@ pub struct Catalog {
 
 #[derive(Debug)]
 enum Engine {
-    Sqlite(SqliteFile),
+    Sqlite(Box<SqliteFile>),
     #[cfg(feature = "postgres")]
     Postgres(crate::postgres::Server),
 }
@@ -40,6 +45,15 @@ pub(crate) struct SqliteFile {
     connection: Mutex<SqliteConnection>,
     next_reader: AtomicUsize,
     path: PathBuf,
+    /// What is told of it outside of it, and its files; none where it is only read.
+    guard: Option<Guard>,
+}
+
+/// What finds out that the file lost something.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    pub(crate) told: ToldFile,
+    pub(crate) watch: Watch,
 }
 
 /// What a transaction keeps others from.
@@ -62,19 +76,24 @@ impl Catalog {
     /// A damaged file, a newer schema, or a directory that cannot be written.
     pub fn open(directory: &Path) -> Result<Self, CatalogError> {
         let path = directory.join("catalog.sqlite");
+        let told = generation::file(directory);
         let connection = Opening {
             path: &path,
             pragmas: "",
             migrations: MIGRATIONS,
+            reach: Some(generation::reach(&told)),
         }
         .open()?;
+        let guard = generation::guard(&connection, &path, &told)?;
         let mut readers = Vec::with_capacity(N_READERS);
         for _ in 0..N_READERS {
             let reader = open_reader(&path)?;
             reader.set_prepared_statement_cache_capacity(64);
             readers.push(Mutex::new(reader));
         }
-        Ok(Self::of_file(SqliteFile::new(connection, readers, path)))
+        let mut file = SqliteFile::new(connection, readers, path);
+        file.guard = Some(guard);
+        Ok(Self::of_file(file))
     }
 
     /// Connects to the catalog in the PostgreSQL database at `url`, which has
@@ -102,7 +121,7 @@ impl Catalog {
     fn of_file(file: SqliteFile) -> Self {
         Self {
             place: file.path.display().to_string(),
-            engine: Engine::Sqlite(file),
+            engine: Engine::Sqlite(Box::new(file)),
             n_writes: AtomicU64::new(0),
         }
     }
@@ -115,6 +134,16 @@ impl Catalog {
     /// Whether other processes may write to it as well.
     pub fn is_shared(&self) -> bool {
         !matches!(self.engine, Engine::Sqlite(_))
+    }
+
+    /// Which file of the catalog was removed, replaced or cut short beneath this process, with
+    /// the mend.
+    pub fn lost_file(&self) -> Option<String> {
+        match &self.engine {
+            Engine::Sqlite(file) => file.lost_file(),
+            #[cfg(feature = "postgres")]
+            Engine::Postgres(_) => None,
+        }
     }
 
     /// The SQLite file, for what only a file can do.
@@ -195,6 +224,7 @@ impl SqliteFile {
             readers,
             next_reader: AtomicUsize::new(0),
             path,
+            guard: None,
         }
     }
 
@@ -222,7 +252,14 @@ impl SqliteFile {
         let mut connection = self.connection();
         let transaction = connection.transaction().map_err(failed)?;
         let outcome = change(&Connection::Sqlite(&transaction))?;
+        let number = generation::next(&transaction).map_err(failed)?;
         transaction.commit().map_err(failed)?;
+        if let Some(guard) = &self.guard
+            && let Err(error) = guard.told.tell(number)
+        {
+            // The change is durable; only the guard against a damaged file lags behind.
+            tracing::error!("cannot tell the generation of the catalog: {error}");
+        }
         Ok(outcome)
     }
 
@@ -239,6 +276,25 @@ impl SqliteFile {
         let turn = self.next_reader.fetch_add(1, Ordering::Relaxed) % N_READERS;
         let reader = self.readers.get(turn)?;
         Some(reader.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// When the file or its log was written last, by the file system's clock.
+    pub(crate) fn written_at(&self) -> Option<UnixMicros> {
+        let log = self.path.with_extension("sqlite-wal");
+        let of = |path: &Path| std::fs::metadata(path).ok()?.modified().ok();
+        let latest = of(&log).max(of(&self.path))?;
+        let since = latest.duration_since(UNIX_EPOCH).ok()?;
+        i64::try_from(since.as_micros()).ok().map(UnixMicros)
+    }
+
+    /// Which of its files was removed, replaced or cut short since it was opened.
+    pub(crate) fn lost_file(&self) -> Option<String> {
+        let guard = self.guard.as_ref()?;
+        match self.connection.try_lock() {
+            // Nobody writes, so the length is what the header says.
+            Ok(_still) => guard.watch.check_length().err(),
+            Err(_) => guard.watch.check().err(),
+        }
     }
 
     pub(crate) fn connection(&self) -> MutexGuard<'_, SqliteConnection> {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use trialog_model::experiment::Status;
 
 use trialog_model::ids::{ExperimentId, HoldoutName, LayerName, MetricName, Variant};
-use trialog_sqlite::{OpenError, is_damage};
+use trialog_sqlite::{OpenError, RESTORE_ALL, is_damage};
 
 use crate::database::DatabaseError;
 
@@ -67,7 +67,7 @@ pub enum CatalogError {
         source_name: String,
     },
     /// The file does not hold what was written to it.
-    #[error("`{}` is damaged: {what}; restore it from a backup", path.display())]
+    #[error("`{}` is damaged: {what}; {RESTORE_ALL}", path.display())]
     Damaged {
         /// The database file.
         path: PathBuf,

@@ -531,6 +531,7 @@ mod tests {
             path: &directory.path().join("catalog.sqlite"),
             pragmas: "",
             migrations: &crate::schema::MIGRATIONS[..2],
+            reach: None,
         };
         let connection = older.open().unwrap();
         for (id, updated_at) in [("late", 2), ("early", 1)] {

@@ -11,6 +11,7 @@ use trialog_model::time::UnixMicros;
 use crate::connection::{Catalog, Writes};
 use crate::database::{self, Connection, Optional, Row, corrupt, params};
 use crate::error::CatalogError;
+use crate::facts;
 
 /// The most keys that are kept, revoked ones included.
 pub const MAX_KEYS: usize = 10_000;
@@ -182,7 +183,7 @@ impl Catalog {
                     ],
                 )
                 .map_err(&failed)?;
-            Ok(())
+            facts::note_keys(transaction, new.created_at).map_err(&failed)
         })
     }
 

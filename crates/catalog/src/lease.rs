@@ -32,6 +32,10 @@ pub struct Held {
     pub expires_at: UnixMicros,
 }
 
+/// A lease that ends after more than so many lengths from now was taken by a clock that was
+/// ahead, and nobody renews it: it has ended.
+const MOST_LENGTHS: i64 = 100;
+
 impl Catalog {
     /// Takes the lease `name` for `length_micros` from now on, or tells who has it. Time is the
     /// database's where it has a clock, so that the clocks of machines do not matter.
@@ -50,12 +54,13 @@ impl Catalog {
         let failed = CatalogError::database(action, self.place());
         self.write_as(Writes::Rows, action, |transaction| {
             let now = clock(transaction, now).map_err(&failed)?;
+            let latest = now.saturating_add(length_micros.saturating_mul(MOST_LENGTHS));
             let taken = transaction
                 .query_row(
                     "INSERT INTO leases (name, holder, epoch, expires_at) VALUES (?1, ?2, 1, ?3)
                      ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, epoch = leases.epoch + 1, expires_at = excluded.expires_at
-                     WHERE leases.expires_at <= ?4 RETURNING epoch",
-                    params![name, holder, now + length_micros, now],
+                     WHERE leases.expires_at <= ?4 OR leases.expires_at > ?5 RETURNING epoch",
+                    params![name, holder, now.saturating_add(length_micros), now, latest],
                     |row| row.get(0),
                 )
                 .optional()
@@ -98,7 +103,7 @@ impl Catalog {
             let now = clock(transaction, now).map_err(&failed)?;
             let renewed = transaction.execute(
                 "UPDATE leases SET expires_at = ?3 WHERE name = ?1 AND epoch = ?2",
-                params![lease.name, lease.epoch, now + length_micros],
+                params![lease.name, lease.epoch, now.saturating_add(length_micros)],
             );
             Ok(renewed.map_err(&failed)? == 1)
         })
@@ -173,5 +178,12 @@ mod tests {
             "c",
             "who lost it ends nothing"
         );
+        // By a clock that was years ahead; in PostgreSQL it is the server's clock that counts.
+        if !catalog.is_shared() {
+            let ahead = UnixMicros(NOW.0 + 10_000 * LONG);
+            let long = catalog.take_lease("aggregation", "e", LONG, ahead);
+            assert_eq!(long.unwrap().unwrap().epoch, 4);
+            assert_eq!(take("f", LONG).unwrap().epoch, 5);
+        }
     }
 }

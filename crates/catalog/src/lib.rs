@@ -13,6 +13,8 @@ pub mod dropped;
 pub mod erasures;
 mod error;
 pub mod experiments;
+mod facts;
+mod generation;
 pub mod holdouts;
 mod inspect;
 pub mod journal;
@@ -39,4 +41,4 @@ pub use error::CatalogError;
 pub use inspect::{Inspected, inspect};
 #[cfg(feature = "postgres")]
 pub use postgres::inspect_server;
-pub use trialog_sqlite::{SchemaVersions, sqlite_version};
+pub use trialog_sqlite::{RESTORE_ALL, SchemaVersions, sqlite_version};

@@ -9,6 +9,7 @@ use trialog_sqlite::pin;
 use crate::connection::Catalog;
 use crate::database::params;
 use crate::error::CatalogError;
+use crate::generation;
 use crate::schema::MIGRATIONS;
 
 impl Catalog {
@@ -34,7 +35,9 @@ impl Catalog {
     pub fn open_pinned(directory: &Path) -> Result<Self, CatalogError> {
         let path = directory.join("catalog.sqlite");
         pin::check_log(&path)?;
-        Self::pinned(&path)
+        let told = generation::file(directory);
+        let connection = pin::pin_reached(&path, MIGRATIONS, &generation::reach(&told))?;
+        Ok(Self::pinned_to(connection, path))
     }
 
     fn pinned(path: &Path) -> Result<Self, CatalogError> {

@@ -153,6 +153,48 @@ impl Catalog {
         })
     }
 
+    /// The first time from `at` on at which no run was published: rows are kept by it.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be read.
+    pub fn free_time(&self, at: UnixMicros) -> Result<UnixMicros, CatalogError> {
+        self.read("read the times of runs", |connection| {
+            let sql = "SELECT EXISTS (SELECT 1 FROM pipeline_runs WHERE status = 'succeeded' AND finished_at = ?1)";
+            let mut statement = connection.prepare_cached(sql)?;
+            let mut free = at;
+            while statement.query_row([free.0], |row| row.get(0))? {
+                free.0 += 1;
+            }
+            Ok(free)
+        })
+    }
+
+    /// Whether a run was published between `from` and `to`, by its clock.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be read.
+    pub fn ran_between(&self, from: UnixMicros, to: UnixMicros) -> Result<bool, CatalogError> {
+        self.read("read the times of runs", |connection| {
+            let sql = "SELECT EXISTS (SELECT 1 FROM pipeline_runs WHERE status = 'succeeded' AND finished_at BETWEEN ?1 AND ?2)";
+            connection.query_row(sql, [from.0, to.0], |row| row.get(0))
+        })
+    }
+
+    /// What the catalog's storage says the time is, right after something was written: the
+    /// file system, or the server of the database. None where it cannot be told.
+    pub fn storage_time(&self) -> Option<UnixMicros> {
+        let Ok(file) = self.file("it has a clock of its own") else {
+            let now = self.read("read the time", |connection| {
+                let sql = "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)";
+                connection.query_row(sql, params![], |row| row.get(0))
+            });
+            return now.ok().map(UnixMicros);
+        };
+        file.written_at()
+    }
+
     /// Notes that an attempt to run begins, and gives its number.
     ///
     /// # Errors

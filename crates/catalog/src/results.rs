@@ -96,8 +96,9 @@ pub struct Published {
 }
 
 impl Catalog {
-    /// The last results of `experiment`, or the last ones published at or
-    /// before `as_of`; `None` where there are none.
+    /// The results of `experiment` by the last run, or by the last one that published at or
+    /// before `as_of`; `None` where there are none. Runs are in the order of their numbers: the
+    /// clock of one that came before may have been ahead.
     ///
     /// # Errors
     ///
@@ -113,9 +114,42 @@ impl Catalog {
                 None => high_water_mark(connection)?,
                 Some(time) => mark_at(connection, time)?,
             };
-            read_published(connection, experiment, limit, mark)
+            let sql = "SELECT computed_at FROM computations WHERE experiment_id = ?1 AND computed_at <= ?2 ORDER BY run_id DESC LIMIT 1";
+            let found = connection
+                .prepare_cached(sql)?
+                .query_row(params![experiment.as_str(), limit], |row| row.get(0))
+                .optional()?;
+            match found {
+                Some(computed_at) => read_published(connection, experiment, computed_at, mark),
+                None => Ok(None),
+            }
         })
     }
+
+    /// The results of `experiment` that were published at `computed_at` and no other time.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be read.
+    pub fn published_at(
+        &self,
+        experiment: &ExperimentId,
+        computed_at: UnixMicros,
+    ) -> Result<Option<Published>, CatalogError> {
+        self.read("read results", |connection| {
+            let mark = mark_at(connection, computed_at)?;
+            read_published(connection, experiment, computed_at.0, mark)
+        })
+    }
+}
+
+/// When a look was published, and by which run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PastLook {
+    /// When, by the clock of that run.
+    pub at: UnixMicros,
+    /// The run: a later one has a greater number.
+    pub run_id: i64,
 }
 
 /// Looks that are read back at most: hourly ones of a week, and a year of daily ones.
@@ -132,17 +166,21 @@ impl Catalog {
         &self,
         experiment: &ExperimentId,
         fingerprint: &str,
-    ) -> Result<Vec<(UnixMicros, Vec<VariantMetric>)>, CatalogError> {
+    ) -> Result<Vec<(PastLook, Vec<VariantMetric>)>, CatalogError> {
         let id = experiment.as_str();
         self.read("read earlier results", |connection| {
-            let times: Vec<i64> = connection
+            let times: Vec<(i64, i64)> = connection
                 .prepare_cached(
-                    "SELECT computed_at FROM computations WHERE experiment_id = ?1 AND fingerprint = ?2 ORDER BY computed_at DESC LIMIT ?3",
+                    "SELECT computed_at, run_id FROM computations WHERE experiment_id = ?1 AND fingerprint = ?2 ORDER BY run_id DESC LIMIT ?3",
                 )?
-                .query_map(params![id, fingerprint, MOST_LOOKS], |row| row.get(0))?
+                .query_map(params![id, fingerprint, MOST_LOOKS], |row| Ok((row.get(0)?, row.get(1)?)))?
                 .collect::<database::Result<_>>()?;
-            let rows = |time: i64| {
-                Ok((UnixMicros(time), metric_rows(connection, params![id, time])?))
+            let rows = |(time, run_id): (i64, i64)| {
+                let look = PastLook {
+                    at: UnixMicros(time),
+                    run_id,
+                };
+                Ok((look, metric_rows(connection, params![id, time])?))
             };
             times.into_iter().map(rows).collect()
         })
@@ -166,11 +204,11 @@ fn metric_rows(
 fn read_published(
     connection: &Connection<'_>,
     experiment: &ExperimentId,
-    limit: i64,
+    computed_at: i64,
     mark: HighWaterMark,
 ) -> database::Result<Option<Published>> {
     let sql = "SELECT computed_at, run_id, fingerprint, forced_users, unknown_variant, not_aggregated, checksum, seal_version FROM computations
-               WHERE experiment_id = ?1 AND computed_at <= ?2 ORDER BY computed_at DESC LIMIT 1";
+               WHERE experiment_id = ?1 AND computed_at = ?2";
     let header = |row: &Row<'_>| {
         let sealed: (i64, u32) = (row.get(6)?, row.get(7)?);
         let published = Published {
@@ -192,7 +230,7 @@ fn read_published(
     };
     let found = connection
         .prepare_cached(sql)?
-        .query_row(params![experiment.as_str(), limit], header)
+        .query_row(params![experiment.as_str(), computed_at], header)
         .optional()?;
     let Some((mut published, (checksum, version))) = found else {
         return Ok(None);
@@ -427,7 +465,7 @@ pub(crate) fn thin_out(
     let superseded: Vec<i64> = transaction
         .prepare_cached(
             "SELECT computed_at FROM computations WHERE experiment_id = ?1 AND computed_at < ?2
-             AND computed_at NOT IN (SELECT max(computed_at) FROM computations WHERE experiment_id = ?1 GROUP BY computed_at / ?3)",
+             AND run_id NOT IN (SELECT max(run_id) FROM computations WHERE experiment_id = ?1 GROUP BY computed_at / ?3)",
         )?
         .query_map(params![experiment, before, DAY_MICROS], |row| row.get(0))?
         .collect::<database::Result<_>>()?;

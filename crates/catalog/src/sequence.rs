@@ -11,6 +11,7 @@ use crate::connection::Catalog;
 use crate::database::{self, Connection, Optional, Row, corrupt, params, unreadable};
 use crate::error::CatalogError;
 use crate::experiments::{self, Experiment};
+use crate::results::PastLook;
 
 /// The name of the standing in `analysis_results`; it has one row, without a key.
 pub(crate) const ANALYSIS: &str = "standing";
@@ -55,6 +56,8 @@ pub struct Break {
     pub reason: BreakReason,
     /// When.
     pub at: UnixMicros,
+    /// The last run before it, where that is known: looks of later ones count.
+    pub after_run: Option<i64>,
     /// Who did it.
     pub actor: String,
     /// The fields that were changed since somebody confirmed them; empty for other reasons.
@@ -66,8 +69,8 @@ pub struct Break {
 /// The last look at an experiment and what broke its sequence.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sequence {
-    /// When the look was published; none before the first.
-    pub looked_at: Option<UnixMicros>,
+    /// The look; none before the first.
+    pub looked_at: Option<PastLook>,
     /// Its standing; none for looks from before standings were kept.
     pub standing: Option<String>,
     /// The breaks, at most one of each reason.
@@ -75,10 +78,14 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    /// Whether looks of `time` still count.
+    /// Whether `look` still counts.
     #[must_use]
-    pub fn counts(&self, time: UnixMicros) -> bool {
-        self.breaks.iter().all(|own| own.at < time)
+    pub fn counts(&self, look: PastLook) -> bool {
+        self.breaks.iter().all(|own| match own.after_run {
+            // The clock may have been ahead, then or now.
+            Some(last) => last < look.run_id,
+            None => own.at < look.at,
+        })
     }
 }
 
@@ -96,8 +103,8 @@ pub(crate) struct NewBreak<'a> {
 pub(crate) fn note_break(transaction: &Connection<'_>, new: &NewBreak<'_>) -> database::Result<()> {
     transaction
         .prepare_cached(
-            "INSERT INTO sequence_breaks (experiment_id, reason, at, actor, fields) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT (experiment_id, reason) DO UPDATE SET at = excluded.at, actor = excluded.actor, fields = excluded.fields, confirmed_at = NULL, confirmed_by = NULL",
+            "INSERT INTO sequence_breaks (experiment_id, reason, at, actor, fields, after_run) VALUES (?1, ?2, ?3, ?4, ?5, (SELECT coalesce(max(run_id), 0) FROM pipeline_runs WHERE status = 'succeeded'))
+             ON CONFLICT (experiment_id, reason) DO UPDATE SET at = excluded.at, after_run = excluded.after_run, actor = excluded.actor, fields = excluded.fields, confirmed_at = NULL, confirmed_by = NULL",
         )?
         .execute(params![
             new.experiment,
@@ -144,10 +151,10 @@ pub(crate) fn forget(transaction: &Connection<'_>, experiment: &str) -> database
 }
 
 fn breaks(connection: &Connection<'_>, experiment: &str) -> database::Result<Vec<Break>> {
-    let sql = "SELECT experiment_id, reason, at, actor, fields, confirmed_at, confirmed_by, seal FROM sequence_breaks
+    let sql = "SELECT experiment_id, reason, at, actor, fields, confirmed_at, confirmed_by, after_run, seal FROM sequence_breaks
                WHERE experiment_id = ?1 ORDER BY reason";
     let found = |row: &Row<'_>| {
-        if !row.is_sound(7)? {
+        if !row.is_sound(8)? {
             return Err(corrupt(format!(
                 "what broke the sequence of looks at `{experiment}` does not match its checksum"
             )));
@@ -159,6 +166,7 @@ fn breaks(connection: &Connection<'_>, experiment: &str) -> database::Result<Vec
         Ok(Break {
             reason: reason.ok_or_else(|| unreadable(1, format!("`{word}` is no reason")))?,
             at: UnixMicros(row.get(2)?),
+            after_run: row.get(7)?,
             actor: row.get(3)?,
             fields: fields.lines().map(str::to_owned).collect(),
             confirmed: confirmed_at.zip(row.get::<Option<String>>(6)?),
@@ -173,22 +181,28 @@ fn breaks(connection: &Connection<'_>, experiment: &str) -> database::Result<Vec
 fn sequence(
     connection: &Connection<'_>,
     experiment: &ExperimentId,
-    looked_at: i64,
+    of_run: i64,
     as_of: i64,
 ) -> database::Result<Sequence> {
     let id = experiment.as_str();
-    let looked_at: Option<i64> = connection
+    let look = |row: &Row<'_>| {
+        Ok(PastLook {
+            at: UnixMicros(row.get(0)?),
+            run_id: row.get(1)?,
+        })
+    };
+    let looked_at: Option<PastLook> = connection
         .prepare_cached(
-            "SELECT computed_at FROM computations WHERE experiment_id = ?1 AND computed_at <= ?2 ORDER BY computed_at DESC LIMIT 1",
+            "SELECT computed_at, run_id FROM computations WHERE experiment_id = ?1 AND run_id <= ?2 ORDER BY run_id DESC LIMIT 1",
         )?
-        .query_row(params![id, looked_at], |row| row.get(0))
+        .query_row(params![id, of_run], look)
         .optional()?;
-    let standing = |at: i64| {
+    let standing = |look: PastLook| {
         connection
             .prepare_cached(
                 "SELECT experiment_id, computed_at, analysis, key, body, seal FROM analysis_results WHERE experiment_id = ?1 AND computed_at = ?2 AND analysis = ?3",
             )?
-            .query_row(params![id, at, ANALYSIS], |row| {
+            .query_row(params![id, look.at.0, ANALYSIS], |row| {
                 if row.is_sound(5)? {
                     return row.get(4);
                 }
@@ -204,7 +218,7 @@ fn sequence(
         own.confirmed.take_if(|(at, _)| at.0 > as_of);
     }
     Ok(Sequence {
-        looked_at: looked_at.map(UnixMicros),
+        looked_at,
         standing: looked_at.map(standing).transpose()?.flatten(),
         breaks,
     })
@@ -223,8 +237,7 @@ impl Catalog {
         })
     }
 
-    /// The look at `experiment` that was published at `looked_at`, with the breaks up to
-    /// `as_of`.
+    /// The look at `experiment` that the run `of_run` published, with the breaks up to `as_of`.
     ///
     /// # Errors
     ///
@@ -232,12 +245,12 @@ impl Catalog {
     pub fn sequence(
         &self,
         experiment: &ExperimentId,
-        looked_at: UnixMicros,
+        of_run: i64,
         as_of: Option<UnixMicros>,
     ) -> Result<Sequence, CatalogError> {
         let limit = as_of.map_or(i64::MAX, |time| time.0);
         self.read("read what looks have come to", |connection| {
-            sequence(connection, experiment, looked_at.0, limit)
+            sequence(connection, experiment, of_run, limit)
         })
     }
 
@@ -359,7 +372,12 @@ mod tests {
             sequence_of(&catalog, &other).breaks[0].fields,
             ["revenue.window"]
         );
-        assert!(!broken.counts(UnixMicros(NOW.0 + 5)) && broken.counts(UnixMicros(NOW.0 + 6)));
+        // By the order of runs, whatever their clocks said.
+        let look = |run_id| PastLook {
+            at: UnixMicros(NOW.0 - 9),
+            run_id,
+        };
+        assert!(!broken.counts(look(0)) && broken.counts(look(1)));
         catalog.confirm_change(&id, &at(7)).unwrap();
         let confirmed_at = sequence_of(&catalog, &id).breaks[0].confirmed.clone();
         assert_eq!(
@@ -413,7 +431,7 @@ mod tests {
         );
         assert_eq!(sequence_of(&catalog, &other).breaks, []);
         let before = UnixMicros(NOW.0 - 1);
-        let then = catalog.sequence(&id, before, Some(before)).unwrap();
+        let then = catalog.sequence(&id, 0, Some(before)).unwrap();
         assert_eq!(
             then.breaks,
             [],

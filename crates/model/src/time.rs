@@ -207,6 +207,31 @@ impl UnixMicros {
         self.to_string()
     }
 
+    /// The time as the header `Date` has it, to the second (RFC 9110 section 5.6.7). What lies
+    /// before 1970 or after the year 9999, for which it has no form, is the nearest that has one.
+    ///
+    /// ```
+    /// # use trialog_model::time::UnixMicros;
+    /// assert_eq!(UnixMicros(784_111_777_000_000).to_http_date(), "Sun, 06 Nov 1994 08:49:37 GMT");
+    /// ```
+    pub fn to_http_date(self) -> String {
+        const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+        const MONTHS: [&str; 12] = [
+            "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+        ];
+        let micros = self.0.clamp(0, LAST);
+        let (days, seconds) = (micros / DAY, micros % DAY / SECOND);
+        let (year, month, day) = civil_from_days(days);
+        format!(
+            "{}, {day:02} {} {year:04} {:02}:{:02}:{:02} GMT",
+            WEEKDAYS[(days % 7) as usize],
+            MONTHS[month as usize - 1],
+            seconds / 3_600,
+            seconds / 60 % 60,
+            seconds % 60
+        )
+    }
+
     fn checked(self) -> Result<Self, TimeError> {
         if (FIRST..=LAST).contains(&self.0) {
             Ok(self)
@@ -726,6 +751,17 @@ mod tests {
             error.to_string(),
             "has the date 2025-02-30, which is not in the calendar"
         );
+    }
+
+    proptest! {
+        #[test]
+        fn a_time_has_a_form_for_http_whatever_it_is(time: i64, near in 0..LAST - 86_400 * SECOND) {
+            let text = |micros| UnixMicros(micros).to_http_date();
+            prop_assert_eq!(text(time).len(), "Thu, 01 Jan 1970 00:00:00 GMT".len());
+            let expected = Timestamp::from_second(near / SECOND).unwrap();
+            let expected = expected.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+            prop_assert_eq!(text(near), expected);
+        }
     }
 
     proptest! {

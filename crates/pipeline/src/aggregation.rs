@@ -24,6 +24,7 @@ use crate::lease::{HeldLease, LeaseSettings};
 use crate::look::{Looking, Wait, look};
 use crate::metrics::AggregationMetrics;
 use crate::store::{Reading, Store};
+use crate::trust::{RunTime, Witnesses};
 
 /// How long an `Idempotency-Key` is remembered; events without ids of their
 /// own stay exact beyond it, as their ids are made from the key.
@@ -59,6 +60,9 @@ pub struct RunReport {
     /// Experiments among the recomputed ones whose integration looks wrong, by the code of the
     /// warning that their results show.
     pub warnings: BTreeMap<&'static str, Warned>,
+    /// When the last run was published, where that lies after this one: its clock was ahead, and
+    /// this run computed all experiments anew. RFC 3339.
+    pub before_last: Option<String>,
     /// How long it took, in milliseconds.
     pub duration_ms: i64,
 }
@@ -86,6 +90,8 @@ pub struct Settings {
     pub keep_all_micros: i64,
     /// For how long events are kept; none keeps them for ever.
     pub keep_events_micros: Option<i64>,
+    /// The share of all events that retention drops at once without being told to.
+    pub drop_at_most: f64,
     /// The lease under which one of several processes aggregates.
     pub lease: LeaseSettings,
 }
@@ -98,6 +104,7 @@ impl Default for Settings {
             n_threads,
             keep_all_micros: 7 * 86_400_000_000,
             keep_events_micros: None,
+            drop_at_most: 0.5,
             lease: LeaseSettings::default(),
         }
     }
@@ -185,14 +192,13 @@ impl Aggregator {
         attempt: u32,
         scope: Scope,
     ) -> Result<RunReport, PipelineError> {
-        let floor = self.published_at(lease)?;
-        let started_at = later((self.clock)(), floor);
+        let time = RunTime::of((self.clock)(), self.catalog.last_published_at()?);
         if lease.is_some() {
             // Whoever held the lease before and did not end its run will not end it any more.
             self.catalog.mark_interrupted_runs()?;
         }
-        let run_id = self.catalog.begin_run(cause, attempt, started_at)?;
-        let outcome = match self.attempt(run_id, lease, started_at, scope) {
+        let run_id = self.catalog.begin_run(cause, attempt, time.at)?;
+        let outcome = match self.attempt(run_id, lease, time, scope) {
             Err(error) if error.is_stopping() => match lease {
                 Some(lease) if lease.is_lost() => Err(lease.lost().into()),
                 _ => Err(PipelineError::Stopping),
@@ -226,15 +232,6 @@ impl Aggregator {
         outcome
     }
 
-    /// When the last run was published, where another process may have made it: its clock may be
-    /// ahead, and results are in the order of their times all the same.
-    fn published_at(&self, lease: Option<&HeldLease>) -> Result<Option<UnixMicros>, CatalogError> {
-        match lease {
-            Some(_) => self.catalog.last_published_at(),
-            None => Ok(None),
-        }
-    }
-
     /// The lease, where other processes may aggregate as well.
     fn take_lease(&self) -> Result<Option<HeldLease>, PipelineError> {
         if !self.catalog.is_shared() {
@@ -253,7 +250,12 @@ impl Aggregator {
             .data_time
             .0
             .saturating_add(i64::try_from(interval.as_micros()).unwrap_or(i64::MAX));
-        let left = due.saturating_sub((self.clock)().0);
+        let now = (self.clock)();
+        if now < mark.data_time {
+            // The clock of the run before was ahead: it does not say when the next one is due.
+            return Ok(Duration::ZERO);
+        }
+        let left = due.saturating_sub(now.0);
         Ok(Duration::from_micros(left.max(0).unsigned_abs()))
     }
 
@@ -275,16 +277,19 @@ impl Aggregator {
         &self,
         run_id: i64,
         lease: Option<&HeldLease>,
-        data_time: UnixMicros,
+        time: RunTime,
         scope: Scope,
     ) -> Result<RunReport, PipelineError> {
+        let data_time = time.at;
         let mark = self.catalog.high_water_mark()?;
         let abandoned = lease.map_or(&self.stopping, HeldLease::abandoned);
         let reading = self.store.reading()?;
         let view = reading.view.clone().until(Arc::clone(abandoned));
+        self.check_clock(&reading, time)?;
         let after = match scope {
-            Scope::Touched => mark.position,
-            Scope::Full => 0,
+            Scope::Touched if time.before_last.is_none() => mark.position,
+            // What the last run computed by its clock does not hold at this time.
+            Scope::Touched | Scope::Full => 0,
         };
         let mut touched = self.touched(&reading, after, data_time)?;
         let frozen = self.catalog.frozen_experiments()?;
@@ -312,7 +317,7 @@ impl Aggregator {
         let plans: Vec<Wait> = (experiments.iter().zip(&computed).enumerate())
             .map(|(at, (experiment, computed))| looking.wait(at, experiment, computed))
             .collect::<Result<_, PipelineError>>()?;
-        let computed_at = later((self.clock)(), Some(data_time));
+        let computed_at = self.computed_at(time)?;
         let outcomes = (experiments.iter().zip(computed).zip(plans).enumerate()).map(
             |(at, ((experiment, computed), wait))| Outcome {
                 experiment: experiment.definition.experiment_id.clone(),
@@ -327,8 +332,8 @@ impl Aggregator {
         );
         tracing::debug!(
             run.id = run_id,
-            find_ms = (found_at.0 - data_time.0) / 1_000,
-            compute_ms = (computed_at.0 - found_at.0) / 1_000,
+            find_ms = found_at.0.saturating_sub(data_time.0) / 1_000,
+            compute_ms = computed_at.0.saturating_sub(found_at.0) / 1_000,
             "computed run {run_id}"
         );
         let run = FinishedRun {
@@ -344,20 +349,52 @@ impl Aggregator {
             journal: reading.journal,
         };
         self.catalog.publish(&run)?;
-        self.store.note_published(reading.position);
+        self.follow(&run);
+        let mut report = report(&run, left_out, n_frozen, (self.clock)());
+        report.before_last = time.before_last.map(UnixMicros::to_rfc3339);
+        Ok(report)
+    }
+
+    /// What comes after `run` is published, and is done by the next one where it fails.
+    fn follow(&self, run: &FinishedRun) {
+        self.store.note_published(run.position);
         self.metrics.note_mark(&HighWaterMark {
-            position: reading.position,
-            data_time,
-            run_id,
+            position: run.position,
+            data_time: run.data_time,
+            run_id: run.run_id,
         });
         count_warnings(&self.catalog, &self.metrics);
-        let forgotten = UnixMicros(computed_at.0.saturating_sub(KEEP_KEYS_MICROS));
+        let forgotten = UnixMicros(run.computed_at.0.saturating_sub(KEEP_KEYS_MICROS));
         if let Err(error) = self.store.forget_keys(forgotten) {
             // The results are published; old keys only take space until the next run.
             tracing::warn!("could not forget old request keys: {error}");
         }
-        self.drop_old_events(computed_at);
-        Ok(report(&run, left_out, n_frozen, (self.clock)()))
+        self.drop_old_events(run.computed_at);
+    }
+
+    /// Refuses a clock that cannot be right, and tells where that of the last run was not.
+    fn check_clock(&self, reading: &Reading, time: RunTime) -> Result<(), PipelineError> {
+        let witnesses = Witnesses {
+            storage: self.catalog.storage_time(),
+            newest_event: reading.newest_event(),
+        };
+        witnesses.check(time.at)?;
+        if let Some(last) = time.before_last {
+            tracing::warn!(
+                "the time of this run, {}, lies before that of the last one, {last}: the clock was ahead then, and all experiments are computed anew",
+                time.at
+            );
+        }
+        Ok(())
+    }
+
+    /// When the results of a run count as computed: no other run's were at that time.
+    fn computed_at(&self, time: RunTime) -> Result<UnixMicros, CatalogError> {
+        let now = (self.clock)().max(UnixMicros(time.at.0.saturating_add(1)));
+        match time.before_last {
+            Some(_) => self.catalog.free_time(now),
+            None => Ok(now),
+        }
     }
 
     /// Drops events that are older than they are kept, once for each day.
@@ -375,10 +412,15 @@ impl Aggregator {
             .embedded(retention::NOT_EMBEDDED)
             .map_err(CareError::from))
         .and_then(|warehouse| {
-            retention::retain(&self.catalog, warehouse, Some(keep), now, Mode::Apply)
+            retention::retain(&self.catalog, warehouse, &self.settings, now, Mode::Apply)
         });
         match retained {
             Ok(_) => *last = before,
+            // Asked once a day: the answer is the same until somebody confirms, or a day passed.
+            Err(CareError::Unconfirmed(why)) => {
+                tracing::error!("no old events were dropped: {why}");
+                *last = before;
+            }
             // The results are published; the next run tries again.
             Err(error) => tracing::warn!("could not drop old events: {error}"),
         }
@@ -438,11 +480,6 @@ impl Aggregator {
     pub fn fingerprint(&self, experiment: &Experiment) -> String {
         crate::compute::fingerprint(experiment, &self.settings.limits)
     }
-}
-
-/// `now`, but later than `floor`.
-fn later(now: UnixMicros, floor: Option<UnixMicros>) -> UnixMicros {
-    floor.map_or(now, |floor| now.max(UnixMicros(floor.0 + 1)))
 }
 
 /// The codes of what looks wrong in `computation`, each once.
@@ -506,6 +543,7 @@ fn report(run: &FinishedRun, left_out: u64, frozen: usize, now: UnixMicros) -> R
         left_out,
         frozen,
         warnings: warned(run),
-        duration_ms: (now.0 - run.data_time.0) / 1_000,
+        before_last: None,
+        duration_ms: now.0.saturating_sub(run.data_time.0) / 1_000,
     }
 }

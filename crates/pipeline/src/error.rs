@@ -30,6 +30,9 @@ pub enum PipelineError {
         /// Events before this are gone.
         before: UnixMicros,
     },
+    /// The clock cannot be right.
+    #[error("{0}")]
+    Clock(String),
     /// What was asked for needs the embedded warehouse.
     #[error("the events are in ClickHouse, so {what}")]
     NotEmbedded {

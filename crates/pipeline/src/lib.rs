@@ -21,6 +21,7 @@ mod look;
 pub mod metrics;
 pub mod schedule;
 pub mod store;
+mod trust;
 
 pub use compute::Limits;
 pub use error::PipelineError;

@@ -157,7 +157,8 @@ fn previous_standing(
     let fingerprint = fingerprint(experiment, limits);
     let looks = catalog.looks(&experiment.definition.experiment_id, &fingerprint)?;
     let counting: Vec<_> = (looks.into_iter())
-        .filter(|(at, _)| sequence.counts(*at))
+        .filter(|(look, _)| sequence.counts(*look))
+        .map(|(look, rows)| (look.at, rows))
         .collect();
     Ok(Standing::of_looks(experiment, &counting))
 }

@@ -41,6 +41,17 @@ pub(crate) struct Reading {
     pub(crate) journal: Option<JournalState>,
 }
 
+impl Reading {
+    /// The time of the newest event, where that can be told without reading them all.
+    pub(crate) fn newest_event(&self) -> Option<UnixMicros> {
+        match &self.view {
+            View::Embedded(snapshot) => snapshot.extent(0).1.map(UnixMicros),
+            #[cfg(feature = "clickhouse")]
+            View::ClickHouse(_) => None,
+        }
+    }
+}
+
 impl Store {
     /// The embedded warehouse, for what only files can do.
     ///

@@ -21,6 +21,7 @@ use trialog_warehouse::fold::UserFilter;
 fn keeping(days: i64) -> Settings {
     Settings {
         keep_events_micros: Some(days * 24 * HOUR),
+        drop_at_most: 1.0,
         ..settings()
     }
 }
@@ -85,6 +86,7 @@ fn old_events_go_after_a_run_and_the_results_stay_as_they_were() {
     system.warehouse.close();
     drop(system);
     let system = System::with_settings(directory.path(), keeping(30));
+    system.advance(25 * HOUR);
     send(&system, "a", 2, 1);
     // This run reads all there is; only then the old events go.
     assert_eq!(run(&system), 0);
@@ -124,11 +126,11 @@ fn a_dry_run_says_what_would_go_and_changes_nothing() {
     assert_eq!(events(&system.warehouse)["a"], 20);
     let id = ExperimentId::new("a").unwrap();
     assert_eq!(system.catalog.dropped(&id).unwrap(), None);
-    let wet = system.care.retain(Mode::Apply).unwrap();
+    let wet = system.care.retain(Mode::Confirmed).unwrap();
     assert_eq!(wet.experiments, dry.experiments);
     assert!(events(&system.warehouse).is_empty());
     assert_eq!(system.catalog.dropped(&id).unwrap().unwrap().events, 20);
-    assert_eq!(system.care.retain(Mode::Apply).unwrap().events, 0);
+    assert_eq!(system.care.retain(Mode::Confirmed).unwrap().events, 0);
 }
 
 #[test]
@@ -136,9 +138,11 @@ fn events_that_no_published_run_has_read_are_kept() {
     let directory = tempfile::tempdir().unwrap();
     let system = System::with_settings(directory.path(), keeping(30));
     send(&system, "a", 0, 24 * 40);
-    assert_eq!(system.care.retain(Mode::Apply).unwrap().events, 0);
+    assert_eq!(system.care.retain(Mode::Confirmed).unwrap().events, 0);
     run(&system);
     assert_eq!(published(&system, "a").unwrap().exposures[0].user_count, 5);
+    system.advance(25 * HOUR);
+    run(&system);
     assert!(events(&system.warehouse).is_empty());
 }
 
@@ -152,7 +156,7 @@ fn a_run_whose_rows_are_all_old_is_dropped_whole() {
     system.warehouse.close();
     drop(system);
     let system = System::with_settings(directory.path(), keeping(30));
-    let report = system.care.retain(Mode::Apply).unwrap();
+    let report = system.care.retain(Mode::Confirmed).unwrap();
     assert_eq!((report.runs_dropped, report.runs_rewritten), (2, 0));
     assert!(system::files(&directory.path().join("events")).is_empty());
     let midnight = NOW - 30 * 24 * HOUR - (NOW - 30 * 24 * HOUR).rem_euclid(24 * HOUR);
@@ -161,4 +165,66 @@ fn a_run_whose_rows_are_all_old_is_dropped_whole() {
         system.catalog.dropped(&id).unwrap().unwrap().before.0,
         midnight
     );
+}
+
+/// What retention says where it drops nothing.
+fn refusal(system: &System, mode: Mode) -> String {
+    system.care.retain(mode).unwrap_err().to_string()
+}
+
+#[test]
+fn more_than_a_share_goes_with_a_confirmation_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let half = Settings {
+        drop_at_most: 0.5,
+        ..keeping(30)
+    };
+    let system = System::with_settings(directory.path(), half);
+    send(&system, "a", 0, 24 * 40);
+    send(&system, "a", 1, 24 * 40);
+    send(&system, "b", 0, 24);
+    run(&system);
+    system.advance(25 * HOUR);
+    run(&system);
+    let all = events(&system.warehouse);
+    assert_eq!((all["a"], all["b"]), (40, 20), "not by itself");
+    let told = refusal(&system, Mode::Apply);
+    assert!(
+        told.contains("40 of 60 events") && told.contains("--confirm"),
+        "{told}"
+    );
+    assert_eq!(system.care.retain(Mode::DryRun).unwrap().events, 40);
+    // What comes in makes the share smaller.
+    send(&system, "b", 1, 24);
+    run(&system);
+    assert_eq!(system.care.retain(Mode::Apply).unwrap().events, 40);
+}
+
+#[test]
+fn a_clock_that_jumped_drops_nothing_until_it_has_run_for_a_day() {
+    let directory = tempfile::tempdir().unwrap();
+    let system = System::with_settings(directory.path(), keeping(30));
+    send(&system, "a", 0, 24 * 5);
+    run(&system);
+    // Forty days ahead for some runs, as far as the file system can tell with it.
+    system.advance(40 * 24 * HOUR);
+    for _ in 0..3 {
+        system.advance(HOUR);
+        run(&system);
+        assert_eq!(events(&system.warehouse)["a"], 20);
+    }
+    let told = refusal(&system, Mode::Apply);
+    assert!(
+        told.contains("may have jumped") && told.contains("--confirm"),
+        "{told}"
+    );
+    system.advance(-40 * 24 * HOUR);
+    run(&system);
+    assert_eq!(events(&system.warehouse)["a"], 20);
+    // A server that was off for forty days waits a day, and goes on by itself.
+    system.advance(40 * 24 * HOUR);
+    run(&system);
+    system.advance(25 * HOUR);
+    run(&system);
+    assert!(events(&system.warehouse).is_empty());
 }

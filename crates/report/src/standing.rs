@@ -530,6 +530,7 @@ fn planned_look(look: &Look<'_>) -> Option<PlannedLook> {
 mod tests {
     use super::*;
     use serde_json::json;
+    use trialog_catalog::results::PastLook;
     use trialog_catalog::results::VariantExposures;
     use trialog_catalog::sequence::{Break, BreakReason};
 
@@ -690,11 +691,15 @@ mod tests {
         let gate = experiment(&json!({"plan": {"sample_size_per_variant": 900}}));
         let standing = next(None, &gate, [100, 150], 1, true);
         let sequence = |reason, day: i64| Sequence {
-            looked_at: Some(UnixMicros(NOW + DAY)),
+            looked_at: Some(PastLook {
+                at: UnixMicros(NOW + DAY),
+                run_id: 1,
+            }),
             standing: Some(standing.to_json()),
             breaks: vec![Break {
                 reason,
                 at: UnixMicros(NOW + day * DAY),
+                after_run: None,
                 actor: "mia".to_owned(),
                 fields: Vec::new(),
                 confirmed: None,

@@ -199,6 +199,12 @@ impl App {
         &self.care
     }
 
+    /// Remembers in the file at `path` that there were API keys, beside the catalog: without it
+    /// a catalog that lost them would let everybody on this machine in.
+    pub fn remember_keys_at(&self, path: PathBuf) {
+        self.keyring.remember_at(path);
+    }
+
     /// Whether there is an API key that is accepted at present.
     ///
     /// # Errors

@@ -141,14 +141,16 @@ pub(crate) async fn retain(
     for (name, value) in pairs(query.as_deref().unwrap_or_default())? {
         mode = match (name.as_str(), value.as_str()) {
             ("dry_run", "true") => Mode::DryRun,
-            ("dry_run", "false") => Mode::Apply,
-            ("dry_run", _) => {
-                return Err(Problem::bad_field("dry_run", "is neither true nor false"));
+            ("confirm", "true") if mode == Mode::Apply => Mode::Confirmed,
+            ("dry_run" | "confirm", "false") => mode,
+            ("confirm", "true") => mode,
+            (name @ ("dry_run" | "confirm"), _) => {
+                return Err(Problem::bad_field(name, "is neither true nor false"));
             }
             (other, _) => {
                 return Err(Problem::bad_field(
                     other,
-                    "is no parameter here: use dry_run",
+                    "is no parameter here: use dry_run or confirm",
                 ));
             }
         };

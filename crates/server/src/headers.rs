@@ -104,6 +104,9 @@ pub(crate) async fn dress(
     if let Ok(value) = HeaderValue::from_str(&id.0) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
+    if let Ok(value) = HeaderValue::from_str(&(app.clock)().to_http_date()) {
+        response.headers_mut().insert(header::DATE, value);
+    }
     response
 }
 

@@ -69,6 +69,7 @@ pub(crate) async fn ready(State(app): State<Arc<App>>) -> Answer<Json<Value>> {
 fn checks(app: &App) -> Vec<Check> {
     let catalog = app.catalog.high_water_mark();
     let catalog = catalog.map(drop).map_err(|error| error.to_string());
+    let catalog = catalog.and_then(|()| app.catalog.lost_file().map_or(Ok(()), Err));
     let mut checks = vec![Check::new("catalog", catalog)];
     match &app.store {
         Store::Embedded(warehouse) => checks.extend(files(app, warehouse)),
@@ -102,7 +103,7 @@ fn checks(app: &App) -> Vec<Check> {
 }
 
 /// The warehouse in the data directory, and the disk beneath it.
-fn files(app: &App, warehouse: &Warehouse) -> [Check; 3] {
+fn files(app: &App, warehouse: &Warehouse) -> [Check; 4] {
     let writer = if warehouse.takes_events() {
         Ok(())
     } else {
@@ -112,7 +113,9 @@ fn files(app: &App, warehouse: &Warehouse) -> [Check; 3] {
         Some(reason) => Err(format!("events cannot be flushed: {reason}")),
         None => Ok(()),
     };
+    let lost = warehouse.lost_file().map_or(Ok(()), Err);
     [
+        Check::new("warehouse", lost),
         Check::new("writer", writer),
         Check::new("flush", flush),
         Check::new("disk", disk(app, warehouse)),

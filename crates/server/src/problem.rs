@@ -236,6 +236,7 @@ impl From<PipelineError> for Problem {
                 Self::new(StatusCode::NOT_IMPLEMENTED, error.to_string())
             }
             PipelineError::Held { .. } => Self::unavailable(error.to_string(), 5),
+            PipelineError::Clock(_) => Self::unavailable(error.to_string(), 30),
             error if error.is_transient() => Self::unavailable(error.to_string(), 5),
             PipelineError::EventsDropped { .. } => {
                 Self::new(StatusCode::CONFLICT, error.to_string())
@@ -249,7 +250,9 @@ impl From<CareError> for Problem {
     fn from(error: CareError) -> Self {
         match error {
             CareError::Pipeline(error) => error.into(),
-            CareError::Exists(_) => Self::new(StatusCode::CONFLICT, error.to_string()),
+            CareError::Exists(_) | CareError::Unconfirmed(_) => {
+                Self::new(StatusCode::CONFLICT, error.to_string())
+            }
             other => Self::internal(other.to_string()),
         }
     }

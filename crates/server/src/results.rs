@@ -75,8 +75,8 @@ fn sequence(
     published: Option<&Published>,
     as_of: Option<UnixMicros>,
 ) -> Answer<Sequence> {
-    let looked_at = published.map_or(UnixMicros(i64::MIN), |own| own.computed_at);
-    Ok(app.catalog.sequence(id, looked_at, as_of)?)
+    let of_run = published.map_or(0, |own| own.run_id);
+    Ok(app.catalog.sequence(id, of_run, as_of)?)
 }
 
 /// Folded for this request, over the events that the published rows cover.

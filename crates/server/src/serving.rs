@@ -273,6 +273,8 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         }
     });
     let connection = http1::Builder::new()
+        // Its own panics before 1970 and after 9999; `headers::dress` has one that does not.
+        .auto_date_header(false)
         // `Watched` has the deadlines.
         .header_read_timeout(None)
         .max_header_size(limits.max_header_bytes)

@@ -197,7 +197,7 @@ fn a_full_disk_and_a_closed_warehouse_are_not_ready_and_say_why() {
     let service = Service::new(Settings::default());
     let (status, body) = service.ready();
     assert_eq!((status, &body["status"]), (StatusCode::OK, &"ready".into()));
-    assert_eq!(body["checks"].as_array().unwrap().len(), 4);
+    assert_eq!(body["checks"].as_array().unwrap().len(), 5);
     service.warehouse.close();
     let (status, body) = service.ready();
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
@@ -213,7 +213,7 @@ fn a_full_disk_and_a_closed_warehouse_are_not_ready_and_say_why() {
     });
     let (status, body) = service.ready();
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-    let disk = &body["checks"][3];
+    let disk = &body["checks"][4];
     assert_eq!(
         (&disk["check"], &disk["status"]),
         (&"disk".into(), &"failed".into())

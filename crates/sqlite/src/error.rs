@@ -3,6 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
+/// The mend for a database that is damaged, lost its end, or is gone.
+pub const RESTORE_ALL: &str = "restore a whole backup into an empty directory with `trialog restore`, as one file of it does not fit the others";
+
 /// Why a SQLite file cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -74,6 +74,7 @@ mod tests {
             path: &path,
             pragmas: "",
             migrations: &[sql!("CREATE TABLE t (x)")],
+            reach: None,
         };
         let names = || std::fs::read_dir(directory.path()).unwrap().count();
         let writer = opening().open().unwrap();

@@ -3,7 +3,8 @@
 //! The catalog and the warehouse both keep a SQLite file in WAL mode. What
 //! they share stands here: the check of the log before SQLite reads it
 //! ([`wal`]), migrations ([`Migration`]), rows that carry a checksum of their
-//! own ([`seal`]), and a look that changes nothing ([`open_read_only`]). No
+//! own ([`seal`]), how far a file had come ([`told`]), whether it is still there
+//! ([`watch`]), and a look that changes nothing ([`open_read_only`]). No
 //! statement of either of the two is here.
 #![forbid(unsafe_code)]
 
@@ -14,10 +15,12 @@ mod open;
 pub mod pin;
 mod reader;
 pub mod seal;
+pub mod told;
 mod wal;
+pub mod watch;
 
-pub use error::OpenError;
+pub use error::{OpenError, RESTORE_ALL};
 pub use inspect::{SchemaVersions, open_read_only, schema_version, sqlite_version};
 pub use migrate::Migration;
-pub use open::{Opening, is_damage};
+pub use open::{Opening, Reach, is_damage};
 pub use reader::open_reader;

@@ -1,11 +1,15 @@
-//! Opening: the log is checked, then the pages, then the schema, then the rows.
+//! Opening: the log is checked, then the pages, then the schema, then how far
+//! the file has come, then the rows.
 
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 
 use crate::error::OpenError;
+use crate::inspect::schema_version;
 use crate::migrate::{Migrated, Migration, migrate};
+use crate::told::ToldFile;
 use crate::{seal, wal};
 
 /// How a SQLite file is opened.
@@ -17,6 +21,61 @@ pub struct Opening<'a> {
     pub pragmas: &'a str,
     /// The steps to the newest schema, from an empty file on.
     pub migrations: &'a [Migration],
+    /// What tells how far the file had come; none where nothing does.
+    pub reach: Option<Reach<'a>>,
+}
+
+/// How far a file has come, by itself and as it was told outside of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Reach<'a> {
+    /// The [`ToldFile`] with the number of the last durable commit.
+    pub told: &'a Path,
+    /// The number of the last commit that the database holds.
+    pub reached: fn(&Connection) -> rusqlite::Result<u64>,
+}
+
+impl Reach<'_> {
+    /// What is wrong with the file at `path` before it is opened: it is gone, or empty.
+    pub(crate) fn check_file(&self, path: &Path) -> Result<(), OpenError> {
+        if std::fs::metadata(path).is_ok_and(|file| file.len() > 0) {
+            return Ok(());
+        }
+        match ToldFile::read(self.told)? {
+            None | Some(0) => Ok(()),
+            Some(told) => Err(damaged(
+                path,
+                format!(
+                    "it is missing or empty, but changes up to {told} were acknowledged, as `{}` tells",
+                    self.told.display()
+                ),
+            )),
+        }
+    }
+
+    /// What is missing in the database that `connection` has open.
+    pub(crate) fn check(&self, connection: &Connection, path: &Path) -> Result<(), OpenError> {
+        let reached = || match schema_version(connection)? {
+            // Without any table: the log with all of them is gone.
+            0 => Ok(0),
+            _ => (self.reached)(connection),
+        };
+        let Some(told) = ToldFile::read(self.told)? else {
+            return Ok(());
+        };
+        let reached = reached().map_err(|error| failed(path, error))?;
+        if reached >= told {
+            return Ok(());
+        }
+        Err(damaged(
+            path,
+            format!(
+                "it ends at {reached}, but changes up to {told} were acknowledged, as `{}` tells: \
+                 its log `{}` lost its end, or the file is older than the others",
+                self.told.display(),
+                crate::pin::log_of(path).display()
+            ),
+        ))
+    }
 }
 
 impl Opening<'_> {
@@ -25,33 +84,60 @@ impl Opening<'_> {
     ///
     /// # Errors
     ///
-    /// A damaged log, page or sealed row; a schema from the future; a file
-    /// that cannot be opened or written.
+    /// A damaged log, page or sealed row; a file that has not come as far as
+    /// was told; a schema from the future; a file that cannot be opened or
+    /// written.
     pub fn open(self) -> Result<Connection, OpenError> {
+        if let Some(reach) = &self.reach {
+            reach.check_file(self.path)?;
+        }
         wal::check(&self.log_path())?;
         let mut connection = Connection::open(self.path).map_err(|error| self.failed(error))?;
+        // A file that is refused keeps its log, from which it may yet be mended.
+        self.keep_log(&connection, true)?;
         self.check_pages(&connection)?;
+        let version = schema_version(&connection).map_err(|error| self.failed(error))?;
+        if version == 0 {
+            self.check_reach(&connection)?;
+        }
         seal::register(&connection).map_err(|error| self.failed(error))?;
         let migrated = migrate(&mut connection, self.migrations, seal::fill)
             .map_err(|error| self.failed(error))?;
         match migrated {
-            Migrated::Newer { found, needs } => Err(OpenError::NewerSchema {
-                path: self.path.to_owned(),
-                found,
-                known: self.migrations.len() as i64,
-                needs,
-            }),
-            Migrated::UpToDate(was_older) => {
-                if was_older {
-                    tracing::info!(file = %self.path.display(), "brought the schema up to date");
-                }
-                seal::install(&connection).map_err(|error| self.failed(error))?;
-                match seal::find_broken(&connection).map_err(|error| self.failed(error))? {
-                    Some(what) => Err(self.damaged(what)),
-                    None => Ok(connection),
-                }
+            Migrated::Newer { found, needs } => {
+                return Err(OpenError::NewerSchema {
+                    path: self.path.to_owned(),
+                    found,
+                    known: self.migrations.len() as i64,
+                    needs,
+                });
             }
+            Migrated::UpToDate(true) => {
+                tracing::info!(file = %self.path.display(), "brought the schema up to date");
+            }
+            Migrated::UpToDate(false) => {}
         }
+        self.check_reach(&connection)?;
+        seal::install(&connection).map_err(|error| self.failed(error))?;
+        if let Some(what) = seal::find_broken(&connection).map_err(|error| self.failed(error))? {
+            return Err(damaged(self.path, what));
+        }
+        self.keep_log(&connection, false)?;
+        Ok(connection)
+    }
+
+    fn check_reach(&self, connection: &Connection) -> Result<(), OpenError> {
+        match &self.reach {
+            Some(reach) => reach.check(connection, self.path),
+            None => Ok(()),
+        }
+    }
+
+    fn keep_log(&self, connection: &Connection, keep: bool) -> Result<(), OpenError> {
+        connection
+            .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep)
+            .map(drop)
+            .map_err(|error| self.failed(error))
     }
 
     fn check_pages(&self, connection: &Connection) -> Result<(), OpenError> {
@@ -67,7 +153,7 @@ impl Opening<'_> {
         if sound == "ok" {
             Ok(())
         } else {
-            Err(self.damaged(sound))
+            Err(damaged(self.path, sound))
         }
     }
 
@@ -75,22 +161,26 @@ impl Opening<'_> {
         crate::pin::log_of(self.path)
     }
 
-    fn damaged(&self, what: String) -> OpenError {
-        OpenError::Damaged {
-            path: self.path.to_owned(),
-            what,
-        }
-    }
-
     fn failed(&self, error: rusqlite::Error) -> OpenError {
-        if is_damage(&error) {
-            return self.damaged(error.to_string());
-        }
-        OpenError::Database {
-            action: "open the database",
-            path: self.path.to_owned(),
-            source: error,
-        }
+        failed(self.path, error)
+    }
+}
+
+fn damaged(path: &Path, what: String) -> OpenError {
+    OpenError::Damaged {
+        path: path.to_owned(),
+        what,
+    }
+}
+
+fn failed(path: &Path, error: rusqlite::Error) -> OpenError {
+    if is_damage(&error) {
+        return damaged(path, error.to_string());
+    }
+    OpenError::Database {
+        action: "open the database",
+        path: path.to_owned(),
+        source: error,
     }
 }
 
@@ -118,6 +208,7 @@ mod tests {
             path,
             pragmas: "",
             migrations,
+            reach: None,
         }
         .open()
     }

@@ -12,6 +12,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::error::OpenError;
 use crate::migrate::{Migration, brought_by};
+use crate::open::Reach;
 use crate::{seal, wal};
 
 /// Pages that are copied at a time.
@@ -48,6 +49,22 @@ pub fn pin(path: &Path, migrations: &[Migration]) -> Result<Connection, OpenErro
         let path = path.to_owned();
         return Err(OpenError::OlderSchema { path, found, known });
     }
+    Ok(connection)
+}
+
+/// As [`pin`] for a file that nobody has open, which must have come as far as was told.
+///
+/// # Errors
+///
+/// As [`pin`], and [`OpenError::Damaged`] where the file lost its end or is absent.
+pub fn pin_reached(
+    path: &Path,
+    migrations: &[Migration],
+    reach: &Reach<'_>,
+) -> Result<Connection, OpenError> {
+    reach.check_file(path)?;
+    let connection = pin(path, migrations)?;
+    reach.check(&connection, path)?;
     Ok(connection)
 }
 
@@ -158,6 +175,7 @@ mod tests {
             path,
             pragmas: "",
             migrations: STEPS,
+            reach: None,
         };
         opening.open().unwrap()
     }

@@ -6,10 +6,18 @@
 //! included, in that column. [`find_broken`] compares them all; a reader of
 //! single rows compares with [`is_sound`]. CRC-32 finds every error within 32
 //! consecutive bits, so one flipped byte cannot pass.
+//!
+//! A row that is gone has no checksum. Where there is a table [`SUMS`], it has
+//! a row for each sealed table whose rows are counted and their seals added up,
+//! in the same transaction as every change; [`find_broken`] counts and adds
+//! them anew.
 
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row};
+
+/// The table of the tables that are counted: `name`, `n_rows`, `sum`.
+const SUMS: &str = "sealed_tables";
 
 /// A table with a column `seal`.
 struct Table {
@@ -17,6 +25,8 @@ struct Table {
     /// All columns but `seal`, in order.
     columns: Vec<String>,
     keys: Vec<String>,
+    /// Whether its rows are counted.
+    is_counted: bool,
 }
 
 impl Table {
@@ -44,6 +54,30 @@ impl Table {
             self.columns.join(", ")
         )
     }
+
+    /// What keeps the number of rows and the sum of their seals.
+    fn counting_triggers(&self) -> String {
+        let name = &self.name;
+        let add = |n_rows: &str, sum: &str| {
+            format!(
+                "BEGIN UPDATE {SUMS} SET n_rows = n_rows + {n_rows}, sum = sum + {sum} WHERE name = '{name}'; END;"
+            )
+        };
+        let (new, old) = ("ifnull(new.seal, 0)", "ifnull(old.seal, 0)");
+        format!(
+            "CREATE TEMP TRIGGER IF NOT EXISTS count_{name}_insert AFTER INSERT ON main.{name} {}
+             CREATE TEMP TRIGGER IF NOT EXISTS count_{name}_delete AFTER DELETE ON main.{name} {}
+             CREATE TEMP TRIGGER IF NOT EXISTS count_{name}_seal AFTER UPDATE OF seal ON main.{name} {}",
+            add("1", new),
+            add("-1", &format!("-{old}")),
+            add("0", &format!("{new} - {old}")),
+        )
+    }
+}
+
+fn has_sums(connection: &Connection) -> rusqlite::Result<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM main.sqlite_schema WHERE type = 'table' AND name = ?1)";
+    connection.query_row(sql, [SUMS], |row| row.get(0))
 }
 
 fn tables(connection: &Connection) -> rusqlite::Result<Vec<Table>> {
@@ -70,10 +104,17 @@ fn table(connection: &Connection, name: String) -> rusqlite::Result<Table> {
         .map(|column| column.0.clone())
         .collect();
     let columns = columns.into_iter().map(|column| column.0).collect();
+    let is_counted = has_sums(connection)?
+        && connection.query_row(
+            &format!("SELECT EXISTS (SELECT 1 FROM {SUMS} WHERE name = ?1)"),
+            [&name],
+            |row| row.get(0),
+        )?;
     Ok(Table {
         name,
         columns,
         keys,
+        is_counted,
     })
 }
 
@@ -92,14 +133,27 @@ pub(crate) fn fill(connection: &rusqlite::Transaction<'_>) -> rusqlite::Result<(
         connection.execute_batch(&format!(
             "UPDATE {name} SET seal = {expected} WHERE seal IS NULL"
         ))?;
+        if table.is_counted {
+            connection.execute_batch(&format!(
+                "UPDATE {SUMS} SET n_rows = counted.n_rows, sum = counted.sum FROM ({}) AS counted WHERE name = '{name}'",
+                count_of(name)
+            ))?;
+        }
     }
     Ok(())
+}
+
+fn count_of(table: &str) -> String {
+    format!("SELECT count(*) AS n_rows, ifnull(sum(seal), 0) AS sum FROM {table}")
 }
 
 /// Lets `connection` seal what it writes.
 pub(crate) fn install(connection: &Connection) -> rusqlite::Result<()> {
     for table in tables(connection)? {
         connection.execute_batch(&table.triggers())?;
+        if table.is_counted {
+            connection.execute_batch(&table.counting_triggers())?;
+        }
     }
     Ok(())
 }
@@ -137,8 +191,30 @@ pub fn find_broken(connection: &Connection) -> rusqlite::Result<Option<String>> 
                 "the row {key} of `{name}` does not match its checksum"
             )));
         }
+        if table.is_counted
+            && let Some(what) = find_missing(connection, name)?
+        {
+            return Ok(Some(what));
+        }
     }
     Ok(None)
+}
+
+/// Rows that are gone, or that nobody wrote.
+fn find_missing(connection: &Connection, table: &str) -> rusqlite::Result<Option<String>> {
+    let pair = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
+    let found = connection.query_row(&count_of(table), [], pair)?;
+    let written = connection.query_row(
+        &format!("SELECT n_rows, sum FROM {SUMS} WHERE name = ?1"),
+        [table],
+        pair,
+    )?;
+    Ok((found != written).then(|| {
+        format!(
+            "`{table}` has {} rows where {} were written, or others than were written",
+            found.0, written.0
+        )
+    }))
 }
 
 /// Whether `row`, which has all columns of its table in order and then the
@@ -210,6 +286,48 @@ mod tests {
             .map(Result::unwrap)
             .collect();
         assert_eq!(sound, [true, true]);
+    }
+
+    #[test]
+    fn a_row_that_is_gone_or_that_nobody_wrote_is_found() {
+        for spoil in [
+            "DELETE FROM t WHERE a = 'x'",
+            "INSERT INTO t SELECT 'z', b, v, w, row_seal('z', b, v, w) FROM t WHERE a = 'x'",
+            "DELETE FROM t",
+        ] {
+            let connection = Connection::open_in_memory().unwrap();
+            connection
+                .execute_batch(
+                    "CREATE TABLE t (a TEXT, b INTEGER, v REAL, w BLOB, seal INTEGER, PRIMARY KEY (a, b)) WITHOUT ROWID;
+                     CREATE TABLE sealed_tables (name TEXT PRIMARY KEY, n_rows INTEGER NOT NULL, sum INTEGER NOT NULL) WITHOUT ROWID;
+                     INSERT INTO sealed_tables VALUES ('t', 0, 0)",
+                )
+                .unwrap();
+            register(&connection).unwrap();
+            install(&connection).unwrap();
+            connection
+                .execute_batch(
+                    "INSERT INTO t (a, b, v) VALUES ('x', 1, 2), ('y', 2, 2.5), ('w', 3, 3);
+                     UPDATE t SET v = 3 WHERE a = 'x';
+                     INSERT INTO t (a, b, v) VALUES ('y', 2, 9) ON CONFLICT DO UPDATE SET w = x'00ff';
+                     DELETE FROM t WHERE a = 'w'",
+                )
+                .unwrap();
+            assert_eq!(find_broken(&connection).unwrap(), None);
+            for trigger in [
+                "seal_t_insert",
+                "count_t_insert",
+                "count_t_delete",
+                "count_t_seal",
+            ] {
+                connection
+                    .execute_batch(&format!("DROP TRIGGER {trigger}"))
+                    .unwrap();
+            }
+            connection.execute_batch(spoil).unwrap();
+            let found = find_broken(&connection).unwrap().unwrap();
+            assert!(found.contains("`t` has"), "{spoil}: {found}");
+        }
     }
 
     #[test]

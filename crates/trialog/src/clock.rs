@@ -6,7 +6,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use trialog_model::time::UnixMicros;
 use trialog_pipeline::clock::Clock;
 
-/// The system's clock.
+/// The last second of the year 9999: no text of a time has room for a later one.
+const LAST: UnixMicros = UnixMicros(253_402_300_799_000_000);
+
+/// The system's clock, which never is before 1970 or after the year 9999.
 pub(crate) fn system() -> Clock {
     Arc::new(now)
 }
@@ -19,5 +22,5 @@ pub(crate) fn now() -> UnixMicros {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
-    UnixMicros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+    UnixMicros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX)).min(LAST)
 }

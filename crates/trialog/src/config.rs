@@ -100,6 +100,7 @@ pub(crate) fn from_values(values: &Values) -> anyhow::Result<Config> {
         length: lease(length("lease")?)?,
     };
     aggregation.keep_events_micros = keep_events(&text("keep_events_for"))?;
+    aggregation.drop_at_most = share("drop_at_most", &text("drop_at_most"))?;
     Ok(Config {
         backup_dir: std::path::absolute(backups).context("cannot use `backup_dir`")?,
         data_dir_is_default: values.is_default("data_dir"),
@@ -145,6 +146,16 @@ fn lease(length: Duration) -> anyhow::Result<Duration> {
         );
     }
     Ok(length)
+}
+
+/// A share of all.
+fn share(name: &str, text: &str) -> anyhow::Result<f64> {
+    match trialog_model::fraction::parse(text) {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => bail!(
+            "`{text}` cannot be the value of `{name}`: give a share such as 50%, from 0% to 100%"
+        ),
+    }
 }
 
 /// How long events are kept; `none` for ever.

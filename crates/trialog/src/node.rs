@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use trialog_catalog::Catalog;
 use trialog_pipeline::aggregation::Aggregator;
-use trialog_pipeline::care::restore::check_complete;
+use trialog_pipeline::care::restore::{check_catalog, check_complete};
 use trialog_pipeline::clock::Clock;
 use trialog_pipeline::ingest::Destination;
 use trialog_pipeline::store::Store;
@@ -40,6 +40,9 @@ impl Node {
     pub(crate) fn with_lock(config: &Config, lock: Option<DirectoryLock>) -> anyhow::Result<Self> {
         if lock.is_some() {
             check_complete(&config.data_dir)?;
+        }
+        if !config.storage.has_shared_catalog() {
+            check_catalog(&config.data_dir)?;
         }
         let catalog = config.storage.open_catalog(&config.data_dir)?;
         // Of a shared catalog, runs may be other processes'; they are marked under the lease.
@@ -76,6 +79,10 @@ impl Node {
                 ..config.http.limits.clone()
             },
         );
+        // A catalog in the directory is guarded by what lies beside it.
+        if catalog.is_shared() && config.storage.needs_directory() {
+            app.remember_keys_at(config.data_dir.join("KEYS_EXISTED"));
+        }
         Ok(Self {
             catalog,
             store,

@@ -302,6 +302,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "For how long events are kept, at least 1d, such as 400d; older ones are dropped and their experiments keep the results they have",
     ),
     Setting::new(
+        "drop_at_most",
+        Kind::Text,
+        Default::Value("50%"),
+        "The share of all events that `keep_events_for` drops at once, such as 50%; more are dropped by `trialog retention apply --confirm` only",
+    ),
+    Setting::new(
         "keep_user_ids",
         Kind::Switch,
         Default::Value("true"),

@@ -154,6 +154,11 @@ impl Storage {
         self.catalog.is_none() || !self.has_clickhouse()
     }
 
+    /// Whether the catalog is no file in the data directory.
+    pub(crate) fn has_shared_catalog(&self) -> bool {
+        self.catalog.is_some()
+    }
+
     /// The address of the catalog, where it is no file.
     #[cfg(feature = "postgres")]
     pub(crate) fn catalog_address(&self) -> Option<&str> {

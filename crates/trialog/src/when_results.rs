@@ -47,7 +47,10 @@ fn with_server(command: &str, next: Option<UnixMicros>, now: UnixMicros) -> Stri
         Some(next) if next > now => {
             let at = next.to_rfc3339();
             let at = at.get(11..16).unwrap_or_default();
-            format!("at its next run, at {at} UTC ({})", wait(next.0 - now.0))
+            format!(
+                "at its next run, at {at} UTC ({})",
+                wait(next.0.saturating_sub(now.0))
+            )
         }
         Some(_) => "at its next run, which is due".to_owned(),
         None => "at its next run".to_owned(),

@@ -7,12 +7,25 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use trialog_model::event::EventKind;
+use trialog_sqlite::watch::Watch;
 use trialog_sqlite::{
-    Migration, Opening, SchemaVersions, open_read_only, pin, schema_version, sql,
+    Migration, Opening, Reach, SchemaVersions, open_read_only, pin, schema_version, sql,
 };
 
 use crate::error::WarehouseError;
 use crate::run::RunRecord;
+
+/// The file in `directory` that tells the last sequence.
+pub(crate) fn told(directory: &Path) -> PathBuf {
+    directory.join("POSITION")
+}
+
+/// The last sequence that was committed, in a file of any schema.
+fn reached(connection: &Connection) -> rusqlite::Result<u64> {
+    let sql = "SELECT position FROM sources WHERE source = ?1";
+    let last: Option<i64> = (connection.query_row(sql, [INBOX], |row| row.get(0))).optional()?;
+    Ok(last.unwrap_or_default().cast_unsigned())
+}
 
 /// The source whose position is the last sequence that was committed.
 const INBOX: &str = "inbox";
@@ -145,10 +158,15 @@ impl Database {
     /// Opens or creates `warehouse.sqlite` in `directory`.
     pub(crate) fn open(directory: &Path) -> Result<Self, WarehouseError> {
         let path = directory.join("warehouse.sqlite");
+        let told = told(directory);
         let connection = Opening {
             path: &path,
             pragmas: "PRAGMA page_size = 16384; PRAGMA wal_autocheckpoint = 2000;",
             migrations: MIGRATIONS,
+            reach: Some(Reach {
+                told: &told,
+                reached,
+            }),
         }
         .open()?;
         Ok(Self { connection, path })
@@ -159,6 +177,23 @@ impl Database {
         let path = directory.join("warehouse.sqlite");
         let connection = pin::pin(&path, MIGRATIONS)?;
         Ok(Self { connection, path })
+    }
+
+    /// The same where nobody has it open; it must have come as far as was told.
+    pub(crate) fn open_pinned(directory: &Path) -> Result<Self, WarehouseError> {
+        let path = directory.join("warehouse.sqlite");
+        let told = told(directory);
+        let reach = Reach {
+            told: &told,
+            reached,
+        };
+        let connection = pin::pin_reached(&path, MIGRATIONS, &reach)?;
+        Ok(Self { connection, path })
+    }
+
+    /// Watches the files of the database.
+    pub(crate) fn watch(&self) -> Watch {
+        Watch::new(&self.path)
     }
 
     /// Copies what is seen here to a new file, durably.

@@ -18,15 +18,16 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use trialog_model::event::EventKind;
+use trialog_sqlite::told::ToldFile;
+use trialog_sqlite::watch::Watch;
 
 use crate::background::Gate;
 use crate::batch::Batch;
-use crate::database::{Database, SourceMark};
+use crate::database::{self, Database, SourceMark};
 use crate::error::WarehouseError;
 use crate::index::Index;
 use crate::lock::DirectoryLock;
 use crate::metrics::{Metrics, gauge};
-use crate::position::PositionFile;
 use crate::run::{Run, sync_directory};
 use crate::segment::{ActiveSegment, Segment};
 use crate::snapshot::Snapshot;
@@ -183,7 +184,8 @@ pub(crate) struct Shared {
     pub(crate) spill: PathBuf,
     pub(crate) options: Options,
     pub(crate) database: Mutex<Database>,
-    pub(crate) position: PositionFile,
+    pub(crate) position: ToldFile,
+    watch: Watch,
     pub(crate) state: Mutex<State>,
     /// Notified whenever `state` changed in a way a thread may wait for.
     pub(crate) changed: Condvar,
@@ -251,14 +253,14 @@ impl Warehouse {
         let _ = fs::remove_dir_all(&spill);
         fs::create_dir_all(&spill).map_err(WarehouseError::io("create", &spill))?;
         let database = Database::open(directory)?;
-        let (position, told) = PositionFile::open(directory)?;
         let last = database.last_sequence()?;
-        if let Some(told) = told.filter(|told| *told > last) {
+        if published > last {
             return Err(database.damaged(format!(
-                "it ends at position {last}, but events up to {told} were acknowledged: \
-                 `warehouse.sqlite-wal` lost its end, or the file is older than `POSITION` beside it"
+                "it ends at position {last}, but results are published up to {published}: \
+                 the file is older than the catalog"
             )));
         }
+        let position = ToldFile::open(&database::told(directory))?;
         position.tell(last)?;
         let runs = open_runs(&database, &events)?;
         remove_orphans(&database, &events, &runs, last)?;
@@ -267,6 +269,7 @@ impl Warehouse {
             directory: directory.to_owned(),
             events,
             spill,
+            watch: database.watch(),
             database: Mutex::new(database),
             position,
             state: Mutex::new(state),
@@ -283,6 +286,16 @@ impl Warehouse {
             submissions: Mutex::new(Some(submissions)),
             threads: Mutex::new(threads),
         })
+    }
+
+    /// Which file of the database was removed, replaced or cut short beneath this process, with
+    /// the mend.
+    pub fn lost_file(&self) -> Option<String> {
+        match self.shared.database.try_lock() {
+            // Nobody writes, so the length is what the header says.
+            Ok(_still) => self.shared.watch.check_length().err(),
+            Err(_) => self.shared.watch.check().err(),
+        }
     }
 
     /// Queues `submission`; its reply is called once it is durable.

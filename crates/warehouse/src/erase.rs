@@ -137,6 +137,11 @@ fn all_rows(run: &Arc<Run>, columns: Columns) -> RunReader {
 }
 
 impl Warehouse {
+    /// How many events there are up to `limit`, copies included, and the time of the newest.
+    pub fn extent(&self, limit: u64) -> (u64, Option<i64>) {
+        self.reading_snapshot().extent(limit)
+    }
+
     /// How many events of each experiment `doomed` takes up to `limit`.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use trialog_model::ids::ExperimentId;
-use trialog_sqlite::OpenError;
+use trialog_sqlite::{OpenError, RESTORE_ALL};
 
 /// Why the warehouse could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +21,7 @@ pub enum WarehouseError {
         source: io::Error,
     },
     /// A data file does not hold what was written to it.
-    #[error("`{}` is damaged: {what}; restore the file from a backup, no result is computed from it", path.display())]
+    #[error("`{}` is damaged: {what}; {}, no result is computed from it", path.display(), mend(path))]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -134,6 +134,18 @@ impl From<OpenError> for WarehouseError {
             OpenError::Damaged { path, what } => Self::Damaged { path, what },
             other => Self::Open(other),
         }
+    }
+}
+
+/// A file with events never changes, so the one of a backup that has its name is the same.
+fn mend(path: &Path) -> &'static str {
+    if path
+        .extension()
+        .is_some_and(|extension| extension == "parquet")
+    {
+        "restore the file from a backup that has it"
+    } else {
+        RESTORE_ALL
     }
 }
 

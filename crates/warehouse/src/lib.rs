@@ -24,7 +24,6 @@ pub mod lock;
 mod merge;
 mod metrics;
 pub mod pin;
-mod position;
 mod run;
 mod segment;
 pub mod snapshot;

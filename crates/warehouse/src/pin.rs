@@ -15,7 +15,6 @@ use crate::codec;
 use crate::database::Database;
 use crate::embedded::Warehouse;
 use crate::error::WarehouseError;
-use crate::position::PositionFile;
 use crate::run::Run;
 use crate::segment::ActiveSegment;
 use crate::snapshot::Snapshot;
@@ -27,8 +26,6 @@ pub struct Pinned {
     runs: Vec<Arc<Run>>,
     /// What is wrong with runs that cannot be opened.
     unreadable: Vec<WarehouseError>,
-    /// The last position of which anybody was told.
-    told: Option<u64>,
 }
 
 /// A live run as a file.
@@ -65,7 +62,6 @@ impl Warehouse {
             if runs.len() == ids.len() {
                 return Ok(Pinned {
                     directory: shared.directory.clone(),
-                    told: Some(database.last_sequence()?),
                     database,
                     runs,
                     unreadable: Vec::new(),
@@ -87,7 +83,7 @@ impl Pinned {
     /// `warehouse.sqlite` is absent, damaged, or of another schema.
     pub fn open(directory: &Path) -> Result<Self, WarehouseError> {
         trialog_sqlite::pin::check_log(&directory.join("warehouse.sqlite"))?;
-        let database = Database::pin(directory)?;
+        let database = Database::open_pinned(directory)?;
         let (mut runs, mut unreadable) = (Vec::new(), Vec::new());
         for record in database.runs()? {
             match Run::open(record, &directory.join("events")) {
@@ -100,7 +96,6 @@ impl Pinned {
             database,
             runs,
             unreadable,
-            told: PositionFile::read(directory)?,
         })
     }
 
@@ -111,11 +106,6 @@ impl Pinned {
     /// `warehouse.sqlite` cannot be read.
     pub fn position(&self) -> Result<u64, WarehouseError> {
         self.database.last_sequence()
-    }
-
-    /// The last position of which anybody was told, as far as is known.
-    pub fn told(&self) -> Option<u64> {
-        self.told
     }
 
     /// Why runs cannot be opened.

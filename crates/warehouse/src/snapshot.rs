@@ -9,7 +9,7 @@ use trialog_model::event::EventKind;
 
 use crate::cursor::{Cursor, Source};
 use crate::error::WarehouseError;
-use crate::index::IndexEntry;
+use crate::index::{Index, IndexEntry};
 use crate::run::{Columns, Run, RunReader};
 use crate::segment::Segment;
 
@@ -55,6 +55,27 @@ impl Snapshot {
         experiments.sort_unstable();
         experiments.dedup();
         experiments
+    }
+
+    /// How many events there are up to the position `limit`, copies included, and the time of
+    /// the newest of all.
+    pub fn extent(&self, limit: u64) -> (u64, Option<i64>) {
+        let (mut n_events, mut newest) = (0, None);
+        let mut add = |index: &Index, is_below: bool| {
+            for entry in &index.0 {
+                n_events += if is_below { entry.rows } else { 0 };
+                newest = newest.max(Some(entry.max_timestamp));
+            }
+        };
+        for run in &self.runs {
+            add(&run.record.index, run.record.sequences.1 <= limit);
+        }
+        for segment in &self.segments {
+            for kind in EventKind::ALL {
+                add(&segment.sorted(kind).1, segment.sequences.1 <= limit);
+            }
+        }
+        (n_events, newest)
     }
 
     /// What the snapshot holds of one experiment, for events of `kind`.

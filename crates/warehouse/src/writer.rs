@@ -147,7 +147,7 @@ impl Group {
             && let Err(error) = shared.position.tell(sequence)
         {
             // The events are durable; only the guard against a damaged log lags behind.
-            tracing::warn!("could not note the position: {}", error.chain());
+            tracing::error!("cannot tell the position of the events: {error}");
         }
         let mut state = shared.state();
         for batch in filled() {

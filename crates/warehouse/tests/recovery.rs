@@ -263,7 +263,7 @@ fn a_lost_or_older_database_costs_no_run_that_it_does_not_know() {
         let refused = || message(open(directory.path(), &unflushed(), 0));
         let told = refused();
         assert!(
-            told.contains("warehouse.sqlite` is damaged: it ends at position")
+            told.contains("warehouse.sqlite` is damaged: it ")
                 && told.contains("were acknowledged"),
             "{told}"
         );

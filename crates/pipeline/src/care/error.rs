@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use trialog_catalog::CatalogError;
+use trialog_catalog::{CatalogError, RESTORE_ALL};
 use trialog_warehouse::WarehouseError;
 
 use crate::error::PipelineError;
@@ -55,6 +55,14 @@ pub enum CareError {
         /// What is there.
         found: String,
     },
+    /// More is to be dropped than without a confirmation, or by a clock that may be wrong.
+    #[error(
+        "{0}; look at `trialog retention apply --dry-run`, and drop them with `trialog retention apply --confirm` or POST /v1/retention/apply?confirm=true if that is right"
+    )]
+    Unconfirmed(String),
+    /// There are events, and no catalog beside them.
+    #[error("`{}` is missing, but `warehouse.sqlite` is there: {RESTORE_ALL}; or give `catalog`, if it is in PostgreSQL", .0.display())]
+    NoCatalog(PathBuf),
     /// A restore into the directory did not come to its end.
     #[error("`{}` holds half of a backup, as a restore into it was interrupted: run `trialog restore` again", .0.display())]
     HalfRestored(PathBuf),
@@ -76,6 +84,7 @@ impl CareError {
     pub fn is_damage(&self) -> bool {
         match self {
             Self::DamagedBackup { .. }
+            | Self::NoCatalog(_)
             | Self::Pipeline(PipelineError::Catalog(CatalogError::Damaged { .. })) => true,
             Self::Pipeline(PipelineError::Warehouse(error)) => error.is_damage(),
             _ => false,

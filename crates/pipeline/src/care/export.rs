@@ -205,7 +205,7 @@ impl Export {
         let to = self.request.within.end.unwrap_or(i64::MAX);
         let mut n_rows = 0;
         for time in self.catalog.computation_times(id, from, to)? {
-            if let Some(published) = self.catalog.published(id, Some(time))? {
+            if let Some(published) = self.catalog.published_at(id, time)? {
                 n_rows += result_rows(id, &published, table)?;
             }
         }

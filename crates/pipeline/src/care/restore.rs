@@ -92,6 +92,23 @@ pub fn check_complete(data_dir: &Path) -> Result<(), CareError> {
     }
 }
 
+/// Refuses a data directory with events whose catalog, which is a file there, is gone: a new one
+/// would have no keys and no experiments.
+///
+/// # Errors
+///
+/// [`CareError::NoCatalog`].
+pub fn check_catalog(data_dir: &Path) -> Result<(), CareError> {
+    let (catalog, events) = (
+        data_dir.join("catalog.sqlite"),
+        data_dir.join("warehouse.sqlite"),
+    );
+    match events.exists() && !catalog.exists() {
+        true => Err(CareError::NoCatalog(catalog)),
+        false => Ok(()),
+    }
+}
+
 /// Refuses a directory with data; what an interrupted restore left is removed.
 fn make_room(data_dir: &Path) -> Result<(), CareError> {
     let interrupted = data_dir.join(MARKER).exists();

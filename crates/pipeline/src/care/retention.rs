@@ -6,6 +6,12 @@
 //! and its results say why. Only events that a published run has read are
 //! dropped, and none of an experiment that is due or whose last computation
 //! failed.
+//!
+//! What is dropped is gone, and a clock can be wrong. So retention asks for a
+//! confirmation where it would drop more than a share of all events at once,
+//! and where no run was published a day to [`STEADY_DAYS`] days before: the
+//! clock has not been near this time for long then. A clock that its witnesses
+//! speak against drops nothing, confirmed or not.
 
 use std::collections::BTreeMap;
 
@@ -16,6 +22,8 @@ use trialog_warehouse::embedded::Warehouse;
 use trialog_warehouse::erase::Doomed;
 
 use super::{Care, CareError};
+use crate::aggregation::Settings;
+use crate::trust::Witnesses;
 
 const DAY_MICROS: i64 = 86_400_000_000;
 
@@ -44,9 +52,14 @@ pub struct RetentionReport {
 pub enum Mode {
     /// Only say what would be dropped.
     DryRun,
-    /// Drop it.
+    /// Drop it, unless that is more than should go without a confirmation.
     Apply,
+    /// Drop it, however much it is.
+    Confirmed,
 }
+
+/// How many days before now the clock must have been seen, a day ago at the latest.
+const STEADY_DAYS: i64 = 8;
 
 impl Care {
     /// Drops the events that are older than the settings keep them.
@@ -57,11 +70,10 @@ impl Care {
     pub fn retain(&self, mode: Mode) -> Result<RetentionReport, CareError> {
         let _turn = self.turn();
         let _running = self.aggregator.turn();
-        let keep = self.aggregator.settings().keep_events_micros;
         retain(
             &self.catalog,
             self.files(NOT_EMBEDDED)?,
-            keep,
+            self.aggregator.settings(),
             (self.clock)(),
             mode,
         )
@@ -71,14 +83,39 @@ impl Care {
 /// The time before which events are dropped at `now`: a whole day, so that
 /// files are rewritten once a day at most.
 pub(crate) fn cutoff(keep_micros: i64, now: UnixMicros) -> UnixMicros {
-    UnixMicros((now.0.saturating_sub(keep_micros)).div_euclid(DAY_MICROS) * DAY_MICROS)
+    let days = (now.0.saturating_sub(keep_micros)).div_euclid(DAY_MICROS);
+    UnixMicros(days.saturating_mul(DAY_MICROS))
+}
+
+/// Refuses to drop more than a share of all events.
+fn check_share(n_doomed: u64, n_events: u64, at_most: f64) -> Result<(), CareError> {
+    let share = n_doomed as f64 / n_events.max(1) as f64;
+    if share <= at_most {
+        return Ok(());
+    }
+    Err(CareError::Unconfirmed(format!(
+        "{n_doomed} of {n_events} events are older than `keep_events_for`, more than the share {at_most} that `drop_at_most` lets go at once"
+    )))
+}
+
+/// Refuses a clock that was not near this time for a day.
+fn check_steady(catalog: &Catalog, now: UnixMicros) -> Result<(), CareError> {
+    let before = |days: i64| UnixMicros(now.0.saturating_sub(days * DAY_MICROS));
+    if catalog.ran_between(before(STEADY_DAYS), before(1))? {
+        return Ok(());
+    }
+    Err(CareError::Unconfirmed(format!(
+        "no run was published between {} and {}, so the clock may have jumped, or the server was off; events are dropped again once it has run for a day",
+        before(STEADY_DAYS),
+        before(1)
+    )))
 }
 
 /// The caller holds the lease, so that no run reads what is about to go.
 pub(crate) fn retain(
     catalog: &Catalog,
     warehouse: &Warehouse,
-    keep_micros: Option<i64>,
+    settings: &Settings,
     now: UnixMicros,
     mode: Mode,
 ) -> Result<RetentionReport, CareError> {
@@ -90,7 +127,7 @@ pub(crate) fn retain(
         runs_rewritten: 0,
         runs_dropped: 0,
     };
-    let Some(keep_micros) = keep_micros else {
+    let Some(keep_micros) = settings.keep_events_micros else {
         return Ok(report);
     };
     let before = cutoff(keep_micros, now);
@@ -110,6 +147,16 @@ pub(crate) fn retain(
     if mode == Mode::DryRun || report.events == 0 {
         return Ok(report);
     }
+    let (n_events, newest) = warehouse.extent(limit);
+    let witnesses = Witnesses {
+        storage: catalog.storage_time(),
+        newest_event: newest.map(UnixMicros),
+    };
+    witnesses.check(now)?;
+    if mode == Mode::Apply {
+        check_share(report.events, n_events, settings.drop_at_most)?;
+        check_steady(catalog, now)?;
+    }
     catalog.note_dropped(&report.experiments, before, now)?;
     let erased = warehouse.erase(&doomed, limit)?;
     (report.runs_rewritten, report.runs_dropped) = (erased.runs_rewritten, erased.runs_dropped);
@@ -123,4 +170,21 @@ pub(crate) fn retain(
         "dropped the events before {before}"
     );
     Ok(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_limit_is_a_whole_day_that_is_old_enough(now: i64, days in 1_i64..100_000) {
+            let keep = days * DAY_MICROS;
+            let before = cutoff(keep, UnixMicros(now));
+            prop_assert!(before.0 <= now.saturating_sub(keep));
+            prop_assert!(before.0 % DAY_MICROS == 0 || before.0 == i64::MIN);
+        }
+    }
 }

@@ -83,6 +83,13 @@ impl Care {
             .files("verification is ClickHouse's: CHECK TABLE checks the checksums of its parts")?;
         let (catalog, warehouse) = self.catalog.pin(|| files.pin())?;
         let mut verification = Verification::new(self.aggregator.settings());
+        for (part, lost) in [
+            ("catalog", self.catalog.lost_file()),
+            ("warehouse", files.lost_file()),
+        ] {
+            lost.into_iter()
+                .for_each(|what| verification.damage(part, what));
+        }
         verification.all(&catalog, &warehouse?, progress)?;
         Ok(verification.finish())
     }
@@ -100,7 +107,11 @@ pub fn verify_directory(
 ) -> Result<VerifyReport, CareError> {
     restore::check_complete(directory)?;
     let mut verification = Verification::new(settings);
-    let catalog = verification.note("catalog", Catalog::open_pinned(directory))?;
+    let is_there = verification.note("catalog", restore::check_catalog(directory))?;
+    let catalog = match is_there {
+        Some(()) => verification.note("catalog", Catalog::open_pinned(directory))?,
+        None => None,
+    };
     let warehouse = verification.note("warehouse", Pinned::open(directory))?;
     if let (Some(catalog), Some(warehouse)) = (&catalog, &warehouse) {
         verification.all(catalog, warehouse, progress)?;
@@ -215,14 +226,6 @@ impl<'a> Verification<'a> {
         }
         if let Some(position) = self.note("warehouse", warehouse.position())? {
             self.report.position = position;
-        }
-        if let Some(told) = warehouse.told()
-            && told > self.report.position
-        {
-            self.damage("position", format!(
-                "events up to position {told} were acknowledged, but they end at {}: `warehouse.sqlite` lost its end",
-                self.report.position
-            ));
         }
         if let Some(n_entries) = self.note("inbox", warehouse.verify_inbox())? {
             self.report.inbox_entries = n_entries;

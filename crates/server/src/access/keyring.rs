@@ -6,8 +6,10 @@
 //! [`trialog_catalog::keys::MAX_KEYS`] are held.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError, RwLock};
 
 use trialog_catalog::keys::{Key, Scope};
 use trialog_catalog::{Catalog, CatalogError};
@@ -53,6 +55,10 @@ pub(crate) struct Keyring {
     local: RwLock<Option<[u8; 32]>>,
     /// Held from a change of the catalog until memory has it.
     changing: Mutex<()>,
+    /// There was a key once: from then on this never is false again.
+    had_keys: AtomicBool,
+    /// A file that says the same, where the catalog is not beside it.
+    fact: OnceLock<PathBuf>,
     noted_at: AtomicI64,
     /// The catalog's count of writes at which a shared catalog was read.
     read_at: AtomicU64,
@@ -64,6 +70,8 @@ impl Keyring {
             keys: RwLock::new(None),
             local: RwLock::new(None),
             changing: Mutex::new(()),
+            had_keys: AtomicBool::new(false),
+            fact: OnceLock::new(),
             noted_at: AtomicI64::new(0),
             read_at: AtomicU64::new(0),
         }
@@ -74,6 +82,27 @@ impl Keyring {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .is_some()
+    }
+
+    /// Keeps the fact that there were keys in the file at `path` as well, and believes it: a
+    /// catalog on a server may be another one tomorrow, or an older one.
+    pub(crate) fn remember_at(&self, path: PathBuf) {
+        if path.exists() {
+            self.had_keys.store(true, Ordering::Release);
+        }
+        // The first one stays, and there is no second.
+        let _ = self.fact.set(path);
+    }
+
+    /// There was a key, and that is not forgotten whatever becomes of it.
+    fn note_keys(&self) {
+        self.had_keys.store(true, Ordering::Release);
+        let Some(path) = self.fact.get().filter(|path| !path.exists()) else {
+            return;
+        };
+        if let Err(error) = create_durably(path) {
+            tracing::error!("cannot create `{}`: {error}", path.display());
+        }
     }
 
     /// Whether memory has what `catalog` has.
@@ -100,6 +129,9 @@ impl Keyring {
         let changed = change()?;
         let read_at = catalog.n_writes();
         let kept = catalog.keys()?;
+        if !kept.is_empty() || catalog.had_keys()? {
+            self.note_keys();
+        }
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         let before = keys.take().unwrap_or_default();
         let entries = kept.into_iter().map(|key| {
@@ -122,7 +154,7 @@ impl Keyring {
     /// Whether no key was ever created: then, and only then, none is asked for.
     pub(crate) fn is_empty(&self) -> bool {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        keys.as_ref().is_some_and(HashMap::is_empty)
+        keys.as_ref().is_some_and(HashMap::is_empty) && !self.had_keys.load(Ordering::Acquire)
     }
 
     /// Whether a key is accepted at present.
@@ -233,6 +265,14 @@ impl Keyring {
     }
 }
 
+fn create_durably(path: &Path) -> std::io::Result<()> {
+    File::create(path)?.sync_all()?;
+    match path.parent() {
+        Some(directory) => File::open(directory)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -303,6 +343,37 @@ mod tests {
         assert_eq!(catalog.keys().unwrap()[0].last_used_at, Some(NOW));
         assert_eq!(keyring.fresh_uses(), []);
         assert!(keyring.is_due(UnixMicros(NOW.0 + NOTE_EVERY_MICROS)));
+    }
+
+    #[test]
+    fn a_door_that_keys_closed_stays_closed_when_they_are_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let fact = directory.path().join("KEYS_EXISTED");
+        let catalog = Catalog::open(directory.path()).unwrap();
+        let keyring = Keyring::new();
+        keyring.remember_at(fact.clone());
+        keyring.load(&catalog).unwrap();
+        assert!(keyring.is_empty() && !fact.exists());
+        let (key, _) = kept("ci", None);
+        keyring
+            .change(&catalog, || catalog.create_key(&key))
+            .unwrap();
+        assert!(!keyring.is_empty() && fact.exists());
+        // Another catalog, as it was before the first key or of another service.
+        let other = tempfile::tempdir().unwrap();
+        let empty = Catalog::open(other.path()).unwrap();
+        keyring.change(&empty, || Ok(())).unwrap();
+        assert!(!keyring.is_empty(), "in memory");
+        let next = Keyring::new();
+        next.remember_at(fact);
+        next.load(&empty).unwrap();
+        assert!(!next.is_empty(), "in the file");
+        let elsewhere = Keyring::new();
+        elsewhere.load(&catalog).unwrap();
+        assert!(!elsewhere.is_empty(), "in the catalog");
+        let new = Keyring::new();
+        new.load(&empty).unwrap();
+        assert!(new.is_empty(), "where there never was a key");
     }
 
     #[test]

@@ -127,11 +127,17 @@ fn retain() -> Operation {
         dry_run,
         "Whether nothing is changed, and the answer says what would be.",
     )
+    .query(
+        "confirm",
+        with(boolean(), "default", false),
+        "Whether they are dropped even where that is more than `drop_at_most` lets go at once, or the clock may have jumped.",
+    )
     .answer(
         StatusCode::OK,
         reference("RetentionReport"),
         "What was dropped.",
     )
+    .problems(&[409])
 }
 
 fn erasures() -> Operation {

@@ -147,6 +147,11 @@ fn report() -> Schema {
             json!({ "type": "object", "additionalProperties": warned }),
             "Recomputed experiments whose integration looks wrong, by the code of the warning that their results show.",
         ),
+        field(
+            "before_last",
+            nullable(time()),
+            "When the last run was published, where that lies after this one: its clock was ahead, and this run computed all experiments anew.",
+        ),
         field("duration_ms", count(), "How long it took, in milliseconds."),
     ])
 }

@@ -81,6 +81,10 @@ pub(crate) enum RetentionCommand {
         /// Only say what would be dropped.
         #[arg(long)]
         dry_run: bool,
+        /// Drop them even where that is more than `drop_at_most` lets go, or
+        /// the clock may have jumped.
+        #[arg(long)]
+        confirm: bool,
         /// How to print.
         #[arg(long, value_enum, default_value_t)]
         format: Format,

@@ -68,6 +68,11 @@ fn print_report(report: &Value, failed: &[Value]) {
         report["duration_ms"],
         report["position"]
     );
+    if let Some(last) = report["before_last"].as_str() {
+        println!(
+            "its time lies before that of the last run, {last}, whose clock was ahead: all experiments were computed anew"
+        );
+    }
     if report["left_out"]
         .as_u64()
         .is_some_and(|left_out| left_out > 0)

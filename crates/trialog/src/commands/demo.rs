@@ -108,7 +108,7 @@ fn show(access: &Access, seed: u64, directory: &str) -> anyhow::Result<()> {
             let start = first_known["start_at"]
                 .as_str()
                 .context("the demo's first experiment has no start_at")?;
-            let age = now.0 - first.started_at.0;
+            let age = now.0.saturating_sub(first.started_at.0);
             scenarios(UnixMicros(UnixMicros::parse_rfc3339(start)?.0 + age))
         }
         (None, None) if known.is_empty() => {

@@ -10,19 +10,25 @@ use crate::cli::{Format, RetentionCommand};
 use crate::config::Config;
 
 pub(crate) fn run(config: &Config, command: &RetentionCommand) -> anyhow::Result<ExitCode> {
-    let RetentionCommand::Apply { dry_run, format } = command;
+    let RetentionCommand::Apply {
+        dry_run,
+        confirm,
+        format,
+    } = command;
     let report = match Access::open(config)? {
         Access::Directory(opened) => {
-            let mode = match dry_run {
-                true => Mode::DryRun,
-                false => Mode::Apply,
+            let mode = match (dry_run, confirm) {
+                (true, _) => Mode::DryRun,
+                (false, true) => Mode::Confirmed,
+                (false, false) => Mode::Apply,
             };
             let report = json!(opened.node.app.care().retain(mode)?);
             opened.node.close();
             report
         }
         server @ Access::Server { .. } => {
-            server.post(&format!("/v1/retention/apply?dry_run={dry_run}"), None)?
+            let query = format!("dry_run={dry_run}&confirm={confirm}");
+            server.post(&format!("/v1/retention/apply?{query}"), None)?
         }
     };
     match format {

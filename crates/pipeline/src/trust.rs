@@ -1,0 +1,147 @@
+//! Whether the clock can be right: what else tells the time is compared with it.
+//!
+//! A clock may be wrong by years for five seconds, and what is published or
+//! dropped then would stay. Two witnesses know better: the time that the
+//! catalog's storage gives (the file system's, or the database server's), and
+//! the newest event, whose time comes from other machines. A clock that is
+//! more than a day away from both, on the same side, is not believed. One
+//! witness alone proves nothing: a service without traffic has old events, and
+//! where the machine's clock is wrong the file system's is as well.
+
+use trialog_model::time::UnixMicros;
+
+use crate::error::PipelineError;
+
+/// How far the clock may be from both witnesses, in microseconds: a day.
+pub(crate) const TOLERANCE_MICROS: i64 = 86_400_000_000;
+/// How far a run may lie before the last one and be counted as following it: clocks of
+/// several machines differ by less, and small corrections of a clock are smaller.
+pub(crate) const SKEW_MICROS: i64 = 60_000_000;
+
+/// What else tells the time; none where it cannot be told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Witnesses {
+    /// The time of what the catalog wrote last.
+    pub(crate) storage: Option<UnixMicros>,
+    /// The time of the newest event.
+    pub(crate) newest_event: Option<UnixMicros>,
+}
+
+impl Witnesses {
+    /// Refuses a `now` that both witnesses speak against.
+    ///
+    /// # Errors
+    ///
+    /// [`PipelineError::Clock`], with the times.
+    pub(crate) fn check(&self, now: UnixMicros) -> Result<(), PipelineError> {
+        let Some(storage) = self.storage else {
+            return Ok(());
+        };
+        let is_off = |apart: fn(i64, i64) -> i64| {
+            let far = |time: UnixMicros| apart(now.0, time.0) > TOLERANCE_MICROS;
+            far(storage) && self.newest_event.is_none_or(far)
+        };
+        let side = if is_off(|now, time| now.saturating_sub(time)) {
+            "ahead of"
+        } else if is_off(|now, time| time.saturating_sub(now)) {
+            "behind"
+        } else {
+            return Ok(());
+        };
+        let events = match self.newest_event {
+            Some(newest) => format!(" and of the newest event, {newest}"),
+            None => String::new(),
+        };
+        Err(PipelineError::Clock(format!(
+            "the clock says {now}, which is more than a day {side} the time of the catalog's storage, {storage}{events}: nothing is published or dropped by it; set the clock right"
+        )))
+    }
+}
+
+/// The time of a run beside the last one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RunTime {
+    /// The time that it counts as.
+    pub(crate) at: UnixMicros,
+    /// The time of the last run, where that lies so far ahead that its clock was wrong.
+    pub(crate) before_last: Option<UnixMicros>,
+}
+
+impl RunTime {
+    /// The time of a run that begins at `now` after one that was published at `last`.
+    pub(crate) fn of(now: UnixMicros, last: Option<UnixMicros>) -> Self {
+        match last {
+            Some(last) if last.0.saturating_sub(now.0) > SKEW_MICROS => Self {
+                at: now,
+                before_last: Some(last),
+            },
+            last => Self {
+                at: last.map_or(now, |last| now.max(UnixMicros(last.0.saturating_add(1)))),
+                before_last: None,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const DAY: i64 = TOLERANCE_MICROS;
+    const NOW: i64 = 20_000 * DAY;
+
+    fn check(now: i64, storage: Option<i64>, newest: Option<i64>) -> Option<String> {
+        let witnesses = Witnesses {
+            storage: storage.map(UnixMicros),
+            newest_event: newest.map(UnixMicros),
+        };
+        let refused = witnesses.check(UnixMicros(now)).err();
+        refused.map(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_clock_that_both_witnesses_speak_against_is_not_believed() {
+        let years = 3 * 365 * DAY;
+        for (now, storage, newest) in [
+            (NOW, Some(NOW), Some(NOW)),
+            (NOW, Some(NOW), Some(NOW - years)),
+            (NOW, Some(NOW - years), Some(NOW - DAY)),
+            (NOW, Some(NOW + years), Some(NOW)),
+            (NOW, None, Some(NOW - years)),
+            (NOW + DAY, Some(NOW), None),
+        ] {
+            assert_eq!(check(now, storage, newest), None);
+        }
+        let told = check(NOW + 2 * DAY, Some(NOW), Some(NOW - DAY)).unwrap();
+        assert!(
+            told.contains("ahead of") && told.contains("2024-10-04"),
+            "{told}"
+        );
+        let told = check(NOW - years, Some(NOW), Some(NOW)).unwrap();
+        assert!(told.contains("behind"), "{told}");
+        assert!(check(NOW + 2 * DAY, Some(NOW), None).is_some());
+    }
+
+    #[test]
+    fn a_run_follows_the_last_one_or_says_that_its_time_lies_before() {
+        let of = |now, last: Option<i64>| {
+            let time = RunTime::of(UnixMicros(now), last.map(UnixMicros));
+            (time.at.0, time.before_last.map(|last| last.0))
+        };
+        assert_eq!(of(NOW, None), (NOW, None));
+        assert_eq!(of(NOW, Some(NOW - 5)), (NOW, None));
+        assert_eq!(of(NOW, Some(NOW + 5)), (NOW + 6, None));
+        assert_eq!(of(NOW, Some(NOW + 2 * DAY)), (NOW, Some(NOW + 2 * DAY)));
+    }
+
+    proptest! {
+        #[test]
+        fn no_time_whatever_is_too_odd(now: i64, last: Option<i64>, storage: Option<i64>, newest: Option<i64>) {
+            let _ = check(now, storage, newest);
+            let time = RunTime::of(UnixMicros(now), last.map(UnixMicros));
+            prop_assert!(time.at.0 >= now);
+        }
+    }
+}
