@@ -442,6 +442,7 @@ impl Aggregator {
 
     /// Folds one experiment for the users that `filter` lets through, over
     /// exactly the events that the last published run read; tells up to where.
+    /// It ends with an error soon after `abandoned` is set.
     ///
     /// # Errors
     ///
@@ -450,9 +451,11 @@ impl Aggregator {
         &self,
         id: &ExperimentId,
         filter: &UserFilter,
+        abandoned: &Arc<AtomicBool>,
     ) -> Result<(Computation, HighWaterMark), PipelineError> {
         let experiment = self.catalog.experiment(id)?;
         let (view, mark) = self.store.published(&self.catalog)?;
+        let view = view.until(Arc::clone(abandoned));
         // Asked after the view was taken, which is whole if nothing was noted by now.
         if let Some(dropped) = self.catalog.dropped(id)? {
             return Err(PipelineError::EventsDropped {

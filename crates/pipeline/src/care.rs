@@ -13,9 +13,11 @@ pub mod retention;
 mod table;
 pub mod verify;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use trialog_catalog::Catalog;
+use trialog_warehouse::WarehouseError;
 use trialog_warehouse::embedded::Warehouse;
 
 use crate::error::PipelineError;
@@ -65,3 +67,14 @@ impl Care {
 
 /// Told how far a piece of work has come: done, and in all.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
+
+/// Set when a piece of work is to end soon, without an outcome.
+pub type Flag = Arc<AtomicBool>;
+
+/// Gives [`WarehouseError::Abandoned`] once `flag` is set.
+pub(crate) fn go_on(flag: &AtomicBool) -> Result<(), WarehouseError> {
+    match flag.load(Ordering::Relaxed) {
+        true => Err(WarehouseError::Abandoned),
+        false => Ok(()),
+    }
+}

@@ -268,7 +268,7 @@ proptest! {
                 let id = ExperimentId::new(id).unwrap();
                 // With a filter nothing tells how events arrived.
                 let scorecard = Computation { arrivals: Vec::new(), ..published.clone() };
-                prop_assert_eq!(system.aggregator.query(&id, &everybody).unwrap().0, scorecard);
+                prop_assert_eq!(system.aggregator.query(&id, &everybody, &std::sync::Arc::default()).unwrap().0, scorecard);
             }
         }
 

@@ -313,7 +313,11 @@ fn every_kind_is_what_its_definition_says() {
         ..computation
     };
     assert_eq!(
-        system.aggregator.query(&id, &everybody).unwrap().0,
+        system
+            .aggregator
+            .query(&id, &everybody, &std::sync::Arc::default())
+            .unwrap()
+            .0,
         computation
     );
 }

@@ -103,7 +103,9 @@ fn old_events_go_after_a_run_and_the_results_stay_as_they_were() {
     assert_eq!(published(&system, "a"), Some(whole));
     assert_eq!(published(&system, "b").unwrap().exposures[0].user_count, 10);
     let id = ExperimentId::new("a").unwrap();
-    let error = system.aggregator.query(&id, &UserFilter::default());
+    let error = system
+        .aggregator
+        .query(&id, &UserFilter::default(), &std::sync::Arc::default());
     assert!(matches!(error, Err(PipelineError::EventsDropped { .. })));
     let report = system.care.verify(&mut |_, _| {}).unwrap();
     assert!(

@@ -6,10 +6,12 @@
 
 mod credential;
 pub(crate) mod keyring;
+pub(crate) mod refusals;
 pub(crate) mod scopes;
 pub(crate) mod secret;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
@@ -19,13 +21,16 @@ use serde_json::json;
 use trialog_catalog::keys::Scope;
 use trialog_model::time::UnixMicros;
 
-use crate::app::{App, blocking};
+use crate::app::App;
 use crate::body;
 use crate::limits::Who;
+use crate::places::Busy;
+use crate::pools;
 use crate::problem::{Answer, Problem};
 use crate::serving::Peer;
 use credential::Credential;
 use keyring::{Caller, Refused};
+use refusals::Refusal;
 use scopes::Need;
 use trialog_catalog::audit::Actor;
 
@@ -45,9 +50,8 @@ pub(crate) async fn guard(
     next: Next,
 ) -> Response {
     if !app.keyring.is_current(&app.catalog) {
-        let app = Arc::clone(&app);
-        let load = move || Ok(app.keyring.load(&app.catalog)?);
-        if let Err(problem) = blocking(load).await {
+        let load = |app: &App| Ok(app.keyring.load(&app.catalog)?);
+        if let Err(problem) = pools::upkeep(&app, load).await {
             return problem.into_response();
         }
     }
@@ -87,19 +91,42 @@ fn admit(app: &Arc<App>, request: &Request) -> Answer<Actor> {
         Ok(Some(caller)) => Some(Who::Key(caller.id.clone())),
         _ => peer.map(|peer| Who::address(peer.address.ip())),
     };
-    if let Some(wait) = who.and_then(|who| app.rates.refuse(who, now)) {
+    if let Some(wait) = who.clone().and_then(|who| app.rates.refuse(who, now)) {
         let limit = app.settings.requests_per_second;
         return Err(Problem::busy(
             format!("more than {limit} requests a second: send this one again in {wait} s"),
             wait,
         ));
     }
-    let Some(caller) = authenticated? else {
+    let caller = authenticated?;
+    let_in(request, caller.is_some(), who)?;
+    let Some(caller) = caller else {
         return Ok(Actor::anonymous());
     };
     note_use(app, now);
-    permit(&caller, need)?;
+    permit(app, &caller, need, now)?;
     Ok(Actor::new(caller.name))
+}
+
+/// Notes on its connection that the request is let in, unless that has a reserved place and the
+/// request no key, or the caller has too many in work.
+fn let_in(request: &Request, has_key: bool, caller: Option<Who>) -> Answer<()> {
+    let Some(busy) = request.extensions().get::<Arc<Busy>>() else {
+        return Ok(());
+    };
+    if busy.is_reserved() && !has_key {
+        return Err(Problem::unavailable(
+            "the server has as many connections as it may: try again shortly, or raise --max-connections",
+            1,
+        ));
+    }
+    match busy.let_in(caller) {
+        true => Ok(()),
+        false => Err(Problem::busy(
+            "half of the connections that the server may have wait for answers to you: send this request again shortly",
+            1,
+        )),
+    }
 }
 
 /// Whose request it is; `None` where no key is asked for.
@@ -125,12 +152,14 @@ fn authenticate(
                 credential::check_origin(request, &app.settings.cors_origins)?;
             }
             let caller = app.keyring.check(credential.key(), now);
-            Ok(Some(caller.map_err(|refused| wrong_key(&refused))?))
+            Ok(Some(
+                caller.map_err(|refused| wrong_key(app, &refused, now))?,
+            ))
         }
     }
 }
 
-fn wrong_key(refused: &Refused) -> Problem {
+fn wrong_key(app: &App, refused: &Refused, now: UnixMicros) -> Problem {
     let detail = match refused {
         Refused::Unknown => {
             "there is no such API key: check that it was copied whole, and that it is a key of this server".to_owned()
@@ -138,8 +167,28 @@ fn wrong_key(refused: &Refused) -> Problem {
         Refused::Revoked(name) => format!("the API key `{name}` was revoked: use another"),
         Refused::Expired(name) => format!("the API key `{name}` has expired: use another"),
     };
-    tracing::info!("refused a request: {detail}");
+    let refusal = match refused {
+        Refused::Unknown => Refusal::UnknownKey,
+        Refused::Revoked(_) => Refusal::RevokedKey,
+        Refused::Expired(_) => Refusal::ExpiredKey,
+    };
+    tell(app.refusals.note(refusal, &detail, now));
     unauthorized(detail)
+}
+
+/// Logs the line about refused requests, where one is due.
+fn tell(line: Option<String>) {
+    if let Some(line) = line {
+        tracing::info!("{line}");
+    }
+}
+
+/// How often [`tell_refusals`] is to be called.
+pub(crate) const TELL_EVERY: Duration = Duration::from_secs(60);
+
+/// Logs how many requests were refused since the last line about them.
+pub(crate) fn tell_refusals(app: &App) {
+    tell(app.refusals.rest((app.clock)()));
 }
 
 /// 401 with both ways in: the header for programs, the dialog for browsers.
@@ -157,14 +206,15 @@ pub(crate) fn unauthorized(detail: impl Into<String>) -> Problem {
         )
 }
 
-fn permit(caller: &Caller, need: Need) -> Answer<()> {
+fn permit(app: &App, caller: &Caller, need: Need, now: UnixMicros) -> Answer<()> {
     match need {
         Need::Scope(needed) if !scopes::allow(&caller.scopes, needed) => {
-            tracing::info!(
-                "refused a request: the key `{}` has no scope `{}`",
+            let why = format!(
+                "the key `{}` has no scope `{}`",
                 caller.name,
                 needed.as_str()
             );
+            tell(app.refusals.note(Refusal::NoScope, &why, now));
             Err(forbidden(&caller.name, needed))
         }
         _ => Ok(()),
@@ -190,9 +240,11 @@ fn note_use(app: &Arc<App>, now: UnixMicros) {
         return;
     }
     let app = Arc::clone(app);
-    tokio::task::spawn_blocking(move || {
-        if let Err(error) = app.keyring.note_uses(&app.catalog) {
-            tracing::warn!("the last use of API keys was not noted: {error}");
+    tokio::spawn(async move {
+        let note = |app: &App| Ok(app.keyring.note_uses(&app.catalog)?);
+        if let Err(problem) = pools::upkeep(&app, note).await {
+            let reason = problem.detail();
+            tracing::warn!("the last use of API keys was not noted: {reason}");
         }
     });
 }

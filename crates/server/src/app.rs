@@ -21,11 +21,13 @@ use trialog_pipeline::store::Store;
 
 use crate::access::Randomness;
 use crate::access::keyring::Keyring;
+use crate::access::refusals::Refusals;
 use crate::evaluation::WithoutVariant;
 use crate::headers::RequestIds;
 use crate::limits::Rates;
 use crate::metrics::ServerMetrics;
-use crate::problem::{Answer, Problem};
+use crate::pools::Pools;
+use crate::problem::Problem;
 use crate::rulesets::Rulesets;
 use crate::serving::Connections;
 use crate::{access, cors, headers, observe};
@@ -33,9 +35,6 @@ use crate::{
     audit, calc, care, dashboard, evaluation, events, experiments, export, health, holdouts, keys,
     layers, metric_definitions, metrics, openapi, pipeline, results,
 };
-
-/// Exports that are written at a time.
-const MAX_EXPORTS: usize = 2;
 
 /// The limits of the HTTP interface.
 #[derive(Debug, Clone)]
@@ -106,13 +105,12 @@ pub struct App {
     pub(crate) settings: Settings,
     pub(crate) keyring: Keyring,
     pub(crate) rates: Rates,
+    pub(crate) refusals: Refusals,
     pub(crate) request_ids: RequestIds,
     /// A permit per KiB of body in work.
     pub(crate) bodies: Arc<Semaphore>,
-    pub(crate) folds: Arc<Semaphore>,
-    pub(crate) waiting_folds: Arc<Semaphore>,
+    pub(crate) pools: Arc<Pools>,
     pub(crate) metrics: ServerMetrics,
-    pub(crate) exports: Arc<Semaphore>,
     pub(crate) rulesets: Rulesets,
     /// The time between runs of this process, where it runs on a schedule.
     pub(crate) interval: OnceLock<Duration>,
@@ -138,10 +136,7 @@ impl App {
         let destination = Destination::from(&store);
         let ingest = Ingest::new(destination.clone(), now, settings.ingest);
         let bodies = Arc::new(Semaphore::new(settings.max_bodies_bytes / 1024));
-        let folds = Arc::new(Semaphore::new(settings.max_folds));
-        let waiting_folds = Arc::new(Semaphore::new(
-            settings.max_folds + settings.max_waiting_folds,
-        ));
+        let pools = Arc::new(Pools::new(&settings));
         let care = Arc::new(Care::new(
             Arc::clone(&catalog),
             store.clone(),
@@ -160,15 +155,14 @@ impl App {
             clock,
             keyring: Keyring::new(),
             rates: Rates::new(settings.requests_per_second),
+            refusals: Refusals::default(),
             request_ids: RequestIds::new(now),
             settings,
             bodies,
-            folds,
-            waiting_folds,
+            pools,
             rulesets: Rulesets::default(),
             interval: OnceLock::new(),
             metrics: ServerMetrics::started(now),
-            exports: Arc::new(Semaphore::new(MAX_EXPORTS)),
         }
     }
 
@@ -192,6 +186,11 @@ impl App {
     #[cfg(feature = "kafka")]
     pub(crate) fn consumers(&self) -> Option<&Arc<Consumers>> {
         self.consumers.get()
+    }
+
+    /// Lets work that takes long end, and no more of it begin, as the process is about to stop.
+    pub fn stop(&self) {
+        self.pools.jobs.stop();
     }
 
     /// Backup, verification and the like over the same data.
@@ -389,17 +388,4 @@ async fn no_method(uri: Uri) -> Problem {
         StatusCode::METHOD_NOT_ALLOWED,
         format!("`{}` does not take this method", uri.path()),
     )
-}
-
-/// Runs `work`, which blocks, on a thread for such work.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Answer<T> + Send + 'static,
-) -> Answer<T> {
-    let span = tracing::Span::current();
-    match tokio::task::spawn_blocking(move || span.in_scope(work)).await {
-        Ok(answer) => answer,
-        Err(error) => Err(Problem::internal(format!(
-            "the request's work ended early: {error}"
-        ))),
-    }
 }

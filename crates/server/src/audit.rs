@@ -8,9 +8,10 @@ use axum::extract::{Path, RawQuery, State};
 use serde_json::{Value, json};
 use trialog_catalog::audit::{Entry, Subject};
 
-use crate::app::{App, blocking};
+use crate::app::App;
 use crate::experiments::id;
 use crate::page::{PAGE, limit, next};
+use crate::pools;
 use crate::problem::{Answer, Problem};
 use crate::results::pairs;
 
@@ -19,7 +20,7 @@ pub(crate) async fn all(
     RawQuery(query): RawQuery,
 ) -> Answer<Json<Value>> {
     let page = page(query.as_deref().unwrap_or_default())?;
-    blocking(move || {
+    pools::query(&app, move |app| {
         Ok(show(
             &app.catalog.audit(None, page.after, page.limit)?,
             &page,
@@ -35,7 +36,7 @@ pub(crate) async fn of_experiment(
 ) -> Answer<Json<Value>> {
     let id = id(path)?;
     let page = page(query.as_deref().unwrap_or_default())?;
-    blocking(move || {
+    pools::query(&app, move |app| {
         app.catalog.experiment(&id)?;
         let about = Some((Subject::Experiment, id.as_str()));
         Ok(show(

@@ -1,24 +1,31 @@
 //! `POST /v1/calc/{family}`: a statistic of the numbers in the request.
 
-use axum::extract::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use trialog_model::document::not_json;
 use trialog_model::nearest::there_are;
-use trialog_stats::calc::{CalcError, FAMILIES, calc};
+use trialog_stats::calc::{CalcError, FAMILIES, calc, cost_micros};
 
-use crate::app::blocking;
+use crate::app::App;
 use crate::problem::{Answer, Problem};
+use crate::work::Flag;
 
 const NDJSON: &str = "application/x-ndjson";
-/// The most objects of a request: some take milliseconds.
+/// The most objects of a request.
 const MAX_OBJECTS: usize = 1_000;
+/// How long the objects of a request may take together, on one core.
+const MAX_COST_MICROS: u64 = 3_000_000;
 
 /// One object, or one object per line; as many come back.
 pub(crate) async fn compute(
+    State(app): State<Arc<App>>,
     path: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
@@ -30,7 +37,11 @@ pub(crate) async fn compute(
         .get(header::CONTENT_TYPE)
         .and_then(|own| own.to_str().ok());
     let has_lines = media.is_some_and(|own| own.starts_with(NDJSON));
-    let answers = blocking(move || answers(&family, &body)).await?;
+    let answers = app
+        .pools
+        .calc
+        .run(move |flag| answers(&family, &body, flag))
+        .await?;
     if has_lines && !answers.is_empty() {
         let text: String = answers.iter().map(|answer| format!("{answer}\n")).collect();
         return Ok(([(header::CONTENT_TYPE, NDJSON)], text).into_response());
@@ -44,23 +55,47 @@ pub(crate) async fn compute(
     }
 }
 
-fn answers(family: &str, body: &[u8]) -> Answer<Vec<Value>> {
-    let inputs = serde_json::Deserializer::from_slice(body).into_iter::<Value>();
-    let answer = |(index, input): (usize, serde_json::Result<Value>)| {
-        if index >= MAX_OBJECTS {
-            return Err(Problem::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                format!(
-                    "the body has more than {MAX_OBJECTS} objects: send them in several requests"
-                ),
-            ));
+fn answers(family: &str, body: &[u8], flag: &Flag) -> Answer<Vec<Value>> {
+    let inputs = inputs(body)?;
+    check_cost(family, &inputs)?;
+    let answer = |(index, input): (usize, &Value)| {
+        if flag.load(Ordering::Relaxed) {
+            let early = "the calculation was ended before its time: ask again shortly";
+            return Err(Problem::unavailable(early, 5));
         }
-        let input = input.map_err(|error| {
-            Problem::bad_request(format!("object {} {}", index + 1, not_json(&error)))
-        })?;
-        calc(family, &input).map_err(|error| refused(&error, index))
+        calc(family, input).map_err(|error| refused(&error, index))
     };
-    inputs.enumerate().map(answer).collect()
+    inputs.iter().enumerate().map(answer).collect()
+}
+
+/// The objects of a request, of which there may be so many.
+fn inputs(body: &[u8]) -> Answer<Vec<Value>> {
+    let inputs = serde_json::Deserializer::from_slice(body).into_iter::<Value>();
+    let read = |(index, input): (usize, serde_json::Result<Value>)| {
+        if index >= MAX_OBJECTS {
+            let detail = format!(
+                "the body has more than {MAX_OBJECTS} objects: send them in several requests"
+            );
+            return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail));
+        }
+        input.map_err(|error| {
+            Problem::bad_request(format!("object {} {}", index + 1, not_json(&error)))
+        })
+    };
+    inputs.enumerate().map(read).collect()
+}
+
+/// Refuses a request that would take long before any of it is computed.
+fn check_cost(family: &str, inputs: &[Value]) -> Answer<()> {
+    let cost: u64 = inputs.iter().map(|input| cost_micros(family, input)).sum();
+    if cost <= MAX_COST_MICROS {
+        return Ok(());
+    }
+    let (seconds, most) = (cost.div_ceil(1_000_000), MAX_COST_MICROS / 1_000_000);
+    let detail = format!(
+        "the request would compute for about {seconds} s, and may for {most} s: send fewer objects in a request, or less in an object; `trialog calc` has no limit"
+    );
+    Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail))
 }
 
 /// What is said of the family `name`, which does not exist.

@@ -17,10 +17,12 @@ use trialog_model::ids::ExperimentId;
 use trialog_model::user_id::user_id_from_text;
 use trialog_pipeline::care::retention::Mode;
 
-use crate::app::{App, blocking};
+use crate::app::App;
+use crate::pools;
 use crate::problem::{Answer, Problem};
 use crate::results::pairs;
 use crate::stream;
+use crate::work::Flag;
 use trialog_catalog::audit::Actor;
 
 /// Erasures that are shown.
@@ -38,11 +40,13 @@ struct BackupRequest {
 pub(crate) async fn backup(State(app): State<Arc<App>>, body: String) -> Answer<Json<Value>> {
     let request: BackupRequest =
         document::from_slice(body.as_bytes()).map_err(Problem::unreadable)?;
-    blocking(move || {
-        let directory = backup_place(app.settings.backup_dir.as_deref(), &request.directory)?;
-        Ok(Json(json!(app.care.backup(&directory, &mut |_, _| {})?)))
-    })
-    .await
+    let own = Arc::clone(&app);
+    let backup = move |flag: &Flag| {
+        let directory = backup_place(own.settings.backup_dir.as_deref(), &request.directory)?;
+        let report = own.care.backup_until(flag, &directory, &mut |_, _| {})?;
+        Ok(Json(json!(report)))
+    };
+    app.pools.care.run(backup).await
 }
 
 /// Where a backup goes: nowhere but below the configured directory, so that
@@ -76,14 +80,16 @@ fn backup_place(root: Option<&Path>, given: &str) -> Answer<PathBuf> {
 }
 
 /// Verifies the data; one line of JSON for each step, the report as the last.
-pub(crate) async fn verify(State(app): State<Arc<App>>) -> Response {
-    let body = stream::body(move |sender| {
+/// It ends soon after its client has gone away.
+pub(crate) async fn verify(State(app): State<Arc<App>>) -> Answer<Response> {
+    let turn = app.pools.verify.turn().await?;
+    let body = stream::body(turn, move |sender, flag| {
         let mut told = 0;
-        let report = app.care.verify(&mut |done, total| {
+        let report = app.care.verify_until(flag, &mut |done, total| {
             let step = (done * N_STEPS).checked_div(total).unwrap_or_default();
             if step > told {
                 told = step;
-                // Whoever has gone away hears nothing; the verification ends soon.
+                // Whoever has gone away hears nothing: the flag is set then.
                 let _ = line(sender, &json!({"progress": {"done": done, "total": total}}));
             }
         });
@@ -93,7 +99,7 @@ pub(crate) async fn verify(State(app): State<Arc<App>>) -> Response {
         };
         line(sender, &last).map_err(|error| error.to_string())
     });
-    ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
 }
 
 /// Removes every event of a user; the user id is text as in an event.
@@ -118,17 +124,19 @@ pub(crate) async fn forget(
         experiment =
             Some(id.map_err(|error| Problem::bad_field("experiment", &error.to_string()))?);
     }
-    blocking(move || {
+    let own = Arc::clone(&app);
+    // What an erasure has begun it brings to its end, whoever waits for it.
+    let forget = move |_: &Flag| {
         let user = user_id_from_text(user.trim());
-        let report = app.care.forget(user, experiment.as_ref(), actor.as_str())?;
+        let report = own.care.forget(user, experiment.as_ref(), actor.as_str())?;
         Ok(Json(json!(report)))
-    })
-    .await
+    };
+    app.pools.care.finish(forget).await
 }
 
 /// The audit of erasures.
 pub(crate) async fn erasures(State(app): State<Arc<App>>) -> Answer<Json<Value>> {
-    let erasures = blocking(move || Ok(app.catalog.erasures(N_ERASURES)?)).await?;
+    let erasures = pools::query(&app, |app| Ok(app.catalog.erasures(N_ERASURES)?)).await?;
     Ok(Json(json!({ "erasures": erasures })))
 }
 
@@ -155,7 +163,9 @@ pub(crate) async fn retain(
             }
         };
     }
-    blocking(move || Ok(Json(json!(app.care.retain(mode)?)))).await
+    let own = Arc::clone(&app);
+    let retain = move |_: &Flag| Ok(Json(json!(own.care.retain(mode)?)));
+    app.pools.care.finish(retain).await
 }
 
 fn line(sender: &mut stream::Sender, value: &Value) -> std::io::Result<()> {

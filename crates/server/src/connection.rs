@@ -17,6 +17,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::places::Busy;
 use crate::unreadable::answer_instead_of;
 
 /// Whether a request is in work, which its connection has to know.
@@ -74,6 +75,7 @@ impl InWork {
 pub(crate) struct Answering {
     pub(crate) body: axum::body::Body,
     pub(crate) in_work: InWork,
+    pub(crate) _busy: Arc<Busy>,
 }
 
 impl Drop for Answering {
@@ -322,6 +324,8 @@ mod tests {
     use std::future::poll_fn;
 
     use super::*;
+    use crate::limits::Who;
+    use crate::places::Places;
 
     const SOON: Duration = Duration::from_millis(20);
     const NEVER: Duration = Duration::from_secs(3_600);
@@ -365,9 +369,11 @@ mod tests {
 
     fn begun(in_work: &InWork) -> Answering {
         in_work.begin();
+        let place = Places::new(1).enter(Who::address([127, 0, 0, 1].into()));
         Answering {
             body: axum::body::Body::empty(),
             in_work: in_work.clone(),
+            _busy: Arc::new(Arc::new(place.unwrap()).begin()),
         }
     }
 

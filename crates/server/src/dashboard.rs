@@ -37,8 +37,9 @@ use self::frame::Freshness;
 use self::list::{Around, ListPage, Listed};
 use self::next_step::Origin;
 use self::query::Pairs;
-use crate::app::{App, Routes, blocking};
+use crate::app::{App, Routes};
 use crate::percent_encode;
+use crate::pools;
 use crate::problem::{Answer, Problem};
 use crate::{experiments, results};
 
@@ -99,7 +100,7 @@ async fn list(
     let answer = async {
         let query = query::canonical(&results::pairs(query.as_deref().unwrap_or_default())?)?;
         let now = (app.clock)();
-        blocking(move || list_page(&app, query, origin, now)).await
+        pools::query(&app, move |app| list_page(app, query, origin, now)).await
     };
     let page = answer
         .await
@@ -160,12 +161,12 @@ async fn experiment(
         let asked = results::parse(&query::encode(&query))?;
         let report = results::report(Arc::clone(&app), id.clone(), asked).await?;
         let now = (app.clock)();
-        let page = blocking(move || {
+        let page = pools::query(&app, move |app| {
             let parts = Parts {
                 experiment: &app.catalog.experiment(&id)?,
                 report: &report,
                 query: &query,
-                freshness: freshness(&app, now)?,
+                freshness: freshness(app, now)?,
                 origin: &origin,
                 now,
             };

@@ -13,7 +13,8 @@ use axum::http::{HeaderMap, header};
 use serde_json::Value;
 use trialog_model::event::MAX_USER_ID_BYTES;
 
-use crate::app::{App, blocking};
+use crate::app::App;
+use crate::pools;
 use crate::problem::{Answer, Problem};
 use crate::rulesets::Prepared;
 
@@ -28,8 +29,7 @@ async fn ruleset(app: &Arc<App>) -> Answer<Arc<Prepared>> {
     if let Some(current) = app.rulesets.current(&app.catalog) {
         return Ok(current);
     }
-    let app = Arc::clone(app);
-    blocking(move || Ok(app.rulesets.refresh(&app.catalog)?)).await
+    pools::upkeep(app, |app| Ok(app.rulesets.refresh(&app.catalog)?)).await
 }
 
 /// A user id as text: a string, or an integer.

@@ -76,13 +76,13 @@ async fn ingest(
         app.ingest
             .judge(kind, &body.bytes, layout, key.as_deref(), now)
     } else {
-        let app = Arc::clone(&app);
+        let (pools, app) = (&app.pools, Arc::clone(&app));
         let judge = move || {
             Ok(app
                 .ingest
                 .judge(kind, &body.bytes, layout, key.as_deref(), now))
         };
-        crate::app::blocking(judge).await?
+        pools.events.run(move |_| judge()).await?
     };
     store(&app, judged.map_err(|error| refused(&error))?, now).await
 }

@@ -19,11 +19,12 @@ use trialog_model::document;
 use trialog_model::experiment::{Definition, Status};
 use trialog_model::ids::ExperimentId;
 
-use crate::app::{App, blocking};
+use crate::app::App;
 use crate::edit::{Editing, etag, merged, patch, take_confirmation};
 use crate::named::named;
 use crate::page::{PAGE, limit, next, search};
 use crate::percent_encode;
+use crate::pools;
 use crate::problem::{Answer, Problem};
 use crate::results::pairs;
 use trialog_report::{Decided, Paused};
@@ -112,7 +113,7 @@ pub(crate) async fn create(
         document::from_slice(&received(body)?).map_err(Problem::unreadable)?;
     definition.check()?;
     definition.check_variant_names(&[])?;
-    let (created, shared) = blocking(move || {
+    let (created, shared) = pools::query(&app, move |app| {
         let created = app.catalog.create_experiment(&definition, &edit)?;
         let shared = app.catalog.shared_surfaces(&definition)?;
         Ok((created, shared))
@@ -131,7 +132,7 @@ pub(crate) async fn read(
     path: Result<Path<String>, PathRejection>,
 ) -> Answer<Response> {
     let id = id(path)?;
-    let found = blocking(move || Ok(app.catalog.experiment(&id)?)).await?;
+    let found = pools::query(&app, move |app| Ok(app.catalog.experiment(&id)?)).await?;
     Ok(answer(found))
 }
 
@@ -145,7 +146,7 @@ pub(crate) async fn change(
     let id = id(path)?;
     let mut patch = patch(&received(body)?)?;
     take_confirmation(&mut edit, &mut patch)?;
-    let (changed, shared) = blocking(move || {
+    let (changed, shared) = pools::query(&app, move |app| {
         let changed = (app.catalog).change_experiment(&id, &edit, |known| changed(known, patch))?;
         let shared = app.catalog.shared_surfaces(&changed.definition)?;
         Ok((changed, shared))
@@ -194,7 +195,7 @@ pub(crate) async fn start(
     Editing(edit): Editing,
 ) -> Answer<Response> {
     let id = id(path)?;
-    let (started, shared) = blocking(move || {
+    let (started, shared) = pools::query(&app, move |app| {
         let started = app.catalog.start_experiment(&id, &edit)?;
         let shared = app.catalog.shared_surfaces(&started.definition)?;
         Ok((started, shared))
@@ -209,7 +210,7 @@ pub(crate) async fn resume(
     Editing(edit): Editing,
 ) -> Answer<Response> {
     let id = id(path)?;
-    let (resumed, shared) = blocking(move || {
+    let (resumed, shared) = pools::query(&app, move |app| {
         let resumed = app.catalog.resume_experiment(&id, &edit)?;
         let shared = app.catalog.shared_surfaces(&resumed.definition)?;
         Ok((resumed, shared))
@@ -223,7 +224,7 @@ pub(crate) async fn stop(
     path: Result<Path<String>, PathRejection>,
     Editing(edit): Editing,
 ) -> Answer<Response> {
-    step(path, move |id| {
+    step(&app, path, move |app, id| {
         Ok(app.catalog.stop_experiment(&id, &edit)?)
     })
     .await
@@ -235,7 +236,7 @@ pub(crate) async fn confirm(
     path: Result<Path<String>, PathRejection>,
     Editing(edit): Editing,
 ) -> Answer<Response> {
-    step(path, move |id| {
+    step(&app, path, move |app, id| {
         Ok(app.catalog.confirm_change(&id, &edit)?)
     })
     .await
@@ -246,7 +247,7 @@ pub(crate) async fn archive(
     path: Result<Path<String>, PathRejection>,
     Editing(edit): Editing,
 ) -> Answer<Response> {
-    step(path, move |id| {
+    step(&app, path, move |app, id| {
         Ok(app.catalog.archive_experiment(&id, &edit)?)
     })
     .await
@@ -258,18 +259,19 @@ pub(crate) async fn delete(
     path: Result<Path<String>, PathRejection>,
     Editing(edit): Editing,
 ) -> Answer<Response> {
-    step(path, move |id| {
+    step(&app, path, move |app, id| {
         Ok(app.catalog.delete_experiment(&id, &edit)?)
     })
     .await
 }
 
 async fn step(
+    app: &Arc<App>,
     path: Result<Path<String>, PathRejection>,
-    step: impl FnOnce(ExperimentId) -> Answer<Experiment> + Send + 'static,
+    step: impl FnOnce(&App, ExperimentId) -> Answer<Experiment> + Send + 'static,
 ) -> Answer<Response> {
     let id = id(path)?;
-    let stepped = blocking(move || step(id)).await?;
+    let stepped = pools::query(app, move |app| step(app, id)).await?;
     Ok(answer(stepped))
 }
 
@@ -278,7 +280,7 @@ pub(crate) async fn list(
     RawQuery(query): RawQuery,
 ) -> Answer<Response> {
     let listing = listing(query.as_deref().unwrap_or_default())?;
-    let (found, next) = blocking(move || {
+    let (found, next) = pools::query(&app, move |app| {
         let found = app.catalog.list_experiments(&listing)?;
         let next = next_page(&found, &listing);
         Ok((found, next))

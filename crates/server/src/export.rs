@@ -11,10 +11,11 @@ use trialog_model::ids::ExperimentId;
 use trialog_model::time::UnixMicros;
 use trialog_pipeline::care::export::{ExportRequest, Form, Table};
 
-use crate::app::{App, blocking};
+use crate::app::App;
 use crate::problem::{Answer, Problem};
 use crate::results::pairs;
 use crate::stream;
+use crate::work::Flag;
 
 pub(crate) async fn export(
     State(app): State<Arc<App>>,
@@ -23,15 +24,14 @@ pub(crate) async fn export(
 ) -> Answer<Response> {
     let Path(table) = path.map_err(|error| Problem::bad_request(error.body_text()))?;
     let request = parse(&table, query.as_deref().unwrap_or_default())?;
-    let turn = Arc::clone(&app.exports).try_acquire_owned();
-    let turn = turn.map_err(|_| Problem::busy("two exports are under way: ask again later", 10))?;
+    let turn = app.pools.exports.turn().await?;
     let (kind, extension) = match request.form {
         Form::Parquet => ("application/vnd.apache.parquet", "parquet"),
         Form::Csv => ("text/csv; charset=utf-8", "csv"),
     };
-    let export = blocking(move || Ok(app.care.export(request)?)).await?;
-    let body = stream::body(move |sender| {
-        let _turn = turn;
+    let begin = move |flag: &Flag| Ok(app.care.export_until(flag, request)?);
+    let (export, turn) = turn.run(begin).await?;
+    let body = stream::body(turn, move |sender, _| {
         let written = export.write(&mut *sender);
         written.map(drop).map_err(|error| error.to_string())
     });

@@ -13,7 +13,8 @@ use trialog_pipeline::ingest::Destination;
 use trialog_pipeline::store::Store;
 use trialog_warehouse::embedded::Warehouse;
 
-use crate::app::{App, blocking};
+use crate::app::App;
+use crate::pools;
 use crate::problem::{Answer, Problem};
 
 /// How long the checks may take: a catalog that is busy for longer serves nobody.
@@ -48,7 +49,7 @@ impl Check {
 
 /// The catalog answers, and events can be stored.
 pub(crate) async fn ready(State(app): State<Arc<App>>) -> Answer<Json<Value>> {
-    let looking = blocking(move || Ok(checks(&app)));
+    let looking = pools::upkeep(&app, |app| Ok(checks(app)));
     let checks = match tokio::time::timeout(PATIENCE, looking).await {
         Ok(checks) => checks?,
         Err(_) => {

@@ -17,12 +17,13 @@ use trialog_model::experiment::Status;
 use trialog_model::holdout::HoldoutDefinition;
 use trialog_model::ids::HoldoutName;
 
-use crate::app::{App, blocking};
+use crate::app::App;
 use crate::edit::{Editing, etag, merged, patch};
 use crate::experiments::received;
 use crate::named::named;
 use crate::page::{next, plain_page};
 use crate::percent_encode;
+use crate::pools;
 use crate::problem::{Answer, Problem};
 
 /// The most experiments that a warning names.
@@ -76,7 +77,10 @@ pub(crate) async fn create(
     let definition: HoldoutDefinition =
         document::from_slice(&received(body)?).map_err(Problem::unreadable)?;
     definition.check()?;
-    let created = blocking(move || Ok(app.catalog.create_holdout(&definition, &edit)?)).await?;
+    let created = pools::query(&app, move |app| {
+        Ok(app.catalog.create_holdout(&definition, &edit)?)
+    })
+    .await?;
     let name = percent_encode(created.definition.name.as_str());
     let location = [(header::LOCATION, format!("/v1/holdouts/{name}"))];
     Ok((StatusCode::CREATED, location, answer(created, Vec::new())).into_response())
@@ -87,7 +91,7 @@ pub(crate) async fn read(
     path: Result<Path<String>, PathRejection>,
 ) -> Answer<Response> {
     let name = name(path)?;
-    let found = blocking(move || Ok(app.catalog.holdout(&name)?)).await?;
+    let found = pools::query(&app, move |app| Ok(app.catalog.holdout(&name)?)).await?;
     Ok(answer(found, Vec::new()))
 }
 
@@ -100,7 +104,7 @@ pub(crate) async fn change(
 ) -> Answer<Response> {
     let name = name(path)?;
     let patch = patch(&received(body)?)?;
-    let changed = blocking(move || {
+    let changed = pools::query(&app, move |app| {
         let rules = app.catalog.configuration()?.rules;
         app.catalog.change_holdout(&name, &edit, |known| {
             let changed: HoldoutDefinition =
@@ -144,9 +148,9 @@ pub(crate) async fn start(
     Editing(edit): Editing,
 ) -> Answer<Response> {
     let name = name(path)?;
-    let (started, warnings) = blocking(move || {
+    let (started, warnings) = pools::query(&app, move |app| {
         let started = app.catalog.start_holdout(&name, &edit)?;
-        let warnings = warnings(&app, &started)?;
+        let warnings = warnings(app, &started)?;
         Ok((started, warnings))
     })
     .await?;
@@ -178,7 +182,10 @@ pub(crate) async fn stop(
     Editing(edit): Editing,
 ) -> Answer<Response> {
     let name = name(path)?;
-    let stopped = blocking(move || Ok(app.catalog.stop_holdout(&name, &edit)?)).await?;
+    let stopped = pools::query(&app, move |app| {
+        Ok(app.catalog.stop_holdout(&name, &edit)?)
+    })
+    .await?;
     Ok(answer(stopped, Vec::new()))
 }
 
@@ -187,7 +194,10 @@ pub(crate) async fn list(
     RawQuery(query): RawQuery,
 ) -> Answer<Response> {
     let (after, limit) = plain_page(query.as_deref().unwrap_or_default())?;
-    let found = blocking(move || Ok(app.catalog.list_holdouts(after.as_deref(), limit)?)).await?;
+    let found = pools::query(&app, move |app| {
+        Ok(app.catalog.list_holdouts(after.as_deref(), limit)?)
+    })
+    .await?;
     let next = next(&found, limit, |holdout| holdout.definition.name.to_string());
     let holdouts: Vec<Shown> = found.into_iter().map(|own| show(own, Vec::new())).collect();
     Ok(Json(json!({ "holdouts": holdouts, "next": next })).into_response())

@@ -16,12 +16,13 @@ use trialog_model::holdout::LayerDefinition;
 use trialog_model::ids::LayerName;
 use trialog_model::ranges::n_buckets;
 
-use crate::app::{App, blocking};
+use crate::app::App;
 use crate::edit::{Editing, etag, merged, patch};
 use crate::experiments::received;
 use crate::named::named;
 use crate::page::{next, plain_page};
 use crate::percent_encode;
+use crate::pools;
 use crate::problem::{Answer, Problem};
 
 /// A layer as the API shows it: who owns which buckets, and what is free.
@@ -66,7 +67,10 @@ pub(crate) async fn create(
     let definition: LayerDefinition =
         document::from_slice(&received(body)?).map_err(Problem::unreadable)?;
     definition.check()?;
-    let created = blocking(move || Ok(app.catalog.create_layer(&definition, &edit)?)).await?;
+    let created = pools::query(&app, move |app| {
+        Ok(app.catalog.create_layer(&definition, &edit)?)
+    })
+    .await?;
     let name = created.definition.name.as_str();
     let location = [(
         header::LOCATION,
@@ -80,7 +84,7 @@ pub(crate) async fn read(
     path: Result<Path<String>, PathRejection>,
 ) -> Answer<Response> {
     let name = name(path)?;
-    let found = blocking(move || Ok(app.catalog.layer(&name)?)).await?;
+    let found = pools::query(&app, move |app| Ok(app.catalog.layer(&name)?)).await?;
     Ok(answer(&found))
 }
 
@@ -106,7 +110,10 @@ pub(crate) async fn change(
             ))
         }
     };
-    let changed = blocking(move || app.catalog.change_layer(&name, &edit, changed)).await?;
+    let changed = pools::query(&app, move |app| {
+        app.catalog.change_layer(&name, &edit, changed)
+    })
+    .await?;
     Ok(answer(&changed))
 }
 
@@ -116,7 +123,10 @@ pub(crate) async fn delete(
     Editing(edit): Editing,
 ) -> Answer<Response> {
     let name = name(path)?;
-    let deleted = blocking(move || Ok(app.catalog.delete_layer(&name, &edit)?)).await?;
+    let deleted = pools::query(&app, move |app| {
+        Ok(app.catalog.delete_layer(&name, &edit)?)
+    })
+    .await?;
     Ok(Json(show(&deleted)).into_response())
 }
 
@@ -125,7 +135,10 @@ pub(crate) async fn list(
     RawQuery(query): RawQuery,
 ) -> Answer<Response> {
     let (after, limit) = plain_page(query.as_deref().unwrap_or_default())?;
-    let found = blocking(move || Ok(app.catalog.list_layers(after.as_deref(), limit)?)).await?;
+    let found = pools::query(&app, move |app| {
+        Ok(app.catalog.list_layers(after.as_deref(), limit)?)
+    })
+    .await?;
     let next = next(&found, limit, |layer| layer.definition.name.to_string());
     let layers: Vec<Value> = found.iter().map(show).collect();
     Ok(Json(json!({ "layers": layers, "next": next })).into_response())

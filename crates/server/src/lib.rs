@@ -32,6 +32,8 @@ mod observe;
 pub mod openapi;
 mod page;
 mod pipeline;
+mod places;
+mod pools;
 mod problem;
 mod process;
 mod results;
@@ -41,6 +43,7 @@ pub mod serving;
 mod stream;
 pub mod tls;
 mod unreadable;
+mod work;
 
 pub use access::{InProcess, Randomness};
 pub use app::{App, Settings, router};

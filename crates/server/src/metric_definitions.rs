@@ -15,12 +15,13 @@ use trialog_model::document;
 use trialog_model::ids::MetricName;
 use trialog_model::metric_definition::{MetricDefinition, NotAMetric};
 
-use crate::app::{App, blocking};
+use crate::app::App;
 use crate::edit::{Editing, etag, merged, patch, take_confirmation};
 use crate::experiments::received;
 use crate::named::named;
 use crate::page::{PAGE, limit, next, search};
 use crate::percent_encode;
+use crate::pools;
 use crate::problem::{Answer, Problem};
 use crate::results::pairs;
 
@@ -70,7 +71,10 @@ pub(crate) async fn create(
         take_confirmation(&mut edit, fields)?;
     }
     let definition = definition(fields)?;
-    let created = blocking(move || Ok(app.catalog.create_metric(&definition, &edit)?)).await?;
+    let created = pools::query(&app, move |app| {
+        Ok(app.catalog.create_metric(&definition, &edit)?)
+    })
+    .await?;
     let name = created.definition.name.as_str();
     let location = format!("/v1/metrics/{}", percent_encode(name));
     let location = [(header::LOCATION, location)];
@@ -82,7 +86,7 @@ pub(crate) async fn read(
     path: Result<Path<String>, PathRejection>,
 ) -> Answer<Response> {
     let name = name(path)?;
-    let found = blocking(move || Ok(app.catalog.metric(&name)?)).await?;
+    let found = pools::query(&app, move |app| Ok(app.catalog.metric(&name)?)).await?;
     Ok(answer(found))
 }
 
@@ -105,7 +109,10 @@ pub(crate) async fn change(
             Err(Problem::broken_rule("name", reason))
         }
     };
-    let changed = blocking(move || app.catalog.change_metric(&name, &edit, changed)).await?;
+    let changed = pools::query(&app, move |app| {
+        app.catalog.change_metric(&name, &edit, changed)
+    })
+    .await?;
     Ok(answer(changed))
 }
 
@@ -115,7 +122,10 @@ pub(crate) async fn delete(
     Editing(edit): Editing,
 ) -> Answer<Response> {
     let name = name(path)?;
-    let deleted = blocking(move || Ok(app.catalog.delete_metric(&name, &edit)?)).await?;
+    let deleted = pools::query(&app, move |app| {
+        Ok(app.catalog.delete_metric(&name, &edit)?)
+    })
+    .await?;
     Ok(Json(show(deleted)).into_response())
 }
 
@@ -125,7 +135,7 @@ pub(crate) async fn list(
 ) -> Answer<Response> {
     let listing = listing(query.as_deref().unwrap_or_default())?;
     let limit = listing.limit;
-    let found = blocking(move || Ok(app.catalog.list_metrics(&listing)?)).await?;
+    let found = pools::query(&app, move |app| Ok(app.catalog.list_metrics(&listing)?)).await?;
     let next = next(&found, limit, |metric| metric.definition.name.to_string());
     let metrics: Vec<Shown> = found.into_iter().map(show).collect();
     Ok(Json(json!({ "metrics": metrics, "next": next })).into_response())

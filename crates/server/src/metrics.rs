@@ -15,7 +15,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use trialog_model::time::UnixMicros;
 
-use crate::app::{App, blocking};
+use crate::app::App;
+use crate::pools;
 use crate::problem::{Answer, Problem};
 use crate::process;
 
@@ -88,7 +89,7 @@ impl ServerMetrics {
 
 /// Everything that is counted anywhere, as Prometheus reads it.
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Answer<impl IntoResponse> {
-    let text = blocking(move || {
+    let text = pools::query(&app, move |app| {
         let files = app.store.embedded("there are no files here").ok();
         let space = files.and_then(|warehouse| warehouse.space().ok());
         app.metrics

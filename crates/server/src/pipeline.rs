@@ -11,7 +11,8 @@ use trialog_pipeline::aggregation::Scope;
 use trialog_pipeline::schedule::SCHEDULE;
 use trialog_pipeline::store::Store;
 
-use crate::app::{App, blocking};
+use crate::app::App;
+use crate::pools;
 use crate::problem::{Answer, Problem};
 use crate::results::pairs;
 
@@ -19,7 +20,7 @@ use crate::results::pairs;
 const N_RUNS: u32 = 20;
 
 pub(crate) async fn state(State(app): State<Arc<App>>) -> Answer<Json<Value>> {
-    blocking(move || {
+    pools::query(&app, move |app| {
         let mark = app.catalog.high_water_mark()?;
         let runs: Vec<Value> = app.catalog.runs(N_RUNS)?.iter().map(show).collect();
         Ok(Json(json!({
@@ -30,7 +31,7 @@ pub(crate) async fn state(State(app): State<Arc<App>>) -> Answer<Json<Value>> {
             },
             "ingested": ingested(&app.store)?,
             "runs": runs,
-            "next_run_at": next_run(&app)?.map(|time| time.to_rfc3339()),
+            "next_run_at": next_run(app)?.map(|time| time.to_rfc3339()),
         })))
     })
     .await
@@ -102,5 +103,8 @@ pub(crate) async fn run(
             (other, _) => return Err(Problem::bad_field(other, "is no parameter here: use full")),
         };
     }
-    blocking(move || Ok(Json(json!(app.aggregator.run("request", 1, scope)?)))).await
+    let own = Arc::clone(&app);
+    // It goes on without its client: everybody sees what it publishes.
+    let run = move |_: &_| Ok(Json(json!(own.aggregator.run("request", 1, scope)?)));
+    app.pools.runs.finish(run).await
 }

@@ -15,10 +15,12 @@ use trialog_model::time::UnixMicros;
 use trialog_stats::{Alpha, Correction};
 use trialog_warehouse::fold::UserFilter;
 
-use crate::app::{App, blocking};
+use crate::app::App;
 use crate::experiments::id;
+use crate::pools;
 use crate::problem::{Answer, Problem};
 use crate::segments;
+use crate::work::Flag;
 use trialog_report::{Choices, Filter, Report};
 
 /// The query of a results request.
@@ -42,7 +44,7 @@ pub(crate) async fn results(
 /// The report that `query` asks for; what the API answers and the dashboard shows.
 pub(crate) async fn report(app: Arc<App>, id: ExperimentId, query: Query) -> Answer<Report> {
     if query.filter == UserFilter::default() {
-        blocking(move || published(&app, &id, &query)).await
+        pools::query(&app, move |app| published(app, &id, &query)).await
     } else {
         folded(app, id, query).await
     }
@@ -81,20 +83,8 @@ fn sequence(
 
 /// Folded for this request, over the events that the published rows cover.
 async fn folded(app: Arc<App>, id: ExperimentId, query: Query) -> Answer<Report> {
-    let busy = || {
-        Problem::busy(
-            "too many filtered results are being computed: ask again shortly",
-            2,
-        )
-    };
-    let _waiting = Arc::clone(&app.waiting_folds)
-        .try_acquire_owned()
-        .map_err(|_| busy())?;
-    let _turn = Arc::clone(&app.folds)
-        .acquire_owned()
-        .await
-        .map_err(|_| busy())?;
-    blocking(move || {
+    let pools = Arc::clone(&app.pools);
+    let fold = move |flag: &Flag| {
         let experiment = app.catalog.experiment(&id)?;
         let latest = app.catalog.published(&id, None)?;
         let current = app.aggregator.fingerprint(&experiment);
@@ -110,7 +100,7 @@ async fn folded(app: Arc<App>, id: ExperimentId, query: Query) -> Answer<Report>
                 &query.choices,
             )?);
         };
-        let (computation, mark) = app.aggregator.query(&id, &query.filter)?;
+        let (computation, mark) = app.aggregator.query(&id, &query.filter, flag)?;
         let published = Published {
             computation,
             mark,
@@ -126,8 +116,8 @@ async fn folded(app: Arc<App>, id: ExperimentId, query: Query) -> Answer<Report>
         )?;
         segments::check(&app, &id, &query.filter.segment, &report)?;
         Ok(report)
-    })
-    .await
+    };
+    pools.folds.run(fold).await
 }
 
 pub(crate) fn parse(query: &str) -> Answer<Query> {

@@ -1,8 +1,8 @@
 //! Accepting connections, within limits, until told to stop.
 //!
-//! A connection beyond the most is accepted and its request answered with 503,
-//! so that the client learns what is going on; so many are answered at a time,
-//! and those beyond them are closed without a word.
+//! A connection beyond the most takes the place of an idle one ([`places`](crate::places)), else
+//! a reserved one: there a request without a key is answered with 503, so that the client learns
+//! what is going on. Those beyond the reserved places are closed without a word.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -13,25 +13,25 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderValue, Request, Response, header};
+use axum::http::{HeaderValue, Request, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tower_service::Service;
 
+use crate::access;
 use crate::app::{App, router};
 use crate::connection::{Answering, InWork, Patience, Watched};
-use crate::headers::put_headers;
-use crate::problem::Problem;
+use crate::limits::Who;
+use crate::places::{Place, Places};
+use crate::pools;
 use crate::tls::Tls;
 
-/// Connections beyond the most that are told so at a time.
-const MAX_TURNED_AWAY: usize = 64;
 /// What a connection may buffer of a body.
 const MAX_BUFFER_BYTES: usize = 64 << 10;
 /// Hyper takes no smaller buffer.
@@ -40,7 +40,7 @@ const MIN_BUFFER_BYTES: usize = 8 << 10;
 /// The limits of connections.
 #[derive(Debug, Clone, Copy)]
 pub struct Connections {
-    /// Connections at a time; beyond it the answer is 503.
+    /// Connections at a time; beyond it idle ones give way, else the answer is 503.
     pub max: usize,
     /// The request line and all headers; beyond it the answer is 431.
     pub max_header_bytes: usize,
@@ -102,8 +102,7 @@ pub async fn serve(
     let doors = Arc::new(Doors {
         router: router(Arc::clone(&app)),
         limits,
-        places: Arc::new(Semaphore::new(limits.max)),
-        turned_away: Arc::new(Semaphore::new(MAX_TURNED_AWAY)),
+        places: Places::new(limits.max),
     });
     let (stop, stopped) = watch::channel(false);
     let mut accepting = JoinSet::new();
@@ -117,13 +116,24 @@ pub async fn serve(
         ));
     }
     drop(stopped);
-    shutdown.await;
+    let mut shutdown = std::pin::pin!(shutdown);
+    // Both branches may be left and begun again.
+    while tokio::time::timeout(access::TELL_EVERY, shutdown.as_mut())
+        .await
+        .is_err()
+    {
+        access::tell_refusals(&app);
+    }
     // Nobody listens any more where there are no connections left.
     let _ = stop.send(true);
     while accepting.join_next().await.is_some() {}
-    let noted = crate::app::blocking(move || Ok(app.keyring.note_uses(&app.catalog)?)).await;
-    if noted.is_err() {
-        tracing::warn!("the last use of API keys was not noted");
+    // What clients left behind may still be under way.
+    app.pools.jobs.idle().await;
+    access::tell_refusals(&app);
+    let note = |app: &App| Ok(app.keyring.note_uses(&app.catalog)?);
+    if let Err(problem) = pools::upkeep(&app, note).await {
+        let reason = problem.detail();
+        tracing::warn!("the last use of API keys was not noted: {reason}");
     }
     Ok(())
 }
@@ -132,36 +142,7 @@ pub async fn serve(
 struct Doors {
     router: Router,
     limits: Connections,
-    places: Arc<Semaphore>,
-    turned_away: Arc<Semaphore>,
-}
-
-impl Doors {
-    /// The place of a new connection with what answers it; `None` where there is none.
-    fn enter(&self) -> Option<(OwnedSemaphorePermit, Router)> {
-        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
-            return Some((place, self.router.clone()));
-        }
-        let place = Arc::clone(&self.turned_away).try_acquire_owned().ok()?;
-        Some((place, Router::new().fallback(turn_away)))
-    }
-}
-
-async fn turn_away(request: Request<Body>) -> Response<Body> {
-    use axum::response::IntoResponse;
-    let is_tls = request
-        .extensions()
-        .get::<Peer>()
-        .is_some_and(|peer| peer.is_tls);
-    let problem = Problem::unavailable(
-        "the server has as many connections as it may: try again shortly, or raise --max-connections",
-        1,
-    );
-    let mut response = problem.into_response();
-    put_headers(response.headers_mut(), is_tls);
-    let close = HeaderValue::from_static("close");
-    response.headers_mut().insert(header::CONNECTION, close);
-    response
+    places: Arc<Places>,
 }
 
 /// Accepts until told to stop, then waits for its connections.
@@ -187,7 +168,7 @@ async fn accept(
                 continue;
             }
         };
-        let Some((place, router)) = doors.enter() else {
+        let Some(place) = doors.places.enter(Who::address(address.ip())) else {
             continue;
         };
         let peer = Peer {
@@ -195,18 +176,13 @@ async fn accept(
             is_tls: tls.is_some(),
             is_open,
         };
-        let work = converse(
+        connections.spawn(converse(
             stream,
             peer,
             tls.clone(),
-            router,
-            doors.limits,
+            (Arc::clone(&doors), Arc::new(place)),
             stopped.clone(),
-        );
-        connections.spawn(async move {
-            work.await;
-            drop(place);
-        });
+        ));
     }
     drop(socket);
     while connections.join_next().await.is_some() {}
@@ -227,22 +203,22 @@ async fn converse(
     stream: TcpStream,
     peer: Peer,
     tls: Option<Arc<Tls>>,
-    router: Router,
-    limits: Connections,
+    (doors, place): (Arc<Doors>, Arc<Place>),
     mut stopped: watch::Receiver<bool>,
 ) {
     // Without it small answers wait for the client's acknowledgements; it is
     // refused only by a connection that is gone.
     let _ = stream.set_nodelay(true);
     let Some(tls) = tls else {
-        return answer(stream, peer, router, limits, stopped).await;
+        return answer(stream, peer, &doors, &place, stopped).await;
     };
     let shaken = tokio::select! {
         _ = stopped.changed() => return,
-        shaken = tokio::time::timeout(limits.header_timeout, tls.acceptor().accept(stream)) => shaken,
+        () = place.given_away() => return,
+        shaken = tokio::time::timeout(doors.limits.header_timeout, tls.acceptor().accept(stream)) => shaken,
     };
     match shaken {
-        Ok(Ok(stream)) => answer(stream, peer, router, limits, stopped).await,
+        Ok(Ok(stream)) => answer(stream, peer, &doors, &place, stopped).await,
         Ok(Err(error)) => tracing::debug!("a client failed to agree on TLS: {error}"),
         Err(_) => tracing::debug!("a client did not agree on TLS in time"),
     }
@@ -251,10 +227,11 @@ async fn converse(
 async fn answer<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
     peer: Peer,
-    router: Router,
-    limits: Connections,
+    doors: &Doors,
+    place: &Arc<Place>,
     mut stopped: watch::Receiver<bool>,
 ) {
+    let limits = doors.limits;
     let in_work = InWork::default();
     let patience = Patience {
         head: limits.header_timeout,
@@ -264,12 +241,23 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let watched = Watched::new(stream, in_work.clone(), patience, peer.is_tls);
     let service = service_fn(move |request: Request<Incoming>| {
         in_work.begin();
+        let busy = Arc::new(place.begin());
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(peer);
-        let (mut router, in_work) = (router.clone(), in_work.clone());
+        request.extensions_mut().insert(Arc::clone(&busy));
+        let (mut router, in_work) = (doors.router.clone(), in_work.clone());
         async move {
-            let Ok(response) = router.call(request).await;
-            Ok::<_, Infallible>(response.map(|body| Answering { body, in_work }))
+            let Ok(mut response) = router.call(request).await;
+            if busy.is_reserved() {
+                // Others wait for the place.
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+            }
+            Ok::<_, Infallible>(response.map(|body| Answering {
+                body,
+                in_work,
+                _busy: busy,
+            }))
         }
     });
     let connection = http1::Builder::new()
@@ -288,6 +276,13 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         _ = stopped.changed() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+        () = place.given_away() => {
+            if !place.may_finish() {
+                return;
+            }
             connection.as_mut().graceful_shutdown();
             connection.await
         }

@@ -8,6 +8,8 @@ use axum::body::{Body, Bytes, HttpBody};
 use http_body::Frame;
 use tokio::sync::mpsc;
 
+use crate::work::{Client, Flag, Turn};
+
 /// Bytes that are sent at a time.
 const PIECE_BYTES: usize = 64 << 10;
 /// Pieces that may wait for a slow client; then the writer waits.
@@ -15,24 +17,34 @@ const MAX_PIECES: usize = 8;
 
 type Piece = Result<Bytes, io::Error>;
 
-/// A body that `write` fills on a blocking thread. If it fails, the answer
-/// ends early, which a client can tell from its end.
-pub(crate) fn body(write: impl FnOnce(&mut Sender) -> Result<(), String> + Send + 'static) -> Body {
+/// A body that `write` fills on a thread of `turn`. If it fails, the answer
+/// ends early, which a client can tell from its end. Once the client is gone,
+/// the flag that `write` gets is set.
+pub(crate) fn body(
+    turn: Turn,
+    write: impl FnOnce(&mut Sender, &Flag) -> Result<(), String> + Send + 'static,
+) -> Body {
     let (sender, receiver) = mpsc::channel(MAX_PIECES);
     let mut sender = Sender {
         sender,
         piece: Vec::new(),
     };
-    tokio::task::spawn_blocking(move || {
-        let outcome = write(&mut sender);
+    let client = turn.detach(move |flag| {
+        let outcome = write(&mut sender, flag);
         let sent = outcome.and_then(|()| sender.flush().map_err(|error| error.to_string()));
-        if let Err(reason) = sent {
-            tracing::warn!("an answer ended early: {reason}");
-            // A client that has gone away need not be told.
-            let _ = sender.sender.blocking_send(Err(io::Error::other(reason)));
+        let Err(reason) = sent else { return };
+        if sender.sender.is_closed() {
+            tracing::debug!("a client went away before the end of its answer");
+            return;
         }
+        tracing::warn!("an answer ended early: {reason}");
+        // A client that has gone away since need not be told.
+        let _ = sender.sender.blocking_send(Err(io::Error::other(reason)));
     });
-    Body::new(Receiver { receiver })
+    Body::new(Receiver {
+        receiver,
+        _client: client,
+    })
 }
 
 /// Where an answer is written to.
@@ -62,6 +74,7 @@ impl Write for Sender {
 
 struct Receiver {
     receiver: mpsc::Receiver<Piece>,
+    _client: Client,
 }
 
 impl HttpBody for Receiver {

@@ -1,7 +1,7 @@
 //! Bayesian comparisons: chance to win and expected loss.
 
 use crate::relative::relative_to;
-use crate::special::{self, integrate_with_ends, tails_of_beta};
+use crate::special::{self, integrate_together, tails_of_beta};
 use crate::{Alpha, Interval, StatsError, Summary};
 
 /// What a choice between two arms may be based on.
@@ -160,24 +160,33 @@ pub fn choose_rate(a: &BetaPosterior, b: &BetaPosterior) -> Choice {
     let (b_low, b_high) = b.stretch();
     let mut ends = [a_low, a_high, b_low, b_high, a.mean(), b.mean()];
     ends.sort_by(f64::total_cmp);
-    let sum = |f: &dyn Fn(f64, f64) -> f64| -> f64 {
-        let part = |pair: &[f64]| {
-            let (low, high) = (pair[0], pair[1]);
-            integrate_with_ends(low, high, |x, _, from_high| {
-                // 1 - x with its digits where the stretch ends with 1.
-                let y = if high >= 1.0 { from_high } else { 1.0 - x };
-                f(x, y)
-            })
-        };
-        ends.windows(2).map(part).sum()
-    };
     let tails = |arm: &BetaPosterior, x: f64, y: f64| tails_of_beta(x, y, arm.alpha, arm.beta);
-    let density = |x: f64, y: f64| special::beta_density(x, y, a.alpha, a.beta);
-    let wins = sum(&|x, y| density(x, y) * tails(b, x, y).upper);
+    // Nearly all of the work are tails, so the three integrals share them.
+    let at = |x: f64, y: f64| {
+        let (of_a, of_b) = (tails(a, x, y), tails(b, x, y));
+        let density = special::beta_density(x, y, a.alpha, a.beta);
+        [
+            density * of_b.upper,
+            of_b.lower * of_a.upper,
+            of_a.lower * of_b.upper,
+        ]
+    };
+    let (mut wins, mut loss_b, mut loss_a) = (0.0, 0.0, 0.0);
+    for pair in ends.windows(2) {
+        let (low, high) = (pair[0], pair[1]);
+        let [win, b_lost, a_lost] = integrate_together(low, high, |x, _, from_high| {
+            // 1 - x with its digits where the stretch ends with 1.
+            let y = if high >= 1.0 { from_high } else { 1.0 - x };
+            at(x, y)
+        });
+        wins += win;
+        loss_b += b_lost;
+        loss_a += a_lost;
+    }
     Choice {
-        chance_to_win: wins.clamp(0.0, 1.0),
-        expected_loss_choose_b: sum(&|x, y| tails(b, x, y).lower * tails(a, x, y).upper),
-        expected_loss_choose_a: sum(&|x, y| tails(a, x, y).lower * tails(b, x, y).upper),
+        chance_to_win: f64::clamp(wins, 0.0, 1.0),
+        expected_loss_choose_b: loss_b,
+        expected_loss_choose_a: loss_a,
     }
 }
 

@@ -6,6 +6,7 @@
 //! input that cannot be computed from is a [`CalcError`] with the field and the
 //! reason.
 
+mod cost;
 mod fields;
 mod means;
 mod multiple;
@@ -16,6 +17,8 @@ mod samples;
 mod sequential;
 
 use serde_json::Value;
+
+pub use cost::cost_micros;
 
 /// A family of statistics.
 ///

@@ -24,7 +24,7 @@ pub(crate) use normal::quantile as quantile_of_normal;
 pub use normal::{
     normal_cdf, normal_critical, normal_quantile, normal_two_sided_tail, normal_upper_tail,
 };
-pub(crate) use quadrature::{integrate_with_ends, nodes};
+pub(crate) use quadrature::{integrate_together, nodes};
 pub(crate) use root::last_below;
 pub(crate) use student::{critical as student_critical, two_sided_tail as student_tail};
 pub use student::{t_critical, t_quantile, t_two_sided_tail};

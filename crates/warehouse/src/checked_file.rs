@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
 
 use crate::error::{Damage, WarehouseError};
+use crate::snapshot::go_on;
 
 const BLOCK_BYTES: usize = 16 * 1024;
 
@@ -111,9 +113,10 @@ impl CheckedFile {
     }
 
     /// Verifies every block of the file.
-    pub(crate) fn verify(&self, path: &Path) -> Result<(), WarehouseError> {
+    pub(crate) fn verify(&self, path: &Path, abandoned: &AtomicBool) -> Result<(), WarehouseError> {
         let mut at = 0;
         while at < self.n_bytes {
+            go_on(abandoned)?;
             let length = BLOCK_BYTES.min((self.n_bytes - at) as usize);
             self.get_bytes(at, length)
                 .map_err(|error| self.explain(path, &error))?;
@@ -265,7 +268,10 @@ mod tests {
             flipped[at] ^= 1;
             std::fs::write(&path, &flipped).unwrap();
             let file = CheckedFile::open(&path, n_bytes, checksums.clone()).unwrap();
-            let error = file.verify(&path).unwrap_err().to_string();
+            let error = file
+                .verify(&path, &AtomicBool::new(false))
+                .unwrap_err()
+                .to_string();
             assert!(error.contains("is damaged: the checksum"), "{error}");
         }
     }

@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -492,7 +492,8 @@ impl Warehouse {
     /// The first damaged file.
     pub fn verify(&self) -> Result<(), WarehouseError> {
         let runs = self.shared.state().runs.clone();
-        runs.iter().try_for_each(|run| run.verify())
+        runs.iter()
+            .try_for_each(|run| run.verify(&AtomicBool::new(false)))
     }
 
     /// Waits until every event lies in a run and no merge is due; what failed

@@ -60,8 +60,10 @@ pub enum WarehouseError {
     /// The thread that writes has ended, so nothing can be accepted.
     #[error("the warehouse is closed")]
     Closed,
-    /// Whoever asked for the fold does not want it any more.
-    #[error("the fold was abandoned")]
+    /// Whoever asked for the work has gone, or the process stops.
+    #[error(
+        "the work was ended before its time: the process is stopping, or its client has gone away"
+    )]
     Abandoned,
     /// ClickHouse refused a statement, or cannot be reached.
     #[error("cannot {action} in `{place}`: {what}")]

@@ -341,9 +341,7 @@ pub fn fold<A: Accumulator>(
             if failed.load(Ordering::Relaxed) {
                 break;
             }
-            if snapshot.is_abandoned() {
-                return Err(WarehouseError::Abandoned);
-            }
+            snapshot.go_on()?;
             let folded = fold_piece(snapshot, plans, piece, &make, &mut history)
                 .inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
             let mut parts = parts.lock().unwrap_or_else(PoisonError::into_inner);

@@ -8,6 +8,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use trialog_model::event::EventKind;
 
@@ -17,7 +18,7 @@ use crate::embedded::Warehouse;
 use crate::error::WarehouseError;
 use crate::run::Run;
 use crate::segment::ActiveSegment;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, go_on};
 
 /// The warehouse at one moment.
 pub struct Pinned {
@@ -26,6 +27,8 @@ pub struct Pinned {
     runs: Vec<Arc<Run>>,
     /// What is wrong with runs that cannot be opened.
     unreadable: Vec<WarehouseError>,
+    /// Set when whatever reads it is to end.
+    abandoned: Arc<AtomicBool>,
 }
 
 /// A live run as a file.
@@ -65,6 +68,7 @@ impl Warehouse {
                     database,
                     runs,
                     unreadable: Vec::new(),
+                    abandoned: Arc::default(),
                 });
             }
             // A flush or a merge has registered its run and is about to open it to readers.
@@ -96,7 +100,15 @@ impl Pinned {
             database,
             runs,
             unreadable,
+            abandoned: Arc::default(),
         })
+    }
+
+    /// Lets whatever reads it end with [`WarehouseError::Abandoned`] soon after
+    /// `abandoned` is set.
+    #[must_use]
+    pub fn until(self, abandoned: Arc<AtomicBool>) -> Self {
+        Self { abandoned, ..self }
     }
 
     /// The last position that it covers.
@@ -137,7 +149,7 @@ impl Pinned {
         if run.record.sequences.1 > self.position()? {
             return Err(self.database.older_than(path));
         }
-        run.verify()
+        run.verify(&self.abandoned)
     }
 
     /// Copies `warehouse.sqlite` as it was at the moment to a new file, durably.
@@ -167,6 +179,7 @@ impl Pinned {
         let last = self.position()?;
         let mut n_entries = 0;
         self.database.each_payload(|stored| {
+            go_on(&self.abandoned)?;
             if stored.sequence > last {
                 return Err(self.database.damaged(format!(
                     "inbox entry {} lies beyond the last position {last}",
@@ -233,6 +246,7 @@ impl Pinned {
         fs::create_dir_all(&spill).map_err(WarehouseError::io("create", &spill))?;
         let mut active = ActiveSegment::new();
         self.database.each_payload(|stored| {
+            go_on(&self.abandoned)?;
             if stored.sequence <= position {
                 let batch = codec::decode(stored.kind, &stored.payload)
                     .map_err(|error| self.database.damaged_entry(stored.sequence, &error))?;
@@ -248,7 +262,7 @@ impl Pinned {
                 .collect(),
             segments: active.seal().into_iter().map(Arc::new).collect(),
             spill,
-            abandoned: None,
+            abandoned: Some(Arc::clone(&self.abandoned)),
         })
     }
 }

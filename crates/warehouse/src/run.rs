@@ -25,6 +25,7 @@ use crate::checked_file::{CheckedFile, ChecksumWriter};
 use crate::codec;
 use crate::error::WarehouseError;
 use crate::index::{Index, IndexWriter};
+use crate::snapshot::go_on;
 
 /// Rows per row group: what a writer holds in memory.
 pub(crate) const ROW_GROUP_ROWS: usize = 128 * 1024;
@@ -123,8 +124,8 @@ impl Run {
     }
 
     /// Verifies every byte of the file.
-    pub(crate) fn verify(&self) -> Result<(), WarehouseError> {
-        self.file.verify(&self.path)
+    pub(crate) fn verify(&self, abandoned: &AtomicBool) -> Result<(), WarehouseError> {
+        self.file.verify(&self.path, abandoned)
     }
 
     /// For each row group its rows, and the least and greatest user in it.
@@ -186,6 +187,8 @@ pub(crate) struct RunReader {
     next_group: usize,
     next_row: u64,
     current: Option<ParquetRecordBatchReader>,
+    /// Set when nobody waits for the rows any more.
+    abandoned: Option<Arc<AtomicBool>>,
 }
 
 impl RunReader {
@@ -198,11 +201,18 @@ impl RunReader {
             next_group: 0,
             next_row: 0,
             current: None,
+            abandoned: None,
         }
+    }
+
+    /// Lets reading end with [`WarehouseError::Abandoned`] once `abandoned` is set.
+    pub(crate) fn until(self, abandoned: Option<Arc<AtomicBool>>) -> Self {
+        Self { abandoned, ..self }
     }
 
     /// The next block, or `None` at the end.
     pub(crate) fn next_block(&mut self) -> Result<Option<Block>, WarehouseError> {
+        self.abandoned.as_deref().map_or(Ok(()), go_on)?;
         loop {
             if let Some(reader) = &mut self.current {
                 match reader.next() {

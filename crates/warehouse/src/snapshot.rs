@@ -13,6 +13,14 @@ use crate::index::{Index, IndexEntry};
 use crate::run::{Columns, Run, RunReader};
 use crate::segment::Segment;
 
+/// Gives [`WarehouseError::Abandoned`] once `abandoned` is set.
+pub(crate) fn go_on(abandoned: &AtomicBool) -> Result<(), WarehouseError> {
+    match abandoned.load(Ordering::Relaxed) {
+        true => Err(WarehouseError::Abandoned),
+        false => Ok(()),
+    }
+}
+
 /// Everything up to a position, whatever is written, flushed or merged meanwhile.
 #[derive(Clone)]
 pub struct Snapshot {
@@ -27,16 +35,16 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Lets folds over this snapshot end with [`WarehouseError::Abandoned`]
+    /// Lets whatever reads this snapshot end with [`WarehouseError::Abandoned`]
     /// soon after `abandoned` is set.
     pub fn until(mut self, abandoned: Arc<AtomicBool>) -> Self {
         self.abandoned = Some(abandoned);
         self
     }
 
-    pub(crate) fn is_abandoned(&self) -> bool {
-        let is_set = |abandoned: &Arc<AtomicBool>| abandoned.load(Ordering::Relaxed);
-        self.abandoned.as_ref().is_some_and(is_set)
+    /// Gives [`WarehouseError::Abandoned`] once reading is to end.
+    pub(crate) fn go_on(&self) -> Result<(), WarehouseError> {
+        self.abandoned.as_deref().map_or(Ok(()), go_on)
     }
 
     /// The experiments with events of `kind` that came after the position
@@ -134,7 +142,8 @@ impl Snapshot {
         for run in self.runs.iter().filter(|run| run.record.kind == kind) {
             let ranges = ranges_in(run);
             if !ranges.is_empty() {
-                let reader = RunReader::new(Arc::clone(run), ranges, columns);
+                let reader =
+                    RunReader::new(Arc::clone(run), ranges, columns).until(self.abandoned.clone());
                 cursors.push(Cursor::new(Source::Run(Box::new(reader)))?);
             }
         }

@@ -14,7 +14,7 @@ use trialog_catalog::Catalog;
 use trialog_warehouse::pin::{Pinned, RunFile};
 
 use super::manifest::{FORMAT, FileEntry, Manifest, Summed, copy, sync};
-use super::{Care, CareError, Progress};
+use super::{Care, CareError, Flag, Progress, go_on};
 
 /// A backup that was made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -47,7 +47,22 @@ impl Care {
         directory: &Path,
         progress: Progress<'_>,
     ) -> Result<BackupReport, CareError> {
+        self.backup_until(&Flag::default(), directory, progress)
+    }
+
+    /// The same; it ends with an error soon after `flag` is set.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::backup`], and that it was abandoned.
+    pub fn backup_until(
+        &self,
+        flag: &Flag,
+        directory: &Path,
+        progress: Progress<'_>,
+    ) -> Result<BackupReport, CareError> {
         let _turn = self.turn();
+        go_on(flag)?;
         let (parent, name) = place(directory)?;
         fs::create_dir_all(&parent).map_err(CareError::io("create", &parent))?;
         let draft = tempfile::Builder::new()
@@ -60,8 +75,9 @@ impl Care {
             "backups are ClickHouse's: BACKUP DATABASE makes one; pg_dump makes one of the catalog",
         )?;
         let (catalog, warehouse) = self.catalog.pin(|| files.pin())?;
-        let warehouse = warehouse?;
+        let warehouse = warehouse?.until(Flag::clone(flag));
         let mut filling = Filling {
+            flag,
             draft: draft.path(),
             files: Vec::new(),
             linked_bytes: 0,
@@ -121,6 +137,8 @@ fn prefix(name: &OsString) -> OsString {
 
 /// A backup that is being written.
 struct Filling<'a> {
+    /// Set when nobody waits for the backup any more.
+    flag: &'a Flag,
     draft: &'a Path,
     files: Vec<FileEntry>,
     linked_bytes: u64,
@@ -129,6 +147,7 @@ struct Filling<'a> {
 impl Filling<'_> {
     fn databases(&mut self, catalog: &Catalog, warehouse: &Pinned) -> Result<(), CareError> {
         for name in ["catalog.sqlite", "warehouse.sqlite"] {
+            go_on(self.flag)?;
             let to = self.draft.join(name);
             match name {
                 "catalog.sqlite" => catalog.copy_to(&to)?,

@@ -14,7 +14,7 @@ use trialog_warehouse::export::Selection;
 use trialog_warehouse::snapshot::Snapshot;
 
 use super::table::{Cell, Columns, TableWriter, Type};
-use super::{Care, CareError};
+use super::{Care, CareError, Flag, go_on};
 
 /// Experiments whose ids are read at a time.
 const CHUNK: u32 = 1_000;
@@ -55,6 +55,8 @@ pub struct Export {
     request: ExportRequest,
     catalog: Catalog,
     snapshot: Snapshot,
+    /// Set when nobody waits for the export any more.
+    flag: Flag,
 }
 
 /// `user_id` is what was sent, `user_key` the number that it is stored and joined by.
@@ -106,6 +108,15 @@ impl Care {
     ///
     /// An experiment that nobody registered and no event named.
     pub fn export(&self, request: ExportRequest) -> Result<Export, CareError> {
+        self.export_until(&Flag::default(), request)
+    }
+
+    /// The same; writing it ends with an error soon after `flag` is set.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::export`].
+    pub fn export_until(&self, flag: &Flag, request: ExportRequest) -> Result<Export, CareError> {
         let files = self
             .files("exports are ClickHouse's: SELECT ... INTO OUTFILE FORMAT Parquet writes one")?;
         let (catalog, snapshot) = self.catalog.pin(|| files.reading_snapshot())?;
@@ -125,7 +136,8 @@ impl Care {
         Ok(Export {
             request,
             catalog,
-            snapshot,
+            snapshot: snapshot.until(Flag::clone(flag)),
+            flag: Flag::clone(flag),
         })
     }
 }
@@ -205,6 +217,7 @@ impl Export {
         let to = self.request.within.end.unwrap_or(i64::MAX);
         let mut n_rows = 0;
         for time in self.catalog.computation_times(id, from, to)? {
+            go_on(&self.flag)?;
             if let Some(published) = self.catalog.published_at(id, time)? {
                 n_rows += result_rows(id, &published, table)?;
             }

@@ -17,7 +17,7 @@ use trialog_warehouse::pin::Pinned;
 use trialog_warehouse::snapshot::Snapshot;
 use trialog_warehouse::view::View;
 
-use super::{Care, CareError, Progress, restore};
+use super::{Care, CareError, Flag, Progress, go_on, restore};
 use crate::aggregation::Settings;
 use crate::compute::{compute, fingerprint};
 
@@ -78,11 +78,25 @@ impl Care {
     ///
     /// The data cannot be read; damage is no error, it is reported.
     pub fn verify(&self, progress: Progress<'_>) -> Result<VerifyReport, CareError> {
+        self.verify_until(&Flag::default(), progress)
+    }
+
+    /// The same; it ends with an error soon after `flag` is set.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::verify`], and that it was abandoned.
+    pub fn verify_until(
+        &self,
+        flag: &Flag,
+        progress: Progress<'_>,
+    ) -> Result<VerifyReport, CareError> {
         let _turn = self.turn();
+        go_on(flag)?;
         let files = self
             .files("verification is ClickHouse's: CHECK TABLE checks the checksums of its parts")?;
         let (catalog, warehouse) = self.catalog.pin(|| files.pin())?;
-        let mut verification = Verification::new(self.aggregator.settings());
+        let mut verification = Verification::new(self.aggregator.settings(), flag);
         for (part, lost) in [
             ("catalog", self.catalog.lost_file()),
             ("warehouse", files.lost_file()),
@@ -90,7 +104,8 @@ impl Care {
             lost.into_iter()
                 .for_each(|what| verification.damage(part, what));
         }
-        verification.all(&catalog, &warehouse?, progress)?;
+        let warehouse = warehouse?.until(Flag::clone(flag));
+        verification.all(&catalog, &warehouse, progress)?;
         Ok(verification.finish())
     }
 }
@@ -106,7 +121,8 @@ pub fn verify_directory(
     progress: Progress<'_>,
 ) -> Result<VerifyReport, CareError> {
     restore::check_complete(directory)?;
-    let mut verification = Verification::new(settings);
+    let flag = Flag::default();
+    let mut verification = Verification::new(settings, &flag);
     let is_there = verification.note("catalog", restore::check_catalog(directory))?;
     let catalog = match is_there {
         Some(()) => verification.note("catalog", Catalog::open_pinned(directory))?,
@@ -126,13 +142,16 @@ pub fn verify_directory(
 
 struct Verification<'a> {
     settings: &'a Settings,
+    /// Set when nobody waits for the report any more.
+    flag: &'a Flag,
     report: VerifyReport,
 }
 
 impl<'a> Verification<'a> {
-    fn new(settings: &'a Settings) -> Self {
+    fn new(settings: &'a Settings, flag: &'a Flag) -> Self {
         Self {
             settings,
+            flag,
             report: VerifyReport::default(),
         }
     }
@@ -282,6 +301,7 @@ impl<'a> Verification<'a> {
             let frozen = catalog.frozen_experiments()?;
             let mut comparable = Vec::new();
             for id in &ids {
+                go_on(self.flag)?;
                 let Some(experiment) = self.note("catalog", catalog.experiment(id))? else {
                     continue;
                 };

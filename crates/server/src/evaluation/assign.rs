@@ -16,8 +16,9 @@ use trialog_model::ids::ExperimentId;
 
 use super::exposures::{self, Subject};
 use super::{ruleset, unit};
-use crate::app::{App, blocking};
+use crate::app::App;
 use crate::experiments::received;
+use crate::pools;
 use crate::problem::{Answer, Problem};
 use crate::rulesets::Prepared;
 
@@ -162,8 +163,11 @@ async fn log(
 /// The word for an experiment that is registered and does not run. A key that may evaluate
 /// need not know what other experiments there are.
 async fn status_of(app: &Arc<App>, id: &ExperimentId) -> Answer<&'static str> {
-    let (app, asked) = (Arc::clone(app), id.clone());
-    let known = blocking(move || Ok(app.catalog.known_experiments(&[asked])?)).await?;
+    let asked = id.clone();
+    let known = pools::query(app, move |app| {
+        Ok(app.catalog.known_experiments(&[asked])?)
+    })
+    .await?;
     match known.is_empty() {
         true => Err(CatalogError::NoExperiment(id.clone(), String::new()).into()),
         false => Ok("not_running"),

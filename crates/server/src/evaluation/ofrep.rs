@@ -26,7 +26,7 @@ use trialog_model::ids::{ExperimentId, HoldoutName};
 use super::exposures::{self, Subject};
 use super::{has_tag, ruleset};
 use crate::app::App;
-use crate::app::blocking;
+use crate::pools;
 use crate::problem::{Answer, Problem};
 use crate::rulesets::{Prepared, fingerprint};
 
@@ -159,8 +159,8 @@ pub(crate) async fn evaluate_all(
     let body = if n_flags <= MAX_INLINE {
         all_flags(&Flags::new(&app, &prepared, &given.unit), &given.context)
     } else {
-        blocking(move || {
-            let flags = Flags::new(&app, &prepared, &given.unit);
+        pools::query(&app, move |app| {
+            let flags = Flags::new(app, &prepared, &given.unit);
             Ok(all_flags(&flags, &given.context))
         })
         .await?
@@ -259,8 +259,7 @@ async fn not_running(app: &Arc<App>, flags: &Flags<'_>, key: &str) -> Answer<Res
             format!("no experiment `{key}` is registered"),
         ));
     };
-    let asked = Arc::clone(app);
-    let found = blocking(move || Ok(asked.catalog.known_experiments(&[id])?)).await?;
+    let found = pools::query(app, move |app| Ok(app.catalog.known_experiments(&[id])?)).await?;
     let details = match found.first() {
         Some(_) if key.starts_with(HoldoutName::PREFIX) => {
             format!("`{key}` measures a holdout and is no flag: ask for an experiment")

@@ -12,8 +12,9 @@ use trialog_model::document;
 use trialog_model::ids::Variant;
 
 use super::{answer, id, received};
-use crate::app::{App, blocking};
+use crate::app::App;
 use crate::edit::Editing;
+use crate::pools;
 use crate::problem::{Answer, Problem};
 
 /// What the body says.
@@ -44,8 +45,10 @@ pub(crate) async fn decide(
         return Err(Problem::broken_rule("ship", reason));
     };
     let reason = check_reason(request.reason.as_deref().unwrap_or_default())?.to_owned();
-    let decided =
-        blocking(move || Ok(app.catalog.decide_experiment(&id, ship, &reason, &edit)?)).await?;
+    let decided = pools::query(&app, move |app| {
+        Ok(app.catalog.decide_experiment(&id, ship, &reason, &edit)?)
+    })
+    .await?;
     Ok(answer(decided))
 }
 

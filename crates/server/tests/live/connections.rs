@@ -250,31 +250,83 @@ fn a_head_that_is_too_large_is_answered_with_431() {
     assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
 }
 
+/// Begins a request whose body the server waits for.
+fn begin_request(stream: &TcpStream, headers: &str) {
+    send(
+        stream,
+        &format!(
+            "POST /v1/events/metrics HTTP/1.1\r\nhost: localhost\r\n{headers}content-length: 2\r\nexpect: 100-continue\r\n\r\n"
+        ),
+    );
+    assert!(one_answer(stream).starts_with("HTTP/1.1 100"));
+}
+
 #[test]
 fn a_connection_too_many_is_told_so_and_one_that_ends_makes_room() {
+    const LIST: &str = "GET /v1/experiments HTTP/1.1\r\nhost: localhost\r\n";
     let server = Running::new(Connections {
         max: 1,
         ..patient()
     });
     let first = server.connect();
-    send(&first, HEALTH);
-    assert!(one_answer(&first).starts_with("HTTP/1.1 200"));
+    begin_request(&first, "");
     let second = server.connect();
-    send(&second, HEALTH);
+    send(&second, &format!("{LIST}\r\n"));
     let answer = until_closed(&second);
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
     assert!(
         answer.contains("retry-after: 1") && answer.contains("--max-connections"),
         "{answer}"
     );
-    drop(first);
-    // The server sees the end of the first soon, not at once.
-    loop {
-        let third = server.connect();
-        send(&third, HEALTH);
-        if one_answer(&third).starts_with("HTTP/1.1 200") {
-            break;
-        }
+    // Health checks are answered all the same.
+    let third = server.connect();
+    send(&third, HEALTH);
+    let answer = until_closed(&third);
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("connection: close"));
+    send(&first, "[]");
+    assert!(one_answer(&first).starts_with("HTTP/1.1 202"));
+    // The first is idle now, and gives way.
+    let fourth = server.connect();
+    send(&fourth, &format!("{LIST}\r\n"));
+    assert!(one_answer(&fourth).starts_with("HTTP/1.1 200"));
+    assert_eq!(until_closed(&first), "");
+}
+
+#[test]
+fn who_has_a_key_gets_in_whatever_is_idle_and_whatever_is_in_work() {
+    let server = Running::new(Connections {
+        max: 2,
+        ..patient()
+    });
+    let [ops, a, b] = ["ops", "a", "b"].map(|name| {
+        let key = server.api.make_key(name, &["admin"]);
+        format!("authorization: Bearer {key}\r\n")
+    });
+    let ask = || {
+        let stream = server.connect();
+        send(
+            &stream,
+            &format!("GET /v1/experiments HTTP/1.1\r\nhost: localhost\r\n{ops}\r\n"),
+        );
+        one_answer(&stream)
+    };
+    let idle: Vec<TcpStream> = (0..20)
+        .map(|_| {
+            let stream = server.connect();
+            send(&stream, HEALTH);
+            assert!(one_answer(&stream).starts_with("HTTP/1.1 200"));
+            stream
+        })
+        .collect();
+    assert!(ask().starts_with("HTTP/1.1 200"));
+    assert_eq!(until_closed(&idle[0]), "");
+    let busy = [server.connect(), server.connect()];
+    begin_request(&busy[0], &a);
+    begin_request(&busy[1], &b);
+    assert!(ask().starts_with("HTTP/1.1 200"));
+    for stream in &busy {
+        send(stream, "[]");
+        assert!(one_answer(stream).starts_with("HTTP/1.1 202"));
     }
 }
 

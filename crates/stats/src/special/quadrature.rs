@@ -40,13 +40,23 @@ pub(crate) fn integrate(low: f64, high: f64, n_panels: usize, f: impl Fn(f64) ->
 /// `f` is given a point with its distances from both ends, each with all its
 /// digits. Double exponential rule (Takahasi & Mori 1974).
 pub(crate) fn integrate_with_ends(low: f64, high: f64, f: impl Fn(f64, f64, f64) -> f64) -> f64 {
+    let [sum] = integrate_together(low, high, |x, below, above| [f(x, below, above)]);
+    sum
+}
+
+/// The same for several functions that share their work at each point.
+pub(crate) fn integrate_together<const N: usize>(
+    low: f64,
+    high: f64,
+    f: impl Fn(f64, f64, f64) -> [f64; N],
+) -> [f64; N] {
     const STEP: f64 = 1.0 / 32.0;
     const MOST: i32 = 192;
     let width = high - low;
     if width.is_nan() || width <= 0.0 {
-        return 0.0;
+        return [0.0; N];
     }
-    let term = |index: i32| {
+    let terms = |index: i32| {
         let t = f64::from(index) * STEP;
         let inner = std::f64::consts::PI * t.sinh();
         // The share of the width below the point, and above it.
@@ -54,7 +64,7 @@ pub(crate) fn integrate_with_ends(low: f64, high: f64, f: impl Fn(f64, f64, f64)
         let above = 1.0 / (1.0 + inner.exp());
         let weight = STEP * std::f64::consts::PI * t.cosh() * below * above * width;
         if weight < f64::MIN_POSITIVE {
-            return 0.0;
+            return [0.0; N];
         }
         let (from_low, from_high) = (below * width, above * width);
         let x = if below < 0.5 {
@@ -62,10 +72,18 @@ pub(crate) fn integrate_with_ends(low: f64, high: f64, f: impl Fn(f64, f64, f64)
         } else {
             high - from_high
         };
-        let value = weight * f(x, from_low, from_high);
-        if value.is_finite() { value } else { 0.0 }
+        f(x, from_low, from_high).map(|value| {
+            let value = weight * value;
+            if value.is_finite() { value } else { 0.0 }
+        })
     };
-    (-MOST..=MOST).map(term).sum()
+    let mut sums = [0.0; N];
+    for index in -MOST..=MOST {
+        for (sum, term) in sums.iter_mut().zip(terms(index)) {
+            *sum += term;
+        }
+    }
+    sums
 }
 
 #[cfg(test)]

@@ -66,9 +66,11 @@ pub(crate) fn run(mut config: Config, args: &DemoArgs) -> anyhow::Result<ExitCod
                 config.data_dir.display()
             );
             let (schedule, aggregator) = (scheduler.stopper(), Arc::clone(&node.aggregator));
+            let app = Arc::clone(&node.app);
             let begin = move || {
                 schedule.stop();
                 aggregator.stop();
+                app.stop();
             };
             told_to_stop(config.shutdown_timeout, begin)?.await;
             tokio::task::spawn_blocking(move || drop(scheduler)).await?;

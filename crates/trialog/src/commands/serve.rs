@@ -44,7 +44,7 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<ExitCode> {
         );
         front::tell(&node, url)?;
         let schedule = scheduler.as_ref().map(Scheduler::stopper);
-        let aggregator = Arc::clone(&node.aggregator);
+        let (aggregator, app) = (Arc::clone(&node.aggregator), Arc::clone(&node.app));
         #[cfg(feature = "kafka")]
         let reading = consumers.clone();
         let told = told_to_stop(config.shutdown_timeout, move || {
@@ -52,6 +52,7 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<ExitCode> {
                 schedule.stop();
             }
             aggregator.stop();
+            app.stop();
             #[cfg(feature = "kafka")]
             if let Some(consumers) = &reading {
                 consumers.stop();
@@ -59,8 +60,8 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<ExitCode> {
         })?;
         let listeners = std::mem::take(&mut front.listeners);
         trialog_server::serve(listeners, Arc::clone(&node.app), told).await?;
-        // Still under the eyes of `told_to_stop`: a run that is about to
-        // publish ends, what is queued is written.
+        // Still within the deadline of `told_to_stop`: a run that is about to
+        // publish ends, what is queued is written. No other work is under way.
         let closing = move || {
             drop(scheduler);
             #[cfg(feature = "kafka")]

@@ -1,0 +1,130 @@
+//! The kinds of work that block, and how much of each there may be.
+
+use std::sync::Arc;
+
+use crate::app::{App, Settings};
+use crate::problem::Answer;
+use crate::work::{Jobs, Pool, Size};
+
+/// Reading and changing the catalog, pages of the dashboard, published results.
+const QUERIES: Size = Size {
+    what: "queries",
+    running: 16,
+    waiting: 512,
+    retry_after_s: 1,
+    is_long: false,
+};
+/// What every request may wait for: keys, rulesets, readiness. There is room for each connection.
+const UPKEEP: Size = Size {
+    what: "upkeep",
+    running: 8,
+    waiting: 2_048,
+    retry_after_s: 1,
+    is_long: false,
+};
+/// Reading larger bodies of events. The bytes of bodies are bounded elsewhere.
+const EVENTS: Size = Size {
+    what: "reading events",
+    running: 8,
+    waiting: 2_048,
+    retry_after_s: 1,
+    is_long: false,
+};
+/// A piece takes seconds at most, as its cost is bounded before it begins. It only computes, so
+/// more at a time would take the cores from events.
+const CALC: Size = Size {
+    what: "calculations",
+    running: 1,
+    waiting: 32,
+    retry_after_s: 1,
+    is_long: true,
+};
+/// It reads all there is.
+const VERIFY: Size = Size {
+    what: "verification",
+    running: 1,
+    waiting: 2,
+    retry_after_s: 10,
+    is_long: true,
+};
+/// Backup, erasure and retention, of which one can be under way at a time anyway.
+const CARE: Size = Size {
+    what: "backup, erasure and retention",
+    running: 1,
+    waiting: 4,
+    retry_after_s: 10,
+    is_long: true,
+};
+/// Runs on request, of which one can be under way at a time anyway.
+const RUNS: Size = Size {
+    what: "runs",
+    running: 1,
+    waiting: 16,
+    retry_after_s: 5,
+    is_long: true,
+};
+/// A client that reads slowly keeps its place, so nobody waits for one.
+const EXPORTS: Size = Size {
+    what: "exports, two at a time",
+    running: 2,
+    waiting: 0,
+    retry_after_s: 10,
+    is_long: true,
+};
+
+/// A pool for each kind of work.
+pub(crate) struct Pools {
+    pub(crate) queries: Pool,
+    pub(crate) upkeep: Pool,
+    pub(crate) events: Pool,
+    pub(crate) folds: Pool,
+    pub(crate) calc: Pool,
+    pub(crate) verify: Pool,
+    pub(crate) care: Pool,
+    pub(crate) runs: Pool,
+    pub(crate) exports: Pool,
+    pub(crate) jobs: Arc<Jobs>,
+}
+
+impl Pools {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let jobs = Jobs::new();
+        let folds = Size {
+            what: "filtered results",
+            running: settings.max_folds,
+            waiting: settings.max_waiting_folds,
+            retry_after_s: 2,
+            is_long: true,
+        };
+        Self {
+            queries: Pool::new(QUERIES, &jobs),
+            upkeep: Pool::new(UPKEEP, &jobs),
+            events: Pool::new(EVENTS, &jobs),
+            folds: Pool::new(folds, &jobs),
+            calc: Pool::new(CALC, &jobs),
+            verify: Pool::new(VERIFY, &jobs),
+            care: Pool::new(CARE, &jobs),
+            runs: Pool::new(RUNS, &jobs),
+            exports: Pool::new(EXPORTS, &jobs),
+            jobs,
+        }
+    }
+}
+
+/// Reads or changes the catalog on a thread for such work.
+pub(crate) async fn query<T: Send + 'static>(
+    app: &Arc<App>,
+    work: impl FnOnce(&App) -> Answer<T> + Send + 'static,
+) -> Answer<T> {
+    let asked = Arc::clone(app);
+    app.pools.queries.run(move |_| work(&asked)).await
+}
+
+/// Brings up to date what requests are judged by, which no other work may keep waiting.
+pub(crate) async fn upkeep<T: Send + 'static>(
+    app: &Arc<App>,
+    work: impl FnOnce(&App) -> Answer<T> + Send + 'static,
+) -> Answer<T> {
+    let asked = Arc::clone(app);
+    app.pools.upkeep.run(move |_| work(&asked)).await
+}
