@@ -25,6 +25,7 @@ mod merge;
 mod metrics;
 pub mod pin;
 mod position;
+mod private;
 mod run;
 mod segment;
 pub mod snapshot;
