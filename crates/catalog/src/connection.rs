@@ -74,7 +74,9 @@ impl Catalog {
             reader.set_prepared_statement_cache_capacity(64);
             readers.push(Mutex::new(reader));
         }
-        Ok(Self::of_file(SqliteFile::new(connection, readers, path)))
+        let catalog = Self::of_file(SqliteFile::new(connection, readers, path));
+        catalog.hash_erasures_with_key()?;
+        Ok(catalog)
     }
 
     /// Connects to the catalog in the PostgreSQL database at `url`, which has
@@ -87,11 +89,13 @@ impl Catalog {
     #[cfg(feature = "postgres")]
     pub fn connect(url: &str) -> Result<Self, CatalogError> {
         let server = crate::postgres::Server::connect(url)?;
-        Ok(Self {
+        let catalog = Self {
             place: server.place().to_owned(),
             engine: Engine::Postgres(server),
             n_writes: AtomicU64::new(0),
-        })
+        };
+        catalog.hash_erasures_with_key()?;
+        Ok(catalog)
     }
 
     /// A catalog that reads through `connection` alone.

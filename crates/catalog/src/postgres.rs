@@ -27,6 +27,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/postgres_4.sql"),
     include_str!("schema/postgres_5.sql"),
     include_str!("schema/postgres_6.sql"),
+    include_str!("schema/postgres_7.sql"),
 ];
 
 /// What a writing transaction notifies.

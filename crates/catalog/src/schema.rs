@@ -28,6 +28,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     sql!(include_str!("schema/sqlite_17.sql")),
     sql!(include_str!("schema/sqlite_18.sql")),
     sql!(include_str!("schema/sqlite_19.sql")),
+    sql!(include_str!("schema/sqlite_20.sql")),
 ];
 
 const EXPERIMENTS_AND_RESULTS: &str = "
