@@ -12,6 +12,11 @@ use crate::connection::Catalog;
 use crate::database::{self, Connection, Row, corrupt, params, unreadable};
 use crate::error::CatalogError;
 
+/// The words for who does something without a key of their own.
+const WORDS: [&str; 3] = ["anonymous", "local", "retention"];
+/// What the name of a key begins with where it is one of the words.
+const KEY_PREFIX: &str = "key:";
+
 /// Who does something: the name of an access key, or one of the two others.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Actor(String);
@@ -30,6 +35,28 @@ impl Actor {
     /// Somebody who has the data directory itself.
     pub fn local() -> Self {
         Self::new("local")
+    }
+
+    /// Whoever has the access key `name`: its name, unless that would be somebody else's word.
+    ///
+    /// Earlier versions gave keys such names.
+    ///
+    /// ```
+    /// use trialog_catalog::audit::Actor;
+    /// assert_eq!(Actor::of_key("ops").as_str(), "ops");
+    /// assert_eq!(Actor::of_key("local").as_str(), "key:local");
+    /// ```
+    pub fn of_key(name: &str) -> Self {
+        match Self::is_reserved(name) {
+            true => Self(format!("{KEY_PREFIX}{name}")),
+            false => Self::new(name),
+        }
+    }
+
+    /// Whether no key may have `name`, since the audit trail means somebody else by it.
+    pub fn is_reserved(name: &str) -> bool {
+        let plain = name.trim().to_lowercase();
+        WORDS.contains(&plain.as_str()) || plain.starts_with(KEY_PREFIX)
     }
 
     /// The name.

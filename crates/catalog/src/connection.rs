@@ -93,7 +93,9 @@ impl Catalog {
         }
         let mut file = SqliteFile::new(connection, readers, path);
         file.guard = Some(guard);
-        Ok(Self::of_file(file))
+        let catalog = Self::of_file(file);
+        catalog.hash_erasures_with_key()?;
+        Ok(catalog)
     }
 
     /// Connects to the catalog in the PostgreSQL database at `url`, which has
@@ -106,11 +108,13 @@ impl Catalog {
     #[cfg(feature = "postgres")]
     pub fn connect(url: &str) -> Result<Self, CatalogError> {
         let server = crate::postgres::Server::connect(url)?;
-        Ok(Self {
+        let catalog = Self {
             place: server.place().to_owned(),
             engine: Engine::Postgres(server),
             n_writes: AtomicU64::new(0),
-        })
+        };
+        catalog.hash_erasures_with_key()?;
+        Ok(catalog)
     }
 
     /// A catalog that reads through `connection` alone.

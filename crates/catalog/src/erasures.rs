@@ -1,11 +1,17 @@
 //! The audit of erasures: that a user's events were removed, never whose.
+//!
+//! A user is written down as a hash with a key that never leaves the catalog (its table is
+//! `hidden_keys`), since the ids of users can be counted through: whoever has a row of the
+//! audit finds no id by trying all of them.
 
+use hmac::{Hmac, KeyInit, Mac};
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 use trialog_model::ids::ExperimentId;
 use trialog_model::time::UnixMicros;
 
 use crate::connection::Catalog;
-use crate::database::{self, Row, corrupt, params};
+use crate::database::{self, Connection, Row, corrupt, params};
 use crate::error::CatalogError;
 use crate::sequence::{self, BreakReason, NewBreak};
 
@@ -16,8 +22,8 @@ pub struct ErasureRequest<'a> {
     pub actor: &'a str,
     /// Random text that is hashed together with the user.
     pub salt: &'a str,
-    /// SHA-256 of the salt and the user.
-    pub user_hash: &'a str,
+    /// The user, of whom a hash is kept.
+    pub user: i64,
     /// The one experiment; none for all.
     pub experiment: Option<&'a ExperimentId>,
     /// Events to remove, copies included.
@@ -39,7 +45,8 @@ pub struct Erasure {
     pub actor: String,
     /// What was hashed together with the user.
     pub salt: String,
-    /// SHA-256 of the salt and the user: a known id can be compared, none can be read.
+    /// HMAC-SHA256 of the salt and the user with the catalog's key: only the catalog can tell
+    /// whether it is of a user.
     pub user_hash: String,
     /// The one experiment; null for all.
     pub experiment: Option<String>,
@@ -77,6 +84,7 @@ impl Catalog {
                 };
                 sequence::note_break(transaction, &new).map_err(&failed)?;
             }
+            let user_hash = keyed(&key(transaction).map_err(&failed)?, request.salt, request.user);
             transaction
                 .query_row(
                     "INSERT INTO erasures (requested_at, actor, salt, user_hash, experiment_id, n_events, n_experiments) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) RETURNING erasure_id",
@@ -84,15 +92,14 @@ impl Catalog {
                         now.0,
                         request.actor,
                         request.salt,
-                        request.user_hash,
+                        user_hash,
                         request.experiment.map(ExperimentId::as_str),
                         request.n_events.cast_signed(),
                         request.experiments.len() as i64
                     ],
-|row| row.get(0),
-)
-.map_err(&failed)
-
+                    |row| row.get(0),
+                )
+                .map_err(&failed)
         })
     }
 
@@ -119,19 +126,96 @@ impl Catalog {
         })
     }
 
-    /// The last erasures, newest first.
+    /// The last erasures, newest first; of `user` alone where one is given.
     ///
     /// # Errors
     ///
     /// The database cannot be read, or a row is not as it was written.
-    pub fn erasures(&self, limit: u32) -> Result<Vec<Erasure>, CatalogError> {
+    pub fn erasures(&self, user: Option<i64>, limit: u32) -> Result<Vec<Erasure>, CatalogError> {
         self.read("read the erasures", |connection| {
-            connection
+            let all: Vec<Erasure> = connection
                 .prepare_cached("SELECT erasure_id, requested_at, finished_at, actor, salt, user_hash, experiment_id, n_events, n_experiments, seal FROM erasures ORDER BY erasure_id DESC LIMIT ?1")?
                 .query_map([limit], erasure)?
-                .collect()
+                .collect::<database::Result<_>>()?;
+            let Some(user) = user else { return Ok(all) };
+            let key = key(connection)?;
+            let is_of_user = |own: &Erasure| own.user_hash == keyed(&key, &own.salt, user);
+            Ok(all.into_iter().filter(is_of_user).collect())
         })
     }
+
+    /// Hashes with the key what an earlier version hashed without one; once.
+    pub(crate) fn hash_erasures_with_key(&self) -> Result<(), CatalogError> {
+        let action = "hash the erasures with a key";
+        let is_used = self.read(action, |connection| {
+            connection.query_row(
+                "SELECT is_used FROM hidden_keys WHERE name = 'erasures'",
+                params![],
+                |row| row.get::<i64>(0),
+            )
+        })?;
+        if is_used != 0 {
+            return Ok(());
+        }
+        let failed = CatalogError::database(action, self.place());
+        self.write(action, |transaction| {
+            hash_again(transaction).map_err(&failed)
+        })
+    }
+}
+
+/// Hashes what the rows have once more, with the key, unless another process did.
+fn hash_again(transaction: &Connection<'_>) -> database::Result<()> {
+    let n_changed = transaction.execute(
+        "UPDATE hidden_keys SET is_used = 1 WHERE name = 'erasures' AND is_used = 0",
+        params![],
+    )?;
+    if n_changed == 0 {
+        return Ok(());
+    }
+    let key = key(transaction)?;
+    let rows: Vec<(i64, String)> = transaction
+        .prepare_cached("SELECT erasure_id, user_hash FROM erasures")?
+        .query_map(params![], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<database::Result<_>>()?;
+    for (erasure_id, plain) in rows {
+        transaction.execute(
+            "UPDATE erasures SET user_hash = ?2 WHERE erasure_id = ?1",
+            params![erasure_id, with_key(&key, &plain)],
+        )?;
+    }
+    Ok(())
+}
+
+/// The key of this catalog.
+fn key(connection: &Connection<'_>) -> database::Result<String> {
+    connection.query_row(
+        "SELECT name, key, is_used, seal FROM hidden_keys WHERE name = 'erasures'",
+        params![],
+        |row| match row.is_sound(3)? {
+            true => row.get(1),
+            false => Err(corrupt(
+                "the key of the erasures does not match its checksum".to_owned(),
+            )),
+        },
+    )
+}
+
+/// What stands for `user` in the audit.
+fn keyed(key: &str, salt: &str, user: i64) -> String {
+    // Earlier versions kept the inner hash.
+    with_key(key, &hex(&Sha256::digest(format!("{salt}:{user}"))))
+}
+
+fn with_key(key: &str, text: &str) -> String {
+    let mut mac =
+        Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("a key of any length is taken");
+    mac.update(text.as_bytes());
+    hex(&mac.finalize().into_bytes())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn erasure(row: &Row<'_>) -> database::Result<Erasure> {
@@ -151,4 +235,70 @@ fn erasure(row: &Row<'_>) -> database::Result<Erasure> {
         events: row.get(7)?,
         experiments: row.get(8)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixMicros = UnixMicros(1_700_000_000_000_000);
+
+    fn erase(catalog: &Catalog, user: i64) {
+        let request = ErasureRequest {
+            actor: "mia",
+            salt: "00ff",
+            user,
+            experiment: None,
+            n_events: 1,
+            experiments: &[],
+        };
+        let id = catalog.begin_erasure(&request, NOW).unwrap();
+        catalog.finish_erasure(id, 1, NOW).unwrap();
+    }
+
+    #[test]
+    fn the_hash_is_hmac_sha_256_of_the_salted_hash() {
+        // RFC 4231, test case 2.
+        let expected = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
+        assert_eq!(with_key("Jefe", "what do ya want for nothing?"), expected);
+    }
+
+    #[test]
+    fn nobody_finds_the_user_by_counting_and_the_catalog_knows_whose_it_was() {
+        let directory = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(directory.path()).unwrap();
+        erase(&catalog, 123_456);
+        erase(&catalog, 7);
+        let found = catalog.erasures(Some(123_456), 10).unwrap();
+        assert_eq!(found.len(), 1);
+        let unkeyed = hex(&Sha256::digest("00ff:123456"));
+        assert_ne!(found[0].user_hash, unkeyed);
+        assert_ne!(found[0].user_hash, keyed("", "00ff", 123_456));
+        assert_eq!(catalog.erasures(None, 10).unwrap().len(), 2);
+        assert!(catalog.erasures(Some(8), 10).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_was_hashed_without_a_key_gets_one_when_the_catalog_is_opened() {
+        let directory = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(directory.path()).unwrap();
+        erase(&catalog, 123_456);
+        let failed = CatalogError::database("go back", "");
+        let go_back = |transaction: &Connection<'_>| {
+            let unkeyed = hex(&Sha256::digest("00ff:123456"));
+            let back = "UPDATE erasures SET user_hash = ?1";
+            transaction
+                .execute(back, params![unkeyed])
+                .map_err(&failed)?;
+            let unused = "UPDATE hidden_keys SET is_used = 0";
+            transaction.execute(unused, params![]).map_err(&failed)
+        };
+        catalog.write("go back", go_back).unwrap();
+        assert!(catalog.erasures(Some(123_456), 10).unwrap().is_empty());
+        drop(catalog);
+        for _ in 0..2 {
+            let catalog = Catalog::open(directory.path()).unwrap();
+            assert_eq!(catalog.erasures(Some(123_456), 10).unwrap().len(), 1);
+        }
+    }
 }

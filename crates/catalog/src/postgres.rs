@@ -28,6 +28,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/postgres_5.sql"),
     include_str!("schema/postgres_6.sql"),
     include_str!("schema/postgres_7.sql"),
+    include_str!("schema/postgres_8.sql"),
 ];
 
 /// What a writing transaction notifies.

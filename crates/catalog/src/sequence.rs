@@ -417,7 +417,7 @@ mod tests {
         let request = ErasureRequest {
             actor: "mia",
             salt: "s",
-            user_hash: "h",
+            user: 7,
             experiment: None,
             n_events: 3,
             experiments: std::slice::from_ref(&id),

@@ -9,7 +9,8 @@ use std::fmt;
 
 use crate::cell;
 use crate::decimal::{Value, ValueError};
-use crate::ids::{EventType, ExperimentId, Variant, check_name};
+use crate::ids::{EventType, ExperimentId, Variant, check_new_name};
+use crate::json;
 use crate::time::{EARLIEST, MAX_AHEAD, TimeError, TimeUnit, UnixMicros};
 use crate::user_id::{event_fingerprint, is_integer_text, user_id_from_text};
 
@@ -117,6 +118,8 @@ pub enum RawField<'a> {
     Object(Cow<'a, str>),
     /// A JSON array, as written.
     Array(&'a str),
+    /// A JSON string with an escape that stands for no character: half of a pair.
+    HalfCharacter,
     /// A cell of a table that has no types, such as CSV.
     Cell(&'a str),
     /// A whole number of a table that has types.
@@ -152,6 +155,7 @@ impl RawField<'_> {
             Self::Bool(_) => "a boolean",
             Self::Object(_) => "an object",
             Self::Array(_) => "an array",
+            Self::HalfCharacter => "a string with half of a surrogate pair, which is no character",
         }
     }
 }
@@ -286,6 +290,10 @@ fn wrong_type<T>(field: &'static str, wanted: &str, got: &RawField<'_>) -> Resul
             Fault::Missing,
             format_args!("is missing: give {wanted}"),
         ),
+        RawField::HalfCharacter => {
+            let reason = format_args!("is {}: send the whole character", got.describe());
+            refuse(field, Fault::Malformed, reason)
+        }
         other => refuse(
             field,
             Fault::WrongType,
@@ -429,7 +437,7 @@ fn name_text<'a>(
         },
         other => return wrong_type(field, "a string", &other),
     };
-    match check_name(&text, max_chars) {
+    match check_new_name(&text, max_chars) {
         Ok(()) => Ok(text),
         Err(error) if text.is_empty() => refuse(field, Fault::Missing, error),
         Err(error) => refuse(field, Fault::Malformed, error),
@@ -612,7 +620,7 @@ fn context(raw: RawField<'_>) -> Result<Option<Cow<'_, str>>, EventError> {
     if text.len() > MAX_CONTEXT_BYTES {
         return too_long(FIELD, text.len(), MAX_CONTEXT_BYTES);
     }
-    match crate::wire::count_keys(&text) {
+    match crate::wire::count_keys(&text).and_then(|n_keys| may_be_kept(&text).map(|()| n_keys)) {
         Err(error) => refuse(FIELD, Fault::Malformed, crate::document::not_json(&error)),
         Ok(n_keys) if n_keys > MAX_CONTEXT_KEYS => refuse(
             FIELD,
@@ -622,6 +630,17 @@ fn context(raw: RawField<'_>) -> Result<Option<Cow<'_, str>>, EventError> {
         Ok(0) => Ok(None),
         Ok(_) => Ok(Some(text)),
     }
+}
+
+/// Checks the levels, the keys and the characters of a context that is JSON.
+fn may_be_kept(text: &str) -> Result<(), serde_json::Error> {
+    // Most contexts are plain: too few brackets to be deep, and no escape or `$` to hide in.
+    let n_brackets = text
+        .bytes()
+        .filter(|byte| matches!(byte, b'{' | b'['))
+        .count();
+    let is_plain = n_brackets <= json::MAX_DEPTH && !text.contains(['\\', '$']);
+    if is_plain { Ok(()) } else { json::check(text) }
 }
 
 /// The start of a text, short enough to quote in a message.

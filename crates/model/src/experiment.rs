@@ -9,10 +9,11 @@ use crate::bucket::n_of_share;
 use crate::document::DocumentError;
 use crate::duration::Window;
 use crate::event::MAX_USER_ID_BYTES;
-use crate::ids::{EventType, ExperimentId, HoldoutName, LayerName, Variant};
+use crate::ids::{EventType, ExperimentId, HoldoutName, LayerName, NameError, Variant};
 use crate::metric::{MetricKind, MetricRef, MetricRole};
 use crate::metric_definition::MetricDefinition;
 use crate::nearest::there_are;
+use crate::text::is_hazardous;
 use crate::time::UnixMicros;
 
 /// The most variants that an experiment may declare.
@@ -26,6 +27,22 @@ pub const MAX_FORCED: usize = 100;
 pub const MAX_CONDITIONS: usize = 100;
 /// The most bytes of a variant's value, as JSON.
 pub const MAX_VALUE_BYTES: usize = 16 * 1024;
+
+/// The least weight above 0: below it, ratios lose their digits.
+pub const MIN_WEIGHT: f64 = 1e-100;
+/// The greatest weight: any number of them can be added.
+pub const MAX_WEIGHT: f64 = 1e100;
+
+/// Whether a variant may have the weight: 0, or between [`MIN_WEIGHT`] and [`MAX_WEIGHT`].
+///
+/// ```
+/// use trialog_model::experiment::is_weight;
+/// assert!([0.0, 1e-9, 1.0, 1e9].into_iter().all(is_weight));
+/// assert!(![1e308, 5e-324, -1.0, f64::NAN, f64::INFINITY].into_iter().any(is_weight));
+/// ```
+pub fn is_weight(weight: f64) -> bool {
+    weight == 0.0 || (MIN_WEIGHT..=MAX_WEIGHT).contains(&weight)
+}
 
 /// The most units that a plan may ask for: JSON readers agree on integers up to here.
 pub const MAX_UNITS: u64 = (1 << 53) - 1;
@@ -279,6 +296,7 @@ impl Definition {
     ///
     /// The first field that breaks a rule, with the mend.
     pub fn check(&self) -> Result<(), DocumentError> {
+        self.check_names()?;
         self.check_variants()?;
         require(
             self.allocation > 0.0 && self.allocation <= 1.0,
@@ -338,6 +356,34 @@ impl Definition {
             })?;
         }
         Ok(())
+    }
+
+    /// Rejects names that could not be shown as they are.
+    fn check_names(&self) -> Result<(), DocumentError> {
+        check_new("experiment_id", self.experiment_id.check_new())?;
+        if let Some(layer) = &self.layer {
+            check_new("layer", layer.check_new())?;
+        }
+        for (index, own) in self.variants.iter().enumerate() {
+            check_new(
+                format!("variants[{index}].variant"),
+                own.variant.check_new(),
+            )?;
+        }
+        for (index, surface) in self.surfaces.iter().enumerate() {
+            let is_shown = !surface.chars().any(is_hazardous);
+            require(is_shown, format!("surfaces[{index}]"), || {
+                "holds a character that is obeyed instead of shown, or cannot be seen: remove it"
+                    .to_owned()
+            })?;
+        }
+        self.check_metric_names()
+    }
+
+    /// Rejects metrics whose names could not be shown as they are.
+    pub(crate) fn check_metric_names(&self) -> Result<(), DocumentError> {
+        (self.metrics.iter())
+            .try_for_each(|(metric, _)| check_new("metrics", metric.name.check_new()))
     }
 
     /// Rejects variants that are named like a decision without a variant. Those among
@@ -446,10 +492,9 @@ impl Definition {
             require(seen.insert(variant), field("variant"), || {
                 format!("is `{variant}`, as another variant is: give each its own name")
             })?;
-            let is_weight = weight.is_finite() && *weight >= 0.0;
-            require(is_weight, field("weight"), || {
+            require(is_weight(*weight), field("weight"), || {
                 format!(
-                    "is {weight}: give a number from 0; nobody is assigned a variant of weight 0"
+                    "is {weight:?}: give 0, or a number from {MIN_WEIGHT:?} to {MAX_WEIGHT:?}; nobody is assigned a variant of weight 0"
                 )
             })?;
             let n_bytes = value.as_ref().map_or(0, |value| value.to_string().len());
@@ -457,11 +502,6 @@ impl Definition {
                 format!("has {n_bytes} bytes: at most {MAX_VALUE_BYTES} are allowed")
             })?;
         }
-        let sum: f64 = self.variants.iter().map(|own| own.weight).sum();
-        require(sum.is_finite(), "variants", || {
-            "have weights too large to be added: only their ratios count, so give smaller ones"
-                .to_owned()
-        })?;
         let has_weight = self.variants.iter().any(|own| own.weight > 0.0);
         require(has_weight, "variants", || {
             "have no weight above 0: nobody could be assigned one".to_owned()
@@ -647,6 +687,17 @@ impl Plan {
     }
 }
 
+/// The outcome of [`ExperimentId::check_new`] and its kin, as that of the field `field`.
+pub(crate) fn check_new(
+    field: impl Into<String>,
+    outcome: Result<(), NameError>,
+) -> Result<(), DocumentError> {
+    outcome.map_err(|error| DocumentError {
+        field: field.into(),
+        reason: error.to_string(),
+    })
+}
+
 fn require(
     holds: bool,
     field: impl Into<String>,
@@ -757,7 +808,16 @@ mod tests {
         );
         assert_eq!(
             break_it(&|d| d.variants.iter_mut().for_each(|own| own.weight = 1e308)),
-            "variants"
+            "variants[0].weight"
+        );
+        assert_eq!(
+            break_it(&|d| d.variants[1].weight = 5e-324),
+            "variants[1].weight"
+        );
+        let hostile = |text: &str| Variant::new(text).unwrap();
+        assert_eq!(
+            break_it(&|d| d.variants[1].variant = hostile("b\u{202e}")),
+            "variants[1].variant"
         );
         assert_eq!(
             break_it(&|d| {

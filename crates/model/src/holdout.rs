@@ -8,7 +8,7 @@ use crate::assignment::Holdout;
 use crate::bucket::{N_BUCKETS, n_of_share};
 use crate::document::DocumentError;
 use crate::event::FieldError;
-use crate::experiment::{Definition, Metrics, VariantWeight};
+use crate::experiment::{Definition, Metrics, VariantWeight, check_new};
 use crate::ids::{ExperimentId, HoldoutName, LayerName, Variant};
 
 /// The most experiments that the scope of a holdout may name.
@@ -35,6 +35,10 @@ impl LayerDefinition {
     ///
     /// The first field that breaks a rule, with the mend.
     pub fn check(&self) -> Result<(), FieldError> {
+        self.name.check_new().map_err(|error| FieldError {
+            field: "name",
+            reason: error.to_string(),
+        })?;
         check_text("description", self.description.as_ref())?;
         check_text("owner", self.owner.as_ref())
     }
@@ -102,7 +106,13 @@ impl HoldoutDefinition {
         }
         check_text("description", self.description.as_ref())?;
         check_text("owner", self.owner.as_ref())?;
-        self.measurement().check_metrics()
+        check_new("name", self.name.check_new())?;
+        for (index, id) in self.experiments.iter().flatten().enumerate() {
+            check_new(format!("experiments[{index}]"), id.check_new())?;
+        }
+        let measurement = self.measurement();
+        measurement.check_metric_names()?;
+        measurement.check_metrics()
     }
 
     /// Checks that a holdout that was started may become `changed`.

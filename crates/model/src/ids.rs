@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::text::is_hazardous;
+
 /// Why a text cannot be a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -29,6 +31,16 @@ pub enum NameError {
     Control {
         /// The byte offset of the first one.
         at: usize,
+    },
+    /// The text holds a character that is obeyed instead of shown, or that nobody can see.
+    #[error(
+        "holds the character U+{character:04X} at byte {at}, which is obeyed instead of shown, or cannot be seen: remove it"
+    )]
+    Hazardous {
+        /// The byte offset of the first one.
+        at: usize,
+        /// Its number.
+        character: u32,
     },
 }
 
@@ -54,6 +66,34 @@ pub fn check_name(text: &str, max: usize) -> Result<(), NameError> {
     }
 }
 
+/// Checks a name that is new here: [`check_name`], and no hazardous character beyond ASCII.
+///
+/// A name that is stored passes [`check_name`] alone, as earlier versions took more.
+///
+/// ```
+/// use trialog_model::ids::check_new_name;
+/// assert!(check_new_name("gate", 64).is_ok());
+/// let error = check_new_name("gate\u{202e}", 64).unwrap_err();
+/// assert!(error.to_string().starts_with("holds the character U+202E at byte 4"));
+/// ```
+///
+/// # Errors
+///
+/// Names the rule that `text` breaks.
+pub fn check_new_name(text: &str, max: usize) -> Result<(), NameError> {
+    check_name(text, max)?;
+    if text.is_ascii() {
+        return Ok(());
+    }
+    match text.char_indices().find(|(_, own)| is_hazardous(*own)) {
+        Some((at, character)) => Err(NameError::Hazardous {
+            at,
+            character: character.into(),
+        }),
+        None => Ok(()),
+    }
+}
+
 macro_rules! name_type {
     ($(#[$doc:meta])* $name:ident, $max:literal) => {
         $(#[$doc])*
@@ -74,6 +114,15 @@ macro_rules! name_type {
                 let text = text.as_ref();
                 check_name(text, Self::MAX_CHARS)?;
                 Ok(Self(text.into()))
+            }
+
+            /// Checks the name as one that is new here.
+            ///
+            /// # Errors
+            ///
+            /// It holds a character that is obeyed instead of shown, or cannot be seen.
+            pub fn check_new(&self) -> Result<(), NameError> {
+                check_new_name(&self.0, Self::MAX_CHARS)
             }
 
             /// The name as text.

@@ -11,7 +11,7 @@ use crate::document::{self, DocumentError};
 use crate::duration::{Delay, Window};
 use crate::event::FieldError;
 use crate::experiment::Definition;
-use crate::ids::{EventType, MetricName};
+use crate::ids::{EventType, MetricName, NameError};
 use crate::metric::{MetricKind, MetricRole};
 
 /// Which way is good.
@@ -294,6 +294,16 @@ impl MetricDefinition {
     }
 
     fn check_texts(&self) -> Result<(), FieldError> {
+        let refused = |field| {
+            move |error: NameError| FieldError {
+                field,
+                reason: error.to_string(),
+            }
+        };
+        self.name.check_new().map_err(refused("name"))?;
+        for event_type in self.event_types() {
+            event_type.check_new().map_err(refused("event_type"))?;
+        }
         let suffix = self
             .name
             .as_str()

@@ -12,7 +12,6 @@ use trialog_catalog::results::Computation;
 use trialog_model::event::EventKind;
 use trialog_model::ids::ExperimentId;
 use trialog_pipeline::aggregation::Scope;
-use trialog_pipeline::care::forget::user_hash;
 
 const USER: i64 = 4_815_162_342;
 /// Texts that occur in this user's events only; too odd to be compressed away.
@@ -154,14 +153,21 @@ fn an_erasure_can_be_repeated_and_is_audited_without_the_user() {
     let first = system.care.forget(USER, None, "somebody").unwrap();
     let second = system.care.forget(USER, None, "somebody").unwrap();
     assert_eq!((second.events, second.recomputed), (0, None));
-    let audit = system.catalog.erasures(10).unwrap();
+    let audit = system.catalog.erasures(None, 10).unwrap();
     assert_eq!(audit.len(), 2);
     let entry = &audit[1];
     assert_eq!(entry.erasure_id, first.erasure_id);
     assert_eq!((entry.events, entry.experiments), (40, 2));
     assert_eq!(entry.actor, "somebody");
     assert!(entry.finished_at.is_some());
-    assert_eq!(entry.user_hash, user_hash(&entry.salt, USER));
+    assert_eq!(system.catalog.erasures(Some(USER), 10).unwrap(), audit);
+    assert!(
+        system
+            .catalog
+            .erasures(Some(USER + 1), 10)
+            .unwrap()
+            .is_empty()
+    );
     assert_ne!(entry.salt, audit[0].salt);
     assert!(
         !serde_json::to_string(&audit)
@@ -202,7 +208,10 @@ fn an_erasure_that_failed_half_way_is_completed_by_the_next() {
         .catalog
         .due_experiments(trialog_model::time::UnixMicros(system::NOW));
     assert_eq!(due.unwrap().len(), 2);
-    assert_eq!(system.catalog.erasures(1).unwrap()[0].finished_at, None);
+    assert_eq!(
+        system.catalog.erasures(None, 1).unwrap()[0].finished_at,
+        None
+    );
     assert!(!files_with_marks(directory.path()).is_empty());
     (0..2_000).for_each(|id| std::fs::remove_dir(blocked(id)).unwrap());
     system.care.forget(USER, None, "test").unwrap();

@@ -357,6 +357,25 @@ fn warn_of_metrics(warnings: &mut Vec<Warning>, experiment: &Experiment) {
     }
 }
 
+/// The odds of any two users with one hash from which on they are warned of.
+const HASH_ODDS: f64 = 0.01;
+
+/// Whether so many users, if their ids are texts, may well have two with the same 64-bit
+/// hash: by the birthday estimate, n^2 / 2^65.
+fn shared_hashes(users: u64) -> Option<Warning> {
+    let odds = (users as f64).powi(2) / 2f64.powi(65);
+    (odds > HASH_ODDS).then(|| {
+        let percent = odds.min(1.0) * 100.0;
+        let message = format!(
+            "{users} users: if their ids are texts, two of them share a 64-bit hash, and so are one user, with odds of about {percent:.1} %"
+        );
+        Warning::new(Severity::Info, "shared_user_hashes", message)
+            .action("`trialog verify` counts users with two texts; integers as ids never share a number")
+            .number("users", users as f64)
+            .number("odds", odds.min(1.0))
+    })
+}
+
 fn warn_of_users(
     warnings: &mut Vec<Warning>,
     definition: &Definition,
@@ -375,6 +394,7 @@ fn warn_of_users(
                 .number("share", share),
         );
     }
+    warnings.extend(shared_hashes(users));
     let weightless = definition.variants.iter().filter(|own| own.weight == 0.0);
     for own in weightless {
         let is_own = |row: &&VariantExposures| row.variant == own.variant.as_str();
@@ -500,4 +520,23 @@ fn srm(
         sequential_p_value: None,
         failed: test.p_value.is_some_and(|p_value| p_value < SRM_LEVEL),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_users_that_hashes_may_be_shared_are_told_of() {
+        assert!(shared_hashes(600_000_000).is_none());
+        let warning = shared_hashes(1_000_000_000).unwrap();
+        let said = warning.text();
+        assert!(said.contains("odds of about 2.7 %"), "{said}");
+        assert!(
+            shared_hashes(u64::MAX)
+                .unwrap()
+                .text()
+                .contains("about 100.0 %")
+        );
+    }
 }

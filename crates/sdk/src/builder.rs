@@ -16,6 +16,7 @@ use crate::seen::Seen;
 use crate::sender::{self, Outbox, Pace};
 use crate::transport::Transport;
 use trialog_model::ids::Variant;
+use trialog_model::text::without_passwords;
 
 /// Why a client could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -330,7 +331,9 @@ impl Builder {
                         .all(|byte| byte.is_ascii_graphic() && byte != b'@')
             });
             if !is_address {
-                return Err(BuildError::BadServer(server.clone()));
+                return Err(BuildError::BadServer(
+                    without_passwords(server).into_owned(),
+                ));
             }
         }
         if self.server.is_none() && self.configuration.is_none() && self.cache_file.is_none() {

@@ -188,6 +188,7 @@ pub(crate) use http::HttpSource;
 mod http {
     use std::time::Duration;
 
+    use trialog_model::text::without_passwords;
     use ureq::Agent;
     use ureq::http::{StatusCode, header};
 
@@ -220,7 +221,11 @@ mod http {
     impl Source for HttpSource {
         fn fetch(&mut self, etag: Option<&str>) -> Result<Option<Sent>, Failure> {
             let address = &self.address;
-            let failed = |reason: String| Failure { reason, wait: None };
+            let shown = without_passwords(address);
+            let failed = |reason: String| Failure {
+                reason: without_passwords(&reason).into_owned(),
+                wait: None,
+            };
             let mut request = self.agent.get(address);
             if let Some(key) = &self.api_key {
                 request = request.header(header::AUTHORIZATION, format!("Bearer {key}"));
@@ -245,7 +250,7 @@ mod http {
                     Ok(Some(Sent { etag, text }))
                 }
                 status => Err(Failure {
-                    reason: format!("`{address}` answers {status}"),
+                    reason: format!("`{shown}` answers {status}"),
                     wait: crate::transport::wait(&answer),
                 }),
             }

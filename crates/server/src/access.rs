@@ -72,7 +72,7 @@ pub(crate) async fn guard(
 fn admit(app: &Arc<App>, request: &Request) -> Answer<Actor> {
     if secret::stands_in(&request.uri().to_string()) {
         return Err(Problem::bad_request(
-            "an API key stands in the address, which proxies and browsers write down: revoke that key, and send another in the header `Authorization: Bearer`",
+            "an API key stands in the address, which proxies and browsers write down: revoke that key, and send another in the header `Authorization: Bearer`; a user whose id looks like one can be named by the number that `trialog user-id` prints",
         ));
     }
     if request.extensions().get::<InProcess>().is_some() {
@@ -105,7 +105,10 @@ fn admit(app: &Arc<App>, request: &Request) -> Answer<Actor> {
     };
     note_use(app, now);
     permit(app, &caller, need, now)?;
-    Ok(Actor::new(caller.name))
+    Ok(match caller.id == secret::LOCAL_ID {
+        true => Actor::local(),
+        false => Actor::of_key(&caller.name),
+    })
 }
 
 /// Notes on its connection that the request is let in, unless that has a reserved place and the

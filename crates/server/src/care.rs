@@ -134,9 +134,25 @@ pub(crate) async fn forget(
     app.pools.care.finish(forget).await
 }
 
-/// The audit of erasures.
-pub(crate) async fn erasures(State(app): State<Arc<App>>) -> Answer<Json<Value>> {
-    let erasures = pools::query(&app, |app| Ok(app.catalog.erasures(N_ERASURES)?)).await?;
+/// The audit of erasures; with `user`, those of this user.
+pub(crate) async fn erasures(
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+) -> Answer<Json<Value>> {
+    let mut user = None;
+    for (name, value) in pairs(query.as_deref().unwrap_or_default())? {
+        match name.as_str() {
+            "user" if value.len() <= MAX_USER_ID_BYTES => {
+                user = Some(user_id_from_text(value.trim()));
+            }
+            "user" => return Err(Problem::bad_field("user", "is longer than any user id")),
+            other => return Err(Problem::bad_field(other, "is no parameter here: use user")),
+        }
+    }
+    let erasures = pools::query(&app, move |app| {
+        Ok(app.catalog.erasures(user, N_ERASURES)?)
+    })
+    .await?;
     Ok(Json(json!({ "erasures": erasures })))
 }
 

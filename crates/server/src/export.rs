@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use trialog_model::event::EventKind;
 use trialog_model::ids::ExperimentId;
 use trialog_model::time::UnixMicros;
-use trialog_pipeline::care::export::{ExportRequest, Form, Table};
+use trialog_pipeline::care::export::{ExportRequest, Form, Formulas, Table};
 
 use crate::app::App;
 use crate::problem::{Answer, Problem};
@@ -27,7 +27,7 @@ pub(crate) async fn export(
     let turn = app.pools.exports.turn().await?;
     let (kind, extension) = match request.form {
         Form::Parquet => ("application/vnd.apache.parquet", "parquet"),
-        Form::Csv => ("text/csv; charset=utf-8", "csv"),
+        Form::Csv(_) => ("text/csv; charset=utf-8", "csv"),
     };
     let begin = move |flag: &Flag| Ok(app.care.export_until(flag, request)?);
     let (export, turn) = turn.run(begin).await?;
@@ -63,6 +63,7 @@ fn parse(table: &str, query: &str) -> Answer<ExportRequest> {
         experiments: Vec::new(),
         within: None..None,
     };
+    let mut formulas = Formulas::Escaped;
     for (name, value) in pairs(query)? {
         let reason = |reason: &str| Problem::bad_field(&name, reason);
         let time = || {
@@ -74,8 +75,15 @@ fn parse(table: &str, query: &str) -> Answer<ExportRequest> {
             "format" => {
                 request.form = match value.as_str() {
                     "parquet" => Form::Parquet,
-                    "csv" => Form::Csv,
+                    "csv" => Form::Csv(Formulas::Escaped),
                     _ => return Err(reason("is not known: use parquet or csv")),
+                }
+            }
+            "formulas" => {
+                formulas = match value.as_str() {
+                    "escaped" => Formulas::Escaped,
+                    "kept" => Formulas::Kept,
+                    _ => return Err(reason("is not known: use escaped or kept")),
                 }
             }
             "experiment" => {
@@ -86,10 +94,13 @@ fn parse(table: &str, query: &str) -> Answer<ExportRequest> {
             "to" => request.within.end = time()?,
             _ => {
                 return Err(reason(
-                    "is no parameter here: use format, experiment, from or to",
+                    "is no parameter here: use format, formulas, experiment, from or to",
                 ));
             }
         }
+    }
+    if let Form::Csv(own) = &mut request.form {
+        *own = formulas;
     }
     match (request.within.start, request.within.end) {
         (Some(from), Some(to)) if from >= to => {
@@ -111,10 +122,16 @@ mod tests {
         )
         .unwrap();
         assert_eq!(request.table, Table::Events(EventKind::Metric));
-        assert_eq!((request.form, request.experiments.len()), (Form::Csv, 2));
+        assert_eq!(
+            (request.form, request.experiments.len()),
+            (Form::Csv(Formulas::Escaped), 2)
+        );
         assert!(request.within.start.is_some() && request.within.end.is_none());
+        let kept = parse("metrics", "formulas=kept&format=csv").unwrap();
+        assert_eq!(kept.form, Form::Csv(Formulas::Kept));
         for bad in [
             "format=xlsx",
+            "formulas=no",
             "since=2026-01-01T00:00:00Z",
             "to=today",
             "experiment=",

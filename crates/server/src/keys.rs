@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use trialog_catalog::audit::Actor;
 use trialog_catalog::keys::{Key, Scope};
+use trialog_model::text::is_hazardous;
 use trialog_model::time::UnixMicros;
 
 use crate::access::secret;
@@ -40,17 +41,23 @@ impl Wanted {
                 "not a key, at line {line}, column {column}: send `name`, `scopes` (some of sdk, ingest, read, admin) and perhaps `expires_at`"
             ))
         })?;
+        wanted.name = wanted.name.trim().to_owned();
         let n_chars = wanted.name.chars().count();
-        if !(1..=MAX_NAME_CHARS).contains(&n_chars) || wanted.name.chars().any(char::is_control) {
+        let is_sound = !wanted.name.chars().any(is_hazardous);
+        if !(1..=MAX_NAME_CHARS).contains(&n_chars) || !is_sound {
             let reason = format!(
-                "has {n_chars} characters: give 1 to {MAX_NAME_CHARS}, none of them a control character"
+                "has {n_chars} characters: give 1 to {MAX_NAME_CHARS}, none of them a control character or one that cannot be seen"
             );
             return Err(unprocessable("name", &reason));
         }
-        if secret::stands_in(&wanted.name) {
+        if Actor::is_reserved(&wanted.name) {
+            let reason = "is a word by which the audit trail means somebody without a key: give it the name of who will use the new one";
+            return Err(unprocessable("name", reason));
+        }
+        if wanted.name.contains(secret::PREFIX) {
             return Err(unprocessable(
                 "name",
-                "is a key: give it the name of who will use the new one",
+                "looks like a key: give it the name of who will use the new one",
             ));
         }
         if wanted.scopes.is_empty() {

@@ -41,8 +41,17 @@ pub(crate) struct Opened {
 }
 
 impl Access {
-    /// The server that was named, else the one that holds the directory, else the directory.
+    /// The server that was named, else the one that holds the directory, else the directory,
+    /// which has to hold data: what reads creates nothing.
     pub(crate) fn open(config: &Config) -> anyhow::Result<Self> {
+        if config.server.is_none() && config.storage.needs_directory() {
+            check_holds_data(&config.data_dir)?;
+        }
+        Self::open_or_create(config)
+    }
+
+    /// The same; the data directory is created where there is none.
+    pub(crate) fn open_or_create(config: &Config) -> anyhow::Result<Self> {
         if let Some(address) = &config.server {
             return Self::server(address, config.key.as_ref(), config.tls_ca.as_deref());
         }
@@ -219,6 +228,22 @@ impl Access {
             }),
         }
     }
+}
+
+/// Refuses a directory without data, such as a path that was mistyped.
+pub(crate) fn check_holds_data(directory: &Path) -> anyhow::Result<()> {
+    let shown = directory.display();
+    let mend =
+        "give the right --data-dir; `trialog serve`, `import` and `keys create` make a new one";
+    if !directory.is_dir() {
+        bail!("there is no data directory `{shown}`: {mend}");
+    }
+    // One of the two may be in a service.
+    let is_there = |name: &&str| directory.join(name).exists();
+    if !["catalog.sqlite", "warehouse.sqlite"].iter().any(is_there) {
+        bail!("there is no data in the directory `{shown}`: {mend}");
+    }
+    Ok(())
 }
 
 fn bearer(key: &Secret) -> anyhow::Result<HeaderValue> {

@@ -273,9 +273,23 @@ pub(crate) struct ImportArgs {
     /// as numbers where every id of the column is one].
     #[arg(long)]
     pub(crate) ids: Option<Ids>,
+    /// How the CSV was exported that is imported again, as the option of that name of
+    /// `trialog export` said.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) formulas: Formulas,
     /// How to print the summary.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) summary: Format,
+}
+
+/// Texts in CSV that a spreadsheet would compute, such as `=1+1`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Formulas {
+    /// They have an apostrophe in front.
+    #[default]
+    Escaped,
+    /// They are as they were sent.
+    Kept,
 }
 
 #[derive(Debug, Clone, Args)]

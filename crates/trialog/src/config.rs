@@ -276,6 +276,31 @@ mod tests {
     }
 
     #[test]
+    fn a_file_with_a_mistake_does_not_show_its_secrets() {
+        for text in [
+            "key = tlk_a_s3cret",
+            "catalog = \"postgres://u:s3cret@h/d",
+            "warehouse = clickhouse://u:s3cret@h/d",
+            "server = http://u:s3cret@h",
+            "[s3cret",
+            "threads = 1\n\"s3cret",
+            "key = \"s3cret\"\nkey = \"s3cret\"",
+            "catalog = \"mysql://u:s3cret@h/d\"",
+            "warehouse = \"clickhouse://u:s3cret@h:port/d\"",
+            "warehouse = \"clickhouse://u@h/d?a=b&s3cret\"",
+            "event_log = \"kafka://u:s3cret@h\"",
+            "event_log = \"kafka://h?sasl.username=u&sasl.password=a&s3cret\"",
+            "server = [\"http://u:s3cret@h\"]",
+        ] {
+            let Err(error) = resolved(text, &[]) else {
+                continue;
+            };
+            let said = trialog_model::text::without_passwords(&format!("{error:#}")).into_owned();
+            assert!(!said.contains("s3cret"), "{text}: {said}");
+        }
+    }
+
+    #[test]
     fn the_table_and_the_libraries_agree_on_defaults() {
         let config = from_values(&Values::default()).unwrap();
         let usual = Settings::default();

@@ -4,6 +4,7 @@ use anyhow::Context;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, LogFormat};
+use crate::terminal::LogWriter;
 
 /// Starts the log; a service tells about its runs unless asked otherwise.
 pub(crate) fn start(config: &Config, is_service: bool) -> anyhow::Result<()> {
@@ -14,7 +15,7 @@ pub(crate) fn start(config: &Config, is_service: bool) -> anyhow::Result<()> {
     })?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| LogWriter)
         .with_ansi(false);
     match config.log_format {
         LogFormat::Text => log.init(),

@@ -1,10 +1,9 @@
 //! The `trialog` command: reads arguments, opens what they name, runs a command.
 #![forbid(unsafe_code)]
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a command talks to its user"
-)]
+
+// First, as its macros print for all the others.
+#[macro_use]
+mod terminal;
 
 mod access;
 mod cli;
@@ -80,6 +79,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Help { topic } => return commands::help(topic),
         _ => {}
     }
+    // Whatever is written from here on holds people's data: directories become 0700, files 0600.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let values = config::gather(&cli);
     if let Command::Check(options) = &cli.command {
         // It reports on settings that cannot be used.
@@ -140,7 +141,9 @@ fn end_quietly_on_closed_pipe() {
         if text.contains("failed printing to stdout") {
             std::process::exit(0);
         }
-        report(panic);
+        if !table::guard::is_decoding() {
+            report(panic);
+        }
     }));
 }
 

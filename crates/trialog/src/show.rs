@@ -7,6 +7,7 @@ use std::fmt::Write;
 use serde_json::Value;
 use trialog_model::experiment::Status;
 use trialog_model::metric::MetricRole;
+use trialog_model::text::escaped;
 use trialog_report::{
     Comparison, EventCounts, Flag, Guarded, Headline, MetricReport, Report, headline_levels,
 };
@@ -26,7 +27,9 @@ impl Table {
     }
 
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        self.rows.push(cells.into_iter().collect());
+        // A line break in a cell would begin a row.
+        let shown = |cell: String| escaped(&cell, false).into_owned();
+        self.rows.push(cells.into_iter().map(shown).collect());
     }
 
     pub(crate) fn text(&self) -> String {

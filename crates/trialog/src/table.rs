@@ -11,7 +11,10 @@ pub(crate) mod decimal;
 mod delimited;
 pub(crate) mod encoding;
 mod feather;
+pub(crate) mod guard;
 mod lines;
+#[cfg(test)]
+mod mutated;
 mod quotes;
 mod source;
 mod typed;
@@ -144,7 +147,14 @@ impl Table {
         options: Options,
     ) -> anyhow::Result<Self> {
         let source = Source::open(input)?;
-        let format = source.format(input, format, option)?;
+        let shown = source.shown().to_owned();
+        guard::decoding(&shown, move || {
+            let format = source.format(input, format, option)?;
+            Self::of(source, format, options)
+        })
+    }
+
+    fn of(source: Source, format: FileFormat, options: Options) -> anyhow::Result<Self> {
         let mut table = Self {
             source,
             format,
@@ -176,6 +186,11 @@ impl Table {
     /// Whether it came through a pipe.
     pub(crate) fn is_pipe(&self) -> bool {
         self.source.is_pipe()
+    }
+
+    /// Whether it is CSV or its kin.
+    pub(crate) fn is_delimited(&self) -> bool {
+        self.layout.is_some()
     }
 
     /// Whether its cells are divided by semicolons, as where the comma is the decimal point.
@@ -229,6 +244,10 @@ impl Table {
 
     /// Hands every row to `take`.
     pub(crate) fn rows(&self, wanted: &[Wanted], take: &mut Take<'_>) -> anyhow::Result<End> {
+        guard::decoding(self.shown(), || self.decode(wanted, take))
+    }
+
+    fn decode(&self, wanted: &[Wanted], take: &mut Take<'_>) -> anyhow::Result<End> {
         let progress = match self.n_rows {
             0 => progress(self.source.length()?, true),
             n_rows => progress(n_rows, false),

@@ -24,6 +24,7 @@ pub mod lock;
 mod merge;
 mod metrics;
 pub mod pin;
+mod private;
 mod run;
 mod segment;
 pub mod snapshot;

@@ -4,10 +4,15 @@
 //! behind. The file's text is the address at which the holder answers.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::WarehouseError;
+use crate::private;
+
+/// How often the lock is tried anew when others replace the file at the same time.
+const MAX_ATTEMPTS: usize = 4;
 
 /// Held for as long as this process may write to the directory.
 #[derive(Debug)]
@@ -27,29 +32,18 @@ impl DirectoryLock {
         create_durably(directory)
             .map_err(WarehouseError::io("create the data directory", directory))?;
         let path = directory.join("LOCK");
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(WarehouseError::io("open", &path))?;
-        match file.try_lock() {
-            Ok(()) => {
+        for _ in 0..MAX_ATTEMPTS {
+            if let Some(file) = attempt(&path)? {
+                private::narrow(directory);
                 let lock = Self { file, path };
                 lock.publish("")?;
-                Ok(lock)
+                return Ok(lock);
             }
-            Err(TryLockError::WouldBlock) => Err(WarehouseError::Locked {
-                address: address_in(&path),
-                path,
-            }),
-            Err(TryLockError::Error(source)) => Err(WarehouseError::Io {
-                action: "lock",
-                path,
-                source,
-            }),
         }
+        Err(WarehouseError::Locked {
+            address: address_in(&path),
+            path,
+        })
     }
 
     /// Tells other processes where this one answers, such as `http://127.0.0.1:8080`.
@@ -65,6 +59,72 @@ impl DirectoryLock {
             file.write_all(address.as_bytes())
         };
         write().map_err(WarehouseError::io("write", &self.path))
+    }
+}
+
+/// Tries to lock the file `path`; none where somebody put another file there meanwhile.
+fn attempt(path: &Path) -> Result<Option<File>, WarehouseError> {
+    let file = open_lock(path).map_err(WarehouseError::io("open", path))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) if private::is_held_by_others(&file) => {
+            tracing::warn!(
+                "a process of another user locked `{}`, which is no reason to wait: the file is replaced",
+                path.display()
+            );
+            return replaced(path).map_err(WarehouseError::io("replace", path));
+        }
+        Err(TryLockError::WouldBlock) => {
+            return Err(WarehouseError::Locked {
+                address: address_in(path),
+                path: path.to_owned(),
+            });
+        }
+        Err(TryLockError::Error(source)) => return Err(WarehouseError::io("lock", path)(source)),
+    }
+    let checked = || match private::is_wide(&file.metadata()?) {
+        // Who has it open could lock it later.
+        true => replaced(path),
+        false => is_at(&file, path).map(|is_at| is_at.then_some(file)),
+    };
+    checked().map_err(WarehouseError::io("read", path))
+}
+
+/// A new file under the name `path`, locked before it gets that name.
+fn replaced(path: &Path) -> io::Result<Option<File>> {
+    let draft = path.with_extension("new");
+    match std::fs::remove_file(&draft) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = open_lock(&draft)?;
+    if file.try_lock().is_err() {
+        return Ok(None);
+    }
+    match std::fs::rename(&draft, path) {
+        // Another process put its own there; `is_at` finds out.
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(is_at(&file, path)?.then_some(file)),
+    }
+}
+
+fn open_lock(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+}
+
+/// Whether `file` is what stands at `path`.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let own = file.metadata()?;
+    match std::fs::metadata(path) {
+        Ok(there) => Ok((own.dev(), own.ino()) == (there.dev(), there.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -97,6 +157,7 @@ pub fn holder(directory: &Path) -> Result<Holder, WarehouseError> {
     };
     match file.try_lock_shared() {
         Ok(()) => Ok(Holder::Nobody),
+        Err(TryLockError::WouldBlock) if private::is_held_by_others(&file) => Ok(Holder::Nobody),
         Err(TryLockError::WouldBlock) => Ok(Holder::Process {
             address: address_in(&path),
         }),
@@ -114,7 +175,7 @@ fn create_durably(directory: &Path) -> std::io::Result<()> {
         _ => Path::new("."),
     };
     create_durably(parent)?;
-    std::fs::create_dir(directory)?;
+    private::create_directory(directory)?;
     File::open(parent)?.sync_all()
 }
 
@@ -131,7 +192,30 @@ fn address_in(path: &Path) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
+
+    #[test]
+    fn a_file_that_others_may_open_is_replaced_and_a_holder_of_it_is_respected() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("LOCK");
+        std::fs::write(&path, "").unwrap();
+        let widen = || std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666));
+        widen().unwrap();
+        let opened_before = File::open(&path).unwrap();
+        let lock = DirectoryLock::acquire(directory.path()).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        // The file that others had open locks nothing any more.
+        opened_before.try_lock_shared().unwrap();
+        assert!(DirectoryLock::acquire(directory.path()).is_err());
+        drop(lock);
+        // A process of this user, such as an earlier version, keeps what it locked.
+        widen().unwrap();
+        let earlier = File::open(&path).unwrap();
+        earlier.try_lock().unwrap();
+        assert!(DirectoryLock::acquire(directory.path()).is_err());
+    }
 
     #[test]
     fn a_second_holder_is_told_where_the_first_answers() {

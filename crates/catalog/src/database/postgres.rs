@@ -68,6 +68,21 @@ impl std::fmt::Debug for Pool {
     }
 }
 
+/// `reason` without the parts of an address that it quotes, which may be of a password; words
+/// such as `sslmode` stay.
+fn without_parts(reason: &str) -> String {
+    let is_word = |part: &str| {
+        part.bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+    };
+    let shown = |(place, part): (usize, &str)| match place % 2 == 1 && !is_word(part) {
+        true => "...".to_owned(),
+        false => part.to_owned(),
+    };
+    let parts: Vec<String> = reason.split('`').enumerate().map(shown).collect();
+    parts.join("`")
+}
+
 impl Pool {
     /// Connections to the database at `url`, which is `postgres://user:password@host/name`;
     /// `sslrootcert=FILE` in its query names the authorities of its certificate.
@@ -76,7 +91,7 @@ impl Pool {
         let tls = tls(authorities.as_deref())?;
         let mut config: Config = url
             .parse()
-            .map_err(|error: postgres::Error| chain(&error))?;
+            .map_err(|error: postgres::Error| without_parts(&chain(&error)))?;
         config.application_name("trialog");
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(CONNECT_TIMEOUT);

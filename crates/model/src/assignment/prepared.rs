@@ -422,10 +422,11 @@ const VARIANT: &str = "variant:";
 
 /// Where each variant ends: its cumulative share of the weights.
 fn arms(id: &ExperimentId, variants: &[VariantWeight], shared: &mut Shared) -> SmallVec<[Arm; 2]> {
-    let sum: f64 = variants.iter().map(|own| own.weight).sum();
+    let unit = unit_of_weight(variants);
+    let sum: f64 = variants.iter().map(|own| own.weight / unit).sum();
     let mut cumulative = 0.0;
     let arm = |own: &VariantWeight| {
-        cumulative += own.weight;
+        cumulative += own.weight / unit;
         Arm {
             name: shared.variant(&own.variant),
             end: n_of_share(cumulative / sum),
@@ -440,6 +441,17 @@ fn arms(id: &ExperimentId, variants: &[VariantWeight], shared: &mut Shared) -> S
         arm.end = N_BUCKETS;
     }
     arms
+}
+
+/// What weights are divided by before they are added: 1, unless their sum would be infinite
+/// or too small to divide by, as earlier versions took such weights.
+fn unit_of_weight(variants: &[VariantWeight]) -> f64 {
+    let sum: f64 = variants.iter().map(|own| own.weight).sum();
+    let greatest = variants.iter().map(|own| own.weight).fold(0.0, f64::max);
+    match sum.is_normal() || greatest <= 0.0 {
+        true => 1.0,
+        false => greatest,
+    }
 }
 
 fn salt_text(kind: &str, name: &[u8]) -> String {

@@ -1,20 +1,32 @@
-//! A JSON value of which no object has a key twice: of two values one would be lost.
+//! A JSON value of which no object has a key twice, since of two values one would be lost,
+//! and which may be kept: it is not nested too deeply, and has no reserved key.
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
+
+use crate::json::{check_depth, check_key};
 
 /// The value that was read.
 pub(super) struct Strict(pub(super) Value);
 
 impl<'de> Deserialize<'de> for Strict {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Reader).map(Self)
+        Reader(0).deserialize(deserializer).map(Self)
     }
 }
 
-struct Reader;
+/// Reads a value at a depth.
+struct Reader(usize);
+
+impl<'de> DeserializeSeed<'de> for Reader {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
 
 impl<'de> Visitor<'de> for Reader {
     type Value = Value;
@@ -52,20 +64,23 @@ impl<'de> Visitor<'de> for Reader {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Value, A::Error> {
+        check_depth(self.0)?;
         let mut read = Vec::new();
-        while let Some(Strict(element)) = elements.next_element()? {
+        while let Some(element) = elements.next_element_seed(Self(self.0 + 1))? {
             read.push(element);
         }
         Ok(read.into())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
+        check_depth(self.0)?;
         let mut read = Map::new();
         while let Some(key) = fields.next_key::<String>()? {
             if read.contains_key(&key) {
                 return Err(A::Error::custom(format_args!("`{key}` stands twice")));
             }
-            let Strict(value) = fields.next_value()?;
+            check_key(&key)?;
+            let value = fields.next_value_seed(Self(self.0 + 1))?;
             read.insert(key, value);
         }
         Ok(read.into())

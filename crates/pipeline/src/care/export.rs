@@ -34,7 +34,16 @@ pub enum Form {
     /// Parquet, compressed with zstd.
     Parquet,
     /// CSV with a header.
-    Csv,
+    Csv(Formulas),
+}
+
+/// What becomes of texts in CSV that a spreadsheet would compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Formulas {
+    /// They get an apostrophe in front, see [`trialog_model::formula`].
+    Escaped,
+    /// They stay as they are.
+    Kept,
 }
 
 /// What is wanted.

@@ -6,7 +6,6 @@
 //! same request again removes what is left.
 
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use trialog_catalog::CatalogError;
 use trialog_catalog::erasures::ErasureRequest;
 use trialog_model::ids::ExperimentId;
@@ -85,11 +84,10 @@ impl Care {
         let found = files.count_doomed(&doomed, limit)?;
         let experiments = self.registered(found.keys())?;
         let salt = format!("{:032x}", fastrand::u128(..));
-        let user_hash = user_hash(&salt, user);
         let request = ErasureRequest {
             actor,
             salt: &salt,
-            user_hash: &user_hash,
+            user,
             experiment,
             n_events: found.values().sum(),
             experiments: &experiments,
@@ -134,11 +132,4 @@ impl Care {
         }
         Ok(registered)
     }
-}
-
-/// SHA-256 of `SALT:USER`, in hexadecimal: whoever knows a user's id can find
-/// out whether an erasure was theirs, and nobody can read an id from it.
-pub fn user_hash(salt: &str, user: i64) -> String {
-    let hash = Sha256::digest(format!("{salt}:{user}"));
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }

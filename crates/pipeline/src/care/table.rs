@@ -1,5 +1,6 @@
 //! Rows as Parquet or CSV, written as they come.
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::sync::Arc;
 
@@ -13,10 +14,11 @@ use parquet::arrow::arrow_writer::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use trialog_model::decimal::format_units;
+use trialog_model::formula::escaped;
 use trialog_model::time::UnixMicros;
 
 use super::CareError;
-use super::export::Form;
+use super::export::{Form, Formulas};
 
 /// Rows that are held in memory before they are written.
 const BATCH_ROWS: usize = 8 * 1024;
@@ -53,7 +55,7 @@ pub(crate) type Columns = [(&'static str, Type)];
 
 /// Writes a table to `W`.
 pub(crate) enum TableWriter<W: Write + Send> {
-    Csv(W),
+    Csv(W, Formulas),
     Parquet(Box<ParquetTable<W>>),
 }
 
@@ -65,10 +67,10 @@ pub(crate) struct ParquetTable<W: Write + Send> {
 
 impl<W: Write + Send> TableWriter<W> {
     pub(crate) fn new(form: Form, columns: &Columns, mut out: W) -> Result<Self, CareError> {
-        if form == Form::Csv {
+        if let Form::Csv(formulas) = form {
             let names: Vec<_> = columns.iter().map(|(name, _)| *name).collect();
             writeln!(out, "{}", names.join(",")).map_err(failed)?;
-            return Ok(Self::Csv(out));
+            return Ok(Self::Csv(out, formulas));
         }
         let field = |(name, kind): &(&str, Type)| {
             Field::new(*name, kind.arrow(), matches!(kind, Type::Float))
@@ -89,7 +91,7 @@ impl<W: Write + Send> TableWriter<W> {
     /// Adds a row, whose cells are of the columns' types.
     pub(crate) fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), CareError> {
         match self {
-            Self::Csv(out) => write_line(out, cells).map_err(failed),
+            Self::Csv(out, formulas) => write_line(out, cells, *formulas).map_err(failed),
             Self::Parquet(table) => {
                 for (column, cell) in table.columns.iter_mut().zip(cells) {
                     column.push(*cell);
@@ -105,7 +107,7 @@ impl<W: Write + Send> TableWriter<W> {
     /// Writes what is left, and the end of the file.
     pub(crate) fn finish(self) -> Result<(), CareError> {
         match self {
-            Self::Csv(mut out) => out.flush().map_err(failed),
+            Self::Csv(mut out, _) => out.flush().map_err(failed),
             Self::Parquet(mut table) => {
                 table.write()?;
                 let mut out = table.writer.into_inner().map_err(failed)?;
@@ -206,17 +208,14 @@ impl Column {
 }
 
 /// A line of CSV (RFC 4180, without the carriage return).
-fn write_line(out: &mut impl Write, cells: &[Cell<'_>]) -> std::io::Result<()> {
+fn write_line(out: &mut impl Write, cells: &[Cell<'_>], formulas: Formulas) -> std::io::Result<()> {
     for (at, cell) in cells.iter().enumerate() {
         if at > 0 {
             out.write_all(b",")?;
         }
         match cell {
             Cell::Integer(value) => write!(out, "{value}")?,
-            Cell::Text(text) if is_quoted(text) => {
-                write!(out, "\"{}\"", text.replace('"', "\"\""))?;
-            }
-            Cell::Text(text) => out.write_all(text.as_bytes())?,
+            Cell::Text(text) => write_text(out, &shown(text, formulas))?,
             Cell::Time(value) => write!(out, "{}", UnixMicros(*value).to_rfc3339())?,
             Cell::Decimal(value) => write!(out, "{}", format_units(*value))?,
             Cell::Float(Some(value)) => write!(out, "{value}")?,
@@ -225,6 +224,21 @@ fn write_line(out: &mut impl Write, cells: &[Cell<'_>]) -> std::io::Result<()> {
         }
     }
     out.write_all(b"\n")
+}
+
+/// A text as it stands in its cell.
+fn shown(text: &str, formulas: Formulas) -> Cow<'_, str> {
+    match formulas {
+        Formulas::Escaped => escaped(text),
+        Formulas::Kept => Cow::Borrowed(text),
+    }
+}
+
+fn write_text(out: &mut impl Write, text: &str) -> std::io::Result<()> {
+    match is_quoted(text) {
+        true => write!(out, "\"{}\"", text.replace('"', "\"\"")),
+        false => out.write_all(text.as_bytes()),
+    }
 }
 
 /// Whether a text would end its cell, or lose spaces to a reader that trims.
@@ -249,11 +263,16 @@ mod tests {
             Cell::Time(1_500_000),
             Cell::Text(" a\nb"),
             Cell::Text("c "),
+            Cell::Text("=1,2"),
+            Cell::Text("-42"),
         ];
-        write_line(&mut out, &cells).unwrap();
+        write_line(&mut out, &cells, Formulas::Escaped).unwrap();
         assert_eq!(
             String::from_utf8(out).unwrap(),
-            "\"{\"\"a\"\":1,\"\"b\"\":2}\",plain,-5,-12.3400,,true,1970-01-01T00:00:01.500000Z,\" a\nb\",\"c \"\n"
+            "\"{\"\"a\"\":1,\"\"b\"\":2}\",plain,-5,-12.3400,,true,1970-01-01T00:00:01.500000Z,\" a\nb\",\"c \",\"'=1,2\",-42\n"
         );
+        let mut kept = Vec::new();
+        write_line(&mut kept, &[Cell::Text("=1")], Formulas::Kept).unwrap();
+        assert_eq!(kept, b"=1\n");
     }
 }

@@ -79,9 +79,9 @@ impl std::str::FromStr for KafkaAddress {
             ("experiment.".to_owned(), "trialog".to_owned(), 1);
         let mut settings = Vec::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (key, value) = pair
-                .split_once('=')
-                .ok_or_else(|| bad(&format!("has `{pair}` without a value")))?;
+            let (key, value) = pair.split_once('=').ok_or_else(|| {
+                bad("has a part without `=` after the `?`: write `&` within a value as %26")
+            })?;
             let value =
                 decode(value).ok_or_else(|| bad(&format!("has a `{key}` that cannot be read")))?;
             match key {
@@ -178,7 +178,7 @@ mod tests {
             ("kafka://", "no broker"),
             ("kafka://u:p@host", "sasl.username"),
             ("kafka://a?shards=0", "shards"),
-            ("kafka://a?x", "without a value"),
+            ("kafka://a?x", "without `=`"),
         ] {
             let error = bad.parse::<KafkaAddress>().unwrap_err();
             assert!(

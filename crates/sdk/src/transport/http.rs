@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use trialog_model::event::EventKind;
+use trialog_model::text::without_passwords;
 use ureq::Agent;
 use ureq::http::{Response, StatusCode, header};
 
@@ -22,8 +23,8 @@ pub struct HttpTransport {
 
 impl std::fmt::Debug for HttpTransport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Without the key.
-        write!(f, "HttpTransport({})", self.server)
+        // Without the key and a password.
+        write!(f, "HttpTransport({})", without_passwords(&self.server))
     }
 }
 
@@ -61,8 +62,11 @@ impl Transport for HttpTransport {
         }
         let request = request.config().timeout_global(Some(timeout)).build();
         match request.send(batch.lines()) {
-            Ok(mut answer) => judge(&address, batch, &mut answer),
-            Err(error) => Delivery::failed(format!("cannot reach `{address}`: {error}")),
+            Ok(mut answer) => judge(&without_passwords(&address), batch, &mut answer),
+            Err(error) => {
+                let reason = format!("cannot reach `{address}`: {error}");
+                Delivery::failed(without_passwords(&reason).into_owned())
+            }
         }
     }
 }

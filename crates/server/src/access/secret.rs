@@ -19,8 +19,6 @@ const ID_BYTES: usize = 6;
 const SECRET_BYTES: usize = 32;
 /// How much randomness a key takes.
 pub(crate) const RANDOM_BYTES: usize = ID_BYTES + SECRET_BYTES;
-/// So many letters, digits and `_` after the prefix are taken for a key.
-const SUSPICIOUS_CHARS: usize = 32;
 /// A key is shorter, so nothing longer is hashed.
 const MAX_BYTES: usize = 128;
 
@@ -56,16 +54,23 @@ pub(crate) fn matches(key: &str, kept: &[u8; 32]) -> bool {
     hash(key).ct_eq(kept).into()
 }
 
-/// Whether a key seems to stand in `text`, percent-encoded or not.
+/// Whether a key stands in `text`, percent-encoded or not: the prefix, an id, `_`, and as
+/// many hexadecimal digits as a secret has. Names that only begin like one are names.
 pub(crate) fn stands_in(text: &str) -> bool {
     let plain = percent_decoded(text);
-    plain.match_indices(PREFIX).any(|(at, _)| {
-        let rest = &plain[at + PREFIX.len()..];
-        let n_chars = (rest.bytes())
-            .take_while(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
-            .count();
-        n_chars >= SUSPICIOUS_CHARS
-    })
+    let is_key = |(at, _): (usize, &str)| {
+        let (id, secret) = plain[at + PREFIX.len()..].split_once('_')?;
+        let is_id = id == LOCAL_ID || (id.len() == 2 * ID_BYTES && n_digits(id) == id.len());
+        (is_id && n_digits(secret) >= 2 * SECRET_BYTES).then_some(())
+    };
+    plain.match_indices(PREFIX).find_map(is_key).is_some()
+}
+
+/// How many hexadecimal digits `text` begins with.
+fn n_digits(text: &str) -> usize {
+    (text.bytes())
+        .take_while(|byte| byte.is_ascii_hexdigit())
+        .count()
 }
 
 fn percent_decoded(text: &str) -> String {
@@ -127,6 +132,9 @@ mod tests {
         for text in [
             "/v1/keys/abababababab",
             "/v1/experiments/tlk_promo",
+            &format!("/v1/experiments/tlk_{}", "a".repeat(60)),
+            &format!("/v1/users/tlk_{}_{}", "a".repeat(12), "a".repeat(63)),
+            &format!("/v1/users/tlk_user_{}", "f".repeat(64)),
             "%",
             "%4",
             "tlk_%zz",

@@ -18,7 +18,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use trialog_catalog::configuration::Control;
 use trialog_model::assignment::{Context, Decision, NOT_RUNNING, Rules};
-use trialog_model::document::not_json;
+use trialog_model::document;
 use trialog_model::event::MAX_USER_ID_BYTES;
 use trialog_model::experiment::Status;
 use trialog_model::ids::{ExperimentId, HoldoutName};
@@ -198,8 +198,8 @@ fn context(body: Result<Bytes, BytesRejection>) -> Result<Given, Failure> {
     let body = body.map_err(|error| {
         Failure::bad("PARSE_ERROR", format!("the body cannot be read: {error}"))
     })?;
-    let parsed: Value = serde_json::from_slice(&body)
-        .map_err(|error| Failure::bad("PARSE_ERROR", format!("the body {}", not_json(&error))))?;
+    let parsed = document::value(&body)
+        .map_err(|error| Failure::bad("PARSE_ERROR", format!("the body {}", error.reason)))?;
     let Value::Object(mut members) = parsed else {
         return Err(Failure::bad(
             "INVALID_CONTEXT",

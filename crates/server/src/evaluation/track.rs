@@ -17,6 +17,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use trialog_model::document::not_json;
 use trialog_model::event::{EventError, EventKind, Fault, RawEvent, RawField, Rules, validate};
+use trialog_model::json;
 use trialog_model::time::UnixMicros;
 use trialog_model::wire::{BodyError, elements, present, raw_field, raw_value};
 use trialog_pipeline::ingest::Rejections;
@@ -146,7 +147,10 @@ fn read(index: u64, sent: &[u8], rules: Rules) -> Result<Known<'_>, EventError> 
         }
     };
     let mut context: Map<String, Value> = match members.context {
-        Some(context) => object("context", context.get().as_bytes())?,
+        Some(context) => {
+            json::check(context.get()).map_err(|error| malformed("context", not_json(&error)))?;
+            object("context", context.get().as_bytes())?
+        }
         None => Map::new(),
     };
     let Some(Value::String(unit)) = context.remove("targetingKey") else {

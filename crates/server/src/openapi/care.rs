@@ -63,6 +63,11 @@ fn export() -> Operation {
         name(ExperimentId::MAX_CHARS),
         "Only these experiments.",
     )
+    .query(
+        "formulas",
+        with(one_of(&["escaped", "kept"]), "default", "escaped"),
+        "Whether texts in CSV that a spreadsheet would compute get an apostrophe in front.",
+    )
     .query("from", time(), "Only what is at or after this time.")
     .query(
         "to",
@@ -146,9 +151,14 @@ fn erasures() -> Operation {
         Method::GET,
         path,
         "listErasures",
-        "Lists who was forgotten, newest first",
+        "Lists what was erased, newest first",
     )
     .tag("care")
+    .query(
+        "user",
+        text(),
+        "Only erasures of this user, whose id is text as in events: whether somebody was erased.",
+    )
     .answer(
         StatusCode::OK,
         reference("Erasures"),
@@ -297,7 +307,11 @@ fn erasure() -> Schema {
         ),
         field("actor", text(), "Who asked."),
         field("salt", text(), "What was hashed together with the user."),
-        field("user_hash", text(), "SHA-256 of the salt and the user."),
+        field(
+            "user_hash",
+            text(),
+            "HMAC-SHA256 of the salt and the user with a key that never leaves the catalog.",
+        ),
         field(
             "experiment",
             nullable(text()),

@@ -202,6 +202,21 @@ fn bad_keys_are_refused_with_the_field() {
             "name",
         ),
         (
+            json!({"name": "Local ", "scopes": ["read"]}),
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "name",
+        ),
+        (
+            json!({"name": "key:local", "scopes": ["read"]}),
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "name",
+        ),
+        (
+            json!({"name": "a\u{202e}b", "scopes": ["read"]}),
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "name",
+        ),
+        (
             json!({"name": "a", "scopes": []}),
             StatusCode::UNPROCESSABLE_ENTITY,
             "scopes",

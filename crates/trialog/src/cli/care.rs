@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::Format;
+use super::{Format, Formulas};
 
 #[derive(Debug, Args)]
 pub(crate) struct BackupArgs {
@@ -62,6 +62,9 @@ pub(crate) struct ExportArgs {
     pub(crate) table: ExportTable,
     /// The file to write: .parquet or .csv.
     pub(crate) file: PathBuf,
+    /// What becomes of texts in CSV that a spreadsheet would compute.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) formulas: Formulas,
     /// Only this experiment; repeat it for more.
     #[arg(long)]
     pub(crate) experiment: Vec<String>,

@@ -24,8 +24,11 @@ pub(crate) fn report(command: &Command, error: &Error, arguments: &[String]) -> 
             ExitCode::from(EXIT_USAGE)
         }
         None => {
-            // Nothing is left to be told where the terminal is gone.
-            let _ = error.print();
+            let text = error.to_string();
+            match error.use_stderr() {
+                true => eprintln!("{}", text.trim_end()),
+                false => print!("{text}"),
+            }
             ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(EXIT_USAGE))
         }
     }

@@ -331,6 +331,7 @@ fn write(args: &AnalyzeArgs, reports: &[Report]) -> anyhow::Result<()> {
         }
     };
     match &args.output {
+        None if matches!(args.format, ReportFormat::Html) => crate::terminal::document(&text),
         None => print!("{text}"),
         Some(path) => std::fs::write(path, text)
             .with_context(|| format!("cannot write `{}`", path.display()))?,

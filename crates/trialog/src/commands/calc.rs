@@ -1,6 +1,6 @@
 //! `trialog calc`: statistics from JSON, without a server and without data.
 
-use std::io::{BufReader, Read, Write};
+use std::io::{BufReader, Read};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -63,7 +63,6 @@ fn compute(name: &str, file: &Path) -> anyhow::Result<ExitCode> {
         Box::new(opened.with_context(|| format!("cannot read `{}`", file.display()))?)
     };
     let inputs = serde_json::Deserializer::from_reader(BufReader::new(input)).into_iter::<Value>();
-    let mut output = std::io::stdout().lock();
     let mut n_failed = 0_u64;
     let mut n_inputs = 0_u64;
     for input in inputs {
@@ -73,11 +72,11 @@ fn compute(name: &str, file: &Path) -> anyhow::Result<ExitCode> {
             anyhow!("object {n_inputs} of the input {reason}: `trialog calc {name} --help` shows an example")
         })?;
         match calc(name, &input) {
-            Ok(answer) => writeln!(output, "{answer}")?,
+            Ok(answer) => println!("{answer}"),
             Err(error) => {
                 n_failed += 1;
                 eprintln!("error: object {n_inputs}: {error}");
-                writeln!(output, "{}", json!({ "error": error.to_string() }))?;
+                println!("{}", json!({ "error": error.to_string() }));
             }
         }
     }

@@ -5,10 +5,12 @@ mod connections;
 mod data;
 mod system;
 
+use std::borrow::Cow;
 use std::process::ExitCode;
 
 use serde::Serialize;
 use serde_json::{Value, json};
+use trialog_model::text::without_passwords;
 
 use crate::cli::{CheckArgs, Format};
 use crate::clock;
@@ -55,7 +57,7 @@ impl Finding {
         Self {
             check,
             severity,
-            detail: detail.into(),
+            detail: without_passwords(&detail.into()).into_owned(),
         }
     }
 }
@@ -133,11 +135,19 @@ fn front(config: &Config, n_usable_keys: u64) -> Vec<Finding> {
     std::iter::once(listen).chain(tls).collect()
 }
 
+/// The value of a setting, as far as everybody may see it.
+fn shown<'v>(setting: &Setting, value: &'v str) -> Cow<'v, str> {
+    match setting.is_secret {
+        true => "(set)".into(),
+        false => without_passwords(value),
+    }
+}
+
 fn setting(values: &Values, setting: &Setting) -> Value {
     let (value, source) = values.effective(setting);
     json!({
         "key": setting.key,
-        "value": value.map(|value| if setting.is_secret { "(set)" } else { value }),
+        "value": value.map(|value| shown(setting, value)),
         "source": source.describe(setting),
         "default": setting.default_text(),
     })
@@ -147,9 +157,8 @@ fn print(values: &Values, findings: &[Finding]) {
     for own in SETTINGS {
         let (value, source) = values.effective(own);
         let value = match value {
-            Some(_) if own.is_secret => "(set)",
-            Some(value) => value,
-            None => own.default_text(),
+            Some(value) => shown(own, value),
+            None => own.default_text().into(),
         };
         println!("{} = {value} ({})", own.key, source.describe(own));
     }

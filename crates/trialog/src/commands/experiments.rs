@@ -89,7 +89,10 @@ fn apply(
     confirm: bool,
 ) -> anyhow::Result<ExitCode> {
     let declared = Declared::read(files)?;
-    let access = Access::open(config)?;
+    let access = match dry_run {
+        true => Access::open(config)?,
+        false => Access::open_or_create(config)?,
+    };
     for difference in compare(&access, &declared, confirm)? {
         if dry_run {
             print!("{}", difference.text());

@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use clap::ValueEnum;
 
 use crate::access::{Access, encode};
-use crate::cli::ExportArgs;
+use crate::cli::{ExportArgs, Formulas};
 use crate::config::Config;
 use crate::table::progress;
 
@@ -47,6 +47,9 @@ fn request(options: &ExportArgs) -> anyhow::Result<String> {
         ),
     };
     let mut path = format!("/v1/export/{}?format={form}", table.get_name());
+    if options.formulas == Formulas::Kept {
+        path += "&formulas=kept";
+    }
     let single = [("from", &options.from), ("to", &options.to)];
     let single = single
         .into_iter()

@@ -11,7 +11,10 @@ use crate::config::Config;
 use crate::show;
 
 pub(crate) fn run(config: &Config, command: &HoldoutsCommand) -> anyhow::Result<ExitCode> {
-    let access = Access::open(config)?;
+    let access = match command {
+        HoldoutsCommand::Create { .. } => Access::open_or_create(config)?,
+        _ => Access::open(config)?,
+    };
     let step = |holdout: &str, step: &str| {
         access.post(&format!("/v1/holdouts/{}/{step}", encode(holdout)), None)
     };

@@ -7,7 +7,7 @@ use trialog_model::event::{EventKind, Rules};
 use trialog_pipeline::ingest::Destination;
 
 use crate::access::Access;
-use crate::cli::{Format, ImportCommand};
+use crate::cli::{Format, Formulas, ImportCommand};
 use crate::clock;
 use crate::commands::EXIT_PARTIAL;
 use crate::config::Config;
@@ -33,7 +33,7 @@ pub(crate) fn run(config: &Config, command: &ImportCommand) -> anyhow::Result<Ex
     let source = source(table.fingerprint()?, &mapping);
     let mark = mark(&source, &mapping);
     let now = clock::now();
-    let access = Access::open(config)?;
+    let access = Access::open_or_create(config)?;
     let sink = match &access {
         Access::Directory(opened) => Sink::Directory(Destination::from(&opened.node.store)),
         Access::Server { address, agent } => Sink::Server {
@@ -47,7 +47,10 @@ pub(crate) fn run(config: &Config, command: &ImportCommand) -> anyhow::Result<Ex
         ..now.into()
     };
     let times = Times::new(mapping.time_zone.clone(), mapping.time_unit);
-    let layout = Layout::new(&mapping, &wanted, &survey.decisions, &times, rules);
+    // Only an export has that column.
+    let is_export = table.is_delimited() && table.has("event_fingerprint");
+    let layout = Layout::new(&mapping, &wanted, &survey.decisions, &times, rules)
+        .with_escaped(is_export && common.formulas == Formulas::Escaped);
     let mut rows = Rows::new(sink, mapping.kind, source, mark, now)?;
     table.rows(&wanted, &mut |_, row| rows.take(layout.event(row)))?;
     let summary = rows.finish()?;

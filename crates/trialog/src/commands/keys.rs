@@ -16,7 +16,10 @@ use crate::config::Config;
 use crate::show::Table;
 
 pub(crate) fn run(config: &Config, command: &KeysCommand) -> anyhow::Result<ExitCode> {
-    let access = Access::open(config)?;
+    let access = match command {
+        KeysCommand::Create { .. } => Access::open_or_create(config)?,
+        _ => Access::open(config)?,
+    };
     match command {
         KeysCommand::Create {
             name,

@@ -11,7 +11,10 @@ use crate::config::Config;
 use crate::show;
 
 pub(crate) fn run(config: &Config, command: &LayersCommand) -> anyhow::Result<ExitCode> {
-    let access = Access::open(config)?;
+    let access = match command {
+        LayersCommand::Create { .. } => Access::open_or_create(config)?,
+        _ => Access::open(config)?,
+    };
     let shown = match command {
         LayersCommand::List { format } => {
             let all = pages(&access, "layers", "")?;

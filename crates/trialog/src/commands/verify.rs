@@ -10,7 +10,7 @@ use trialog_pipeline::care::verify::verify_directory;
 use trialog_warehouse::WarehouseError;
 use trialog_warehouse::lock::DirectoryLock;
 
-use crate::access::Access;
+use crate::access::{Access, check_holds_data};
 use crate::cli::{Format, VerifyArgs};
 use crate::config::Config;
 use crate::node::plain;
@@ -40,9 +40,7 @@ pub(crate) fn run(config: &Config, options: &VerifyArgs) -> anyhow::Result<ExitC
 /// Verifies a directory that nobody has open, else asks the server that has.
 fn from_directory(config: &Config, bar: &ProgressBar) -> anyhow::Result<Value> {
     let directory = &config.data_dir;
-    if !directory.is_dir() {
-        bail!("there is no data directory `{}`", directory.display());
-    }
+    check_holds_data(directory)?;
     let _lock = match DirectoryLock::acquire(directory) {
         Ok(lock) => lock,
         Err(WarehouseError::Locked {

@@ -9,6 +9,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
 use trialog_model::duration::Window;
 use trialog_model::nearest::there_are;
+use trialog_model::text::without_passwords;
 
 use crate::settings::{Default as Fallback, Kind, SETTINGS, Setting, find};
 
@@ -141,13 +142,25 @@ fn not_toml(text: &str, error: &toml::de::Error) -> String {
     let at = error.span().map_or(0, |span| span.start).min(text.len());
     let before = text.get(..at).unwrap_or_default();
     let number = before.matches('\n').count() + 1;
-    let line = text.lines().nth(number - 1).unwrap_or_default().trim();
+    let line = shown_line(text.lines().nth(number - 1).unwrap_or_default());
     if error.message().contains("duplicate key") {
-        return format!("line {number}, `{line}`, gives a key that stands there already");
+        return format!("line {number}{line} gives a key that stands there already");
     }
     format!(
-        "line {number}, `{line}`, is not TOML: write key = value, with text, lengths and sizes in quotes, such as interval = \"1h\""
+        "line {number}{line} is not TOML: write key = value, with text, lengths and sizes in quotes, such as interval = \"1h\""
     )
+}
+
+/// A line of the file, where it shows no secret: that of a setting that is none, as far as
+/// the line tells which one it is. Else its key, or nothing.
+fn shown_line(line: &str) -> String {
+    let line = line.trim();
+    let key = line.split(['=', ' ']).next().unwrap_or_default();
+    match find(key) {
+        Some(setting) if setting.is_secret => format!(", which sets `{key}`,"),
+        Some(_) => format!(", `{}`,", without_passwords(line)),
+        None => String::new(),
+    }
 }
 
 /// The name of a TOML value's kind.

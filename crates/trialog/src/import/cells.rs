@@ -6,6 +6,7 @@ use trialog_model::cell::{boolean, is_no_value, is_zero, whole_number};
 use trialog_model::event::{
     Event, EventError, EventKind, Fault, RawEvent, RawField, Rules, validate,
 };
+use trialog_model::formula::unescaped;
 
 use super::columns::{Mapping, Origin};
 use super::survey::Decisions;
@@ -29,6 +30,8 @@ pub(crate) struct Layout<'m> {
     event_fingerprint: Place<'m>,
     context: Place<'m>,
     context_columns: Vec<(&'m str, usize, Meaning)>,
+    /// Whether texts that a spreadsheet would compute have an apostrophe in front.
+    has_escaped: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -72,6 +75,15 @@ impl<'m> Layout<'m> {
             event_fingerprint: place(&mapping.event_fingerprint),
             context: place(&mapping.context),
             context_columns,
+            has_escaped: false,
+        }
+    }
+
+    /// The same for a CSV that was exported with its formulas escaped.
+    pub(crate) fn with_escaped(self, has_escaped: bool) -> Self {
+        Self {
+            has_escaped,
+            ..self
         }
     }
 
@@ -91,7 +103,13 @@ impl<'m> Layout<'m> {
         let get = |place: Place<'m>, meaning: Meaning| -> RawField<'r> {
             match place {
                 Place::Constant(text) => RawField::Cell(text),
-                Place::Column(column) => absent(as_meant(&row.fields[column], meaning)),
+                Place::Column(column) => {
+                    let field = absent(as_meant(&row.fields[column], meaning));
+                    match field {
+                        RawField::Cell(text) if self.has_escaped => RawField::Cell(unescaped(text)),
+                        field => field,
+                    }
+                }
                 Place::Nothing => RawField::Absent,
             }
         };
@@ -221,6 +239,8 @@ fn context(columns: &[(&str, usize, Meaning)], row: &Row<'_>) -> String {
                 serde_json::from_str(&text).unwrap_or_else(|_| text.into_owned().into())
             }
             RawField::Array(text) => serde_json::from_str(text).unwrap_or_else(|_| text.into()),
+            // As where a text has bytes that are no character.
+            RawField::HalfCharacter => "\u{fffd}".into(),
         };
         context.insert((*name).to_owned(), value);
     }

@@ -56,7 +56,7 @@ pub(super) fn rows(
                 rounded.push(&own.name);
             }
         }
-        hand_on(&batch, wanted, &mut n_rows, take)?;
+        hand_on(source.shown(), &batch, wanted, &mut n_rows, take)?;
         progress.inc(batch.num_rows() as u64);
         Ok(())
     };
@@ -92,6 +92,7 @@ pub(super) fn rows(
 }
 
 fn hand_on(
+    shown: &str,
     batch: &RecordBatch,
     wanted: &[Wanted],
     n_rows: &mut u64,
@@ -99,10 +100,9 @@ fn hand_on(
 ) -> anyhow::Result<()> {
     let column = |own: &Wanted| {
         let array = batch.column_by_name(&own.name);
-        prepare(
-            array.context("a column is missing in a part of the file")?,
-            own,
-        )
+        (array.context("a column is missing in a part of the file"))
+            .and_then(|array| prepare(array, own))
+            .with_context(|| format!("cannot read {shown}"))
     };
     let columns: Vec<Column> = wanted.iter().map(column).collect::<anyhow::Result<_>>()?;
     let has_numbers = wanted.iter().any(|own| own.read_as == As::Number);

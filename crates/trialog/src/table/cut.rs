@@ -22,7 +22,7 @@ const NAMES: [&str; 3] = ["user_id", "note", "value"];
 const NOTES: [&str; 4] = ["plain", "two\nlines", "say \"so\", ü", "5\" screen"];
 
 /// The rows of a file, and how it ends or why it is refused.
-fn read(path: &Path, options: Options) -> (Vec<String>, Result<End, String>) {
+pub(super) fn read(path: &Path, options: Options) -> (Vec<String>, Result<End, String>) {
     let mut rows = Vec::new();
     let wanted = NAMES.map(|name| Wanted {
         name: name.to_owned(),
@@ -40,7 +40,7 @@ fn read(path: &Path, options: Options) -> (Vec<String>, Result<End, String>) {
     (rows, end.map_err(|error| format!("{error:#}")))
 }
 
-fn delimited(separator: char, line_break: &str) -> String {
+pub(super) fn delimited(separator: char, line_break: &str) -> String {
     let separator = separator.to_string();
     let mut text = NAMES.join(&separator) + line_break;
     for (note, user) in NOTES.iter().zip(1..) {
@@ -54,7 +54,7 @@ fn delimited(separator: char, line_break: &str) -> String {
     text
 }
 
-fn ndjson() -> String {
+pub(super) fn ndjson() -> String {
     let row = |(note, user): (&&str, i64)| {
         let note = serde_json::to_string(note).unwrap();
         format!("{{\"user_id\":{user},\"note\":{note},\"value\":{user}.5}}\n")
@@ -69,7 +69,7 @@ fn batch() -> RecordBatch {
     RecordBatch::try_from_iter([(NAMES[0], users), (NAMES[1], notes), (NAMES[2], values)]).unwrap()
 }
 
-fn parquet() -> Vec<u8> {
+pub(super) fn parquet() -> Vec<u8> {
     let batch = batch();
     let mut bytes = Vec::new();
     let mut writer =
@@ -79,7 +79,7 @@ fn parquet() -> Vec<u8> {
     bytes
 }
 
-fn feather() -> Vec<u8> {
+pub(super) fn feather() -> Vec<u8> {
     let batch = batch();
     let mut bytes = Vec::new();
     let mut writer = arrow_ipc::writer::FileWriter::try_new(&mut bytes, &batch.schema()).unwrap();
@@ -89,14 +89,14 @@ fn feather() -> Vec<u8> {
     bytes
 }
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut writer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     writer.write_all(bytes).unwrap();
     writer.finish().unwrap()
 }
 
 /// Two frames with checksums, as `zstd` and `pzstd` write them.
-fn zstd(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn zstd(bytes: &[u8]) -> Vec<u8> {
     let frame = |part: &[u8]| {
         let mut writer = zstd::Encoder::new(Vec::new(), 3).unwrap();
         writer.include_checksum(true).unwrap();

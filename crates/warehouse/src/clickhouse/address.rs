@@ -62,9 +62,9 @@ impl std::str::FromStr for Address {
             settings: Vec::new(),
         };
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (key, value) = pair
-                .split_once('=')
-                .ok_or_else(|| bad(&format!("has `{pair}` without a value")))?;
+            let (key, value) = pair.split_once('=').ok_or_else(|| {
+                bad("has a part without `=` after the `?`: write `&` within a value as %26")
+            })?;
             let value =
                 decoded(value).ok_or_else(|| bad(&format!("has a `{key}` that cannot be read")))?;
             match key {
@@ -154,7 +154,7 @@ mod tests {
             ("clickhouse://", "no host"),
             ("clickhouse://host:x", "port"),
             ("clickhouse://host/a-b", "database"),
-            ("clickhouse://host?secure", "without a value"),
+            ("clickhouse://host?secure", "without `=`"),
             ("clickhouse://a:%zz@host", "password"),
         ] {
             let error = bad.parse::<Address>().unwrap_err();

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use trialog_model::experiment::is_weight;
 use trialog_model::fraction;
 use trialog_model::ids::{MetricName, Variant};
 use trialog_model::metric::{MetricKind, MetricRole};
@@ -145,7 +146,9 @@ impl FromStr for Weight {
     fn from_str(text: &str) -> Result<Self, String> {
         let (variant, weight) = (text.rsplit_once('='))
             .ok_or_else(|| format!("`{text}`: write variant=weight, as in control=0.5"))?;
-        let weight = fraction::parse(weight).ok().filter(|weight| *weight > 0.0);
+        let weight = fraction::parse(weight)
+            .ok()
+            .filter(|weight| *weight > 0.0 && is_weight(*weight));
         Ok(Self {
             variant: Variant::new(variant)
                 .map_err(|error| format!("the variant `{variant}` {error}"))?,

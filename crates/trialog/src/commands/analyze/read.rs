@@ -50,6 +50,8 @@ impl Cell<'_> {
             RawField::Time(time) => Cell::Text(time.to_rfc3339().into()),
             RawField::Text(text) | RawField::Object(text) => Cell::Text(text),
             RawField::Array(text) => Cell::Text(text.into()),
+            // As where a text has bytes that are no character.
+            RawField::HalfCharacter => Cell::Text("\u{fffd}".into()),
         }
     }
 

@@ -67,7 +67,7 @@ const WORDS: [&str; 36] = [
 const METRICS: [&str; 3] = ["add_to_cart", "purchase", "visit"];
 
 pub(crate) fn run(config: &Config, args: &RegistryArgs) -> anyhow::Result<ExitCode> {
-    let Access::Directory(opened) = Access::open(config)? else {
+    let Access::Directory(opened) = Access::open_or_create(config)? else {
         bail!("a server has the data directory open: stop it, or give another --data-dir");
     };
     let catalog = std::sync::Arc::clone(&opened.node.catalog);
