@@ -180,6 +180,7 @@ pub(crate) fn refused(error: &IngestError) -> Problem {
 
 fn cannot_write(error: &WarehouseError) -> Problem {
     match error {
+        WarehouseError::SourceUsed => refused(&IngestError::KeyReused),
         // What such a server says has its own mend.
         WarehouseError::Server { .. } => not_stored(&error.chain()),
         _ => {
