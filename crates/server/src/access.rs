@@ -19,6 +19,7 @@ use serde_json::json;
 use trialog_catalog::keys::Scope;
 use trialog_model::time::UnixMicros;
 
+use crate::answers;
 use crate::app::{App, blocking};
 use crate::body;
 use crate::limits::Who;
@@ -37,8 +38,14 @@ pub type Randomness = fn(&mut [u8]) -> std::io::Result<()>;
 #[derive(Debug, Clone, Copy)]
 pub struct InProcess;
 
-/// Lets a request pass to its handler, with its [`Actor`] in the extensions,
-/// or answers it.
+/// Whose request it is: who acts, and whose shares it takes.
+struct Admitted {
+    actor: Actor,
+    who: Who,
+}
+
+/// Lets a request pass to its handler, with its [`Actor`] and its [`Who`] in the extensions,
+/// or answers it. The answer has the [`Who`] too, as far as it is known.
 pub(crate) async fn guard(
     State(app): State<Arc<App>>,
     mut request: Request,
@@ -51,55 +58,67 @@ pub(crate) async fn guard(
             return problem.into_response();
         }
     }
-    match admit(&app, &request) {
-        Ok(actor) => request.extensions_mut().insert(actor),
+    let Admitted { actor, who } = match admit(&app, &request) {
+        Ok(admitted) => admitted,
         Err(problem) => {
             let (parts, body) = request.into_parts();
             body::discard(&parts.headers, body).await;
             return problem.into_response();
         }
     };
-    match body::hold(&app, request).await {
+    request.extensions_mut().insert(actor);
+    request.extensions_mut().insert(who.clone());
+    let mut response = match body::hold(&app, &who, request).await {
         Ok((request, _held)) => next.run(request).await,
         Err(problem) => problem.into_response(),
-    }
+    };
+    response.extensions_mut().insert(who);
+    response
 }
 
-fn admit(app: &Arc<App>, request: &Request) -> Answer<Actor> {
+fn admit(app: &Arc<App>, request: &Request) -> Answer<Admitted> {
     if secret::stands_in(&request.uri().to_string()) {
         return Err(Problem::bad_request(
             "an API key stands in the address, which proxies and browsers write down: revoke that key, and send another in the header `Authorization: Bearer`",
         ));
     }
+    let peer = request.extensions().get::<Peer>();
+    let address = peer.map_or(Who::Local, |peer| Who::address(peer.address.ip()));
+    let admitted = |actor, who| Ok(Admitted { actor, who });
     if request.extensions().get::<InProcess>().is_some() {
-        return Ok(Actor::local());
+        return admitted(Actor::local(), Who::Local);
     }
     let path = request.extensions().get::<MatchedPath>();
     let need = scopes::need(request.method(), path.map(MatchedPath::as_str));
     if need == Need::Nothing {
-        return Ok(Actor::anonymous());
+        return admitted(Actor::anonymous(), address);
     }
     let now = (app.clock)();
-    let peer = request.extensions().get::<Peer>();
     let authenticated = authenticate(app, request, peer, now);
     let who = match &authenticated {
-        Ok(Some(caller)) if caller.id == secret::LOCAL_ID => None,
-        Ok(Some(caller)) => Some(Who::Key(caller.id.clone())),
-        _ => peer.map(|peer| Who::address(peer.address.ip())),
+        Ok(Some(caller)) if caller.id == secret::LOCAL_ID => Who::Local,
+        Ok(Some(caller)) => Who::Key(caller.id.clone()),
+        _ => address,
     };
-    if let Some(wait) = who.and_then(|who| app.rates.refuse(who, now)) {
+    if let Some(wait) = app.rates.refuse(&who, now) {
         let limit = app.settings.requests_per_second;
         return Err(Problem::busy(
             format!("more than {limit} requests a second: send this one again in {wait} s"),
             wait,
         ));
     }
-    let Some(caller) = authenticated? else {
-        return Ok(Actor::anonymous());
+    let actor = match authenticated? {
+        Some(caller) => {
+            note_use(app, now);
+            permit(&caller, need)?;
+            Actor::new(caller.name)
+        }
+        None => Actor::anonymous(),
     };
-    note_use(app, now);
-    permit(&caller, need)?;
-    Ok(Actor::new(caller.name))
+    if !answers::brings_events(request.uri().path()) {
+        app.answers.check(&who)?;
+    }
+    admitted(actor, who)
 }
 
 /// Whose request it is; `None` where no key is asked for.

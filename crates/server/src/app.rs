@@ -1,5 +1,6 @@
 //! What the handlers share, and the routes.
 
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -21,6 +22,8 @@ use trialog_pipeline::store::Store;
 
 use crate::access::Randomness;
 use crate::access::keyring::Keyring;
+use crate::answers::Answers;
+use crate::budget::Budget;
 use crate::evaluation::WithoutVariant;
 use crate::headers::RequestIds;
 use crate::limits::Rates;
@@ -28,6 +31,7 @@ use crate::metrics::ServerMetrics;
 use crate::problem::{Answer, Problem};
 use crate::rulesets::Rulesets;
 use crate::serving::Connections;
+use crate::turns::Turns;
 use crate::{access, cors, headers, observe};
 use crate::{
     audit, calc, care, dashboard, evaluation, events, experiments, export, health, holdouts, keys,
@@ -42,8 +46,13 @@ const MAX_EXPORTS: usize = 2;
 pub struct Settings {
     /// The largest request body, before and after decompression.
     pub max_body_bytes: usize,
-    /// Bytes of bodies that may be in work at a time; beyond it the answer is 429.
+    /// Bytes of bodies that may be in work at a time; beyond its share of it a caller's answer
+    /// is 429.
     pub max_bodies_bytes: usize,
+    /// Bytes of large answers that may wait to be sent at a time, shared out in the same way.
+    pub max_answers_bytes: usize,
+    /// Large bodies that are read at a time.
+    pub max_turns: usize,
     /// What a request may bring in.
     pub ingest: IngestSettings,
     /// How long a client may take to send its body.
@@ -75,6 +84,9 @@ impl Default for Settings {
         Self {
             max_body_bytes: 16 << 20,
             max_bodies_bytes: 128 << 20,
+            max_answers_bytes: 64 << 20,
+            // More than cores, so that none idles while a place passes from one to the next.
+            max_turns: 2 * std::thread::available_parallelism().map_or(2, NonZero::get),
             ingest: IngestSettings::default(),
             body_timeout: Duration::from_secs(30),
             requests_per_second: 5_000,
@@ -107,8 +119,12 @@ pub struct App {
     pub(crate) keyring: Keyring,
     pub(crate) rates: Rates,
     pub(crate) request_ids: RequestIds,
-    /// A permit per KiB of body in work.
-    pub(crate) bodies: Arc<Semaphore>,
+    /// Memory of bodies in work.
+    pub(crate) bodies: Arc<Budget>,
+    /// Memory of answers that are not sent yet.
+    pub(crate) answers: Answers,
+    /// Threads for large bodies.
+    pub(crate) turns: Arc<Turns>,
     pub(crate) folds: Arc<Semaphore>,
     pub(crate) waiting_folds: Arc<Semaphore>,
     pub(crate) metrics: ServerMetrics,
@@ -137,7 +153,9 @@ impl App {
         let store = store.into();
         let destination = Destination::from(&store);
         let ingest = Ingest::new(destination.clone(), now, settings.ingest);
-        let bodies = Arc::new(Semaphore::new(settings.max_bodies_bytes / 1024));
+        let bodies = Budget::new(settings.max_bodies_bytes);
+        let answers = Answers::new(settings.max_answers_bytes);
+        let turns = Turns::new(settings.max_turns);
         let folds = Arc::new(Semaphore::new(settings.max_folds));
         let waiting_folds = Arc::new(Semaphore::new(
             settings.max_folds + settings.max_waiting_folds,
@@ -163,6 +181,8 @@ impl App {
             request_ids: RequestIds::new(now),
             settings,
             bodies,
+            answers,
+            turns,
             folds,
             waiting_folds,
             rulesets: Rulesets::default(),

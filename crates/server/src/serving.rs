@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 use tower_service::Service;
 
 use crate::app::{App, router};
-use crate::connection::{Answering, InWork, Patience, Watched};
+use crate::connection::{self, Answering, InWork, Patience, Watched};
 use crate::headers::put_headers;
 use crate::problem::Problem;
 use crate::tls::Tls;
@@ -231,9 +231,7 @@ async fn converse(
     limits: Connections,
     mut stopped: watch::Receiver<bool>,
 ) {
-    // Without it small answers wait for the client's acknowledgements; it is
-    // refused only by a connection that is gone.
-    let _ = stream.set_nodelay(true);
+    connection::prepare(&stream);
     let Some(tls) = tls else {
         return answer(stream, peer, router, limits, stopped).await;
     };
