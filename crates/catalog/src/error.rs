@@ -43,6 +43,9 @@ pub enum CatalogError {
         /// The version of Trialog that wrote it.
         needs: String,
     },
+    /// A source that may be used once was used with other events.
+    #[error("the source of these events was used before with other events")]
+    SourceUsed,
     /// What was asked for needs the catalog to be a file.
     #[error("the catalog is in PostgreSQL, so {what}")]
     NotAFile {

@@ -65,6 +65,8 @@ pub struct Mark {
     pub source: String,
     /// The position after the batch.
     pub position: i64,
+    /// Whether the source is used once: a batch for it at another position is not finished.
+    pub once: bool,
 }
 
 impl Catalog {
@@ -135,7 +137,8 @@ impl Catalog {
     /// # Errors
     ///
     /// [`CatalogError::SourceLost`] where another process claimed the source: then the batch
-    /// is abandoned, and its events are taken in by that process.
+    /// is abandoned, and its events are taken in by that process. [`CatalogError::SourceUsed`]
+    /// where a source that is used once was used for something else.
     pub fn finish_batch(
         &self,
         claim: &Claim,
@@ -165,13 +168,21 @@ impl Catalog {
                 return Err(lost(claim));
             }
             for mark in marks {
-                transaction
-                    .execute(
-                        "INSERT INTO sources (source, epoch, position, updated_at) VALUES (?1, 0, ?2, ?3)
-                         ON CONFLICT (source) DO UPDATE SET position = excluded.position, updated_at = excluded.updated_at",
-                        params![mark.source, mark.position, now.0],
-                    )
+                // One statement, so that two processes cannot both find a source unused.
+                let only = match mark.once {
+                    true => "WHERE sources.position = excluded.position",
+                    false => "",
+                };
+                let sql = format!(
+                    "INSERT INTO sources (source, epoch, position, updated_at) VALUES (?1, 0, ?2, ?3)
+                     ON CONFLICT (source) DO UPDATE SET position = excluded.position, updated_at = excluded.updated_at {only}"
+                );
+                let marked = transaction
+                    .execute(&sql, params![mark.source, mark.position, now.0])
                     .map_err(&failed)?;
+                if marked != 1 {
+                    return Err(CatalogError::SourceUsed);
+                }
             }
             Ok(())
         })
@@ -350,6 +361,7 @@ mod tests {
         Mark {
             source: claim.source.clone(),
             position,
+            once: false,
         }
     }
 
@@ -400,6 +412,33 @@ mod tests {
         assert_eq!(catalog.source_position("kafka:m/0").unwrap(), Some(7));
         let state = catalog.journal().unwrap();
         assert_eq!((state.pending, state.abandoned), (vec![], vec![left]));
+    }
+
+    #[test]
+    fn a_source_that_is_used_once_finishes_one_batch_and_its_repetitions() {
+        let (_directory, catalog) = catalog();
+        let one = catalog.claim_source("http:1", NOW).unwrap();
+        let other = catalog.claim_source("http:2", NOW).unwrap();
+        let used = |position| Mark {
+            source: "key:a".to_owned(),
+            position,
+            once: true,
+        };
+        // Both have found the key unused.
+        let first = catalog.begin_batch(&one, &["a"], NOW).unwrap();
+        let second = catalog.begin_batch(&other, &["a"], NOW).unwrap();
+        catalog.finish_batch(&one, first, &[used(1)], NOW).unwrap();
+        let refused = catalog.finish_batch(&other, second, &[used(2)], NOW);
+        assert!(
+            matches!(refused, Err(CatalogError::SourceUsed)),
+            "{refused:?}"
+        );
+        let state = catalog.journal().unwrap();
+        assert_eq!(state.pending, [second], "nothing of it is finished");
+        assert_eq!(catalog.source_position("key:a").unwrap(), Some(1));
+        catalog
+            .finish_batch(&other, second, &[used(1)], NOW)
+            .unwrap();
     }
 
     /// What a run does that read what `covered` says.

@@ -204,14 +204,20 @@ impl Ruleset {
         self.listing.get_key_value(name).map(|(own, _)| own)
     }
 
+    /// How many experiments and holdouts list the event type: what [`Self::counting`] looks at.
+    pub fn n_listing(&self, event_type: &str) -> usize {
+        let listing = self.listing.get(event_type);
+        listing.map_or(0, |own| own.experiments.len() + own.holdouts.len())
+    }
+
     /// Where an event of `unit` counts: the experiments that list its type and give the
     /// unit a variant, and the holdouts that list it.
-    pub fn counting<'c>(
-        &'c self,
+    pub fn counting<'r: 'c, 'c>(
+        &'r self,
         event_type: &str,
         unit: &'c str,
         context: &'c Context,
-    ) -> impl Iterator<Item = &'c ExperimentId> {
+    ) -> impl Iterator<Item = &'r ExperimentId> {
         let listing = self.listing.get(event_type);
         let experiments = listing.map_or(&[][..], |own| &own.experiments);
         let holdouts = listing.map_or(&[][..], |own| &own.holdouts);

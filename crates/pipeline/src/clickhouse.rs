@@ -18,7 +18,8 @@ use trialog_model::time::UnixMicros;
 use trialog_warehouse::WarehouseError;
 use trialog_warehouse::batch::Batch;
 use trialog_warehouse::clickhouse::{ClickHouse, View};
-use trialog_warehouse::embedded::{Refused, Reply, Submission};
+use trialog_warehouse::embedded::{Refused, Submission};
+use trialog_warehouse::once::{Admission, Once};
 
 use crate::clock::Clock;
 use crate::error::PipelineError;
@@ -231,38 +232,84 @@ impl Journaled {
         random: &mut fastrand::Rng,
         submissions: Vec<Submission>,
     ) {
+        let mut left = self.admit(submissions);
+        let mut n_tries = 0;
+        while !left.is_empty() {
+            n_tries += 1;
+            let outcome = self.store_admitted(source, claim, random, &left);
+            let is_used = matches!(
+                outcome,
+                Err(PipelineError::Catalog(CatalogError::SourceUsed))
+            );
+            if is_used && n_tries < MAX_ATTEMPTS {
+                // Another process was faster with a key: the others are stored without it.
+                left = self.admit(left);
+                continue;
+            }
+            let outcome = outcome.map_err(|error| Arc::new(as_warehouse(error)));
+            for submission in std::mem::take(&mut left) {
+                (submission.reply)(outcome.clone());
+            }
+        }
+    }
+
+    /// Those that are to be stored, with the copies among them; the others are answered.
+    fn admit(&self, submissions: Vec<Submission>) -> Vec<Submission> {
+        let mut once = Once::default();
+        let mut admitted = Vec::new();
+        for mut submission in submissions {
+            let stored = |source: &str| self.source_position(source);
+            match once.admit(submission.mark.as_ref(), stored) {
+                Ok(Admission::Store) => admitted.push(submission),
+                Ok(Admission::WithGroup) => {
+                    submission.batch = Batch::new(submission.batch.kind());
+                    admitted.push(submission);
+                }
+                Ok(Admission::Stored) => (submission.reply)(Ok(())),
+                Ok(Admission::Used) => {
+                    (submission.reply)(Err(Arc::new(WarehouseError::SourceUsed)));
+                }
+                Err(error) => {
+                    (submission.reply)(Err(Arc::new(as_warehouse(error.into()))));
+                }
+            }
+        }
+        admitted
+    }
+
+    fn store_admitted(
+        &self,
+        source: &str,
+        claim: &mut Option<Claim>,
+        random: &mut fastrand::Rng,
+        submissions: &[Submission],
+    ) -> Result<(), PipelineError> {
         let Some(first) = submissions.first() else {
-            return;
+            return Ok(());
         };
         let mut batch = Batch::new(first.batch.kind());
         let mut marks = Vec::new();
-        let mut replies: Vec<Reply> = Vec::new();
         for submission in submissions {
             batch.append(&submission.batch);
-            marks.extend(submission.mark.map(|mark| Mark {
-                source: mark.source,
+            marks.extend(submission.mark.as_ref().map(|mark| Mark {
+                source: mark.source.clone(),
                 position: mark.position,
+                once: mark.once,
             }));
-            replies.push(submission.reply);
         }
         let mut pause = |attempt: u32, error: &PipelineError| {
             tracing::warn!(attempt, "events are not stored yet: {error}");
             std::thread::sleep(Retry::OF_STORING.wait(attempt + 1, random));
             attempt < MAX_ATTEMPTS
         };
-        let outcome = match claim.take() {
-            Some(own) => Ok(own),
-            None => trying(&mut pause, || self.claim(source)),
+        let own = match claim.take() {
+            Some(own) => own,
+            None => trying(&mut pause, || self.claim(source))?,
         };
-        let outcome = outcome.and_then(|own| {
-            self.write(&own, &batch, &marks, &mut pause)?;
-            Ok(own)
-        });
+        self.write(&own, &batch, &marks, &mut pause)?;
         // After a failure the source is claimed anew, which abandons what is left of the batch.
-        let outcome = outcome
-            .map(|own| *claim = Some(own))
-            .map_err(|error| Arc::new(as_warehouse(error)));
-        replies.into_iter().for_each(|reply| reply(outcome.clone()));
+        *claim = Some(own);
+        Ok(())
     }
 }
 

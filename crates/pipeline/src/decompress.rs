@@ -3,9 +3,13 @@
 //! Both forms may be made of several parts, one after the other (`cat a.zst
 //! b.zst`). Checksums are verified, and what is cut short or followed by
 //! anything else is an error: not a byte is passed over in silence.
+//!
+//! Input may be made so that it takes long and gives nothing: empty parts, or empty blocks
+//! within a part. [`Bounds`] end both.
 
 use std::io::{self, BufRead, ErrorKind, Read};
 
+use flate2::bufread::GzDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
@@ -20,23 +24,93 @@ pub enum Compression {
     Zstd,
 }
 
-impl Compression {
-    /// The decompressed content of `source`; zstd frames may ask for at most
-    /// `max_window_bytes` of memory.
-    ///
-    /// Reading gives an error of the kind `UnexpectedEof` where the input is
-    /// cut short, and `InvalidData` where it is damaged or goes on after its end.
-    pub fn reader<'r>(
-        self,
-        source: impl BufRead + 'r,
-        max_window_bytes: u64,
-    ) -> Box<dyn Read + 'r> {
-        match self {
-            Self::None => Box::new(source),
-            Self::Gzip => Box::new(Gzip(flate2::bufread::MultiGzDecoder::new(source))),
-            Self::Zstd => Box::new(Zstd::new(source, max_window_bytes)),
+/// What decompressing may cost.
+#[derive(Clone, Copy)]
+pub struct Bounds<'b> {
+    /// Memory that a zstd frame may ask for.
+    pub max_window_bytes: u64,
+    /// Members of gzip, or frames of zstd.
+    pub max_parts: u64,
+    /// Asked again for every 16 KiB of input: false gives up.
+    pub goes_on: &'b dyn Fn() -> bool,
+}
+
+impl Bounds<'_> {
+    /// For a file that somebody waits for: it takes as long as it takes.
+    pub fn of_file(max_window_bytes: u64) -> Self {
+        Self {
+            max_window_bytes,
+            max_parts: u64::MAX,
+            goes_on: &|| true,
         }
     }
+}
+
+impl Compression {
+    /// The decompressed content of `source`, within `bounds`.
+    ///
+    /// Reading gives an error of the kind `UnexpectedEof` where the input is
+    /// cut short, `InvalidData` where it is damaged, goes on after its end or has too
+    /// many parts, and `TimedOut` where it may not go on.
+    pub fn reader<'r>(self, source: impl BufRead + 'r, bounds: Bounds<'r>) -> Box<dyn Read + 'r> {
+        let Bounds {
+            max_window_bytes,
+            max_parts,
+            goes_on,
+        } = bounds;
+        let source = Watched { source, goes_on };
+        match self {
+            Self::None => Box::new(source),
+            Self::Gzip => Box::new(Gzip::new(source, max_parts)),
+            Self::Zstd => Box::new(Zstd::new(source, max_window_bytes, max_parts)),
+        }
+    }
+}
+
+/// Input in small pieces, with a question before each whether to go on.
+struct Watched<'b, R> {
+    source: R,
+    goes_on: &'b dyn Fn() -> bool,
+}
+
+impl<R> Watched<'_, R> {
+    /// Bytes between two questions.
+    const PIECE_BYTES: usize = 16 << 10;
+
+    fn ask(&self) -> io::Result<()> {
+        if (self.goes_on)() {
+            return Ok(());
+        }
+        let reason = "the compressed data takes too long to decompress: send it in several requests, or compress it anew";
+        Err(io::Error::new(ErrorKind::TimedOut, reason))
+    }
+}
+
+impl<R: BufRead> Read for Watched<'_, R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let mut piece = self.fill_buf()?;
+        let n_read = piece.read(into)?;
+        self.consume(n_read);
+        Ok(n_read)
+    }
+}
+
+impl<R: BufRead> BufRead for Watched<'_, R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.ask()?;
+        let piece = self.source.fill_buf()?;
+        Ok(&piece[..piece.len().min(Self::PIECE_BYTES)])
+    }
+
+    fn consume(&mut self, n_bytes: usize) {
+        self.source.consume(n_bytes);
+    }
+}
+
+fn too_many_parts(most: u64) -> io::Error {
+    damaged(&format!(
+        "has more than {most} parts: compress it as one, or send it in several requests"
+    ))
 }
 
 fn cut_short() -> io::Error {
@@ -51,12 +125,26 @@ fn damaged(reason: &str) -> io::Error {
     )
 }
 
-/// Members of gzip, with errors in plain words.
-struct Gzip<R>(flate2::bufread::MultiGzDecoder<R>);
+/// Members of gzip, one after the other, with errors in plain words.
+struct Gzip<R> {
+    /// The present member; `None` after the last one, and after an error.
+    member: Option<GzDecoder<R>>,
+    n_members: u64,
+    max_members: u64,
+}
 
-impl<R: BufRead> Read for Gzip<R> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.0.read(into).map_err(|error| match error.kind() {
+impl<R: BufRead> Gzip<R> {
+    fn new(source: R, max_members: u64) -> Self {
+        Self {
+            member: Some(GzDecoder::new(source)),
+            n_members: 1,
+            max_members,
+        }
+    }
+
+    /// What reading a member failed with.
+    fn explain(error: io::Error) -> io::Error {
+        match error.kind() {
             ErrorKind::UnexpectedEof => cut_short(),
             ErrorKind::InvalidInput if error.to_string().contains("header") => {
                 damaged("is not gzip, or something follows its end")
@@ -65,7 +153,32 @@ impl<R: BufRead> Read for Gzip<R> {
                 damaged(&format!("is damaged: {error}"))
             }
             _ => error,
-        })
+        }
+    }
+}
+
+impl<R: BufRead> Read for Gzip<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if into.is_empty() {
+            return Ok(0);
+        }
+        while let Some(mut member) = self.member.take() {
+            let n_read = member.read(into).map_err(Self::explain)?;
+            if n_read > 0 {
+                self.member = Some(member);
+                return Ok(n_read);
+            }
+            let mut source = member.into_inner();
+            if source.fill_buf()?.is_empty() {
+                break;
+            }
+            self.n_members += 1;
+            if self.n_members > self.max_members {
+                return Err(too_many_parts(self.max_members));
+            }
+            self.member = Some(GzDecoder::new(source));
+        }
+        Ok(0)
     }
 }
 
@@ -76,10 +189,11 @@ struct Zstd<R> {
     /// Bytes that the present frame has given so far; `None` between frames.
     n_bytes: Option<u64>,
     n_frames: u64,
+    max_frames: u64,
 }
 
 impl<R: BufRead> Zstd<R> {
-    fn new(source: R, max_window_bytes: u64) -> Self {
+    fn new(source: R, max_window_bytes: u64, max_frames: u64) -> Self {
         let mut decoder = FrameDecoder::new();
         decoder.set_max_window_size(max_window_bytes);
         Self {
@@ -87,6 +201,7 @@ impl<R: BufRead> Zstd<R> {
             decoder,
             n_bytes: None,
             n_frames: 0,
+            max_frames,
         }
     }
 
@@ -100,9 +215,12 @@ impl<R: BufRead> Zstd<R> {
                     Ok(false)
                 };
             }
+            self.n_frames += 1;
+            if self.n_frames > self.max_frames {
+                return Err(too_many_parts(self.max_frames));
+            }
             match self.decoder.reset(&mut self.source) {
                 Ok(()) => {
-                    self.n_frames += 1;
                     self.n_bytes = Some(0);
                     return Ok(true);
                 }
@@ -110,7 +228,6 @@ impl<R: BufRead> Zstd<R> {
                     length,
                     ..
                 })) => {
-                    self.n_frames += 1;
                     let mut skipped = Read::take(&mut self.source, length.into());
                     if io::copy(&mut skipped, &mut io::sink())? < u64::from(length) {
                         return Err(cut_short());
@@ -163,10 +280,12 @@ impl<R: BufRead> Read for Zstd<R> {
 fn explain(error: &FrameDecoderError) -> io::Error {
     let mut cause: Option<&dyn std::error::Error> = Some(error);
     while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<io::Error>()
-            && error.kind() == ErrorKind::UnexpectedEof
-        {
-            return cut_short();
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            match error.kind() {
+                ErrorKind::UnexpectedEof => return cut_short(),
+                ErrorKind::TimedOut => return io::Error::new(error.kind(), error.to_string()),
+                _ => {}
+            }
         }
         cause = error.source();
     }
@@ -201,7 +320,8 @@ mod tests {
 
     fn decompressed(compression: Compression, bytes: &[u8]) -> io::Result<Vec<u8>> {
         let mut text = Vec::new();
-        compression.reader(bytes, 1 << 23).read_to_end(&mut text)?;
+        let bounds = Bounds::of_file(1 << 23);
+        compression.reader(bytes, bounds).read_to_end(&mut text)?;
         Ok(text)
     }
 
@@ -270,6 +390,74 @@ mod tests {
                     assert_eq!(found, text, "{compression:?}, bit {bit}");
                 }
             }
+        }
+    }
+
+    /// As [`decompressed`], with at most `max_parts` parts and `n_pieces` pieces of input.
+    fn bounded(
+        compression: Compression,
+        bytes: &[u8],
+        max_parts: u64,
+        n_pieces: u32,
+    ) -> io::Result<Vec<u8>> {
+        let n_asked = std::cell::Cell::new(0);
+        let goes_on = || n_asked.replace(n_asked.get() + 1) < n_pieces;
+        let bounds = Bounds {
+            max_window_bytes: 1 << 23,
+            max_parts,
+            goes_on: &goes_on,
+        };
+        let mut text = Vec::new();
+        compression.reader(bytes, bounds).read_to_end(&mut text)?;
+        Ok(text)
+    }
+
+    #[test]
+    fn so_many_parts_are_read_and_not_one_more() {
+        let skipped = [0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0].to_vec();
+        let mut parts: Vec<_> = (FORMS.iter())
+            .map(|(compression, encode)| (*compression, encode(b"")))
+            .collect();
+        parts.push((Compression::Zstd, skipped));
+        for (compression, part) in parts {
+            assert!(bounded(compression, &part.repeat(8), 8, u32::MAX).is_ok());
+            let error = bounded(compression, &part.repeat(9), 8, u32::MAX).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidData);
+            assert!(
+                error.to_string().contains("has more than 8 parts"),
+                "{error}"
+            );
+        }
+    }
+
+    /// Blocks that hold nothing, in one part: of gzip with fixed codes, of zstd raw ones.
+    fn empty_blocks(compression: Compression, n_blocks: usize) -> Vec<u8> {
+        match compression {
+            // An empty block of fixed codes takes ten bits, so four of them five bytes.
+            Compression::Gzip => {
+                let header = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
+                let four = [0x02, 0x08, 0x20, 0x80, 0x00];
+                [&header[..], &four.repeat(n_blocks / 4)].concat()
+            }
+            _ => {
+                let header = [0x28, 0xb5, 0x2f, 0xfd, 0, 0x58];
+                [&header[..], &[0, 0, 0].repeat(n_blocks)].concat()
+            }
+        }
+    }
+
+    #[test]
+    fn input_that_gives_nothing_ends_when_it_may_not_go_on() {
+        for compression in [Compression::Gzip, Compression::Zstd] {
+            let bytes = empty_blocks(compression, 400_000);
+            let error = bounded(compression, &bytes, 1, u32::MAX).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::UnexpectedEof, "{compression:?}");
+            let error = bounded(compression, &bytes, 1, 3).unwrap_err();
+            assert_eq!(
+                error.kind(),
+                ErrorKind::TimedOut,
+                "{compression:?}: {error}"
+            );
         }
     }
 }

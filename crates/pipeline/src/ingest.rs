@@ -238,8 +238,9 @@ impl Ingest {
 
     /// Reads the events of `body` and judges each of them.
     ///
-    /// An event without an id gets one from `key` and its index, or from this
-    /// request and its index: with a key, delivery may be repeated.
+    /// An event without an id gets one from `key`, `body` and its index, or from this
+    /// request and its index: with a key, delivery may be repeated. Here a key that is
+    /// stored already is only noticed early; storing notices it in any case.
     ///
     /// # Errors
     ///
@@ -260,7 +261,8 @@ impl Ingest {
             },
             None => false,
         };
-        let mut judging = self.judging(kind, mark.as_ref().map(|mark| mark.source.as_str()));
+        let source = mark.as_ref().map(source_of_ids);
+        let mut judging = self.judging(kind, source.as_deref());
         decode(kind, body, layout, self.rules(now), |index, event| {
             judging.note(index, index, event);
         })?;
@@ -401,6 +403,12 @@ impl Judging<'_> {
     }
 }
 
+/// What the ids of a request's events are made of: its key and its body. So two bodies with one
+/// key never take each other for a copy, also where nobody notices that the key was used twice.
+fn source_of_ids(mark: &SourceMark) -> String {
+    format!("{}:{:016x}", mark.source, mark.position)
+}
+
 /// The mark of a request's key; its position stands for the body.
 fn key_mark(key: &str, kind: EventKind, body: &[u8]) -> Result<SourceMark, IngestError> {
     if key.is_empty() || key.len() > MAX_KEY_BYTES {
@@ -411,5 +419,6 @@ fn key_mark(key: &str, kind: EventKind, body: &[u8]) -> Result<SourceMark, Inges
     Ok(SourceMark {
         source: format!("key:{key}"),
         position: position.cast_signed(),
+        once: true,
     })
 }

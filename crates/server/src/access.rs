@@ -21,6 +21,7 @@ use serde_json::json;
 use trialog_catalog::keys::Scope;
 use trialog_model::time::UnixMicros;
 
+use crate::answers;
 use crate::app::App;
 use crate::body;
 use crate::limits::Who;
@@ -42,8 +43,14 @@ pub type Randomness = fn(&mut [u8]) -> std::io::Result<()>;
 #[derive(Debug, Clone, Copy)]
 pub struct InProcess;
 
-/// Lets a request pass to its handler, with its [`Actor`] in the extensions,
-/// or answers it.
+/// Whose request it is: who acts, and whose shares it takes.
+struct Admitted {
+    actor: Actor,
+    who: Who,
+}
+
+/// Lets a request pass to its handler, with its [`Actor`] and its [`Who`] in the extensions,
+/// or answers it. The answer has the [`Who`] too, as far as it is known.
 pub(crate) async fn guard(
     State(app): State<Arc<App>>,
     mut request: Request,
@@ -55,43 +62,49 @@ pub(crate) async fn guard(
             return problem.into_response();
         }
     }
-    match admit(&app, &request) {
-        Ok(actor) => request.extensions_mut().insert(actor),
+    let Admitted { actor, who } = match admit(&app, &request) {
+        Ok(admitted) => admitted,
         Err(problem) => {
             let (parts, body) = request.into_parts();
             body::discard(&parts.headers, body).await;
             return problem.into_response();
         }
     };
-    match body::hold(&app, request).await {
+    request.extensions_mut().insert(actor);
+    request.extensions_mut().insert(who.clone());
+    let mut response = match body::hold(&app, &who, request).await {
         Ok((request, _held)) => next.run(request).await,
         Err(problem) => problem.into_response(),
-    }
+    };
+    response.extensions_mut().insert(who);
+    response
 }
 
-fn admit(app: &Arc<App>, request: &Request) -> Answer<Actor> {
+fn admit(app: &Arc<App>, request: &Request) -> Answer<Admitted> {
     if secret::stands_in(&request.uri().to_string()) {
         return Err(Problem::bad_request(
             "an API key stands in the address, which proxies and browsers write down: revoke that key, and send another in the header `Authorization: Bearer`; a user whose id looks like one can be named by the number that `trialog user-id` prints",
         ));
     }
+    let peer = request.extensions().get::<Peer>();
+    let address = peer.map_or(Who::Local, |peer| Who::address(peer.address.ip()));
+    let admitted = |actor, who| Ok(Admitted { actor, who });
     if request.extensions().get::<InProcess>().is_some() {
-        return Ok(Actor::local());
+        return admitted(Actor::local(), Who::Local);
     }
     let path = request.extensions().get::<MatchedPath>();
     let need = scopes::need(request.method(), path.map(MatchedPath::as_str));
     if need == Need::Nothing {
-        return Ok(Actor::anonymous());
+        return admitted(Actor::anonymous(), address);
     }
     let now = (app.clock)();
-    let peer = request.extensions().get::<Peer>();
     let authenticated = authenticate(app, request, peer, now);
     let who = match &authenticated {
-        Ok(Some(caller)) if caller.id == secret::LOCAL_ID => None,
-        Ok(Some(caller)) => Some(Who::Key(caller.id.clone())),
-        _ => peer.map(|peer| Who::address(peer.address.ip())),
+        Ok(Some(caller)) if caller.id == secret::LOCAL_ID => Who::Local,
+        Ok(Some(caller)) => Who::Key(caller.id.clone()),
+        _ => address,
     };
-    if let Some(wait) = who.clone().and_then(|who| app.rates.refuse(who, now)) {
+    if let Some(wait) = app.rates.refuse(&who, now) {
         let limit = app.settings.requests_per_second;
         return Err(Problem::busy(
             format!("more than {limit} requests a second: send this one again in {wait} s"),
@@ -99,21 +112,27 @@ fn admit(app: &Arc<App>, request: &Request) -> Answer<Actor> {
         ));
     }
     let caller = authenticated?;
-    let_in(request, caller.is_some(), who)?;
-    let Some(caller) = caller else {
-        return Ok(Actor::anonymous());
+    let_in(request, caller.is_some(), &who)?;
+    let actor = match caller {
+        Some(caller) => {
+            note_use(app, now);
+            permit(app, &caller, need, now)?;
+            match caller.id == secret::LOCAL_ID {
+                true => Actor::local(),
+                false => Actor::of_key(&caller.name),
+            }
+        }
+        None => Actor::anonymous(),
     };
-    note_use(app, now);
-    permit(app, &caller, need, now)?;
-    Ok(match caller.id == secret::LOCAL_ID {
-        true => Actor::local(),
-        false => Actor::of_key(&caller.name),
-    })
+    if !answers::brings_events(request.uri().path()) {
+        app.answers.check(&who)?;
+    }
+    admitted(actor, who)
 }
 
 /// Notes on its connection that the request is let in, unless that has a reserved place and the
 /// request no key, or the caller has too many in work.
-fn let_in(request: &Request, has_key: bool, caller: Option<Who>) -> Answer<()> {
+fn let_in(request: &Request, has_key: bool, who: &Who) -> Answer<()> {
     let Some(busy) = request.extensions().get::<Arc<Busy>>() else {
         return Ok(());
     };
@@ -123,6 +142,7 @@ fn let_in(request: &Request, has_key: bool, caller: Option<Who>) -> Answer<()> {
             1,
         ));
     }
+    let caller = (*who != Who::Local).then(|| who.clone());
     match busy.let_in(caller) {
         true => Ok(()),
         false => Err(Problem::busy(

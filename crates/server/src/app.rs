@@ -1,5 +1,6 @@
 //! What the handlers share, and the routes.
 
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -9,7 +10,6 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::{MethodRouter, delete, get, post};
-use tokio::sync::Semaphore;
 use trialog_catalog::{Catalog, CatalogError};
 use trialog_pipeline::aggregation::Aggregator;
 use trialog_pipeline::care::Care;
@@ -22,6 +22,8 @@ use trialog_pipeline::store::Store;
 use crate::access::Randomness;
 use crate::access::keyring::Keyring;
 use crate::access::refusals::Refusals;
+use crate::answers::Answers;
+use crate::budget::Budget;
 use crate::evaluation::WithoutVariant;
 use crate::headers::RequestIds;
 use crate::limits::Rates;
@@ -30,6 +32,7 @@ use crate::pools::Pools;
 use crate::problem::Problem;
 use crate::rulesets::Rulesets;
 use crate::serving::Connections;
+use crate::turns::Turns;
 use crate::{access, cors, headers, observe};
 use crate::{
     audit, calc, care, dashboard, evaluation, events, experiments, export, health, holdouts, keys,
@@ -41,8 +44,13 @@ use crate::{
 pub struct Settings {
     /// The largest request body, before and after decompression.
     pub max_body_bytes: usize,
-    /// Bytes of bodies that may be in work at a time; beyond it the answer is 429.
+    /// Bytes of bodies that may be in work at a time; beyond its share of it a caller's answer
+    /// is 429.
     pub max_bodies_bytes: usize,
+    /// Bytes of large answers that may wait to be sent at a time, shared out in the same way.
+    pub max_answers_bytes: usize,
+    /// Large bodies that are read at a time.
+    pub max_turns: usize,
     /// What a request may bring in.
     pub ingest: IngestSettings,
     /// How long a client may take to send its body.
@@ -74,6 +82,9 @@ impl Default for Settings {
         Self {
             max_body_bytes: 16 << 20,
             max_bodies_bytes: 128 << 20,
+            max_answers_bytes: 64 << 20,
+            // More than cores, so that none idles while a place passes from one to the next.
+            max_turns: 2 * std::thread::available_parallelism().map_or(2, NonZero::get),
             ingest: IngestSettings::default(),
             body_timeout: Duration::from_secs(30),
             requests_per_second: 5_000,
@@ -107,8 +118,12 @@ pub struct App {
     pub(crate) rates: Rates,
     pub(crate) refusals: Refusals,
     pub(crate) request_ids: RequestIds,
-    /// A permit per KiB of body in work.
-    pub(crate) bodies: Arc<Semaphore>,
+    /// Memory of bodies in work.
+    pub(crate) bodies: Arc<Budget>,
+    /// Memory of answers that are not sent yet.
+    pub(crate) answers: Answers,
+    /// Threads for large bodies.
+    pub(crate) turns: Arc<Turns>,
     pub(crate) pools: Arc<Pools>,
     pub(crate) metrics: ServerMetrics,
     pub(crate) rulesets: Rulesets,
@@ -135,7 +150,9 @@ impl App {
         let store = store.into();
         let destination = Destination::from(&store);
         let ingest = Ingest::new(destination.clone(), now, settings.ingest);
-        let bodies = Arc::new(Semaphore::new(settings.max_bodies_bytes / 1024));
+        let bodies = Budget::new(settings.max_bodies_bytes);
+        let answers = Answers::new(settings.max_answers_bytes);
+        let turns = Turns::new(settings.max_turns);
         let pools = Arc::new(Pools::new(&settings));
         let care = Arc::new(Care::new(
             Arc::clone(&catalog),
@@ -159,6 +176,8 @@ impl App {
             request_ids: RequestIds::new(now),
             settings,
             bodies,
+            answers,
+            turns,
             pools,
             rulesets: Rulesets::default(),
             interval: OnceLock::new(),

@@ -1,63 +1,168 @@
 //! Request bodies: bounded, in time, decompressed.
+//!
+//! Memory is counted as it is needed, against the share of the caller ([`Budget`]): a client
+//! that announces a body and does not send it holds nothing. What takes long, decompressing
+//! and reading many events, is done on threads of its own, in turns ([`Turns`]).
+//!
+//! [`Budget`]: crate::budget::Budget
+//! [`Turns`]: crate::turns::Turns
 
 use std::future::poll_fn;
 use std::io::Read;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::Bytes;
-use tokio::sync::OwnedSemaphorePermit;
 use trialog_model::wire::BYTE_ORDER_MARK;
-use trialog_pipeline::decompress::Compression;
+use trialog_pipeline::decompress::{Bounds, Compression};
 
 use crate::app::App;
+use crate::budget::{Full, Hold};
+use crate::limits::Who;
 use crate::problem::{Answer, Problem};
 
 /// The most bytes of a body that holds no events.
 const MAX_OTHER_BYTES: usize = 2 << 20;
 
+/// Bodies up to this size are worked on where they are; larger and compressed ones elsewhere,
+/// so that no other connection waits for them.
+const INLINE_BYTES: usize = 16 << 10;
+
+/// What decompressing a body may cost: parts that were put together, and time. Less than half
+/// a second is usual for the largest body on a busy machine.
+const MAX_PARTS: u64 = 1_024;
+const MAX_DECOMPRESSING: Duration = Duration::from_secs(2);
+
+/// Memory for the first bytes of a body, unless it is known to be shorter; then as much again
+/// as there is.
+const FIRST_BYTES: usize = 64 << 10;
+
 /// How much of a body that is refused is taken from the client, and for how long.
-const DISCARDED_BYTES: usize = 8 << 20;
+const DISCARDED_BYTES: usize = 16 << 20;
 const DISCARDING_TIME: Duration = Duration::from_secs(2);
 
-/// A body in memory, counted against the bytes in work until it is dropped.
+/// A body in memory, counted against its caller's share until it is dropped.
 pub(crate) struct HeldBody {
     pub(crate) bytes: Vec<u8>,
-    permit: OwnedSemaphorePermit,
+    hold: Hold,
 }
 
-/// Reads and decompresses a body of events.
-pub(crate) async fn read(app: &App, headers: &HeaderMap, body: Body) -> Answer<HeldBody> {
-    read_within(app, headers, body, app.settings.max_body_bytes).await
+impl HeldBody {
+    fn new(hold: Hold) -> Self {
+        let bytes = Vec::new();
+        Self { bytes, hold }
+    }
+
+    /// Makes room for `n_more` bytes, and for up to `most` in all, beside `n_others` that the
+    /// same request holds.
+    fn make_room(&mut self, n_more: usize, most: usize, n_others: usize) -> Result<(), Full> {
+        let needed = self.bytes.len() + n_more;
+        if needed <= self.bytes.capacity() {
+            return Ok(());
+        }
+        let doubled = self.bytes.capacity().saturating_mul(2);
+        let capacity = doubled.max(FIRST_BYTES).min(most).max(needed);
+        self.hold.resize(n_others + capacity)?;
+        self.bytes.reserve_exact(capacity - self.bytes.len());
+        Ok(())
+    }
 }
 
-/// Reads the body before its handler does, so that no handler waits for a
+/// A body as it was sent.
+pub(crate) struct Received {
+    body: HeldBody,
+    coding: Compression,
+    limit: usize,
+}
+
+impl Received {
+    /// Whether it is read in no time.
+    pub(crate) fn is_small(&self) -> bool {
+        self.coding == Compression::None && self.body.bytes.len() <= INLINE_BYTES
+    }
+
+    /// Its content. This may take long where it is not small.
+    pub(crate) fn unpack(self) -> Answer<HeldBody> {
+        let Self {
+            body,
+            coding,
+            limit,
+        } = self;
+        if coding == Compression::None {
+            return Ok(body);
+        }
+        let begun = Instant::now();
+        let goes_on = || begun.elapsed() < MAX_DECOMPRESSING;
+        let bounds = Bounds {
+            max_window_bytes: limit as u64,
+            max_parts: MAX_PARTS,
+            goes_on: &goes_on,
+        };
+        decompress(body, coding, bounds, limit)
+    }
+}
+
+/// Receives a body of events.
+pub(crate) async fn receive(
+    app: &App,
+    who: Who,
+    headers: &HeaderMap,
+    body: Body,
+) -> Answer<Received> {
+    receive_within(app, who, headers, body, app.settings.max_body_bytes).await
+}
+
+/// Receives the body before its handler does, so that no handler waits for a
 /// slow client. A body of events is left to its handler.
 pub(crate) async fn hold(
     app: &App,
+    who: &Who,
     request: Request,
-) -> Answer<(Request, Option<OwnedSemaphorePermit>)> {
+) -> Answer<(Request, Option<Hold>)> {
     let has_events = request.uri().path().starts_with("/v1/events/");
     if has_events || request.body().is_end_stream() {
         return Ok((request, None));
     }
     let (mut parts, body) = request.into_parts();
     let limit = app.settings.max_body_bytes.min(MAX_OTHER_BYTES);
-    let mut held = read_within(app, &parts.headers, body, limit).await?;
-    if held.bytes.starts_with(BYTE_ORDER_MARK) {
-        held.bytes.drain(..BYTE_ORDER_MARK.len());
+    let received = receive_within(app, who.clone(), &parts.headers, body, limit).await?;
+    let HeldBody { mut bytes, hold } = match received.coding {
+        Compression::None => received.body,
+        _ => in_turn(app, who, move || received.unpack()).await?,
+    };
+    if bytes.starts_with(BYTE_ORDER_MARK) {
+        bytes.drain(..BYTE_ORDER_MARK.len());
     }
     parts.headers.remove(header::CONTENT_ENCODING);
-    (parts.headers).insert(header::CONTENT_LENGTH, held.bytes.len().into());
-    let request = Request::from_parts(parts, Body::from(held.bytes));
-    Ok((request, Some(held.permit)))
+    (parts.headers).insert(header::CONTENT_LENGTH, bytes.len().into());
+    let request = Request::from_parts(parts, Body::from(bytes));
+    Ok((request, Some(hold)))
 }
 
-async fn read_within(app: &App, headers: &HeaderMap, body: Body, limit: usize) -> Answer<HeldBody> {
+/// Runs `work` on a thread for such work once it is the caller's turn.
+pub(crate) async fn in_turn<T: Send + 'static>(
+    app: &App,
+    who: &Who,
+    work: impl FnOnce() -> Answer<T> + Send + 'static,
+) -> Answer<T> {
+    let turn = app.turns.take(who).await.map_err(|_| busy(app))?;
+    let turned = move || {
+        let _turn = turn;
+        work()
+    };
+    app.pools.jobs.run(turned).await
+}
+
+async fn receive_within(
+    app: &App,
+    who: Who,
+    headers: &HeaderMap,
+    mut body: Body,
+    limit: usize,
+) -> Answer<Received> {
     let coding = coding(headers)?;
     let declared = headers
         .get(header::CONTENT_LENGTH)
@@ -66,40 +171,73 @@ async fn read_within(app: &App, headers: &HeaderMap, body: Body, limit: usize) -
         discard(headers, body).await;
         return Err(too_large(limit));
     }
-    // An undeclared or compressed length may reach the limit, so it is held in full.
-    let held = match (coding, declared) {
-        (Compression::None, Some(length)) => length,
-        _ => limit,
-    };
-    let permits = u32::try_from(held / 1024 + 1).unwrap_or(u32::MAX);
-    let Ok(permit) = Arc::clone(&app.bodies).try_acquire_many_owned(permits) else {
-        app.ingest.metrics().note_busy();
+    if declared.is_some_and(|length| !app.bodies.has_room(&who, length)) {
         discard(headers, body).await;
-        return Err(Problem::busy(
-            "too many requests are in work: send this one again shortly",
-            1,
-        ));
+        return Err(busy(app));
+    }
+    let mut held = HeldBody::new(app.bodies.hold(who));
+    let reading = collect(&mut body, &mut held, declared.unwrap_or(limit), limit);
+    let outcome = match tokio::time::timeout(app.settings.body_timeout, reading).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(Stopped::Late),
     };
-    let reading = axum::body::to_bytes(body, limit);
-    let bytes = match tokio::time::timeout(app.settings.body_timeout, reading).await {
-        Ok(Ok(bytes)) => bytes,
-        Ok(Err(error)) if is_length_limit(&error) => return Err(too_large(limit)),
-        Ok(Err(error)) => {
-            return Err(Problem::bad_request(format!(
-                "the body ended early: {error}"
-            )));
+    match outcome {
+        Ok(()) => Ok(Received {
+            body: held,
+            coding,
+            limit,
+        }),
+        Err(Stopped::Full) => {
+            drop(held);
+            discard(headers, body).await;
+            Err(busy(app))
         }
-        Err(_) => {
-            return Err(Problem::new(
-                StatusCode::REQUEST_TIMEOUT,
-                "the body did not arrive in time",
-            ));
+        Err(Stopped::TooLarge) => Err(too_large(limit)),
+        Err(Stopped::Broken(error)) => Err(Problem::bad_request(format!(
+            "the body ended early: {error}"
+        ))),
+        Err(Stopped::Late) => Err(Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "the body did not arrive in time",
+        )),
+    }
+}
+
+/// Why a body was not received.
+enum Stopped {
+    Full,
+    TooLarge,
+    Broken(axum::Error),
+    Late,
+}
+
+/// Takes a body as it arrives: memory is counted when there is something to put into it.
+async fn collect(
+    body: &mut Body,
+    held: &mut HeldBody,
+    expected: usize,
+    limit: usize,
+) -> Result<(), Stopped> {
+    while let Some(frame) = poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await {
+        let frame = frame.map_err(Stopped::Broken)?;
+        let Some(piece) = frame.data_ref() else {
+            continue;
+        };
+        if piece.len() > limit - held.bytes.len() {
+            return Err(Stopped::TooLarge);
         }
-    };
-    Ok(HeldBody {
-        bytes: decompress(coding, bytes, limit)?,
-        permit,
-    })
+        (held.make_room(piece.len(), expected, 0)).map_err(|Full| Stopped::Full)?;
+        held.bytes.extend_from_slice(piece);
+    }
+    Ok(())
+}
+
+fn busy(app: &App) -> Problem {
+    app.ingest.metrics().note_busy();
+    Problem::busy(
+        "too many of this caller's requests are in work: send this one again shortly",
+        1,
+    )
 }
 
 /// Reads and drops a body that is refused: a client that still sends when its
@@ -120,17 +258,6 @@ pub(crate) async fn discard(headers: &HeaderMap, mut body: Body) {
     };
     // However long it takes, the answer is given.
     let _ = tokio::time::timeout(DISCARDING_TIME, reading).await;
-}
-
-fn is_length_limit(error: &axum::Error) -> bool {
-    let mut source: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = source {
-        if error.to_string().contains("length limit exceeded") {
-            return true;
-        }
-        source = error.source();
-    }
-    false
 }
 
 fn too_large(limit: usize) -> Problem {
@@ -161,22 +288,45 @@ fn coding(headers: &HeaderMap) -> Answer<Compression> {
     }
 }
 
-fn decompress(coding: Compression, bytes: Bytes, limit: usize) -> Answer<Vec<u8>> {
-    if coding == Compression::None {
-        return Ok(bytes.into());
+fn decompress(
+    packed: HeldBody,
+    coding: Compression,
+    bounds: Bounds<'_>,
+    limit: usize,
+) -> Answer<HeldBody> {
+    let HeldBody {
+        bytes: source,
+        hold,
+    } = packed;
+    let n_source = source.capacity();
+    let mut plain = HeldBody::new(hold);
+    let mut reader = coding.reader(source.as_slice(), bounds);
+    loop {
+        if plain.make_room(1, limit + 1, n_source).is_err() {
+            return Err(Problem::busy(
+                "what the body decompresses to does not fit beside this caller's other requests: send it again shortly, or in smaller ones",
+                1,
+            ));
+        }
+        let room = plain.bytes.capacity() - plain.bytes.len();
+        let n_read = (&mut reader)
+            .take(room as u64)
+            .read_to_end(&mut plain.bytes)
+            .map_err(|error| {
+                Problem::bad_request(format!(
+                    "the body cannot be decompressed: {error}; none of it was taken"
+                ))
+            })?;
+        if plain.bytes.len() > limit {
+            return Err(too_large(limit));
+        }
+        if n_read < room {
+            break;
+        }
     }
-    let mut decompressed = Vec::new();
-    coding
-        .reader(bytes.as_ref(), limit as u64)
-        .take(limit as u64 + 1)
-        .read_to_end(&mut decompressed)
-        .map_err(|error| {
-            Problem::bad_request(format!(
-                "the body cannot be decompressed: {error}; none of it was taken"
-            ))
-        })?;
-    if decompressed.len() > limit {
-        return Err(too_large(limit));
-    }
-    Ok(decompressed)
+    drop(reader);
+    drop(source);
+    // Less than before, which is never refused.
+    let _ = plain.hold.resize(plain.bytes.capacity());
+    Ok(plain)
 }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::places::Busy;
@@ -102,6 +103,19 @@ impl Body for Answering {
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
+}
+
+/// Bytes that the system takes of an answer before the client has taken what came before.
+#[cfg(target_os = "linux")]
+const MAX_UNSENT_BYTES: u32 = 128 << 10;
+
+/// Sends small answers at once, and leaves what a client does not read where it is counted:
+/// otherwise the system takes up to some MiB for each connection.
+pub(crate) fn prepare(stream: &TcpStream) {
+    // Both are refused only by a connection that is gone.
+    let _ = stream.set_nodelay(true);
+    #[cfg(target_os = "linux")]
+    let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(MAX_UNSENT_BYTES);
 }
 
 /// How long a client may take.

@@ -24,6 +24,9 @@ pub use ofrep::WithoutVariant;
 pub(crate) use ofrep::{evaluate, evaluate_all};
 pub(crate) use track::{MAX_EVENTS as MAX_TRACKED, track};
 
+/// So many experiments are evaluated where the request is read; more on a thread for such work.
+const MAX_INLINE: usize = 500;
+
 /// The newest ruleset.
 async fn ruleset(app: &Arc<App>) -> Answer<Arc<Prepared>> {
     if let Some(current) = app.rulesets.current(&app.catalog) {

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde::Serialize;
 use serde_json::json;
 use trialog_model::event::EventKind;
@@ -17,11 +17,8 @@ use trialog_warehouse::embedded::Refused;
 
 use crate::app::App;
 use crate::body;
+use crate::limits::Who;
 use crate::problem::{Answer, Problem};
-
-/// Bodies up to this size are read where they are; larger ones elsewhere, so
-/// that no other connection waits for them.
-const INLINE_BYTES: usize = 16 * 1024;
 
 /// What became of the events of a request.
 #[derive(Serialize)]
@@ -41,23 +38,26 @@ fn is_zero(count: &u64) -> bool {
 
 pub(crate) async fn assignments(
     State(app): State<Arc<App>>,
+    Extension(who): Extension<Who>,
     headers: HeaderMap,
     body: Body,
 ) -> Answer<Response> {
-    ingest(app, EventKind::Assignment, &headers, body).await
+    ingest(app, EventKind::Assignment, who, &headers, body).await
 }
 
 pub(crate) async fn metrics(
     State(app): State<Arc<App>>,
+    Extension(who): Extension<Who>,
     headers: HeaderMap,
     body: Body,
 ) -> Answer<Response> {
-    ingest(app, EventKind::Metric, &headers, body).await
+    ingest(app, EventKind::Metric, who, &headers, body).await
 }
 
 async fn ingest(
     app: Arc<App>,
     kind: EventKind,
+    who: Who,
     headers: &HeaderMap,
     body: Body,
 ) -> Answer<Response> {
@@ -70,37 +70,39 @@ async fn ingest(
         None => None,
     };
     let layout = layout(headers);
-    let body = body::read(&app, headers, body).await?;
+    let received = body::receive(&app, who.clone(), headers, body).await?;
     let now = (app.clock)();
-    let judged = if body.bytes.len() <= INLINE_BYTES {
-        app.ingest
-            .judge(kind, &body.bytes, layout, key.as_deref(), now)
-    } else {
-        let (pools, app) = (&app.pools, Arc::clone(&app));
-        let judge = move || {
-            Ok(app
-                .ingest
-                .judge(kind, &body.bytes, layout, key.as_deref(), now))
-        };
-        pools.events.run(move |_| judge()).await?
+    let is_small = received.is_small();
+    let own = Arc::clone(&app);
+    let judge = move || {
+        let body = received.unpack()?;
+        let judged = (own.ingest).judge(kind, &body.bytes, layout, key.as_deref(), now);
+        judged.map_err(|error| refused(&error))
     };
-    store(&app, judged.map_err(|error| refused(&error))?, now).await
+    let judged = if is_small {
+        judge()?
+    } else {
+        body::in_turn(&app, &who, judge).await?
+    };
+    store(&app, &who, judged, now).await
 }
 
 async fn store(
     app: &App,
+    who: &Who,
     mut judged: Judged,
     now: trialog_model::time::UnixMicros,
 ) -> Answer<Response> {
-    let rejected = std::mem::take(&mut judged.rejected);
-    let answer = Accepted {
-        accepted: judged.batch.len(),
+    let mut rejected = std::mem::take(&mut judged.rejected);
+    let accepted = judged.batch.len();
+    keep(app, judged, now).await?;
+    app.answers.fit(who, &mut rejected);
+    Ok(respond(Accepted {
+        accepted,
         rejected_total: rejected.total(),
         rejected_by_reason: rejected.by_reason(),
         rejected: rejected.listed,
-    };
-    keep(app, judged, now).await?;
-    Ok(respond(answer))
+    }))
 }
 
 /// Hands the good events over; once it returns, they are durable.
@@ -180,6 +182,7 @@ pub(crate) fn refused(error: &IngestError) -> Problem {
 
 fn cannot_write(error: &WarehouseError) -> Problem {
     match error {
+        WarehouseError::SourceUsed => refused(&IngestError::KeyReused),
         // What such a server says has its own mend.
         WarehouseError::Server { .. } => not_stored(&error.chain()),
         _ => {

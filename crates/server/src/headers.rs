@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use tracing::Instrument;
 use trialog_model::time::UnixMicros;
 
+use crate::answers;
 use crate::app::App;
 use crate::problem::Document;
 use crate::serving::Peer;
@@ -87,27 +88,50 @@ pub(crate) async fn dress(
     next: Next,
 ) -> Response {
     let id = app.request_ids.of(request.headers());
-    let is_ofrep = request.uri().path().starts_with("/ofrep/");
-    let is_tls = (request.extensions().get::<Peer>()).is_some_and(|peer| peer.is_tls);
+    let path = request.uri().path();
+    let dressing = Dressing {
+        id: id.clone(),
+        is_ofrep: path.starts_with("/ofrep/"),
+        is_tls: (request.extensions().get::<Peer>()).is_some_and(|peer| peer.is_tls),
+    };
+    let is_repeatable = answers::is_repeatable(request.method(), path);
     request.extensions_mut().insert(id.clone());
     let span = tracing::info_span!("request", id = %id.0);
-    let mut response = next.run(request).instrument(span).await;
-    if let Some(Document(mut members)) = response.extensions_mut().remove() {
-        members.insert("request_id".to_owned(), (*id.0).into());
-        if let (true, Some(detail)) = (is_ofrep, members.get("detail").cloned()) {
-            members.insert("errorCode".to_owned(), "GENERAL".into());
-            members.insert("errorDetails".to_owned(), detail);
-        }
-        response = with_body(response, Json(members).into_response());
-    }
-    put_headers(response.headers_mut(), is_tls);
-    if let Ok(value) = HeaderValue::from_str(&id.0) {
-        response.headers_mut().insert(REQUEST_ID, value);
-    }
+    let response = next.run(request).instrument(span).await;
+    let dressed = dressing.put_on(response);
+    let mut response = match app.answers.count(dressed, is_repeatable).await {
+        Ok(response) => response,
+        Err(problem) => dressing.put_on(problem.into_response()),
+    };
     if let Ok(value) = HeaderValue::from_str(&(app.clock)().to_http_date()) {
         response.headers_mut().insert(header::DATE, value);
     }
     response
+}
+
+/// What the answer to a request is dressed with.
+struct Dressing {
+    id: RequestId,
+    is_ofrep: bool,
+    is_tls: bool,
+}
+
+impl Dressing {
+    fn put_on(&self, mut response: Response) -> Response {
+        if let Some(Document(mut members)) = response.extensions_mut().remove() {
+            members.insert("request_id".to_owned(), (*self.id.0).into());
+            if let (true, Some(detail)) = (self.is_ofrep, members.get("detail").cloned()) {
+                members.insert("errorCode".to_owned(), "GENERAL".into());
+                members.insert("errorDetails".to_owned(), detail);
+            }
+            response = with_body(response, Json(members).into_response());
+        }
+        put_headers(response.headers_mut(), self.is_tls);
+        if let Ok(value) = HeaderValue::from_str(&self.id.0) {
+            response.headers_mut().insert(REQUEST_ID, value);
+        }
+        response
+    }
 }
 
 /// The status and headers of `response` with the body of `other`.

@@ -6,9 +6,11 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod answers;
 pub mod app;
 mod audit;
 mod body;
+mod budget;
 mod calc;
 mod care;
 mod connection;
@@ -42,6 +44,7 @@ mod segments;
 pub mod serving;
 mod stream;
 pub mod tls;
+mod turns;
 mod unreadable;
 mod work;
 

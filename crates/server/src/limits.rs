@@ -19,6 +19,8 @@ const SECOND: i64 = 1_000_000;
 pub(crate) enum Who {
     Key(String),
     Address(IpAddr),
+    /// A command on the same machine, or this process itself: its requests are not counted.
+    Local,
     /// Those for whom there is no bucket left.
     Crowd,
 }
@@ -54,18 +56,18 @@ impl Rates {
 
     /// Takes a request of `who` from its bucket; where that is empty, the
     /// seconds to wait.
-    pub(crate) fn refuse(&self, who: Who, now: UnixMicros) -> Option<u32> {
-        if self.cost_micros == 0 {
+    pub(crate) fn refuse(&self, who: &Who, now: UnixMicros) -> Option<u32> {
+        if self.cost_micros == 0 || *who == Who::Local {
             return None;
         }
         let mut buckets = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
-        if buckets.len() >= MAX_BUCKETS && !buckets.contains_key(&who) {
+        if buckets.len() >= MAX_BUCKETS && !buckets.contains_key(who) {
             buckets.retain(|_, full_at| *full_at > now.0);
         }
-        let who = if buckets.len() >= MAX_BUCKETS && !buckets.contains_key(&who) {
+        let who = if buckets.len() >= MAX_BUCKETS && !buckets.contains_key(who) {
             Who::Crowd
         } else {
-            who
+            who.clone()
         };
         let full_at = buckets.entry(who).or_insert(now.0);
         // A clock that was set back does not lock anybody out for long.
@@ -98,41 +100,41 @@ mod tests {
     fn a_bucket_holds_a_second_and_fills_evenly() {
         let rates = Rates::new(10);
         for _ in 0..10 {
-            assert_eq!(rates.refuse(key("a"), at(0)), None);
+            assert_eq!(rates.refuse(&key("a"), at(0)), None);
         }
-        assert_eq!(rates.refuse(key("a"), at(0)), Some(1));
+        assert_eq!(rates.refuse(&key("a"), at(0)), Some(1));
         assert_eq!(
-            rates.refuse(key("b"), at(0)),
+            rates.refuse(&key("b"), at(0)),
             None,
             "others are not concerned"
         );
-        assert_eq!(rates.refuse(key("a"), at(99_999)), Some(1));
-        assert_eq!(rates.refuse(key("a"), at(100_000)), None);
-        assert_eq!(rates.refuse(key("a"), at(100_000)), Some(1));
-        assert_eq!(rates.refuse(key("a"), at(5 * SECOND)), None);
+        assert_eq!(rates.refuse(&key("a"), at(99_999)), Some(1));
+        assert_eq!(rates.refuse(&key("a"), at(100_000)), None);
+        assert_eq!(rates.refuse(&key("a"), at(100_000)), Some(1));
+        assert_eq!(rates.refuse(&key("a"), at(5 * SECOND)), None);
     }
 
     #[test]
     fn a_clock_that_is_set_back_locks_nobody_out() {
         let rates = Rates::new(10);
-        assert_eq!(rates.refuse(key("a"), at(3_600 * SECOND)), None);
-        assert!(rates.refuse(key("a"), at(0)).is_some());
-        assert_eq!(rates.refuse(key("a"), at(SECOND)), None);
+        assert_eq!(rates.refuse(&key("a"), at(3_600 * SECOND)), None);
+        assert!(rates.refuse(&key("a"), at(0)).is_some());
+        assert_eq!(rates.refuse(&key("a"), at(SECOND)), None);
     }
 
     #[test]
     fn memory_is_bounded_and_idle_callers_make_room() {
         let rates = Rates::new(1);
         for n in 0..MAX_BUCKETS {
-            assert_eq!(rates.refuse(key(&n.to_string()), at(0)), None);
+            assert_eq!(rates.refuse(&key(&n.to_string()), at(0)), None);
         }
-        assert_eq!(rates.refuse(key("new"), at(1)), None);
+        assert_eq!(rates.refuse(&key("new"), at(1)), None);
         assert_eq!(
-            rates.refuse(key("newer"), at(1)),
+            rates.refuse(&key("newer"), at(1)),
             Some(1),
             "both share a bucket"
         );
-        assert_eq!(rates.refuse(key("newer"), at(10 * SECOND)), None);
+        assert_eq!(rates.refuse(&key("newer"), at(10 * SECOND)), None);
         assert_eq!(rates.full_at.lock().unwrap().len(), 1);
     }
 
@@ -148,6 +150,6 @@ mod tests {
     #[test]
     fn no_limit_refuses_nobody() {
         let rates = Rates::new(0);
-        assert!((0..1_000).all(|_| rates.refuse(key("a"), at(0)).is_none()));
+        assert!((0..1_000).all(|_| rates.refuse(&key("a"), at(0)).is_none()));
     }
 }

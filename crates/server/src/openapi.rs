@@ -27,13 +27,18 @@ mod schema;
 mod system;
 mod window;
 
+use std::sync::LazyLock;
+
+use axum::Extension;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use trialog_catalog::keys::Scope;
 
 use self::operation::Operation;
 use self::schema::Schema;
+use crate::answers::Shared;
 
 /// What the tags mean, in the order in which a reader needs them.
 const TAGS: &[(&str, &str)] = &[
@@ -106,7 +111,10 @@ pub fn text() -> String {
 
 /// Answers with the document.
 pub(crate) async fn serve() -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], text()).into_response()
+    // Anybody may ask for it: it is made once, and held once.
+    static TEXT: LazyLock<Bytes> = LazyLock::new(|| text().into());
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    (json, Extension(Shared), TEXT.clone()).into_response()
 }
 
 fn operations() -> impl Iterator<Item = Operation> {

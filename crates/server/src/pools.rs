@@ -22,14 +22,6 @@ const UPKEEP: Size = Size {
     retry_after_s: 1,
     is_long: false,
 };
-/// Reading larger bodies of events. The bytes of bodies are bounded elsewhere.
-const EVENTS: Size = Size {
-    what: "reading events",
-    running: 8,
-    waiting: 2_048,
-    retry_after_s: 1,
-    is_long: false,
-};
 /// A piece takes seconds at most, as its cost is bounded before it begins. It only computes, so
 /// more at a time would take the cores from events.
 const CALC: Size = Size {
@@ -76,7 +68,6 @@ const EXPORTS: Size = Size {
 pub(crate) struct Pools {
     pub(crate) queries: Pool,
     pub(crate) upkeep: Pool,
-    pub(crate) events: Pool,
     pub(crate) folds: Pool,
     pub(crate) calc: Pool,
     pub(crate) verify: Pool,
@@ -99,7 +90,6 @@ impl Pools {
         Self {
             queries: Pool::new(QUERIES, &jobs),
             upkeep: Pool::new(UPKEEP, &jobs),
-            events: Pool::new(EVENTS, &jobs),
             folds: Pool::new(folds, &jobs),
             calc: Pool::new(CALC, &jobs),
             verify: Pool::new(VERIFY, &jobs),

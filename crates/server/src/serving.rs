@@ -26,7 +26,7 @@ use tower_service::Service;
 
 use crate::access;
 use crate::app::{App, router};
-use crate::connection::{Answering, InWork, Patience, Watched};
+use crate::connection::{self, Answering, InWork, Patience, Watched};
 use crate::limits::Who;
 use crate::places::{Place, Places};
 use crate::pools;
@@ -206,9 +206,7 @@ async fn converse(
     (doors, place): (Arc<Doors>, Arc<Place>),
     mut stopped: watch::Receiver<bool>,
 ) {
-    // Without it small answers wait for the client's acknowledgements; it is
-    // refused only by a connection that is gone.
-    let _ = stream.set_nodelay(true);
+    connection::prepare(&stream);
     let Some(tls) = tls else {
         return answer(stream, peer, &doors, &place, stopped).await;
     };

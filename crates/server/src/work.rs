@@ -201,6 +201,19 @@ impl Jobs {
         let _ = count.wait_for(|n_under_way| *n_under_way == 0).await;
     }
 
+    /// Does `work`, which is short and counted elsewhere, on a thread for such work.
+    pub(crate) async fn run<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce() -> Answer<T> + Send + 'static,
+    ) -> Answer<T> {
+        let job = Job::begin(self);
+        let counted = move || {
+            let _job = job;
+            work()
+        };
+        on_thread(counted).await
+    }
+
     fn is_stopping(&self) -> bool {
         self.under_way().is_stopping
     }

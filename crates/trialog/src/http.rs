@@ -39,8 +39,8 @@ pub(crate) fn from_values(values: &Values) -> anyhow::Result<HttpConfig> {
     };
     let limits = Settings {
         max_body_bytes,
-        // A compressed body counts as the largest one, so two of them have room.
-        max_bodies_bytes: size(values, "max_bodies", max_body_bytes * 2, 1 << 40)?,
+        // A caller alone has half, and a compressed body counts with what it decompresses to.
+        max_bodies_bytes: size(values, "max_bodies", max_body_bytes * 4, 1 << 40)?,
         ingest: IngestSettings {
             max_events: number(values, "max_events", 1, 10_000_000)?,
             allows_placeholder_ids: values.switch("allow_placeholder_ids")?,

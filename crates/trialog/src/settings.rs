@@ -191,7 +191,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "max_bodies",
         Kind::Size,
         Default::Value("128MiB"),
-        "All bodies in work together, at least twice `max_body`; a compressed one counts as the largest",
+        "All bodies in work together, at least four times `max_body`; a caller has no more of it than is still free",
     ),
     Setting::new(
         "max_events",

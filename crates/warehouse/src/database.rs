@@ -132,6 +132,8 @@ pub struct SourceMark {
     pub source: String,
     /// Up to where, in the source's own count.
     pub position: i64,
+    /// Whether the source is used once: whatever has another position is not stored.
+    pub once: bool,
 }
 
 /// One group commit: everything in it becomes durable together, or nothing.
@@ -272,8 +274,12 @@ impl Database {
             let last = entries.last().map(|entry| SourceMark {
                 source: INBOX.to_owned(),
                 position: entry.sequence.cast_signed(),
+                once: false,
             });
-            for SourceMark { source, position } in marks.iter().chain(&last) {
+            for SourceMark {
+                source, position, ..
+            } in marks.iter().chain(&last)
+            {
                 mark.execute(params![source, position, now])
                     .map_err(failed("mark a source", &path))?;
             }

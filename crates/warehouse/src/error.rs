@@ -77,6 +77,9 @@ pub enum WarehouseError {
         /// Whether the same may well succeed later.
         is_transient: bool,
     },
+    /// A source that may be used once was used with other events.
+    #[error("the source of these events was used before with other events")]
+    SourceUsed,
     /// The warehouse stopped accepting because writing fails.
     #[error("the warehouse cannot write: {reason}")]
     CannotWrite {

@@ -23,6 +23,7 @@ pub mod index;
 pub mod lock;
 mod merge;
 mod metrics;
+pub mod once;
 pub mod pin;
 mod private;
 mod run;

@@ -12,6 +12,7 @@ use crate::codec;
 use crate::database::{InboxEntry, SourceMark};
 use crate::embedded::{Reply, Shared, Submission};
 use crate::error::WarehouseError;
+use crate::once::{Admission, Once};
 
 /// Rows after which a group is committed even though more submissions wait.
 const GROUP_ROWS: usize = 64 * 1024;
@@ -25,12 +26,15 @@ pub(crate) fn run(shared: &Shared, queue: &Receiver<Submission>) {
             shared
                 .queued_bytes
                 .fetch_sub(submission.batch.size_bytes(), Ordering::AcqRel);
-            group.add(submission);
+            group.take(submission, shared);
             next = if group.n_rows() < GROUP_ROWS {
                 queue.try_recv().ok()
             } else {
                 None
             };
+        }
+        if group.replies.is_empty() {
+            continue;
         }
         let outcome = wait_for_room(shared)
             .and_then(|()| group.commit_measured(shared))
@@ -68,6 +72,7 @@ fn wait_for_room(shared: &Shared) -> Result<(), WarehouseError> {
 /// Submissions that are committed together.
 struct Group {
     batches: [Batch; 2],
+    once: Once,
     marks: Vec<SourceMark>,
     received_at: i64,
     replies: Vec<Reply>,
@@ -77,9 +82,22 @@ impl Group {
     fn new() -> Self {
         Self {
             batches: EventKind::ALL.map(Batch::new),
+            once: Once::default(),
             marks: Vec::new(),
             received_at: 0,
             replies: Vec::new(),
+        }
+    }
+
+    /// Adds a submission, unless its source was used before: then it is answered at once.
+    fn take(&mut self, submission: Submission, shared: &Shared) {
+        let stored = |source: &str| shared.database().position(source);
+        match self.once.admit(submission.mark.as_ref(), stored) {
+            Ok(Admission::Store) => self.add(submission),
+            Ok(Admission::WithGroup) => self.replies.push(submission.reply),
+            Ok(Admission::Stored) => (submission.reply)(Ok(())),
+            Ok(Admission::Used) => (submission.reply)(Err(Arc::new(WarehouseError::SourceUsed))),
+            Err(error) => (submission.reply)(Err(Arc::new(error))),
         }
     }
 

@@ -455,6 +455,7 @@ fn a_source_is_marked_exactly_as_far_as_its_events_are_stored() {
     let mark = |position| SourceMark {
         source: "import:x".to_owned(),
         position,
+        once: false,
     };
     let warehouse = open(directory.path(), &unflushed(), 0).unwrap();
     assert_eq!(warehouse.source_position("import:x").unwrap(), None);
@@ -489,6 +490,7 @@ fn request_keys_are_forgotten_by_age_and_imports_are_not() {
         let mark = SourceMark {
             source: source.to_owned(),
             position: 1,
+            once: source.starts_with("key:"),
         };
         let (done, outcome) = channel();
         let reply = Box::new(move |stored| done.send(stored).expect("the test waits"));

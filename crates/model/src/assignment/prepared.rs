@@ -369,7 +369,7 @@ impl Rules {
             let holds = targeting::holds(condition, given);
             trace.note(|| Step::Targeting {
                 condition: condition.clone(),
-                given: given.value(),
+                given: given.shown(),
                 holds,
             });
             holds

@@ -10,6 +10,11 @@ use crate::experiment::{Condition, Operator};
 /// Keys that stand for the unit itself where the context has no such key of its own.
 const UNIT_KEYS: [&str; 2] = ["targetingKey", "user_id"];
 
+/// Characters of a text that a step shows, and about as many of anything else.
+const MAX_SHOWN: usize = 256;
+/// No version is longer: comparing would read all of it for each condition.
+const MAX_VERSION_BYTES: usize = 1_024;
+
 /// What is known under the key of a condition.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Given<'g> {
@@ -34,11 +39,19 @@ pub(super) fn given<'g>(
 }
 
 impl<'g> Given<'g> {
-    pub(super) fn value(self) -> Option<Value> {
+    /// As a step shows it. There is a step for each condition of each experiment that is asked
+    /// for, so what is long is not repeated in all of them: a text is cut, and of anything else
+    /// only the kind is told.
+    pub(super) fn shown(self) -> Option<Value> {
         match self {
             Self::Nothing => None,
+            Self::Unit(unit) => Some(cut(unit).into()),
+            Self::Value(Value::String(text)) => Some(cut(text).into()),
+            Self::Value(value) if is_longer(value, &mut { MAX_SHOWN }) => Some(match value {
+                Value::Array(all) => format!("an array of {} elements", all.len()).into(),
+                _ => "a long object".into(),
+            }),
             Self::Value(value) => Some(value.clone()),
-            Self::Unit(unit) => Some(unit.into()),
         }
     }
 
@@ -87,9 +100,37 @@ pub(super) fn holds(condition: &Condition, own: Given<'_>) -> bool {
         | Operator::SemverEq
         | Operator::SemverGt
         | Operator::SemverGte => (own.text())
+            .filter(|own| own.len() <= MAX_VERSION_BYTES)
             .zip(wanted.as_str())
             .and_then(|(own, wanted)| compare(own, wanted))
             .is_some_and(|order| agrees(condition.op, order)),
+    }
+}
+
+/// The first characters of `text`, with an ellipsis where there are more.
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(MAX_SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// Whether `value` takes more than `left` characters; no more of it is looked at.
+fn is_longer(value: &Value, left: &mut usize) -> bool {
+    let own = match value {
+        Value::String(text) => text.len(),
+        Value::Object(members) if members.len() > *left => return true,
+        Value::Object(members) => members.keys().map(String::len).sum(),
+        _ => 0,
+    };
+    let Some(rest) = left.checked_sub(own + 2) else {
+        return true;
+    };
+    *left = rest;
+    match value {
+        Value::Array(elements) => elements.iter().any(|own| is_longer(own, left)),
+        Value::Object(members) => members.values().any(|own| is_longer(own, left)),
+        _ => false,
     }
 }
 
@@ -135,6 +176,37 @@ mod tests {
             &condition,
             given(&condition, "alice", context.as_object().unwrap()),
         )
+    }
+
+    #[test]
+    fn a_step_shows_what_is_long_by_its_beginning_or_its_kind() {
+        let shown = |value: &Value| Given::Value(value).shown().unwrap();
+        for short in [
+            json!("ab"),
+            json!(1.5),
+            json!([1, "b"]),
+            json!({"a": [true]}),
+        ] {
+            assert_eq!(shown(&short), short);
+        }
+        let long = "é".repeat(1_000);
+        let cut: Value = format!("{}…", "é".repeat(MAX_SHOWN)).into();
+        assert_eq!(shown(&json!(long)), cut);
+        assert_eq!(Given::Unit(&long).shown(), Some(cut));
+        assert_eq!(
+            shown(&json!(vec![1; 1_000])),
+            json!("an array of 1000 elements")
+        );
+        assert_eq!(shown(&json!([[long]])), json!("an array of 1 elements"));
+        assert_eq!(shown(&json!({ long: 1 })), json!("a long object"));
+    }
+
+    #[test]
+    fn a_text_that_is_longer_than_any_version_is_none() {
+        let version = |length: usize| json!({ "k": format!("1.0.0+{}", "b".repeat(length)) });
+        let wanted = json!("1.0.0");
+        assert!(says("semver_eq", &wanted, &version(MAX_VERSION_BYTES - 6)));
+        assert!(!says("semver_eq", &wanted, &version(MAX_VERSION_BYTES)));
     }
 
     #[test]

@@ -66,6 +66,7 @@ impl Sink {
                 let mark = Mark {
                     source: claim.source.clone(),
                     position,
+                    once: false,
                 };
                 own.write(claim, batch, &[mark], pause)
             }
@@ -90,6 +91,7 @@ fn embedded(
             mark: Some(SourceMark {
                 source: claim.source.clone(),
                 position,
+                once: false,
             }),
             received_at: now.0,
             // Who does not wait any more has been told to stop.

@@ -1,11 +1,12 @@
 //! `POST /v1/assign`: which variant a unit gets, in one experiment or in many.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -15,9 +16,12 @@ use trialog_model::document;
 use trialog_model::ids::ExperimentId;
 
 use super::exposures::{self, Subject};
-use super::{ruleset, unit};
+use super::{MAX_INLINE, ruleset, unit};
 use crate::app::App;
+use crate::body::in_turn;
+use crate::events::keep;
 use crate::experiments::received;
+use crate::limits::Who;
 use crate::pools;
 use crate::problem::{Answer, Problem};
 use crate::rulesets::Prepared;
@@ -57,6 +61,7 @@ struct Assigned<'a> {
 
 pub(crate) async fn assign(
     State(app): State<Arc<App>>,
+    Extension(who): Extension<Who>,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<Response> {
     let request: Request = document::from_slice(&received(body)?).map_err(Problem::unreadable)?;
@@ -77,7 +82,8 @@ pub(crate) async fn assign(
                 return Ok(answer(&unit, json!(not_running(id, status)), false));
             };
             let evaluated = [evaluate(&prepared, rules, subject)];
-            let logged = log(&app, &prepared, subject, &evaluated, request.log_exposure).await?;
+            let logged = request.log_exposure
+                && exposures::log(&app, &prepared.ruleset, subject, &evaluated).await?;
             Ok(answer(
                 &unit,
                 json!(shown(&prepared, rules, subject, request.why)),
@@ -85,25 +91,67 @@ pub(crate) async fn assign(
             ))
         }
         (None, ids) => {
-            let ids = ids.as_ref();
-            if ids.is_some_and(|ids| ids.len() > MAX_EXPERIMENTS) {
+            if ids.as_ref().is_some_and(|ids| ids.len() > MAX_EXPERIMENTS) {
                 let reason = format!(
                     "names more than {MAX_EXPERIMENTS} experiments: ask in several requests"
                 );
                 return Err(Problem::broken_rule("experiment_ids", &reason));
             }
-            let (running, others) = find(&prepared, ids);
-            let evaluated: Vec<_> = (running.iter())
-                .map(|rules| evaluate(&prepared, rules, subject))
-                .collect();
-            let logged = log(&app, &prepared, subject, &evaluated, request.log_exposure).await?;
-            let mut all: Vec<_> = (running.iter())
-                .map(|rules| shown(&prepared, rules, subject, request.why))
-                .collect();
-            all.extend(others.into_iter().map(|id| not_running(id, "not_running")));
-            Ok(answer(&unit, json!({ "assignments": all }), logged))
+            let unit = unit.into_owned();
+            assign_many(app, &who, prepared, request, unit).await
         }
     }
+}
+
+/// In all experiments that run, or in those that are named: each of them once.
+async fn assign_many(
+    app: Arc<App>,
+    who: &Who,
+    prepared: Arc<Prepared>,
+    request: Request,
+    unit: String,
+) -> Answer<Response> {
+    let now = (app.clock)();
+    let n_experiments =
+        (request.experiment_ids.as_ref()).map_or(prepared.ruleset.experiments().len(), Vec::len);
+    let own = Arc::clone(&app);
+    let work = move || {
+        let (running, others) = find(&prepared, request.experiment_ids.as_deref());
+        let subject = Subject {
+            unit: &unit,
+            context: &request.context,
+        };
+        let evaluated: Vec<_> = (running.iter())
+            .map(|rules| evaluate(&prepared, rules, subject))
+            .collect();
+        let exposures = match request.log_exposure {
+            true => Some(exposures::judge(
+                &own,
+                &prepared.ruleset,
+                subject,
+                &evaluated,
+                now,
+            )?),
+            false => None,
+        };
+        let mut all: Vec<_> = (running.iter())
+            .map(|rules| shown(&prepared, rules, subject, request.why))
+            .collect();
+        all.extend(others.into_iter().map(|id| not_running(id, "not_running")));
+        let logged = exposures.as_ref().is_some_and(|own| !own.batch.is_empty());
+        Ok((
+            exposures,
+            answer(&unit, json!({ "assignments": all }), logged),
+        ))
+    };
+    let (exposures, answer) = match n_experiments <= MAX_INLINE {
+        true => work()?,
+        false => in_turn(&app, who, work).await?,
+    };
+    if let Some(exposures) = exposures {
+        keep(&app, exposures, now).await?;
+    }
+    Ok(answer)
 }
 
 fn evaluate<'p>(
@@ -119,45 +167,25 @@ fn evaluate<'p>(
     )
 }
 
-/// Those that run, and the ids that were asked for and do not.
+/// Those that run, and the ids that were asked for and do not: each once, however often it is
+/// named.
 fn find<'p>(
     prepared: &'p Prepared,
-    ids: Option<&'p Vec<ExperimentId>>,
+    ids: Option<&'p [ExperimentId]>,
 ) -> (Vec<&'p Rules>, Vec<&'p ExperimentId>) {
     let Some(ids) = ids else {
         return (prepared.ruleset.experiments().iter().collect(), Vec::new());
     };
     let mut running = Vec::new();
     let mut others = Vec::new();
-    for id in ids {
+    let mut seen = HashSet::new();
+    for id in ids.iter().filter(|id| seen.insert(id.as_str())) {
         match prepared.ruleset.experiment(id.as_str()) {
             Some(rules) => running.push(rules),
             None => others.push(id),
         }
     }
     (running, others)
-}
-
-/// Logs the exposures if that was asked for; whether there were any.
-async fn log(
-    app: &Arc<App>,
-    prepared: &Prepared,
-    subject: Subject<'_>,
-    evaluated: &[(&Rules, Decision<'_>)],
-    is_wanted: bool,
-) -> Answer<bool> {
-    if !is_wanted {
-        return Ok(false);
-    }
-    exposures::log(app, &prepared.ruleset, subject, evaluated).await?;
-    let any = |(rules, decision): &(&Rules, Decision<'_>)| {
-        prepared
-            .ruleset
-            .exposures(rules, subject.unit, *decision)
-            .next()
-            .is_some()
-    };
-    Ok(evaluated.iter().any(any))
 }
 
 /// The word for an experiment that is registered and does not run. A key that may evaluate

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::{has_tag, ruleset};
+use crate::answers::Shared;
 use crate::app::App;
 use crate::problem::Answer;
 
@@ -17,5 +19,5 @@ pub(crate) async fn config(State(app): State<Arc<App>>, headers: HeaderMap) -> A
         return Ok((StatusCode::NOT_MODIFIED, tag).into_response());
     }
     let json = [(header::CONTENT_TYPE, "application/json")];
-    Ok((tag, json, prepared.json.clone()).into_response())
+    Ok((tag, json, Extension(Shared), prepared.json.clone()).into_response())
 }

@@ -8,11 +8,11 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -24,16 +24,16 @@ use trialog_model::experiment::Status;
 use trialog_model::ids::{ExperimentId, HoldoutName};
 
 use super::exposures::{self, Subject};
-use super::{has_tag, ruleset};
+use super::{MAX_INLINE, has_tag, ruleset};
 use crate::app::App;
+use crate::body::in_turn;
+use crate::limits::Who;
 use crate::pools;
 use crate::problem::{Answer, Problem};
 use crate::rulesets::{Prepared, fingerprint};
 
 /// What a request that wants its evaluation logged as an exposure says.
 const EXPOSURE: HeaderName = HeaderName::from_static("trialog-exposure");
-/// So many flags are evaluated where the request is read; more on a thread for such work.
-const MAX_INLINE: usize = 500;
 const TARGETING_KEY: &str = "targetingKey";
 
 /// What OpenFeature clients get for a unit without a variant.
@@ -143,6 +143,7 @@ pub(crate) async fn evaluate(
 /// Evaluates every flag.
 pub(crate) async fn evaluate_all(
     State(app): State<Arc<App>>,
+    Extension(who): Extension<Who>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<Response> {
@@ -159,8 +160,9 @@ pub(crate) async fn evaluate_all(
     let body = if n_flags <= MAX_INLINE {
         all_flags(&Flags::new(&app, &prepared, &given.unit), &given.context)
     } else {
-        pools::query(&app, move |app| {
-            let flags = Flags::new(app, &prepared, &given.unit);
+        let own = Arc::clone(&app);
+        in_turn(&app, &who, move || {
+            let flags = Flags::new(&own, &prepared, &given.unit);
             Ok(all_flags(&flags, &given.context))
         })
         .await?

@@ -6,11 +6,11 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -20,14 +20,17 @@ use trialog_model::event::{EventError, EventKind, Fault, RawEvent, RawField, Rul
 use trialog_model::json;
 use trialog_model::time::UnixMicros;
 use trialog_model::wire::{BodyError, elements, present, raw_field, raw_value};
-use trialog_pipeline::ingest::Rejections;
+use trialog_pipeline::ingest::{Judged, Rejections};
 
 use super::exposures::blank;
 use super::ruleset;
 use crate::app::App;
+use crate::body::in_turn;
 use crate::events::{keep, refused};
 use crate::experiments::received;
+use crate::limits::Who;
 use crate::problem::{Answer, Problem};
+use crate::rulesets::Prepared;
 
 /// The most events of a request.
 pub(crate) const MAX_EVENTS: usize = 10_000;
@@ -54,51 +57,42 @@ struct Details<'a> {
     value: Option<&'a RawValue>,
 }
 
+/// The most experiments that the events of a request may be tried in, all events together.
+const MAX_DECISIONS: usize = 10_000_000;
+/// Bytes times experiments up to which a request is judged where it is read.
+const MAX_INLINE: usize = 1 << 20;
+
+/// The events of a request, and what is made of them.
+struct Judgement {
+    judged: Judged,
+    rejected: Rejections,
+    n_events: usize,
+    n_unlisted: usize,
+}
+
 pub(crate) async fn track(
     State(app): State<Arc<App>>,
+    Extension(who): Extension<Who>,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<Response> {
     let body = received(body)?;
-    let sent = elements(&body, "events", MAX_EVENTS).map_err(|error| {
-        let status = match error {
-            BodyError::TooMany(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            _ => StatusCode::BAD_REQUEST,
-        };
-        Problem::new(status, error.to_string())
-    })?;
-    let n_events = sent.len();
     let prepared = ruleset(&app).await?;
     let now = (app.clock)();
-    let (judged, rejected, n_unlisted) = {
-        let mut rejected = Rejections::default();
-        let mut made = Vec::new();
-        let mut n_unlisted = 0_usize;
-        let tracked: Vec<_> = (0..)
-            .zip(&sent)
-            .filter_map(|(index, raw)| {
-                let read = read(index, raw, app.ingest.rules(now));
-                let note = |error| {
-                    app.ingest.note_rejected(EventKind::Metric, &error);
-                    rejected.note(index, error);
-                };
-                read.map_err(note).ok()
-            })
-            .collect();
-        for own in &tracked {
-            let before = made.len();
-            let places = (prepared.ruleset).counting(&own.name, &own.unit, &own.context);
-            made.extend(places.map(|id| (own.index, own.event(id.as_str(), now))));
-            n_unlisted += usize::from(made.len() == before);
-        }
-        let judged = app.ingest.judge_made(EventKind::Metric, made, now);
-        (
-            judged.map_err(|error| refused(&error))?,
-            rejected,
-            n_unlisted,
-        )
+    let n_experiments = prepared.ruleset.experiments().len();
+    let Judgement {
+        judged,
+        mut rejected,
+        n_events,
+        n_unlisted,
+    } = if body.len().saturating_mul(n_experiments + 1) <= MAX_INLINE {
+        judge(&app, &prepared, &body, now)?
+    } else {
+        let own = Arc::clone(&app);
+        in_turn(&app, &who, move || judge(&own, &prepared, &body, now)).await?
     };
     let n_logged = judged.batch.len();
     keep(&app, judged, now).await?;
+    app.answers.fit(&who, &mut rejected);
     let n_accepted = n_events - rejected.total() as usize;
     let answer = json!({
         "accepted": n_accepted, "logged": n_logged, "unlisted": n_unlisted,
@@ -119,6 +113,66 @@ pub(crate) async fn track(
             .into_response());
     }
     Ok((StatusCode::ACCEPTED, Json(answer)).into_response())
+}
+
+/// Judges every event, and counts what it makes before any of it is made.
+fn judge(app: &App, prepared: &Prepared, body: &[u8], now: UnixMicros) -> Answer<Judgement> {
+    let sent = elements(body, "events", MAX_EVENTS).map_err(|error| {
+        let status = match error {
+            BodyError::TooMany(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        Problem::new(status, error.to_string())
+    })?;
+    let max_made = usize::try_from(app.settings.ingest.max_events).unwrap_or(usize::MAX);
+    let mut rejected = Rejections::default();
+    let mut tracked = Vec::new();
+    // Which event counts in which experiment.
+    let mut places = Vec::new();
+    let (mut n_decisions, mut n_unlisted) = (0_usize, 0_usize);
+    for (index, raw) in (0..).zip(&sent) {
+        let mut own = match read(index, raw, app.ingest.rules(now)) {
+            Ok(own) => own,
+            Err(error) => {
+                app.ingest.note_rejected(EventKind::Metric, &error);
+                rejected.note(index, error);
+                continue;
+            }
+        };
+        n_decisions += prepared.ruleset.n_listing(&own.name);
+        let before = places.len();
+        if n_decisions <= MAX_DECISIONS {
+            let ids = (prepared.ruleset).counting(&own.name, &own.unit, &own.context);
+            places.extend(ids.map(|id| (tracked.len(), id)));
+        }
+        if n_decisions > MAX_DECISIONS || places.len() > max_made {
+            return Err(too_many(index, max_made));
+        }
+        n_unlisted += usize::from(places.len() == before);
+        // It has told all that it is for.
+        own.context = Map::new();
+        tracked.push(own);
+    }
+    let made = places.iter().map(|&(place, id)| {
+        let own: &Known<'_> = &tracked[place];
+        (own.index, own.event(id.as_str(), now))
+    });
+    let judged = app.ingest.judge_made(EventKind::Metric, made, now);
+    Ok(Judgement {
+        judged: judged.map_err(|error| refused(&error))?,
+        rejected,
+        n_events: sent.len(),
+        n_unlisted,
+    })
+}
+
+/// The first `n_fitting` events make all that a request may make.
+fn too_many(n_fitting: u64, max_made: usize) -> Problem {
+    let detail = format!(
+        "the events of the request count in too many experiments: one request makes at most {max_made} events of them, and tries at most {MAX_DECISIONS} times whether one counts; nothing was stored; send at most {} events at a time",
+        n_fitting.max(1)
+    );
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
 }
 
 /// An event that is good, wherever it counts.

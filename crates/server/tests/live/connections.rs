@@ -447,3 +447,54 @@ fn a_client_that_does_not_agree_on_tls_is_cut() {
     let server = Running::with(settings, Some(tls));
     assert_eq!(until_closed(&server.connect()), "");
 }
+
+#[test]
+fn bodies_that_are_announced_and_do_not_come_keep_nobody_waiting() {
+    let server = Running::with(
+        Settings {
+            connections: patient(),
+            body_timeout: NEVER,
+            max_body_bytes: 1 << 20,
+            max_bodies_bytes: 4 << 20,
+            ..settings()
+        },
+        None,
+    );
+    let [bad, quiet] = ["bad", "quiet"].map(|name| server.api.make_key(name, &["ingest"]));
+    let head = |key: &str, length: usize| {
+        format!(
+            "POST /v1/events/metrics HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {key}\r\ncontent-length: {length}\r\n"
+        )
+    };
+    let announced: Vec<_> = (0..8)
+        .map(|_| {
+            let stream = server.connect();
+            send(
+                &stream,
+                &format!("{}expect: 100-continue\r\n\r\n", head(&bad, 1 << 20)),
+            );
+            // It is said once the body is waited for.
+            assert!(one_answer(&stream).starts_with("HTTP/1.1 100"));
+            stream
+        })
+        .collect();
+    let event =
+        r#"{"user_id":1,"experiment_id":"gate","event_type":"buy","timestamp":1759990000000}"#;
+    let served = |key: &str| {
+        let stream = server.connect();
+        send(&stream, &format!("{}\r\n{event}", head(key, event.len())));
+        one_answer(&stream)
+    };
+    assert!(served(&quiet).starts_with("HTTP/1.1 202"));
+    assert!(
+        served(&bad).starts_with("HTTP/1.1 202"),
+        "it has a share as well"
+    );
+    // Those that send all but the end hold what they sent, up to the share of their key.
+    let most = " ".repeat((1 << 20) - 1);
+    for stream in &announced {
+        send(stream, &most);
+    }
+    let answer = served(&quiet);
+    assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+}

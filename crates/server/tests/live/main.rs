@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failing helper fails its test")]
 
 mod access;
+mod bounds;
 mod calc;
 mod connections;
 mod evaluation;

@@ -157,6 +157,7 @@ impl<'a> Rows<'a> {
                 let mark = SourceMark {
                     source: self.mark.clone(),
                     position: self.summary.rows.cast_signed(),
+                    once: false,
                 };
                 let done = self.done.clone();
                 // The receiver lives as long as the import; without it nobody wants to know.

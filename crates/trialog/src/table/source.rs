@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use indicatif::ProgressBar;
 use tempfile::NamedTempFile;
-use trialog_pipeline::decompress::Compression;
+use trialog_pipeline::decompress::{Bounds, Compression};
 
 use crate::cli::FileFormat;
 
@@ -94,7 +94,7 @@ impl Source {
     /// Its bytes, decompressed, moving `progress` by the bytes of the file.
     pub(super) fn bytes(&self, progress: &ProgressBar) -> anyhow::Result<Box<dyn Read>> {
         let counted = BufReader::with_capacity(CHUNK_BYTES, progress.wrap_read(self.file()?));
-        let plain = self.compression.reader(counted, MAX_WINDOW_BYTES);
+        let plain = (self.compression).reader(counted, Bounds::of_file(MAX_WINDOW_BYTES));
         Ok(match self.compression {
             Compression::None => plain,
             _ => Box::new(BufReader::with_capacity(CHUNK_BYTES, plain)),
