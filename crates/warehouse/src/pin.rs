@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use trialog_model::event::EventKind;
+use trialog_sqlite::told::ToldFile;
 
 use crate::codec;
-use crate::database::Database;
+use crate::database::{self, Database};
 use crate::embedded::Warehouse;
 use crate::error::WarehouseError;
 use crate::run::Run;
@@ -26,6 +27,8 @@ pub struct Pinned {
     runs: Vec<Arc<Run>>,
     /// What is wrong with runs that cannot be opened.
     unreadable: Vec<WarehouseError>,
+    /// The last position of which anybody was told.
+    told: Option<u64>,
 }
 
 /// A live run as a file.
@@ -62,6 +65,7 @@ impl Warehouse {
             if runs.len() == ids.len() {
                 return Ok(Pinned {
                     directory: shared.directory.clone(),
+                    told: Some(database.last_sequence()?),
                     database,
                     runs,
                     unreadable: Vec::new(),
@@ -96,6 +100,7 @@ impl Pinned {
             database,
             runs,
             unreadable,
+            told: ToldFile::read(&database::told(directory))?,
         })
     }
 
@@ -106,6 +111,11 @@ impl Pinned {
     /// `warehouse.sqlite` cannot be read.
     pub fn position(&self) -> Result<u64, WarehouseError> {
         self.database.last_sequence()
+    }
+
+    /// The last position of which anybody was told, as far as is known.
+    pub fn told(&self) -> Option<u64> {
+        self.told
     }
 
     /// Why runs cannot be opened.
