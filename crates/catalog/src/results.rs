@@ -245,7 +245,11 @@ fn read_published(
         .collect::<database::Result<_>>()?;
     published.computation.metrics = metric_rows(connection, key)?;
     published.computation.arrivals = arrivals::read(connection, experiment, computed_at)?;
-    match seal::checksum(version, &published.computation) {
+    let look = PastLook {
+        at: published.computed_at,
+        run_id: published.run_id,
+    };
+    match seal::checksum(version, &published.computation, look) {
         Some(computed) if computed == checksum => {}
         Some(_) => {
             return Err(corrupt(format!(
@@ -317,7 +321,11 @@ impl<'c> Writing<'c> {
     ) {
         let (id, at) = (computation.experiment.as_str(), computed_at.0);
         let own = &computation.fingerprint;
-        let checksum = seal::checksum(seal::VERSION, &ordered(computation))
+        let look = PastLook {
+            at: computed_at,
+            run_id,
+        };
+        let checksum = seal::checksum(seal::VERSION, &ordered(computation), look)
             .expect("rows are written with a version that is known");
         self.computations.push(cells![
             id,

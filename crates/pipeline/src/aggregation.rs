@@ -374,9 +374,12 @@ impl Aggregator {
 
     /// Refuses a clock that cannot be right, and tells where that of the last run was not.
     fn check_clock(&self, reading: &Reading, time: RunTime) -> Result<(), PipelineError> {
+        let storage = self.catalog.storage_time();
+        // Where events are not read for it, the server of the database speaks for both.
+        let server = storage.filter(|_| self.catalog.is_shared());
         let witnesses = Witnesses {
-            storage: self.catalog.storage_time(),
-            newest_event: reading.newest_event(),
+            storage,
+            newest_event: reading.newest_event().or(server),
         };
         witnesses.check(time.at)?;
         if let Some(last) = time.before_last {

@@ -278,9 +278,9 @@ fn a_data_directory_of_an_earlier_version_verifies_once_it_was_opened() {
     assert!(report.sound, "{:?}", report.damage);
     assert_eq!(report.recomputed + report.n_skipped, 3, "{report:?}");
     let system = System::open(directory.path());
-    // The directory is younger than the tests' clock.
-    system.advance(500 * 24 * system::HOUR);
-    system.aggregator.run("request", 1, Scope::Full).unwrap();
+    // The directory is younger than the tests' clock, which a run says and does not mind.
+    let run = system.aggregator.run("request", 1, Scope::Touched).unwrap();
+    assert!(run.before_last.is_some() && run.experiments == 3, "{run:?}");
     drop(system);
     assert_eq!(verify(directory.path()).recomputed, 3);
 }

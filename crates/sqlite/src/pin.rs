@@ -52,6 +52,15 @@ pub fn pin(path: &Path, migrations: &[Migration]) -> Result<Connection, OpenErro
     Ok(connection)
 }
 
+/// Finds that the file at `path` is missing or empty, where it ever held something.
+///
+/// # Errors
+///
+/// [`OpenError::Damaged`] then.
+pub fn check_file(path: &Path, reach: &Reach<'_>) -> Result<(), OpenError> {
+    reach.check_file(path)
+}
+
 /// As [`pin`] for a file that nobody has open, which must have come as far as was told.
 ///
 /// # Errors

@@ -11,9 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use trialog_model::event::EventKind;
+use trialog_sqlite::told::ToldFile;
 
 use crate::codec;
-use crate::database::Database;
+use crate::database::{self, Database};
 use crate::embedded::Warehouse;
 use crate::error::WarehouseError;
 use crate::run::Run;
@@ -29,6 +30,8 @@ pub struct Pinned {
     unreadable: Vec<WarehouseError>,
     /// Set when whatever reads it is to end.
     abandoned: Arc<AtomicBool>,
+    /// The last position of which anybody was told.
+    told: Option<u64>,
 }
 
 /// A live run as a file.
@@ -65,6 +68,7 @@ impl Warehouse {
             if runs.len() == ids.len() {
                 return Ok(Pinned {
                     directory: shared.directory.clone(),
+                    told: Some(database.last_sequence()?),
                     database,
                     runs,
                     unreadable: Vec::new(),
@@ -101,6 +105,7 @@ impl Pinned {
             runs,
             unreadable,
             abandoned: Arc::default(),
+            told: ToldFile::read(&database::told(directory))?,
         })
     }
 
@@ -118,6 +123,11 @@ impl Pinned {
     /// `warehouse.sqlite` cannot be read.
     pub fn position(&self) -> Result<u64, WarehouseError> {
         self.database.last_sequence()
+    }
+
+    /// The last position of which anybody was told, as far as is known.
+    pub fn told(&self) -> Option<u64> {
+        self.told
     }
 
     /// Why runs cannot be opened.

@@ -7,17 +7,25 @@ use std::fmt::Write;
 
 use trialog_model::murmur3::murmur3_x64_128;
 
-use super::{Computation, MoreSums, VariantExposures, VariantMetric};
+use super::{Computation, MoreSums, PastLook, VariantExposures, VariantMetric};
 
 /// The version that rows are written with.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
-/// The checksum of `computation`, whose rows are in the order in which they are read back;
-/// `None` for a version that this binary does not know.
-pub(super) fn checksum(version: u32, computation: &Computation) -> Option<i64> {
+/// The checksum of `computation`, whose rows are in the order in which they are read back, and
+/// of when and by which run it was published; `None` for a version that this binary does not
+/// know.
+pub(super) fn checksum(version: u32, computation: &Computation, look: PastLook) -> Option<i64> {
     let bytes = match version {
         0 => text_of_version_0(computation).into_bytes(),
         1 => bytes_of_version_1(computation),
+        // The run says which of several is the last one.
+        2 => [
+            &bytes_of_version_1(computation)[..],
+            &look.run_id.to_le_bytes(),
+            &look.at.0.to_le_bytes(),
+        ]
+        .concat(),
         _ => return None,
     };
     Some(murmur3_x64_128(&bytes, 0).0.cast_signed())
@@ -188,6 +196,29 @@ mod tests {
     use trialog_model::time::UnixMicros;
 
     use crate::{Catalog, CatalogError};
+
+    #[test]
+    fn a_changed_run_or_time_is_found() {
+        let computation = crate::results::Computation {
+            experiment: ExperimentId::new("gate").unwrap(),
+            fingerprint: "f".to_owned(),
+            forced_users: 1,
+            unknown_variant: 2,
+            not_aggregated: 3,
+            exposures: Vec::new(),
+            metrics: Vec::new(),
+            arrivals: Vec::new(),
+        };
+        let of = |run_id, at| {
+            let look = super::PastLook {
+                at: UnixMicros(at),
+                run_id,
+            };
+            super::checksum(super::VERSION, &computation, look)
+        };
+        assert!(of(1, 2).is_some() && of(1, 2) == of(1, 2));
+        assert!(of(1, 2) != of(1 << 40 | 1, 2) && of(1, 2) != of(1, 3));
+    }
 
     const FIXTURE: &str = concat!(
         env!("CARGO_MANIFEST_DIR"),

@@ -246,6 +246,14 @@ impl<'a> Verification<'a> {
         if let Some(position) = self.note("warehouse", warehouse.position())? {
             self.report.position = position;
         }
+        if let Some(told) = warehouse.told()
+            && told > self.report.position
+        {
+            self.damage("position", format!(
+                "events up to position {told} were acknowledged, but they end at {}: `warehouse.sqlite` lost its end, or is older than `POSITION`",
+                self.report.position
+            ));
+        }
         if let Some(n_entries) = self.note("inbox", warehouse.verify_inbox())? {
             self.report.inbox_entries = n_entries;
         }
