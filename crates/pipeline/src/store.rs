@@ -169,6 +169,18 @@ impl Store {
         }
     }
 
+    /// About how many events there are of an experiment, where that is told at once.
+    pub(crate) fn n_events(&self, reading: &Reading, id: &ExperimentId) -> u64 {
+        match &reading.view {
+            View::Embedded(snapshot) => EventKind::ALL
+                .into_iter()
+                .filter_map(|kind| Some(snapshot.contents_of(kind, id.as_str())?.rows))
+                .sum(),
+            #[cfg(feature = "clickhouse")]
+            View::ClickHouse(_) => 0,
+        }
+    }
+
     /// Notes that results up to `position` are published.
     pub(crate) fn note_published(&self, position: u64) {
         match self {

@@ -49,11 +49,10 @@ pub(crate) async fn guard(
     mut request: Request,
     next: Next,
 ) -> Response {
-    if !app.keyring.is_current(&app.catalog) {
-        let load = |app: &App| Ok(app.keyring.load(&app.catalog)?);
-        if let Err(problem) = pools::upkeep(&app, load).await {
-            return problem.into_response();
-        }
+    if !app.keyring.is_current(&app.catalog)
+        && let Err(problem) = load_keys(&app).await
+    {
+        return problem.into_response();
     }
     match admit(&app, &request) {
         Ok(actor) => request.extensions_mut().insert(actor),
@@ -67,6 +66,17 @@ pub(crate) async fn guard(
         Ok((request, _held)) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }
+}
+
+/// Reads the keys that were changed meanwhile. Anybody's request may find that they cannot be
+/// read, so that is counted like a refusal.
+async fn load_keys(app: &Arc<App>) -> Answer<()> {
+    let load = |app: &App| Ok(app.keyring.load(&app.catalog));
+    pools::upkeep(app, load).await?.map_err(|error| {
+        let why = format!("the API keys cannot be read: {error}");
+        tell(app.refusals.note(Refusal::KeysUnread, &why, (app.clock)()));
+        Problem::unavailable(why, 5)
+    })
 }
 
 fn admit(app: &Arc<App>, request: &Request) -> Answer<Actor> {
