@@ -204,6 +204,15 @@ impl Store {
         Ok(())
     }
 
+    /// Lets an erasure under way end early, and none begin, as the process stops.
+    pub fn stop_erasing(&self) {
+        match self {
+            Self::Embedded(warehouse) => warehouse.stop_erasing(),
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(_) => {}
+        }
+    }
+
     /// Ends what this process has open.
     pub fn close(&self) {
         match self {

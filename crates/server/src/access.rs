@@ -28,6 +28,7 @@ use crate::places::Busy;
 use crate::pools;
 use crate::problem::{Answer, Problem};
 use crate::serving::Peer;
+use crate::work::on_behalf_of;
 use credential::Credential;
 use keyring::{Caller, Refused};
 use refusals::Refusal;
@@ -54,8 +55,11 @@ pub(crate) async fn guard(
     {
         return problem.into_response();
     }
-    match admit(&app, &request) {
-        Ok(actor) => request.extensions_mut().insert(actor),
+    let caller = match admit(&app, &request) {
+        Ok((actor, caller)) => {
+            request.extensions_mut().insert(actor);
+            caller
+        }
         Err(problem) => {
             let (parts, body) = request.into_parts();
             body::discard(&parts.headers, body).await;
@@ -63,7 +67,7 @@ pub(crate) async fn guard(
         }
     };
     match body::hold(&app, request).await {
-        Ok((request, _held)) => next.run(request).await,
+        Ok((request, _held)) => on_behalf_of(caller, next.run(request)).await,
         Err(problem) => problem.into_response(),
     }
 }
@@ -79,19 +83,20 @@ async fn load_keys(app: &Arc<App>) -> Answer<()> {
     })
 }
 
-fn admit(app: &Arc<App>, request: &Request) -> Answer<Actor> {
+/// Who acts, and whose share of the server it takes unless that has no limit.
+fn admit(app: &Arc<App>, request: &Request) -> Answer<(Actor, Option<Who>)> {
     if secret::stands_in(&request.uri().to_string()) {
         return Err(Problem::bad_request(
             "an API key stands in the address, which proxies and browsers write down: revoke that key, and send another in the header `Authorization: Bearer`",
         ));
     }
     if request.extensions().get::<InProcess>().is_some() {
-        return Ok(Actor::local());
+        return Ok((Actor::local(), None));
     }
     let path = request.extensions().get::<MatchedPath>();
     let need = scopes::need(request.method(), path.map(MatchedPath::as_str));
     if need == Need::Nothing {
-        return Ok(Actor::anonymous());
+        return Ok((Actor::anonymous(), None));
     }
     let now = (app.clock)();
     let peer = request.extensions().get::<Peer>();
@@ -109,13 +114,13 @@ fn admit(app: &Arc<App>, request: &Request) -> Answer<Actor> {
         ));
     }
     let caller = authenticated?;
-    let_in(request, caller.is_some(), who)?;
+    let_in(request, caller.is_some(), who.clone())?;
     let Some(caller) = caller else {
-        return Ok(Actor::anonymous());
+        return Ok((Actor::anonymous(), who));
     };
     note_use(app, now);
     permit(app, &caller, need, now)?;
-    Ok(Actor::new(caller.name))
+    Ok((Actor::new(caller.name), who))
 }
 
 /// Notes on its connection that the request is let in, unless that has a reserved place and the
