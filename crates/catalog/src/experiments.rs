@@ -4,6 +4,7 @@ mod edit;
 mod life;
 mod list;
 mod search;
+mod unregistered;
 
 use std::ops::{ControlFlow, Range};
 
@@ -23,6 +24,7 @@ use life::Life;
 pub use life::{AtStop, Decision, MAX_PAUSES, MAX_REASON_CHARS, Pause};
 pub use list::{Listing, Order};
 pub(crate) use search::create_index;
+pub use unregistered::Unregistered;
 
 /// An experiment as the registry knows it.
 #[derive(Debug, Clone, PartialEq)]
@@ -248,45 +250,6 @@ impl Catalog {
                 known.extend(find(connection, id.as_str())?);
             }
             Ok(known)
-        })
-    }
-
-    /// Adds those of `ids` that are not known yet as `unregistered`, in their
-    /// order, while there are fewer than `limit` such experiments. Gives the
-    /// number of those left out.
-    ///
-    /// # Errors
-    ///
-    /// The database cannot be written.
-    pub fn add_unregistered(
-        &self,
-        ids: &[ExperimentId],
-        limit: u64,
-        now: UnixMicros,
-    ) -> Result<u64, CatalogError> {
-        let failed = CatalogError::database("note new experiments", self.place());
-        self.write("note new experiments", |transaction| {
-            let mut n_present: u64 = transaction
-                .query_row(
-                    "SELECT count(*) FROM experiments WHERE status = 'unregistered'",
-                    params![],
-                    |row| row.get(0),
-                )
-                .map_err(&failed)?;
-            let mut n_left_out = 0;
-            for id in ids {
-                if find(transaction, id.as_str()).map_err(&failed)?.is_some() {
-                    continue;
-                }
-                if n_present >= limit {
-                    n_left_out += 1;
-                    continue;
-                }
-                n_present += 1;
-                let definition = Definition::unregistered(id.clone());
-                insert(transaction, &definition, Status::Unregistered, now).map_err(&failed)?;
-            }
-            Ok(n_left_out)
         })
     }
 
@@ -572,8 +535,9 @@ mod tests {
         let ids: Vec<_> = ["a", "b", "c"]
             .map(|id| ExperimentId::new(id).unwrap())
             .into();
-        assert_eq!(catalog.add_unregistered(&ids, 2, NOW).unwrap(), 1);
-        assert_eq!(catalog.add_unregistered(&ids, 2, NOW).unwrap(), 1);
+        let add = || catalog.add_unregistered(&ids, 2, NOW).unwrap();
+        // Nobody gives way to another of the same run.
+        assert_eq!((add().left_out, add().left_out, add().gave_way), (1, 1, 0));
         assert_eq!(
             catalog.experiment(&ids[0]).unwrap().status,
             Status::Unregistered
@@ -585,7 +549,45 @@ mod tests {
                 .status,
             Status::Draft
         );
-        assert_eq!(catalog.add_unregistered(&ids, 2, NOW).unwrap(), 0);
+        assert_eq!((add().left_out, add().n_present), (0, 2));
+    }
+
+    #[test]
+    fn those_without_events_for_the_longest_give_way_and_come_again() {
+        let (_directory, catalog) = catalog();
+        let id = |name: &str| ExperimentId::new(name).unwrap();
+        let add = |names: &[&str], at: i64| {
+            let ids: Vec<_> = names.iter().map(|name| id(name)).collect();
+            let added = catalog.add_unregistered(&ids, 3, UnixMicros(at)).unwrap();
+            (added.left_out, added.gave_way, added.n_present)
+        };
+        assert_eq!(add(&["b", "c"], 1), (0, 0, 2));
+        assert_eq!(add(&["a"], 2), (0, 0, 3));
+        // The oldest goes, unless it has events now.
+        assert_eq!(add(&["b", "d"], 3), (0, 1, 3));
+        assert!(catalog.experiment(&id("c")).is_err());
+        assert_eq!(add(&["c"], 4), (0, 1, 3));
+        assert!(catalog.experiment(&id("b")).is_err());
+        // More newcomers than places: all of them take part, and the last are left out.
+        assert_eq!(add(&["p", "q", "r", "s"], 5), (1, 3, 3));
+        assert!(catalog.experiment(&id("s")).is_err());
+        // One that is registered keeps its place, and frees one for others.
+        catalog
+            .create_experiment(&definition("p"), &edit())
+            .unwrap();
+        assert_eq!(add(&["t"], 6), (0, 0, 3));
+        assert_eq!(add(&["u", "v", "w"], 7), (0, 3, 3));
+        assert_eq!(catalog.experiment(&id("p")).unwrap().status, Status::Draft);
+    }
+
+    #[test]
+    fn a_lower_limit_takes_nobodys_place() {
+        let (_directory, catalog) = catalog();
+        let ids = ["a", "b", "c"].map(|id| ExperimentId::new(id).unwrap());
+        catalog.add_unregistered(&ids, 3, NOW).unwrap();
+        let new = [ExperimentId::new("d").unwrap()];
+        let added = catalog.add_unregistered(&new, 1, NOW).unwrap();
+        assert_eq!((added.left_out, added.gave_way, added.n_present), (1, 0, 3));
     }
 
     #[test]

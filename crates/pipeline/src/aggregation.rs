@@ -1,12 +1,13 @@
 //! A run: from the last published position to the next, all or nothing.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
-use trialog_catalog::experiments::Experiment;
+use trialog_catalog::experiments::{Experiment, Unregistered};
 use trialog_catalog::pipeline::{FinishedRun, HighWaterMark, Outcome};
 use trialog_catalog::results::Computation;
 use trialog_catalog::{Catalog, CatalogError};
@@ -54,6 +55,8 @@ pub struct RunReport {
     pub failed: Vec<(ExperimentId, String)>,
     /// Experiments whose events are kept but not aggregated: too many are unregistered.
     pub left_out: u64,
+    /// Unregistered experiments that lost their place, and their results, to newer ones.
+    pub gave_way: u64,
     /// Experiments that were touched and keep their results all the same, as
     /// retention dropped events of theirs.
     pub frozen: usize,
@@ -297,10 +300,7 @@ impl Aggregator {
         touched.retain(|id| !frozen.contains(id));
         let n_frozen = n_touched - touched.len();
         let found_at = (self.clock)();
-        let unregistered = self.settings.limits.unregistered_experiments;
-        let left_out = self
-            .catalog
-            .add_unregistered(&touched, unregistered, data_time)?;
+        let places = self.give_places(run_id, &reading, &touched, data_time)?;
         let experiments = self.catalog.known_experiments(&touched)?;
         let limits = &self.settings.limits;
         let all = UserFilter::default();
@@ -350,7 +350,7 @@ impl Aggregator {
         };
         self.catalog.publish(&run)?;
         self.follow(&run);
-        let mut report = report(&run, left_out, n_frozen, (self.clock)());
+        let mut report = report(&run, places, n_frozen, (self.clock)());
         report.before_last = time.before_last.map(UnixMicros::to_rfc3339);
         Ok(report)
     }
@@ -398,6 +398,23 @@ impl Aggregator {
             Some(_) => self.catalog.free_time(now),
             None => Ok(now),
         }
+    }
+
+    /// Gives those of `touched` that nobody registered a place, as far as there are places: those
+    /// with the most events first.
+    fn give_places(
+        &self,
+        run_id: i64,
+        reading: &Reading,
+        touched: &[ExperimentId],
+        now: UnixMicros,
+    ) -> Result<Unregistered, PipelineError> {
+        let limit = self.settings.limits.unregistered_experiments;
+        let mut ids = touched.to_vec();
+        ids.sort_by_cached_key(|id| Reverse(self.store.n_events(reading, id)));
+        let places = self.catalog.add_unregistered(&ids, limit, now)?;
+        warn_of_places(run_id, places, limit);
+        Ok(places)
     }
 
     /// Drops events that are older than they are kept, once for each day.
@@ -535,7 +552,25 @@ fn warned(run: &FinishedRun) -> BTreeMap<&'static str, Warned> {
     warnings
 }
 
-fn report(run: &FinishedRun, left_out: u64, frozen: usize, now: UnixMicros) -> RunReport {
+/// Logs that the places of experiments that nobody registered are taken, or nearly so.
+fn warn_of_places(run_id: i64, places: Unregistered, limit: u64) {
+    let is_crowded = limit > 0 && places.n_present >= limit - limit / 10;
+    if places.left_out == 0 && places.gave_way == 0 && !is_crowded {
+        return;
+    }
+    tracing::warn!(
+        run.id = run_id,
+        unregistered = places.n_present,
+        gave_way = places.gave_way,
+        left_out = places.left_out,
+        "{} of {limit} places of unregistered experiments are taken; {} gave way to newer ones, {} are left out: register those that matter, delete the others, and look which key sends such ids",
+        places.n_present,
+        places.gave_way,
+        places.left_out
+    );
+}
+
+fn report(run: &FinishedRun, places: Unregistered, frozen: usize, now: UnixMicros) -> RunReport {
     let failed = run.outcomes.iter().filter_map(|outcome| {
         let error = outcome.computed.as_ref().err()?;
         Some((outcome.experiment.clone(), error.clone()))
@@ -546,7 +581,8 @@ fn report(run: &FinishedRun, left_out: u64, frozen: usize, now: UnixMicros) -> R
         computed_at: run.computed_at.to_rfc3339(),
         experiments: run.outcomes.len(),
         failed: failed.collect(),
-        left_out,
+        left_out: places.left_out,
+        gave_way: places.gave_way,
         frozen,
         warnings: warned(run),
         before_last: None,

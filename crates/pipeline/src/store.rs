@@ -180,6 +180,18 @@ impl Store {
         }
     }
 
+    /// About how many events there are of an experiment, where that is told at once.
+    pub(crate) fn n_events(&self, reading: &Reading, id: &ExperimentId) -> u64 {
+        match &reading.view {
+            View::Embedded(snapshot) => EventKind::ALL
+                .into_iter()
+                .filter_map(|kind| Some(snapshot.contents_of(kind, id.as_str())?.rows))
+                .sum(),
+            #[cfg(feature = "clickhouse")]
+            View::ClickHouse(_) => 0,
+        }
+    }
+
     /// Notes that results up to `position` are published.
     pub(crate) fn note_published(&self, position: u64) {
         match self {
@@ -201,6 +213,15 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// Lets an erasure under way end early, and none begin, as the process stops.
+    pub fn stop_erasing(&self) {
+        match self {
+            Self::Embedded(warehouse) => warehouse.stop_erasing(),
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(_) => {}
+        }
     }
 
     /// Ends what this process has open.

@@ -6,16 +6,20 @@
 mod system;
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use system::{System, events, files, restored, results_of};
 use trialog_catalog::pipeline::{FinishedRun, Outcome};
+use trialog_model::event::EventKind;
 use trialog_model::ids::ExperimentId;
 use trialog_model::time::UnixMicros;
 use trialog_pipeline::aggregation::{Scope, Settings};
-use trialog_pipeline::care::CareError;
+use trialog_pipeline::care::export::{ExportRequest, Form, Table};
 use trialog_pipeline::care::manifest::Manifest;
 use trialog_pipeline::care::restore::{check_complete, restore};
 use trialog_pipeline::care::verify::{VerifyReport, verify_directory};
+use trialog_pipeline::care::{CareError, Flag};
+use trialog_warehouse::fold::UserFilter;
 
 fn silent(_: u64, _: u64) {}
 
@@ -133,6 +137,44 @@ fn half_a_backup_is_refused_and_a_failed_one_leaves_nothing() {
     let error = system.care.backup(&other, &mut silent).unwrap_err();
     assert!(error.is_damage(), "{error}");
     assert!(files(&directory.path().join("other")).is_empty());
+}
+
+/// Whether the work ended since nobody waited for it.
+fn was_abandoned<T>(outcome: Result<T, CareError>) -> bool {
+    matches!(outcome, Err(CareError::Pipeline(error)) if error.is_stopping())
+}
+
+#[test]
+fn work_that_nobody_waits_for_ends_and_leaves_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let system = filled(&directory.path().join("data"));
+    let n_runs = files(&directory.path().join("data/events")).len();
+    let flag = Flag::default();
+    let mut n_told = 0;
+    let mut leave = |_, _| {
+        n_told += 1;
+        flag.store(true, Ordering::Relaxed);
+    };
+    assert!(was_abandoned(system.care.verify_until(&flag, &mut leave)));
+    assert!(n_told == 1 && n_runs > 1, "{n_told} of {n_runs} runs");
+    let place = directory.path().join("backups/one");
+    flag.store(false, Ordering::Relaxed);
+    let mut leave = |_, _| flag.store(true, Ordering::Relaxed);
+    let backup = system.care.backup_until(&flag, &place, &mut leave);
+    assert!(was_abandoned(backup));
+    assert!(files(&directory.path().join("backups")).is_empty());
+    let request = ExportRequest {
+        table: Table::Events(EventKind::Assignment),
+        form: Form::Csv,
+        experiments: Vec::new(),
+        within: None..None,
+    };
+    let export = system.care.export_until(&flag, request).unwrap();
+    assert!(was_abandoned(export.write(std::io::sink())));
+    let id = ExperimentId::new(system::EXPERIMENTS[0]).unwrap();
+    let folded = (system.aggregator).query(&id, &UserFilter::default(), &flag);
+    assert!(folded.is_err_and(|error| error.is_stopping()));
+    assert!(system.care.verify(&mut silent).unwrap().sound);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use trialog_catalog::results::Computation;
 use trialog_model::event::EventKind;
 use trialog_model::ids::ExperimentId;
 use trialog_pipeline::aggregation::Scope;
+use trialog_pipeline::care::CareError;
 
 const USER: i64 = 4_815_162_342;
 /// Texts that occur in this user's events only; too odd to be compressed away.
@@ -245,4 +246,24 @@ fn an_erased_user_without_an_exposure_is_in_no_sample_and_in_no_byte_of_the_cata
         let mut windows = bytes.windows(text.len());
         assert!(!windows.any(|window| window == text.as_bytes()), "{name}");
     }
+}
+
+#[test]
+fn an_erasure_that_is_stopped_is_finished_by_the_same_one_after_the_next_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let system = filled(&data, 40);
+    system.warehouse.settle().unwrap();
+    system.warehouse.stop_erasing();
+    let stopped = system.care.forget(USER, None, "test").unwrap_err();
+    assert!(
+        matches!(&stopped, CareError::Pipeline(error) if error.is_stopping()),
+        "{stopped}"
+    );
+    assert!(!files_with_marks(&data).is_empty());
+    system.warehouse.close();
+    drop(system);
+    let system = System::open(&data);
+    assert!(system.care.forget(USER, None, "test").unwrap().events > 0);
+    assert_eq!(files_with_marks(&data), Vec::<String>::new());
 }

@@ -29,6 +29,7 @@ use crate::places::Busy;
 use crate::pools;
 use crate::problem::{Answer, Problem};
 use crate::serving::Peer;
+use crate::work::on_behalf_of;
 use credential::Credential;
 use keyring::{Caller, Refused};
 use refusals::Refusal;
@@ -56,11 +57,10 @@ pub(crate) async fn guard(
     mut request: Request,
     next: Next,
 ) -> Response {
-    if !app.keyring.is_current(&app.catalog) {
-        let load = |app: &App| Ok(app.keyring.load(&app.catalog)?);
-        if let Err(problem) = pools::upkeep(&app, load).await {
-            return problem.into_response();
-        }
+    if !app.keyring.is_current(&app.catalog)
+        && let Err(problem) = load_keys(&app).await
+    {
+        return problem.into_response();
     }
     let Admitted { actor, who } = match admit(&app, &request) {
         Ok(admitted) => admitted,
@@ -72,12 +72,24 @@ pub(crate) async fn guard(
     };
     request.extensions_mut().insert(actor);
     request.extensions_mut().insert(who.clone());
+    let caller = (who != Who::Local).then(|| who.clone());
     let mut response = match body::hold(&app, &who, request).await {
-        Ok((request, _held)) => next.run(request).await,
+        Ok((request, _held)) => on_behalf_of(caller, next.run(request)).await,
         Err(problem) => problem.into_response(),
     };
     response.extensions_mut().insert(who);
     response
+}
+
+/// Reads the keys that were changed meanwhile. Anybody's request may find that they cannot be
+/// read, so that is counted like a refusal.
+async fn load_keys(app: &Arc<App>) -> Answer<()> {
+    let load = |app: &App| Ok(app.keyring.load(&app.catalog));
+    pools::upkeep(app, load).await?.map_err(|error| {
+        let why = format!("the API keys cannot be read: {error}");
+        tell(app.refusals.note(Refusal::KeysUnread, &why, (app.clock)()));
+        Problem::unavailable(why, 5)
+    })
 }
 
 fn admit(app: &Arc<App>, request: &Request) -> Answer<Admitted> {

@@ -210,6 +210,7 @@ impl App {
     /// Lets work that takes long end, and no more of it begin, as the process is about to stop.
     pub fn stop(&self) {
         self.pools.jobs.stop();
+        self.store.stop_erasing();
     }
 
     /// Backup, verification and the like over the same data.

@@ -113,7 +113,7 @@ pub(crate) async fn create(
         document::from_slice(&received(body)?).map_err(Problem::unreadable)?;
     definition.check()?;
     definition.check_variant_names(&[])?;
-    let (created, shared) = pools::query(&app, move |app| {
+    let (created, shared) = pools::change(&app, move |app| {
         let created = app.catalog.create_experiment(&definition, &edit)?;
         let shared = app.catalog.shared_surfaces(&definition)?;
         Ok((created, shared))
@@ -146,7 +146,7 @@ pub(crate) async fn change(
     let id = id(path)?;
     let mut patch = patch(&received(body)?)?;
     take_confirmation(&mut edit, &mut patch)?;
-    let (changed, shared) = pools::query(&app, move |app| {
+    let (changed, shared) = pools::change(&app, move |app| {
         let changed = (app.catalog).change_experiment(&id, &edit, |known| changed(known, patch))?;
         let shared = app.catalog.shared_surfaces(&changed.definition)?;
         Ok((changed, shared))
@@ -195,7 +195,7 @@ pub(crate) async fn start(
     Editing(edit): Editing,
 ) -> Answer<Response> {
     let id = id(path)?;
-    let (started, shared) = pools::query(&app, move |app| {
+    let (started, shared) = pools::change(&app, move |app| {
         let started = app.catalog.start_experiment(&id, &edit)?;
         let shared = app.catalog.shared_surfaces(&started.definition)?;
         Ok((started, shared))
@@ -210,7 +210,7 @@ pub(crate) async fn resume(
     Editing(edit): Editing,
 ) -> Answer<Response> {
     let id = id(path)?;
-    let (resumed, shared) = pools::query(&app, move |app| {
+    let (resumed, shared) = pools::change(&app, move |app| {
         let resumed = app.catalog.resume_experiment(&id, &edit)?;
         let shared = app.catalog.shared_surfaces(&resumed.definition)?;
         Ok((resumed, shared))
@@ -271,7 +271,7 @@ async fn step(
     step: impl FnOnce(&App, ExperimentId) -> Answer<Experiment> + Send + 'static,
 ) -> Answer<Response> {
     let id = id(path)?;
-    let stepped = pools::query(app, move |app| step(app, id)).await?;
+    let stepped = pools::change(app, move |app| step(app, id)).await?;
     Ok(answer(stepped))
 }
 

@@ -77,7 +77,7 @@ pub(crate) async fn create(
     let definition: HoldoutDefinition =
         document::from_slice(&received(body)?).map_err(Problem::unreadable)?;
     definition.check()?;
-    let created = pools::query(&app, move |app| {
+    let created = pools::change(&app, move |app| {
         Ok(app.catalog.create_holdout(&definition, &edit)?)
     })
     .await?;
@@ -104,7 +104,7 @@ pub(crate) async fn change(
 ) -> Answer<Response> {
     let name = name(path)?;
     let patch = patch(&received(body)?)?;
-    let changed = pools::query(&app, move |app| {
+    let changed = pools::change(&app, move |app| {
         let rules = app.catalog.configuration()?.rules;
         app.catalog.change_holdout(&name, &edit, |known| {
             let changed: HoldoutDefinition =
@@ -148,7 +148,7 @@ pub(crate) async fn start(
     Editing(edit): Editing,
 ) -> Answer<Response> {
     let name = name(path)?;
-    let (started, warnings) = pools::query(&app, move |app| {
+    let (started, warnings) = pools::change(&app, move |app| {
         let started = app.catalog.start_holdout(&name, &edit)?;
         let warnings = warnings(app, &started)?;
         Ok((started, warnings))
@@ -182,7 +182,7 @@ pub(crate) async fn stop(
     Editing(edit): Editing,
 ) -> Answer<Response> {
     let name = name(path)?;
-    let stopped = pools::query(&app, move |app| {
+    let stopped = pools::change(&app, move |app| {
         Ok(app.catalog.stop_holdout(&name, &edit)?)
     })
     .await?;

@@ -120,7 +120,7 @@ pub(crate) async fn create(
     let wanted = Wanted::read(&body)?;
     let now = (app.clock)();
     let expires_at = wanted.end(now)?;
-    pools::query(&app, move |app| {
+    pools::change(&app, move |app| {
         let mut random = [0; secret::RANDOM_BYTES];
         (app.settings.randomness)(&mut random)
             .map_err(|error| Problem::internal(format!("no randomness for a key: {error}")))?;
@@ -161,7 +161,7 @@ pub(crate) async fn revoke(
     let Path(id) =
         path.map_err(|error| Problem::bad_request(format!("the path cannot be read: {error}")))?;
     let now = (app.clock)();
-    pools::query(&app, move |app| {
+    pools::change(&app, move |app| {
         let key = (app.keyring).change(&app.catalog, || app.catalog.revoke_key(&id, now))?;
         tracing::info!(key.id, key.name, by = actor.as_str(), "revoked an API key");
         Ok(Json(show(&key)))

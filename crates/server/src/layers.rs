@@ -67,7 +67,7 @@ pub(crate) async fn create(
     let definition: LayerDefinition =
         document::from_slice(&received(body)?).map_err(Problem::unreadable)?;
     definition.check()?;
-    let created = pools::query(&app, move |app| {
+    let created = pools::change(&app, move |app| {
         Ok(app.catalog.create_layer(&definition, &edit)?)
     })
     .await?;
@@ -110,7 +110,7 @@ pub(crate) async fn change(
             ))
         }
     };
-    let changed = pools::query(&app, move |app| {
+    let changed = pools::change(&app, move |app| {
         app.catalog.change_layer(&name, &edit, changed)
     })
     .await?;
@@ -123,7 +123,7 @@ pub(crate) async fn delete(
     Editing(edit): Editing,
 ) -> Answer<Response> {
     let name = name(path)?;
-    let deleted = pools::query(&app, move |app| {
+    let deleted = pools::change(&app, move |app| {
         Ok(app.catalog.delete_layer(&name, &edit)?)
     })
     .await?;

@@ -71,7 +71,7 @@ pub(crate) async fn create(
         take_confirmation(&mut edit, fields)?;
     }
     let definition = definition(fields)?;
-    let created = pools::query(&app, move |app| {
+    let created = pools::change(&app, move |app| {
         Ok(app.catalog.create_metric(&definition, &edit)?)
     })
     .await?;
@@ -109,7 +109,7 @@ pub(crate) async fn change(
             Err(Problem::broken_rule("name", reason))
         }
     };
-    let changed = pools::query(&app, move |app| {
+    let changed = pools::change(&app, move |app| {
         app.catalog.change_metric(&name, &edit, changed)
     })
     .await?;
@@ -122,7 +122,7 @@ pub(crate) async fn delete(
     Editing(edit): Editing,
 ) -> Answer<Response> {
     let name = name(path)?;
-    let deleted = pools::query(&app, move |app| {
+    let deleted = pools::change(&app, move |app| {
         Ok(app.catalog.delete_metric(&name, &edit)?)
     })
     .await?;

@@ -38,6 +38,7 @@ struct State {
     address: Who,
     is_reserved: bool,
     is_known: AtomicBool,
+    has_asked: AtomicBool,
     is_in_work: AtomicBool,
     /// The step at which it became what it is.
     since: AtomicU64,
@@ -67,6 +68,7 @@ impl Places {
             address,
             is_reserved: !is_normal,
             is_known: AtomicBool::new(false),
+            has_asked: AtomicBool::new(false),
             is_in_work: AtomicBool::new(false),
             since: AtomicU64::new(self.next_step()),
             given_away: Notify::new(),
@@ -82,10 +84,14 @@ impl Places {
         })
     }
 
-    /// Whether `address` may have one more connection that is not known, after one of its own
-    /// has given way where it has its share: a quarter of all.
+    /// Whether `address` may have one more connection, after one of its own has given way where
+    /// it has its share of idle ones that asked for something without a good key: a quarter of
+    /// all. Those that have not asked yet do not count, as a client with a key may open many.
     fn makes_room_within(&self, table: &mut Table, address: &Who) -> bool {
-        let is_own = |state: &State| state.address == *address && !state.is_known();
+        let is_own = |state: &State| {
+            let is_stranger = !state.is_known() && state.has_asked.load(Ordering::Relaxed);
+            state.address == *address && is_stranger && !state.is_in_work()
+        };
         let n_own = table.taken.values().filter(|state| is_own(state)).count();
         n_own < (self.max / 4).max(1) || table.give_away(|state| is_own(state).then_some(0))
     }
@@ -181,6 +187,7 @@ impl Place {
     /// Begins a request; it ends when what is returned is dropped.
     pub(crate) fn begin(self: &Arc<Self>) -> Busy {
         self.state.is_in_work.store(true, Ordering::Relaxed);
+        self.state.has_asked.store(true, Ordering::Relaxed);
         self.note_step();
         Busy {
             place: Arc::clone(self),
@@ -295,11 +302,16 @@ mod tests {
     #[test]
     fn an_address_has_a_share_and_its_own_strangers_give_way_beyond_it() {
         let places = Places::new(8);
-        let own: Vec<_> = (0..5).map(|_| enter(&places, 1)).collect();
+        let ask = |_| {
+            let place = enter(&places, 1);
+            drop(place.begin());
+            place
+        };
+        let own: Vec<_> = (0..5).map(ask).collect();
         assert_eq!(own.iter().filter(|place| is_lost(place)).count(), 3);
         assert!(!is_lost(&own[4]) && !own[4].is_reserved());
         // Who has shown a key does not count.
-        let known: Vec<_> = (0..4).map(|_| idle(&places, 1)).collect();
+        let known: Vec<_> = (0..5).map(|_| idle(&places, 1)).collect();
         assert!(known.iter().all(|place| !is_lost(place)));
     }
 

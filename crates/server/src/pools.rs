@@ -6,11 +6,20 @@ use crate::app::{App, Settings};
 use crate::problem::Answer;
 use crate::work::{Jobs, Pool, Size};
 
-/// Reading and changing the catalog, pages of the dashboard, published results.
+/// Reading the catalog, pages of the dashboard, published results: work for the processor.
 const QUERIES: Size = Size {
     what: "queries",
-    running: 16,
+    running: 6,
     waiting: 512,
+    retry_after_s: 1,
+    is_long: false,
+};
+/// Changing the catalog, which one connection does: the others wait for it, and for a run that
+/// is being published, and keep no query waiting.
+const CHANGES: Size = Size {
+    what: "changes",
+    running: 4,
+    waiting: 256,
     retry_after_s: 1,
     is_long: false,
 };
@@ -67,6 +76,7 @@ const EXPORTS: Size = Size {
 /// A pool for each kind of work.
 pub(crate) struct Pools {
     pub(crate) queries: Pool,
+    pub(crate) changes: Pool,
     pub(crate) upkeep: Pool,
     pub(crate) folds: Pool,
     pub(crate) calc: Pool,
@@ -89,6 +99,7 @@ impl Pools {
         };
         Self {
             queries: Pool::new(QUERIES, &jobs),
+            changes: Pool::new(CHANGES, &jobs),
             upkeep: Pool::new(UPKEEP, &jobs),
             folds: Pool::new(folds, &jobs),
             calc: Pool::new(CALC, &jobs),
@@ -101,7 +112,16 @@ impl Pools {
     }
 }
 
-/// Reads or changes the catalog on a thread for such work.
+/// Changes the catalog on a thread for such work; what has begun is finished.
+pub(crate) async fn change<T: Send + 'static>(
+    app: &Arc<App>,
+    work: impl FnOnce(&App) -> Answer<T> + Send + 'static,
+) -> Answer<T> {
+    let asked = Arc::clone(app);
+    app.pools.changes.run(move |_| work(&asked)).await
+}
+
+/// Reads the catalog on a thread for such work.
 pub(crate) async fn query<T: Send + 'static>(
     app: &Arc<App>,
     work: impl FnOnce(&App) -> Answer<T> + Send + 'static,

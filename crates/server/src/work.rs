@@ -1,7 +1,8 @@
 //! Work that blocks: a pool for each kind, so that no kind takes the threads of another.
 //!
 //! A pool does so many pieces of work at a time, lets as many wait, and answers 429 beyond
-//! that. A piece of work ends early where it looks at its flag, which is set when its client
+//! that. Where there is a queue, a caller may have half of it, so that one who asks for much
+//! does not turn others away. A piece of work ends early where it looks at its flag, which is set when its client
 //! goes away and when the process stops.
 
 use std::collections::HashMap;
@@ -10,7 +11,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use crate::limits::Who;
 use crate::problem::{Answer, Problem};
+
+tokio::task_local! {
+    /// On whose behalf a request is handled; none where that has no limit.
+    static CALLER: Option<Who>;
+}
+
+/// Handles a request on behalf of `caller`, whom pools give a share; none has no limit.
+pub(crate) async fn on_behalf_of<T>(caller: Option<Who>, handling: impl Future<Output = T>) -> T {
+    CALLER.scope(caller, handling).await
+}
 
 /// Set when a piece of work is to end without an answer.
 pub(crate) type Flag = Arc<AtomicBool>;
@@ -36,6 +48,8 @@ pub(crate) struct Pool {
     places: Arc<Semaphore>,
     /// Those that run and those that wait.
     present: Arc<Semaphore>,
+    /// How many of them are each caller's.
+    callers: Arc<Mutex<HashMap<Who, usize>>>,
     jobs: Arc<Jobs>,
 }
 
@@ -45,6 +59,7 @@ impl Pool {
             size,
             places: Arc::new(Semaphore::new(size.running)),
             present: Arc::new(Semaphore::new(size.running.saturating_add(size.waiting))),
+            callers: Arc::default(),
             jobs: Arc::clone(jobs),
         }
     }
@@ -62,6 +77,7 @@ impl Pool {
         };
         let present = Arc::clone(&self.present).try_acquire_owned();
         let present = present.map_err(|_| busy())?;
+        let share = self.share().map_err(|()| busy())?;
         let place = Arc::clone(&self.places).acquire_owned();
         let place = place.await.map_err(|_| busy())?;
         if self.size.is_long && self.jobs.is_stopping() {
@@ -69,8 +85,26 @@ impl Pool {
         }
         Ok(Turn {
             job: Job::begin(&self.jobs),
-            _place: (place, present),
+            _place: (place, present, share),
         })
+    }
+
+    /// Counts one more piece of work of the caller; an error where there are too many.
+    fn share(&self) -> Result<Option<Share>, ()> {
+        let caller = CALLER.try_with(Option::clone).ok().flatten();
+        let Some(caller) = caller.filter(|_| self.size.waiting > 0) else {
+            return Ok(None);
+        };
+        let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        let n_own = callers.entry(caller.clone()).or_default();
+        if *n_own >= self.size.running + self.size.waiting / 2 {
+            return Err(());
+        }
+        *n_own += 1;
+        Ok(Some(Share {
+            caller,
+            callers: Arc::clone(&self.callers),
+        }))
     }
 
     /// Does `work` when it is its turn, for a client who may go away.
@@ -90,6 +124,24 @@ impl Pool {
     ) -> Answer<T> {
         let turn = self.turn().await?;
         on_thread(move || work(turn.flag())).await
+    }
+}
+
+/// A piece of work of a caller, until it is dropped.
+struct Share {
+    caller: Who,
+    callers: Arc<Mutex<HashMap<Who, usize>>>,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(n_own) = callers.get_mut(&self.caller) {
+            *n_own -= 1;
+            if *n_own == 0 {
+                callers.remove(&self.caller);
+            }
+        }
     }
 }
 
@@ -113,7 +165,7 @@ async fn on_thread<T: Send + 'static>(
 /// A place in a pool, which is free again when the thread that has it ends.
 pub(crate) struct Turn {
     job: Job,
-    _place: (OwnedSemaphorePermit, OwnedSemaphorePermit),
+    _place: (OwnedSemaphorePermit, OwnedSemaphorePermit, Option<Share>),
 }
 
 impl Turn {
@@ -301,6 +353,46 @@ mod tests {
             drop(running);
             waiting.await.unwrap().unwrap();
             drop(pool.turn().await.unwrap());
+        });
+    }
+
+    #[test]
+    fn a_caller_has_half_of_the_queue_and_others_the_rest() {
+        runtime().block_on(async {
+            let size = Size {
+                running: 2,
+                waiting: 4,
+                ..LONG
+            };
+            let pool = Arc::new(Pool::new(size, &Jobs::new()));
+            let key = |name: &str| Some(Who::Key(name.to_owned()));
+            let running = [
+                on_behalf_of(key("a"), pool.turn()).await.unwrap(),
+                on_behalf_of(key("a"), pool.turn()).await.unwrap(),
+            ];
+            let wait = |name: &str| {
+                let pool = Arc::clone(&pool);
+                let turn = async move { pool.turn().await.map(drop) };
+                tokio::spawn(on_behalf_of(key(name), turn))
+            };
+            let waiting = [wait("a"), wait("a"), wait("b")];
+            while pool.present.available_permits() > 1 {
+                tokio::task::yield_now().await;
+            }
+            let refused = on_behalf_of(key("a"), pool.turn()).await.map(drop);
+            let status = refused.unwrap_err().status();
+            assert_eq!(status, axum::http::StatusCode::TOO_MANY_REQUESTS);
+            // Who has no limit may wait all the same, as others may.
+            let local = Arc::clone(&pool);
+            let local = tokio::spawn(async move { local.turn().await.map(drop) });
+            while pool.present.available_permits() > 0 {
+                tokio::task::yield_now().await;
+            }
+            drop(running);
+            for turn in waiting.into_iter().chain([local]) {
+                turn.await.unwrap().unwrap();
+            }
+            assert!(pool.callers.lock().unwrap().is_empty());
         });
     }
 

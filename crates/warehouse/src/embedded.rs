@@ -191,6 +191,8 @@ pub(crate) struct Shared {
     pub(crate) changed: Condvar,
     pub(crate) queued_bytes: AtomicUsize,
     pub(crate) metrics: Metrics,
+    /// Set when events are not to be removed any more, as the process stops.
+    pub(crate) stopping: Arc<AtomicBool>,
     /// Held until every thread has ended.
     lock: Mutex<Option<DirectoryLock>>,
 }
@@ -275,6 +277,7 @@ impl Warehouse {
             state: Mutex::new(state),
             changed: Condvar::new(),
             queued_bytes: AtomicUsize::new(0),
+            stopping: Arc::default(),
             metrics: Metrics::new(),
             lock: Mutex::new(Some(lock)),
             options,
@@ -549,6 +552,12 @@ impl Warehouse {
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Lets an erasure under way end with [`WarehouseError::Abandoned`], and none begin. What is
+    /// left of it the same erasure removes later.
+    pub fn stop_erasing(&self) {
+        self.shared.stopping.store(true, Ordering::Relaxed);
     }
 
     /// Writes what is queued, ends the threads, and lets go of the directory.

@@ -17,6 +17,7 @@ use crate::embedded::{Shared, State, Warehouse};
 use crate::error::WarehouseError;
 use crate::run::{Columns, ROW_GROUP_ROWS, Run, RunReader, RunRecord, RunWriter};
 use crate::segment::Segment;
+use crate::snapshot::go_on;
 
 /// Which events are to be removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -174,8 +175,8 @@ impl Warehouse {
     ///
     /// # Errors
     ///
-    /// A run is damaged or cannot be written; what was removed until then
-    /// stays so, and the same call again removes the rest.
+    /// A run is damaged or cannot be written, or the process stops; what was
+    /// removed until then stays so, and the same call again removes the rest.
     pub fn erase(&self, doomed: &Doomed, limit: u64) -> Result<Erased, WarehouseError> {
         let shared = &self.shared;
         let mut erased = Erased::default();
@@ -191,6 +192,7 @@ impl Warehouse {
             .cloned()
             .collect();
         for run in runs {
+            go_on(&shared.stopping)?;
             let mut found = BTreeMap::new();
             doomed.in_run(&run, &mut found)?;
             if !found.is_empty() {
@@ -254,7 +256,7 @@ fn rewrite(
     let (kind, sequences) = (run.record.kind, run.record.sequences);
     let file = Run::file_name(sequences, run.record.id);
     let mut writer = RunWriter::create(&shared.events, kind, &file)?;
-    let (n_kept, n_doomed) = match sift_run(run, doomed, &mut writer) {
+    let (n_kept, n_doomed) = match sift_run(shared, run, doomed, &mut writer) {
         Ok(counts) => counts,
         Err(error) => {
             writer.abandon();
@@ -290,12 +292,14 @@ fn rewrite(
 
 /// Writes the rows of `run` that stay; the numbers of those and of the others.
 fn sift_run(
+    shared: &Shared,
     run: &Arc<Run>,
     doomed: &Doomed,
     writer: &mut RunWriter,
 ) -> Result<(u64, u64), WarehouseError> {
     let kind = run.record.kind;
-    let mut reader = all_rows(run, Columns::All);
+    let stopping = Arc::clone(&shared.stopping);
+    let mut reader = all_rows(run, Columns::All).until(Some(stopping));
     let mut kept = Batch::new(kind);
     let (mut n_kept, mut n_doomed) = (0, 0);
     loop {

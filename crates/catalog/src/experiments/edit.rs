@@ -503,7 +503,19 @@ fn check_ship(experiment: &Experiment, ship: &Variant) -> Result<(), CatalogErro
 
 /// Removes an experiment and everything that is known of it but its audit trail and what
 /// retention dropped of its events.
+/// Removes an experiment with its results, and notes by whom.
 fn remove(transaction: &Connection<'_>, edit: &Edit, known: &Experiment) -> database::Result<()> {
+    clear(transaction, known)?;
+    let event = Event {
+        subject: Subject::Experiment,
+        name: known.definition.experiment_id.as_str(),
+        action: Step::Delete.action(),
+    };
+    audit::record(transaction, edit, event, Some(&fields(known)), None)
+}
+
+/// Removes all that is stored of an experiment.
+pub(super) fn clear(transaction: &Connection<'_>, known: &Experiment) -> database::Result<()> {
     let id = &known.definition.experiment_id;
     // First, since a run that publishes its results waits for this row, or makes us wait.
     transaction.execute(
@@ -517,13 +529,7 @@ fn remove(transaction: &Connection<'_>, edit: &Edit, known: &Experiment) -> data
     metrics::forget_names(transaction, id.as_str())?;
     surfaces::forget(transaction, id.as_str())?;
     search::remove(transaction, known.change)?;
-    configuration::note_deleted(transaction, known.change)?;
-    let event = Event {
-        subject: Subject::Experiment,
-        name: id.as_str(),
-        action: Step::Delete.action(),
-    };
-    audit::record(transaction, edit, event, Some(&fields(known)), None)
+    configuration::note_deleted(transaction, known.change)
 }
 
 fn create(

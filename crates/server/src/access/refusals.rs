@@ -21,13 +21,15 @@ pub(crate) enum Refusal {
     ExpiredKey,
     /// Its key has not the scope that it takes.
     NoScope,
+    /// The catalog does not tell which keys there are.
+    KeysUnread,
 }
 
 #[derive(Default)]
 struct Counts {
     written_at: Option<i64>,
     /// In the order of [`Refusal`].
-    n_refused: [u64; 4],
+    n_refused: [u64; 5],
     /// The last one in words, such as the name of its key.
     last: String,
 }
@@ -73,6 +75,7 @@ impl Counts {
             "revoked keys",
             "expired keys",
             "missing scopes",
+            "keys that cannot be read",
         ];
         let told: Vec<String> = (reasons.iter().zip(counted))
             .filter(|(_, n_refused)| *n_refused > 0)

@@ -45,7 +45,7 @@ pub(crate) async fn decide(
         return Err(Problem::broken_rule("ship", reason));
     };
     let reason = check_reason(request.reason.as_deref().unwrap_or_default())?.to_owned();
-    let decided = pools::query(&app, move |app| {
+    let decided = pools::change(&app, move |app| {
         Ok(app.catalog.decide_experiment(&id, ship, &reason, &edit)?)
     })
     .await?;

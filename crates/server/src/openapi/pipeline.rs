@@ -138,6 +138,11 @@ fn report() -> Schema {
             "Experiments whose events are kept and not aggregated: too many are unregistered.",
         ),
         field(
+            "gave_way",
+            count(),
+            "Unregistered experiments that lost their place, and their results, to newer ones.",
+        ),
+        field(
             "frozen",
             count(),
             "Experiments that keep their results, since retention dropped some of their events.",

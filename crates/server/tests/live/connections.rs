@@ -320,9 +320,12 @@ fn who_has_a_key_gets_in_whatever_is_idle_and_whatever_is_in_work() {
         .collect();
     assert!(ask().starts_with("HTTP/1.1 200"));
     assert_eq!(until_closed(&idle[0]), "");
-    let busy = [server.connect(), server.connect()];
-    begin_request(&busy[0], &a);
-    begin_request(&busy[1], &b);
+    // One after the other: as long as nothing is known of a connection, it gives way.
+    let busy = [&a, &b].map(|key| {
+        let stream = server.connect();
+        begin_request(&stream, key);
+        stream
+    });
     assert!(ask().starts_with("HTTP/1.1 200"));
     for stream in &busy {
         send(stream, "[]");
