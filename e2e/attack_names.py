@@ -37,6 +37,7 @@ def modes(checks, directory):
     for path in [data, *data.rglob("*")]:
         path.chmod(0o777 if path.is_dir() else 0o666)
     with Server(data) as server:
+        checks.equal("a directory that was wider is served", server.get("/readyz").status, 200)
         checks.equal("what is wider is narrowed", wide(data), [])
         checks.check("and a line of the log says so", "now only its owner may" in server.stderr(), server.stderr())
         checks.equal("the server ends in order", server.stop(), 0)
