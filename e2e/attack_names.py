@@ -37,6 +37,7 @@ def modes(checks, directory):
     for path in [data, *data.rglob("*")]:
         path.chmod(0o777 if path.is_dir() else 0o666)
     with Server(data) as server:
+        checks.equal("a directory that was wider is served", server.get("/readyz").status, 200)
         checks.equal("what is wider is narrowed", wide(data), [])
         checks.check("and a line of the log says so", "now only its owner may" in server.stderr(), server.stderr())
         checks.equal("the server ends in order", server.stop(), 0)
@@ -158,13 +159,18 @@ def secrets(checks, directory):
 def paths(checks, directory):
     missing = directory / "mistyped"
     commands = [["results", "x"], ["experiments", "list"], ["experiments", "show", "x"], ["pipeline"], ["keys", "list"]]
-    commands += [["metrics", "list"], ["layers", "list"], ["holdouts", "list"], ["assign", "1"], ["verify"], ["aggregate"]]
+    commands += [["metrics", "list"], ["layers", "list"], ["holdouts", "list"], ["assign", "1"], ["verify"]]
     commands += [["forget", "1"], ["retention", "apply", "--dry-run"], ["backup", str(directory / "b")], ["export", "metrics", str(directory / "m.csv")]]
     for command in commands:
         finished = trialog(*command, data_dir=missing)
         good = finished.code != 0 and str(missing) in finished.err and not missing.exists()
         checks.check(f"{command[0]} of a mistyped path names it and creates nothing", good, finished)
         missing.exists() and shutil.rmtree(missing)
+    declared = directory / "x.json"
+    declared.write_text('{"experiment_id":"x","variants":[{"variant":"a"}]}')
+    finished = trialog("experiments", "diff", str(declared), data_dir=missing)
+    good = finished.code == 1 and str(missing) in finished.err and not missing.exists()
+    checks.check("a comparison with it says that everything is new, and creates nothing", good, finished)
     must(trialog("keys", "create", "ops", "--scope", "admin", data_dir=directory / "data"))
     must(trialog("backup", str(directory / "backup"), data_dir=directory / "data"))
     must(trialog("restore", str(directory / "backup"), data_dir=missing))

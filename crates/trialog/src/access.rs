@@ -233,8 +233,7 @@ impl Access {
 /// Refuses a directory without data, such as a path that was mistyped.
 pub(crate) fn check_holds_data(directory: &Path) -> anyhow::Result<()> {
     let shown = directory.display();
-    let mend =
-        "give the right --data-dir; `trialog serve`, `import` and `keys create` make a new one";
+    let mend = "give the right --data-dir; `trialog serve`, `import`, `aggregate` and `keys create` make a new one";
     if !directory.is_dir() {
         bail!("there is no data directory `{shown}`: {mend}");
     }

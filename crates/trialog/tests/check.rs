@@ -31,7 +31,7 @@ fn severity<'a>(report: &'a Value, check: &str) -> &'a str {
 fn a_sound_directory_is_good_and_is_not_changed() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
-    assert!(trialog(&data, &["experiments", "list"]).status.success());
+    assert!(trialog(&data, &["aggregate"]).status.success());
     let listing = || {
         let mut names: Vec<_> = std::fs::read_dir(&data)
             .unwrap()

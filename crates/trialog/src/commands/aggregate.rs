@@ -12,7 +12,7 @@ use crate::commands::EXIT_PARTIAL;
 use crate::config::Config;
 
 pub(crate) fn run(config: &Config, options: &AggregateArgs) -> anyhow::Result<ExitCode> {
-    let report = match Access::open(config)? {
+    let report = match Access::open_or_create(config)? {
         Access::Directory(opened) => {
             let scope = if options.full {
                 Scope::Full

@@ -7,9 +7,11 @@ mod files;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
-use crate::access::{Access, encode};
+use crate::access::{Access, check_holds_data, encode};
 use crate::cli::{DecideArgs, ExperimentsCommand, Format, ListArgs};
 use crate::config::Config;
 use crate::show;
@@ -89,10 +91,11 @@ fn apply(
     confirm: bool,
 ) -> anyhow::Result<ExitCode> {
     let declared = Declared::read(files)?;
-    let access = match dry_run {
-        true => Access::open(config)?,
-        false => Access::open_or_create(config)?,
+    let empty = match dry_run {
+        true => empty_directory(config)?,
+        false => None,
     };
+    let access = Access::open_or_create(empty.as_ref().map_or(config, |own| &own.1))?;
     for difference in compare(&access, &declared, confirm)? {
         if dry_run {
             print!("{}", difference.text());
@@ -103,12 +106,32 @@ fn apply(
     Ok(ExitCode::SUCCESS)
 }
 
+/// Where there is no data yet, a directory to compare with in its place, which goes with the
+/// value: a comparison creates nothing, and against nothing everything is new.
+fn empty_directory(config: &Config) -> anyhow::Result<Option<(TempDir, Config)>> {
+    if config.server.is_some() || !config.storage.needs_directory() {
+        return Ok(None);
+    }
+    let Err(missing) = check_holds_data(&config.data_dir) else {
+        return Ok(None);
+    };
+    eprintln!("note: {missing}; as long as there is none, everything is new");
+    let empty = tempfile::tempdir().context("cannot create a temporary directory")?;
+    let config = Config {
+        data_dir: empty.path().to_owned(),
+        ..config.clone()
+    };
+    Ok(Some((empty, config)))
+}
+
 /// Exits as `diff` does: with 0 where nothing differs, 1 where something does.
 fn diff(config: &Config, files: &[PathBuf], format: Format) -> ExitCode {
     let compared = || -> anyhow::Result<Vec<Difference>> {
         let declared = Declared::read(files)?;
         // What differs is shown, whether or not it may change.
-        compare(&Access::open(config)?, &declared, true)
+        let empty = empty_directory(config)?;
+        let access = Access::open_or_create(empty.as_ref().map_or(config, |own| &own.1))?;
+        compare(&access, &declared, true)
     };
     let differences = match compared() {
         Ok(differences) => differences,
