@@ -14,7 +14,7 @@ use trialog_model::event::EventKind;
 use trialog_model::ids::ExperimentId;
 use trialog_model::time::UnixMicros;
 use trialog_pipeline::aggregation::{Scope, Settings};
-use trialog_pipeline::care::export::{ExportRequest, Form, Table};
+use trialog_pipeline::care::export::{ExportRequest, Form, Formulas, Table};
 use trialog_pipeline::care::manifest::Manifest;
 use trialog_pipeline::care::restore::{check_complete, restore};
 use trialog_pipeline::care::verify::{VerifyReport, verify_directory};
@@ -165,7 +165,7 @@ fn work_that_nobody_waits_for_ends_and_leaves_nothing() {
     assert!(files(&directory.path().join("backups")).is_empty());
     let request = ExportRequest {
         table: Table::Events(EventKind::Assignment),
-        form: Form::Csv,
+        form: Form::Csv(Formulas::Escaped),
         experiments: Vec::new(),
         within: None..None,
     };
