@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
+use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use trialog_catalog::audit::{Entry, Subject};
 
@@ -18,7 +19,7 @@ use crate::results::pairs;
 pub(crate) async fn all(
     State(app): State<Arc<App>>,
     RawQuery(query): RawQuery,
-) -> Answer<Json<Value>> {
+) -> Answer<Response> {
     let page = page(query.as_deref().unwrap_or_default())?;
     pools::query(&app, move |app| {
         Ok(show(
@@ -33,7 +34,7 @@ pub(crate) async fn of_experiment(
     State(app): State<Arc<App>>,
     path: Result<Path<String>, PathRejection>,
     RawQuery(query): RawQuery,
-) -> Answer<Json<Value>> {
+) -> Answer<Response> {
     let id = id(path)?;
     let page = page(query.as_deref().unwrap_or_default())?;
     pools::query(&app, move |app| {
@@ -76,7 +77,8 @@ fn page(query: &str) -> Answer<Page> {
     Ok(page)
 }
 
-fn show(entries: &[Entry], page: &Page) -> Json<Value> {
+/// The page, written: it may be long.
+fn show(entries: &[Entry], page: &Page) -> Response {
     let next = next(entries, page.limit, |entry| entry.entry.to_string());
     let entries: Vec<Value> = (entries.iter())
         .map(|entry| {
@@ -92,5 +94,5 @@ fn show(entries: &[Entry], page: &Page) -> Json<Value> {
             })
         })
         .collect();
-    Json(json!({ "entries": entries, "next": next }))
+    Json(json!({ "entries": entries, "next": next })).into_response()
 }

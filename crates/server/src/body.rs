@@ -38,7 +38,7 @@ const MAX_DECOMPRESSING: Duration = Duration::from_secs(2);
 
 /// Memory for the first bytes of a body, unless it is known to be shorter; then as much again
 /// as there is.
-const FIRST_BYTES: usize = 64 << 10;
+const FIRST_BYTES: usize = 256 << 10;
 
 /// How much of a body that is refused is taken from the client, and for how long.
 const DISCARDED_BYTES: usize = 16 << 20;

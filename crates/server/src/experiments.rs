@@ -280,14 +280,14 @@ pub(crate) async fn list(
     RawQuery(query): RawQuery,
 ) -> Answer<Response> {
     let listing = listing(query.as_deref().unwrap_or_default())?;
-    let (found, next) = pools::query(&app, move |app| {
+    // A long page is written here too, so that no other connection waits for it.
+    pools::query(&app, move |app| {
         let found = app.catalog.list_experiments(&listing)?;
         let next = next_page(&found, &listing);
-        Ok((found, next))
+        let experiments: Vec<Shown> = found.into_iter().map(show).collect();
+        Ok(Json(json!({ "experiments": experiments, "next": next })).into_response())
     })
-    .await?;
-    let experiments: Vec<Shown> = found.into_iter().map(show).collect();
-    Ok(Json(json!({ "experiments": experiments, "next": next })).into_response())
+    .await
 }
 
 /// Where the page after `page` begins.
