@@ -68,11 +68,8 @@ impl Rates {
             who
         };
         let full_at = buckets.entry(who).or_insert(now.0);
-        // Later than a second from now it is by a clock that was set back since: it tells nothing.
-        let start = match *full_at {
-            full_at if full_at > now.0.saturating_add(SECOND) => now.0,
-            full_at => full_at.max(now.0),
-        };
+        // A clock that was set back does not lock anybody out for long.
+        let start = (*full_at).clamp(now.0, now.0.saturating_add(SECOND));
         let filled = start.saturating_add(self.cost_micros);
         let excess = filled.saturating_sub(now.0).saturating_sub(SECOND);
         if excess > 0 {
