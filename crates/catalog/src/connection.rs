@@ -255,7 +255,13 @@ impl SqliteFile {
         let failed = |error: rusqlite::Error| failed(error.into());
         let mut connection = self.connection();
         let transaction = connection.transaction().map_err(failed)?;
+        let before = transaction.total_changes();
         let outcome = change(&Connection::Sqlite(&transaction))?;
+        if transaction.total_changes() == before {
+            // Nothing is written then, which works on a full disk as well.
+            transaction.commit().map_err(failed)?;
+            return Ok(outcome);
+        }
         let number = generation::next(&transaction).map_err(failed)?;
         transaction.commit().map_err(failed)?;
         if let Some(guard) = &self.guard

@@ -221,6 +221,18 @@ mod tests {
     }
 
     #[test]
+    fn what_changes_nothing_is_no_generation() {
+        let directory = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(directory.path()).unwrap();
+        let told = || ToldFile::read(&file(directory.path())).unwrap();
+        let before = told();
+        assert_eq!(catalog.mark_interrupted_runs().unwrap(), 0);
+        assert_eq!(told(), before);
+        catalog.create_key(&key("a")).unwrap();
+        assert_eq!(told(), before.map(|number| number + 1));
+    }
+
+    #[test]
     fn what_is_told_may_lag_behind_or_be_lost() {
         let killed = Killed::new();
         for bit in 0..8 * 12 {

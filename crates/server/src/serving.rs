@@ -259,7 +259,7 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         }
     });
     let connection = http1::Builder::new()
-        // Its own panics before 1970 and after 9999; `headers::dress` has one that does not.
+        // Its own stays in the future once the clock was there; `headers::dress` has one.
         .auto_date_header(false)
         // `Watched` has the deadlines.
         .header_read_timeout(None)

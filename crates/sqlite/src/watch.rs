@@ -122,9 +122,11 @@ mod tests {
         opening.open().unwrap()
     }
 
+    /// What is told, and what is done.
+    type Spoil = (&'static str, fn(&Path));
+
     #[test]
     fn a_file_that_is_removed_replaced_or_cut_is_told() {
-        type Spoil = (&'static str, fn(&Path));
         let spoils: [Spoil; 5] = [
             ("removed", |path| std::fs::remove_file(path).unwrap()),
             ("removed", |path| {
