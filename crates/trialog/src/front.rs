@@ -62,8 +62,6 @@ impl Front {
             .then(|| KeyFile::write(&config.data_dir, &key))
             .transpose()?;
         node.publish_address(&local_url)?;
-        println!("listening on {url}");
-        std::io::stdout().flush()?;
         Ok(Self {
             listeners,
             url,
@@ -101,8 +99,10 @@ pub(crate) fn check(
     Ok(())
 }
 
-/// What a person who starts the server should know about who gets in.
+/// What whoever starts the server should know: its address, and who gets in.
 pub(crate) fn tell(node: &Node, url: &str) -> anyhow::Result<()> {
+    println!("listening on {url}");
+    std::io::stdout().flush()?;
     if !node.app.asks_for_keys()? {
         eprintln!("no API keys: {url} answers on this machine only");
     }

@@ -36,6 +36,7 @@ pub(crate) fn run(mut config: Config, args: &DemoArgs) -> anyhow::Result<ExitCod
     runtime()?.block_on(async {
         let socket = listen(address, config.listen_is_default).await?;
         let mut front = Front::open(&config, &node, socket).await?;
+        println!("listening on {}", front.url);
         let (url, listeners) = (front.url.clone(), std::mem::take(&mut front.listeners));
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let app = Arc::clone(&node.app);

@@ -42,7 +42,6 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<ExitCode> {
             warehouse = node.store.place(),
             "serving {url}"
         );
-        front::tell(&node, url)?;
         let schedule = scheduler.as_ref().map(Scheduler::stopper);
         let (aggregator, app) = (Arc::clone(&node.aggregator), Arc::clone(&node.app));
         #[cfg(feature = "kafka")]
@@ -58,6 +57,8 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<ExitCode> {
                 consumers.stop();
             }
         })?;
+        // Whoever reads the address may send a signal at once.
+        front::tell(&node, url)?;
         let listeners = std::mem::take(&mut front.listeners);
         trialog_server::serve(listeners, Arc::clone(&node.app), told).await?;
         // Still within the deadline of `told_to_stop`: a run that is about to
