@@ -76,6 +76,24 @@ def check_says_it(checks, up):
         checks.check("check names each that has failed", all(f"FAILED   {name}" in bad.stdout for name in ("catalog", "warehouse", "event_log")), bad.stdout)
 
 
+def keys_that_are_gone(checks, up):
+    """An emptied catalog opens no door that keys had closed."""
+    with Cluster(up) as cluster:
+        key = cluster.command("keys", "create", "ops", "--scope", "admin").stdout.split()[0]
+        first = cluster.start("api")
+
+        def statuses(process):
+            path = "/v1/experiments"
+            with_key = process.request("GET", path, None, {"authorization": f"Bearer {key}"})
+            return process.get(path).status, with_key.status
+
+        checks.equal("PostgreSQL with a key: only it gets in", statuses(first), (401, 200))
+        up.psql("DELETE FROM api_keys", cluster.name)
+        checks.equal("the key is removed from the table: a new process lets nobody in", statuses(cluster.start("api")), (401, 401))
+        up.psql("DELETE FROM facts", cluster.name)
+        checks.equal("and the fact that there was one: nobody gets into the process that knew it", first.get("/v1/experiments").status, 401)
+
+
 def what_is_not_there(checks, up):
     """What only files can do is refused with what to do instead."""
     with Cluster(up) as cluster:
@@ -194,7 +212,7 @@ def fills_up(checks, up, small, mount):
         checks.equal("after there is room again, everything is counted once", cluster.rows(), expected)
 
 
-PARTS = [wrong_settings, newer_schemas, check_says_it, what_is_not_there, sasl_works, tls_works, heals, full_disk]
+PARTS = [wrong_settings, newer_schemas, check_says_it, keys_that_are_gone, what_is_not_there, sasl_works, tls_works, heals, full_disk]
 
 
 def main():

@@ -82,6 +82,11 @@ impl Problem {
         Self { status, ..self }
     }
 
+    /// The same with another detail.
+    pub(crate) fn with_detail(self, detail: String) -> Self {
+        Self { detail, ..self }
+    }
+
     pub(crate) fn detail(&self) -> &str {
         &self.detail
     }

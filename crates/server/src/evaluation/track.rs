@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
@@ -15,12 +16,14 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
+use tokio::runtime::Handle;
 use trialog_model::document::not_json;
 use trialog_model::event::{EventError, EventKind, Fault, RawEvent, RawField, Rules, validate};
+use trialog_model::ids::ExperimentId;
 use trialog_model::json;
 use trialog_model::time::UnixMicros;
 use trialog_model::wire::{BodyError, elements, present, raw_field, raw_value};
-use trialog_pipeline::ingest::{Judged, Rejections};
+use trialog_pipeline::ingest::Rejections;
 
 use super::exposures::blank;
 use super::ruleset;
@@ -62,9 +65,27 @@ const MAX_DECISIONS: usize = 10_000_000;
 /// Bytes times experiments up to which a request is judged where it is read.
 const MAX_INLINE: usize = 1 << 20;
 
-/// The events of a request, and what is made of them.
-struct Judgement {
-    judged: Judged,
+/// Metric events that are made, stored and acknowledged before more are made of a request.
+const PIECE_EVENTS: usize = 10_000;
+/// So many times the events that a request may bring are made of one at most.
+const MAX_PIECES_OF_A_BODY: usize = 10;
+/// How often a piece is tried again while the queue of the writer is full.
+const MAX_TRIES: u32 = 50;
+const TRY_AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+/// The events of a request, and where each counts; nothing is made of them yet.
+struct Plan<'r> {
+    tracked: Vec<Known<'r>>,
+    /// Which event counts in which experiment.
+    places: Vec<(usize, &'r ExperimentId)>,
+    rejected: Rejections,
+    n_events: usize,
+    n_unlisted: usize,
+}
+
+/// What became of a request.
+struct Tracked {
+    n_logged: usize,
     rejected: Rejections,
     n_events: usize,
     n_unlisted: usize,
@@ -79,19 +100,20 @@ pub(crate) async fn track(
     let prepared = ruleset(&app).await?;
     let now = (app.clock)();
     let n_experiments = prepared.ruleset.experiments().len();
-    let Judgement {
-        judged,
+    let Tracked {
+        n_logged,
         mut rejected,
         n_events,
         n_unlisted,
     } = if body.len().saturating_mul(n_experiments + 1) <= MAX_INLINE {
-        judge(&app, &prepared, &body, now)?
+        log(&app, &prepared, &body, now).await?
     } else {
-        let own = Arc::clone(&app);
-        in_turn(&app, &who, move || judge(&own, &prepared, &body, now)).await?
+        let (own, runtime) = (Arc::clone(&app), Handle::current());
+        in_turn(&app, &who, move || {
+            runtime.block_on(log(&own, &prepared, &body, now))
+        })
+        .await?
     };
-    let n_logged = judged.batch.len();
-    keep(&app, judged, now).await?;
     app.answers.fit(&who, &mut rejected);
     let n_accepted = n_events - rejected.total() as usize;
     let answer = json!({
@@ -115,8 +137,77 @@ pub(crate) async fn track(
     Ok((StatusCode::ACCEPTED, Json(answer)).into_response())
 }
 
+/// Makes metric events of a request and stores them, piece by piece: memory is for one piece,
+/// however many experiments an event counts in.
+async fn log(app: &App, prepared: &Prepared, body: &[u8], now: UnixMicros) -> Answer<Tracked> {
+    let plan = plan(app, prepared, body, now)?;
+    let max_events = usize::try_from(app.settings.ingest.max_events).unwrap_or(usize::MAX);
+    let mut n_logged = 0;
+    for piece in plan.places.chunks(PIECE_EVENTS.min(max_events).max(1)) {
+        let stored = plan.store(app, piece, now).await;
+        n_logged += stored.map_err(|problem| after(problem, n_logged))?;
+    }
+    Ok(Tracked {
+        n_logged,
+        rejected: plan.rejected,
+        n_events: plan.n_events,
+        n_unlisted: plan.n_unlisted,
+    })
+}
+
+/// Tells that some pieces are stored already.
+fn after(problem: Problem, n_logged: usize) -> Problem {
+    if n_logged == 0 {
+        return problem;
+    }
+    let detail = format!(
+        "{}; {n_logged} of the metric events that this request makes are stored: send it again, events with an `event_id` count once",
+        problem.detail()
+    );
+    problem.with_detail(detail).with("logged", json!(n_logged))
+}
+
+impl Plan<'_> {
+    /// Makes the events of `piece` and gives how many, once they are durable.
+    async fn store(
+        &self,
+        app: &App,
+        piece: &[(usize, &ExperimentId)],
+        now: UnixMicros,
+    ) -> Answer<usize> {
+        let mut n_tries = 0;
+        loop {
+            let made = piece.iter().map(|&(place, id)| {
+                let own = &self.tracked[place];
+                (own.index, own.event(id.as_str(), now))
+            });
+            let judged = app.ingest.judge_made(EventKind::Metric, made, now);
+            let judged = judged.map_err(|error| refused(&error))?;
+            let n_made = judged.batch.len();
+            n_tries += 1;
+            match keep(app, judged, now).await {
+                Ok(()) => return Ok(n_made),
+                // A request of one piece is sent again by its client.
+                Err(problem)
+                    if problem.status() == StatusCode::TOO_MANY_REQUESTS
+                        && self.places.len() > piece.len()
+                        && n_tries < MAX_TRIES =>
+                {
+                    tokio::time::sleep(TRY_AGAIN_AFTER).await;
+                }
+                Err(problem) => return Err(problem),
+            }
+        }
+    }
+}
+
 /// Judges every event, and counts what it makes before any of it is made.
-fn judge(app: &App, prepared: &Prepared, body: &[u8], now: UnixMicros) -> Answer<Judgement> {
+fn plan<'r>(
+    app: &App,
+    prepared: &'r Prepared,
+    body: &'r [u8],
+    now: UnixMicros,
+) -> Answer<Plan<'r>> {
     let sent = elements(body, "events", MAX_EVENTS).map_err(|error| {
         let status = match error {
             BodyError::TooMany(_) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -124,10 +215,10 @@ fn judge(app: &App, prepared: &Prepared, body: &[u8], now: UnixMicros) -> Answer
         };
         Problem::new(status, error.to_string())
     })?;
-    let max_made = usize::try_from(app.settings.ingest.max_events).unwrap_or(usize::MAX);
+    let max_events = usize::try_from(app.settings.ingest.max_events).unwrap_or(usize::MAX);
+    let max_made = max_events.saturating_mul(MAX_PIECES_OF_A_BODY);
     let mut rejected = Rejections::default();
     let mut tracked = Vec::new();
-    // Which event counts in which experiment.
     let mut places = Vec::new();
     let (mut n_decisions, mut n_unlisted) = (0_usize, 0_usize);
     for (index, raw) in (0..).zip(&sent) {
@@ -153,13 +244,9 @@ fn judge(app: &App, prepared: &Prepared, body: &[u8], now: UnixMicros) -> Answer
         own.context = Map::new();
         tracked.push(own);
     }
-    let made = places.iter().map(|&(place, id)| {
-        let own: &Known<'_> = &tracked[place];
-        (own.index, own.event(id.as_str(), now))
-    });
-    let judged = app.ingest.judge_made(EventKind::Metric, made, now);
-    Ok(Judgement {
-        judged: judged.map_err(|error| refused(&error))?,
+    Ok(Plan {
+        tracked,
+        places,
         rejected,
         n_events: sent.len(),
         n_unlisted,

@@ -52,7 +52,7 @@ fn tracked(n_events: usize) -> String {
 fn what_tracked_events_make_is_counted_before_any_of_it_is_made() {
     let api = Api::with(Settings {
         ingest: IngestSettings {
-            max_events: 50,
+            max_events: 5,
             ..IngestSettings::default()
         },
         ..settings()
@@ -69,7 +69,8 @@ fn what_tracked_events_make_is_counted_before_any_of_it_is_made() {
     let (status, taken) = api.send(post("/v1/track", tracked(16)));
     assert_eq!(
         (status, &taken["logged"]),
-        (StatusCode::ACCEPTED, &json!(48))
+        (StatusCode::ACCEPTED, &json!(48)),
+        "in pieces of what a request may bring"
     );
     assert_eq!(n_stored(&api), 48);
 }
