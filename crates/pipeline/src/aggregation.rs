@@ -379,7 +379,7 @@ impl Aggregator {
         let server = storage.filter(|_| self.catalog.is_shared());
         let witnesses = Witnesses {
             storage,
-            newest_event: reading.newest_event().or(server),
+            newest_event: reading.newest_event(server),
         };
         witnesses.check(time.at)?;
         if let Some(last) = time.before_last {

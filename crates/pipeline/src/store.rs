@@ -42,12 +42,14 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    /// The time of the newest event, where that can be told without reading them all.
-    pub(crate) fn newest_event(&self) -> Option<UnixMicros> {
+    /// The time of the newest event; `otherwise` where it takes reading them all to tell it.
+    pub(crate) fn newest_event(&self, otherwise: Option<UnixMicros>) -> Option<UnixMicros> {
+        #[cfg(not(feature = "clickhouse"))]
+        let _ = otherwise;
         match &self.view {
             View::Embedded(snapshot) => snapshot.extent(0).1.map(UnixMicros),
             #[cfg(feature = "clickhouse")]
-            View::ClickHouse(_) => None,
+            View::ClickHouse(_) => otherwise,
         }
     }
 }
