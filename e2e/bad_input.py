@@ -229,7 +229,10 @@ def crowd(checks, server):
                 pass
             if left[connection] <= 0:
                 del left[connection]
+    # What is refused is still taken from the client for two seconds, so that it reads the answer.
+    deadline = time.monotonic() + 4
     for connection in connections:
+        connection.sock.settimeout(max(0.01, deadline - time.monotonic()))
         try:
             statuses.append(connection.sock.recv(12).split()[1].decode())
         except (OSError, IndexError):

@@ -35,13 +35,6 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<ExitCode> {
         if scheduler.is_some() {
             node.app.runs_every(config.interval);
         }
-        tracing::info!(
-            version = env!("CARGO_PKG_VERSION"),
-            roles = %roles,
-            catalog = node.catalog.place(),
-            warehouse = node.store.place(),
-            "serving {url}"
-        );
         let schedule = scheduler.as_ref().map(Scheduler::stopper);
         let (aggregator, app) = (Arc::clone(&node.aggregator), Arc::clone(&node.app));
         #[cfg(feature = "kafka")]
@@ -59,6 +52,13 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<ExitCode> {
         })?;
         // Whoever reads the address may send a signal at once.
         front::tell(&node, url)?;
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            roles = %roles,
+            catalog = node.catalog.place(),
+            warehouse = node.store.place(),
+            "serving {url}"
+        );
         let listeners = std::mem::take(&mut front.listeners);
         trialog_server::serve(listeners, Arc::clone(&node.app), told).await?;
         // Still within the deadline of `told_to_stop`: a run that is about to
