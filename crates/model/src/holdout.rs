@@ -174,12 +174,12 @@ impl HoldoutDefinition {
 /// share that is held out now, against the one that was in scope at the start. Units who were let
 /// in between belong to neither, see [`released`].
 pub fn remaining(now: &Definition, started: &Definition) -> Vec<VariantWeight> {
-    let held_out = |own: &&VariantWeight| own.variant.as_str() == Holdout::HELD_OUT;
-    let weight = now.variants.iter().find(held_out).map(|own| own.weight);
+    let is_held_out = |own: &VariantWeight| own.variant.as_str() == Holdout::HELD_OUT;
+    let held_out_now = now.variants.iter().find(|own| is_held_out(own));
     let mut variants = started.variants.clone();
-    let own = variants.iter_mut().find(|own| held_out(&&**own));
-    if let (Some(own), Some(weight)) = (own, weight) {
-        own.weight = weight;
+    let held_out = variants.iter_mut().find(|own| is_held_out(own));
+    if let (Some(own), Some(now)) = (held_out, held_out_now) {
+        own.weight = now.weight;
     }
     variants
 }

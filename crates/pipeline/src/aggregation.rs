@@ -350,9 +350,7 @@ impl Aggregator {
         };
         self.catalog.publish(&run)?;
         self.follow(&run);
-        let mut report = report(&run, places, n_frozen, (self.clock)());
-        report.before_last = time.before_last.map(UnixMicros::to_rfc3339);
-        Ok(report)
+        Ok(report(&run, places, n_frozen, time, (self.clock)()))
     }
 
     /// What comes after `run` is published, and is done by the next one where it fails.
@@ -570,7 +568,13 @@ fn warn_of_places(run_id: i64, places: Unregistered, limit: u64) {
     );
 }
 
-fn report(run: &FinishedRun, places: Unregistered, frozen: usize, now: UnixMicros) -> RunReport {
+fn report(
+    run: &FinishedRun,
+    places: Unregistered,
+    frozen: usize,
+    time: RunTime,
+    now: UnixMicros,
+) -> RunReport {
     let failed = run.outcomes.iter().filter_map(|outcome| {
         let error = outcome.computed.as_ref().err()?;
         Some((outcome.experiment.clone(), error.clone()))
@@ -585,7 +589,7 @@ fn report(run: &FinishedRun, places: Unregistered, frozen: usize, now: UnixMicro
         gave_way: places.gave_way,
         frozen,
         warnings: warned(run),
-        before_last: None,
+        before_last: time.before_last.map(UnixMicros::to_rfc3339),
         duration_ms: now.0.saturating_sub(run.data_time.0) / 1_000,
     }
 }

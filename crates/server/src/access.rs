@@ -72,7 +72,7 @@ pub(crate) async fn guard(
     };
     request.extensions_mut().insert(actor);
     request.extensions_mut().insert(who.clone());
-    let caller = (who != Who::Local).then(|| who.clone());
+    let caller = who.limited().cloned();
     let mut response = match body::hold(&app, &who, request).await {
         Ok((request, _held)) => on_behalf_of(caller, next.run(request)).await,
         Err(problem) => problem.into_response(),
@@ -154,8 +154,7 @@ fn let_in(request: &Request, has_key: bool, who: &Who) -> Answer<()> {
             1,
         ));
     }
-    let caller = (*who != Who::Local).then(|| who.clone());
-    match busy.let_in(caller) {
+    match busy.let_in(who.limited().cloned()) {
         true => Ok(()),
         false => Err(Problem::busy(
             "half of the connections that the server may have wait for answers to you: send this request again shortly",

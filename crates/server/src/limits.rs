@@ -36,6 +36,11 @@ impl Who {
             v4 @ IpAddr::V4(_) => v4,
         })
     }
+
+    /// The caller whose requests have limits; none for those of this machine's own commands.
+    pub(crate) fn limited(&self) -> Option<&Self> {
+        (*self != Self::Local).then_some(self)
+    }
 }
 
 /// All buckets.
@@ -57,7 +62,7 @@ impl Rates {
     /// Takes a request of `who` from its bucket; where that is empty, the
     /// seconds to wait.
     pub(crate) fn refuse(&self, who: &Who, now: UnixMicros) -> Option<u32> {
-        if self.cost_micros == 0 || *who == Who::Local {
+        if self.cost_micros == 0 || who.limited().is_none() {
             return None;
         }
         let mut buckets = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);

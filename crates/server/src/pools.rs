@@ -117,8 +117,7 @@ pub(crate) async fn change<T: Send + 'static>(
     app: &Arc<App>,
     work: impl FnOnce(&App) -> Answer<T> + Send + 'static,
 ) -> Answer<T> {
-    let asked = Arc::clone(app);
-    app.pools.changes.run(move |_| work(&asked)).await
+    on(&app.pools.changes, app, work).await
 }
 
 /// Reads the catalog on a thread for such work.
@@ -126,8 +125,7 @@ pub(crate) async fn query<T: Send + 'static>(
     app: &Arc<App>,
     work: impl FnOnce(&App) -> Answer<T> + Send + 'static,
 ) -> Answer<T> {
-    let asked = Arc::clone(app);
-    app.pools.queries.run(move |_| work(&asked)).await
+    on(&app.pools.queries, app, work).await
 }
 
 /// Brings up to date what requests are judged by, which no other work may keep waiting.
@@ -135,6 +133,14 @@ pub(crate) async fn upkeep<T: Send + 'static>(
     app: &Arc<App>,
     work: impl FnOnce(&App) -> Answer<T> + Send + 'static,
 ) -> Answer<T> {
-    let asked = Arc::clone(app);
-    app.pools.upkeep.run(move |_| work(&asked)).await
+    on(&app.pools.upkeep, app, work).await
+}
+
+async fn on<T: Send + 'static>(
+    pool: &Pool,
+    app: &Arc<App>,
+    work: impl FnOnce(&App) -> Answer<T> + Send + 'static,
+) -> Answer<T> {
+    let app = Arc::clone(app);
+    pool.run(move |_| work(&app)).await
 }

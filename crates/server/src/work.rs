@@ -2,8 +2,8 @@
 //!
 //! A pool does so many pieces of work at a time, lets as many wait, and answers 429 beyond
 //! that. Where there is a queue, a caller may have half of it, so that one who asks for much
-//! does not turn others away. A piece of work ends early where it looks at its flag, which is set when its client
-//! goes away and when the process stops.
+//! does not turn others away. A piece of work ends early where it looks at its flag, which is
+//! set when its client goes away and when the process stops.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -67,8 +67,8 @@ const MAX_INLINE: usize = 1 << 20;
 
 /// Metric events that are made, stored and acknowledged before more are made of a request.
 const PIECE_EVENTS: usize = 10_000;
-/// So many times the events that a request may bring are made of one at most.
-const MAX_PIECES_OF_A_BODY: usize = 10;
+/// At most so many times the events that a request may bring are made of one.
+const MAX_MADE: usize = 10;
 /// How often a piece is tried again while the queue of the writer is full.
 const MAX_TRIES: u32 = 50;
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(100);
@@ -140,8 +140,8 @@ pub(crate) async fn track(
 /// Makes metric events of a request and stores them, piece by piece: memory is for one piece,
 /// however many experiments an event counts in.
 async fn log(app: &App, prepared: &Prepared, body: &[u8], now: UnixMicros) -> Answer<Tracked> {
-    let plan = plan(app, prepared, body, now)?;
     let max_events = usize::try_from(app.settings.ingest.max_events).unwrap_or(usize::MAX);
+    let plan = plan(app, prepared, body, max_events, now)?;
     let mut n_logged = 0;
     for piece in plan.places.chunks(PIECE_EVENTS.min(max_events).max(1)) {
         let stored = plan.store(app, piece, now).await;
@@ -206,6 +206,7 @@ fn plan<'r>(
     app: &App,
     prepared: &'r Prepared,
     body: &'r [u8],
+    max_events: usize,
     now: UnixMicros,
 ) -> Answer<Plan<'r>> {
     let sent = elements(body, "events", MAX_EVENTS).map_err(|error| {
@@ -215,8 +216,7 @@ fn plan<'r>(
         };
         Problem::new(status, error.to_string())
     })?;
-    let max_events = usize::try_from(app.settings.ingest.max_events).unwrap_or(usize::MAX);
-    let max_made = max_events.saturating_mul(MAX_PIECES_OF_A_BODY);
+    let max_made = max_events.saturating_mul(MAX_MADE);
     let mut rejected = Rejections::default();
     let mut tracked = Vec::new();
     let mut places = Vec::new();
