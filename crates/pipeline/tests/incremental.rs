@@ -7,7 +7,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 
 use proptest::prelude::*;
 use trialog_catalog::Catalog;
@@ -34,7 +34,8 @@ use trialog_warehouse::lock::DirectoryLock;
 #[path = "common/clickhouse.rs"]
 mod clickhouse;
 
-const NOW: i64 = 1_760_000_000_000_000;
+/// Where the clock starts, unless a database server has its own.
+const START: i64 = 1_760_000_000_000_000;
 const HOUR: i64 = 3_600_000_000;
 const EXPERIMENTS: [&str; 3] = ["a", "b", "c"];
 const NAMES: [&str; 3] = ["v0", "v1", "v2"];
@@ -44,7 +45,7 @@ struct Event {
     is_assignment: bool,
     experiment: usize,
     user: i64,
-    /// Hours from `NOW`; a few lie ahead of it.
+    /// Hours from the start; a few lie ahead of it.
     hour: i64,
     name: usize,
     value: i64,
@@ -104,7 +105,18 @@ struct System {
     catalog: Arc<Catalog>,
     store: Store,
     aggregator: Aggregator,
+    start: i64,
     now: Arc<AtomicI64>,
+}
+
+/// When the tests of this process start. Runs compare the clock with that of a server that the
+/// catalog is on, so there it is the server's time.
+fn start(catalog: &Catalog) -> i64 {
+    static OF_SERVER: OnceLock<i64> = OnceLock::new();
+    match catalog.is_shared() {
+        true => *OF_SERVER.get_or_init(|| catalog.storage_time().unwrap().0),
+        false => START,
+    }
 }
 
 /// Files in `directory`.
@@ -126,7 +138,8 @@ impl System {
         let catalog = Arc::new(trialog_catalog::testing::open(directory).unwrap());
         #[cfg(feature = "clickhouse")]
         if let Some(server) = clickhouse::database() {
-            let clock: Clock = Arc::new(|| UnixMicros(NOW));
+            let start = start(&catalog);
+            let clock: Clock = Arc::new(move || UnixMicros(start));
             let journaled = Journaled::new(server, Arc::clone(&catalog), clock);
             return Self::with(catalog, Store::ClickHouse(journaled));
         }
@@ -135,7 +148,8 @@ impl System {
     }
 
     fn with(catalog: Arc<Catalog>, store: Store) -> Self {
-        let now = Arc::new(AtomicI64::new(NOW));
+        let start = start(&catalog);
+        let now = Arc::new(AtomicI64::new(start));
         let reading = Arc::clone(&now);
         // Every reading is later than the one before, so that no two runs share a time.
         let clock = Arc::new(move || UnixMicros(reading.fetch_add(1, Ordering::Relaxed)));
@@ -153,6 +167,7 @@ impl System {
             catalog,
             store,
             aggregator,
+            start,
             now,
         }
     }
@@ -165,7 +180,7 @@ impl System {
                 .iter()
                 .filter(|event| event.is_assignment == (kind == EventKind::Assignment))
             {
-                batch.push(&row(event));
+                batch.push(&row(event, self.start));
             }
             let done = done.clone();
             let reply = Box::new(move |outcome| done.send(outcome).unwrap());
@@ -174,7 +189,7 @@ impl System {
                     .submit(Submission {
                         batch,
                         mark: None,
-                        received_at: NOW,
+                        received_at: self.start,
                         reply
                     })
                     .is_ok()
@@ -184,18 +199,30 @@ impl System {
         outcome.iter().for_each(|outcome| outcome.unwrap());
     }
 
+    /// Moves the clock ahead, by less than a day in all: a server would refuse it beyond that.
+    fn wait(&self, micros: i64) {
+        let latest = self.start + 23 * HOUR;
+        let later = |now: i64| (now + micros <= latest).then_some(now + micros);
+        // Where it stays, there was waiting enough.
+        let _ = (self.now).fetch_update(Ordering::Relaxed, Ordering::Relaxed, later);
+    }
+
     fn step(&self, step: &Step) -> Result<(), PipelineError> {
         match step {
             Step::Send(events) => self.send(events),
             Step::Run => drop(self.aggregator.run("test", 1, Scope::Touched)?),
-            Step::Wait(hours) => drop(self.now.fetch_add(hours * HOUR, Ordering::Relaxed)),
+            Step::Wait(hours) => self.wait(hours * HOUR),
             Step::Define {
                 experiment,
                 window_hours,
                 start_hour,
             } => {
-                let definition = definition(EXPERIMENTS[*experiment], *window_hours, *start_hour);
-                let edit = Edit::new(Actor::local(), UnixMicros(NOW));
+                let definition = definition(
+                    EXPERIMENTS[*experiment],
+                    *window_hours,
+                    start_hour.map(|hour| self.start + hour * HOUR),
+                );
+                let edit = Edit::new(Actor::local(), UnixMicros(self.start));
                 if self.catalog.create_experiment(&definition, &edit).is_err() {
                     let change = |_: &_| Ok::<_, PipelineError>(definition.clone());
                     self.catalog
@@ -219,9 +246,9 @@ impl System {
     }
 }
 
-fn definition(id: &str, window_hours: i64, start_hour: Option<i64>) -> Definition {
-    let start = start_hour.map_or("null".to_owned(), |hour| {
-        format!("\"{}\"", UnixMicros(NOW + hour * HOUR))
+fn definition(id: &str, window_hours: i64, start_at: Option<i64>) -> Definition {
+    let start = start_at.map_or("null".to_owned(), |time| {
+        format!("\"{}\"", UnixMicros(time))
     });
     let text = format!(
         r#"{{"experiment_id":"{id}","variants":[{{"variant":"v0"}},{{"variant":"v1"}}],
@@ -230,11 +257,11 @@ fn definition(id: &str, window_hours: i64, start_hour: Option<i64>) -> Definitio
     serde_json::from_str(&text).unwrap()
 }
 
-fn row(event: &Event) -> EventRow<'_> {
+fn row(event: &Event, start: i64) -> EventRow<'_> {
     EventRow {
         experiment: EXPERIMENTS[event.experiment],
         user: event.user,
-        timestamp: NOW + event.hour * HOUR,
+        timestamp: start + event.hour * HOUR,
         name: NAMES[event.name],
         value: event.value,
         event_id: event.event_id,
