@@ -207,6 +207,28 @@ def unregistered(checks, directory):
         checks.equal("and not the one that goes on having events", [row["users"] for row in found.json()["variants"]], [10])
 
 
+def places_by_key(checks, directory):
+    data = directory / "data"
+    with Server(data, "--interval", "1d", "--unregistered-experiments", "100", log="info") as server:
+        admin, _, page = make_keys(server, data)
+        quiet = server.request("POST", "/v1/keys", {"name": "quiet", "scopes": ["ingest"]}, bearer(admin)).json()["key"]
+        send = lambda key, ids: server.request("POST", "/v1/events/assignments", [{"user_id": 1, "experiment_id": name, "variant": "v", "assigned_at": AT} for name in ids], bearer(key)).status
+        run = lambda: server.request("POST", "/v1/pipeline/run", None, bearer(admin)).json()
+        few = [f"quiet{number}" for number in range(20)]
+        checks.equal("a quiet key names 20 experiments", send(quiet, few), 202)
+        run()
+        for flood in range(5):
+            send(page, [f"flood{flood}_{number:04}" for number in range(400)])
+            run()
+        found = [server.request("GET", f"/v1/experiments/{name}/results", None, bearer(admin)).status for name in few]
+        checks.equal("it keeps its places while another key sends 2,000 new ids", set(found), {200})
+        checks.equal("a newcomer of the quiet key finds one", send(quiet, ["late"]), 202)
+        report = run()
+        found = server.request("GET", "/v1/experiments/late/results", None, bearer(admin)).status
+        checks.equal("and one of the other key gives way", (found, report["left_out"], report["gave_way"]), (200, 0, 1))
+        checks.check("the log names the key", "named 80 of them" in server.stderr(), server.stderr()[-700:])
+
+
 def stops_while_verifying(checks, directory):
     data = directory / "data"
     server = Server(data, "--interval", "1d", "--shutdown-timeout", "20s", log="info")
@@ -247,4 +269,4 @@ def ask_until(server, stop):
 
 
 if __name__ == "__main__":
-    main(aborted_verifications, dear_calculations, idle_connections, wrong_keys, unregistered, stops_while_verifying)
+    main(aborted_verifications, dear_calculations, idle_connections, wrong_keys, unregistered, places_by_key, stops_while_verifying)

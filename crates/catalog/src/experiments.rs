@@ -581,6 +581,45 @@ mod tests {
     }
 
     #[test]
+    fn places_go_by_the_sender_that_first_named_an_experiment() {
+        const DAY: i64 = 86_400_000_000;
+        let (_directory, catalog) = catalog();
+        let ids = |names: &[&str]| -> Vec<ExperimentId> {
+            names
+                .iter()
+                .map(|name| ExperimentId::new(*name).unwrap())
+                .collect()
+        };
+        let note = |sender: &str, names: &[&str], at: i64| {
+            let at = UnixMicros(at);
+            catalog.note_sender(sender, &ids(names), at).unwrap();
+        };
+        note("page", &["a", "b", "c", "d", "e", "f"], 1);
+        note("till", &["t", "a"], 1);
+        let add = |names: &[&str], at: i64| {
+            let added = catalog.add_unregistered(&ids(names), 3, UnixMicros(at));
+            let added = added.unwrap();
+            (added.left_out, added.gave_way, added.largest)
+        };
+        let page = |n_places| Some(("page".to_owned(), n_places));
+        assert_eq!(add(&["a", "b", "c"], 2), (0, 0, page(3)));
+        // The sender with fewer places takes one, though the others have new events, too.
+        assert_eq!(add(&["a", "b", "c", "t"], 3), (0, 1, page(2)));
+        assert!(catalog.experiment(&ids(&["t"])[0]).is_ok());
+        // Whoever has the most replaces its own: `t` stays without new events.
+        assert_eq!(add(&["d", "e"], 4), (0, 2, page(2)));
+        assert_eq!(add(&["f"], 5), (0, 1, page(2)));
+        assert!(catalog.experiment(&ids(&["t"])[0]).is_ok());
+        // A note without an experiment goes after a day, one in use stays.
+        assert_eq!(add(&["f"], 5 + 2 * DAY), (0, 0, page(2)));
+        note("till", &["a", "t", "f"], 5 + 2 * DAY);
+        assert_eq!(
+            add(&["a"], 6 + 2 * DAY),
+            (0, 1, Some(("till".to_owned(), 2)))
+        );
+    }
+
+    #[test]
     fn a_lower_limit_takes_nobodys_place() {
         let (_directory, catalog) = catalog();
         let ids = ["a", "b", "c"].map(|id| ExperimentId::new(id).unwrap());

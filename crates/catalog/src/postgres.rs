@@ -29,6 +29,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/postgres_6.sql"),
     include_str!("schema/postgres_7.sql"),
     include_str!("schema/postgres_8.sql"),
+    include_str!("schema/postgres_9.sql"),
 ];
 
 /// What a writing transaction notifies.

@@ -30,6 +30,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     sql!(include_str!("schema/sqlite_19.sql")),
     sql!(include_str!("schema/sqlite_20.sql")),
     sql!(include_str!("schema/sqlite_21.sql")),
+    sql!(include_str!("schema/sqlite_22.sql")),
 ];
 
 const EXPERIMENTS_AND_RESULTS: &str = "

@@ -350,7 +350,7 @@ impl Aggregator {
         };
         self.catalog.publish(&run)?;
         self.follow(&run);
-        Ok(report(&run, places, n_frozen, time, (self.clock)()))
+        Ok(report(&run, &places, n_frozen, time, (self.clock)()))
     }
 
     /// What comes after `run` is published, and is done by the next one where it fails.
@@ -411,7 +411,7 @@ impl Aggregator {
         let mut ids = touched.to_vec();
         ids.sort_by_cached_key(|id| Reverse(self.store.n_events(reading, id)));
         let places = self.catalog.add_unregistered(&ids, limit, now)?;
-        warn_of_places(run_id, places, limit);
+        warn_of_places(run_id, &places, limit);
         Ok(places)
     }
 
@@ -551,17 +551,21 @@ fn warned(run: &FinishedRun) -> BTreeMap<&'static str, Warned> {
 }
 
 /// Logs that the places of experiments that nobody registered are taken, or nearly so.
-fn warn_of_places(run_id: i64, places: Unregistered, limit: u64) {
+fn warn_of_places(run_id: i64, places: &Unregistered, limit: u64) {
     let is_crowded = limit > 0 && places.n_present >= limit - limit / 10;
     if places.left_out == 0 && places.gave_way == 0 && !is_crowded {
         return;
     }
+    let largest = match &places.largest {
+        Some((key, n_places)) => format!("; the key `{key}` named {n_places} of them"),
+        None => String::new(),
+    };
     tracing::warn!(
         run.id = run_id,
         unregistered = places.n_present,
         gave_way = places.gave_way,
         left_out = places.left_out,
-        "{} of {limit} places of unregistered experiments are taken; {} gave way to newer ones, {} are left out: register those that matter, delete the others, and look which key sends such ids",
+        "{} of {limit} places of unregistered experiments are taken; {} gave way to others, {} are left out{largest}: register those that matter and delete the others",
         places.n_present,
         places.gave_way,
         places.left_out
@@ -570,7 +574,7 @@ fn warn_of_places(run_id: i64, places: Unregistered, limit: u64) {
 
 fn report(
     run: &FinishedRun,
-    places: Unregistered,
+    places: &Unregistered,
     frozen: usize,
     time: RunTime,
     now: UnixMicros,

@@ -28,6 +28,7 @@ use crate::evaluation::WithoutVariant;
 use crate::headers::RequestIds;
 use crate::limits::Rates;
 use crate::metrics::ServerMetrics;
+use crate::names::Names;
 use crate::pools::Pools;
 use crate::problem::Problem;
 use crate::rulesets::Rulesets;
@@ -126,6 +127,7 @@ pub struct App {
     pub(crate) turns: Arc<Turns>,
     pub(crate) pools: Arc<Pools>,
     pub(crate) metrics: ServerMetrics,
+    pub(crate) names: Names,
     pub(crate) rulesets: Rulesets,
     /// The time between runs of this process, where it runs on a schedule.
     pub(crate) interval: OnceLock<Duration>,
@@ -179,6 +181,7 @@ impl App {
             answers,
             turns,
             pools,
+            names: Names::default(),
             rulesets: Rulesets::default(),
             interval: OnceLock::new(),
             metrics: ServerMetrics::started(now),

@@ -88,13 +88,16 @@ async fn ingest(
 }
 
 async fn store(
-    app: &App,
+    app: &Arc<App>,
     who: &Who,
     mut judged: Judged,
     now: trialog_model::time::UnixMicros,
 ) -> Answer<Response> {
     let mut rejected = std::mem::take(&mut judged.rejected);
     let accepted = judged.batch.len();
+    app.names
+        .note(app, who, judged.batch.experiments(), now)
+        .await;
     keep(app, judged, now).await?;
     app.answers.fit(who, &mut rejected);
     Ok(respond(Accepted {

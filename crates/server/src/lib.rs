@@ -30,6 +30,7 @@ mod limits;
 mod metric_definitions;
 mod metrics;
 mod named;
+mod names;
 mod observe;
 pub mod openapi;
 mod page;
