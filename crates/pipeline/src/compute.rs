@@ -17,7 +17,7 @@ use trialog_model::metric::MetricKind;
 use trialog_model::metric_definition::{MetricDefinition, MinValue, NamedMetric};
 use trialog_model::time::UnixMicros;
 use trialog_stats::Summary;
-use trialog_warehouse::fold::scorecard::{MetricPlan, MetricSums, Quantity, Scorecard, Shape};
+use trialog_warehouse::analysis::scorecard::{MetricPlan, MetricSums, Quantity, Scorecard, Shape};
 use trialog_warehouse::fold::{Folded, LeftOutUnits, Names, Plan, UserFilter};
 use trialog_warehouse::index::IndexEntry;
 use trialog_warehouse::view::View;

@@ -15,9 +15,9 @@ use trialog_model::time::UnixMicros;
 use trialog_pipeline::clock::Clock;
 use trialog_pipeline::ingest::Destination;
 use trialog_pipeline::kafka::{ConsumerSettings, Consumers, KafkaAddress, Producer, Sink};
+use trialog_warehouse::analysis::scorecard::{MetricPlan, Scorecard, Shape};
 use trialog_warehouse::batch::{Batch, EventRow};
 use trialog_warehouse::embedded::{Options, Submission, Warehouse};
-use trialog_warehouse::fold::scorecard::{MetricPlan, Scorecard, Shape};
 use trialog_warehouse::fold::{Names, Plan, UserFilter, fold};
 use trialog_warehouse::lock::DirectoryLock;
 

@@ -7,18 +7,21 @@
 //! in the catalog, and a batch that was inserted twice, or in part, or long
 //! after its writer died, changes no answer.
 //!
-//! The statements are in `sql/`, one file for each; [`sql`] fills them in.
+//! The statements are in `sql/`, one file for each, and beside the analyses that they belong
+//! to; [`sql`] fills them in.
 
 mod address;
-mod analysis;
 mod client;
+pub(crate) mod metric_rows;
+pub(crate) mod plans;
 mod rows;
 mod schema;
-mod sql;
+pub(crate) mod sql;
 mod user_texts;
+mod view;
 
 pub use address::Address;
-pub use analysis::View;
+pub use view::View;
 
 use crate::batch::Batch;
 use crate::error::WarehouseError;
@@ -104,9 +107,9 @@ impl ClickHouse {
             .expect("a test's statement is good");
     }
 
-    /// The batches up to `last` but those in `except_for`.
-    pub fn view(&self, last: u64, except_for: Vec<u64>) -> View {
-        View::new(self.client.clone(), last, except_for)
+    /// Reads the batches up to `last`, without the `unreadable_batches` among them.
+    pub fn view(&self, last: u64, unreadable_batches: Vec<u64>) -> View {
+        View::new(self.client.clone(), last, unreadable_batches)
     }
 
     /// Rows and bytes in both tables, as the server counts them.

@@ -9,12 +9,9 @@
 //! Work is cut into pieces that threads take one by one. What a piece gives
 //! can be merged exactly, so the result does not depend on the cut.
 
-pub mod arrivals;
 mod exposure;
 mod history;
 mod pieces;
-pub mod ranks;
-pub mod scorecard;
 mod side;
 mod spill;
 
@@ -29,7 +26,7 @@ use trialog_model::event::EventKind;
 use trialog_model::ids::ExperimentId;
 
 use crate::error::{FoldError, WarehouseError};
-use crate::fold::arrivals::LeftOut;
+pub use crate::fold::exposure::LeftOut;
 use crate::fold::exposure::{Status, status};
 use crate::fold::history::{Copies, History};
 use crate::fold::pieces::{Piece, pieces};

@@ -5,6 +5,7 @@
 //! one contiguous stretch and every analysis is a fold over it.
 #![forbid(unsafe_code)]
 
+pub mod analysis;
 mod background;
 pub mod batch;
 mod checked_file;

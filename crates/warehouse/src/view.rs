@@ -10,9 +10,9 @@ use std::sync::atomic::AtomicBool;
 
 use trialog_model::event::EventKind;
 
+use crate::analysis::ranks::{RankedPlan, Ranks};
+use crate::analysis::scorecard::{MetricPlan, Scorecard};
 use crate::error::{FoldError, WarehouseError};
-use crate::fold::ranks::{RankedPlan, Ranks};
-use crate::fold::scorecard::{MetricPlan, Scorecard};
 use crate::fold::{Outcomes, Plan, fold};
 use crate::index::IndexEntry;
 use crate::snapshot::Snapshot;

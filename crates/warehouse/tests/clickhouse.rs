@@ -25,12 +25,12 @@ use proptest::test_runner::{Config, TestRunner};
 use trialog_model::duration::Window;
 use trialog_model::event::EventKind;
 use trialog_stats::RankSearch;
+use trialog_warehouse::analysis::arrivals::TypeArrivals;
+use trialog_warehouse::analysis::ranks::{ClippedSums, Pass, RankedPlan, Ranks, Users};
+use trialog_warehouse::analysis::scorecard::{MetricPlan, Quantity, Scorecard, Shape};
 use trialog_warehouse::batch::{Batch, EventRow};
 use trialog_warehouse::clickhouse::{Address, ClickHouse, View};
 use trialog_warehouse::embedded::Options;
-use trialog_warehouse::fold::arrivals::TypeArrivals;
-use trialog_warehouse::fold::ranks::{ClippedSums, Pass, RankedPlan, Ranks, Users};
-use trialog_warehouse::fold::scorecard::{MetricPlan, Quantity, Scorecard, Shape};
 use trialog_warehouse::fold::{Folded, Plan, fold};
 
 use harness::{Event, assigned, bought, open, store};

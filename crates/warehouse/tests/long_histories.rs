@@ -12,9 +12,9 @@ use std::collections::HashMap;
 use trialog_model::duration::Window;
 use trialog_model::event::EventKind;
 use trialog_model::ids::ExperimentId;
+use trialog_warehouse::analysis::scorecard::{MetricPlan, MetricSums, Scorecard, Shape};
 use trialog_warehouse::batch::EventRow;
 use trialog_warehouse::embedded::{Options, Warehouse};
-use trialog_warehouse::fold::scorecard::{MetricPlan, MetricSums, Scorecard, Shape};
 use trialog_warehouse::fold::{Names, Plan, UserFilter, fold};
 use trialog_warehouse::snapshot::Snapshot;
 

@@ -13,9 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use trialog_model::event::EventKind;
+use trialog_warehouse::analysis::scorecard::Scorecard;
 use trialog_warehouse::batch::EventRow;
 use trialog_warehouse::embedded::{Options, Warehouse};
-use trialog_warehouse::fold::scorecard::Scorecard;
 use trialog_warehouse::fold::{Folded, Plan, fold};
 use trialog_warehouse::snapshot::Snapshot;
 

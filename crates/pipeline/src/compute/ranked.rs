@@ -5,9 +5,9 @@ use trialog_catalog::experiments::Experiment;
 use trialog_catalog::results::MoreSums;
 use trialog_model::metric_definition::{MetricDefinition, NamedMetric, Winsorise, WinsoriseOf};
 use trialog_stats::{QuantileRank, RankSearch, RankTally, quantile_levels};
+use trialog_warehouse::analysis::ranks::{ClippedSums, Pass, RankedPlan, Users};
+use trialog_warehouse::analysis::scorecard::{MetricPlan, Shape};
 use trialog_warehouse::fold::Plan;
-use trialog_warehouse::fold::ranks::{ClippedSums, Pass, RankedPlan, Users};
-use trialog_warehouse::fold::scorecard::{MetricPlan, Shape};
 use trialog_warehouse::view::View;
 use trialog_warehouse::{FoldError, WarehouseError};
 

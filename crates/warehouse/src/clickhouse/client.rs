@@ -82,14 +82,14 @@ fn authorities(file: &str) -> Result<RootCerts, String> {
 
 /// A connection's address and what goes with every query.
 #[derive(Debug, Clone)]
-pub(super) struct Client {
+pub(crate) struct Client {
     agent: Agent,
     address: Arc<Address>,
     place: Arc<str>,
 }
 
 impl Client {
-    pub(super) fn new(address: Address) -> Result<Self, WarehouseError> {
+    pub(crate) fn new(address: Address) -> Result<Self, WarehouseError> {
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_connect(Some(CONNECT_TIMEOUT))
@@ -110,21 +110,21 @@ impl Client {
         })
     }
 
-    pub(super) fn place(&self) -> &str {
+    pub(crate) fn place(&self) -> &str {
         &self.place
     }
 
-    pub(super) fn address(&self) -> &Address {
+    pub(crate) fn address(&self) -> &Address {
         &self.address
     }
 
     /// Runs a statement.
-    pub(super) fn run(&self, action: &'static str, sql: &str) -> Result<(), WarehouseError> {
+    pub(crate) fn run(&self, action: &'static str, sql: &str) -> Result<(), WarehouseError> {
         self.answer(action, sql).map(drop)
     }
 
     /// The rows of a query, whose format is `JSONCompactEachRow`.
-    pub(super) fn rows<T: DeserializeOwned>(
+    pub(crate) fn rows<T: DeserializeOwned>(
         &self,
         action: &'static str,
         sql: &str,
@@ -135,7 +135,7 @@ impl Client {
     }
 
     /// Hands on the rows of a query one by one.
-    pub(super) fn each_row<T: DeserializeOwned>(
+    pub(crate) fn each_row<T: DeserializeOwned>(
         &self,
         action: &'static str,
         sql: &str,
@@ -164,7 +164,7 @@ impl Client {
     }
 
     /// Sends rows of an insertion.
-    pub(super) fn send(
+    pub(crate) fn send(
         &self,
         action: &'static str,
         query: &str,

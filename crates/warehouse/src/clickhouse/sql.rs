@@ -6,20 +6,20 @@ use serde_json::Value;
 
 /// A statement that is being filled in.
 #[derive(Debug, Clone)]
-pub(super) struct Statement(String);
+pub(crate) struct Statement(String);
 
 impl Statement {
     /// The text of several files, one after the other.
-    pub(super) fn new(parts: &[&str]) -> Self {
+    pub(crate) fn new(parts: &[&str]) -> Self {
         Self(parts.concat())
     }
 
     /// With `value` wherever `{name}` stands.
-    pub(super) fn with(self, name: &str, value: impl AsRef<str>) -> Self {
+    pub(crate) fn with(self, name: &str, value: impl AsRef<str>) -> Self {
         Self(self.0.replace(&format!("{{{name}}}"), value.as_ref()))
     }
 
-    pub(super) fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         debug_assert!(
             !self.0.contains('{'),
             "something is not filled in: {}",
@@ -30,14 +30,14 @@ impl Statement {
 }
 
 /// The statements of a text, which end with `;`.
-pub(super) fn statements(text: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn statements(text: &str) -> impl Iterator<Item = &str> {
     text.split(";\n").filter(|statement| {
         (statement.lines()).any(|line| !line.trim().is_empty() && !line.starts_with("--"))
     })
 }
 
 /// A text as a literal.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('\'');
     for letter in text.chars() {
@@ -58,13 +58,13 @@ pub(super) fn quoted(text: &str) -> String {
 }
 
 /// Texts as the elements of a list.
-pub(super) fn list<'t>(texts: impl IntoIterator<Item = &'t str>) -> String {
+pub(crate) fn list<'t>(texts: impl IntoIterator<Item = &'t str>) -> String {
     texts.into_iter().map(quoted).collect::<Vec<_>>().join(", ")
 }
 
 /// A table of rows that are JSON arrays. They are one text to the server, which reads that
 /// five times as fast as it analyses the same rows as expressions.
-pub(super) fn table(columns: &str, rows: &[Value]) -> String {
+pub(crate) fn table(columns: &str, rows: &[Value]) -> String {
     let lines: Vec<String> = rows.iter().map(Value::to_string).collect();
     let (columns, lines) = (quoted(columns), quoted(&lines.join("\n")));
     format!("(SELECT * FROM format(JSONCompactEachRow, {columns}, {lines}))")

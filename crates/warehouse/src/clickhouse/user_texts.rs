@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::analysis::{PIECE_EXPERIMENTS, View};
+use super::plans::PIECE_EXPERIMENTS;
 use super::sql::{list, quoted};
+use super::view::View;
 use crate::error::WarehouseError;
 use crate::index::MAX_CLASHES;
 use crate::user_texts::MAX_USERS;

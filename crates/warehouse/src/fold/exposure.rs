@@ -21,6 +21,17 @@ pub(crate) enum Status {
     Exposed(Exposure),
 }
 
+/// Why the events of a user count nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeftOut {
+    /// The user has no assignment that counts.
+    Unexposed,
+    /// The user has several variants, or a forced one.
+    Excluded,
+    /// The plan does not know the user's variant.
+    UnknownVariant,
+}
+
 /// Judges the assignments in `history`.
 ///
 /// Only assignments within the experiment's `[start_at, end_at)` are looked

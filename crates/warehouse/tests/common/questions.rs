@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use trialog_model::duration::Window;
 use trialog_model::event::EventKind;
 use trialog_model::ids::ExperimentId;
+use trialog_warehouse::analysis::scorecard::{MetricPlan, Scorecard, Shape};
 use trialog_warehouse::batch::EventRow;
-use trialog_warehouse::fold::scorecard::{MetricPlan, Scorecard, Shape};
 use trialog_warehouse::fold::{Folded, LeftOutUnits, Names, Plan, UserFilter};
 
 use crate::harness::Event;

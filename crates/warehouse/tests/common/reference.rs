@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use trialog_model::bucket::bucket;
 use trialog_model::event::EventKind;
+use trialog_warehouse::analysis::arrivals::TypeArrivals;
+use trialog_warehouse::analysis::scorecard::MetricSums;
 use trialog_warehouse::batch::EventRow;
-use trialog_warehouse::fold::arrivals::TypeArrivals;
-use trialog_warehouse::fold::scorecard::MetricSums;
 
 use crate::harness::Event;
 

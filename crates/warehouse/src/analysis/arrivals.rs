@@ -4,6 +4,11 @@
 //! another kind of id belong to no exposed user, an exposure that is logged late
 //! leaves its events before it. Counted are distinct events up to the data time.
 
+#[cfg(feature = "clickhouse")]
+mod clickhouse;
+
+use crate::fold::LeftOut;
+
 /// The most ids that are kept as a sample.
 const SAMPLE: usize = 5;
 
@@ -30,17 +35,6 @@ pub struct TypeArrivals {
     pub senders_exposed: u64,
     /// The least ids among the users without an exposure, at most five.
     pub sample: Vec<i64>,
-}
-
-/// Why the events of a user count nowhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LeftOut {
-    /// The user has no assignment that counts.
-    Unexposed,
-    /// The user has several variants, or a forced one.
-    Excluded,
-    /// The plan does not know the user's variant.
-    UnknownVariant,
 }
 
 /// Where an event of an exposed user falls.

@@ -1,12 +1,15 @@
 //! The scorecard: per variant and metric the exact sums that tests are made of.
 
+#[cfg(feature = "clickhouse")]
+mod clickhouse;
+
 use trialog_model::duration::Window;
 use trialog_model::ids::ExperimentId;
 use trialog_model::time::UnixMicros;
 
+use crate::analysis::arrivals::{Arrivals, Place, TypeArrivals};
 use crate::error::FoldError;
-use crate::fold::arrivals::{Arrivals, LeftOut, Place, TypeArrivals};
-use crate::fold::{Accumulator, Exposure, Plan, Row, UserFilter};
+use crate::fold::{Accumulator, Exposure, LeftOut, Plan, Row, UserFilter};
 
 /// A metric: the events of a type within a stretch of time after exposure.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,12 +149,12 @@ impl MetricSums {
                 .checked_add(user.total.checked_mul(user.total)?)?;
         }
         if user.second != 0 {
-            let own = match quantity {
+            let first = match quantity {
                 Quantity::Converted => i128::from(user.events > 0),
                 Quantity::Events => i128::from(user.events),
                 Quantity::Total => user.total,
             };
-            self.second.add_user(user.second, own)?;
+            self.second.add_user(user.second, first)?;
         }
         Some(())
     }
@@ -484,8 +487,8 @@ impl Accumulator for Scorecard {
             .flatten()
             .min();
         let n_metrics = self.metrics.len();
-        for (at, (own, other)) in self.sums.iter_mut().zip(&other.sums).enumerate() {
-            if own.merge(other).is_none() {
+        for (at, (sums, other)) in self.sums.iter_mut().zip(&other.sums).enumerate() {
+            if sums.merge(other).is_none() {
                 return Err(self.overflow(at % n_metrics));
             }
         }

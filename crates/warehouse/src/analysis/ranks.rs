@@ -3,11 +3,14 @@
 //! It takes more than one pass over an experiment's users: at first those that
 //! find the values at the ranks that are wanted, and for winsorised sums one more.
 
+#[cfg(feature = "clickhouse")]
+mod clickhouse;
+
 use trialog_model::ids::ExperimentId;
 use trialog_stats::RankTally;
 
+use crate::analysis::scorecard::{MetricPlan, Quantity};
 use crate::error::FoldError;
-use crate::fold::scorecard::{MetricPlan, Quantity};
 use crate::fold::{Accumulator, Exposure, Plan, Row};
 
 /// What a pass is to find out about one metric.
@@ -211,10 +214,10 @@ impl Accumulator for Ranks {
     fn merge(&mut self, other: Self) -> Result<(), FoldError> {
         for at in 0..self.plans.len() {
             let passes = self.plans[at].pass.iter_mut().zip(&other.plans[at].pass);
-            for (own, other) in passes {
-                let merged = match (own, other) {
-                    (Pass::Tally(own), Pass::Tally(other)) => {
-                        own.merge(other);
+            for (pass, other) in passes {
+                let merged = match (pass, other) {
+                    (Pass::Tally(tally), Pass::Tally(other)) => {
+                        tally.merge(other);
                         Some(())
                     }
                     (Pass::Clip { sums, .. }, Pass::Clip { sums: other, .. }) => sums.merge(other),

@@ -1,0 +1,222 @@
+//! Plans as SQL: the pieces of work, what a piece's statements are filled with, and the
+//! statements that several analyses begin with.
+
+use std::ops::Range;
+
+use serde_json::{Value, json};
+use trialog_model::bucket::N_BUCKETS;
+
+use super::sql::{Statement, list, quoted, table};
+use super::view::View;
+use crate::analysis::scorecard::MetricPlan;
+use crate::error::WarehouseError;
+use crate::fold::{Outcomes, Plan};
+
+/// Rows that a statement reads at most, about: its groups then fit into memory. A larger
+/// experiment is cut by users.
+const PIECE_ROWS: u64 = 10_000_000;
+/// Experiments that a statement is about at most.
+pub(super) const PIECE_EXPERIMENTS: usize = 1_000;
+/// The latest time that ClickHouse and we can compare without leaving the range of integers.
+pub(crate) const FARTHEST: i64 = i64::MAX / 4;
+
+/// Judges the assignments of each user: the table `judged`.
+pub(crate) const USERS: &str = include_str!("sql/users.sql");
+/// Reads the events of exposed users, each once: the tables `happened` and `counted`.
+pub(crate) const HAPPENED: &str = include_str!("sql/happened.sql");
+
+/// Plans that are answered by the same statements, and the users that these look at.
+pub(crate) struct Piece<'p> {
+    pub(crate) plans: &'p [Plan],
+    pub(crate) users: Range<Option<i64>>,
+}
+
+impl View {
+    /// Adds when the first event that waits becomes part of an answer.
+    pub(crate) fn add_waiting<A>(
+        &self,
+        plans: &[Plan],
+        outcomes: &mut Outcomes<A>,
+    ) -> Result<(), WarehouseError> {
+        let whole = Piece {
+            plans,
+            users: None..None,
+        };
+        let reach = vec![Reach::default(); plans.len()];
+        let statement = self.statement_about(&[include_str!("sql/waiting.sql")], &whole, &reach);
+        for (code, at) in self
+            .client
+            .rows::<(usize, i64)>("look for later events", statement.text())?
+        {
+            if let Ok(folded) = &mut outcomes[code] {
+                folded.next_event_at = Some(at);
+            }
+        }
+        Ok(())
+    }
+
+    /// Cuts a group of plans that is one large experiment by its users.
+    pub(crate) fn pieces<'p>(&self, plans: &'p [Plan]) -> Result<Vec<Piece<'p>>, WarehouseError> {
+        let n_rows: u64 = plans.iter().map(|plan| plan.n_rows).sum();
+        let n_pieces = n_rows.div_ceil(PIECE_ROWS);
+        let mut cuts = Vec::new();
+        if let ([plan], true) = (plans, n_pieces > 1) {
+            let levels: Vec<String> = (1..n_pieces)
+                .map(|piece| (piece as f64 / n_pieces as f64).to_string())
+                .collect();
+            let statement = self
+                .statement(&[include_str!("sql/cuts.sql")])
+                .with("levels", levels.join(", "))
+                .with("experiments", quoted(plan.experiment.as_str()));
+            let rows = self
+                .client
+                .rows::<(Vec<i64>,)>("cut an experiment", statement.text())?;
+            cuts = rows.into_iter().next().map(|row| row.0).unwrap_or_default();
+            cuts.sort_unstable();
+            cuts.dedup();
+        }
+        let starts = std::iter::once(None).chain(cuts.iter().copied().map(Some));
+        let ends = cuts.iter().copied().map(Some).chain([None]);
+        Ok(starts
+            .zip(ends)
+            .map(|(start, end)| Piece {
+                plans,
+                users: start..end,
+            })
+            .collect())
+    }
+
+    /// Begins a statement about the plans of `piece`.
+    pub(crate) fn statement_about(
+        &self,
+        parts: &[&str],
+        piece: &Piece<'_>,
+        reach: &[Reach],
+    ) -> Statement {
+        let first = &piece.plans[0];
+        debug_assert!(
+            piece
+                .plans
+                .iter()
+                .all(|plan| plan.data_time == first.data_time
+                    && plan.filter.segment == first.filter.segment),
+            "plans of one statement have one data time and one segment"
+        );
+        let rows: Vec<Value> = (piece.plans.iter().zip(reach).enumerate())
+            .map(|(code, (plan, reach))| plan_row(code, plan, *reach))
+            .collect();
+        let experiments = piece.plans.iter().map(|plan| plan.experiment.as_str());
+        self.statement(parts)
+            .with("plans", table(PLAN_COLUMNS, &rows))
+            .with("experiments", list(experiments))
+            .with("users", users(&piece.users))
+            .with("tag", tag(&first.filter.segment))
+            .with("user_text", user_text(piece.plans))
+            .with("n_buckets", N_BUCKETS.to_string())
+            .with("data_time", first.data_time.min(FARTHEST).to_string())
+    }
+}
+
+/// Groups plans that one statement answers; a large one is a group by itself.
+pub(crate) fn groups(plans: &[Plan]) -> impl Iterator<Item = &[Plan]> {
+    let mut rest = plans;
+    std::iter::from_fn(move || {
+        let mut n_rows = 0;
+        let n_more = (rest.iter().take(PIECE_EXPERIMENTS))
+            .take_while(|plan| {
+                n_rows += plan.n_rows;
+                n_rows <= PIECE_ROWS
+            })
+            .count();
+        let (group, others) = rest.split_at(n_more.max(1).min(rest.len()));
+        rest = others;
+        (!group.is_empty()).then_some(group)
+    })
+}
+
+const PLAN_COLUMNS: &str = "code UInt32, experiment_id String, starts_at Int64, ends_at Int64, exposed_from Int64, exposed_to Int64, longest Int64, open_until Int64, variants Array(String), ignored Array(String), salt String, left_out_from UInt16, left_out_to UInt16";
+
+fn plan_row(code: usize, plan: &Plan, reach: Reach) -> Value {
+    let from = |time: Option<i64>| time.unwrap_or(-FARTHEST).max(-FARTHEST);
+    let to = |time: Option<i64>| time.unwrap_or(FARTHEST).min(FARTHEST);
+    json!([
+        code,
+        plan.experiment,
+        from(plan.within.start),
+        to(plan.within.end),
+        from(plan.filter.exposed.start),
+        to(plan.filter.exposed.end),
+        reach.longest,
+        if reach.is_open {
+            to(plan.within.end)
+        } else {
+            -FARTHEST
+        },
+        plan.variants.texts(),
+        plan.variants.ignored(),
+        plan.left_out.as_ref().map_or("", |units| &units.salt),
+        plan.left_out
+            .as_ref()
+            .map_or(0, |units| units.buckets.start),
+        plan.left_out.as_ref().map_or(0, |units| units.buckets.end),
+    ])
+}
+
+/// A user as text among copies of an assignment, where a plan has a use for it: texts are long.
+fn user_text(plans: &[Plan]) -> &'static str {
+    match plans.iter().any(|plan| plan.left_out.is_some()) {
+        true => "minIf(user_text, user_text <> '')",
+        false => "''",
+    }
+}
+
+/// How far after an exposure events matter.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Reach {
+    /// Where the last window ends, in microseconds after the exposure.
+    longest: i64,
+    /// Whether a metric ends with the experiment.
+    is_open: bool,
+}
+
+impl Reach {
+    pub(crate) fn from_metrics<'m>(metrics: impl IntoIterator<Item = &'m MetricPlan>) -> Self {
+        let mut reach = Self::default();
+        for metric in metrics {
+            match metric.window.micros() {
+                Some(length) => reach.longest = reach.longest.max(length + metric.delay),
+                None => reach.is_open = true,
+            }
+        }
+        reach
+    }
+}
+
+/// Writes the condition that a user is among `users`.
+fn users(users: &Range<Option<i64>>) -> String {
+    let start = users.start.map(|start| format!("user_id >= {start}"));
+    let end = users.end.map(|end| format!("user_id < {end}"));
+    let conditions: Vec<String> = [start, end].into_iter().flatten().collect();
+    match conditions.is_empty() {
+        true => "true".to_owned(),
+        false => conditions.join(" AND "),
+    }
+}
+
+/// What a context is compared by: its lowest bit says whether it lies in the segment, the
+/// others are of its checksum, by which assignments that differ in nothing else are ordered.
+fn tag(segment: &[(String, String)]) -> String {
+    if segment.is_empty() {
+        return "toUInt32(1)".to_owned();
+    }
+    let conditions: Vec<String> = (segment.iter())
+        .map(|(key, value)| {
+            let (key, value) = (quoted(key), quoted(value));
+            format!("mapContains(attributes, {key}) AND attributes[{key}] = {value}")
+        })
+        .collect();
+    format!(
+        "bitOr(bitAnd(CRC32(context), 4294967294), toUInt32({}))",
+        conditions.join(" AND ")
+    )
+}
