@@ -16,15 +16,15 @@ use trialog_model::time::UnixMicros;
 use trialog_report::findings::{self, Finding};
 use trialog_warehouse::fold::UserFilter;
 
-use crate::care::CareError;
-use crate::care::retention::{self, Mode};
 use crate::clock::Clock;
 use crate::compute::{Limits, compute};
 use crate::error::PipelineError;
 use crate::lease::{HeldLease, LeaseSettings};
 use crate::look::{Looking, Wait, look};
-use crate::metrics::AggregationMetrics;
+use crate::maintenance::MaintenanceError;
+use crate::maintenance::retention::{self, Mode};
 use crate::store::{Reading, Store};
+use crate::telemetry::AggregationMetrics;
 use crate::trust::{RunTime, Witnesses};
 
 /// How long an `Idempotency-Key` is remembered; events without ids of their
@@ -428,14 +428,14 @@ impl Aggregator {
         let retained = (self
             .store
             .embedded(retention::NOT_EMBEDDED)
-            .map_err(CareError::from))
+            .map_err(MaintenanceError::from))
         .and_then(|warehouse| {
             retention::retain(&self.catalog, warehouse, &self.settings, now, Mode::Apply)
         });
         match retained {
             Ok(_) => *last = before,
             // Asked once a day: the answer is the same until somebody confirms, or a day passed.
-            Err(CareError::Unconfirmed(why)) => {
+            Err(MaintenanceError::Unconfirmed(why)) => {
                 tracing::error!("no old events were dropped: {why}");
                 *last = before;
             }

@@ -14,8 +14,8 @@ use trialog_warehouse::batch::Batch;
 use trialog_warehouse::embedded::{Refused, Reply, Submission, Warehouse};
 
 use crate::error::PipelineError;
-use crate::metrics::IngestMetrics;
 use crate::store::Store;
+use crate::telemetry::IngestMetrics;
 
 /// The most events that one request may carry, unless asked otherwise.
 pub const MAX_EVENTS: u64 = 100_000;

@@ -6,7 +6,6 @@
 #![forbid(unsafe_code)]
 
 pub mod aggregation;
-pub mod care;
 #[cfg(feature = "clickhouse")]
 pub mod clickhouse;
 pub mod clock;
@@ -18,9 +17,10 @@ pub mod ingest;
 pub mod kafka;
 pub mod lease;
 mod look;
-pub mod metrics;
+pub mod maintenance;
 pub mod schedule;
 pub mod store;
+pub mod telemetry;
 mod trust;
 
 pub use compute::Limits;

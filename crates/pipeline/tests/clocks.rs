@@ -58,7 +58,7 @@ fn what_a_run_publishes_is_shown_although_an_earlier_clock_was_ahead() {
     // The next run follows the one by the right clock, which is the last one.
     system.send(&events(ROUNDS));
     assert_eq!(run(&system).before_last, None);
-    let sound = system.care.verify(&mut |_, _| {}).unwrap();
+    let sound = system.maintenance.verify(&mut |_, _| {}).unwrap();
     assert!(sound.sound, "{:?}", sound.damage);
 }
 
@@ -70,7 +70,7 @@ fn a_look_after_a_break_counts_whatever_the_clock_said_at_the_break() {
     run(&system);
     system.advance(2 * DAY);
     let user = trialog_model::user_id::user_id_from_text("7");
-    system.care.forget(user, None, "mia").unwrap();
+    system.maintenance.forget(user, None, "mia").unwrap();
     system.advance(-2 * DAY);
     run(&system);
     let id = ExperimentId::new("a").unwrap();

@@ -12,7 +12,7 @@ use trialog_catalog::results::Computation;
 use trialog_model::event::EventKind;
 use trialog_model::ids::ExperimentId;
 use trialog_pipeline::aggregation::Scope;
-use trialog_pipeline::care::CareError;
+use trialog_pipeline::maintenance::MaintenanceError;
 
 const USER: i64 = 4_815_162_342;
 /// Texts that occur in this user's events only; too odd to be compressed away.
@@ -103,7 +103,7 @@ fn no_file_holds_the_user_and_the_results_are_those_without_the_user() {
         files_with_marks(directory.path()).len() >= 2,
         "the marks can be found"
     );
-    let report = system.care.forget(USER, None, "test").unwrap();
+    let report = system.maintenance.forget(USER, None, "test").unwrap();
     assert_eq!((report.events, report.experiments.len()), (80, 2));
     assert_eq!(report.recomputed.as_ref().unwrap().experiments, 2);
     assert_eq!(files_with_marks(directory.path()), Vec::<String>::new());
@@ -117,7 +117,7 @@ fn no_file_holds_the_user_and_the_results_are_those_without_the_user() {
     };
     let shown = ["a", "b", "c"].map(published).to_vec();
     assert_eq!(counted(shown), counted(restored(80)));
-    assert!(system.care.verify(&mut |_, _| {}).unwrap().sound);
+    assert!(system.maintenance.verify(&mut |_, _| {}).unwrap().sound);
     system.warehouse.settle().unwrap();
     system.warehouse.close();
     drop(system);
@@ -139,7 +139,11 @@ fn nothing_else_is_lost_while_events_come_in_and_runs_are_published() {
         });
         let mut events = 0;
         for _ in 0..5 {
-            events += system.care.forget(USER, None, "test").unwrap().events;
+            events += system
+                .maintenance
+                .forget(USER, None, "test")
+                .unwrap()
+                .events;
         }
         assert_eq!(events, 40);
     });
@@ -151,8 +155,8 @@ fn nothing_else_is_lost_while_events_come_in_and_runs_are_published() {
 fn an_erasure_can_be_repeated_and_is_audited_without_the_user() {
     let directory = tempfile::tempdir().unwrap();
     let system = filled(directory.path(), 40);
-    let first = system.care.forget(USER, None, "somebody").unwrap();
-    let second = system.care.forget(USER, None, "somebody").unwrap();
+    let first = system.maintenance.forget(USER, None, "somebody").unwrap();
+    let second = system.maintenance.forget(USER, None, "somebody").unwrap();
     assert_eq!((second.events, second.recomputed), (0, None));
     let audit = system.catalog.erasures(None, 10).unwrap();
     assert_eq!(audit.len(), 2);
@@ -182,12 +186,12 @@ fn one_experiment_can_be_named_and_the_others_keep_the_user() {
     let directory = tempfile::tempdir().unwrap();
     let system = filled(directory.path(), 40);
     let a = ExperimentId::new("a").unwrap();
-    let report = system.care.forget(USER, Some(&a), "test").unwrap();
+    let report = system.maintenance.forget(USER, Some(&a), "test").unwrap();
     assert_eq!(
         (report.events, report.experiments),
         (20, vec!["a".to_owned()])
     );
-    let rest = system.care.forget(USER, None, "test").unwrap();
+    let rest = system.maintenance.forget(USER, None, "test").unwrap();
     assert_eq!((rest.events, rest.experiments), (20, vec!["b".to_owned()]));
 }
 
@@ -203,7 +207,7 @@ fn an_erasure_that_failed_half_way_is_completed_by_the_next() {
     let (sequences, _) = stem.rsplit_once('-').unwrap();
     let blocked = |id| format!("{sequences}-{id}.parquet.tmp");
     (0..2_000).for_each(|id| std::fs::create_dir(blocked(id)).unwrap());
-    assert!(system.care.forget(USER, None, "test").is_err());
+    assert!(system.maintenance.forget(USER, None, "test").is_err());
     // The experiments are due, so no run keeps results with the user.
     let due = system
         .catalog
@@ -215,7 +219,7 @@ fn an_erasure_that_failed_half_way_is_completed_by_the_next() {
     );
     assert!(!files_with_marks(directory.path()).is_empty());
     (0..2_000).for_each(|id| std::fs::remove_dir(blocked(id)).unwrap());
-    system.care.forget(USER, None, "test").unwrap();
+    system.maintenance.forget(USER, None, "test").unwrap();
     assert_eq!(files_with_marks(directory.path()), Vec::<String>::new());
     assert_eq!(counted(results_of(&system)), counted(restored(80)));
 }
@@ -238,7 +242,7 @@ fn an_erased_user_without_an_exposure_is_in_no_sample_and_in_no_byte_of_the_cata
         arrivals.flat_map(|row| row.sample).collect::<Vec<_>>()
     };
     assert!(samples().contains(&(USER + 1)), "{:?}", samples());
-    system.care.forget(USER + 1, None, "test").unwrap();
+    system.maintenance.forget(USER + 1, None, "test").unwrap();
     assert!(!samples().contains(&(USER + 1)), "{:?}", samples());
     let text = (USER + 1).to_string();
     for name in ["catalog.sqlite", "catalog.sqlite-wal"] {
@@ -255,15 +259,22 @@ fn an_erasure_that_is_stopped_is_finished_by_the_same_one_after_the_next_start()
     let system = filled(&data, 40);
     system.warehouse.settle().unwrap();
     system.warehouse.stop_erasing();
-    let stopped = system.care.forget(USER, None, "test").unwrap_err();
+    let stopped = system.maintenance.forget(USER, None, "test").unwrap_err();
     assert!(
-        matches!(&stopped, CareError::Pipeline(error) if error.is_stopping()),
+        matches!(&stopped, MaintenanceError::Pipeline(error) if error.is_stopping()),
         "{stopped}"
     );
     assert!(!files_with_marks(&data).is_empty());
     system.warehouse.close();
     drop(system);
     let system = System::open(&data);
-    assert!(system.care.forget(USER, None, "test").unwrap().events > 0);
+    assert!(
+        system
+            .maintenance
+            .forget(USER, None, "test")
+            .unwrap()
+            .events
+            > 0
+    );
     assert_eq!(files_with_marks(&data), Vec::<String>::new());
 }

@@ -13,7 +13,7 @@ use trialog_model::event::EventKind;
 use trialog_model::ids::ExperimentId;
 use trialog_pipeline::PipelineError;
 use trialog_pipeline::aggregation::{Scope, Settings};
-use trialog_pipeline::care::retention::Mode;
+use trialog_pipeline::maintenance::retention::Mode;
 use trialog_warehouse::embedded::Warehouse;
 use trialog_warehouse::erase::Doomed;
 use trialog_warehouse::fold::UserFilter;
@@ -107,7 +107,7 @@ fn old_events_go_after_a_run_and_the_results_stay_as_they_were() {
         .aggregator
         .query(&id, &UserFilter::default(), &std::sync::Arc::default());
     assert!(matches!(error, Err(PipelineError::EventsDropped { .. })));
-    let report = system.care.verify(&mut |_, _| {}).unwrap();
+    let report = system.maintenance.verify(&mut |_, _| {}).unwrap();
     assert!(
         report.sound && report.recomputed == 1 && report.n_skipped == 1,
         "{report:?}"
@@ -123,16 +123,19 @@ fn a_dry_run_says_what_would_go_and_changes_nothing() {
     system.warehouse.close();
     drop(system);
     let system = System::with_settings(directory.path(), keeping(30));
-    let dry = system.care.retain(Mode::DryRun).unwrap();
+    let dry = system.maintenance.retain(Mode::DryRun).unwrap();
     assert_eq!((dry.events, dry.experiments["a"]), (20, 20));
     assert_eq!(events(&system.warehouse)["a"], 20);
     let id = ExperimentId::new("a").unwrap();
     assert_eq!(system.catalog.dropped(&id).unwrap(), None);
-    let wet = system.care.retain(Mode::Confirmed).unwrap();
+    let wet = system.maintenance.retain(Mode::Confirmed).unwrap();
     assert_eq!(wet.experiments, dry.experiments);
     assert!(events(&system.warehouse).is_empty());
     assert_eq!(system.catalog.dropped(&id).unwrap().unwrap().events, 20);
-    assert_eq!(system.care.retain(Mode::Confirmed).unwrap().events, 0);
+    assert_eq!(
+        system.maintenance.retain(Mode::Confirmed).unwrap().events,
+        0
+    );
 }
 
 #[test]
@@ -140,7 +143,10 @@ fn events_that_no_published_run_has_read_are_kept() {
     let directory = tempfile::tempdir().unwrap();
     let system = System::with_settings(directory.path(), keeping(30));
     send(&system, "a", 0, 24 * 40);
-    assert_eq!(system.care.retain(Mode::Confirmed).unwrap().events, 0);
+    assert_eq!(
+        system.maintenance.retain(Mode::Confirmed).unwrap().events,
+        0
+    );
     run(&system);
     assert_eq!(published(&system, "a").unwrap().exposures[0].user_count, 5);
     system.advance(25 * HOUR);
@@ -158,7 +164,7 @@ fn a_run_whose_rows_are_all_old_is_dropped_whole() {
     system.warehouse.close();
     drop(system);
     let system = System::with_settings(directory.path(), keeping(30));
-    let report = system.care.retain(Mode::Confirmed).unwrap();
+    let report = system.maintenance.retain(Mode::Confirmed).unwrap();
     assert_eq!((report.runs_dropped, report.runs_rewritten), (2, 0));
     assert!(system::files(&directory.path().join("events")).is_empty());
     let midnight = NOW - 30 * 24 * HOUR - (NOW - 30 * 24 * HOUR).rem_euclid(24 * HOUR);
@@ -171,7 +177,7 @@ fn a_run_whose_rows_are_all_old_is_dropped_whole() {
 
 /// What retention says where it drops nothing.
 fn refusal(system: &System, mode: Mode) -> String {
-    system.care.retain(mode).unwrap_err().to_string()
+    system.maintenance.retain(mode).unwrap_err().to_string()
 }
 
 #[test]
@@ -195,11 +201,11 @@ fn more_than_a_share_goes_with_a_confirmation_only() {
         told.contains("40 of 60 events") && told.contains("--confirm"),
         "{told}"
     );
-    assert_eq!(system.care.retain(Mode::DryRun).unwrap().events, 40);
+    assert_eq!(system.maintenance.retain(Mode::DryRun).unwrap().events, 40);
     // What comes in makes the share smaller.
     send(&system, "b", 1, 24);
     run(&system);
-    assert_eq!(system.care.retain(Mode::Apply).unwrap().events, 40);
+    assert_eq!(system.maintenance.retain(Mode::Apply).unwrap().events, 40);
 }
 
 #[test]

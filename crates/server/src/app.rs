@@ -12,11 +12,11 @@ use axum::response::Response;
 use axum::routing::{MethodRouter, delete, get, post};
 use trialog_catalog::{Catalog, CatalogError};
 use trialog_pipeline::aggregation::Aggregator;
-use trialog_pipeline::care::Care;
 use trialog_pipeline::clock::Clock;
 use trialog_pipeline::ingest::{Destination, Ingest, IngestSettings};
 #[cfg(feature = "kafka")]
 use trialog_pipeline::kafka::Consumers;
+use trialog_pipeline::maintenance::Maintenance;
 use trialog_pipeline::store::Store;
 
 use crate::access::Randomness;
@@ -27,17 +27,17 @@ use crate::budget::Budget;
 use crate::evaluation::WithoutVariant;
 use crate::headers::RequestIds;
 use crate::limits::Rates;
-use crate::metrics::ServerMetrics;
 use crate::names::Names;
 use crate::pools::Pools;
 use crate::problem::Problem;
 use crate::rulesets::Rulesets;
 use crate::serving::Connections;
+use crate::telemetry::ServerMetrics;
 use crate::turns::Turns;
 use crate::{access, cors, headers, observe};
 use crate::{
-    audit, calc, care, dashboard, evaluation, events, experiments, export, health, holdouts, keys,
-    layers, metric_definitions, metrics, openapi, pipeline, results,
+    audit, calc, dashboard, evaluation, events, experiments, export, health, holdouts, keys,
+    layers, maintenance, metric_definitions, openapi, pipeline, results, telemetry,
 };
 
 /// The limits of the HTTP interface.
@@ -112,7 +112,7 @@ pub struct App {
     #[cfg(feature = "kafka")]
     consumers: OnceLock<Arc<Consumers>>,
     pub(crate) aggregator: Arc<Aggregator>,
-    pub(crate) care: Arc<Care>,
+    pub(crate) maintenance: Arc<Maintenance>,
     pub(crate) clock: Clock,
     pub(crate) settings: Settings,
     pub(crate) keyring: Keyring,
@@ -156,7 +156,7 @@ impl App {
         let answers = Answers::new(settings.max_answers_bytes);
         let turns = Turns::new(settings.max_turns);
         let pools = Arc::new(Pools::new(&settings));
-        let care = Arc::new(Care::new(
+        let maintenance = Arc::new(Maintenance::new(
             Arc::clone(&catalog),
             store.clone(),
             Arc::clone(&aggregator),
@@ -170,7 +170,7 @@ impl App {
             #[cfg(feature = "kafka")]
             consumers: OnceLock::new(),
             aggregator,
-            care,
+            maintenance,
             clock,
             keyring: Keyring::new(),
             rates: Rates::new(settings.requests_per_second),
@@ -217,8 +217,8 @@ impl App {
     }
 
     /// Backup, verification and the like over the same data.
-    pub fn care(&self) -> &Arc<Care> {
-        &self.care
+    pub fn maintenance(&self) -> &Arc<Maintenance> {
+        &self.maintenance
     }
 
     /// Remembers in the file at `path` that there were API keys, beside the catalog: without it
@@ -374,12 +374,12 @@ fn routes() -> Routes {
         .route("/v1/calc/{family}", post(calc::compute))
         .route("/v1/pipeline", get(pipeline::state))
         .route("/v1/pipeline/run", post(pipeline::run))
-        .route("/v1/backup", post(care::backup))
-        .route("/v1/verify", get(care::verify))
-        .route("/v1/users/{user}", delete(care::forget))
+        .route("/v1/backup", post(maintenance::backup))
+        .route("/v1/verify", get(maintenance::verify))
+        .route("/v1/users/{user}", delete(maintenance::forget))
         .route("/v1/export/{table}", get(export::export))
-        .route("/v1/retention/apply", post(care::retain))
-        .route("/v1/erasures", get(care::erasures))
+        .route("/v1/retention/apply", post(maintenance::retain))
+        .route("/v1/erasures", get(maintenance::erasures))
         .route("/v1/keys", get(keys::list).post(keys::create))
         .route("/v1/keys/{id}", delete(keys::revoke))
         .route("/openapi.json", get(openapi::serve))
@@ -392,7 +392,7 @@ fn own_routes() -> Routes {
     Routes::new()
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
-        .route("/metrics", get(metrics::metrics))
+        .route("/metrics", get(telemetry::metrics))
 }
 
 async fn no_route(uri: Uri, headers: HeaderMap) -> Response {

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use trialog_model::event::EventKind;
 use trialog_model::ids::ExperimentId;
 use trialog_model::time::UnixMicros;
-use trialog_pipeline::care::export::{ExportRequest, Form, Formulas, Table};
+use trialog_pipeline::maintenance::export::{ExportRequest, Form, Formulas, Table};
 
 use crate::app::App;
 use crate::problem::{Answer, Problem};
@@ -29,7 +29,7 @@ pub(crate) async fn export(
         Form::Parquet => ("application/vnd.apache.parquet", "parquet"),
         Form::Csv(_) => ("text/csv; charset=utf-8", "csv"),
     };
-    let begin = move |flag: &Flag| Ok(app.care.export_until(flag, request)?);
+    let begin = move |flag: &Flag| Ok(app.maintenance.export_until(flag, request)?);
     let (export, turn) = turn.run(begin).await?;
     let body = stream::body(turn, move |sender, _| {
         let written = export.write(&mut *sender);

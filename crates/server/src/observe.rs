@@ -10,7 +10,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use crate::app::App;
-use crate::metrics::RequestLabels;
+use crate::telemetry::RequestLabels;
 
 /// Counts and logs a request. Layers inside of this one are seen, those outside are not.
 pub(crate) async fn observe(

@@ -11,13 +11,13 @@
 
 mod audit;
 mod calc;
-mod care;
 mod evaluation;
 mod events;
 mod experiments;
 mod holdouts;
 mod keys;
 mod layers;
+mod maintenance;
 mod metric_definitions;
 mod operation;
 mod pipeline;
@@ -55,7 +55,7 @@ const TAGS: &[(&str, &str)] = &[
     ("results", "Tests, intervals and warnings."),
     ("statistics", "Every method on numbers of your own."),
     ("pipeline", "How far results reach, and runs on demand."),
-    ("care", "Backup, verification, export, erasure."),
+    ("maintenance", "Backup, verification, export, erasure."),
     ("keys", "API keys."),
     ("system", "Health, counts, and this document."),
 ];
@@ -129,7 +129,7 @@ fn operations() -> impl Iterator<Item = Operation> {
         results::operations(),
         calc::operations(),
         pipeline::operations(),
-        care::operations(),
+        maintenance::operations(),
         keys::operations(),
         system::operations(),
     ]
@@ -154,7 +154,7 @@ fn schemas() -> Vec<(String, Schema)> {
         results::schemas(),
         calc::schemas(),
         pipeline::schemas(),
-        care::schemas(),
+        maintenance::schemas(),
         keys::schemas(),
     ]
     .into_iter()

@@ -49,7 +49,7 @@ const VERIFY: Size = Size {
     is_long: true,
 };
 /// Backup, erasure and retention, of which one can be under way at a time anyway.
-const CARE: Size = Size {
+const MAINTENANCE: Size = Size {
     what: "backup, erasure and retention",
     running: 1,
     waiting: 4,
@@ -81,7 +81,7 @@ pub(crate) struct Pools {
     pub(crate) folds: Pool,
     pub(crate) calc: Pool,
     pub(crate) verify: Pool,
-    pub(crate) care: Pool,
+    pub(crate) maintenance: Pool,
     pub(crate) runs: Pool,
     pub(crate) exports: Pool,
     pub(crate) jobs: Arc<Jobs>,
@@ -104,7 +104,7 @@ impl Pools {
             folds: Pool::new(folds, &jobs),
             calc: Pool::new(CALC, &jobs),
             verify: Pool::new(VERIFY, &jobs),
-            care: Pool::new(CARE, &jobs),
+            maintenance: Pool::new(MAINTENANCE, &jobs),
             runs: Pool::new(RUNS, &jobs),
             exports: Pool::new(EXPORTS, &jobs),
             jobs,

@@ -8,7 +8,7 @@ use trialog_catalog::CatalogError;
 use trialog_model::document::DocumentError;
 use trialog_model::event::FieldError;
 use trialog_pipeline::PipelineError;
-use trialog_pipeline::care::CareError;
+use trialog_pipeline::maintenance::MaintenanceError;
 
 /// An error on its way to the client.
 #[derive(Debug)]
@@ -251,11 +251,11 @@ impl From<PipelineError> for Problem {
     }
 }
 
-impl From<CareError> for Problem {
-    fn from(error: CareError) -> Self {
+impl From<MaintenanceError> for Problem {
+    fn from(error: MaintenanceError) -> Self {
         match error {
-            CareError::Pipeline(error) => error.into(),
-            CareError::Exists(_) | CareError::Unconfirmed(_) => {
+            MaintenanceError::Pipeline(error) => error.into(),
+            MaintenanceError::Exists(_) | MaintenanceError::Unconfirmed(_) => {
                 Self::new(StatusCode::CONFLICT, error.to_string())
             }
             other => Self::internal(other.to_string()),

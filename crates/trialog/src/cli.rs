@@ -1,9 +1,9 @@
 //! The arguments of the command line.
 
 mod analyze;
-mod care;
 pub(crate) mod help;
 mod keys;
+mod maintenance;
 pub(crate) mod refused;
 
 use std::num::NonZeroUsize;
@@ -19,10 +19,10 @@ use crate::table::decide::Ids;
 use crate::table::decimal::Decimal;
 use crate::table::encoding::Encoding;
 pub(crate) use analyze::{AnalyzeArgs, Missing, PowerArgs, ReportFormat};
-pub(crate) use care::{
+pub(crate) use keys::KeysCommand;
+pub(crate) use maintenance::{
     BackupArgs, ExportArgs, ForgetArgs, RestoreArgs, RetentionCommand, VerifyArgs,
 };
-pub(crate) use keys::KeysCommand;
 
 /// Records which variant of an A/B test each user saw and what they did next,
 /// and tells whether a difference is real.

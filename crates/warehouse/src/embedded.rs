@@ -27,10 +27,10 @@ use crate::database::{self, Database, SourceMark};
 use crate::error::WarehouseError;
 use crate::index::Index;
 use crate::lock::DirectoryLock;
-use crate::metrics::{Metrics, gauge};
 use crate::run::{Run, sync_directory};
 use crate::segment::{ActiveSegment, Segment};
 use crate::snapshot::Snapshot;
+use crate::telemetry::{Metrics, gauge};
 use crate::{background, codec, disk, writer};
 
 /// Segments that make up a run, unless aggregation seals them earlier.

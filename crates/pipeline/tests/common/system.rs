@@ -12,7 +12,7 @@ use trialog_model::event::EventKind;
 use trialog_model::ids::ExperimentId;
 use trialog_model::time::UnixMicros;
 use trialog_pipeline::aggregation::{Aggregator, Scope, Settings};
-use trialog_pipeline::care::Care;
+use trialog_pipeline::maintenance::Maintenance;
 use trialog_warehouse::batch::{Batch, EventRow};
 use trialog_warehouse::embedded::{Options, Submission, Warehouse};
 use trialog_warehouse::lock::DirectoryLock;
@@ -28,7 +28,7 @@ pub(crate) struct System {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) warehouse: Arc<Warehouse>,
     pub(crate) aggregator: Arc<Aggregator>,
-    pub(crate) care: Care,
+    pub(crate) maintenance: Maintenance,
     /// How far this system's clock was put forward.
     passed: Arc<AtomicI64>,
 }
@@ -75,7 +75,7 @@ impl System {
             Arc::clone(&clock),
             settings,
         ));
-        let care = Care::new(
+        let maintenance = Maintenance::new(
             Arc::clone(&catalog),
             Arc::clone(&warehouse),
             Arc::clone(&aggregator),
@@ -85,7 +85,7 @@ impl System {
             catalog,
             warehouse,
             aggregator,
-            care,
+            maintenance,
             passed,
         }
     }

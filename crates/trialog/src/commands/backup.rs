@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use serde_json::{Value, json};
-use trialog_pipeline::care::restore::restore;
+use trialog_pipeline::maintenance::restore::restore;
 
 use crate::access::Access;
 use crate::cli::{BackupArgs, Format, RestoreArgs};
@@ -17,10 +17,14 @@ pub(crate) fn backup(config: &Config, options: &BackupArgs) -> anyhow::Result<Ex
     let report = match Access::open(config)? {
         Access::Directory(opened) => {
             let bar = progress(0, true);
-            let report = opened.node.app.care().backup(&directory, &mut |done, all| {
-                bar.set_length(all);
-                bar.set_position(done);
-            });
+            let report = opened
+                .node
+                .app
+                .maintenance()
+                .backup(&directory, &mut |done, all| {
+                    bar.set_length(all);
+                    bar.set_position(done);
+                });
             bar.finish_and_clear();
             let report = json!(report?);
             opened.node.close();

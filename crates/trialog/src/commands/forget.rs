@@ -22,8 +22,8 @@ pub(crate) fn run(config: &Config, options: &ForgetArgs) -> anyhow::Result<ExitC
                 .transpose()
                 .context("cannot use `--experiment`")?;
             let user = user_id_from_text(options.user.trim());
-            let care = opened.node.app.care();
-            let report = json!(care.forget(user, experiment.as_ref(), "command")?);
+            let maintenance = opened.node.app.maintenance();
+            let report = json!(maintenance.forget(user, experiment.as_ref(), "command")?);
             opened.node.close();
             report
         }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
-use trialog_pipeline::care::retention::Mode;
+use trialog_pipeline::maintenance::retention::Mode;
 
 use crate::access::Access;
 use crate::cli::{Format, RetentionCommand};
@@ -22,7 +22,7 @@ pub(crate) fn run(config: &Config, command: &RetentionCommand) -> anyhow::Result
                 (false, true) => Mode::Confirmed,
                 (false, false) => Mode::Apply,
             };
-            let report = json!(opened.node.app.care().retain(mode)?);
+            let report = json!(opened.node.app.maintenance().retain(mode)?);
             opened.node.close();
             report
         }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
-use trialog_pipeline::care::verify::verify_directory;
+use trialog_pipeline::maintenance::verify::verify_directory;
 use trialog_warehouse::WarehouseError;
 use trialog_warehouse::lock::DirectoryLock;
 

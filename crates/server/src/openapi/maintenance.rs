@@ -28,7 +28,7 @@ fn backup() -> Operation {
         "makeBackup",
         "Makes a backup while serving",
     )
-    .tag("care")
+    .tag("maintenance")
     .body(closed(request), json!({ "directory": "nightly" }))
     .answer(StatusCode::OK, reference("BackupReport"), "It is made.")
     .problems(&[409])
@@ -37,7 +37,7 @@ fn backup() -> Operation {
 fn verify() -> Operation {
     let path = "/v1/verify";
     Operation::new(Method::GET, path, "verifyData", "Verifies all data")
-        .tag("care")
+        .tag("maintenance")
         .describe("One JSON object per line: `progress` for each step; the last one has the `report` (a VerifyReport) or an `error`.")
         .answer_as(StatusCode::OK, "application/x-ndjson", "The verification.")
 }
@@ -54,7 +54,7 @@ fn export() -> Operation {
         "exportTable",
         "Exports events or results",
     )
-    .tag("care")
+    .tag("maintenance")
     .describe("In events `user_id` is the id that was sent, as text, and `user_key` the number that it is stored under; where the text is not known, both are the number.")
     .segment("table", one_of(&tables), "results", "What to export.")
     .query("format", format, "The form of the file.")
@@ -96,7 +96,7 @@ fn forget() -> Operation {
         "forgetUser",
         "Removes every event of a user, for good",
     )
-    .tag("care")
+    .tag("maintenance")
     .describe("The results without the user are published before the answer.")
     .segment(
         "user",
@@ -125,7 +125,7 @@ fn retain() -> Operation {
         "applyRetention",
         "Drops events that are older than they are kept",
     )
-    .tag("care")
+    .tag("maintenance")
     .describe("Experiments that lose events keep their results as they are.")
     .query(
         "dry_run",
@@ -153,7 +153,7 @@ fn erasures() -> Operation {
         "listErasures",
         "Lists what was erased, newest first",
     )
-    .tag("care")
+    .tag("maintenance")
     .query(
         "user",
         text(),

@@ -11,7 +11,7 @@ use trialog_catalog::erasures::ErasureRequest;
 use trialog_model::ids::ExperimentId;
 use trialog_warehouse::erase::Doomed;
 
-use super::{Care, CareError};
+use super::{Maintenance, MaintenanceError};
 use crate::aggregation::{RunReport, Scope};
 
 /// What an erasure did.
@@ -33,7 +33,7 @@ pub struct ForgetReport {
     pub notes: Vec<String>,
 }
 
-impl Care {
+impl Maintenance {
     /// Removes every event of `user`, in all experiments or in one, and
     /// computes the results anew.
     ///
@@ -45,7 +45,7 @@ impl Care {
         user: i64,
         experiment: Option<&ExperimentId>,
         actor: &str,
-    ) -> Result<ForgetReport, CareError> {
+    ) -> Result<ForgetReport, MaintenanceError> {
         let _turn = self.turn();
         let mut report = self.erase_user(user, experiment, actor)?;
         let frozen = self.catalog.frozen_experiments()?;
@@ -72,7 +72,7 @@ impl Care {
         user: i64,
         experiment: Option<&ExperimentId>,
         actor: &str,
-    ) -> Result<ForgetReport, CareError> {
+    ) -> Result<ForgetReport, MaintenanceError> {
         // A run in between would publish results with the user once more.
         let _running = self.aggregator.turn();
         let doomed = Doomed::User {
@@ -121,7 +121,7 @@ impl Care {
     fn registered<'a>(
         &self,
         ids: impl Iterator<Item = &'a String>,
-    ) -> Result<Vec<ExperimentId>, CareError> {
+    ) -> Result<Vec<ExperimentId>, MaintenanceError> {
         let mut registered = Vec::new();
         for id in ids.filter_map(|id| ExperimentId::new(id.clone()).ok()) {
             match self.catalog.experiment(&id) {

@@ -1,4 +1,4 @@
-//! The arguments of the commands that take care of the data.
+//! The arguments of the maintenance commands.
 
 use std::path::PathBuf;
 

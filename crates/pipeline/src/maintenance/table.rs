@@ -17,7 +17,7 @@ use trialog_model::decimal::format_units;
 use trialog_model::formula::escaped;
 use trialog_model::time::UnixMicros;
 
-use super::CareError;
+use super::MaintenanceError;
 use super::export::{Form, Formulas};
 
 /// Rows that are held in memory before they are written.
@@ -66,7 +66,7 @@ pub(crate) struct ParquetTable<W: Write + Send> {
 }
 
 impl<W: Write + Send> TableWriter<W> {
-    pub(crate) fn new(form: Form, columns: &Columns, mut out: W) -> Result<Self, CareError> {
+    pub(crate) fn new(form: Form, columns: &Columns, mut out: W) -> Result<Self, MaintenanceError> {
         if let Form::Csv(formulas) = form {
             let names: Vec<_> = columns.iter().map(|(name, _)| *name).collect();
             writeln!(out, "{}", names.join(",")).map_err(failed)?;
@@ -89,7 +89,7 @@ impl<W: Write + Send> TableWriter<W> {
     }
 
     /// Adds a row, whose cells are of the columns' types.
-    pub(crate) fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), CareError> {
+    pub(crate) fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), MaintenanceError> {
         match self {
             Self::Csv(out, formulas) => write_line(out, cells, *formulas).map_err(failed),
             Self::Parquet(table) => {
@@ -105,7 +105,7 @@ impl<W: Write + Send> TableWriter<W> {
     }
 
     /// Writes what is left, and the end of the file.
-    pub(crate) fn finish(self) -> Result<(), CareError> {
+    pub(crate) fn finish(self) -> Result<(), MaintenanceError> {
         match self {
             Self::Csv(mut out, _) => out.flush().map_err(failed),
             Self::Parquet(mut table) => {
@@ -118,7 +118,7 @@ impl<W: Write + Send> TableWriter<W> {
 }
 
 impl<W: Write + Send> ParquetTable<W> {
-    fn write(&mut self) -> Result<(), CareError> {
+    fn write(&mut self) -> Result<(), MaintenanceError> {
         let columns: Vec<ArrayRef> = self.columns.iter_mut().map(Column::finish).collect();
         let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(failed)?;
         self.writer.write(&batch).map_err(failed)?;
@@ -129,8 +129,8 @@ impl<W: Write + Send> ParquetTable<W> {
     }
 }
 
-fn failed(error: impl std::fmt::Display) -> CareError {
-    CareError::Write(error.to_string())
+fn failed(error: impl std::fmt::Display) -> MaintenanceError {
+    MaintenanceError::Write(error.to_string())
 }
 
 impl Type {

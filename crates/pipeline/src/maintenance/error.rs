@@ -1,4 +1,4 @@
-//! Why the data could not be taken care of, and what a person can do about it.
+//! Why a maintenance operation failed, and what a person can do about it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,10 +8,10 @@ use trialog_warehouse::WarehouseError;
 
 use crate::error::PipelineError;
 
-/// Why the data could not be taken care of.
+/// Why a maintenance operation failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum CareError {
+pub enum MaintenanceError {
     /// The catalog, the warehouse or a run failed.
     #[error(transparent)]
     Pipeline(#[from] PipelineError),
@@ -68,7 +68,7 @@ pub enum CareError {
     HalfRestored(PathBuf),
 }
 
-impl CareError {
+impl MaintenanceError {
     pub(crate) fn io<'a>(
         action: &'static str,
         path: &'a Path,
@@ -92,13 +92,13 @@ impl CareError {
     }
 }
 
-impl From<CatalogError> for CareError {
+impl From<CatalogError> for MaintenanceError {
     fn from(error: CatalogError) -> Self {
         Self::Pipeline(error.into())
     }
 }
 
-impl From<WarehouseError> for CareError {
+impl From<WarehouseError> for MaintenanceError {
     fn from(error: WarehouseError) -> Self {
         Self::Pipeline(error.into())
     }

@@ -1,4 +1,4 @@
-//! `/v1/backup` and `/v1/verify`: care of the data while the server serves.
+//! The routes that maintain the data while the server serves: backup, verification, erasure, retention.
 
 use std::io::Write;
 use std::path::{Component, Path, PathBuf};
@@ -15,7 +15,7 @@ use trialog_model::document;
 use trialog_model::event::MAX_USER_ID_BYTES;
 use trialog_model::ids::ExperimentId;
 use trialog_model::user_id::user_id_from_text;
-use trialog_pipeline::care::retention::Mode;
+use trialog_pipeline::maintenance::retention::Mode;
 
 use crate::app::App;
 use crate::pools;
@@ -43,10 +43,12 @@ pub(crate) async fn backup(State(app): State<Arc<App>>, body: String) -> Answer<
     let own = Arc::clone(&app);
     let backup = move |flag: &Flag| {
         let directory = backup_place(own.settings.backup_dir.as_deref(), &request.directory)?;
-        let report = own.care.backup_until(flag, &directory, &mut |_, _| {})?;
+        let report = own
+            .maintenance
+            .backup_until(flag, &directory, &mut |_, _| {})?;
         Ok(Json(json!(report)))
     };
-    app.pools.care.run(backup).await
+    app.pools.maintenance.run(backup).await
 }
 
 /// Where a backup goes: nowhere but below the configured directory, so that
@@ -85,7 +87,7 @@ pub(crate) async fn verify(State(app): State<Arc<App>>) -> Answer<Response> {
     let turn = app.pools.verify.turn().await?;
     let body = stream::body(turn, move |sender, flag| {
         let mut told = 0;
-        let report = app.care.verify_until(flag, &mut |done, total| {
+        let report = app.maintenance.verify_until(flag, &mut |done, total| {
             let step = (done * N_STEPS).checked_div(total).unwrap_or_default();
             if step > told {
                 told = step;
@@ -128,10 +130,12 @@ pub(crate) async fn forget(
     // What an erasure has begun it brings to its end, whoever waits for it.
     let forget = move |_: &Flag| {
         let user = user_id_from_text(user.trim());
-        let report = own.care.forget(user, experiment.as_ref(), actor.as_str())?;
+        let report = own
+            .maintenance
+            .forget(user, experiment.as_ref(), actor.as_str())?;
         Ok(Json(json!(report)))
     };
-    app.pools.care.finish(forget).await
+    app.pools.maintenance.finish(forget).await
 }
 
 /// The audit of erasures; with `user`, those of this user.
@@ -180,8 +184,8 @@ pub(crate) async fn retain(
         };
     }
     let own = Arc::clone(&app);
-    let retain = move |_: &Flag| Ok(Json(json!(own.care.retain(mode)?)));
-    app.pools.care.finish(retain).await
+    let retain = move |_: &Flag| Ok(Json(json!(own.maintenance.retain(mode)?)));
+    app.pools.maintenance.finish(retain).await
 }
 
 fn line(sender: &mut stream::Sender, value: &Value) -> std::io::Result<()> {

@@ -1,4 +1,4 @@
-//! Care of the data: backup, restore, verification, erasure, retention, export.
+//! Maintenance of the data: backup, restore, verification, erasure, retention, export.
 //!
 //! Each of them sees the catalog and the warehouse of one moment, and none
 //! keeps events from being taken in.
@@ -26,10 +26,10 @@ use crate::store::Store;
 use crate::aggregation::Aggregator;
 use crate::clock::Clock;
 
-pub use error::CareError;
+pub use error::MaintenanceError;
 
-/// Takes care of the data of one process.
-pub struct Care {
+/// Backs up, verifies, erases and exports the data of one process.
+pub struct Maintenance {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) store: Store,
     pub(crate) aggregator: Arc<Aggregator>,
@@ -38,8 +38,8 @@ pub struct Care {
     turn: Mutex<()>,
 }
 
-impl Care {
-    /// Takes care of `catalog` and `warehouse`.
+impl Maintenance {
+    /// Maintains `catalog` and the warehouse in `store`; a forced run goes through `aggregator`.
     pub fn new(
         catalog: Arc<Catalog>,
         store: impl Into<Store>,

@@ -14,7 +14,7 @@ use trialog_warehouse::export::Selection;
 use trialog_warehouse::snapshot::Snapshot;
 
 use super::table::{Cell, Columns, TableWriter, Type};
-use super::{Care, CareError, Flag, go_on};
+use super::{Flag, Maintenance, MaintenanceError, go_on};
 
 /// Experiments whose ids are read at a time.
 const CHUNK: u32 = 1_000;
@@ -110,13 +110,13 @@ const RESULTS: &Columns = &[
     ("fingerprint", Type::Text),
 ];
 
-impl Care {
+impl Maintenance {
     /// Fixes the moment of an export.
     ///
     /// # Errors
     ///
     /// An experiment that nobody registered and no event named.
-    pub fn export(&self, request: ExportRequest) -> Result<Export, CareError> {
+    pub fn export(&self, request: ExportRequest) -> Result<Export, MaintenanceError> {
         self.export_until(&Flag::default(), request)
     }
 
@@ -125,7 +125,11 @@ impl Care {
     /// # Errors
     ///
     /// Those of [`Self::export`].
-    pub fn export_until(&self, flag: &Flag, request: ExportRequest) -> Result<Export, CareError> {
+    pub fn export_until(
+        &self,
+        flag: &Flag,
+        request: ExportRequest,
+    ) -> Result<Export, MaintenanceError> {
         let files = self
             .files("exports are ClickHouse's: SELECT ... INTO OUTFILE FORMAT Parquet writes one")?;
         let (catalog, snapshot) = self.catalog.pin(|| files.reading_snapshot())?;
@@ -157,14 +161,14 @@ impl Export {
     /// # Errors
     ///
     /// A damaged file, or `out` cannot be written.
-    pub fn write(&self, out: impl Write + Send) -> Result<u64, CareError> {
+    pub fn write(&self, out: impl Write + Send) -> Result<u64, MaintenanceError> {
         match self.request.table {
             Table::Events(kind) => self.events(kind, out),
             Table::Results => self.results(out),
         }
     }
 
-    fn events(&self, kind: EventKind, out: impl Write + Send) -> Result<u64, CareError> {
+    fn events(&self, kind: EventKind, out: impl Write + Send) -> Result<u64, MaintenanceError> {
         let columns = match kind {
             EventKind::Assignment => ASSIGNMENTS,
             EventKind::Metric => METRICS,
@@ -178,7 +182,7 @@ impl Export {
         let mut n_rows = 0;
         let mut number = String::new();
         self.snapshot
-            .each_event(kind, &selection, |event| -> Result<(), CareError> {
+            .each_event(kind, &selection, |event| -> Result<(), MaintenanceError> {
                 n_rows += 1;
                 let user = user_id(event, &mut number);
                 match kind {
@@ -190,7 +194,7 @@ impl Export {
         Ok(n_rows)
     }
 
-    fn results(&self, out: impl Write + Send) -> Result<u64, CareError> {
+    fn results(&self, out: impl Write + Send) -> Result<u64, MaintenanceError> {
         let mut table = TableWriter::new(self.request.form, RESULTS, out)?;
         let mut n_rows = 0;
         if !self.request.experiments.is_empty() {
@@ -221,7 +225,7 @@ impl Export {
         &self,
         id: &ExperimentId,
         table: &mut TableWriter<impl Write + Send>,
-    ) -> Result<u64, CareError> {
+    ) -> Result<u64, MaintenanceError> {
         let from = self.request.within.start.unwrap_or(i64::MIN);
         let to = self.request.within.end.unwrap_or(i64::MAX);
         let mut n_rows = 0;
@@ -275,7 +279,7 @@ fn result_rows(
     id: &ExperimentId,
     published: &Published,
     table: &mut TableWriter<impl Write + Send>,
-) -> Result<u64, CareError> {
+) -> Result<u64, MaintenanceError> {
     let computation = &published.computation;
     for row in &computation.metrics {
         let more = row.more.as_ref().map(MoreSums::text).unwrap_or_default();

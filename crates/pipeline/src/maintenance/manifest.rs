@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::CareError;
+use super::MaintenanceError;
 
 /// The manifest's name in a backup.
 pub const NAME: &str = "backup.json";
@@ -64,7 +64,7 @@ impl Manifest {
     }
 
     /// Writes the manifest into `directory`, durably.
-    pub(crate) fn write(&self, directory: &Path) -> Result<(), CareError> {
+    pub(crate) fn write(&self, directory: &Path) -> Result<(), MaintenanceError> {
         let path = directory.join(NAME);
         let text = serde_json::to_string_pretty(self)
             .expect("a manifest has text keys and whole numbers only");
@@ -74,7 +74,7 @@ impl Manifest {
             writeln!(file, "{{\"crc32\": \"{crc32}\", \"manifest\": {text}}}")?;
             file.sync_all()
         };
-        write().map_err(CareError::io("write", &path))
+        write().map_err(MaintenanceError::io("write", &path))
     }
 
     /// Reads the manifest of the backup in `directory`.
@@ -82,13 +82,13 @@ impl Manifest {
     /// # Errors
     ///
     /// There is none, it is damaged, or a newer version of Trialog wrote it.
-    pub fn read(directory: &Path) -> Result<Self, CareError> {
+    pub fn read(directory: &Path) -> Result<Self, MaintenanceError> {
         let path = directory.join(NAME);
-        let no_backup = |why: String| CareError::NoBackup {
+        let no_backup = |why: String| MaintenanceError::NoBackup {
             path: directory.to_owned(),
             why,
         };
-        let damaged = |what: &str| CareError::DamagedBackup {
+        let damaged = |what: &str| MaintenanceError::DamagedBackup {
             path: directory.to_owned(),
             what: vec![format!("`{NAME}` {what}")],
         };
@@ -99,7 +99,7 @@ impl Manifest {
                     "it has no `{NAME}`, which a backup is given last"
                 )));
             }
-            Err(error) => return Err(CareError::io("read", &path)(error)),
+            Err(error) => return Err(MaintenanceError::io("read", &path)(error)),
         };
         let sealed: Sealed<'_> =
             serde_json::from_slice(&bytes).map_err(|_| damaged("cannot be read"))?;
@@ -136,7 +136,7 @@ impl Manifest {
         &self,
         directory: &Path,
         progress: super::Progress<'_>,
-    ) -> Result<Vec<String>, CareError> {
+    ) -> Result<Vec<String>, MaintenanceError> {
         let (mut wrong, mut done) = (Vec::new(), 0);
         for file in &self.files {
             let path = directory.join(&file.name);
@@ -147,7 +147,7 @@ impl Manifest {
                     file.name, found.bytes, file.bytes
                 )),
                 Ok(_) => wrong.push(format!("`{}` does not match its checksum", file.name)),
-                Err(CareError::Io { source, .. })
+                Err(MaintenanceError::Io { source, .. })
                     if source.kind() == std::io::ErrorKind::NotFound =>
                 {
                     wrong.push(format!("`{}` is missing", file.name));
@@ -163,10 +163,10 @@ impl Manifest {
 
 impl FileEntry {
     /// The entry of the file at `path`, to be called `name`.
-    pub(crate) fn of(path: &Path, name: &str) -> Result<Self, CareError> {
+    pub(crate) fn of(path: &Path, name: &str) -> Result<Self, MaintenanceError> {
         let mut summed = Summed::new(std::io::sink());
-        let mut file = File::open(path).map_err(CareError::io("read", path))?;
-        copy(&mut file, &mut summed).map_err(CareError::io("read", path))?;
+        let mut file = File::open(path).map_err(MaintenanceError::io("read", path))?;
+        copy(&mut file, &mut summed).map_err(MaintenanceError::io("read", path))?;
         Ok(summed.entry(name))
     }
 }
@@ -215,10 +215,10 @@ pub(crate) fn copy(from: &mut impl Read, to: &mut Summed<impl Write>) -> std::io
 }
 
 /// Makes the names in `directory` durable.
-pub(crate) fn sync(directory: &Path) -> Result<(), CareError> {
+pub(crate) fn sync(directory: &Path) -> Result<(), MaintenanceError> {
     File::open(directory)
         .and_then(|directory| directory.sync_all())
-        .map_err(CareError::io("sync the directory", directory))
+        .map_err(MaintenanceError::io("sync the directory", directory))
 }
 
 fn hexadecimal(crc32: u32) -> String {

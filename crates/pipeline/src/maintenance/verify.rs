@@ -17,7 +17,7 @@ use trialog_warehouse::pin::Pinned;
 use trialog_warehouse::snapshot::Snapshot;
 use trialog_warehouse::view::View;
 
-use super::{Care, CareError, Flag, Progress, go_on, restore};
+use super::{Flag, Maintenance, MaintenanceError, Progress, go_on, restore};
 use crate::aggregation::Settings;
 use crate::compute::{compute, fingerprint};
 
@@ -71,13 +71,13 @@ pub struct Skipped {
     pub reason: &'static str,
 }
 
-impl Care {
+impl Maintenance {
     /// Verifies the data of this moment while events come in.
     ///
     /// # Errors
     ///
     /// The data cannot be read; damage is no error, it is reported.
-    pub fn verify(&self, progress: Progress<'_>) -> Result<VerifyReport, CareError> {
+    pub fn verify(&self, progress: Progress<'_>) -> Result<VerifyReport, MaintenanceError> {
         self.verify_until(&Flag::default(), progress)
     }
 
@@ -90,7 +90,7 @@ impl Care {
         &self,
         flag: &Flag,
         progress: Progress<'_>,
-    ) -> Result<VerifyReport, CareError> {
+    ) -> Result<VerifyReport, MaintenanceError> {
         let _turn = self.turn();
         go_on(flag)?;
         let files = self
@@ -119,7 +119,7 @@ pub fn verify_directory(
     directory: &Path,
     settings: &Settings,
     progress: Progress<'_>,
-) -> Result<VerifyReport, CareError> {
+) -> Result<VerifyReport, MaintenanceError> {
     restore::check_complete(directory)?;
     let flag = Flag::default();
     let mut verification = Verification::new(settings, &flag);
@@ -166,11 +166,11 @@ impl<'a> Verification<'a> {
     }
 
     /// What came of a step; damage is noted and gives nothing.
-    fn note<T, E: Into<CareError>>(
+    fn note<T, E: Into<MaintenanceError>>(
         &mut self,
         part: &'static str,
         outcome: Result<T, E>,
-    ) -> Result<Option<T>, CareError> {
+    ) -> Result<Option<T>, MaintenanceError> {
         match outcome.map_err(Into::into) {
             Ok(value) => Ok(Some(value)),
             Err(error) if error.is_damage() => {
@@ -186,7 +186,7 @@ impl<'a> Verification<'a> {
         catalog: &Catalog,
         warehouse: &Pinned,
         progress: Progress<'_>,
-    ) -> Result<(), CareError> {
+    ) -> Result<(), MaintenanceError> {
         self.catalog(catalog)?;
         self.events(warehouse, progress)?;
         let Some(mark) = self.note("catalog", catalog.high_water_mark())? else {
@@ -212,7 +212,7 @@ impl<'a> Verification<'a> {
     }
 
     /// Notes users of whom one number stands for two texts: two people that are counted as one.
-    fn clashing_users(&mut self, snapshot: &Snapshot) -> Result<(), CareError> {
+    fn clashing_users(&mut self, snapshot: &Snapshot) -> Result<(), MaintenanceError> {
         let ids = snapshot.experiments_after(EventKind::Assignment, 0);
         let clashing = snapshot.clashing_users(&ids)?;
         let Some((experiment, users)) = clashing.first_key_value() else {
@@ -227,7 +227,7 @@ impl<'a> Verification<'a> {
         Ok(())
     }
 
-    fn catalog(&mut self, catalog: &Catalog) -> Result<(), CareError> {
+    fn catalog(&mut self, catalog: &Catalog) -> Result<(), MaintenanceError> {
         let found = self.note("catalog", catalog.find_damage())?;
         for what in found.into_iter().flatten() {
             self.damage("catalog", format!("`{}`: {what}", catalog.place()));
@@ -235,7 +235,11 @@ impl<'a> Verification<'a> {
         Ok(())
     }
 
-    fn events(&mut self, warehouse: &Pinned, progress: Progress<'_>) -> Result<(), CareError> {
+    fn events(
+        &mut self,
+        warehouse: &Pinned,
+        progress: Progress<'_>,
+    ) -> Result<(), MaintenanceError> {
         let found = self.note("warehouse", warehouse.find_database_damage())?;
         for what in found.into_iter().flatten() {
             self.damage("warehouse", format!("`warehouse.sqlite`: {what}"));
@@ -275,7 +279,7 @@ impl<'a> Verification<'a> {
         Ok(())
     }
 
-    fn orphans(&mut self, warehouse: &Pinned) -> Result<(), CareError> {
+    fn orphans(&mut self, warehouse: &Pinned) -> Result<(), MaintenanceError> {
         for path in warehouse.orphans()? {
             let shown = path.display();
             if warehouse.is_from_later(&path)? {
@@ -297,7 +301,7 @@ impl<'a> Verification<'a> {
         snapshot: &View,
         mark: HighWaterMark,
         progress: Progress<'_>,
-    ) -> Result<(), CareError> {
+    ) -> Result<(), MaintenanceError> {
         let mut after = String::new();
         loop {
             let ids = catalog.experiment_ids(&after, CHUNK)?;
@@ -364,7 +368,7 @@ impl<'a> Verification<'a> {
         snapshot: &View,
         mark: HighWaterMark,
         comparable: &[(Experiment, Computation)],
-    ) -> Result<(), CareError> {
+    ) -> Result<(), MaintenanceError> {
         let experiments: Vec<_> = (comparable.iter())
             .map(|(experiment, _)| experiment.clone())
             .collect();

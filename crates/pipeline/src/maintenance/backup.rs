@@ -14,7 +14,7 @@ use trialog_catalog::Catalog;
 use trialog_warehouse::pin::{Pinned, RunFile};
 
 use super::manifest::{FORMAT, FileEntry, Manifest, Summed, copy, sync};
-use super::{Care, CareError, Flag, Progress, go_on};
+use super::{Flag, Maintenance, MaintenanceError, Progress, go_on};
 
 /// A backup that was made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -35,7 +35,7 @@ pub struct BackupReport {
     pub linked_bytes: u64,
 }
 
-impl Care {
+impl Maintenance {
     /// Makes a backup in `directory`, which must not exist yet.
     ///
     /// # Errors
@@ -46,7 +46,7 @@ impl Care {
         &self,
         directory: &Path,
         progress: Progress<'_>,
-    ) -> Result<BackupReport, CareError> {
+    ) -> Result<BackupReport, MaintenanceError> {
         self.backup_until(&Flag::default(), directory, progress)
     }
 
@@ -60,16 +60,16 @@ impl Care {
         flag: &Flag,
         directory: &Path,
         progress: Progress<'_>,
-    ) -> Result<BackupReport, CareError> {
+    ) -> Result<BackupReport, MaintenanceError> {
         let _turn = self.turn();
         go_on(flag)?;
         let (parent, name) = place(directory)?;
-        fs::create_dir_all(&parent).map_err(CareError::io("create", &parent))?;
+        fs::create_dir_all(&parent).map_err(MaintenanceError::io("create", &parent))?;
         let draft = tempfile::Builder::new()
             .prefix(&prefix(&name))
             .suffix(".incomplete")
             .tempdir_in(&parent)
-            .map_err(CareError::io("create a directory in", &parent))?;
+            .map_err(MaintenanceError::io("create a directory in", &parent))?;
         let created_at = (self.clock)().to_rfc3339();
         let files = self.files(
             "backups are ClickHouse's: BACKUP DATABASE makes one; pg_dump makes one of the catalog",
@@ -96,9 +96,9 @@ impl Care {
         manifest.write(draft.path())?;
         sync(draft.path())?;
         if directory.exists() {
-            return Err(CareError::Exists(directory.to_owned()));
+            return Err(MaintenanceError::Exists(directory.to_owned()));
         }
-        fs::rename(draft.path(), directory).map_err(CareError::io("name", directory))?;
+        fs::rename(draft.path(), directory).map_err(MaintenanceError::io("name", directory))?;
         sync(&parent)?;
         Ok(BackupReport {
             directory: directory.to_owned(),
@@ -113,14 +113,16 @@ impl Care {
 }
 
 /// The directory that a backup goes into, and its name there.
-fn place(directory: &Path) -> Result<(PathBuf, OsString), CareError> {
+fn place(directory: &Path) -> Result<(PathBuf, OsString), MaintenanceError> {
     if directory.exists() {
-        return Err(CareError::Exists(directory.to_owned()));
+        return Err(MaintenanceError::Exists(directory.to_owned()));
     }
-    let name = directory.file_name().ok_or_else(|| CareError::NoBackup {
-        path: directory.to_owned(),
-        why: "the path ends in no name".to_owned(),
-    })?;
+    let name = directory
+        .file_name()
+        .ok_or_else(|| MaintenanceError::NoBackup {
+            path: directory.to_owned(),
+            why: "the path ends in no name".to_owned(),
+        })?;
     let parent = match directory.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
@@ -145,7 +147,7 @@ struct Filling<'a> {
 }
 
 impl Filling<'_> {
-    fn databases(&mut self, catalog: &Catalog, warehouse: &Pinned) -> Result<(), CareError> {
+    fn databases(&mut self, catalog: &Catalog, warehouse: &Pinned) -> Result<(), MaintenanceError> {
         for name in ["catalog.sqlite", "warehouse.sqlite"] {
             go_on(self.flag)?;
             let to = self.draft.join(name);
@@ -158,7 +160,7 @@ impl Filling<'_> {
         Ok(())
     }
 
-    fn runs(&mut self, warehouse: &Pinned, progress: Progress<'_>) -> Result<(), CareError> {
+    fn runs(&mut self, warehouse: &Pinned, progress: Progress<'_>) -> Result<(), MaintenanceError> {
         let runs = warehouse.run_files();
         let (mut done, total) = (0, runs.iter().map(|run| run.bytes).sum());
         let mut directories = Vec::new();
@@ -167,7 +169,7 @@ impl Filling<'_> {
             warehouse.verify_run(&run.path)?;
             let to = self.draft.join(&run.name);
             let parent = to.parent().unwrap_or(self.draft);
-            fs::create_dir_all(parent).map_err(CareError::io("create", parent))?;
+            fs::create_dir_all(parent).map_err(MaintenanceError::io("create", parent))?;
             self.run(run, &to)?;
             directories.push(parent.to_owned());
             done += run.bytes;
@@ -183,17 +185,20 @@ impl Filling<'_> {
         }
     }
 
-    fn run(&mut self, run: &RunFile, to: &Path) -> Result<(), CareError> {
+    fn run(&mut self, run: &RunFile, to: &Path) -> Result<(), MaintenanceError> {
         if fs::hard_link(&run.path, to).is_ok() {
             self.linked_bytes += run.bytes;
             self.files.push(FileEntry::of(to, &run.name)?);
             return Ok(());
         }
-        let mut from = File::open(&run.path).map_err(CareError::io("read", &run.path))?;
-        let file = File::create(to).map_err(CareError::io("create", to))?;
+        let mut from = File::open(&run.path).map_err(MaintenanceError::io("read", &run.path))?;
+        let file = File::create(to).map_err(MaintenanceError::io("create", to))?;
         let mut summed = Summed::new(file);
-        copy(&mut from, &mut summed).map_err(CareError::io("copy to", to))?;
-        summed.inner.sync_all().map_err(CareError::io("sync", to))?;
+        copy(&mut from, &mut summed).map_err(MaintenanceError::io("copy to", to))?;
+        summed
+            .inner
+            .sync_all()
+            .map_err(MaintenanceError::io("sync", to))?;
         self.files.push(summed.entry(&run.name));
         Ok(())
     }

@@ -14,11 +14,11 @@ use trialog_model::event::EventKind;
 use trialog_model::ids::ExperimentId;
 use trialog_model::time::UnixMicros;
 use trialog_pipeline::aggregation::{Scope, Settings};
-use trialog_pipeline::care::export::{ExportRequest, Form, Formulas, Table};
-use trialog_pipeline::care::manifest::Manifest;
-use trialog_pipeline::care::restore::{check_complete, restore};
-use trialog_pipeline::care::verify::{VerifyReport, verify_directory};
-use trialog_pipeline::care::{CareError, Flag};
+use trialog_pipeline::maintenance::export::{ExportRequest, Form, Formulas, Table};
+use trialog_pipeline::maintenance::manifest::Manifest;
+use trialog_pipeline::maintenance::restore::{check_complete, restore};
+use trialog_pipeline::maintenance::verify::{VerifyReport, verify_directory};
+use trialog_pipeline::maintenance::{Flag, MaintenanceError};
 use trialog_warehouse::fold::UserFilter;
 
 fn silent(_: u64, _: u64) {}
@@ -62,7 +62,7 @@ fn a_backup_under_ingest_gives_exactly_the_results_of_its_position() {
         while !ingest.is_finished() {
             system.aggregator.run("request", 1, Scope::Touched).unwrap();
             let place = places.path().join(format!("{number}"));
-            backups.push(system.care.backup(&place, &mut silent).unwrap());
+            backups.push(system.maintenance.backup(&place, &mut silent).unwrap());
             number += 1;
         }
     });
@@ -85,7 +85,7 @@ fn a_run_that_is_merged_meanwhile_is_in_the_backup_and_deleted_later() {
     let directory = tempfile::tempdir().unwrap();
     let system = filled(&directory.path().join("data"));
     let place = directory.path().join("backup");
-    let report = system.care.backup(&place, &mut silent).unwrap();
+    let report = system.maintenance.backup(&place, &mut silent).unwrap();
     assert!(report.linked_bytes > 0 && report.position == 50);
     let before = files(&place.join("events"));
     for round in 50..90 {
@@ -104,7 +104,7 @@ fn a_flipped_byte_in_a_backup_is_named_and_nothing_is_restored() {
     let directory = tempfile::tempdir().unwrap();
     let system = filled(&directory.path().join("data"));
     let place = directory.path().join("backup");
-    system.care.backup(&place, &mut silent).unwrap();
+    system.maintenance.backup(&place, &mut silent).unwrap();
     for file in files(&place) {
         let good = std::fs::read(&file).unwrap();
         flip(&file);
@@ -122,26 +122,29 @@ fn half_a_backup_is_refused_and_a_failed_one_leaves_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let system = filled(&directory.path().join("data"));
     let place = directory.path().join("backup");
-    system.care.backup(&place, &mut silent).unwrap();
+    system.maintenance.backup(&place, &mut silent).unwrap();
     let into = directory.path().join("restored");
     std::fs::remove_file(place.join("backup.json")).unwrap();
     let error = restore(&place, &into, &mut silent).unwrap_err();
-    assert!(matches!(error, CareError::NoBackup { .. }), "{error}");
-    let error = system.care.backup(&place, &mut silent).unwrap_err();
-    assert!(matches!(error, CareError::Exists(_)), "{error}");
+    assert!(
+        matches!(error, MaintenanceError::NoBackup { .. }),
+        "{error}"
+    );
+    let error = system.maintenance.backup(&place, &mut silent).unwrap_err();
+    assert!(matches!(error, MaintenanceError::Exists(_)), "{error}");
     let run = &files(&directory.path().join("data/events"))[0];
     let good = std::fs::read(run).unwrap();
     // In place, as the disk would do it.
     std::fs::write(run, good.iter().map(|byte| byte ^ 1).collect::<Vec<_>>()).unwrap();
     let other = directory.path().join("other/backup");
-    let error = system.care.backup(&other, &mut silent).unwrap_err();
+    let error = system.maintenance.backup(&other, &mut silent).unwrap_err();
     assert!(error.is_damage(), "{error}");
     assert!(files(&directory.path().join("other")).is_empty());
 }
 
 /// Whether the work ended since nobody waited for it.
-fn was_abandoned<T>(outcome: Result<T, CareError>) -> bool {
-    matches!(outcome, Err(CareError::Pipeline(error)) if error.is_stopping())
+fn was_abandoned<T>(outcome: Result<T, MaintenanceError>) -> bool {
+    matches!(outcome, Err(MaintenanceError::Pipeline(error)) if error.is_stopping())
 }
 
 #[test]
@@ -155,12 +158,14 @@ fn work_that_nobody_waits_for_ends_and_leaves_nothing() {
         n_told += 1;
         flag.store(true, Ordering::Relaxed);
     };
-    assert!(was_abandoned(system.care.verify_until(&flag, &mut leave)));
+    assert!(was_abandoned(
+        system.maintenance.verify_until(&flag, &mut leave)
+    ));
     assert!(n_told == 1 && n_runs > 1, "{n_told} of {n_runs} runs");
     let place = directory.path().join("backups/one");
     flag.store(false, Ordering::Relaxed);
     let mut leave = |_, _| flag.store(true, Ordering::Relaxed);
-    let backup = system.care.backup_until(&flag, &place, &mut leave);
+    let backup = system.maintenance.backup_until(&flag, &place, &mut leave);
     assert!(was_abandoned(backup));
     assert!(files(&directory.path().join("backups")).is_empty());
     let request = ExportRequest {
@@ -169,12 +174,12 @@ fn work_that_nobody_waits_for_ends_and_leaves_nothing() {
         experiments: Vec::new(),
         within: None..None,
     };
-    let export = system.care.export_until(&flag, request).unwrap();
+    let export = system.maintenance.export_until(&flag, request).unwrap();
     assert!(was_abandoned(export.write(std::io::sink())));
     let id = ExperimentId::new(system::EXPERIMENTS[0]).unwrap();
     let folded = (system.aggregator).query(&id, &UserFilter::default(), &flag);
     assert!(folded.is_err_and(|error| error.is_stopping()));
-    assert!(system.care.verify(&mut silent).unwrap().sound);
+    assert!(system.maintenance.verify(&mut silent).unwrap().sound);
 }
 
 #[test]
@@ -182,11 +187,14 @@ fn an_interrupted_restore_is_not_started_from_and_can_be_repeated() {
     let directory = tempfile::tempdir().unwrap();
     let system = filled(&directory.path().join("data"));
     let place = directory.path().join("backup");
-    system.care.backup(&place, &mut silent).unwrap();
+    system.maintenance.backup(&place, &mut silent).unwrap();
     let into = directory.path().join("restored");
     restore(&place, &into, &mut silent).unwrap();
     let error = restore(&place, &into, &mut silent).unwrap_err();
-    assert!(matches!(error, CareError::HoldsData { .. }), "{error}");
+    assert!(
+        matches!(error, MaintenanceError::HoldsData { .. }),
+        "{error}"
+    );
     // What a restore that was killed half-way leaves.
     std::fs::write(into.join("RESTORING"), "").unwrap();
     std::fs::remove_file(into.join("catalog.sqlite")).unwrap();
@@ -202,7 +210,7 @@ fn a_sound_directory_is_sound_with_a_server_and_without() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
     let system = filled(&data);
-    let live = system.care.verify(&mut silent).unwrap();
+    let live = system.maintenance.verify(&mut silent).unwrap();
     assert!(live.sound && live.recomputed == 3, "{live:?}");
     system.warehouse.close();
     drop(system);
@@ -286,7 +294,7 @@ fn results_that_do_not_equal_a_recomputation_are_found() {
         journal: None,
     };
     system.catalog.publish(&run).unwrap();
-    let report = system.care.verify(&mut silent).unwrap();
+    let report = system.maintenance.verify(&mut silent).unwrap();
     assert_eq!((report.damage.len(), report.recomputed), (1, 2));
     let message = &report.damage[0].message;
     assert!(
@@ -300,7 +308,7 @@ fn a_manifest_of_a_backup_counts_what_is_there() {
     let directory = tempfile::tempdir().unwrap();
     let system = filled(&directory.path().join("data"));
     let place = directory.path().join("backup");
-    let report = system.care.backup(&place, &mut silent).unwrap();
+    let report = system.maintenance.backup(&place, &mut silent).unwrap();
     let manifest = Manifest::read(&place).unwrap();
     assert_eq!(manifest.files.len() + 1, files(&place).len());
     assert_eq!(manifest.bytes(), report.bytes);
@@ -345,12 +353,12 @@ fn texts_of_users_are_in_a_backup_and_two_of_one_user_are_noted() {
     };
     system.send(&sent(90_001, "ann"));
     assert_eq!(
-        system.care.verify(&mut silent).unwrap().notes,
+        system.maintenance.verify(&mut silent).unwrap().notes,
         Vec::<String>::new()
     );
     system.warehouse.settle().unwrap();
     system.send(&sent(90_002, "eve"));
-    let report = system.care.verify(&mut silent).unwrap();
+    let report = system.maintenance.verify(&mut silent).unwrap();
     assert!(report.sound);
     let [note] = report.notes.as_slice() else {
         panic!("one note: {:?}", report.notes);
@@ -360,7 +368,7 @@ fn texts_of_users_are_in_a_backup_and_two_of_one_user_are_noted() {
         "{note}"
     );
     let saved = directory.path().join("saved");
-    system.care.backup(&saved, &mut silent).unwrap();
+    system.maintenance.backup(&saved, &mut silent).unwrap();
     drop(system);
     let other = directory.path().join("other");
     restore(&saved, &other, &mut silent).unwrap();

@@ -21,7 +21,7 @@ use trialog_model::time::UnixMicros;
 use trialog_warehouse::embedded::Warehouse;
 use trialog_warehouse::erase::Doomed;
 
-use super::{Care, CareError};
+use super::{Maintenance, MaintenanceError};
 use crate::aggregation::Settings;
 use crate::trust::Witnesses;
 
@@ -61,13 +61,13 @@ pub enum Mode {
 /// How many days before now the clock must have been seen, a day ago at the latest.
 const STEADY_DAYS: i64 = 8;
 
-impl Care {
+impl Maintenance {
     /// Drops the events that are older than the settings keep them.
     ///
     /// # Errors
     ///
     /// A file is damaged or cannot be written; the same call again goes on.
-    pub fn retain(&self, mode: Mode) -> Result<RetentionReport, CareError> {
+    pub fn retain(&self, mode: Mode) -> Result<RetentionReport, MaintenanceError> {
         let _turn = self.turn();
         let _running = self.aggregator.turn();
         retain(
@@ -88,23 +88,23 @@ pub(crate) fn cutoff(keep_micros: i64, now: UnixMicros) -> UnixMicros {
 }
 
 /// Refuses to drop more than a share of all events.
-fn check_share(n_doomed: u64, n_events: u64, at_most: f64) -> Result<(), CareError> {
+fn check_share(n_doomed: u64, n_events: u64, at_most: f64) -> Result<(), MaintenanceError> {
     let share = n_doomed as f64 / n_events.max(1) as f64;
     if share <= at_most {
         return Ok(());
     }
-    Err(CareError::Unconfirmed(format!(
+    Err(MaintenanceError::Unconfirmed(format!(
         "{n_doomed} of {n_events} events are older than `keep_events_for`, more than the share {at_most} that `drop_at_most` lets go at once"
     )))
 }
 
 /// Refuses a clock that was not near this time for a day.
-fn check_steady(catalog: &Catalog, now: UnixMicros) -> Result<(), CareError> {
+fn check_steady(catalog: &Catalog, now: UnixMicros) -> Result<(), MaintenanceError> {
     let before = |days: i64| UnixMicros(now.0.saturating_sub(days * DAY_MICROS));
     if catalog.ran_between(before(STEADY_DAYS), before(1))? {
         return Ok(());
     }
-    Err(CareError::Unconfirmed(format!(
+    Err(MaintenanceError::Unconfirmed(format!(
         "no run was published between {} and {}, so the clock may have jumped, or the server was off; events are dropped again once it has run for a day",
         before(STEADY_DAYS),
         before(1)
@@ -118,7 +118,7 @@ pub(crate) fn retain(
     settings: &Settings,
     now: UnixMicros,
     mode: Mode,
-) -> Result<RetentionReport, CareError> {
+) -> Result<RetentionReport, MaintenanceError> {
     let mut report = RetentionReport {
         before: None,
         dry_run: mode == Mode::DryRun,

@@ -7,7 +7,7 @@ use serde::Serialize;
 use trialog_warehouse::lock::DirectoryLock;
 
 use super::manifest::{FileEntry, Manifest, Summed, copy, sync};
-use super::{CareError, Progress};
+use super::{MaintenanceError, Progress};
 
 /// Stands in a data directory while it is being restored.
 const MARKER: &str = "RESTORING";
@@ -43,12 +43,12 @@ pub fn restore(
     backup: &Path,
     data_dir: &Path,
     progress: Progress<'_>,
-) -> Result<RestoreReport, CareError> {
+) -> Result<RestoreReport, MaintenanceError> {
     let manifest = Manifest::read(backup)?;
     let total = 2 * manifest.bytes();
     let damage = manifest.verify(backup, &mut |done, _| progress(done, total))?;
     if !damage.is_empty() {
-        return Err(CareError::DamagedBackup {
+        return Err(MaintenanceError::DamagedBackup {
             path: backup.to_owned(),
             what: damage,
         });
@@ -58,7 +58,7 @@ pub fn restore(
     let marker = data_dir.join(MARKER);
     File::create(&marker)
         .and_then(|file| file.sync_all())
-        .map_err(CareError::io("create", &marker))?;
+        .map_err(MaintenanceError::io("create", &marker))?;
     sync(data_dir)?;
     let mut done = manifest.bytes();
     for file in &manifest.files {
@@ -67,7 +67,7 @@ pub fn restore(
         progress(done, total);
     }
     sync(data_dir)?;
-    fs::remove_file(&marker).map_err(CareError::io("remove", &marker))?;
+    fs::remove_file(&marker).map_err(MaintenanceError::io("remove", &marker))?;
     sync(data_dir)?;
     Ok(RestoreReport {
         backup: backup.to_owned(),
@@ -84,10 +84,10 @@ pub fn restore(
 ///
 /// # Errors
 ///
-/// [`CareError::HalfRestored`].
-pub fn check_complete(data_dir: &Path) -> Result<(), CareError> {
+/// [`MaintenanceError::HalfRestored`].
+pub fn check_complete(data_dir: &Path) -> Result<(), MaintenanceError> {
     match data_dir.join(MARKER).exists() {
-        true => Err(CareError::HalfRestored(data_dir.to_owned())),
+        true => Err(MaintenanceError::HalfRestored(data_dir.to_owned())),
         false => Ok(()),
     }
 }
@@ -97,29 +97,29 @@ pub fn check_complete(data_dir: &Path) -> Result<(), CareError> {
 ///
 /// # Errors
 ///
-/// [`CareError::NoCatalog`].
-pub fn check_catalog(data_dir: &Path) -> Result<(), CareError> {
+/// [`MaintenanceError::NoCatalog`].
+pub fn check_catalog(data_dir: &Path) -> Result<(), MaintenanceError> {
     let (catalog, events) = (
         data_dir.join("catalog.sqlite"),
         data_dir.join("warehouse.sqlite"),
     );
     match events.exists() && !catalog.exists() {
-        true => Err(CareError::NoCatalog(catalog)),
+        true => Err(MaintenanceError::NoCatalog(catalog)),
         false => Ok(()),
     }
 }
 
 /// Refuses a directory with data; what an interrupted restore left is removed.
-fn make_room(data_dir: &Path) -> Result<(), CareError> {
+fn make_room(data_dir: &Path) -> Result<(), MaintenanceError> {
     let interrupted = data_dir.join(MARKER).exists();
     let listing: std::io::Result<Vec<_>> = fs::read_dir(data_dir).and_then(Iterator::collect);
-    for entry in listing.map_err(CareError::io("list", data_dir))? {
+    for entry in listing.map_err(MaintenanceError::io("list", data_dir))? {
         let (name, path) = (entry.file_name(), entry.path());
         if NO_DATA.iter().any(|allowed| name == *allowed) || name == MARKER {
             continue;
         }
         if !interrupted {
-            return Err(CareError::HoldsData {
+            return Err(MaintenanceError::HoldsData {
                 path: data_dir.to_owned(),
                 found: name.to_string_lossy().into_owned(),
             });
@@ -128,25 +128,25 @@ fn make_room(data_dir: &Path) -> Result<(), CareError> {
             true => fs::remove_dir_all(&path),
             false => fs::remove_file(&path),
         };
-        removed.map_err(CareError::io("remove", &path))?;
+        removed.map_err(MaintenanceError::io("remove", &path))?;
     }
     Ok(())
 }
 
-fn copy_file(backup: &Path, data_dir: &Path, expected: &FileEntry) -> Result<(), CareError> {
+fn copy_file(backup: &Path, data_dir: &Path, expected: &FileEntry) -> Result<(), MaintenanceError> {
     let (from, to) = (backup.join(&expected.name), data_dir.join(&expected.name));
     let parent = to.parent().unwrap_or(data_dir);
-    fs::create_dir_all(parent).map_err(CareError::io("create", parent))?;
-    let mut source = File::open(&from).map_err(CareError::io("read", &from))?;
-    let file = File::create(&to).map_err(CareError::io("create", &to))?;
+    fs::create_dir_all(parent).map_err(MaintenanceError::io("create", parent))?;
+    let mut source = File::open(&from).map_err(MaintenanceError::io("read", &from))?;
+    let file = File::create(&to).map_err(MaintenanceError::io("create", &to))?;
     let mut summed = Summed::new(file);
-    copy(&mut source, &mut summed).map_err(CareError::io("copy to", &to))?;
+    copy(&mut source, &mut summed).map_err(MaintenanceError::io("copy to", &to))?;
     summed
         .inner
         .sync_all()
-        .map_err(CareError::io("sync", &to))?;
+        .map_err(MaintenanceError::io("sync", &to))?;
     if summed.entry(&expected.name) != *expected {
-        return Err(CareError::DamagedBackup {
+        return Err(MaintenanceError::DamagedBackup {
             path: backup.to_owned(),
             what: vec![format!("`{}` changed while it was copied", expected.name)],
         });
