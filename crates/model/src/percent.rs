@@ -1,5 +1,23 @@
 //! Percent codes in addresses.
 
+/// Encodes `text` as one segment of a path or one value of a query.
+///
+/// ```
+/// # use trialog_model::percent::encode;
+/// assert_eq!(encode("a@b"), "a%40b");
+/// ```
+pub fn encode(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
 /// `text` with each percent code as the byte that it stands for; `None` where one of
 /// them is broken or the bytes are no text.
 ///

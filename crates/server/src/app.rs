@@ -1,15 +1,10 @@
-//! What the handlers share, and the routes.
+//! What the handlers share.
 
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use axum::Router;
-use axum::http::{HeaderMap, StatusCode, Uri};
-use axum::middleware::from_fn_with_state;
-use axum::response::Response;
-use axum::routing::{MethodRouter, delete, get, post};
 use trialog_catalog::{Catalog, CatalogError};
 use trialog_pipeline::aggregation::Aggregator;
 use trialog_pipeline::clock::Clock;
@@ -22,23 +17,18 @@ use trialog_pipeline::store::Store;
 use crate::access::Randomness;
 use crate::access::keyring::Keyring;
 use crate::access::refusals::Refusals;
+use crate::access::secret;
 use crate::answers::Answers;
+use crate::api::evaluation::WithoutVariant;
 use crate::budget::Budget;
-use crate::evaluation::WithoutVariant;
 use crate::headers::RequestIds;
 use crate::limits::Rates;
 use crate::names::Names;
 use crate::pools::Pools;
-use crate::problem::Problem;
 use crate::rulesets::Rulesets;
 use crate::serving::Connections;
 use crate::telemetry::ServerMetrics;
 use crate::turns::Turns;
-use crate::{access, cors, headers, observe};
-use crate::{
-    audit, calc, dashboard, evaluation, events, experiments, export, health, holdouts, keys,
-    layers, maintenance, metric_definitions, openapi, pipeline, results, telemetry,
-};
 
 /// The limits of the HTTP interface.
 #[derive(Debug, Clone)]
@@ -254,161 +244,10 @@ impl App {
     ///
     /// There is no randomness.
     pub fn make_local_key(&self) -> std::io::Result<String> {
-        let mut random = [0; access::secret::RANDOM_BYTES];
+        let mut random = [0; secret::RANDOM_BYTES];
         (self.settings.randomness)(&mut random)?;
-        let key = access::secret::local_from_random(&random);
+        let key = secret::local_from_random(&random);
         self.keyring.set_local(&key);
         Ok(key)
     }
-}
-
-/// A router that remembers its paths, so that tests can walk them all.
-pub(crate) struct Routes {
-    router: Router<Arc<App>>,
-    paths: Vec<&'static str>,
-}
-
-impl Routes {
-    pub(crate) fn new() -> Self {
-        Self {
-            router: Router::new(),
-            paths: Vec::new(),
-        }
-    }
-
-    pub(crate) fn route(mut self, path: &'static str, methods: MethodRouter<Arc<App>>) -> Self {
-        self.router = self.router.route(path, methods);
-        self.paths.push(path);
-        self
-    }
-
-    /// Another way to write a path that is there.
-    fn alias(mut self, path: &'static str, methods: MethodRouter<Arc<App>>) -> Self {
-        self.router = self.router.route(path, methods);
-        self
-    }
-
-    fn merge(mut self, other: Self) -> Self {
-        self.router = self.router.merge(other.router);
-        self.paths.extend(other.paths);
-        self
-    }
-}
-
-/// The path of every route.
-pub fn paths() -> Vec<&'static str> {
-    routes().paths
-}
-
-/// All routes over `app`, behind what every request passes.
-pub fn router(app: Arc<App>) -> Router {
-    let served = if app.settings.serves_api {
-        routes()
-    } else {
-        own_routes()
-    };
-    served
-        .router
-        .fallback(no_route)
-        .method_not_allowed_fallback(no_method)
-        .with_state(Arc::clone(&app))
-        .layer(from_fn_with_state(Arc::clone(&app), access::guard))
-        .layer(from_fn_with_state(Arc::clone(&app), cors::share))
-        .layer(from_fn_with_state(Arc::clone(&app), observe::observe))
-        .layer(from_fn_with_state(app, headers::dress))
-}
-
-fn routes() -> Routes {
-    Routes::new()
-        .route("/v1/events/assignments", post(events::assignments))
-        .route("/v1/events/metrics", post(events::metrics))
-        .route(
-            "/v1/experiments",
-            get(experiments::list).post(experiments::create),
-        )
-        .route(
-            "/v1/experiments/{id}",
-            get(experiments::read)
-                .patch(experiments::change)
-                .delete(experiments::delete),
-        )
-        .route("/v1/experiments/{id}/start", post(experiments::start))
-        .route("/v1/experiments/{id}/stop", post(experiments::stop))
-        .route("/v1/experiments/{id}/resume", post(experiments::resume))
-        .route("/v1/experiments/{id}/decide", post(experiments::decide))
-        .route("/v1/experiments/{id}/archive", post(experiments::archive))
-        .route("/v1/experiments/{id}/confirm", post(experiments::confirm))
-        .route("/v1/experiments/{id}/audit", get(audit::of_experiment))
-        .route("/v1/audit", get(audit::all))
-        .route(
-            "/v1/metrics",
-            get(metric_definitions::list).post(metric_definitions::create),
-        )
-        .route(
-            "/v1/metrics/{name}",
-            get(metric_definitions::read)
-                .patch(metric_definitions::change)
-                .delete(metric_definitions::delete),
-        )
-        .route("/v1/layers", get(layers::list).post(layers::create))
-        .route(
-            "/v1/layers/{name}",
-            get(layers::read)
-                .patch(layers::change)
-                .delete(layers::delete),
-        )
-        .route("/v1/holdouts", get(holdouts::list).post(holdouts::create))
-        .route(
-            "/v1/holdouts/{name}",
-            get(holdouts::read).patch(holdouts::change),
-        )
-        .route("/v1/holdouts/{name}/start", post(holdouts::start))
-        .route("/v1/holdouts/{name}/stop", post(holdouts::stop))
-        .route("/v1/sdk/config", get(evaluation::config))
-        .route("/v1/assign", post(evaluation::assign))
-        .route("/v1/track", post(evaluation::track))
-        .route("/ofrep/v1/evaluate/flags", post(evaluation::evaluate_all))
-        .alias("/ofrep/v1/evaluate/flags/", post(evaluation::evaluate_all))
-        .route("/ofrep/v1/evaluate/flags/{key}", post(evaluation::evaluate))
-        .route("/v1/experiments/{id}/results", get(results::results))
-        .route("/v1/calc/{family}", post(calc::compute))
-        .route("/v1/pipeline", get(pipeline::state))
-        .route("/v1/pipeline/run", post(pipeline::run))
-        .route("/v1/backup", post(maintenance::backup))
-        .route("/v1/verify", get(maintenance::verify))
-        .route("/v1/users/{user}", delete(maintenance::forget))
-        .route("/v1/export/{table}", get(export::export))
-        .route("/v1/retention/apply", post(maintenance::retain))
-        .route("/v1/erasures", get(maintenance::erasures))
-        .route("/v1/keys", get(keys::list).post(keys::create))
-        .route("/v1/keys/{id}", delete(keys::revoke))
-        .route("/openapi.json", get(openapi::serve))
-        .merge(dashboard::routes())
-        .merge(own_routes())
-}
-
-/// What a process tells of itself, whatever its roles.
-fn own_routes() -> Routes {
-    Routes::new()
-        .route("/healthz", get(health::alive))
-        .route("/readyz", get(health::ready))
-        .route("/metrics", get(telemetry::metrics))
-}
-
-async fn no_route(uri: Uri, headers: HeaderMap) -> Response {
-    let problem = Problem::new(
-        StatusCode::NOT_FOUND,
-        format!(
-            "there is nothing at `{}`: docs/api.md lists the paths",
-            uri.path()
-        ),
-    );
-    dashboard::not_found(problem, &headers)
-}
-
-async fn no_method(uri: Uri) -> Problem {
-    Problem::new(
-        StatusCode::METHOD_NOT_ALLOWED,
-        format!("`{}` does not take this method", uri.path()),
-    )
 }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
+use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::Bytes;
 use trialog_model::wire::BYTE_ORDER_MARK;
@@ -103,6 +104,15 @@ impl Received {
         };
         decompress(body, coding, bounds, limit)
     }
+}
+
+/// Unwraps the body that a handler extracted.
+///
+/// # Errors
+///
+/// The body could not be read; the status is the one that the extractor chose.
+pub(crate) fn received(body: Result<Bytes, BytesRejection>) -> Answer<Bytes> {
+    body.map_err(|error| Problem::new(error.status(), format!("the body cannot be read: {error}")))
 }
 
 /// Receives a body of events.

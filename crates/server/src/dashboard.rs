@@ -37,11 +37,13 @@ use self::frame::Freshness;
 use self::list::{Around, ListPage, Listed};
 use self::next_step::Origin;
 use self::query::Pairs;
-use crate::app::{App, Routes};
-use crate::percent_encode;
+use crate::api::{experiments, results};
+use crate::app::App;
 use crate::pools;
 use crate::problem::{Answer, Problem};
-use crate::{experiments, results};
+use crate::query::pairs;
+use crate::routes::Routes;
+use trialog_model::percent;
 
 /// Experiments on a page of the list.
 const PAGE: u32 = 50;
@@ -98,7 +100,7 @@ async fn list(
     origin: Origin,
 ) -> Result<Response, ErrorPage> {
     let answer = async {
-        let query = query::canonical(&results::pairs(query.as_deref().unwrap_or_default())?)?;
+        let query = query::canonical(&pairs(query.as_deref().unwrap_or_default())?)?;
         let now = (app.clock)();
         pools::query(&app, move |app| list_page(app, query, origin, now)).await
     };
@@ -151,9 +153,9 @@ async fn experiment(
 ) -> Result<Response, ErrorPage> {
     let listed = |problem: Problem| ErrorPage::from(problem).or("/".to_owned(), "All experiments");
     let id = experiments::id(path).map_err(listed)?;
-    let plain = format!("/experiments/{}", percent_encode(id.as_str()));
+    let plain = format!("/experiments/{}", percent::encode(id.as_str()));
     let answer = async {
-        let sent = results::pairs(query.as_deref().unwrap_or_default())?;
+        let sent = pairs(query.as_deref().unwrap_or_default())?;
         let query = query::canonical(&sent)?;
         if query != sent {
             return Ok(Redirect::to(&query::address(&plain, &query)).into_response());

@@ -7,40 +7,29 @@
 
 mod access;
 mod answers;
+mod api;
 pub mod app;
-mod audit;
 mod body;
 mod budget;
-mod calc;
 mod connection;
 mod cors;
 mod dashboard;
 mod edit;
-mod evaluation;
-mod events;
-mod experiments;
-mod export;
 mod headers;
-mod health;
-mod holdouts;
-mod keys;
-mod layers;
 mod limits;
 mod maintenance;
-mod metric_definitions;
 mod named;
 mod names;
 mod observe;
 pub mod openapi;
 mod page;
-mod pipeline;
 mod places;
 mod pools;
 mod problem;
 mod process;
-mod results;
+mod query;
+mod routes;
 mod rulesets;
-mod segments;
 pub mod serving;
 mod stream;
 mod telemetry;
@@ -50,22 +39,10 @@ mod unreadable;
 mod work;
 
 pub use access::{InProcess, Randomness};
-pub use app::{App, Settings, router};
-pub use calc::no_family;
+pub use api::calc::no_family;
+pub use api::evaluation::WithoutVariant;
+pub use app::{App, Settings};
 pub use dashboard::report_page;
-pub use evaluation::WithoutVariant;
 pub use headers::RequestId;
+pub use routes::{paths, router};
 pub use serving::serve;
-
-/// `text` as one segment of a path or a value of a query.
-pub fn percent_encode(text: &str) -> String {
-    let mut encoded = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    encoded
-}

@@ -20,7 +20,7 @@ use trialog_pipeline::maintenance::retention::Mode;
 use crate::app::App;
 use crate::pools;
 use crate::problem::{Answer, Problem};
-use crate::results::pairs;
+use crate::query::pairs;
 use crate::stream;
 use crate::work::Flag;
 use trialog_catalog::audit::Actor;

@@ -1,7 +1,7 @@
 //! Lists page by page: how long a page is, and where the next one begins.
 
 use crate::problem::{Answer, Problem};
-use crate::results::pairs;
+use crate::query::pairs;
 
 /// How long a page is unless asked otherwise, and at most.
 pub(crate) const PAGE: u32 = 100;

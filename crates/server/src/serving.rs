@@ -25,11 +25,12 @@ use tokio::task::JoinSet;
 use tower_service::Service;
 
 use crate::access;
-use crate::app::{App, router};
+use crate::app::App;
 use crate::connection::{self, Answering, InWork, Patience, Watched};
 use crate::limits::Who;
 use crate::places::{Place, Places};
 use crate::pools;
+use crate::routes::router;
 use crate::tls::Tls;
 
 /// What a connection may buffer of a body.

@@ -10,9 +10,10 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use serde_json::{Value, json};
 use tower::ServiceExt;
+use trialog_model::percent;
 use trialog_model::time::UnixMicros;
 use trialog_pipeline::aggregation::{Aggregator, Settings as Aggregation};
-use trialog_server::{App, Settings, percent_encode, router};
+use trialog_server::{App, Settings, router};
 use trialog_warehouse::embedded::{Options, Warehouse};
 use trialog_warehouse::lock::DirectoryLock;
 
@@ -101,7 +102,7 @@ impl Site {
                     "plan": {"sample_size_per_variant": 400, "mde": 0.05, "power": 0.8},
                     "metrics": {"primary": ["buy"], "guardrail": ["crash:count"]}}),
         );
-        let path = format!("/v1/experiments/{}/start", percent_encode(id));
+        let path = format!("/v1/experiments/{}/start", percent::encode(id));
         self.post(&path, &Value::Null);
         let variant = |user| if user < n_old { "old" } else { "new" };
         let assigned = (0..n_old + n_new).map(|user| {
@@ -270,7 +271,7 @@ fn any_id_can_be_shown_and_linked() {
     ] {
         site.fill(id, 20, 22);
         let list = site.page("/");
-        let path = format!("/experiments/{}", percent_encode(id));
+        let path = format!("/experiments/{}", percent::encode(id));
         assert!(list.contains(&format!("href=\"{path}\"")), "{id}");
         let page = site.page(&path);
         assert!(
@@ -383,7 +384,7 @@ fn an_empty_page_tells_the_next_step() {
     let site = Site::new();
     assert!(site.page("/").contains("/v1/experiments&#39; -d &#39;{"));
     let id = "it's";
-    let path = format!("/experiments/{}", percent_encode(id));
+    let path = format!("/experiments/{}", percent::encode(id));
     let post = |path: &str| site.post(path, &Value::Null);
     site.post(
         "/v1/experiments",

@@ -11,10 +11,11 @@ use axum::body::Body;
 use axum::http::{Method, Request, Response};
 use serde_json::{Map, Value, json};
 use tower::ServiceExt;
+use trialog_model::percent;
 use trialog_model::time::UnixMicros;
 use trialog_pipeline::aggregation::{Aggregator, Settings as Aggregation};
 use trialog_server::openapi::{document, text};
-use trialog_server::{App, InProcess, Settings, percent_encode, router};
+use trialog_server::{App, InProcess, Settings, router};
 use trialog_warehouse::embedded::{Options, Warehouse};
 use trialog_warehouse::lock::DirectoryLock;
 
@@ -200,7 +201,7 @@ impl Operation {
             if parameter["in"] == "path" {
                 let name = format!("{{{}}}", parameter["name"].as_str().unwrap());
                 let example = parameter["example"].as_str().unwrap();
-                path = path.replace(&name, &percent_encode(id.unwrap_or(example)));
+                path = path.replace(&name, &percent::encode(id.unwrap_or(example)));
             }
         }
         assert!(
@@ -240,7 +241,7 @@ fn the_snapshot_in_the_documents_is_what_the_code_generates() {
 fn what_is_routed_is_documented_and_what_is_documented_is_routed() {
     let server = Server::new();
     let documented_paths: BTreeSet<String> = operations().into_iter().map(|own| own.path).collect();
-    let routed_paths: BTreeSet<String> = (trialog_server::app::paths().into_iter())
+    let routed_paths: BTreeSet<String> = (trialog_server::paths().into_iter())
         .filter(|path| !PAGES.contains(path))
         .map(str::to_owned)
         .collect();

@@ -14,7 +14,7 @@ use super::next_step::{NextStep, Origin};
 use super::number::{Number, Unit};
 use super::query::{self, Pairs};
 use super::scorecard::{self, Section};
-use crate::percent_encode;
+use trialog_model::percent;
 use trialog_report::{Decided, EventCounts, Health, Paused, Report, Severity, SrmReport, Warning};
 
 /// The results of an experiment.
@@ -133,7 +133,7 @@ impl ExperimentPage {
         } = parts;
         let definition = &experiment.definition;
         let id = definition.experiment_id.to_string();
-        let in_path = percent_encode(&id);
+        let in_path = percent::encode(&id);
         let health = &report.health;
         let plan = report.plan.as_ref();
         let checks = [

@@ -11,7 +11,7 @@ use super::frame::{Freshness, Moment};
 use super::next_step::{NextStep, Origin};
 use super::number::Number;
 use super::query::{self, Pairs};
-use crate::percent_encode;
+use trialog_model::percent;
 use trialog_report::{Progress, Report};
 
 /// The experiments of a page.
@@ -153,7 +153,7 @@ impl Row {
         let definition = experiment.definition;
         let id = definition.experiment_id.to_string();
         let mut row = Self {
-            href: format!("/experiments/{}", percent_encode(&id)),
+            href: format!("/experiments/{}", percent::encode(&id)),
             id,
             hypothesis: definition.hypothesis.unwrap_or_default(),
             owner: definition.owner.unwrap_or_default(),

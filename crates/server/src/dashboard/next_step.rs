@@ -8,8 +8,8 @@ use axum::http::{HeaderMap, header};
 use serde_json::json;
 use trialog_model::experiment::{Definition, Status};
 
-use crate::percent_encode;
 use crate::serving::Peer;
+use trialog_model::percent;
 use trialog_report::Report;
 
 /// What to do next, and the command for it.
@@ -98,7 +98,7 @@ impl Origin {
         let users: u64 = report.variants.iter().map(|own| own.users).sum();
         if report.status == Status::Draft {
             let command = self.post(
-                &format!("/v1/experiments/{}/start", percent_encode(id)),
+                &format!("/v1/experiments/{}/start", percent::encode(id)),
                 None,
             );
             return Some(NextStep::new(
@@ -146,7 +146,7 @@ impl Origin {
 
     /// What is to be done with a stopped experiment: decide it, then put it away.
     fn after_stop(&self, id: &str, report: &Report) -> Option<NextStep> {
-        let path = |step: &str| format!("/v1/experiments/{}/{step}", percent_encode(id));
+        let path = |step: &str| format!("/v1/experiments/{}/{step}", percent::encode(id));
         let Some(decision) = &report.decision else {
             let body = json!({"ship": "VARIANT", "reason": "WHY"});
             return Some(NextStep::new(

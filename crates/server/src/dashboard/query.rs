@@ -5,8 +5,8 @@
 //! `segment` as `key=value`, and times without a zone. [`canonical`] turns
 //! these into the API's form, and the browser is sent to that address.
 
-use crate::percent_encode;
 use crate::problem::{Answer, Problem};
+use trialog_model::percent;
 
 /// Names and values, in order.
 pub(super) type Pairs = Vec<(String, String)>;
@@ -70,7 +70,7 @@ fn in_utc(text: &str) -> String {
 /// `pairs` as a query string.
 pub(super) fn encode(pairs: &[(String, String)]) -> String {
     let pair = |(name, value): &(String, String)| {
-        format!("{}={}", percent_encode(name), percent_encode(value))
+        format!("{}={}", percent::encode(name), percent::encode(value))
     };
     pairs.iter().map(pair).collect::<Vec<_>>().join("&")
 }

@@ -9,7 +9,7 @@ use super::schema::{
     Schema, any_object, boolean, chars, closed, count, field, fraction, list, name, nullable,
     object, one_of, optional, reference, text, time, with,
 };
-use crate::evaluation::{MAX_EXPERIMENTS, MAX_TRACKED};
+use crate::api::evaluation::{MAX_EXPERIMENTS, MAX_TRACKED};
 
 const FLAGS: &str = "/ofrep/v1/evaluate/flags";
 const DECISIONS: [&str; 7] = [

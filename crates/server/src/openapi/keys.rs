@@ -9,7 +9,7 @@ use super::schema::{
     Field, Schema, closed, extended, field, list, name, nullable, object, one_of, optional,
     reference, text, time, with,
 };
-use crate::keys::MAX_NAME_CHARS;
+use crate::api::keys::MAX_NAME_CHARS;
 
 const PATH: &str = "/v1/keys";
 

@@ -60,7 +60,7 @@ fn no_endpoint_answers_without_its_scope() {
         .iter()
         .map(|scope| (*scope, api.make_key(scope, &[scope])))
         .collect();
-    let paths = trialog_server::app::paths();
+    let paths = trialog_server::paths();
     assert!(paths.len() > 10, "the router tells its paths");
     for path in paths {
         for method in METHODS {

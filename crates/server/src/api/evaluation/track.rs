@@ -27,10 +27,10 @@ use trialog_pipeline::ingest::Rejections;
 
 use super::exposures::blank;
 use super::ruleset;
+use crate::api::events::{keep, refused};
 use crate::app::App;
 use crate::body::in_turn;
-use crate::events::{keep, refused};
-use crate::experiments::received;
+use crate::body::received;
 use crate::limits::Who;
 use crate::problem::{Answer, Problem};
 use crate::rulesets::Prepared;

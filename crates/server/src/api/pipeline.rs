@@ -14,7 +14,7 @@ use trialog_pipeline::store::Store;
 use crate::app::App;
 use crate::pools;
 use crate::problem::{Answer, Problem};
-use crate::results::pairs;
+use crate::query::pairs;
 
 /// How many runs are shown.
 const N_RUNS: u32 = 20;

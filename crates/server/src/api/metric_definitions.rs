@@ -16,14 +16,14 @@ use trialog_model::ids::MetricName;
 use trialog_model::metric_definition::{MetricDefinition, NotAMetric};
 
 use crate::app::App;
+use crate::body::received;
 use crate::edit::{Editing, etag, merged, patch, take_confirmation};
-use crate::experiments::received;
 use crate::named::named;
 use crate::page::{PAGE, limit, next, search};
-use crate::percent_encode;
 use crate::pools;
 use crate::problem::{Answer, Problem};
-use crate::results::pairs;
+use crate::query::pairs;
+use trialog_model::percent;
 
 /// A metric definition as the API shows it.
 #[derive(Serialize)]
@@ -76,7 +76,7 @@ pub(crate) async fn create(
     })
     .await?;
     let name = created.definition.name.as_str();
-    let location = format!("/v1/metrics/{}", percent_encode(name));
+    let location = format!("/v1/metrics/{}", percent::encode(name));
     let location = [(header::LOCATION, location)];
     Ok((StatusCode::CREATED, location, answer(created)).into_response())
 }

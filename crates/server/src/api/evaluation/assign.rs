@@ -17,10 +17,10 @@ use trialog_model::ids::ExperimentId;
 
 use super::exposures::{self, Subject};
 use super::{MAX_INLINE, ruleset, unit};
+use crate::api::events::keep;
 use crate::app::App;
 use crate::body::in_turn;
-use crate::events::keep;
-use crate::experiments::received;
+use crate::body::received;
 use crate::limits::Who;
 use crate::pools;
 use crate::problem::{Answer, Problem};

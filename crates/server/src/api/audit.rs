@@ -9,12 +9,12 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use trialog_catalog::audit::{Entry, Subject};
 
+use crate::api::experiments::id;
 use crate::app::App;
-use crate::experiments::id;
 use crate::page::{PAGE, limit, next};
 use crate::pools;
 use crate::problem::{Answer, Problem};
-use crate::results::pairs;
+use crate::query::pairs;
 
 pub(crate) async fn all(
     State(app): State<Arc<App>>,

@@ -18,13 +18,13 @@ use trialog_model::holdout::HoldoutDefinition;
 use trialog_model::ids::HoldoutName;
 
 use crate::app::App;
+use crate::body::received;
 use crate::edit::{Editing, etag, merged, patch};
-use crate::experiments::received;
 use crate::named::named;
 use crate::page::{next, plain_page};
-use crate::percent_encode;
 use crate::pools;
 use crate::problem::{Answer, Problem};
+use trialog_model::percent;
 
 /// The most experiments that a warning names.
 const MAX_NAMED: usize = 10;
@@ -81,7 +81,7 @@ pub(crate) async fn create(
         Ok(app.catalog.create_holdout(&definition, &edit)?)
     })
     .await?;
-    let name = percent_encode(created.definition.name.as_str());
+    let name = percent::encode(created.definition.name.as_str());
     let location = [(header::LOCATION, format!("/v1/holdouts/{name}"))];
     Ok((StatusCode::CREATED, location, answer(created, Vec::new())).into_response())
 }

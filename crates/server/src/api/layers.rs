@@ -17,13 +17,13 @@ use trialog_model::ids::LayerName;
 use trialog_model::ranges::n_buckets;
 
 use crate::app::App;
+use crate::body::received;
 use crate::edit::{Editing, etag, merged, patch};
-use crate::experiments::received;
 use crate::named::named;
 use crate::page::{next, plain_page};
-use crate::percent_encode;
 use crate::pools;
 use crate::problem::{Answer, Problem};
+use trialog_model::percent;
 
 /// A layer as the API shows it: who owns which buckets, and what is free.
 fn show(layer: &Layer) -> Value {
@@ -74,7 +74,7 @@ pub(crate) async fn create(
     let name = created.definition.name.as_str();
     let location = [(
         header::LOCATION,
-        format!("/v1/layers/{}", percent_encode(name)),
+        format!("/v1/layers/{}", percent::encode(name)),
     )];
     Ok((StatusCode::CREATED, location, answer(&created)).into_response())
 }

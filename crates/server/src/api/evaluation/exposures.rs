@@ -11,8 +11,8 @@ use trialog_model::event::{EventKind, RawEvent, RawField};
 use trialog_model::time::UnixMicros;
 use trialog_pipeline::ingest::Judged;
 
+use crate::api::events::{keep, refused};
 use crate::app::App;
-use crate::events::{keep, refused};
 use crate::problem::{Answer, Problem};
 
 /// Who is evaluated.

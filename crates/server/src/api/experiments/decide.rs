@@ -11,8 +11,9 @@ use trialog_catalog::experiments::MAX_REASON_CHARS;
 use trialog_model::document;
 use trialog_model::ids::Variant;
 
-use super::{answer, id, received};
+use super::{answer, id};
 use crate::app::App;
+use crate::body::received;
 use crate::edit::Editing;
 use crate::pools;
 use crate::problem::{Answer, Problem};

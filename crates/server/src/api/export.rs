@@ -13,7 +13,7 @@ use trialog_pipeline::maintenance::export::{ExportRequest, Form, Formulas, Table
 
 use crate::app::App;
 use crate::problem::{Answer, Problem};
-use crate::results::pairs;
+use crate::query::pairs;
 use crate::stream;
 use crate::work::Flag;
 

@@ -20,13 +20,14 @@ use trialog_model::experiment::{Definition, Status};
 use trialog_model::ids::ExperimentId;
 
 use crate::app::App;
+use crate::body::received;
 use crate::edit::{Editing, etag, merged, patch, take_confirmation};
 use crate::named::named;
 use crate::page::{PAGE, limit, next, search};
-use crate::percent_encode;
 use crate::pools;
 use crate::problem::{Answer, Problem};
-use crate::results::pairs;
+use crate::query::pairs;
+use trialog_model::percent;
 use trialog_report::{Decided, Paused};
 
 pub(crate) use decide::decide;
@@ -76,10 +77,6 @@ pub(crate) fn id(path: Result<Path<String>, PathRejection>) -> Answer<Experiment
     named(path, "experiment has such an id", ExperimentId::new)
 }
 
-pub(crate) fn received(body: Result<Bytes, BytesRejection>) -> Answer<Bytes> {
-    body.map_err(|error| Problem::new(error.status(), format!("the body cannot be read: {error}")))
-}
-
 /// An experiment with its entity tag.
 fn answer(experiment: Experiment) -> Response {
     let tag = etag(experiment.change);
@@ -121,7 +118,7 @@ pub(crate) async fn create(
     .await?;
     let location = format!(
         "/v1/experiments/{}",
-        percent_encode(created.definition.experiment_id.as_str())
+        percent::encode(created.definition.experiment_id.as_str())
     );
     let location = [(header::LOCATION, location)];
     Ok((StatusCode::CREATED, location, answer_with(created, &shared)).into_response())

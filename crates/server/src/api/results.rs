@@ -1,5 +1,7 @@
 //! `GET /v1/experiments/{id}/results`: the query, where rows come from, the report.
 
+mod segments;
+
 use std::sync::Arc;
 
 use axum::Json;
@@ -15,11 +17,11 @@ use trialog_model::time::UnixMicros;
 use trialog_stats::{Alpha, Correction};
 use trialog_warehouse::fold::UserFilter;
 
+use crate::api::experiments::id;
 use crate::app::App;
-use crate::experiments::id;
 use crate::pools;
 use crate::problem::{Answer, Problem};
-use crate::segments;
+use crate::query::pairs;
 use crate::work::Flag;
 use trialog_report::{Choices, Filter, Report};
 
@@ -200,16 +202,6 @@ fn shown(filter: &UserFilter) -> Filter {
         to: text(filter.exposed.end),
         segment: filter.segment.iter().cloned().collect(),
     }
-}
-
-/// The names and values of a query string, decoded.
-pub(crate) fn pairs(query: &str) -> Answer<Vec<(String, String)>> {
-    let uri = format!("/?{query}").parse::<axum::http::Uri>();
-    let bad = || Problem::bad_request("the query string cannot be read: percent-encode it");
-    let uri = uri.map_err(|_| bad())?;
-    let axum::extract::Query(pairs) =
-        axum::extract::Query::try_from_uri(&uri).map_err(|_| bad())?;
-    Ok(pairs)
 }
 
 #[cfg(test)]

@@ -1,0 +1,15 @@
+//! The handlers, one file per resource.
+
+pub(crate) mod audit;
+pub(crate) mod calc;
+pub(crate) mod evaluation;
+pub(crate) mod events;
+pub(crate) mod experiments;
+pub(crate) mod export;
+pub(crate) mod health;
+pub(crate) mod holdouts;
+pub(crate) mod keys;
+pub(crate) mod layers;
+pub(crate) mod metric_definitions;
+pub(crate) mod pipeline;
+pub(crate) mod results;
