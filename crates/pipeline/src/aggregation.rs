@@ -15,8 +15,10 @@ use trialog_model::ids::ExperimentId;
 use trialog_model::time::UnixMicros;
 use trialog_report::findings::{self, Finding};
 use trialog_warehouse::fold::UserFilter;
+use trialog_warehouse::view::View;
 
 use crate::clock::Clock;
+use crate::compute::by_cell::{Breakdown, compute_by_keys};
 use crate::compute::{Limits, compute};
 use crate::error::PipelineError;
 use crate::lease::{HeldLease, LeaseSettings};
@@ -471,16 +473,7 @@ impl Aggregator {
         filter: &UserFilter,
         abandoned: &Arc<AtomicBool>,
     ) -> Result<(Computation, HighWaterMark), PipelineError> {
-        let experiment = self.catalog.experiment(id)?;
-        let (view, mark) = self.store.published(&self.catalog)?;
-        let view = view.until(Arc::clone(abandoned));
-        // Asked after the view was taken, which is whole if nothing was noted by now.
-        if let Some(dropped) = self.catalog.dropped(id)? {
-            return Err(PipelineError::EventsDropped {
-                experiment: id.clone(),
-                before: dropped.before,
-            });
-        }
+        let (experiment, view, mark) = self.published_view(id, abandoned)?;
         let limits = &self.settings.limits;
         let experiments = std::slice::from_ref(&experiment);
         let mut computed = compute(
@@ -494,6 +487,54 @@ impl Aggregator {
         match computed.pop() {
             Some(computed) => Ok((computed.outcome?, mark)),
             None => Err(CatalogError::NoExperiment(id.clone(), String::new()).into()),
+        }
+    }
+
+    /// Computes an experiment by the values of context `keys` at the exposure, for the users that
+    /// `filter` lets through, over the events that the last published run read. It ends with an
+    /// error soon after `abandoned` is set.
+    ///
+    /// # Errors
+    ///
+    /// The experiment is not known, its events were dropped, a file is damaged, or a sum
+    /// overflows.
+    pub fn breakdown(
+        &self,
+        id: &ExperimentId,
+        filter: &UserFilter,
+        keys: &[String],
+        abandoned: &Arc<AtomicBool>,
+    ) -> Result<(Breakdown, HighWaterMark), PipelineError> {
+        let (experiment, view, mark) = self.published_view(id, abandoned)?;
+        let settings = &self.settings;
+        let users = (filter, keys);
+        let breakdown = compute_by_keys(
+            &view,
+            &experiment,
+            &settings.limits,
+            mark.data_time,
+            users,
+            settings.n_threads,
+        )?;
+        Ok((breakdown?, mark))
+    }
+
+    /// Returns an experiment, and the events that the last published run read.
+    fn published_view(
+        &self,
+        id: &ExperimentId,
+        abandoned: &Arc<AtomicBool>,
+    ) -> Result<(Experiment, View, HighWaterMark), PipelineError> {
+        let experiment = self.catalog.experiment(id)?;
+        let (view, mark) = self.store.published(&self.catalog)?;
+        let view = view.until(Arc::clone(abandoned));
+        // Asked after the view was taken, which is whole if nothing was noted by now.
+        match self.catalog.dropped(id)? {
+            None => Ok((experiment, view, mark)),
+            Some(dropped) => Err(PipelineError::EventsDropped {
+                experiment: id.clone(),
+                before: dropped.before,
+            }),
         }
     }
 

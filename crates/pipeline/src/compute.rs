@@ -1,5 +1,6 @@
 //! From definitions and events to the rows that are published.
 
+pub(crate) mod by_cell;
 mod ranked;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,7 @@ use trialog_model::metric_definition::{MetricDefinition, MinValue, NamedMetric};
 use trialog_model::time::UnixMicros;
 use trialog_stats::Summary;
 use trialog_warehouse::analysis::scorecard::{MetricPlan, MetricSums, Quantity, Scorecard, Shape};
+use trialog_warehouse::fold::split::Split;
 use trialog_warehouse::fold::{Folded, LeftOutUnits, Names, Plan, UserFilter};
 use trialog_warehouse::index::IndexEntry;
 use trialog_warehouse::view::View;
@@ -78,7 +80,12 @@ pub(crate) fn compute(
     results
         .map(|((experiment, plan), outcome)| {
             let mut computed = computed(experiment, plan, limits, outcome);
-            ranked::add(view, experiment, plan, n_threads, &mut computed)?;
+            if let Ok(computation) = &mut computed.outcome {
+                match ranked::order_users(view, experiment, plan, n_threads)? {
+                    Ok(mut ranked) => ranked.add_to(computation, plan, 0),
+                    Err(error) => computed.outcome = Err(error),
+                }
+            }
             Ok(computed)
         })
         .collect()
@@ -112,6 +119,7 @@ fn plan(
         data_time: data_time.0,
         filter: filter.clone(),
         left_out: left_out(definition),
+        split: Split::Whole,
     };
     (plan, metric_plans)
 }
@@ -270,40 +278,55 @@ fn computed(
             times.into_iter().flatten().min()
         })
         .map(UnixMicros);
-    let outcome = outcome.map(|folded| Computation {
-        experiment: experiment.definition.experiment_id.clone(),
-        fingerprint: fingerprint(experiment, limits),
-        forced_users: folded.forced,
-        unknown_variant: folded.unknown_variant,
-        not_aggregated: folded.accumulator.not_aggregated,
-        exposures: (plan.variants.texts().iter().enumerate())
-            .map(|(variant, name)| VariantExposures {
-                variant: name.clone(),
-                user_count: folded.users[variant],
-                crossover_users: folded.crossovers[variant],
-            })
-            .collect(),
-        metrics: (0..folded.accumulator.metrics().len())
-            .flat_map(|metric| (0..plan.variants.len()).map(move |variant| (metric, variant)))
-            .map(|(metric, variant)| {
-                let scorecard = &folded.accumulator;
-                let names = (
-                    &plan.variants.texts()[variant],
-                    &scorecard.metrics()[metric].name,
-                );
-                row(
-                    names,
-                    folded.users[variant],
-                    scorecard.metrics()[metric].shape,
-                    scorecard.sums(variant, metric),
-                )
-            })
-            .collect(),
-        arrivals: arrivals(plan, &folded.accumulator),
-    });
+    let outcome = outcome.map(|folded| computation_of_cell(experiment, plan, limits, &folded, 0));
     Computed {
         outcome,
         next_event_at,
+    }
+}
+
+/// Collects what was computed of the users of one cell.
+fn computation_of_cell(
+    experiment: &Experiment,
+    plan: &Plan,
+    limits: &Limits,
+    folded: &Folded<Scorecard>,
+    cell: u32,
+) -> Computation {
+    let scorecard = &folded.accumulator;
+    let variants = || {
+        (plan.variants.texts().iter().zip(0..)).map(|(name, code)| (name, plan.slot(cell, code)))
+    };
+    let rows = scorecard
+        .metrics()
+        .iter()
+        .enumerate()
+        .flat_map(|(at, metric)| {
+            variants().map(move |(variant, slot)| {
+                let names = (variant, &metric.name);
+                row(
+                    names,
+                    folded.users[slot],
+                    metric.shape,
+                    scorecard.sums(slot, at),
+                )
+            })
+        });
+    Computation {
+        experiment: experiment.definition.experiment_id.clone(),
+        fingerprint: fingerprint(experiment, limits),
+        forced_users: folded.forced[cell as usize],
+        unknown_variant: folded.unknown_variant[cell as usize],
+        not_aggregated: scorecard.not_aggregated[cell as usize],
+        exposures: variants()
+            .map(|(variant, slot)| VariantExposures {
+                variant: variant.clone(),
+                user_count: folded.users[slot],
+                crossover_users: folded.crossovers[slot],
+            })
+            .collect(),
+        metrics: rows.collect(),
+        arrivals: arrivals(plan, scorecard),
     }
 }
 

@@ -24,4 +24,5 @@ pub mod telemetry;
 mod trust;
 
 pub use compute::Limits;
+pub use compute::by_cell::{Breakdown, Cell, MAX_VALUES};
 pub use error::PipelineError;

@@ -18,6 +18,7 @@ use trialog_pipeline::kafka::{ConsumerSettings, Consumers, KafkaAddress, Produce
 use trialog_warehouse::analysis::scorecard::{MetricPlan, Scorecard, Shape};
 use trialog_warehouse::batch::{Batch, EventRow};
 use trialog_warehouse::embedded::{Options, Submission, Warehouse};
+use trialog_warehouse::fold::split::Split;
 use trialog_warehouse::fold::{Names, Plan, UserFilter, fold};
 use trialog_warehouse::lock::DirectoryLock;
 
@@ -116,6 +117,7 @@ impl Stage {
             data_time: NOW,
             filter: UserFilter::default(),
             left_out: None,
+            split: Split::Whole,
             n_rows: 1,
         };
         let outcomes = fold(&self.warehouse.snapshot(), &[plan], 1, |plan| {

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod breakdown;
 mod comparison;
 pub mod findings;
 mod health;
@@ -30,6 +31,7 @@ use trialog_model::metric_definition::{Direction, MetricDefinition};
 use trialog_model::nearest::there_are;
 use trialog_stats::{Alpha, Correction};
 
+pub use breakdown::{Breakdown, Segment};
 pub use comparison::{
     Comparison, Flag, Guarded, Headline, NonInferiority, Power, Sequential, headline_levels,
 };

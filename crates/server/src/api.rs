@@ -1,6 +1,7 @@
 //! The handlers, one file per resource.
 
 pub(crate) mod audit;
+pub(crate) mod breakdown;
 pub(crate) mod calc;
 pub(crate) mod evaluation;
 pub(crate) mod events;

@@ -10,6 +10,7 @@
 )]
 
 mod audit;
+mod breakdown;
 mod calc;
 mod evaluation;
 mod events;
@@ -127,6 +128,7 @@ fn operations() -> impl Iterator<Item = Operation> {
         evaluation::operations(),
         audit::operations(),
         results::operations(),
+        breakdown::operations(),
         calc::operations(),
         pipeline::operations(),
         maintenance::operations(),
@@ -152,6 +154,7 @@ fn schemas() -> Vec<(String, Schema)> {
         evaluation::schemas(),
         audit::schemas(),
         results::schemas(),
+        breakdown::schemas(),
         calc::schemas(),
         pipeline::schemas(),
         maintenance::schemas(),

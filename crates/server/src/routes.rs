@@ -9,8 +9,8 @@ use axum::response::Response;
 use axum::routing::{MethodRouter, delete, get, post};
 
 use crate::api::{
-    audit, calc, evaluation, events, experiments, export, health, holdouts, keys, layers,
-    metric_definitions, pipeline, results,
+    audit, breakdown, calc, evaluation, events, experiments, export, health, holdouts, keys,
+    layers, metric_definitions, pipeline, results,
 };
 use crate::app::App;
 use crate::problem::Problem;
@@ -125,6 +125,7 @@ fn routes() -> Routes {
         .alias("/ofrep/v1/evaluate/flags/", post(evaluation::evaluate_all))
         .route("/ofrep/v1/evaluate/flags/{key}", post(evaluation::evaluate))
         .route("/v1/experiments/{id}/results", get(results::results))
+        .route("/v1/experiments/{id}/breakdown", get(breakdown::breakdown))
         .route("/v1/calc/{family}", post(calc::compute))
         .route("/v1/pipeline", get(pipeline::state))
         .route("/v1/pipeline/run", post(pipeline::run))

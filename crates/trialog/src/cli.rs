@@ -405,6 +405,12 @@ pub(crate) struct ResultsArgs {
     /// Only users whose context has this value, as key=value; repeat it for more.
     #[arg(long)]
     pub(crate) segment: Vec<String>,
+    /// A scorecard for each value of this key of the context; two with a comma are crossed.
+    ///
+    /// The 50 values with the most users have one, and users of all others share one.
+    /// Segments are not corrected for one another.
+    #[arg(long, value_name = "KEY", conflicts_with = "as_of")]
+    pub(crate) by: Option<String>,
     /// The variant to compare with.
     #[arg(long)]
     pub(crate) control: Option<String>,

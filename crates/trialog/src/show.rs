@@ -1,6 +1,7 @@
 //! Tables for people.
 
 mod bars;
+mod breakdown;
 
 use std::fmt::Write;
 
@@ -13,6 +14,7 @@ use trialog_report::{
 };
 
 use self::bars::Bar;
+pub(crate) use self::breakdown::breakdown;
 
 /// Columns that are as wide as their widest cell; numbers to the right.
 pub(crate) struct Table {

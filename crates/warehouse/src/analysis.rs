@@ -4,3 +4,4 @@
 pub mod arrivals;
 pub mod ranks;
 pub mod scorecard;
+pub mod values;

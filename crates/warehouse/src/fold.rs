@@ -14,6 +14,7 @@ mod history;
 mod pieces;
 mod side;
 mod spill;
+pub mod split;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -31,6 +32,7 @@ use crate::fold::exposure::{Status, status};
 use crate::fold::history::{Copies, History};
 use crate::fold::pieces::{Piece, pieces};
 use crate::fold::side::{Reading, Side};
+use crate::fold::split::{CellFinder, Cells, Split};
 use crate::run::Columns;
 use crate::snapshot::Snapshot;
 use crate::user_texts::LeastText;
@@ -68,23 +70,29 @@ impl NamePlace {
 
 /// What a row carries beside time, name, value and event id.
 ///
-/// Of an assignment, what a segment filter keeps of its context: in the lowest
-/// bit whether it lies in the segment, above that bits of its checksum, by which
-/// assignments that differ in nothing else are ordered. Of a metric event whose
-/// type is not expected, the number of the type among those of the user.
+/// Of an assignment, what a segment filter or a split keeps of its context: in the lowest
+/// bit whether it lies in the segment, in the next 31 the number of its cell, and above
+/// these its checksum, by which assignments that differ in nothing else are ordered. Of a
+/// metric event whose type is not expected, the number of the type among those of the
+/// user, in the lowest 32 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Detail(u32);
+struct Detail(u64);
 
 impl Detail {
-    /// An assignment where nothing is filtered, or an event of an expected type.
+    /// An assignment where nothing is filtered or split, or an event of an expected type.
     const NONE: Self = Self(1);
 
-    fn of_context(context: &str, in_segment: bool) -> Self {
-        Self(crc32fast::hash(context.as_bytes()) & !1 | u32::from(in_segment))
+    fn from_context(context: &str, cell: u32, in_segment: bool) -> Self {
+        let checksum = u64::from(crc32fast::hash(context.as_bytes()));
+        Self(checksum << 32 | u64::from(cell) << 1 | u64::from(in_segment))
     }
 
     fn in_segment(self) -> bool {
         self.0 % 2 == 1
+    }
+
+    fn cell(self) -> u32 {
+        (self.0 as u32) >> 1
     }
 }
 
@@ -201,17 +209,44 @@ pub struct Plan {
     pub filter: UserFilter,
     /// Who is left out whole; nobody if absent.
     pub left_out: Option<LeftOutUnits>,
+    /// Into which cells users fall.
+    pub split: Split,
     /// About how many rows there are to fold.
     pub n_rows: u64,
 }
 
+impl Plan {
+    /// How many slots there are: one for each variant in each cell.
+    pub fn n_slots(&self) -> usize {
+        self.variants.len() * self.split.n_cells()
+    }
+
+    /// The slot of the variant with the code `variant` in cell number `cell`.
+    pub fn slot(&self, cell: u32, variant: u32) -> usize {
+        self.counted_cell(cell) as usize * self.variants.len() + variant as usize
+    }
+
+    /// The cell that sums are kept by: where the analysis numbers contexts for itself, all users
+    /// are in one.
+    fn counted_cell(&self, cell: u32) -> u32 {
+        match self.split {
+            Split::Whole => 0,
+            Split::Keys(_) => cell,
+        }
+    }
+}
+
 /// A user who counts, as an accumulator sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Exposure {
     /// The user, as stored.
     pub user: i64,
     /// The variant's code.
     pub variant: u32,
+    /// The number of the cell.
+    pub cell: u32,
+    /// The slot of variant and cell, by which sums are kept.
+    pub slot: usize,
     /// When the user was first exposed, in microseconds since 1970.
     pub at: i64,
 }
@@ -223,6 +258,14 @@ pub struct Exposure {
 pub trait Accumulator: Send {
     /// From when on events of a user exposed at `exposure` cannot matter.
     fn horizon(&self, exposure: i64) -> i64;
+    /// Whether it looks at events at all; without them only users are seen.
+    fn reads_events(&self) -> bool {
+        true
+    }
+    /// What numbers the contexts of assignments, instead of the split of the plan.
+    fn cells(&mut self) -> Option<&mut dyn Cells> {
+        None
+    }
     /// Whether it looks at the events of users who do not count, too.
     fn sees_left_out(&self) -> bool {
         false
@@ -252,14 +295,14 @@ pub trait Accumulator: Send {
 /// What the fold gives for one experiment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Folded<A> {
-    /// Exposed users by variant, crossovers and forced ones excluded.
+    /// Exposed users by slot, crossovers and forced ones excluded.
     pub users: Vec<u64>,
-    /// Users with two or more variants, by the first one.
+    /// Users with two or more variants, by the slot of the first one.
     pub crossovers: Vec<u64>,
-    /// Users with a forced assignment.
-    pub forced: u64,
-    /// Users whose variant the plan does not know.
-    pub unknown_variant: u64,
+    /// Users with a forced assignment, by cell.
+    pub forced: Vec<u64>,
+    /// Users whose variant the plan does not know, by cell.
+    pub unknown_variant: Vec<u64>,
     /// The time of the first event that waits for a later run.
     pub next_event_at: Option<i64>,
     /// What the accumulator gathered.
@@ -268,12 +311,12 @@ pub struct Folded<A> {
 
 impl<A: Accumulator> Folded<A> {
     fn new(plan: &Plan, accumulator: A) -> Self {
-        let n_variants = plan.variants.len();
+        let (n_slots, n_cells) = (plan.n_slots(), plan.split.n_cells());
         Self {
-            users: vec![0; n_variants],
-            crossovers: vec![0; n_variants],
-            forced: 0,
-            unknown_variant: 0,
+            users: vec![0; n_slots],
+            crossovers: vec![0; n_slots],
+            forced: vec![0; n_cells],
+            unknown_variant: vec![0; n_cells],
             next_event_at: None,
             accumulator,
         }
@@ -283,18 +326,18 @@ impl<A: Accumulator> Folded<A> {
     fn count(&mut self, standing: &Status) {
         match standing {
             Status::Unexposed | Status::LeftOut => {}
-            Status::Forced => self.forced += 1,
-            Status::UnknownVariant => self.unknown_variant += 1,
-            Status::Crossover { first } => self.crossovers[*first as usize] += 1,
-            Status::Exposed(exposure) => self.users[exposure.variant as usize] += 1,
+            Status::Forced { cell } => self.forced[*cell as usize] += 1,
+            Status::UnknownVariant { cell } => self.unknown_variant[*cell as usize] += 1,
+            Status::Crossover { slot } => self.crossovers[*slot] += 1,
+            Status::Exposed(exposure) => self.users[exposure.slot] += 1,
         }
     }
 
     pub(crate) fn merge(&mut self, other: Self) -> Result<(), FoldError> {
         add(&mut self.users, &other.users);
         add(&mut self.crossovers, &other.crossovers);
-        self.forced += other.forced;
-        self.unknown_variant += other.unknown_variant;
+        add(&mut self.forced, &other.forced);
+        add(&mut self.unknown_variant, &other.unknown_variant);
         self.next_event_at = [self.next_event_at, other.next_event_at]
             .into_iter()
             .flatten()
@@ -378,11 +421,15 @@ fn fold_piece<A: Accumulator>(
     make: &impl Fn(&Plan) -> A,
     history: &mut History,
 ) -> Result<Parts<A>, WarehouseError> {
-    let own = &plans[piece.plans.clone()];
-    let experiments: Vec<&str> = own.iter().map(|plan| plan.experiment.as_str()).collect();
-    let has_segment = own.iter().any(|plan| !plan.filter.segment.is_empty());
-    let leaves_out = own.iter().any(|plan| plan.left_out.is_some());
-    let columns = match (has_segment, leaves_out) {
+    let plans_of_piece = &plans[piece.plans.clone()];
+    let experiments = plans_of_piece.iter().map(|plan| plan.experiment.as_str());
+    let experiments: Vec<&str> = experiments.collect();
+    let mut accumulators: Vec<A> = plans_of_piece.iter().map(make).collect();
+    let has_segment = (plans_of_piece.iter())
+        .any(|plan| !plan.filter.segment.is_empty() || plan.split != Split::Whole);
+    let has_cells = (accumulators.iter_mut()).any(|accumulator| accumulator.cells().is_some());
+    let leaves_out = plans_of_piece.iter().any(|plan| plan.left_out.is_some());
+    let columns = match (has_segment || has_cells, leaves_out) {
         (false, false) => Columns::Plain,
         (true, false) => Columns::WithContext,
         (false, true) => Columns::WithUserText,
@@ -390,10 +437,15 @@ fn fold_piece<A: Accumulator>(
     };
     let open = |kind, columns| snapshot.cursors(kind, &experiments, &piece.users, columns);
     let mut assignments = Side::new(open(EventKind::Assignment, columns)?);
-    let mut metrics = Side::new(open(EventKind::Metric, Columns::Plain)?);
+    let reads_events = accumulators.iter().any(Accumulator::reads_events);
+    let mut metrics = Side::new(match reads_events {
+        true => open(EventKind::Metric, Columns::Plain)?,
+        false => Vec::new(),
+    });
     let mut parts = Vec::new();
-    for (at, plan) in piece.plans.clone().zip(own) {
-        let mut folded = Folded::new(plan, make(plan));
+    let numbered = piece.plans.clone().zip(plans_of_piece);
+    for ((at, plan), accumulator) in numbered.zip(accumulators) {
+        let mut folded = Folded::new(plan, accumulator);
         assignments.enter(plan.experiment.as_str())?;
         metrics.enter(plan.experiment.as_str())?;
         let outcome = fold_experiment(
@@ -420,6 +472,11 @@ fn fold_experiment<A: Accumulator>(
 ) -> Result<Result<(), FoldError>, WarehouseError> {
     let after_data_time = plan.data_time.saturating_add(1);
     let sees_left_out = folded.accumulator.sees_left_out();
+    let reads_events = folded.accumulator.reads_events();
+    let mut finder = match &plan.split {
+        Split::Whole => None,
+        Split::Keys(cells) => Some(CellFinder::new(cells)),
+    };
     if let Some(start) = users.start {
         assignments.skip_to(start)?;
         if sees_left_out {
@@ -435,7 +492,9 @@ fn fold_experiment<A: Accumulator>(
         };
         let mut standing = Status::Unexposed;
         if assigned == Some(user) {
-            standing = assigned_to(plan, user, assignments, history)?;
+            let of_plan = finder.as_mut().map(|finder| finder as &mut dyn Cells);
+            let cells = folded.accumulator.cells().or(of_plan);
+            standing = assigned_to(plan, user, cells, assignments, history)?;
             note_waiting(
                 &mut folded.next_event_at,
                 history.first_beyond(plan.data_time),
@@ -447,20 +506,22 @@ fn fold_experiment<A: Accumulator>(
             _ if sees_left_out => after_data_time,
             _ => continue,
         };
-        metrics.skip_to(user)?;
         history.begin(Copies::SameIdAndName);
-        let horizon = horizon.min(after_data_time);
-        let mut reading = Reading {
-            horizon,
-            names: &plan.event_types,
-            segment: &[],
-            text: None,
-        };
-        metrics.take(user, &mut reading, history)?;
-        note_waiting(
-            &mut folded.next_event_at,
-            history.first_beyond(plan.data_time),
-        );
+        if reads_events {
+            metrics.skip_to(user)?;
+            let mut reading = Reading {
+                horizon: horizon.min(after_data_time),
+                names: &plan.event_types,
+                segment: &[],
+                cells: None,
+                text: None,
+            };
+            metrics.take(user, &mut reading, history)?;
+            note_waiting(
+                &mut folded.next_event_at,
+                history.first_beyond(plan.data_time),
+            );
+        }
         if let Err(error) = hand_on(user, &standing, history, &mut folded.accumulator)? {
             return Ok(Err(error));
         }
@@ -471,6 +532,7 @@ fn fold_experiment<A: Accumulator>(
 fn assigned_to(
     plan: &Plan,
     user: i64,
+    cells: Option<&mut dyn Cells>,
     assignments: &mut Side,
     history: &mut History,
 ) -> Result<Status, WarehouseError> {
@@ -480,6 +542,10 @@ fn assigned_to(
         horizon: plan.data_time.saturating_add(1),
         names: &plan.variants,
         segment: &plan.filter.segment,
+        cells: match cells {
+            Some(cells) => Some(cells),
+            None => None,
+        },
         text: plan.left_out.as_ref().map(|_| &mut text),
     };
     assignments.take(user, &mut reading, history)?;
@@ -505,8 +571,8 @@ fn hand_on<A: Accumulator>(
             return Ok(accumulator.end());
         }
         Status::Unexposed => LeftOut::Unexposed,
-        Status::LeftOut | Status::Forced | Status::Crossover { .. } => LeftOut::Excluded,
-        Status::UnknownVariant => LeftOut::UnknownVariant,
+        Status::LeftOut | Status::Forced { .. } | Status::Crossover { .. } => LeftOut::Excluded,
+        Status::UnknownVariant { .. } => LeftOut::UnknownVariant,
     };
     accumulator.begin_left_out();
     history.each_chunk(|rows| accumulator.left_out(user, why, rows))?;

@@ -12,6 +12,7 @@ use trialog_model::event::EventKind;
 
 use crate::analysis::ranks::{RankedPlan, Ranks};
 use crate::analysis::scorecard::{MetricPlan, Scorecard};
+use crate::analysis::values::{KeyValues, Values};
 use crate::error::{FoldError, WarehouseError};
 use crate::fold::{Outcomes, Plan, fold};
 use crate::index::IndexEntry;
@@ -131,6 +132,33 @@ impl View {
             }),
             #[cfg(feature = "clickhouse")]
             Self::ClickHouse(view) => view.scorecards(plans, metrics),
+        }
+    }
+
+    /// Finds the `limit` values of `keys` with the most exposed users of `plan`.
+    ///
+    /// # Errors
+    ///
+    /// The warehouse cannot be read.
+    pub fn key_values(
+        &self,
+        plan: &Plan,
+        keys: &[String],
+        limit: usize,
+        n_threads: usize,
+    ) -> Result<KeyValues, WarehouseError> {
+        match self {
+            Self::Embedded(snapshot) => {
+                let make = |_: &Plan| Values::new(snapshot, keys);
+                let outcome = fold(snapshot, std::slice::from_ref(plan), n_threads, make)?.pop();
+                match outcome {
+                    Some(Ok(folded)) => folded.accumulator.into_largest(limit),
+                    // Counting users overflows nothing; without events there is no outcome.
+                    Some(Err(_)) | None => Ok(KeyValues::default()),
+                }
+            }
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(view) => view.key_values(plan, keys, limit),
         }
     }
 

@@ -21,7 +21,7 @@ use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use trialog_model::duration::Window;
 use trialog_model::event::EventKind;
 use trialog_stats::RankSearch;
@@ -31,6 +31,7 @@ use trialog_warehouse::analysis::scorecard::{MetricPlan, Quantity, Scorecard, Sh
 use trialog_warehouse::batch::{Batch, EventRow};
 use trialog_warehouse::clickhouse::{Address, ClickHouse, View};
 use trialog_warehouse::embedded::Options;
+use trialog_warehouse::fold::split::{CellValues, KeyCells, Split};
 use trialog_warehouse::fold::{Folded, Plan, fold};
 
 use harness::{Event, assigned, bought, open, store};
@@ -87,9 +88,9 @@ fn insert(clickhouse: &ClickHouse, events: &[Event], n_at_once: usize) -> u64 {
 struct Said {
     users: Vec<u64>,
     crossovers: Vec<u64>,
-    forced: u64,
-    unknown_variant: u64,
-    not_aggregated: u64,
+    forced: Vec<u64>,
+    unknown_variant: Vec<u64>,
+    not_aggregated: Vec<u64>,
     next_user_at: Option<i64>,
     sums: Vec<String>,
     arrivals: Vec<TypeArrivals>,
@@ -103,9 +104,9 @@ fn said(folded: &Folded<Scorecard>) -> Said {
     Said {
         users: folded.users.clone(),
         crossovers: folded.crossovers.clone(),
-        forced: folded.forced,
-        unknown_variant: folded.unknown_variant,
-        not_aggregated: scorecard.not_aggregated,
+        forced: folded.forced.clone(),
+        unknown_variant: folded.unknown_variant.clone(),
+        not_aggregated: scorecard.not_aggregated.clone(),
         next_user_at: scorecard.next_user_at,
         sums: sums
             .map(|(variant, metric)| format!("{:?}", scorecard.sums(variant, metric)))
@@ -138,6 +139,47 @@ fn embedded(events: &[Event], plans: &[Plan], metrics: &[Vec<MetricPlan>]) -> Ve
         .iter()
         .map(|outcome| outcome.as_ref().ok().map(said))
         .collect()
+}
+
+/// Checks that both warehouses find the same values of keys and the same scorecards by them.
+fn check_cells(
+    view: &View,
+    events: &[Event],
+    plans: &[Plan],
+    metrics: &[Vec<MetricPlan>],
+) -> Result<(), TestCaseError> {
+    let directory = tempfile::tempdir().unwrap();
+    let warehouse = open(directory.path(), &Options::default(), 0).unwrap();
+    store(&warehouse, events);
+    let embedded_view = trialog_warehouse::view::View::from(warehouse.snapshot());
+    for keys in [vec!["platform"], vec!["new", "platform"]] {
+        let keys: Vec<String> = keys.into_iter().map(str::to_owned).collect();
+        for (plan, metrics) in plans.iter().zip(metrics) {
+            let large = Plan {
+                n_rows: 35_000_000,
+                ..plan.clone()
+            };
+            let found = embedded_view.key_values(plan, &keys, 2, 1).unwrap();
+            for asked in [plan, &large] {
+                prop_assert_eq!(&view.key_values(asked, &keys, 2).unwrap(), &found);
+            }
+            let mut values: Vec<CellValues> = (found.largest.into_iter())
+                .map(|value| value.values)
+                .collect();
+            values.truncate(1);
+            values.push(vec![None; keys.len()]);
+            let split = |plan: &Plan| Plan {
+                split: Split::Keys(KeyCells::from_values(keys.clone(), values.clone())),
+                ..plan.clone()
+            };
+            let metrics = std::slice::from_ref(metrics);
+            let expected = embedded(events, &[split(plan)], metrics);
+            for asked in [plan, &large] {
+                prop_assert_eq!(&in_clickhouse(view, &[split(asked)], metrics), &expected);
+            }
+        }
+    }
+    Ok(())
 }
 
 fn runner(cases: u32) -> TestRunner {
@@ -251,6 +293,7 @@ fn random_streams_give_the_scorecards_of_the_embedded_warehouse_and_of_the_refer
                 embedded(&events, &plans, metrics)
             );
         }
+        check_cells(&view, &events, &plans, &more)?;
         let expected = expected(&questions, &events);
         let counted: Vec<Option<Vec<u64>>> = in_clickhouse(&view, &plans, &plain)
             .into_iter()

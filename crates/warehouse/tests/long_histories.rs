@@ -15,6 +15,7 @@ use trialog_model::ids::ExperimentId;
 use trialog_warehouse::analysis::scorecard::{MetricPlan, MetricSums, Scorecard, Shape};
 use trialog_warehouse::batch::EventRow;
 use trialog_warehouse::embedded::{Options, Warehouse};
+use trialog_warehouse::fold::split::Split;
 use trialog_warehouse::fold::{Names, Plan, UserFilter, fold};
 use trialog_warehouse::snapshot::Snapshot;
 
@@ -32,6 +33,7 @@ fn purchases(snapshot: &Snapshot, n_threads: usize, event_type: &str) -> (u64, M
         filter: UserFilter::default(),
         // So large that it is cut at every row group.
         left_out: None,
+        split: Split::Whole,
         n_rows: 1 << 32,
     };
     let metric = MetricPlan {

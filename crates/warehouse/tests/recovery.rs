@@ -17,6 +17,7 @@ use trialog_model::ids::ExperimentId;
 use trialog_warehouse::analysis::scorecard::{MetricPlan, MetricSums, Scorecard, Shape};
 use trialog_warehouse::batch::Batch;
 use trialog_warehouse::embedded::{Options, Refused, Submission, Warehouse};
+use trialog_warehouse::fold::split::Split;
 use trialog_warehouse::fold::{Names, Plan, UserFilter, fold};
 use trialog_warehouse::lock::DirectoryLock;
 use trialog_warehouse::snapshot::Snapshot;
@@ -60,6 +61,7 @@ fn purchases(snapshot: &Snapshot) -> Result<(u64, MetricSums), WarehouseError> {
         data_time: i64::MAX,
         filter: UserFilter::default(),
         left_out: None,
+        split: Split::Whole,
         n_rows: 1,
     };
     let metric = MetricPlan {

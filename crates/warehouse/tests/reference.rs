@@ -2,6 +2,8 @@
 //! batches, the flushes, merges and restarts, the scorecard is the same.
 #![expect(clippy::unwrap_used, reason = "a failing helper fails its test")]
 
+#[path = "common/cells.rs"]
+mod cells;
 #[path = "common/harness.rs"]
 mod harness;
 #[path = "common/questions.rs"]
@@ -344,6 +346,22 @@ proptest! {
         prop_assert_eq!(per_segment(&other), [ios, android, all]);
     }
 
+    /// Cells are what filters choose, and together they are everybody.
+    #[test]
+    fn each_cell_has_the_numbers_of_the_results_that_are_filtered_by_its_values(
+        events in events(),
+        questions in questions(),
+        n_threads in 1..4usize,
+        crossed in any::<bool>(),
+        limit in 0..4usize,
+    ) {
+        let (_directory, warehouse) = filled(&Options::default(), &events, 50);
+        let keys: &[&str] = if crossed { &["platform", "new"] } else { &["platform"] };
+        for question in &questions {
+            cells::check(&warehouse.snapshot(), question, keys, limit, n_threads)?;
+        }
+    }
+
     /// Also where none of the variants is known.
     #[test]
     fn copies_that_tie_in_time_give_the_same_counts_in_every_order(
@@ -416,9 +434,10 @@ fn events_of_two_types_under_one_id_are_two_whether_expected_or_not() {
         let answers = answers(&warehouse.snapshot(), &question, 1);
         assert_eq!(answers, expected(&question, &events));
         let folded = folded(&warehouse.snapshot(), &question, 1, Work::Apart);
-        let not_aggregated = folded[0].as_ref().unwrap().accumulator.not_aggregated;
+        let not_aggregated = &folded[0].as_ref().unwrap().accumulator.not_aggregated;
         assert_eq!(
-            not_aggregated, 3,
+            not_aggregated,
+            &[3],
             "`another`, `anything` and `click`, each once"
         );
         let answer = answers[0].as_ref().unwrap();

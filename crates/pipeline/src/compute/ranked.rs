@@ -2,7 +2,7 @@
 //! passes over the experiment's events.
 
 use trialog_catalog::experiments::Experiment;
-use trialog_catalog::results::MoreSums;
+use trialog_catalog::results::{Computation, MoreSums};
 use trialog_model::metric_definition::{MetricDefinition, NamedMetric, Winsorise, WinsoriseOf};
 use trialog_stats::{QuantileRank, RankSearch, RankTally, quantile_levels};
 use trialog_warehouse::analysis::ranks::{ClippedSums, Pass, RankedPlan, Users};
@@ -11,7 +11,7 @@ use trialog_warehouse::fold::Plan;
 use trialog_warehouse::view::View;
 use trialog_warehouse::{FoldError, WarehouseError};
 
-use super::{Computed, named_plan, quantity};
+use super::{named_plan, quantity};
 
 /// Different values that a pass over an experiment tells apart, in all: about 256 MB.
 const MOST_BUCKETS: usize = 4 << 20;
@@ -22,53 +22,55 @@ const MOST_BUCKETS_OF_ONE: usize = 16 << 10;
 struct Ranked<'a> {
     definition: &'a MetricDefinition,
     plan: MetricPlan,
-    /// For each variant, or one for all of them together.
+    /// For each slot, or for each cell one for all variants together.
     searches: Vec<RankSearch>,
-    /// What is found out in the end, for each variant.
+    /// How many slots share a search.
+    n_together: usize,
+    /// What is found out in the end, for each slot.
     outcome: Vec<Option<MoreSums>>,
 }
 
-/// Adds to `computed` what the metrics of `experiment` need beside their sums.
-pub(super) fn add(
-    view: &View,
-    experiment: &Experiment,
-    plan: &Plan,
-    n_threads: usize,
-    computed: &mut Computed,
-) -> Result<(), WarehouseError> {
-    let Ok(computation) = &mut computed.outcome else {
-        return Ok(());
-    };
-    let named = (experiment.definition).named_metrics(&experiment.defined_metrics);
-    let n_variants = plan.variants.len();
-    let mut metrics: Vec<Ranked<'_>> = Vec::new();
-    for metric in &named {
-        let is_new = metrics.iter().all(|own| own.plan.name != metric.name);
-        metrics.extend(Ranked::of(metric, plan).filter(|_| is_new));
-    }
-    let n_tallies = metrics.len() * n_variants;
-    let most = (MOST_BUCKETS / n_tallies.max(1)).min(MOST_BUCKETS_OF_ONE);
-    let searches = metrics.iter_mut().flat_map(|own| &mut own.searches);
-    searches.for_each(|search| *search = RankSearch::with_buckets(most));
-    while metrics.iter().any(|own| !own.is_done()) {
-        match pass(view, plan, n_threads, &mut metrics, n_variants)? {
-            Ok(()) => {}
-            Err(error) => {
-                computed.outcome = Err(error);
-                return Ok(());
+/// What the order of users gives for each metric that takes it.
+pub(super) struct RankedMetrics<'a>(Vec<Ranked<'a>>);
+
+impl RankedMetrics<'_> {
+    /// Moves what was found out about the users of `cell` into the rows of `computation`.
+    pub(super) fn add_to(&mut self, computation: &mut Computation, plan: &Plan, cell: u32) {
+        for row in &mut computation.metrics {
+            let mut metrics = self.0.iter_mut();
+            let metric = metrics.find(|metric| metric.plan.name == row.metric_name);
+            let variant = plan.variants.code(&row.variant);
+            if let (Some(metric), Some(variant)) = (metric, variant) {
+                row.more = metric.outcome[plan.slot(cell, variant)].take();
             }
         }
     }
-    for row in &mut computation.metrics {
-        let metric = metrics
-            .iter_mut()
-            .find(|own| own.plan.name == row.metric_name);
-        let variant = plan.variants.code(&row.variant);
-        if let (Some(metric), Some(variant)) = (metric, variant) {
-            row.more = metric.outcome[variant as usize].take();
+}
+
+/// Orders the users of `experiment` for the metrics that take it; the inner error is the
+/// experiment's own.
+pub(super) fn order_users<'e>(
+    view: &View,
+    experiment: &'e Experiment,
+    plan: &Plan,
+    n_threads: usize,
+) -> Result<Result<RankedMetrics<'e>, FoldError>, WarehouseError> {
+    let named = (experiment.definition).named_metrics(&experiment.defined_metrics);
+    let mut metrics: Vec<Ranked<'_>> = Vec::new();
+    for metric in &named {
+        let is_new = metrics.iter().all(|known| known.plan.name != metric.name);
+        metrics.extend(Ranked::from_metric(metric, plan).filter(|_| is_new));
+    }
+    let n_tallies = metrics.len() * plan.n_slots();
+    let most = (MOST_BUCKETS / n_tallies.max(1)).min(MOST_BUCKETS_OF_ONE);
+    let searches = metrics.iter_mut().flat_map(|metric| &mut metric.searches);
+    searches.for_each(|search| *search = RankSearch::with_buckets(most));
+    while metrics.iter().any(|metric| !metric.is_done()) {
+        if let Err(error) = pass(view, plan, n_threads, &mut metrics)? {
+            return Ok(Err(error));
         }
     }
-    Ok(())
+    Ok(Ok(RankedMetrics(metrics)))
 }
 
 /// One fold over the experiment, for every metric that is not done.
@@ -77,16 +79,16 @@ fn pass(
     plan: &Plan,
     n_threads: usize,
     metrics: &mut [Ranked<'_>],
-    n_variants: usize,
 ) -> Result<Result<(), FoldError>, WarehouseError> {
-    let mut open: Vec<&mut Ranked<'_>> = metrics.iter_mut().filter(|own| !own.is_done()).collect();
-    let plans: Vec<RankedPlan> = open.iter().map(|own| own.next(n_variants)).collect();
+    let open = metrics.iter_mut().filter(|metric| !metric.is_done());
+    let mut open: Vec<&mut Ranked<'_>> = open.collect();
+    let plans: Vec<RankedPlan> = open.iter().map(|metric| metric.next_pass()).collect();
     let found = match view.ranks(plan, plans, n_threads)? {
         Ok(found) => found,
         Err(error) => return Ok(Err(error)),
     };
     for (metric, found) in open.iter_mut().zip(found) {
-        if let Err(error) = metric.take(found.pass) {
+        if let Err(error) = metric.take(&found.pass) {
             return Ok(Err(FoldError::SumOverflow {
                 experiment: plan.experiment.clone(),
                 metric: error,
@@ -97,11 +99,11 @@ fn pass(
 }
 
 impl<'a> Ranked<'a> {
-    fn of(metric: &NamedMetric<'a>, plan: &Plan) -> Option<Self> {
+    fn from_metric(metric: &NamedMetric<'a>, plan: &Plan) -> Option<Self> {
         let definition = metric.definition?;
-        let n_searches = match (definition.quantile, definition.winsorise) {
-            (Some(_), _) => plan.variants.len(),
-            (None, Some(_)) => 1,
+        let n_together = match (definition.quantile, definition.winsorise) {
+            (Some(_), _) => 1,
+            (None, Some(_)) => plan.variants.len().max(1),
             (None, None) => return None,
         };
         Some(Self {
@@ -111,8 +113,9 @@ impl<'a> Ranked<'a> {
                 plan.event_types.code(metric.event_type)?,
                 Shape::Plain,
             ),
-            searches: vec![RankSearch::default(); n_searches],
-            outcome: vec![None; plan.variants.len()],
+            searches: vec![RankSearch::default(); plan.n_slots() / n_together],
+            n_together,
+            outcome: vec![None; plan.n_slots()],
         })
     }
 
@@ -120,18 +123,20 @@ impl<'a> Ranked<'a> {
         self.outcome.iter().all(Option::is_some)
     }
 
-    fn has_ranks(&self) -> bool {
-        self.searches.iter().all(RankSearch::is_done)
-    }
-
     /// What the next pass is to find out.
-    fn next(&self, n_variants: usize) -> RankedPlan {
-        let pass = |variant: usize| match self.clip_ends() {
-            Some(ends) => Pass::Clip {
-                ends: range(ends),
-                sums: ClippedSums::default(),
-            },
-            None => Pass::Tally(self.search(variant).tally()),
+    fn next_pass(&self) -> RankedPlan {
+        let clip = |ends: (i128, i128)| Pass::Clip {
+            ends,
+            sums: ClippedSums::default(),
+        };
+        let pass = |slot: usize| {
+            let search = &self.searches[slot / self.n_together];
+            match (self.outcome[slot].is_some(), self.clip_ends(search)) {
+                // Nothing is left to find out.
+                (true, _) => clip((0, 0)),
+                (false, Some(ends)) => clip(range(ends)),
+                (false, None) => Pass::Tally(search.tally()),
+            }
         };
         RankedPlan {
             metric: self.plan.clone(),
@@ -140,57 +145,64 @@ impl<'a> Ranked<'a> {
                 Some(WinsoriseOf::UsersWithEvent) => Users::WithEvent,
                 Some(WinsoriseOf::AllUsers) | None => Users::All,
             },
-            pass: (0..n_variants).map(pass).collect(),
+            pass: (0..self.outcome.len()).map(pass).collect(),
         }
-    }
-
-    fn search(&self, variant: usize) -> &RankSearch {
-        &self.searches[if self.searches.len() == 1 { 0 } else { variant }]
     }
 
     /// Takes in what a pass has found out; the metric's name where a sum left its range.
-    fn take(&mut self, pass: Vec<Pass>) -> Result<(), String> {
-        if let Some(ends) = self.clip_ends() {
-            for (outcome, pass) in self.outcome.iter_mut().zip(pass) {
-                if let Pass::Clip { sums, .. } = pass {
-                    *outcome = Some(winsorised(ends, &sums));
-                }
+    fn take(&mut self, passes: &[Pass]) -> Result<(), String> {
+        for (at, passes) in passes.chunks(self.n_together).enumerate() {
+            let first = at * self.n_together;
+            if self.outcome[first].is_some() {
+                continue;
             }
-            return Ok(());
+            let tallies: Option<Vec<&RankTally>> = passes.iter().map(tally).collect();
+            match (tallies, self.definition.winsorise) {
+                (Some(tallies), Some(winsorise)) => self.take_together(at, winsorise, &tallies)?,
+                (Some(tallies), None) => self.take_quantile(at, tallies[0]),
+                (None, _) => self.take_clipped(at, passes),
+            }
         }
-        let tallies: Vec<RankTally> = (pass.into_iter())
-            .filter_map(|pass| match pass {
-                Pass::Tally(tally) => Some(tally),
-                Pass::Clip { .. } => None,
-            })
-            .collect();
-        match self.definition.winsorise {
-            Some(winsorise) => self.take_together(winsorise, &tallies),
-            None => {
-                self.take_quantiles(&tallies);
-                Ok(())
+        Ok(())
+    }
+
+    fn take_clipped(&mut self, at: usize, passes: &[Pass]) {
+        let Some(ends) = self.clip_ends(&self.searches[at]) else {
+            return;
+        };
+        let outcome = &mut self.outcome[at * self.n_together..];
+        for (outcome, pass) in outcome.iter_mut().zip(passes) {
+            if let Pass::Clip { sums, .. } = pass {
+                *outcome = Some(winsorised(ends, sums));
             }
         }
     }
 
-    /// Users of all variants are ordered together, so that all are treated alike. Those
-    /// who are not ordered keep their value, which is 0.
-    fn take_together(&mut self, winsorise: Winsorise, tallies: &[RankTally]) -> Result<(), String> {
-        let mut all = self.searches[0].tally();
+    /// Orders the users of all variants of a cell together, so that all are treated alike.
+    /// Those who are not ordered keep their value, which is 0.
+    fn take_together(
+        &mut self,
+        at: usize,
+        winsorise: Winsorise,
+        tallies: &[&RankTally],
+    ) -> Result<(), String> {
+        let search = &mut self.searches[at];
+        let mut all = search.tally();
         tallies.iter().for_each(|tally| all.merge(tally));
-        let n = self.searches[0].n().unwrap_or(all.n());
+        let n = search.n().unwrap_or(all.n());
         let levels = [winsorise.lower, winsorise.upper].into_iter().flatten();
         let ranks: Vec<u64> = levels
             .filter_map(|level| QuantileRank::of(n, level))
             .flat_map(|rank| [rank.low, rank.high])
             .collect();
-        self.searches[0].narrow(&all, &ranks);
-        let Some(ends) = self.clip_ends() else {
+        search.narrow(&all, &ranks);
+        let Some(ends) = self.clip_ends(&self.searches[at]) else {
             return Ok(());
         };
         // Where a pass has told every value apart, the sums need no other one.
-        let values: Option<Vec<_>> = tallies.iter().map(RankTally::values).collect();
-        for (outcome, values) in self.outcome.iter_mut().zip(values.unwrap_or_default()) {
+        let values: Option<Vec<_>> = tallies.iter().map(|tally| tally.values()).collect();
+        let outcome = &mut self.outcome[at * self.n_together..];
+        for (outcome, values) in outcome.iter_mut().zip(values.unwrap_or_default()) {
             let mut sums = ClippedSums::default();
             for (value, n) in values {
                 let added = sums.add(value, n, range(ends));
@@ -201,11 +213,10 @@ impl<'a> Ranked<'a> {
         Ok(())
     }
 
-    /// What users are set to where they lie below or above it, rounded to the four
-    /// decimals of values; `None` until it is known.
-    fn clip_ends(&self) -> Option<[Option<i128>; 2]> {
-        let winsorise = self.definition.winsorise.filter(|_| self.has_ranks())?;
-        let search = &self.searches[0];
+    /// Returns what users are set to where they lie below or above it, rounded to the four
+    /// decimals of values; none until it is known.
+    fn clip_ends(&self, search: &RankSearch) -> Option<[Option<i128>; 2]> {
+        let winsorise = self.definition.winsorise.filter(|_| search.is_done())?;
         let end = |level: Option<f64>| {
             let rank = QuantileRank::of(search.n()?, level?)?;
             let (low, high) = (search.value_at(rank.low)?, search.value_at(rank.high)?);
@@ -215,29 +226,28 @@ impl<'a> Ranked<'a> {
         Some([end(winsorise.lower), end(winsorise.upper)])
     }
 
-    fn take_quantiles(&mut self, tallies: &[RankTally]) {
+    fn take_quantile(&mut self, at: usize, tally: &RankTally) {
         let Some(level) = self.definition.quantile else {
             return;
         };
-        for (at, tally) in tallies.iter().enumerate() {
-            let search = &mut self.searches[at];
-            if search.is_done() {
-                continue;
-            }
-            let n = search.n().unwrap_or(tally.n());
-            let quantiles = quantile_levels(n, level)
-                .ok()
-                .map(|(low, high)| [level, low, high].map(|level| QuantileRank::of(n, level)));
-            let wanted = quantiles.into_iter().flatten().flatten();
-            let ranks: Vec<u64> = wanted.flat_map(|rank| [rank.low, rank.high]).collect();
-            search.narrow(tally, &ranks);
+        let search = &mut self.searches[at];
+        let n = search.n().unwrap_or(tally.n());
+        let quantiles = quantile_levels(n, level)
+            .ok()
+            .map(|(low, high)| [level, low, high].map(|level| QuantileRank::of(n, level)));
+        let wanted = quantiles.into_iter().flatten().flatten();
+        let ranks: Vec<u64> = wanted.flat_map(|rank| [rank.low, rank.high]).collect();
+        search.narrow(tally, &ranks);
+        if search.is_done() {
+            self.outcome[at] = Some(quantile(search, level));
         }
-        if !self.has_ranks() {
-            return;
-        }
-        for (search, outcome) in self.searches.iter().zip(&mut self.outcome) {
-            *outcome = Some(quantile(search, level));
-        }
+    }
+}
+
+fn tally(pass: &Pass) -> Option<&RankTally> {
+    match pass {
+        Pass::Tally(tally) => Some(tally),
+        Pass::Clip { .. } => None,
     }
 }
 

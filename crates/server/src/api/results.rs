@@ -1,6 +1,6 @@
 //! `GET /v1/experiments/{id}/results`: the query, where rows come from, the report.
 
-mod segments;
+pub(super) mod segments;
 
 use std::sync::Arc;
 
@@ -73,7 +73,7 @@ pub(crate) fn published(app: &App, id: &ExperimentId, query: &Query) -> Answer<R
 }
 
 /// What the looks at an experiment came to, up to that of `published`.
-fn sequence(
+pub(super) fn sequence(
     app: &App,
     id: &ExperimentId,
     published: Option<&Published>,
@@ -123,8 +123,13 @@ async fn folded(app: Arc<App>, id: ExperimentId, query: Query) -> Answer<Report>
 }
 
 pub(crate) fn parse(query: &str) -> Answer<Query> {
+    parse_pairs(pairs(query)?)
+}
+
+/// Parses the names and values of a query.
+pub(super) fn parse_pairs(pairs: Vec<(String, String)>) -> Answer<Query> {
     let mut parsed = Query::default();
-    for (name, value) in pairs(query)? {
+    for (name, value) in pairs {
         let reason = |reason: &str| Problem::bad_field(&name, reason);
         let time = || {
             UnixMicros::parse_rfc3339(value.as_bytes()).map_err(|error| reason(&error.to_string()))
@@ -195,7 +200,7 @@ fn correction(value: &str) -> Answer<Option<Correction>> {
 }
 
 /// `filter` as a report shows it.
-fn shown(filter: &UserFilter) -> Filter {
+pub(super) fn shown(filter: &UserFilter) -> Filter {
     let text = |time: Option<i64>| time.map(|time| UnixMicros(time).to_rfc3339());
     Filter {
         from: text(filter.exposed.start),

@@ -1,7 +1,7 @@
 //! `/v1/experiments/{id}/results` in the document.
 
 use axum::http::{Method, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 use trialog_model::experiment::Status;
 use trialog_model::ids::Variant;
 use trialog_model::metric::{MetricKind, MetricRole};
@@ -16,7 +16,7 @@ use super::schema::{
 use super::window::window;
 use trialog_report::{Flag, Guarded};
 
-const CORRECTIONS: [&str; 4] = ["holm", "bonferroni", "bh", "none"];
+pub(super) const CORRECTIONS: [&str; 4] = ["holm", "bonferroni", "bh", "none"];
 
 const ROLES: [MetricRole; 4] = [
     MetricRole::Primary,
@@ -32,13 +32,6 @@ pub(super) fn operations() -> Vec<Operation> {
         "getResults",
         "Tests, intervals and warnings",
     );
-    let segment = json!({
-        "name": "segment", "in": "query", "required": false,
-        "schema": { "type": "object", "additionalProperties": text(), "propertyNames": matching("^segment\\..+$") },
-        "style": "form", "explode": true,
-        "description": "`segment.<key>=<value>`: only users whose exposure's context has this value. Repeat it for more keys, all of which must hold. Members of this object are such names, `segment.` included.",
-        "examples": { "platform": { "value": { "segment.platform": "ios" } } },
-    });
     let results = experiment_segment(results)
         .tag("results")
         .describe("Without `from`, `to` and segments from the rows that the last run published; with one of them folded on request, over the events which that run read.")
@@ -54,10 +47,21 @@ pub(super) fn operations() -> Vec<Operation> {
             "How p-values are adjusted within a family.",
         )
         .query("as_of", time(), "The results as they were published at this time; not together with `from`, `to` or a segment.")
-        .parameter(segment)
+        .parameter(segment_parameter())
         .answer(StatusCode::OK, reference("Report"), "The report.")
         .problems(&[404, 409, 422]);
     vec![results]
+}
+
+/// Describes the parameters `segment.<key>`.
+pub(super) fn segment_parameter() -> Value {
+    json!({
+        "name": "segment", "in": "query", "required": false,
+        "schema": { "type": "object", "additionalProperties": text(), "propertyNames": matching("^segment\\..+$") },
+        "style": "form", "explode": true,
+        "description": "`segment.<key>=<value>`: only users whose exposure's context has this value. Repeat it for more keys, all of which must hold. Members of this object are such names, `segment.` included.",
+        "examples": { "platform": { "value": { "segment.platform": "ios" } } },
+    })
 }
 
 pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
@@ -81,8 +85,9 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
     ]
 }
 
-fn report() -> Schema {
-    let filter = object([
+/// Describes the users that results are about.
+pub(super) fn filter() -> Schema {
+    object([
         field("from", nullable(time()), "Exposed at or after this time."),
         field("to", nullable(time()), "Exposed before this time."),
         field(
@@ -90,8 +95,12 @@ fn report() -> Schema {
             json!({ "type": "object", "additionalProperties": text() }),
             "Whose exposure's context has these values.",
         ),
-    ]);
-    let variant = object([
+    ])
+}
+
+/// Describes the users of a variant.
+pub(super) fn variant_users() -> Schema {
+    object([
         field("variant", text(), "The variant."),
         field("users", count(), "Users exposed to it alone."),
         field(
@@ -99,7 +108,10 @@ fn report() -> Schema {
             nullable(number()),
             "Its planned weight; null where nobody declared it.",
         ),
-    ]);
+    ])
+}
+
+fn report() -> Schema {
     object([
         field("experiment_id", text(), "The experiment."),
         field("status", one_of(&Status::ALL), "Where it is in its life."),
@@ -122,7 +134,7 @@ fn report() -> Schema {
         ),
         field(
             "filter",
-            nullable(filter),
+            nullable(filter()),
             "The users that it is about; null for all.",
         ),
         field(
@@ -140,7 +152,7 @@ fn report() -> Schema {
             nullable(text()),
             "The variant that the others are compared with.",
         ),
-        field("variants", list(variant), "Users by variant."),
+        field("variants", list(variant_users()), "Users by variant."),
         field(
             "health",
             reference("Health"),

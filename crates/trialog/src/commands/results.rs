@@ -1,9 +1,9 @@
-//! `trialog results`: the report of an experiment, as a table or as JSON.
+//! `trialog results`: the report of an experiment, whole or by segment, as a table or as JSON.
 
 use std::process::ExitCode;
 
 use anyhow::Context;
-use trialog_report::Report;
+use trialog_report::{Breakdown, Report};
 
 use crate::access::{Access, encode};
 use crate::cli::{Format, ResultsArgs};
@@ -15,6 +15,11 @@ pub(crate) fn run(config: &Config, args: &ResultsArgs) -> anyhow::Result<ExitCod
     let answer = Access::open(config)?.get(&path)?;
     match args.format {
         Format::Json => println!("{}", serde_json::to_string_pretty(&answer)?),
+        Format::Table if args.by.is_some() => {
+            let breakdown: Breakdown =
+                serde_json::from_value(answer).context("the server speaks another version")?;
+            print!("{}", show::breakdown(&breakdown));
+        }
         Format::Table => {
             let report: Report =
                 serde_json::from_value(answer).context("the server speaks another version")?;
@@ -35,6 +40,7 @@ fn path(args: &ResultsArgs) -> anyhow::Result<String> {
         ("alpha", &alpha),
         ("correction", &args.correction),
         ("as_of", &args.as_of),
+        ("by", &args.by),
     ];
     let mut query: Vec<String> = (named.into_iter())
         .filter_map(|(name, value)| {
@@ -49,8 +55,13 @@ fn path(args: &ResultsArgs) -> anyhow::Result<String> {
             .with_context(|| format!("`{pair}` is no segment: give key=value"))?;
         query.push(format!("segment.{}={}", encode(key), encode(value)));
     }
+    let route = if args.by.is_some() {
+        "breakdown"
+    } else {
+        "results"
+    };
     Ok(format!(
-        "/v1/experiments/{}/results?{}",
+        "/v1/experiments/{}/{route}?{}",
         encode(&args.experiment),
         query.join("&")
     ))

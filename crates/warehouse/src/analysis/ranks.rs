@@ -22,7 +22,7 @@ pub struct RankedPlan {
     pub quantity: Quantity,
     /// Which users are ordered.
     pub users: Users,
-    /// What to find out, for each variant.
+    /// What to find out, for each slot.
     pub pass: Vec<Pass>,
 }
 
@@ -36,7 +36,7 @@ pub enum Users {
     WithEvent,
 }
 
-/// What to find out about the users of one variant.
+/// What to find out about the users of one slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pass {
     /// The ranks of values.
@@ -111,11 +111,7 @@ impl Ranks {
             experiment: plan.experiment.clone(),
             end_at: plan.within.end.unwrap_or(i64::MAX),
             user: vec![UserValue::default(); plans.len()],
-            exposure: Exposure {
-                user: 0,
-                variant: 0,
-                at: 0,
-            },
+            exposure: Exposure::default(),
             plans,
         }
     }
@@ -130,19 +126,19 @@ impl Ranks {
         &self.plans
     }
 
-    /// Takes in that `n` users of a variant have this value in a metric.
+    /// Takes in that `n` users of a slot have this value in a metric.
     ///
     /// # Errors
     ///
     /// A sum left its range.
     pub(crate) fn add_users(
         &mut self,
-        variant: usize,
+        slot: usize,
         metric: usize,
         value: i128,
         n: u64,
     ) -> Result<(), FoldError> {
-        let added = match &mut self.plans[metric].pass[variant] {
+        let added = match &mut self.plans[metric].pass[slot] {
             Pass::Tally(tally) => {
                 tally.add_many(value, n);
                 Some(())
@@ -201,11 +197,11 @@ impl Accumulator for Ranks {
     }
 
     fn end(&mut self) -> Result<(), FoldError> {
-        let variant = self.exposure.variant as usize;
+        let slot = self.exposure.slot;
         for at in 0..self.plans.len() {
             let user = self.user[at];
             if user.has_event || self.plans[at].users == Users::All {
-                self.add_users(variant, at, user.value, 1)?;
+                self.add_users(slot, at, user.value, 1)?;
             }
         }
         Ok(())

@@ -217,12 +217,12 @@ pub struct Scorecard {
     before: Vec<Vec<Before>>,
     /// Where the earliest window begins, relative to the exposure; 0 at the latest.
     earliest: i64,
-    /// `[variant * n_metrics + metric]`
+    /// `[slot * n_metrics + metric]`
     sums: Vec<MetricSums>,
     user: Vec<UserSums>,
     exposure: Exposure,
-    /// Events of counted users whose type the plan does not know.
-    pub not_aggregated: u64,
+    /// Events of counted users whose type the plan does not know, by cell.
+    pub not_aggregated: Vec<u64>,
     /// When the first of the users who wait will count.
     pub next_user_at: Option<i64>,
     /// What became of events; of all users only.
@@ -269,14 +269,10 @@ impl Scorecard {
             earliest: (metrics.iter().map(|metric| metric.delay.min(0)))
                 .min()
                 .unwrap_or(0),
-            sums: vec![MetricSums::default(); plan.variants.len() * metrics.len()],
+            sums: vec![MetricSums::default(); plan.n_slots() * metrics.len()],
             user: vec![UserSums::default(); metrics.len()],
-            exposure: Exposure {
-                user: 0,
-                variant: 0,
-                at: 0,
-            },
-            not_aggregated: 0,
+            exposure: Exposure::default(),
+            not_aggregated: vec![0; plan.split.n_cells()],
             next_user_at: None,
             arrivals: (plan.filter == UserFilter::default())
                 .then(|| Arrivals::new(plan.event_types.len())),
@@ -313,7 +309,7 @@ impl Scorecard {
     pub(crate) fn with_sums(
         mut self,
         sums: Vec<MetricSums>,
-        not_aggregated: u64,
+        not_aggregated: Vec<u64>,
         next_user_at: Option<i64>,
     ) -> Self {
         debug_assert_eq!(self.sums.len(), sums.len(), "each variant has each metric");
@@ -344,9 +340,9 @@ impl Scorecard {
         &self.metrics
     }
 
-    /// The sums of metric number `metric` for the variant with the code `variant`.
-    pub fn sums(&self, variant: usize, metric: usize) -> &MetricSums {
-        &self.sums[variant * self.metrics.len() + metric]
+    /// Returns the sums of metric number `metric` for a slot.
+    pub fn sums(&self, slot: usize, metric: usize) -> &MetricSums {
+        &self.sums[slot * self.metrics.len() + metric]
     }
 
     fn overflow(&self, metric: usize) -> FoldError {
@@ -422,7 +418,7 @@ impl Accumulator for Scorecard {
         for event in &events[first..] {
             let Some(code) = event.name.code() else {
                 let is_within = event.timestamp >= exposure && event.timestamp < self.horizon;
-                self.not_aggregated += u64::from(is_within);
+                self.not_aggregated[self.exposure.cell as usize] += u64::from(is_within);
                 continue;
             };
             let parts = &self.by_type[code as usize];
@@ -459,7 +455,7 @@ impl Accumulator for Scorecard {
     }
 
     fn end(&mut self) -> Result<(), FoldError> {
-        let first = self.exposure.variant as usize * self.metrics.len();
+        let first = self.exposure.slot * self.metrics.len();
         for metric in 0..self.metrics.len() {
             let user = &self.user[metric];
             let sums = &mut self.sums[first + metric];
@@ -478,7 +474,8 @@ impl Accumulator for Scorecard {
     }
 
     fn merge(&mut self, other: Self) -> Result<(), FoldError> {
-        self.not_aggregated += other.not_aggregated;
+        let counts = self.not_aggregated.iter_mut().zip(&other.not_aggregated);
+        counts.for_each(|(count, other)| *count += other);
         if let (Some(arrivals), Some(other)) = (&mut self.arrivals, &other.arrivals) {
             arrivals.merge(other);
         }

@@ -9,7 +9,9 @@ use trialog_model::bucket::N_BUCKETS;
 use super::sql::{Statement, list, quoted, table};
 use super::view::View;
 use crate::analysis::scorecard::MetricPlan;
+use crate::analysis::values::encode_values;
 use crate::error::WarehouseError;
+use crate::fold::split::Split;
 use crate::fold::{Outcomes, Plan};
 
 /// Rows that a statement reads at most, about: its groups then fit into memory. A larger
@@ -93,14 +95,26 @@ impl View {
         piece: &Piece<'_>,
         reach: &[Reach],
     ) -> Statement {
+        self.statement_with_values(parts, piece, reach, &[])
+    }
+
+    /// Begins a statement about the plans of `piece` in which `judged` has the values of `keys`.
+    pub(crate) fn statement_with_values(
+        &self,
+        parts: &[&str],
+        piece: &Piece<'_>,
+        reach: &[Reach],
+        keys: &[String],
+    ) -> Statement {
         let first = &piece.plans[0];
         debug_assert!(
             piece
                 .plans
                 .iter()
                 .all(|plan| plan.data_time == first.data_time
-                    && plan.filter.segment == first.filter.segment),
-            "plans of one statement have one data time and one segment"
+                    && plan.filter.segment == first.filter.segment
+                    && plan.split == first.split),
+            "plans of one statement have one data time, one segment and one split"
         );
         let rows: Vec<Value> = (piece.plans.iter().zip(reach).enumerate())
             .map(|(code, (plan, reach))| plan_row(code, plan, *reach))
@@ -110,7 +124,8 @@ impl View {
             .with("plans", table(PLAN_COLUMNS, &rows))
             .with("experiments", list(experiments))
             .with("users", users(&piece.users))
-            .with("tag", tag(&first.filter.segment))
+            .with("tag", tag(&first.filter.segment, &first.split, keys))
+            .with("key_values", values_text(keys))
             .with("user_text", user_text(piece.plans))
             .with("n_buckets", N_BUCKETS.to_string())
             .with("data_time", first.data_time.min(FARTHEST).to_string())
@@ -203,11 +218,12 @@ fn users(users: &Range<Option<i64>>) -> String {
     }
 }
 
-/// What a context is compared by: its lowest bit says whether it lies in the segment, the
-/// others are of its checksum, by which assignments that differ in nothing else are ordered.
-fn tag(segment: &[(String, String)]) -> String {
-    if segment.is_empty() {
-        return "toUInt32(1)".to_owned();
+/// Writes what a context is compared by: its lowest bit says whether it lies in the segment,
+/// the next 31 are its cell, and above is its checksum, by which assignments that differ in
+/// nothing else are ordered.
+fn tag(segment: &[(String, String)], split: &Split, keys: &[String]) -> String {
+    if segment.is_empty() && *split == Split::Whole && keys.is_empty() {
+        return "toUInt64(1)".to_owned();
     }
     let conditions: Vec<String> = (segment.iter())
         .map(|(key, value)| {
@@ -215,8 +231,48 @@ fn tag(segment: &[(String, String)]) -> String {
             format!("mapContains(attributes, {key}) AND attributes[{key}] = {value}")
         })
         .collect();
+    let in_segment = match conditions.is_empty() {
+        true => "1".to_owned(),
+        false => conditions.join(" AND "),
+    };
     format!(
-        "bitOr(bitAnd(CRC32(context), 4294967294), toUInt32({}))",
-        conditions.join(" AND ")
+        "bitOr(bitShiftLeft(toUInt64(CRC32(context)), 32), bitOr(bitShiftLeft(toUInt64({}), 1), toUInt64({in_segment})))",
+        cell(split)
     )
+}
+
+/// Writes the number of a context's cell.
+fn cell(split: &Split) -> String {
+    match split {
+        Split::Whole => "0".to_owned(),
+        // Without a cell of its own every value is in the last one.
+        Split::Keys(cells) if cells.values().is_empty() => "0".to_owned(),
+        Split::Keys(cells) => {
+            let texts: Vec<String> = cells.values().iter().map(encode_values).collect();
+            let numbers: Vec<String> = (0..texts.len()).map(|at| at.to_string()).collect();
+            format!(
+                "transform({}, [{}], [{}], {})",
+                values_text(cells.keys()),
+                list(texts.iter().map(String::as_str)),
+                numbers.join(", "),
+                texts.len()
+            )
+        }
+    }
+}
+
+/// Writes the values of `keys` as one text, as [`encode_values`] does; empty without keys.
+fn values_text(keys: &[String]) -> String {
+    let value = |key: &String| {
+        let key = quoted(key);
+        format!(
+            r"if(mapContains(attributes, {key}), concat('+', replaceAll(replaceAll(attributes[{key}], '\x01', '\x011'), '\x00', '\x010')), '-')"
+        )
+    };
+    let values: Vec<String> = keys.iter().map(value).collect();
+    match values.as_slice() {
+        [] => "''".to_owned(),
+        [one] => one.clone(),
+        _ => format!("concat({})", values.join(r", '\x00', ")),
+    }
 }

@@ -12,11 +12,11 @@ pub(crate) enum Status {
     /// The plan leaves the user out whole.
     LeftOut,
     /// An assignment was forced.
-    Forced,
+    Forced { cell: u32 },
     /// The plan does not know the earliest variant.
-    UnknownVariant,
-    /// Two or more variants; `first` is the earliest one's code.
-    Crossover { first: u32 },
+    UnknownVariant { cell: u32 },
+    /// Two or more variants; the slot is of the earliest one.
+    Crossover { slot: usize },
     /// One variant.
     Exposed(Exposure),
 }
@@ -58,14 +58,20 @@ pub(crate) fn status(
     };
     let is_filtered =
         !first.detail.in_segment() || !contains(&plan.filter.exposed, first.timestamp);
+    let cell = first.detail.cell();
+    let counted = plan.counted_cell(cell);
     Ok(match (is_filtered, forced, first.name.code(), crossover) {
         (true, _, _, _) => Status::Unexposed,
-        (_, true, _, _) => Status::Forced,
-        (_, _, None, _) => Status::UnknownVariant,
-        (_, _, Some(first), true) => Status::Crossover { first },
+        (_, true, _, _) => Status::Forced { cell: counted },
+        (_, _, None, _) => Status::UnknownVariant { cell: counted },
+        (_, _, Some(variant), true) => Status::Crossover {
+            slot: plan.slot(cell, variant),
+        },
         (_, _, Some(variant), false) => Status::Exposed(Exposure {
             user,
             variant,
+            cell,
+            slot: plan.slot(cell, variant),
             at: first.timestamp,
         }),
     })

@@ -39,7 +39,7 @@ impl Copies {
     pub(crate) fn identity(self, row: &Row) -> Identity {
         let name = match self {
             Self::SameId => 0,
-            Self::SameIdAndName => u64::from(row.name.0) << 32 | u64::from(row.detail.0),
+            Self::SameIdAndName => u64::from(row.name.0) << 32 | row.detail.0,
         };
         Identity {
             event_id: row.event_id,
@@ -267,7 +267,7 @@ mod tests {
             event_id,
             detail: match name {
                 0 => Detail::NONE,
-                number => Detail(number),
+                number => Detail(u64::from(number)),
             },
         }
     }

@@ -9,6 +9,7 @@ use crate::batch::Dictionary;
 use crate::cursor::{Cursor, WithinExperiment};
 use crate::error::WarehouseError;
 use crate::fold::history::{Copies, History};
+use crate::fold::split::{Cells, value_text};
 use crate::fold::{Detail, NamePlace, Names, Row};
 use crate::user_texts::LeastText;
 
@@ -28,9 +29,9 @@ const MOST_NAMES: usize = 1 << 16;
 impl Unexpected {
     fn detail(&mut self, name: &str) -> Detail {
         if self.0.texts().len() < MOST_NAMES || self.0.contains(name) {
-            return Detail(self.0.code(name));
+            return Detail(u64::from(self.0.code(name)));
         }
-        Detail(crc32fast::hash(name.as_bytes()) | 1 << 31)
+        Detail(u64::from(crc32fast::hash(name.as_bytes()) | 1 << 31))
     }
 
     /// Forgets the names of the user before.
@@ -47,6 +48,8 @@ pub(crate) struct Reading<'r> {
     pub(crate) horizon: i64,
     pub(crate) names: &'r Names,
     pub(crate) segment: &'r [(String, String)],
+    /// Numbers the contexts, if wanted.
+    pub(crate) cells: Option<&'r mut dyn Cells>,
     /// Takes in the user as text, if wanted.
     pub(crate) text: Option<&'r mut LeastText>,
 }
@@ -146,6 +149,7 @@ impl SourceCursor {
             .iter()
             .take_while(|time| **time < reading.horizon)
             .count();
+        let reads_context = !segment.is_empty() || reading.cells.is_some();
         let mut all_known = true;
         for row in from..from + n_before {
             let code = block.name[row] as usize;
@@ -159,9 +163,11 @@ impl SourceCursor {
             }
             let is_expected = name.code().is_some();
             all_known &= is_expected;
-            let detail = if !segment.is_empty() {
+            let detail = if reads_context {
                 let context = block.context_at(row);
-                Detail::of_context(context, in_segment(context, segment))
+                let cell = (reading.cells.as_mut()).map_or(0, |cells| cells.cell(context));
+                let in_segment = segment.is_empty() || in_segment(context, segment);
+                Detail::from_context(context, cell, in_segment)
             } else if is_expected || history.copies() == Copies::SameId {
                 Detail::NONE
             } else {
@@ -175,7 +181,7 @@ impl SourceCursor {
                 detail,
             })?;
         }
-        if !(all_known && segment.is_empty()) {
+        if !all_known || reads_context {
             history.order_ties();
         }
         history.note_beyond(&times[n_before..]);
@@ -191,13 +197,8 @@ fn in_segment(context: &str, segment: &[(String, String)]) -> bool {
         return false;
     };
     segment.iter().all(|(key, wanted)| {
-        let Some(value) = context.get(key).map(|value| value.get()) else {
-            return false;
-        };
-        match serde_json::from_str::<String>(value) {
-            Ok(text) => text == *wanted,
-            Err(_) => value == wanted && value != "null",
-        }
+        let value = context.get(key).and_then(|value| value_text(value.get()));
+        value.as_ref() == Some(wanted)
     })
 }
 

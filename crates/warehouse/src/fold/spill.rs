@@ -10,7 +10,7 @@ use crate::error::WarehouseError;
 use crate::fold::history::{Copies, Identity};
 use crate::fold::{Detail, NamePlace, Row};
 
-const ROW_BYTES: usize = 32;
+const ROW_BYTES: usize = 36;
 /// Memory for reading chunks back, shared by all of them.
 const READ_BYTES: usize = 8 << 20;
 
@@ -175,6 +175,6 @@ fn decode(bytes: &[u8]) -> Row {
         value: number(8),
         event_id: number(16),
         name: NamePlace(code(24)),
-        detail: Detail(code(28)),
+        detail: Detail(number(28).cast_unsigned()),
     }
 }

@@ -7,6 +7,7 @@ use trialog_model::event::EventKind;
 use trialog_model::ids::ExperimentId;
 use trialog_warehouse::analysis::scorecard::{MetricPlan, Scorecard, Shape};
 use trialog_warehouse::batch::EventRow;
+use trialog_warehouse::fold::split::Split;
 use trialog_warehouse::fold::{Folded, LeftOutUnits, Names, Plan, UserFilter};
 
 use crate::harness::Event;
@@ -215,6 +216,7 @@ pub(crate) fn plan(question: &Question, n_rows: u64) -> Plan {
             salt: SALT.to_owned(),
             buckets: from..to,
         }),
+        split: Split::Whole,
         n_rows,
     }
 }
@@ -246,8 +248,8 @@ pub(crate) fn as_answer(question: &Question, folded: &Folded<Scorecard>) -> Answ
     Answer {
         users: folded.users.clone(),
         crossovers: folded.crossovers.clone(),
-        forced: folded.forced,
-        unknown_variant: folded.unknown_variant,
+        forced: folded.forced[0],
+        unknown_variant: folded.unknown_variant[0],
         sums: (0..question.variants.len()).map(sums).collect(),
         arrivals: folded.accumulator.arrivals().to_vec(),
     }

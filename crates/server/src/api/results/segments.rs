@@ -30,16 +30,31 @@ pub(super) fn check(
     let known = keys(app, id)?;
     let unknown = (segment.iter()).find(|(key, _)| !known.is_empty() && !known.contains(key));
     match unknown {
-        Some((key, _)) => {
-            let known: Vec<String> = known.into_iter().collect();
-            let reason = format!(
-                "is no key of the contexts in this experiment{}",
-                there_are(key, &known, false)
-            );
-            Err(Problem::bad_field(&format!("segment.{key}"), &reason))
-        }
+        Some((key, _)) => Err(unknown_key(key, &format!("segment.{key}"), known)),
         None => Ok(()),
     }
+}
+
+/// Rejects the first of `wanted` that is no key of a context, as a fault of `field`.
+pub(in crate::api) fn check_keys(
+    app: &App,
+    id: &ExperimentId,
+    wanted: &[String],
+    field: &str,
+) -> Answer<()> {
+    let known = keys(app, id)?;
+    let unknown = (wanted.iter()).find(|key| !known.is_empty() && !known.contains(*key));
+    match unknown {
+        Some(key) => Err(unknown_key(key, field, known)),
+        None => Ok(()),
+    }
+}
+
+fn unknown_key(key: &str, field: &str, known: BTreeSet<String>) -> Problem {
+    let known: Vec<String> = known.into_iter().collect();
+    let known = there_are(key, &known, false);
+    let reason = format!("`{key}` is no key of the contexts in this experiment{known}");
+    Problem::bad_field(field, &reason)
 }
 
 /// Why reading ends.

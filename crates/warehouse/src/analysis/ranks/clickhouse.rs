@@ -63,32 +63,32 @@ impl View {
                 &reach,
             )
             .with("metrics", table(METRIC_COLUMNS, &rows));
-        // Users who did something, by variant and metric; number 0 has all of them.
+        // Users who did something, by slot and metric; number 0 has all of them.
         let mut n_users: BTreeMap<(u32, usize), u64> = BTreeMap::new();
         let mut outcome = Ok(());
         let action = "order users";
         self.client.each_row::<(u32, usize, String, u64)>(
             action,
             statement.text(),
-            |(variant, number, value, n)| {
-                *n_users.entry((variant, number)).or_default() += n;
+            |(slot, number, value, n)| {
+                *n_users.entry((slot, number)).or_default() += n;
                 if let (Some(metric), Ok(value), Ok(())) =
                     (number.checked_sub(1), value.parse(), &outcome)
                 {
-                    outcome = ranks.add_users(variant as usize, metric, value, n);
+                    outcome = ranks.add_users(slot as usize, metric, value, n);
                 }
             },
         )?;
         let n_metrics = ranks.plans().len();
         let exposed: Vec<(u32, u64)> = (n_users.iter())
-            .filter_map(|(&(variant, number), &n)| (number == 0).then_some((variant, n)))
+            .filter_map(|(&(slot, number), &n)| (number == 0).then_some((slot, n)))
             .collect();
-        for (variant, n_exposed) in exposed {
+        for (slot, n_exposed) in exposed {
             for metric in 0..n_metrics {
-                let n_active = n_users.get(&(variant, metric + 1)).copied().unwrap_or(0);
+                let n_active = n_users.get(&(slot, metric + 1)).copied().unwrap_or(0);
                 let counts_all = ranks.plans()[metric].users == Users::All;
                 if let (Ok(()), true) = (&outcome, counts_all && n_exposed > n_active) {
-                    outcome = ranks.add_users(variant as usize, metric, 0, n_exposed - n_active);
+                    outcome = ranks.add_users(slot as usize, metric, 0, n_exposed - n_active);
                 }
             }
         }

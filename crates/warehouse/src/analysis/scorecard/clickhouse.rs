@@ -89,14 +89,14 @@ impl View {
         let rows = self
             .client
             .rows::<(usize, String, usize, u64)>("count exposed users", statement.text())?;
-        for (code, status, variant, n) in rows {
+        for (code, status, place, n) in rows {
             let gathered = &mut gathered[code];
             match status.as_str() {
-                "forced" => gathered.forced += n,
-                "unknown" => gathered.unknown_variant += n,
-                "crossover" => gathered.crossovers[variant] += n,
+                "forced" => gathered.forced[place] += n,
+                "unknown" => gathered.unknown_variant[place] += n,
+                "crossover" => gathered.crossovers[place] += n,
                 "left_out" => {}
-                _ => gathered.users[variant] += n,
+                _ => gathered.users[place] += n,
             }
         }
         Ok(())
@@ -116,9 +116,9 @@ impl View {
         let rows = self
             .client
             .rows::<Unready>("count users whose window is open", statement.text())?;
-        for (code, variant, metric, n, until) in rows {
+        for (code, slot, metric, n, until) in rows {
             let gathered = &mut gathered[code];
-            gathered.sums(variant, metric - 1).waiting_users += n;
+            gathered.sums(slot, metric - 1).waiting_users += n;
             // A window without an end ends as it does in the fold.
             let until = if until >= FARTHEST { i64::MAX } else { until };
             gathered.next_user_at =
@@ -155,7 +155,7 @@ impl View {
             .rows::<Sums>("sum up events", statement.text())?;
         for (
             code,
-            variant,
+            slot,
             metric,
             converted_users,
             events,
@@ -168,8 +168,9 @@ impl View {
         ) in rows
         {
             let gathered = &mut gathered[code];
+            let n_variants = piece.plans[code].variants.len();
             let Some(metric) = metric.checked_sub(1) else {
-                gathered.not_aggregated += events;
+                gathered.not_aggregated[slot / n_variants.max(1)] += events;
                 continue;
             };
             if metric >= gathered.n_metrics {
@@ -193,8 +194,8 @@ impl View {
             };
             match exact() {
                 Some(sums) => {
-                    let waiting_users = gathered.sums(variant, metric).waiting_users;
-                    *gathered.sums(variant, metric) = MetricSums {
+                    let waiting_users = gathered.sums(slot, metric).waiting_users;
+                    *gathered.sums(slot, metric) = MetricSums {
                         waiting_users,
                         ..sums
                     };
@@ -224,11 +225,11 @@ fn merged(
 struct Gathered {
     users: Vec<u64>,
     crossovers: Vec<u64>,
-    forced: u64,
-    unknown_variant: u64,
+    forced: Vec<u64>,
+    unknown_variant: Vec<u64>,
     n_metrics: usize,
     sums: Vec<MetricSums>,
-    not_aggregated: u64,
+    not_aggregated: Vec<u64>,
     next_user_at: Option<i64>,
     /// The first metric of which a sum left its range.
     overflow: Option<usize>,
@@ -238,23 +239,23 @@ struct Gathered {
 
 impl Gathered {
     fn new(plan: &Plan, n_metrics: usize) -> Self {
-        let n_variants = plan.variants.len();
+        let (n_slots, n_cells) = (plan.n_slots(), plan.split.n_cells());
         Self {
-            users: vec![0; n_variants],
-            crossovers: vec![0; n_variants],
-            forced: 0,
-            unknown_variant: 0,
+            users: vec![0; n_slots],
+            crossovers: vec![0; n_slots],
+            forced: vec![0; n_cells],
+            unknown_variant: vec![0; n_cells],
             n_metrics,
-            sums: vec![MetricSums::default(); n_variants * n_metrics],
-            not_aggregated: 0,
+            sums: vec![MetricSums::default(); n_slots * n_metrics],
+            not_aggregated: vec![0; n_cells],
             next_user_at: None,
             overflow: None,
             arrivals: Vec::new(),
         }
     }
 
-    fn sums(&mut self, variant: usize, metric: usize) -> &mut MetricSums {
-        &mut self.sums[variant * self.n_metrics + metric]
+    fn sums(&mut self, slot: usize, metric: usize) -> &mut MetricSums {
+        &mut self.sums[slot * self.n_metrics + metric]
     }
 
     fn outcome(self, plan: &Plan, metrics: &[MetricPlan]) -> Result<Folded<Scorecard>, FoldError> {

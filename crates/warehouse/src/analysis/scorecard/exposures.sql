@@ -1,4 +1,5 @@
-SELECT code, status, if(status IN ('forced', 'unknown', 'left_out'), 0, variant) AS of_variant, count()
+-- Users by status, and by the slot of their variant or by their cell.
+SELECT code, status, if(status IN ('crossover', 'exposed'), slot, cell) AS place, count()
 FROM judged
-GROUP BY code, status, of_variant
+GROUP BY code, status, place
 FORMAT JSONCompactEachRow

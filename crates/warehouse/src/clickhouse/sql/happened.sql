@@ -7,7 +7,7 @@
             code,
             user_id,
             any(exposed.exposed_at) AS exposed_at,
-            any(exposed.variant) AS variant,
+            any(exposed.slot) AS slot,
             any(exposed.ends_at) AS ends_at,
             min((toUnixTimestamp64Micro(occurred_at), toString(event_type), reinterpretAsInt64(value))) AS event
         FROM metric_events
@@ -17,7 +17,7 @@
                 user_id,
                 code,
                 exposed_at,
-                variant,
+                slot,
                 ends_at,
                 least({data_time} + 1, greatest(exposed_at + longest, open_until)) AS horizon
             FROM judged
@@ -32,7 +32,7 @@
         SELECT
             code,
             user_id,
-            variant,
+            slot,
             metric,
             part,
             retention,

@@ -3,7 +3,7 @@
 -- Of the copies of an event the least counts. Then those within the experiment's
 -- bounds are looked at: the least is the exposure. `place` is where a variant
 -- stands among the expected ones, odd for those and even between them. Whose bucket is
--- left out is left out whole.
+-- left out is left out whole. A slot is a variant in a cell.
 WITH
     plans AS {plans},
     assigned AS (
@@ -20,6 +20,7 @@ WITH
             any(plans.salt) AS salt,
             any(plans.left_out_from) AS left_out_from,
             any(plans.left_out_to) AS left_out_to,
+            any(length(plans.variants)) AS n_variants,
             {user_text} AS text,
             min((
                 toUnixTimestamp64Micro(assigned_at),
@@ -29,7 +30,8 @@ WITH
                     toInt32(2 * at - 2)
                 ),
                 forced,
-                {tag}
+                {tag},
+                {key_values}
             )) AS least
         FROM assignments
         INNER JOIN plans USING (experiment_id)
@@ -50,8 +52,9 @@ WITH
             any(salt) AS salt,
             any(left_out_from) AS left_out_from,
             any(left_out_to) AS left_out_to,
+            any(n_variants) AS n_variants,
             minIf(text, text <> '') AS least_text,
-            minIf((least.1, least.2, least.3, event_id, least.4), is_within) AS first,
+            minIf((least.1, least.2, least.3, event_id, least.4, least.5), is_within) AS first,
             maxIf(least.3, is_within) AS forced,
             minIf(least.2, is_within) <> maxIf(least.2, is_within) AS crossover
         FROM (SELECT *, least.1 >= starts_at AND least.1 < ends_at AS is_within FROM assigned)
@@ -63,7 +66,9 @@ WITH
             code,
             user_id,
             first.1 AS exposed_at,
-            intDiv(first.2, 2) AS variant,
+            bitAnd(bitShiftRight(first.5, 1), 2147483647) AS cell,
+            cell * n_variants + intDiv(first.2, 2) AS slot,
+            first.6 AS key_values,
             ends_at,
             longest,
             open_until,

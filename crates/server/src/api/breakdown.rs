@@ -1,0 +1,137 @@
+//! `GET /v1/experiments/{id}/breakdown`: the scorecard for each value of context keys.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, RawQuery, State};
+use trialog_catalog::results::Published;
+use trialog_model::ids::ExperimentId;
+use trialog_report::Breakdown;
+use trialog_warehouse::fold::split::MAX_KEYS;
+
+use crate::api::experiments::id;
+use crate::api::results::{self, segments};
+use crate::app::App;
+use crate::problem::{Answer, Problem};
+use crate::query::pairs;
+use crate::work::Flag;
+
+/// The query of a breakdown.
+#[derive(Debug, PartialEq)]
+struct Query {
+    by: Vec<String>,
+    results: results::Query,
+}
+
+/// Answers with the results by the values of the keys in `by`.
+pub(crate) async fn breakdown(
+    State(app): State<Arc<App>>,
+    path: Result<Path<String>, PathRejection>,
+    RawQuery(query): RawQuery,
+) -> Answer<Json<Breakdown>> {
+    let id = id(path)?;
+    let query = parse(query.as_deref().unwrap_or_default())?;
+    let pools = Arc::clone(&app.pools);
+    let fold = move |flag: &Flag| fold(&app, &id, &query, flag);
+    Ok(Json(pools.folds.run(fold).await?))
+}
+
+fn fold(app: &App, id: &ExperimentId, query: &Query, flag: &Flag) -> Answer<Breakdown> {
+    let whole = results::published(app, id, &query.results)?;
+    let Some(latest) = app.catalog.published(id, None)? else {
+        return Ok(Breakdown::from_reports(whole, query.by.clone(), 0, []));
+    };
+    let filter = &query.results.filter;
+    let (found, mark) = app.aggregator.breakdown(id, filter, &query.by, flag)?;
+    let experiment = app.catalog.experiment(id)?;
+    let current = app.aggregator.fingerprint(&experiment);
+    let sequence = results::sequence(app, id, Some(&latest), None)?;
+    let mut reports = Vec::with_capacity(found.cells.len());
+    for cell in found.cells {
+        let published = Published {
+            computation: cell.computation,
+            mark: mark.clone(),
+            ..latest.clone()
+        };
+        let report = trialog_report::build(
+            &experiment,
+            Some(&published),
+            &current,
+            &sequence,
+            Some(results::shown(filter)),
+            &query.results.choices,
+        )?;
+        reports.push((cell.values, report));
+    }
+    if found.n_values == 0 {
+        segments::check_keys(app, id, &query.by, "by")?;
+    }
+    let mut breakdown = Breakdown::from_reports(whole, query.by.clone(), found.n_values, reports);
+    let is_filtered = *filter != trialog_warehouse::fold::UserFilter::default();
+    breakdown.filter = is_filtered.then(|| results::shown(filter));
+    Ok(breakdown)
+}
+
+fn parse(query: &str) -> Answer<Query> {
+    let (by, others): (Vec<_>, Vec<_>) = pairs(query)?
+        .into_iter()
+        .partition(|(name, _)| name == "by");
+    let results = results::parse_pairs(others)?;
+    let by = match by.as_slice() {
+        [(_, keys)] => keys.split(',').map(str::to_owned).collect(),
+        [] => Vec::new(),
+        _ => {
+            return Err(Problem::bad_field(
+                "by",
+                "is given twice: give keys once, with a comma between two",
+            ));
+        }
+    };
+    check(&by, &results)?;
+    Ok(Query { by, results })
+}
+
+fn check(by: &[String], results: &results::Query) -> Answer<()> {
+    let reason = if by.is_empty() {
+        "is missing: give a key of the context, such as `by=platform`, or two with a comma"
+            .to_owned()
+    } else if by.len() > MAX_KEYS {
+        format!("has {} keys: give {MAX_KEYS} at most", by.len())
+    } else if by.iter().any(String::is_empty) {
+        "has an empty key".to_owned()
+    } else if by.len() == 2 && by[0] == by[1] {
+        format!("has the key `{}` twice", by[0])
+    } else if results.as_of.is_some() {
+        let reason =
+            "does not go with a breakdown, which is folded from the events as they are now";
+        return Err(Problem::broken_rule("as_of", reason));
+    } else {
+        return Ok(());
+    };
+    Err(Problem::bad_field("by", &reason))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_or_two_keys_go_with_what_results_take() {
+        let query = parse("by=platform,geo&metric=buy&segment.age=7").unwrap();
+        assert_eq!(query.by, ["platform", "geo"]);
+        assert_eq!(query.results.filter.segment.len(), 1);
+        for bad in [
+            "",
+            "by=",
+            "by=a,",
+            "by=a,b,c",
+            "by=a,a",
+            "by=a&by=b",
+            "by=a&as_of=2026-01-01T00:00:00Z",
+            "by=a&metrics=x",
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+}

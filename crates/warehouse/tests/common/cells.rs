@@ -1,0 +1,140 @@
+//! Scorecards by cell against scorecards of the users that a filter chooses.
+
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseError;
+use trialog_warehouse::analysis::scorecard::Scorecard;
+use trialog_warehouse::fold::split::{CellValues, KeyCells, Split};
+use trialog_warehouse::fold::{Folded, Plan, fold};
+use trialog_warehouse::snapshot::Snapshot;
+use trialog_warehouse::view::View;
+
+use crate::questions::{plan, scorecard};
+use crate::reference::Question;
+
+/// Checks the cells of the `limit` largest values of `keys`.
+pub(crate) fn check(
+    snapshot: &Snapshot,
+    question: &Question,
+    keys: &[&str],
+    limit: usize,
+    n_threads: usize,
+) -> Result<(), TestCaseError> {
+    let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
+    let whole_plan = plan(question, 9 << 20);
+    let view = View::from(snapshot.clone());
+    let found = view
+        .key_values(&whole_plan, &keys, limit, n_threads)
+        .unwrap();
+    let all = view.key_values(&whole_plan, &keys, 1_000, 1).unwrap();
+    prop_assert_eq!(
+        &found.largest[..],
+        &all.largest[..limit.min(all.largest.len())]
+    );
+    let of_largest: u64 = all.largest.iter().map(|value| value.users).sum();
+    prop_assert_eq!(of_largest + all.missing, all.users);
+
+    let mut values: Vec<CellValues> = (found.largest.iter())
+        .map(|value| value.values.clone())
+        .collect();
+    values.push(vec![None; keys.len()]);
+    let split = Split::Keys(KeyCells::from_values(keys.clone(), values.clone()));
+    let split_plan = Plan {
+        split,
+        ..whole_plan.clone()
+    };
+    let n_variants = whole_plan.variants.len();
+    let numbers =
+        |plan: &Plan, cell: usize| Numbers::of_cell(snapshot, question, plan, cell, n_threads);
+    for (cell, value) in found.largest.iter().enumerate() {
+        let Some(by_cell) = numbers(&split_plan, cell) else {
+            return Ok(());
+        };
+        prop_assert_eq!(by_cell.users.iter().sum::<u64>(), value.users);
+        let pairs = keys.iter().zip(&value.values);
+        // A filter cannot ask for a value that is missing.
+        let Some(pairs): Option<Vec<_>> = pairs
+            .map(|(key, value)| Some((key.clone(), value.clone()?)))
+            .collect()
+        else {
+            continue;
+        };
+        let mut filtered = whole_plan.clone();
+        filtered.filter.segment.extend(pairs);
+        prop_assert_eq!(Some(by_cell), numbers(&filtered, 0));
+    }
+    let cells: Option<Vec<Numbers>> = (0..=values.len())
+        .map(|cell| numbers(&split_plan, cell))
+        .collect();
+    let (Some(cells), Some(whole)) = (cells, numbers(&whole_plan, 0)) else {
+        return Ok(());
+    };
+    prop_assert_eq!(
+        cells[values.len() - 1].users.iter().sum::<u64>(),
+        found.missing
+    );
+    let mut together = Numbers::default();
+    together.users.resize(n_variants, 0);
+    together.crossovers.resize(n_variants, 0);
+    together.totals.resize(whole.totals.len(), 0);
+    for cell in &cells {
+        together.add(cell);
+    }
+    prop_assert_eq!(together, whole);
+    Ok(())
+}
+
+/// What is counted of the users of a cell.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Numbers {
+    users: Vec<u64>,
+    crossovers: Vec<u64>,
+    forced: u64,
+    unknown_variant: u64,
+    not_aggregated: u64,
+    /// The totals by variant and metric.
+    totals: Vec<i128>,
+}
+
+impl Numbers {
+    /// Folds `plan`; none where a sum leaves its range.
+    fn of_cell(
+        snapshot: &Snapshot,
+        question: &Question,
+        plan: &Plan,
+        cell: usize,
+        n_threads: usize,
+    ) -> Option<Self> {
+        let outcome = fold(snapshot, std::slice::from_ref(plan), n_threads, |plan| {
+            scorecard(question, plan)
+        });
+        let folded: Folded<Scorecard> = outcome.unwrap().pop()?.ok()?;
+        let scorecard = &folded.accumulator;
+        let slots = plan.slot(cell as u32, 0)..plan.slot(cell as u32, 0) + plan.variants.len();
+        let n_metrics = scorecard.metrics().len();
+        let places = slots
+            .clone()
+            .flat_map(|slot| (0..n_metrics).map(move |metric| (slot, metric)));
+        Some(Self {
+            totals: places
+                .map(|(slot, metric)| scorecard.sums(slot, metric).total)
+                .collect(),
+            users: folded.users[slots.clone()].to_vec(),
+            crossovers: folded.crossovers[slots].to_vec(),
+            forced: folded.forced[cell],
+            unknown_variant: folded.unknown_variant[cell],
+            not_aggregated: scorecard.not_aggregated[cell],
+        })
+    }
+
+    fn add(&mut self, other: &Self) {
+        let pairs = self.users.iter_mut().zip(&other.users);
+        pairs.for_each(|(sum, users)| *sum += users);
+        let pairs = self.crossovers.iter_mut().zip(&other.crossovers);
+        pairs.for_each(|(sum, users)| *sum += users);
+        let pairs = self.totals.iter_mut().zip(&other.totals);
+        pairs.for_each(|(sum, total)| *sum += total);
+        self.forced += other.forced;
+        self.unknown_variant += other.unknown_variant;
+        self.not_aggregated += other.not_aggregated;
+    }
+}
