@@ -4,6 +4,7 @@
 
 mod access;
 mod bounds;
+mod breakdown;
 mod calc;
 mod connections;
 mod evaluation;

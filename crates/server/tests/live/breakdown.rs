@@ -1,0 +1,168 @@
+//! Results by the values of context keys: each segment is what a filter chooses.
+
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::service::Service;
+
+const N_USERS: i64 = 600;
+
+/// One user in three has no platform; there are more shops than segments.
+fn context(user: i64) -> Value {
+    let mut context = json!({"shop": user % 60, "vip": user % 2 == 0});
+    match user % 3 {
+        0 => context["platform"] = json!("ios"),
+        1 => context["platform"] = json!("android, \"old\""),
+        _ => context["platform"] = Value::Null,
+    }
+    context
+}
+
+fn filled() -> Service {
+    let service = Service::new();
+    let metrics = [
+        json!({"name": "spend", "kind": "sum", "event_type": "buy", "winsorise": {"upper": 0.9}}),
+        json!({"name": "median", "kind": "quantile", "event_type": "buy", "quantile": 0.5}),
+        json!({"name": "per_visit", "kind": "ratio", "event_type": "buy", "denominator": "visit"}),
+        json!({"name": "adjusted", "kind": "sum", "event_type": "buy", "covariate": {"period": "7d"}}),
+        json!({"name": "came_back", "kind": "retention", "event_type": "visit", "retention": {"from": "1d", "to": "2d"}}),
+    ];
+    for metric in metrics {
+        let answer = service.post("/v1/metrics", metric);
+        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.body);
+    }
+    let experiment = json!({"experiment_id": "gate", "variants": [{"variant": "a"}, {"variant": "b"}],
+                            "metrics": {"primary": ["buy:conversion"], "secondary": ["spend", "median", "per_visit", "adjusted", "came_back"]}});
+    service.post("/v1/experiments", experiment);
+    let assignment = |user: i64| {
+        let variant = if user % 4 < 2 { "a" } else { "b" };
+        json!({"user_id": user, "experiment_id": "gate", "variant": variant, "assigned_at": "2025-09-10T00:00:00Z", "context": context(user)})
+    };
+    let mut assignments: Vec<Value> = (0..N_USERS).map(assignment).collect();
+    // A crossover and a forced user, of values that nobody else has.
+    for (variant, forced) in [("a", false), ("b", true)] {
+        assignments.push(json!({"user_id": -1, "experiment_id": "gate", "variant": variant, "forced": forced,
+                                "assigned_at": "2025-09-10T00:00:00Z", "context": {"platform": "tv"}}));
+    }
+    service.post("/v1/events/assignments", json!(assignments));
+    let event = |user: i64, event_type: &str, value: i64, at: &str| {
+        json!({"user_id": user, "experiment_id": "gate", "event_type": event_type, "value": value, "timestamp": at,
+               "event_id": format!("{user} {event_type} {at}")})
+    };
+    let events = (0..N_USERS).flat_map(|user| {
+        [
+            event(user, "buy", user * 7919 % 11, "2025-09-08T00:00:00Z"),
+            event(
+                user,
+                "buy",
+                user * 7907 % 13 + user % 2,
+                "2025-09-11T00:00:00Z",
+            ),
+            event(user, "visit", 1 + user % 3, "2025-09-11T12:00:00Z"),
+        ]
+    });
+    service.post("/v1/events/metrics", json!(events.collect::<Vec<_>>()));
+    service.post("/v1/pipeline/run", "");
+    service
+}
+
+fn get(service: &Service, path: &str) -> Value {
+    let answer = service.get(path);
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+    answer.body
+}
+
+#[test]
+fn each_segment_equals_the_results_that_are_filtered_by_its_values() {
+    let service = filled();
+    let encode = trialog_server::percent_encode;
+    for by in ["platform", "shop", "vip", "platform,vip", "shop,platform"] {
+        let breakdown = get(&service, &format!("/v1/experiments/gate/breakdown?by={by}"));
+        let segments = breakdown["segments"].as_array().unwrap();
+        let mut n_compared = 0;
+        for segment in segments {
+            let Some(values) = segment["values"].as_object() else {
+                continue;
+            };
+            let pairs: Option<Vec<String>> = (values.iter())
+                .map(|(key, value)| Some(format!("segment.{key}={}", encode(value.as_str()?))))
+                .collect();
+            // No filter chooses users without a value.
+            let Some(pairs) = pairs else { continue };
+            let path = format!("/v1/experiments/gate/results?{}", pairs.join("&"));
+            let filtered = get(&service, &path);
+            for part in ["variants", "metrics"] {
+                assert_eq!(segment[part], filtered[part], "{by}: {}", segment["label"]);
+            }
+            assert_eq!(segment["health"]["srm"], filtered["health"]["srm"]);
+            n_compared += 1;
+        }
+        assert!(n_compared >= 2, "{by}: {n_compared}");
+        let users = segments
+            .iter()
+            .map(|segment| segment["users"].as_i64().unwrap());
+        assert_eq!(users.sum::<i64>(), N_USERS, "{by}");
+    }
+}
+
+#[test]
+fn the_largest_values_come_first_then_the_missing_and_the_others() {
+    let service = filled();
+    let labels = |by: &str| -> Vec<String> {
+        let breakdown = get(&service, &format!("/v1/experiments/gate/breakdown?by={by}"));
+        let segments = breakdown["segments"].as_array().unwrap().iter();
+        segments
+            .map(|segment| segment["label"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    // The crossover has a value that no exposed user has.
+    assert_eq!(
+        labels("platform"),
+        ["android, \"old\"", "ios", "(missing)", "(other)"]
+    );
+    let shops = labels("shop");
+    assert_eq!(shops.len(), 52);
+    assert_eq!(shops[50..], ["(missing)", "(other)"]);
+    assert_eq!(
+        labels("vip,platform")[..2],
+        ["false, (missing)", "false, android, \"old\""]
+    );
+    let breakdown = get(
+        &service,
+        "/v1/experiments/gate/breakdown?by=shop&segment.vip=true",
+    );
+    assert_eq!(breakdown["n_values"], 30);
+    assert_eq!(breakdown["filter"]["segment"]["vip"], "true");
+}
+
+#[test]
+fn what_cannot_be_broken_down_is_said() {
+    let service = filled();
+    let refused = |path: &str| {
+        let answer = service.get(&format!("/v1/experiments/{path}"));
+        (
+            answer.status,
+            answer.body["detail"].as_str().unwrap().to_owned(),
+        )
+    };
+    let (status, detail) = refused("gate/breakdown");
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(detail.contains("by=platform"), "{detail}");
+    let (status, detail) = refused("gate/breakdown?by=platfrom");
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(detail.contains("`platform`"), "{detail}");
+    assert_eq!(
+        refused("gate/breakdown?by=a,b,c").0,
+        StatusCode::BAD_REQUEST
+    );
+    assert_eq!(refused("nobody/breakdown?by=a").0, StatusCode::NOT_FOUND);
+    service.post(
+        "/v1/experiments",
+        json!({"experiment_id": "draft", "variants": [{"variant": "a"}, {"variant": "b"}]}),
+    );
+    let draft = get(&service, "/v1/experiments/draft/breakdown?by=platform");
+    assert_eq!(
+        (&draft["segments"], &draft["computed_at"]),
+        (&json!([]), &Value::Null)
+    );
+}
