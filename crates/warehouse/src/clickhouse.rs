@@ -12,16 +12,20 @@
 
 mod address;
 mod client;
+mod export;
 pub(crate) mod metric_rows;
 pub(crate) mod plans;
 mod rows;
 mod schema;
 pub(crate) mod sql;
+pub(crate) mod stream;
 mod user_texts;
 mod view;
 
 pub use address::Address;
 pub use view::View;
+
+use std::path::PathBuf;
 
 use crate::batch::Batch;
 use crate::error::WarehouseError;
@@ -55,6 +59,15 @@ impl ClickHouse {
     pub fn without_user_texts(self) -> Self {
         Self {
             user_texts: UserTexts::Dropped,
+            ..self
+        }
+    }
+
+    /// The same; what does not fit into memory here goes to temporary files in `directory`.
+    #[must_use]
+    pub fn spilling_into(self, directory: PathBuf) -> Self {
+        Self {
+            client: self.client.spilling_into(directory),
             ..self
         }
     }

@@ -5,7 +5,7 @@ use trialog_catalog::experiments::Experiment;
 use trialog_catalog::results::MoreSums;
 use trialog_model::metric_definition::{MetricDefinition, NamedMetric, Winsorise, WinsoriseOf};
 use trialog_stats::{QuantileRank, RankSearch, RankTally, quantile_levels};
-use trialog_warehouse::analysis::ranks::{ClippedSums, Pass, RankedPlan, Users};
+use trialog_warehouse::analysis::ranks::{ClippedSums, Pass, RankedPlan, Ranks, Users};
 use trialog_warehouse::analysis::scorecard::{MetricPlan, Shape};
 use trialog_warehouse::fold::Plan;
 use trialog_warehouse::view::View;
@@ -81,7 +81,11 @@ fn pass(
 ) -> Result<Result<(), FoldError>, WarehouseError> {
     let mut open: Vec<&mut Ranked<'_>> = metrics.iter_mut().filter(|own| !own.is_done()).collect();
     let plans: Vec<RankedPlan> = open.iter().map(|own| own.next(n_variants)).collect();
-    let found = match view.ranks(plan, plans, n_threads)? {
+    let found = view
+        .run::<Ranks>(std::slice::from_ref(plan), &[plans], n_threads)?
+        .pop()
+        .expect("there is an answer for each plan");
+    let found = match found {
         Ok(found) => found,
         Err(error) => return Ok(Err(error)),
     };
