@@ -128,6 +128,15 @@ impl Store {
         }
     }
 
+    /// Everything stored by now, for a reader that publishes nothing.
+    pub(crate) fn view(&self) -> Result<View, PipelineError> {
+        match self {
+            Self::Embedded(warehouse) => Ok(warehouse.reading_snapshot().into()),
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(_) => Ok(self.reading()?.view),
+        }
+    }
+
     /// What the last published run read, and up to where that is.
     pub(crate) fn published(
         &self,

@@ -151,6 +151,12 @@ fn open_store(
             true => server,
             false => server.without_user_texts(),
         };
+        // Only a process that holds the directory has it for itself.
+        let server = match &lock {
+            Some(_) => server.spilling_into(&config.data_dir.join("spill")),
+            None => Ok(server),
+        };
+        let server = server.map_err(plain)?;
         let journaled = Journaled::new(server, Arc::clone(catalog), Arc::clone(clock));
         return Ok((Store::ClickHouse(journaled), lock));
     }

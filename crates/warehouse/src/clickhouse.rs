@@ -25,10 +25,11 @@ mod view;
 pub use address::Address;
 pub use view::View;
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use crate::batch::Batch;
 use crate::error::WarehouseError;
+use crate::private;
 use client::Client;
 use rows::UserTexts;
 
@@ -63,13 +64,21 @@ impl ClickHouse {
         }
     }
 
-    /// The same; what does not fit into memory here goes to temporary files in `directory`.
-    #[must_use]
-    pub fn spilling_into(self, directory: PathBuf) -> Self {
-        Self {
+    /// Keeps what does not fit into memory here in temporary files in `directory`, which is
+    /// created where it is not there; otherwise they lie in the temporary directory of the system.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be created.
+    pub fn spilling_into(self, directory: &Path) -> Result<Self, WarehouseError> {
+        if !directory.is_dir() {
+            let created = private::create_directory(directory);
+            created.map_err(WarehouseError::io("create", directory))?;
+        }
+        Ok(Self {
             client: self.client.spilling_into(directory),
             ..self
-        }
+        })
     }
 
     /// The schema version of the database at `address`, 0 where it has no tables, and the newest

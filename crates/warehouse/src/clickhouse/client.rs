@@ -1,7 +1,7 @@
 //! Queries over ClickHouse's HTTP interface.
 
 use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -114,7 +114,7 @@ impl Client {
         })
     }
 
-    pub(super) fn spilling_into(self, directory: PathBuf) -> Self {
+    pub(super) fn spilling_into(self, directory: &Path) -> Self {
         Self {
             spill: directory.into(),
             ..self
