@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
+use trialog_catalog::audit::Subject;
 use trialog_catalog::experiments::{Experiment, Unregistered};
-use trialog_catalog::pipeline::{FinishedRun, HighWaterMark, Outcome};
+use trialog_catalog::runs::{FinishedRun, HighWaterMark, Outcome};
 use trialog_catalog::results::Computation;
 use trialog_catalog::{Catalog, CatalogError};
 use trialog_model::ids::ExperimentId;
@@ -493,7 +494,7 @@ impl Aggregator {
         )?;
         match computed.pop() {
             Some(computed) => Ok((computed.outcome?, mark)),
-            None => Err(CatalogError::NoExperiment(id.clone(), String::new()).into()),
+            None => Err(CatalogError::not_found(Subject::Experiment, id.as_str()).into()),
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use trialog_catalog::Catalog;
 use trialog_catalog::journal::JournalState;
-use trialog_catalog::pipeline::HighWaterMark;
+use trialog_catalog::runs::HighWaterMark;
 use trialog_model::event::EventKind;
 use trialog_model::ids::ExperimentId;
 use trialog_model::time::UnixMicros;

@@ -154,7 +154,7 @@ impl Maintenance {
     fn check_experiment(&self, id: &ExperimentId, view: &View) -> Result<(), MaintenanceError> {
         let error = match self.catalog.experiment(id) {
             Ok(_) => return Ok(()),
-            Err(error @ CatalogError::NoExperiment(..)) => error,
+            Err(error @ CatalogError::NotFound { .. }) => error,
             Err(error) => return Err(error.into()),
         };
         for kind in EventKind::ALL {
