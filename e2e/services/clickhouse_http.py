@@ -10,11 +10,14 @@ settings, `param_*`, `database` and `default_format` in the address; user and
 password by Basic authorization or `X-ClickHouse-User` and `X-ClickHouse-Key`;
 every format in and out; errors with their code in the header
 `X-ClickHouse-Exception-Code`; many queries at a time; deduplication tokens.
+Answers in a format of rows are streamed, so that neither side holds them; one
+that fails after its first rows ends with a broken connection.
 
-Not covered: compression, sessions, progress headers, streaming (an answer is
-gathered before it is sent), external data, replication and Distributed tables
-(no Keeper and no second server), quorum inserts, memory limits over several
-queries (each has its own), users other than the one given.
+Not covered: compression, sessions, progress headers, `wait_end_of_query` (other
+formats than those of rows are gathered, these never), external data,
+replication and Distributed tables (no Keeper and no second server), quorum
+inserts, memory limits over several queries (each has its own), users other
+than the one given.
 
     python clickhouse_http.py PORT DIRECTORY USER PASSWORD
 """
@@ -31,10 +34,12 @@ from http.server import BaseHTTPRequestHandler
 import chdb
 from quiet_server import QuietServer
 
-# Not settings: what the interface itself understands. Answers are always gathered here.
+# Not settings: what the interface itself understands.
 OTHER_ARGUMENTS = {"query", "database", "default_format", "user", "password", "query_id", "wait_end_of_query"}
 AUTHENTICATION_FAILED = 516
 UNKNOWN_DATABASE = 81
+# Formats whose answer is the answers for its parts, one after the other.
+OF_ROWS = re.compile(r"\bFORMAT\s+(RowBinary|JSONCompactEachRow)\s*$")
 
 
 class Refused(Exception):
@@ -56,7 +61,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.body()
         try:
-            self.answer(200, self.run(body))
+            self.run(body)
         except Refused as refused:
             self.answer(refused.status, str(refused).encode(), refused.code)
         except Exception as error:  # the engine's own
@@ -75,6 +80,7 @@ class Handler(BaseHTTPRequestHandler):
         return b"".join(parts)
 
     def run(self, body):
+        """Answers a request; nothing is sent yet where it raises an error."""
         arguments = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(self.path).query, keep_blank_values=True))
         self.check_user(arguments)
         query, data = arguments.get("query", ""), body
@@ -94,11 +100,36 @@ class Handler(BaseHTTPRequestHandler):
                     quoted = value.replace("\\", "\\\\").replace("'", "\\'")
                     connection.query(f"SET {name} = '{quoted}'")
             if data:
-                return self.insert(connection, query, data)
+                self.answer(200, self.insert(connection, query, data))
+                return
+            if OF_ROWS.search(query):
+                self.stream(connection, query)
+                return
             parameters = {name.removeprefix("param_"): value for name, value in arguments.items() if name.startswith("param_")}
-            return connection.query(query, arguments.get("default_format", "TabSeparated"), params=parameters or None).bytes()
+            self.answer(200, connection.query(query, arguments.get("default_format", "TabSeparated"), params=parameters or None).bytes())
         finally:
             connection.close()
+
+    def stream(self, connection, query):
+        """Sends an answer part by part."""
+        parts = connection.send_query(query)
+        try:
+            # What is wrong with a query shows before its first part.
+            part = parts.fetch()
+            self.send_response(200)
+            self.send_header("transfer-encoding", "chunked")
+            self.send_header("content-type", "application/octet-stream")
+            self.end_headers()
+            try:
+                while part is not None:
+                    if content := part.bytes():
+                        self.wfile.write(b"%x\r\n%b\r\n" % (len(content), content))
+                    part = parts.fetch()
+                self.wfile.write(b"0\r\n\r\n")
+            except Exception:  # too late for another status: without its last chunk the answer is none
+                self.close_connection = True
+        finally:
+            parts.close()
 
     @staticmethod
     def insert(connection, query, data):

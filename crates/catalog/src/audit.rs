@@ -111,7 +111,7 @@ impl Edit {
     }
 }
 
-/// What kind of thing an entry is about.
+/// A kind of thing that the catalog keeps by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subject {
     /// An experiment.
@@ -122,16 +122,38 @@ pub enum Subject {
     Layer,
     /// A holdout.
     Holdout,
+    /// An API key.
+    Key,
 }
 
 impl Subject {
-    /// The word used in JSON and in the catalog.
+    /// The word for it in JSON, in the catalog and in messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Experiment => "experiment",
             Self::Metric => "metric",
             Self::Layer => "layer",
             Self::Holdout => "holdout",
+            Self::Key => "API key",
+        }
+    }
+
+    /// The word with its article, for messages.
+    pub(crate) fn with_article(self) -> &'static str {
+        match self {
+            Self::Experiment => "an experiment",
+            Self::Metric => "a metric",
+            Self::Layer => "a layer",
+            Self::Holdout => "a holdout",
+            Self::Key => "an API key",
+        }
+    }
+
+    /// What to do instead of creating one whose name is taken.
+    pub(crate) fn instead_of_creating(self) -> &'static str {
+        match self {
+            Self::Key => "revoke it first, or give the new one another name",
+            _ => "change it instead",
         }
     }
 }
@@ -175,8 +197,8 @@ pub(crate) fn record(
     before: Option<&Map<String, Value>>,
     after: Option<&Map<String, Value>>,
 ) -> database::Result<()> {
-    let from = before.map(|own| Value::Object(other_than(own, after)).to_string());
-    let to = after.map(|own| Value::Object(other_than(own, before)).to_string());
+    let from = before.map(|fields| Value::Object(other_than(fields, after)).to_string());
+    let to = after.map(|fields| Value::Object(other_than(fields, before)).to_string());
     transaction
         .prepare_cached("INSERT INTO audit (at, actor, subject, name, action, before, after) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
         .execute(params![
@@ -199,11 +221,14 @@ pub(crate) fn fields(definition: &impl serde::Serialize) -> Map<String, Value> {
     }
 }
 
-/// The fields of `own` that `other` does not have with the same value.
-fn other_than(own: &Map<String, Value>, other: Option<&Map<String, Value>>) -> Map<String, Value> {
+/// Returns the fields that `other` does not have with the same value.
+fn other_than(
+    fields: &Map<String, Value>,
+    other: Option<&Map<String, Value>>,
+) -> Map<String, Value> {
     let is_same =
         |field: &String, value: &Value| other.and_then(|other| other.get(field)) == Some(value);
-    (own.iter())
+    (fields.iter())
         .filter(|(field, value)| !is_same(field, value))
         .map(|(field, value)| (field.clone(), value.clone()))
         .collect()

@@ -11,7 +11,7 @@ use trialog_sqlite::told::ToldFile;
 use trialog_sqlite::watch::Watch;
 use trialog_sqlite::{Opening, open_reader};
 
-use crate::database::{Connection, DatabaseError};
+use crate::database::{Abort, Connection, DatabaseError};
 use crate::error::CatalogError;
 use crate::generation;
 use crate::schema::MIGRATIONS;
@@ -165,7 +165,7 @@ impl Catalog {
     /// meanwhile.
     pub(crate) fn read<T>(
         &self,
-        action: &'static str,
+        action: &str,
         query: impl FnOnce(&Connection<'_>) -> Result<T, DatabaseError>,
     ) -> Result<T, CatalogError> {
         let outcome = match &self.engine {
@@ -176,30 +176,35 @@ impl Catalog {
         outcome.map_err(CatalogError::database(action, &self.place))
     }
 
-    /// Runs `change` in one transaction, which is rolled back if it fails.
-    pub(crate) fn write<T>(
+    /// Runs `change` in one transaction, which is rolled back if it fails, and returns the error
+    /// that `change` refused with; a failure of the database is reported as a failure of `action`.
+    pub(crate) fn write<T, E: From<CatalogError>>(
         &self,
-        action: &'static str,
-        change: impl FnOnce(&Connection<'_>) -> Result<T, CatalogError>,
-    ) -> Result<T, CatalogError> {
+        action: &str,
+        change: impl FnOnce(&Connection<'_>) -> Result<T, Abort<E>>,
+    ) -> Result<T, E> {
         self.write_as(Writes::Registry, action, change)
     }
 
-    /// As [`Catalog::write`], beside other transactions where `writes` allows it.
-    pub(crate) fn write_as<T>(
+    /// Runs `change` as [`Catalog::write`] does, beside other transactions where `writes` allows
+    /// it.
+    pub(crate) fn write_as<T, E: From<CatalogError>>(
         &self,
         writes: Writes,
-        action: &'static str,
-        change: impl FnOnce(&Connection<'_>) -> Result<T, CatalogError>,
-    ) -> Result<T, CatalogError> {
+        action: &str,
+        change: impl FnOnce(&Connection<'_>) -> Result<T, Abort<E>>,
+    ) -> Result<T, E> {
         #[cfg(not(feature = "postgres"))]
         let _ = writes;
-        let failed = CatalogError::database(action, &self.place);
         let outcome = match &self.engine {
-            Engine::Sqlite(file) => file.write(&failed, change),
+            Engine::Sqlite(file) => file.write(change),
             #[cfg(feature = "postgres")]
-            Engine::Postgres(server) => server.write(writes, &failed, change),
-        }?;
+            Engine::Postgres(server) => server.write(writes, change),
+        };
+        let outcome = outcome.map_err(|abort| match abort {
+            Abort::Refused(error) => error,
+            Abort::Database(error) => CatalogError::database(action, &self.place)(error).into(),
+        })?;
         self.n_writes.fetch_add(1, Ordering::Release);
         Ok(outcome)
     }
@@ -247,23 +252,21 @@ impl SqliteFile {
         }
     }
 
-    fn write<T>(
+    fn write<T, E>(
         &self,
-        failed: &impl Fn(DatabaseError) -> CatalogError,
-        change: impl FnOnce(&Connection<'_>) -> Result<T, CatalogError>,
-    ) -> Result<T, CatalogError> {
-        let failed = |error: rusqlite::Error| failed(error.into());
+        change: impl FnOnce(&Connection<'_>) -> Result<T, Abort<E>>,
+    ) -> Result<T, Abort<E>> {
         let mut connection = self.connection();
-        let transaction = connection.transaction().map_err(failed)?;
+        let transaction = connection.transaction().map_err(DatabaseError::from)?;
         let before = transaction.total_changes();
         let outcome = change(&Connection::Sqlite(&transaction))?;
         if transaction.total_changes() == before {
             // Nothing is written then, which works on a full disk as well.
-            transaction.commit().map_err(failed)?;
+            transaction.commit().map_err(DatabaseError::from)?;
             return Ok(outcome);
         }
-        let number = generation::next(&transaction).map_err(failed)?;
-        transaction.commit().map_err(failed)?;
+        let number = generation::next(&transaction).map_err(DatabaseError::from)?;
+        transaction.commit().map_err(DatabaseError::from)?;
         if let Some(guard) = &self.guard
             && let Err(error) = guard.told.tell(number)
         {

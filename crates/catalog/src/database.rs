@@ -18,6 +18,8 @@ use std::ops::ControlFlow;
 
 use trialog_sqlite::seal;
 
+use crate::error::CatalogError;
+
 pub(crate) use value::{Column, Parameter, Value};
 
 /// Why a database did not do what it was asked.
@@ -71,6 +73,37 @@ impl DatabaseError {
     }
 }
 
+/// Why a transaction is rolled back.
+#[derive(Debug)]
+pub enum Abort<E = CatalogError> {
+    /// The database failed; whoever runs the transaction adds what was tried.
+    Database(DatabaseError),
+    /// The change is not allowed.
+    Refused(E),
+}
+
+impl<E> From<DatabaseError> for Abort<E> {
+    fn from(error: DatabaseError) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl<E: From<CatalogError>> From<CatalogError> for Abort<E> {
+    fn from(error: CatalogError) -> Self {
+        Self::Refused(error.into())
+    }
+}
+
+impl Abort {
+    /// Converts to the error of a caller that has reasons of its own to refuse.
+    pub(crate) fn into_callers<E: From<CatalogError>>(self) -> Abort<E> {
+        match self {
+            Self::Database(error) => Abort::Database(error),
+            Self::Refused(error) => Abort::Refused(error.into()),
+        }
+    }
+}
+
 pub(crate) type Result<T> = std::result::Result<T, DatabaseError>;
 
 /// A column that does not hold what it should.
@@ -85,7 +118,7 @@ pub(crate) fn corrupt(what: String) -> DatabaseError {
 }
 
 /// A database inside of a transaction.
-pub(crate) enum Connection<'a> {
+pub enum Connection<'a> {
     Sqlite(&'a rusqlite::Connection),
     #[cfg(feature = "postgres")]
     Postgres(postgres::Session<'a>),
@@ -223,7 +256,7 @@ impl Statement<'_, '_> {
 }
 
 /// A row of an answer.
-pub(crate) enum Row<'r> {
+pub enum Row<'r> {
     Sqlite(&'r rusqlite::Row<'r>),
     #[cfg(feature = "postgres")]
     Postgres(&'r ::postgres::Row),

@@ -33,7 +33,6 @@ impl Catalog {
         before: UnixMicros,
         now: UnixMicros,
     ) -> Result<(), CatalogError> {
-        let failed = CatalogError::database("note dropped events", self.place());
         self.write("note dropped events", |transaction| {
             for (id, n_events) in counts {
                 transaction
@@ -43,8 +42,7 @@ impl Catalog {
                     )
                     .and_then(|mut statement| {
                         statement.execute(params![id, before.0, n_events.cast_signed(), now.0])
-                    })
-                    .map_err(&failed)?;
+                    })?;
                 let new = NewBreak {
                     experiment: id,
                     reason: BreakReason::Retention,
@@ -52,10 +50,10 @@ impl Catalog {
                     actor: "retention",
                     fields: "",
                 };
-                sequence::note_break(transaction, &new).map_err(&failed)?;
+                sequence::note_break(transaction, &new)?;
                 // Ids of users whose events are dropped are dropped as well.
                 if let Ok(id) = ExperimentId::new(id) {
-                    keep_in_samples(transaction, Some(&id), "%", |_| false).map_err(&failed)?;
+                    keep_in_samples(transaction, Some(&id), "%", |_| false)?;
                 }
             }
             Ok(())

@@ -7,6 +7,7 @@
 use hmac::{Hmac, KeyInit, Mac};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use trialog_model::hex::hex;
 use trialog_model::ids::ExperimentId;
 use trialog_model::time::UnixMicros;
 
@@ -68,13 +69,10 @@ impl Catalog {
         request: &ErasureRequest<'_>,
         now: UnixMicros,
     ) -> Result<i64, CatalogError> {
-        let failed = CatalogError::database("begin an erasure", self.place());
         self.write("begin an erasure", |transaction| {
             for id in request.experiments {
-                transaction
-                    .prepare_cached("UPDATE experiments SET recompute_at = 0 WHERE experiment_id = ?1")
-                    .and_then(|mut statement| statement.execute([id.as_str()]))
-                    .map_err(&failed)?;
+                let sql = "UPDATE experiments SET recompute_at = 0 WHERE experiment_id = ?1";
+                transaction.execute(sql, [id.as_str()])?;
                 let new = NewBreak {
                     experiment: id.as_str(),
                     reason: BreakReason::Erasure,
@@ -82,24 +80,25 @@ impl Catalog {
                     actor: request.actor,
                     fields: "",
                 };
-                sequence::note_break(transaction, &new).map_err(&failed)?;
+                sequence::note_break(transaction, &new)?;
             }
-            let user_hash = keyed(&key(transaction).map_err(&failed)?, request.salt, request.user);
-            transaction
-                .query_row(
-                    "INSERT INTO erasures (requested_at, actor, salt, user_hash, experiment_id, n_events, n_experiments) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) RETURNING erasure_id",
-                    params![
-                        now.0,
-                        request.actor,
-                        request.salt,
-                        user_hash,
-                        request.experiment.map(ExperimentId::as_str),
-                        request.n_events.cast_signed(),
-                        request.experiments.len() as i64
-                    ],
-                    |row| row.get(0),
-                )
-                .map_err(&failed)
+            let user_hash = keyed(&key(transaction)?, request.salt, request.user);
+            let erasure_id = transaction.query_row(
+                "INSERT INTO erasures
+                     (requested_at, actor, salt, user_hash, experiment_id, n_events, n_experiments)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) RETURNING erasure_id",
+                params![
+                    now.0,
+                    request.actor,
+                    request.salt,
+                    user_hash,
+                    request.experiment.map(ExperimentId::as_str),
+                    request.n_events.cast_signed(),
+                    request.experiments.len() as i64
+                ],
+                |row| row.get(0),
+            )?;
+            Ok(erasure_id)
         })
     }
 
@@ -114,14 +113,11 @@ impl Catalog {
         n_events: u64,
         now: UnixMicros,
     ) -> Result<(), CatalogError> {
-        let failed = CatalogError::database("finish an erasure", self.place());
         self.write("finish an erasure", |transaction| {
-            transaction
-                .execute(
-                    "UPDATE erasures SET finished_at = ?2, n_events = ?3 WHERE erasure_id = ?1",
-                    params![erasure_id, now.0, n_events.cast_signed()],
-                )
-                .map_err(&failed)?;
+            transaction.execute(
+                "UPDATE erasures SET finished_at = ?2, n_events = ?3 WHERE erasure_id = ?1",
+                params![erasure_id, now.0, n_events.cast_signed()],
+            )?;
             Ok(())
         })
     }
@@ -134,12 +130,17 @@ impl Catalog {
     pub fn erasures(&self, user: Option<i64>, limit: u32) -> Result<Vec<Erasure>, CatalogError> {
         self.read("read the erasures", |connection| {
             let all: Vec<Erasure> = connection
-                .prepare_cached("SELECT erasure_id, requested_at, finished_at, actor, salt, user_hash, experiment_id, n_events, n_experiments, seal FROM erasures ORDER BY erasure_id DESC LIMIT ?1")?
+                .prepare_cached(
+                    "SELECT erasure_id, requested_at, finished_at, actor, salt, user_hash,
+                         experiment_id, n_events, n_experiments, seal
+                     FROM erasures ORDER BY erasure_id DESC LIMIT ?1",
+                )?
                 .query_map([limit], erasure)?
                 .collect::<database::Result<_>>()?;
             let Some(user) = user else { return Ok(all) };
             let key = key(connection)?;
-            let is_of_user = |own: &Erasure| own.user_hash == keyed(&key, &own.salt, user);
+            let is_of_user =
+                |erasure: &Erasure| erasure.user_hash == keyed(&key, &erasure.salt, user);
             Ok(all.into_iter().filter(is_of_user).collect())
         })
     }
@@ -157,10 +158,7 @@ impl Catalog {
         if is_used != 0 {
             return Ok(());
         }
-        let failed = CatalogError::database(action, self.place());
-        self.write(action, |transaction| {
-            hash_again(transaction).map_err(&failed)
-        })
+        self.write(action, |transaction| Ok(hash_again(transaction)?))
     }
 }
 
@@ -212,10 +210,6 @@ fn with_key(key: &str, text: &str) -> String {
         Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("a key of any length is taken");
     mac.update(text.as_bytes());
     hex(&mac.finalize().into_bytes())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn erasure(row: &Row<'_>) -> database::Result<Erasure> {
@@ -283,17 +277,16 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let catalog = Catalog::open(directory.path()).unwrap();
         erase(&catalog, 123_456);
-        let failed = CatalogError::database("go back", "");
         let go_back = |transaction: &Connection<'_>| {
             let unkeyed = hex(&Sha256::digest("00ff:123456"));
             let back = "UPDATE erasures SET user_hash = ?1";
-            transaction
-                .execute(back, params![unkeyed])
-                .map_err(&failed)?;
+            transaction.execute(back, params![unkeyed])?;
             let unused = "UPDATE hidden_keys SET is_used = 0";
-            transaction.execute(unused, params![]).map_err(&failed)
+            Ok(transaction.execute(unused, params![])?)
         };
-        catalog.write("go back", go_back).unwrap();
+        catalog
+            .write::<_, CatalogError>("go back", go_back)
+            .unwrap();
         assert!(catalog.erasures(Some(123_456), 10).unwrap().is_empty());
         drop(catalog);
         for _ in 0..2 {

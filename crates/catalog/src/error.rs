@@ -8,6 +8,7 @@ use trialog_model::experiment::Status;
 use trialog_model::ids::{ExperimentId, HoldoutName, LayerName, MetricName, Variant};
 use trialog_sqlite::{OpenError, RESTORE_ALL, is_damage};
 
+use crate::audit::Subject;
 use crate::database::DatabaseError;
 
 /// Why the catalog could not do what was asked.
@@ -15,14 +16,14 @@ use crate::database::DatabaseError;
 #[non_exhaustive]
 pub enum CatalogError {
     /// The database refused a statement, or cannot be reached.
-    #[error("cannot {action} in `{place}`: {source}")]
+    #[error("cannot {action} in `{place}`: {reason}")]
     Database {
         /// What was tried.
-        action: &'static str,
+        action: String,
         /// The database file or its address.
         place: String,
         /// Why not.
-        source: DatabaseError,
+        reason: DatabaseError,
     },
     /// The address of the database cannot be read.
     #[error(
@@ -80,15 +81,27 @@ pub enum CatalogError {
     /// The file cannot be opened.
     #[error("{}", chain(.0))]
     Open(OpenError),
-    /// No experiment has this id; the text tells those that there are.
-    #[error("experiment `{0}` does not occur: it is not registered and no event named it{1}")]
-    NoExperiment(ExperimentId, String),
-    /// An experiment with this id is registered already.
-    #[error("experiment `{0}` is registered already: change it with PATCH /v1/experiments/{0}")]
-    Exists(ExperimentId),
+    /// Nothing of this kind has the name.
+    #[error("{} `{name}` does not exist{there_are}", subject.as_str())]
+    NotFound {
+        /// The kind.
+        subject: Subject,
+        /// The name that was asked for.
+        name: String,
+        /// Names that there are, as the end of the message; may be empty.
+        there_are: String,
+    },
+    /// The name is taken.
+    #[error("{} `{name}` exists already: {}", subject.as_str(), subject.instead_of_creating())]
+    Exists {
+        /// The kind.
+        subject: Subject,
+        /// The name.
+        name: String,
+    },
     /// What results are tested with would change after the start.
     #[error(
-        "{} cannot change after the start of `{experiment}`: results would be tested otherwise than was planned; with `\"confirm\": true` the sequence of looks starts anew, and there is no verdict until somebody confirms the change with POST /v1/experiments/{experiment}/confirm",
+        "{} cannot change after the start of `{experiment}`: results would be tested otherwise than was planned; a change with `\"confirm\": true` restarts the sequence of looks, and there is no verdict until somebody confirms the change",
         fields.join(", ")
     )]
     Locked {
@@ -100,12 +113,6 @@ pub enum CatalogError {
     /// No change of the experiment waits to be confirmed.
     #[error("nothing of `{0}` was changed after its start that nobody has confirmed")]
     NothingToConfirm(ExperimentId),
-    /// No metric definition has this name; the text tells those that there are.
-    #[error("no metric `{0}` is defined: POST /v1/metrics defines one{1}")]
-    NoMetric(MetricName, String),
-    /// A metric definition with this name exists already.
-    #[error("metric `{0}` is defined already: change it with PATCH /v1/metrics/{0}")]
-    MetricExists(MetricName),
     /// Experiments name the metric definition.
     #[error("metric `{metric}` is named by experiment `{experiment}`{}: take it out of the `metrics` there first", and_others(*.n_others))]
     MetricNamed {
@@ -116,17 +123,9 @@ pub enum CatalogError {
         /// How many more do.
         n_others: u64,
     },
-    /// No layer has this name; the text tells those that there are.
-    #[error("no layer `{0}` is registered: POST /v1/layers registers one{1}")]
-    NoLayer(LayerName, String),
     /// An experiment names a layer that is not registered; the text tells those that are.
-    #[error(
-        "`layer` is `{0}`, which is not registered: register it with POST /v1/layers, or check its name{1}"
-    )]
+    #[error("`layer` is `{0}`, which is not registered: register it first, or check its name{1}")]
     UnknownLayer(LayerName, String),
-    /// A layer with this name exists already.
-    #[error("layer `{0}` is registered already: change it with PATCH /v1/layers/{0}")]
-    LayerExists(LayerName),
     /// A layer has too few free buckets.
     #[error("the experiment needs {n_wanted} of the 10000 buckets of the layer `{layer}`, of which {n_free} are free{}: {}", ranges(.free), mend_of_full(*.n_free))]
     LayerFull {
@@ -147,12 +146,6 @@ pub enum CatalogError {
         /// An experiment that owns buckets of it.
         experiment: ExperimentId,
     },
-    /// No holdout has this name; the text tells those that there are.
-    #[error("no holdout `{0}` is registered: POST /v1/holdouts registers one{1}")]
-    NoHoldout(HoldoutName, String),
-    /// A holdout with this name exists already.
-    #[error("holdout `{0}` is registered already: change it with PATCH /v1/holdouts/{0}")]
-    HoldoutExists(HoldoutName),
     /// The holdout's status does not allow the step.
     #[error("holdout `{holdout}` is {}: {mend}", status.as_str())]
     HoldoutStatus {
@@ -164,7 +157,9 @@ pub enum CatalogError {
         mend: &'static str,
     },
     /// The experiment measures a holdout, and lives and changes with that.
-    #[error("`{experiment}` measures a holdout and follows it: use /v1/holdouts/{holdout} instead")]
+    #[error(
+        "`{experiment}` measures a holdout and follows it: change the holdout `{holdout}` instead"
+    )]
     OfHoldout {
         /// The experiment.
         experiment: ExperimentId,
@@ -204,12 +199,6 @@ pub enum CatalogError {
         "{0} experiments ship a variant already, which is the most: archive those whose variant is in the code by now"
     )]
     TooManyShipped(u64),
-    /// No API key has this id.
-    #[error("no API key has the id `{0}`: GET /v1/keys lists them")]
-    NoKey(String),
-    /// A key of this name is in use.
-    #[error("there is an API key `{0}` already: revoke it first, or give the new one another name")]
-    KeyExists(String),
     /// There are as many keys as there may be.
     #[error("there are {0} API keys already, which is the most: revoke those that are not used")]
     TooManyKeys(usize),
@@ -224,12 +213,21 @@ pub enum CatalogError {
 }
 
 impl CatalogError {
+    /// Makes the error for a name that does not exist, without the names that there are.
+    pub fn not_found(subject: Subject, name: impl Into<String>) -> Self {
+        Self::NotFound {
+            subject,
+            name: name.into(),
+            there_are: String::new(),
+        }
+    }
+
     pub(crate) fn database<'a>(
-        action: &'static str,
+        action: &'a str,
         place: &'a str,
     ) -> impl Fn(DatabaseError) -> Self + 'a {
-        move |source| {
-            let what = match &source {
+        move |reason| {
+            let what = match &reason {
                 DatabaseError::Sqlite(error) if is_damage(error) => Some(error.to_string()),
                 DatabaseError::Corrupt(what) => Some(what.clone()),
                 _ => None,
@@ -240,9 +238,9 @@ impl CatalogError {
                     what,
                 },
                 None => Self::Database {
-                    action,
+                    action: action.to_owned(),
                     place: place.to_owned(),
-                    source,
+                    reason,
                 },
             }
         }
@@ -250,7 +248,7 @@ impl CatalogError {
 
     /// Whether the same may well succeed later: the database cannot be reached at present.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Database { source, .. } if source.is_transient())
+        matches!(self, Self::Database { reason, .. } if reason.is_transient())
     }
 }
 
@@ -274,7 +272,7 @@ fn and_others(n_others: u64) -> String {
 fn ranges(free: &[Range<u16>]) -> String {
     let each: Vec<_> = free
         .iter()
-        .map(|own| format!("{} to below {}", own.start, own.end))
+        .map(|range| format!("{} to below {}", range.start, range.end))
         .collect();
     if each.is_empty() {
         String::new()

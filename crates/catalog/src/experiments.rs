@@ -1,9 +1,11 @@
 //! The registry: experiments, their definitions and where they are in life.
 
-mod edit;
+mod document;
+mod holdout;
 mod life;
 mod list;
 mod search;
+mod steps;
 mod unregistered;
 
 use std::ops::{ControlFlow, Range};
@@ -14,13 +16,12 @@ use trialog_model::metric_definition::MetricDefinition;
 use trialog_model::time::UnixMicros;
 
 use crate::connection::Catalog;
-use crate::database::{self, Connection, Optional, Row, corrupt, params, unreadable};
+use crate::database::{self, Connection, Row, params, unreadable};
+use crate::documents::{self, Document};
 use crate::error::CatalogError;
-use crate::neighbours::Names;
-use crate::{layers, metrics, surfaces};
 
-pub(crate) use edit::{measure, note_fields, note_locked_fields};
-use life::Life;
+pub(crate) use document::{note_fields, note_locked_fields};
+pub(crate) use holdout::sync_holdout_experiment;
 pub use life::{AtStop, Decision, MAX_PAUSES, MAX_REASON_CHARS, Pause};
 pub use list::{Listing, Order};
 pub(crate) use search::create_index;
@@ -91,84 +92,14 @@ impl Experiment {
 
     /// The definition of the metric called `name`, if it has one.
     pub fn defined_metric(&self, name: &str) -> Option<&MetricDefinition> {
-        (self.defined_metrics.iter()).find(|own| own.name.as_str() == name)
+        (self.defined_metrics.iter()).find(|metric| metric.name.as_str() == name)
     }
-}
-
-/// All columns of `experiments` in the table's order, then the seal.
-const COLUMNS: &str = "experiment_id, status, definition, created_at, updated_at, started_at, stopped_at, revision, computed_revision, recompute_at, failure, archived_at, owner, change, ship, life, seal";
-const N_COLUMNS: usize = 16;
-
-/// Reads a row, without the definitions of its metrics.
-fn experiment(row: &Row<'_>) -> database::Result<Experiment> {
-    if !row.is_sound(N_COLUMNS)? {
-        let id: String = row.get(0)?;
-        return Err(corrupt(format!(
-            "the definition of `{id}` does not match its checksum"
-        )));
-    }
-    let time = |column: usize| -> database::Result<Option<UnixMicros>> {
-        Ok(row.get::<Option<i64>>(column)?.map(UnixMicros))
-    };
-    let status: String = row.get(1)?;
-    let life = row.get::<Option<String>>(15)?;
-    let life = Life::from_column(life.as_deref()).map_err(|error| unreadable(15, error))?;
-    Ok(Experiment {
-        status: Status::parse(&status)
-            .ok_or_else(|| unreadable(1, format!("`{status}` is no status")))?,
-        definition: definition(row, 2)?,
-        defined_metrics: Vec::new(),
-        ranges: Vec::new(),
-        created_at: UnixMicros(row.get(3)?),
-        updated_at: UnixMicros(row.get(4)?),
-        started_at: time(5)?,
-        stopped_at: time(6)?,
-        archived_at: time(11)?,
-        decision: life.decision,
-        pauses: life.pauses,
-        at_stop: life.at_stop,
-        revision: row.get(7)?,
-        change: row.get(13)?,
-        failure: row.get(10)?,
-    })
-}
-
-/// The definition in a column.
-pub(crate) fn definition(row: &Row<'_>, column: usize) -> database::Result<Definition> {
-    let text: String = row.get(column)?;
-    serde_json::from_str(&text).map_err(|error| unreadable(column, error))
-}
-
-pub(crate) fn find(connection: &Connection<'_>, id: &str) -> database::Result<Option<Experiment>> {
-    let found = connection
-        .prepare_cached(&format!(
-            "SELECT {COLUMNS} FROM experiments WHERE experiment_id = ?1"
-        ))?
-        .query_row([id], experiment)
-        .optional()?;
-    found.map(|found| completed(connection, found)).transpose()
-}
-
-fn completed(
-    connection: &Connection<'_>,
-    mut experiment: Experiment,
-) -> database::Result<Experiment> {
-    experiment.defined_metrics = metrics::defined(connection, &experiment.definition)?;
-    if experiment.definition.layer.is_some() {
-        experiment.ranges = layers::ranges_of(connection, &experiment.definition.experiment_id)?;
-    }
-    Ok(experiment)
 }
 
 /// Every experiment that runs.
 pub(crate) fn running(connection: &Connection<'_>) -> database::Result<Vec<Experiment>> {
-    connection
-        .prepare_cached(&format!(
-            "SELECT {COLUMNS} FROM experiments WHERE status = 'running' ORDER BY experiment_id"
-        ))?
-        .query_map(params![], experiment)?
-        .map(|found| completed(connection, found?))
-        .collect()
+    let running = "WHERE status = 'running' ORDER BY experiment_id";
+    documents::select(connection, running, params![])
 }
 
 /// The definitions of experiments that were stopped, ship nothing and are not archived, the
@@ -178,11 +109,10 @@ pub(crate) fn stopped(
     limit: usize,
 ) -> database::Result<Vec<Definition>> {
     let mut stopped = Vec::new();
-    let sql = format!(
-        "SELECT {COLUMNS} FROM experiments WHERE status = 'stopped' AND ship IS NULL ORDER BY change DESC"
-    );
+    let sql =
+        Experiment::TABLE.select("WHERE status = 'stopped' AND ship IS NULL ORDER BY change DESC");
     connection.each(&sql, params![], |row| {
-        let definition = experiment(row)?.definition;
+        let definition = documents::read_row::<Experiment>(row)?.definition;
         if stopped.len() >= limit {
             return Ok(ControlFlow::Break(()));
         }
@@ -198,14 +128,10 @@ pub(crate) fn stopped(
     Ok(stopped)
 }
 
-/// Every experiment that ships a variant.
+/// Every experiment that ships a variant, without what other tables have about it.
 pub(crate) fn shipping(connection: &Connection<'_>) -> database::Result<Vec<Experiment>> {
-    connection
-        .prepare_cached(&format!(
-            "SELECT {COLUMNS} FROM experiments WHERE ship IS NOT NULL ORDER BY experiment_id"
-        ))?
-        .query_map(params![], experiment)?
-        .collect()
+    let shipping = "WHERE ship IS NOT NULL ORDER BY experiment_id";
+    documents::rows(connection, shipping, params![])
 }
 
 /// The number of the next state that an experiment takes: one that none had, deleted ones
@@ -221,21 +147,13 @@ fn next_change(connection: &Connection<'_>) -> database::Result<i64> {
 }
 
 impl Catalog {
-    /// The experiment `id`.
+    /// Reads the experiment `id`.
     ///
     /// # Errors
     ///
-    /// [`CatalogError::NoExperiment`] where it is not known.
+    /// [`CatalogError::NotFound`] where it is not known.
     pub fn experiment(&self, id: &ExperimentId) -> Result<Experiment, CatalogError> {
-        let found = self.read("read an experiment", |connection| {
-            match find(connection, id.as_str())? {
-                Some(found) => Ok(Ok(found)),
-                None => Names::EXPERIMENTS
-                    .instead_of(connection, id.as_str())
-                    .map(Err),
-            }
-        })?;
-        found.map_err(|there_are| CatalogError::NoExperiment(id.clone(), there_are))
+        self.get(id)
     }
 
     /// The experiments of `ids` that are known, in the same order.
@@ -247,7 +165,7 @@ impl Catalog {
         self.read("read experiments", |connection| {
             let mut known = Vec::with_capacity(ids.len());
             for id in ids {
-                known.extend(find(connection, id.as_str())?);
+                known.extend(documents::find::<Experiment>(connection, id.as_str())?);
             }
             Ok(known)
         })
@@ -266,9 +184,12 @@ impl Catalog {
         self.read("find the experiments to recompute", |connection| {
             let sql = "SELECT experiment_id FROM experiments WHERE revision <> computed_revision
                        UNION SELECT experiment_id FROM experiments WHERE failure IS NOT NULL
-                       UNION SELECT experiment_id FROM experiments WHERE recompute_at IS NOT NULL AND recompute_at <= ?1
+                       UNION SELECT experiment_id FROM experiments
+                       WHERE recompute_at IS NOT NULL AND recompute_at <= ?1
                        ORDER BY experiment_id";
-            connection.prepare_cached(sql)?.query_map([data_time.0], id)?.collect()
+            (connection.prepare_cached(sql)?)
+                .query_map([data_time.0], id)?
+                .collect()
         })
     }
 
@@ -298,40 +219,11 @@ pub(crate) fn id(row: &Row<'_>) -> database::Result<ExperimentId> {
     ExperimentId::new(text).map_err(|error| unreadable(0, error))
 }
 
-/// Adds an experiment that is not known yet. Its revisions begin after those of a deleted
-/// one of the same id, which a run may be computing.
-fn insert(
-    transaction: &Connection<'_>,
-    definition: &Definition,
-    status: Status,
-    now: UnixMicros,
-) -> database::Result<()> {
-    let change = next_change(transaction)?;
-    transaction
-        .prepare_cached(
-            "INSERT INTO experiments (experiment_id, status, definition, created_at, updated_at, revision, computed_revision, owner, change) VALUES (?1, ?2, ?3, ?4, ?4, ?6, 0, ?5, ?6)",
-        )?
-        .execute(params![
-            definition.experiment_id.as_str(),
-            status.as_str(),
-            to_json(definition),
-            now.0,
-            definition.owner,
-            change
-        ])?;
-    metrics::note_names(transaction, None, definition)?;
-    surfaces::note(transaction, None, definition)?;
-    search::index(transaction, None, (change, status, definition))
-}
-
-pub(crate) fn to_json(definition: &impl serde::Serialize) -> String {
-    serde_json::to_string(definition).expect("a definition has text keys and finite numbers only")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::audit::{Actor, Edit, Subject};
+    use crate::documents::to_json;
 
     fn definition(id: &str) -> Definition {
         serde_json::from_str(&format!(
@@ -363,7 +255,7 @@ mod tests {
         );
         assert!(matches!(
             catalog.create_experiment(&gate, &edit()),
-            Err(CatalogError::Exists(_))
+            Err(CatalogError::Exists { .. })
         ));
         assert!(
             catalog
@@ -444,8 +336,12 @@ mod tests {
                 ..known.definition.clone()
             })
         };
-        catalog.change_experiment(&id, &edit(), owned).unwrap();
-        catalog.change_experiment(&id, &edit(), owned).unwrap();
+        catalog
+            .change::<Experiment, _>(&id, &edit(), owned)
+            .unwrap();
+        catalog
+            .change::<Experiment, _>(&id, &edit(), owned)
+            .unwrap();
         catalog.stop_experiment(&id, &edit()).unwrap_err();
         catalog.start_experiment(&id, &edit()).unwrap();
         catalog
@@ -636,13 +532,13 @@ mod tests {
         let id = gate.experiment_id.clone();
         catalog.create_experiment(&gate, &edit()).unwrap();
         let same = catalog
-            .change_experiment(&id, &edit(), |known| {
+            .change::<Experiment, _>(&id, &edit(), |known| {
                 Ok::<_, CatalogError>(known.definition.clone())
             })
             .unwrap();
         assert_eq!(same.revision, 1);
         let longer = catalog
-            .change_experiment(&id, &edit(), |known| {
+            .change::<Experiment, _>(&id, &edit(), |known| {
                 Ok::<_, CatalogError>(Definition {
                     owner: Some("me".into()),
                     ..known.definition.clone()
@@ -723,7 +619,7 @@ mod tests {
         let (_directory, catalog) = catalog();
         let id = |text: &str| ExperimentId::new(text).unwrap();
         let refused = |text: &str| catalog.experiment(&id(text)).unwrap_err().to_string();
-        assert!(refused("gate").ends_with("no event named it"));
+        assert!(refused("gate").ends_with("does not exist"));
         catalog
             .create_experiment(&definition("gate"), &edit())
             .unwrap();
@@ -816,7 +712,9 @@ mod tests {
                 ..known.definition.clone()
             })
         };
-        catalog.change_experiment(&id, &edit(), renamed).unwrap();
+        catalog
+            .change::<Experiment, _>(&id, &edit(), renamed)
+            .unwrap();
         assert_eq!(find("checkout", None), ["checkout-1", "checkout-2"]);
         assert_eq!(find("games", None), none, "the old text is gone");
         catalog.archive_experiment(&id, &edit()).unwrap();

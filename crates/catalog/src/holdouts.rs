@@ -7,12 +7,12 @@ use trialog_model::ids::{ExperimentId, HoldoutName};
 use trialog_model::time::UnixMicros;
 use trialog_sqlite::{Migration, sql};
 
-use crate::audit::{self, Edit, Event, Subject};
+use crate::audit::{self, Edit, Subject};
 use crate::connection::Catalog;
-use crate::database::{self, Connection, Optional, Row, corrupt, params};
+use crate::database::{self, Connection, Row, corrupt, params};
+use crate::documents::{self, Document, Table, to_json};
 use crate::error::CatalogError;
-use crate::experiments::{measure, to_json};
-use crate::neighbours::Names;
+use crate::experiments::sync_holdout_experiment;
 
 /// A holdout as the catalog knows it.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,91 +56,132 @@ pub(crate) const CREATE_TABLE: Migration = sql!(
     ) WITHOUT ROWID;"
 );
 
-/// All columns of `holdouts` in the table's order, then the seal.
-const COLUMNS: &str =
-    "name, status, definition, created_at, updated_at, started_at, stopped_at, revision, seal";
-const N_COLUMNS: usize = 8;
+impl Document for Holdout {
+    type Name = HoldoutName;
+    type Definition = HoldoutDefinition;
 
-fn holdout(row: &Row<'_>) -> database::Result<Holdout> {
-    if !row.is_sound(N_COLUMNS)? {
-        let name: String = row.get(0)?;
-        return Err(corrupt(format!(
-            "the holdout `{name}` does not match its checksum"
-        )));
-    }
-    let (status, text): (String, String) = (row.get(1)?, row.get(2)?);
-    let time = |column: usize| -> database::Result<Option<UnixMicros>> {
-        Ok(row.get::<Option<i64>>(column)?.map(UnixMicros))
+    const SUBJECT: Subject = Subject::Holdout;
+    const TABLE: Table = Table {
+        name: "holdouts",
+        columns: &[
+            "name",
+            "status",
+            "definition",
+            "created_at",
+            "updated_at",
+            "started_at",
+            "stopped_at",
+            "revision",
+        ],
     };
-    Ok(Holdout {
-        definition: serde_json::from_str(&text)
-            .map_err(|error| corrupt(format!("a holdout cannot be read: {error}")))?,
-        status: Status::parse(&status)
-            .ok_or_else(|| corrupt(format!("`{status}` is no status")))?,
-        created_at: UnixMicros(row.get(3)?),
-        updated_at: UnixMicros(row.get(4)?),
-        started_at: time(5)?,
-        stopped_at: time(6)?,
-        revision: row.get(7)?,
-    })
-}
 
-fn find(connection: &Connection<'_>, name: &str) -> database::Result<Option<Holdout>> {
-    connection
-        .prepare_cached(&format!("SELECT {COLUMNS} FROM holdouts WHERE name = ?1"))?
-        .query_row([name], holdout)
-        .optional()
+    fn definition(&self) -> &HoldoutDefinition {
+        &self.definition
+    }
+
+    fn name_of(definition: &HoldoutDefinition) -> &HoldoutName {
+        &definition.name
+    }
+
+    fn state(&self) -> i64 {
+        self.revision
+    }
+
+    fn from_row(row: &Row<'_>) -> database::Result<Self> {
+        let status: String = row.get(1)?;
+        let time = |column: usize| -> database::Result<Option<UnixMicros>> {
+            Ok(row.get::<Option<i64>>(column)?.map(UnixMicros))
+        };
+        Ok(Self {
+            definition: documents::definition(row, 2)?,
+            status: Status::parse(&status)
+                .ok_or_else(|| corrupt(format!("`{status}` is no status")))?,
+            created_at: UnixMicros(row.get(3)?),
+            updated_at: UnixMicros(row.get(4)?),
+            started_at: time(5)?,
+            stopped_at: time(6)?,
+            revision: row.get(7)?,
+        })
+    }
+
+    fn created(definition: HoldoutDefinition, at: UnixMicros, _placeholder: Option<&Self>) -> Self {
+        Self {
+            definition,
+            status: Status::Draft,
+            created_at: at,
+            updated_at: at,
+            started_at: None,
+            stopped_at: None,
+            revision: 1,
+        }
+    }
+
+    fn redefined(&self, definition: HoldoutDefinition) -> Self {
+        Self {
+            definition,
+            ..self.clone()
+        }
+    }
+
+    fn write(
+        self,
+        transaction: &Connection<'_>,
+        edit: &Edit,
+        known: Option<&Self>,
+    ) -> database::Result<Self> {
+        let current = Self {
+            updated_at: edit.at,
+            revision: known.map_or(1, |known| known.revision + 1),
+            ..self
+        };
+        let time = |time: Option<UnixMicros>| time.map(|time| time.0);
+        Self::TABLE.upsert(
+            transaction,
+            params![
+                current.definition.name.as_str(),
+                current.status.as_str(),
+                to_json(&current.definition),
+                current.created_at.0,
+                current.updated_at.0,
+                time(current.started_at),
+                time(current.stopped_at),
+                current.revision,
+            ],
+        )?;
+        Ok(current)
+    }
+
+    fn follow_up(
+        &self,
+        transaction: &Connection<'_>,
+        edit: &Edit,
+        action: &'static str,
+        _known: Option<&Self>,
+    ) -> database::Result<()> {
+        sync_holdout_experiment(transaction, edit, action, self)
+    }
+
+    fn fields(&self) -> Map<String, Value> {
+        let text = |time: Option<UnixMicros>| json!(time.map(UnixMicros::to_rfc3339));
+        let mut fields = audit::fields(&self.definition);
+        fields.insert("status".to_owned(), json!(self.status));
+        fields.insert("started_at".to_owned(), text(self.started_at));
+        fields.insert("stopped_at".to_owned(), text(self.stopped_at));
+        fields
+    }
 }
 
 /// The holdouts that run.
 pub(crate) fn running(connection: &Connection<'_>) -> database::Result<Vec<Holdout>> {
-    connection
-        .prepare_cached(&format!(
-            "SELECT {COLUMNS} FROM holdouts WHERE status = 'running' ORDER BY name"
-        ))?
-        .query_map(params![], holdout)?
-        .collect()
+    documents::select(
+        connection,
+        "WHERE status = 'running' ORDER BY name",
+        params![],
+    )
 }
 
 impl Catalog {
-    /// The holdout `name`.
-    ///
-    /// # Errors
-    ///
-    /// [`CatalogError::NoHoldout`] where there is none.
-    pub fn holdout(&self, name: &HoldoutName) -> Result<Holdout, CatalogError> {
-        let found = self.read("read a holdout", |connection| {
-            match find(connection, name.as_str())? {
-                Some(found) => Ok(Ok(found)),
-                None => Names::HOLDOUTS
-                    .instead_of(connection, name.as_str())
-                    .map(Err),
-            }
-        })?;
-        found.map_err(|there_are| CatalogError::NoHoldout(name.clone(), there_are))
-    }
-
-    /// At most `limit` holdouts in the order of their names, those after `after`.
-    ///
-    /// # Errors
-    ///
-    /// The database cannot be read.
-    pub fn list_holdouts(
-        &self,
-        after: Option<&str>,
-        limit: u32,
-    ) -> Result<Vec<Holdout>, CatalogError> {
-        self.read("list holdouts", |connection| {
-            let sql =
-                format!("SELECT {COLUMNS} FROM holdouts WHERE name > ?1 ORDER BY name LIMIT ?2");
-            let mut statement = connection.prepare_cached(&sql)?;
-            statement
-                .query_map(params![after.unwrap_or_default(), limit], holdout)?
-                .collect()
-        })
-    }
-
-    /// Experiments, at most `limit`, that `holdout` keeps units out of: those that run,
+    /// Lists experiments, at most `limit`, that `holdout` keeps units out of: those that run,
     /// and those that ship a variant.
     ///
     /// # Errors
@@ -152,8 +193,10 @@ impl Catalog {
         limit: usize,
     ) -> Result<Vec<InScope>, CatalogError> {
         self.read("look for experiments in a scope", |connection| {
-            let running = "SELECT experiment_id FROM experiments WHERE status = 'running' ORDER BY experiment_id";
-            let shipping = "SELECT experiment_id FROM experiments WHERE ship IS NOT NULL ORDER BY experiment_id";
+            let running = "SELECT experiment_id FROM experiments
+                WHERE status = 'running' ORDER BY experiment_id";
+            let shipping = "SELECT experiment_id FROM experiments
+                WHERE ship IS NOT NULL ORDER BY experiment_id";
             let mut covered = Vec::new();
             for (sql, ships) in [(running, false), (shipping, true)] {
                 let mut statement = connection.prepare_cached(sql)?;
@@ -170,69 +213,6 @@ impl Catalog {
             }
             Ok(covered)
         })
-    }
-
-    /// Creates a draft of a holdout, with the experiment that measures it.
-    ///
-    /// # Errors
-    ///
-    /// [`CatalogError::HoldoutExists`] where the name is taken.
-    pub fn create_holdout(
-        &self,
-        definition: &HoldoutDefinition,
-        edit: &Edit,
-    ) -> Result<Holdout, CatalogError> {
-        let failed = CatalogError::database("create a holdout", self.place());
-        let name = &definition.name;
-        self.write("create a holdout", |transaction| {
-            if find(transaction, name.as_str()).map_err(&failed)?.is_some() {
-                return Err(CatalogError::HoldoutExists(name.clone()));
-            }
-            let created = Holdout {
-                definition: definition.clone(),
-                status: Status::Draft,
-                created_at: edit.at,
-                updated_at: edit.at,
-                started_at: None,
-                stopped_at: None,
-                revision: 1,
-            };
-            store(transaction, edit, "create", None, &created).map_err(&failed)?;
-            Ok(created)
-        })
-    }
-
-    /// Replaces a definition with what `change` makes of the present one.
-    ///
-    /// # Errors
-    ///
-    /// There is no such holdout, `edit` names another state of it, or what `change` says.
-    pub fn change_holdout<E: From<CatalogError>>(
-        &self,
-        name: &HoldoutName,
-        edit: &Edit,
-        change: impl FnOnce(&Holdout) -> Result<HoldoutDefinition, E>,
-    ) -> Result<Holdout, E> {
-        let failed = CatalogError::database("change a holdout", self.place());
-        let mut refused = None;
-        let outcome = self.write("change a holdout", |transaction| {
-            let known = self.holdout_to_edit(transaction, name, edit)?;
-            match change(&known) {
-                Ok(definition) if definition == known.definition => Ok(known),
-                Ok(definition) => {
-                    let changed = Holdout {
-                        definition,
-                        ..known.clone()
-                    };
-                    next(transaction, edit, "change", &known, changed).map_err(&failed)
-                }
-                Err(error) => {
-                    refused = Some(error);
-                    Ok(known)
-                }
-            }
-        })?;
-        refused.map_or(Ok(outcome), Err)
     }
 
     /// Starts a draft: its units are held out from now on.
@@ -259,9 +239,8 @@ impl Catalog {
         edit: &Edit,
         action: &'static str,
     ) -> Result<Holdout, CatalogError> {
-        let failed = CatalogError::database("change a holdout's status", self.place());
         self.write("change a holdout's status", |transaction| {
-            let known = self.holdout_to_edit(transaction, name, edit)?;
+            let known: Holdout = documents::to_edit(transaction, name, edit)?;
             let mut changed = known.clone();
             match (action, known.status) {
                 ("start", Status::Draft) => {
@@ -279,103 +258,23 @@ impl Catalog {
                         (_, Status::Running) => "it was started already",
                         _ => "it does not start again, register a new one",
                     };
-                    return Err(CatalogError::HoldoutStatus {
+                    let refused = CatalogError::HoldoutStatus {
                         holdout: name.clone(),
                         status,
                         mend,
-                    });
+                    };
+                    return Err(refused.into());
                 }
             }
-            next(transaction, edit, action, &known, changed).map_err(&failed)
+            Ok(documents::store(
+                transaction,
+                edit,
+                action,
+                Some(&known),
+                changed,
+            )?)
         })
     }
-
-    /// The holdout `name`, in a state that `edit` may change.
-    fn holdout_to_edit(
-        &self,
-        transaction: &Connection<'_>,
-        name: &HoldoutName,
-        edit: &Edit,
-    ) -> Result<Holdout, CatalogError> {
-        let failed = CatalogError::database("read a holdout", self.place());
-        let Some(known) = find(transaction, name.as_str()).map_err(&failed)? else {
-            let there_are = Names::HOLDOUTS.instead_of(transaction, name.as_str());
-            return Err(CatalogError::NoHoldout(
-                name.clone(),
-                there_are.map_err(failed)?,
-            ));
-        };
-        edit.check(|| format!("holdout `{name}`"), known.revision)?;
-        Ok(known)
-    }
-}
-
-/// Makes `changed` of `known`.
-fn next(
-    transaction: &Connection<'_>,
-    edit: &Edit,
-    action: &'static str,
-    known: &Holdout,
-    changed: Holdout,
-) -> database::Result<Holdout> {
-    let changed = Holdout {
-        updated_at: edit.at,
-        revision: known.revision + 1,
-        ..changed
-    };
-    store(transaction, edit, action, Some(known), &changed)?;
-    Ok(changed)
-}
-
-/// Writes `current` instead of `before`, with its entry in the audit trail and the
-/// experiment that measures it.
-fn store(
-    transaction: &Connection<'_>,
-    edit: &Edit,
-    action: &'static str,
-    before: Option<&Holdout>,
-    current: &Holdout,
-) -> database::Result<()> {
-    let definition = &current.definition;
-    let time = |time: Option<UnixMicros>| time.map(|time| time.0);
-    transaction.execute(
-        "INSERT INTO holdouts (name, status, definition, created_at, updated_at, started_at, stopped_at, revision) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-         ON CONFLICT (name) DO UPDATE SET status = excluded.status, definition = excluded.definition, updated_at = excluded.updated_at, started_at = excluded.started_at, stopped_at = excluded.stopped_at, revision = excluded.revision",
-        params![
-            definition.name.as_str(),
-            current.status.as_str(),
-            to_json(definition),
-            current.created_at.0,
-            current.updated_at.0,
-            time(current.started_at),
-            time(current.stopped_at),
-            current.revision
-        ],
-    )?;
-    let event = Event {
-        subject: Subject::Holdout,
-        name: definition.name.as_str(),
-        action,
-    };
-    let known = before.map(fields);
-    audit::record(
-        transaction,
-        edit,
-        event,
-        known.as_ref(),
-        Some(&fields(current)),
-    )?;
-    measure(transaction, edit, action, current)
-}
-
-/// What the audit trail compares.
-fn fields(holdout: &Holdout) -> Map<String, Value> {
-    let text = |time: Option<UnixMicros>| json!(time.map(UnixMicros::to_rfc3339));
-    let mut fields = audit::fields(&holdout.definition);
-    fields.insert("status".to_owned(), json!(holdout.status));
-    fields.insert("started_at".to_owned(), text(holdout.started_at));
-    fields.insert("stopped_at".to_owned(), text(holdout.stopped_at));
-    fields
 }
 
 #[cfg(test)]
@@ -400,10 +299,10 @@ mod tests {
         catalog
             .add_unregistered(std::slice::from_ref(&id), 9, UnixMicros(1))
             .unwrap();
-        catalog.create_holdout(&q3(0.05), &edit()).unwrap();
+        catalog.create::<Holdout>(&q3(0.05), &edit()).unwrap();
         assert!(matches!(
-            catalog.create_holdout(&q3(0.1), &edit()),
-            Err(CatalogError::HoldoutExists(_))
+            catalog.create::<Holdout>(&q3(0.1), &edit()),
+            Err(CatalogError::Exists { .. })
         ));
         let measured = catalog.experiment(&id).unwrap();
         assert_eq!(
@@ -421,13 +320,13 @@ mod tests {
             .start_experiment(&id, &edit())
             .unwrap_err()
             .to_string();
-        assert!(refused.contains("/v1/holdouts/q3"), "{refused}");
+        assert!(refused.contains("change the holdout `q3`"), "{refused}");
         catalog.start_holdout(&name, &edit()).unwrap();
         assert_eq!(catalog.experiment(&id).unwrap().status, Status::Running);
         let smaller = |_: &Holdout| Ok::<_, CatalogError>(q3(0.01));
         assert_eq!(
             catalog
-                .change_holdout(&name, &edit(), smaller)
+                .change::<Holdout, _>(&name, &edit(), smaller)
                 .unwrap()
                 .definition,
             q3(0.01)

@@ -17,7 +17,7 @@ use trialog_model::time::UnixMicros;
 use crate::connection::{Catalog, Writes};
 use crate::database::{self, Connection, Optional, params};
 use crate::error::CatalogError;
-use crate::pipeline;
+use crate::runs;
 
 /// How long a batch may be pending; sources that are read again abandon theirs much sooner.
 const PENDING_MICROS: i64 = 3_600_000_000;
@@ -77,7 +77,6 @@ impl Catalog {
     /// The database cannot be written.
     pub fn claim_source(&self, source: &str, now: UnixMicros) -> Result<Claim, CatalogError> {
         let action = "claim a source of events";
-        let failed = CatalogError::database(action, self.place());
         self.write_as(Writes::Journal, action, |transaction| {
             let claim = transaction.query_row(
                 "INSERT INTO sources (source, epoch, updated_at) VALUES (?1, 1, ?2)
@@ -92,8 +91,8 @@ impl Catalog {
                     })
                 },
             );
-            let claim = claim.map_err(&failed)?;
-            abandon_pending(transaction, source).map_err(&failed)?;
+            let claim = claim?;
+            abandon_pending(transaction, source)?;
             Ok(claim)
         })
     }
@@ -113,21 +112,19 @@ impl Catalog {
         now: UnixMicros,
     ) -> Result<u64, CatalogError> {
         let action = "begin a batch";
-        let failed = CatalogError::database(action, self.place());
         // One after the other: a number that was given out later is seen later.
         self.write_as(Writes::Journal, action, |transaction| {
-            if !is_claimed(transaction, claim, now).map_err(&failed)? {
-                return Err(lost(claim));
+            if !is_claimed(transaction, claim, now)? {
+                return Err(lost(claim).into());
             }
-            abandon_pending(transaction, &claim.source).map_err(&failed)?;
+            abandon_pending(transaction, &claim.source)?;
             let batch = transaction
                 .query_row(
                     "INSERT INTO batches (source, epoch, state, begun_at) VALUES (?1, ?2, 'pending', ?3) RETURNING batch",
                     params![claim.source, claim.epoch, now.0],
                     |row| row.get(0),
-                )
-                .map_err(&failed)?;
-            touch(transaction, experiments, &claim.source, batch).map_err(&failed)?;
+                )?;
+            touch(transaction, experiments, &claim.source, batch)?;
             Ok(batch)
         })
     }
@@ -147,25 +144,23 @@ impl Catalog {
         now: UnixMicros,
     ) -> Result<(), CatalogError> {
         let action = "finish a batch";
-        let failed = CatalogError::database(action, self.place());
         self.write_as(Writes::Rows, action, |transaction| {
-            if !is_claimed(transaction, claim, now).map_err(&failed)? {
-                return Err(lost(claim));
+            if !is_claimed(transaction, claim, now)? {
+                return Err(lost(claim).into());
             }
             let finished = transaction
                 .execute(
                     "UPDATE batches SET state = 'done' WHERE batch = ?1 AND epoch = ?2 AND state <> 'abandoned'",
                     params![batch, claim.epoch],
-                )
-                .map_err(&failed)?;
+                )?;
             // A run that read a finished batch removes its row, so none at all means that it
             // was finished before and its caller was not told.
             let is_known = || {
                 let sql = "SELECT count(*) > 0 FROM batches WHERE batch = ?1";
                 transaction.query_row(sql, [batch], |row| row.get::<bool>(0))
             };
-            if finished != 1 && is_known().map_err(&failed)? {
-                return Err(lost(claim));
+            if finished != 1 && is_known()? {
+                return Err(lost(claim).into());
             }
             for mark in marks {
                 // One statement, so that two processes cannot both find a source unused.
@@ -178,10 +173,9 @@ impl Catalog {
                      ON CONFLICT (source) DO UPDATE SET position = excluded.position, updated_at = excluded.updated_at {only}"
                 );
                 let marked = transaction
-                    .execute(&sql, params![mark.source, mark.position, now.0])
-                    .map_err(&failed)?;
+                    .execute(&sql, params![mark.source, mark.position, now.0])?;
                 if marked != 1 {
-                    return Err(CatalogError::SourceUsed);
+                    return Err(CatalogError::SourceUsed.into());
                 }
             }
             Ok(())
@@ -195,13 +189,12 @@ impl Catalog {
     /// The database cannot be written.
     pub fn abandon_batch(&self, batch: u64) -> Result<(), CatalogError> {
         let action = "abandon a batch";
-        let failed = CatalogError::database(action, self.place());
         self.write_as(Writes::Rows, action, |transaction| {
             let abandoned = transaction.execute(
                 "UPDATE batches SET state = 'abandoned' WHERE batch = ?1 AND state = 'pending'",
                 [batch],
             );
-            abandoned.map(drop).map_err(&failed)
+            Ok(abandoned.map(drop)?)
         })
     }
 
@@ -225,7 +218,7 @@ impl Catalog {
     /// The database cannot be read.
     pub fn journal(&self) -> Result<JournalState, CatalogError> {
         self.read("read the journal", |connection| {
-            let published = pipeline::high_water_mark(connection)?.position;
+            let published = runs::high_water_mark(connection)?.position;
             let sql = "SELECT coalesce(max(batch), 0) FROM batches";
             let last: u64 = connection.query_row(sql, params![], |row| row.get(0))?;
             let of_state = |state: &str| -> database::Result<Vec<u64>> {
@@ -265,11 +258,10 @@ impl Catalog {
     /// The database cannot be written.
     pub fn forget_request_keys(&self, before: UnixMicros) -> Result<usize, CatalogError> {
         let action = "forget old request keys";
-        let failed = CatalogError::database(action, self.place());
         self.write_as(Writes::Rows, action, |transaction| {
             // From `key:` to before `key;`, so that an index serves.
             let sql = "DELETE FROM sources WHERE source >= 'key:' AND source < 'key;' AND updated_at < ?1";
-            transaction.execute(sql, [before.0]).map_err(&failed)
+            Ok(transaction.execute(sql, [before.0])?)
         })
     }
 }
@@ -348,6 +340,7 @@ pub(crate) fn clear(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::database::Abort;
 
     const NOW: UnixMicros = UnixMicros(1_700_000_000_000_000);
 
@@ -443,9 +436,8 @@ mod tests {
 
     /// What a run does that read what `covered` says.
     fn cover(catalog: &Catalog, covered: &JournalState, now: UnixMicros) {
-        let failed = CatalogError::database("cover", catalog.place());
         let cleared = catalog.write_as(Writes::Rows, "cover", |transaction| {
-            clear(transaction, covered, now).map_err(&failed)
+            Ok::<_, Abort>(clear(transaction, covered, now)?)
         });
         cleared.unwrap();
     }

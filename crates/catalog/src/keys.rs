@@ -8,6 +8,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use trialog_model::time::UnixMicros;
 
+use crate::audit::Subject;
 use crate::connection::{Catalog, Writes};
 use crate::database::{self, Connection, Optional, Row, corrupt, params};
 use crate::error::CatalogError;
@@ -150,40 +151,38 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// [`CatalogError::KeyExists`] where a key of this name is in use,
+    /// [`CatalogError::Exists`] where a key of this name is in use,
     /// [`CatalogError::TooManyKeys`] where [`MAX_KEYS`] are.
     pub fn create_key(&self, new: &Key) -> Result<(), CatalogError> {
         self.write("create an API key", |transaction| {
-            let failed = CatalogError::database("create an API key", self.place());
-            let taken: bool = transaction
-                .query_row(
-                    "SELECT EXISTS (SELECT 1 FROM api_keys WHERE name = ?1 AND revoked_at IS NULL)",
-                    [&new.name],
-                    |row| row.get(0),
-                )
-                .map_err(&failed)?;
+            let taken: bool = transaction.query_row(
+                "SELECT EXISTS (SELECT 1 FROM api_keys WHERE name = ?1 AND revoked_at IS NULL)",
+                [&new.name],
+                |row| row.get(0),
+            )?;
             if taken {
-                return Err(CatalogError::KeyExists(new.name.clone()));
+                let (subject, name) = (Subject::Key, new.name.clone());
+                return Err(CatalogError::Exists { subject, name }.into());
             }
-            if !make_room(transaction, MAX_KEYS).map_err(&failed)? {
-                return Err(CatalogError::TooManyKeys(MAX_KEYS));
+            if !make_room(transaction, MAX_KEYS)? {
+                return Err(CatalogError::TooManyKeys(MAX_KEYS).into());
             }
             let scopes: Vec<&str> = new.scopes.iter().map(|scope| scope.as_str()).collect();
-            transaction
-                .execute(
-                    "INSERT INTO api_keys (key_id, name, scopes, secret_hash, created_at, created_by, expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-                    params![
-                        new.id,
-                        new.name,
-                        scopes.join(" "),
-                        new.secret_hash,
-                        new.created_at.0,
-                        new.created_by,
-                        new.expires_at.map(|time| time.0)
-                    ],
-                )
-                .map_err(&failed)?;
-            facts::note_keys(transaction, new.created_at).map_err(&failed)
+            transaction.execute(
+                "INSERT INTO api_keys
+                     (key_id, name, scopes, secret_hash, created_at, created_by, expires_at)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                params![
+                    new.id,
+                    new.name,
+                    scopes.join(" "),
+                    new.secret_hash,
+                    new.created_at.0,
+                    new.created_by,
+                    new.expires_at.map(|time| time.0)
+                ],
+            )?;
+            Ok(facts::note_keys(transaction, new.created_at)?)
         })
     }
 
@@ -191,19 +190,14 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// [`CatalogError::NoKey`] where it is not known.
+    /// [`CatalogError::NotFound`] where it is not known.
     pub fn revoke_key(&self, id: &str, now: UnixMicros) -> Result<Key, CatalogError> {
         self.write("revoke an API key", |transaction| {
-            let failed = CatalogError::database("revoke an API key", self.place());
-            transaction
-                .execute(
-                    "UPDATE api_keys SET revoked_at = ?2 WHERE key_id = ?1 AND revoked_at IS NULL",
-                    params![id, now.0],
-                )
-                .map_err(&failed)?;
-            find(transaction, id)
-                .map_err(&failed)?
-                .ok_or_else(|| CatalogError::NoKey(id.to_owned()))
+            transaction.execute(
+                "UPDATE api_keys SET revoked_at = ?2 WHERE key_id = ?1 AND revoked_at IS NULL",
+                params![id, now.0],
+            )?;
+            find(transaction, id)?.ok_or_else(|| CatalogError::not_found(Subject::Key, id).into())
         })
     }
 
@@ -214,12 +208,10 @@ impl Catalog {
     /// The database cannot be written.
     pub fn note_key_uses(&self, uses: &[(String, UnixMicros)]) -> Result<(), CatalogError> {
         self.write_as(Writes::Rows, "note the use of API keys", |transaction| {
-            let failed = CatalogError::database("note the use of API keys", self.place());
             let mut statement = transaction
-                .prepare_cached("UPDATE api_keys SET last_used_at = ?2 WHERE key_id = ?1")
-                .map_err(&failed)?;
+                .prepare_cached("UPDATE api_keys SET last_used_at = ?2 WHERE key_id = ?1")?;
             for (id, at) in uses {
-                statement.execute(params![id, at.0]).map_err(&failed)?;
+                statement.execute(params![id, at.0])?;
             }
             Ok(())
         })
@@ -271,14 +263,14 @@ mod tests {
             ..new("ci")
         };
         let error = catalog.create_key(&again).unwrap_err();
-        assert!(matches!(error, CatalogError::KeyExists(_)), "{error}");
+        assert!(matches!(error, CatalogError::Exists { .. }), "{error}");
         let revoked = catalog.revoke_key("id-ci", UnixMicros(30)).unwrap();
         assert_eq!(revoked.revoked_at, Some(UnixMicros(30)));
         catalog.create_key(&again).unwrap();
         let repeated = catalog.revoke_key("id-ci", UnixMicros(40)).unwrap();
         assert_eq!(repeated.revoked_at, Some(UnixMicros(30)));
         let error = catalog.revoke_key("nobody", UnixMicros(1)).unwrap_err();
-        assert!(matches!(error, CatalogError::NoKey(_)), "{error}");
+        assert!(matches!(error, CatalogError::NotFound { .. }), "{error}");
     }
 
     #[test]
@@ -290,7 +282,7 @@ mod tests {
         }
         let room = |most| {
             catalog
-                .write("make room", |transaction| {
+                .write::<_, CatalogError>("make room", |transaction| {
                     Ok(make_room(transaction, most).unwrap())
                 })
                 .unwrap()

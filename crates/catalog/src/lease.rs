@@ -51,9 +51,8 @@ impl Catalog {
         now: UnixMicros,
     ) -> Result<Result<Lease, Held>, CatalogError> {
         let action = "take a lease";
-        let failed = CatalogError::database(action, self.place());
         self.write_as(Writes::Rows, action, |transaction| {
-            let now = clock(transaction, now).map_err(&failed)?;
+            let now = clock(transaction, now)?;
             let latest = now.saturating_add(length_micros.saturating_mul(MOST_LENGTHS));
             let taken = transaction
                 .query_row(
@@ -63,8 +62,7 @@ impl Catalog {
                     params![name, holder, now.saturating_add(length_micros), now, latest],
                     |row| row.get(0),
                 )
-                .optional()
-                .map_err(&failed)?;
+                .optional()?;
             if let Some(epoch) = taken {
                 return Ok(Ok(Lease {
                     name: name.to_owned(),
@@ -82,7 +80,7 @@ impl Catalog {
                     })
                 },
             );
-            held.map(Err).map_err(&failed)
+            Ok(held.map(Err)?)
         })
     }
 
@@ -98,14 +96,13 @@ impl Catalog {
         now: UnixMicros,
     ) -> Result<bool, CatalogError> {
         let action = "renew a lease";
-        let failed = CatalogError::database(action, self.place());
         self.write_as(Writes::Rows, action, |transaction| {
-            let now = clock(transaction, now).map_err(&failed)?;
+            let now = clock(transaction, now)?;
             let renewed = transaction.execute(
                 "UPDATE leases SET expires_at = ?3 WHERE name = ?1 AND epoch = ?2",
                 params![lease.name, lease.epoch, now.saturating_add(length_micros)],
             );
-            Ok(renewed.map_err(&failed)? == 1)
+            Ok(renewed? == 1)
         })
     }
 
@@ -116,13 +113,12 @@ impl Catalog {
     /// The database cannot be written.
     pub fn end_lease(&self, lease: &Lease) -> Result<(), CatalogError> {
         let action = "end a lease";
-        let failed = CatalogError::database(action, self.place());
         self.write_as(Writes::Rows, action, |transaction| {
             let ended = transaction.execute(
                 "UPDATE leases SET expires_at = 0 WHERE name = ?1 AND epoch = ?2",
                 params![lease.name, lease.epoch],
             );
-            ended.map(drop).map_err(&failed)
+            Ok(ended.map(drop)?)
         })
     }
 }

@@ -9,6 +9,7 @@ pub mod audit;
 pub mod configuration;
 mod connection;
 mod database;
+pub mod documents;
 pub mod dropped;
 pub mod erasures;
 mod error;
@@ -24,10 +25,11 @@ pub mod lease;
 pub mod metrics;
 mod neighbours;
 mod pin;
-pub mod pipeline;
+
 #[cfg(feature = "postgres")]
 mod postgres;
 pub mod results;
+pub mod runs;
 mod schema;
 pub mod sequence;
 pub mod surfaces;

@@ -1,21 +1,21 @@
 //! Metric definitions, and which experiments name them.
 
-use serde_json::Value;
 use std::ops::ControlFlow;
+
+use serde_json::Value;
 use trialog_model::experiment::Definition;
 use trialog_model::ids::{HoldoutName, MetricName};
 use trialog_model::metric::MetricRef;
 use trialog_model::metric_definition::MetricDefinition;
 use trialog_model::time::UnixMicros;
 
-use crate::audit::{self, Edit, Event, Subject};
+use crate::audit::{self, Edit, Subject};
+use crate::configuration;
 use crate::connection::Catalog;
-use crate::database::{
-    self, Connection, DatabaseError, Optional, Row, corrupt, params, unreadable,
-};
+use crate::database::{self, Abort, Connection, Row, params};
+use crate::documents::{self, Deletable, Document, Table, read_row};
 use crate::error::CatalogError;
 use crate::experiments::{self, Experiment};
-use crate::neighbours::Names;
 
 /// A metric definition as the catalog knows it.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,7 +64,7 @@ pub(crate) fn create_tables(transaction: &rusqlite::Transaction<'_>) -> rusqlite
     transaction.execute_batch(TABLES)?;
     database::sqlite::fill(transaction, |connection| {
         connection.each("SELECT definition FROM experiments", params![], |row| {
-            note_names(connection, None, &crate::experiments::definition(row, 0)?)?;
+            note_names(connection, None, &documents::definition(row, 0)?)?;
             Ok(ControlFlow::Continue(()))
         })
     })
@@ -104,33 +104,126 @@ pub(crate) fn forget_names(connection: &Connection<'_>, experiment: &str) -> dat
     Ok(())
 }
 
-/// All columns of `metric_definitions` in the table's order, then the seal.
-const COLUMNS: &str = "name, definition, created_at, updated_at, revision, seal";
-const N_COLUMNS: usize = 5;
+impl Document for Metric {
+    type Name = MetricName;
+    type Definition = MetricDefinition;
 
-fn metric(row: &Row<'_>) -> database::Result<Metric> {
-    if !row.is_sound(N_COLUMNS)? {
-        let name: String = row.get(0)?;
-        return Err(corrupt(format!(
-            "the definition of the metric `{name}` does not match its checksum"
-        )));
+    const SUBJECT: Subject = Subject::Metric;
+    const TABLE: Table = Table {
+        name: "metric_definitions",
+        columns: &["name", "definition", "created_at", "updated_at", "revision"],
+    };
+
+    fn definition(&self) -> &MetricDefinition {
+        &self.definition
     }
-    let text: String = row.get(1)?;
-    Ok(Metric {
-        definition: serde_json::from_str(&text).map_err(|error| unreadable(1, error))?,
-        created_at: UnixMicros(row.get(2)?),
-        updated_at: UnixMicros(row.get(3)?),
-        revision: row.get(4)?,
-    })
+
+    fn name_of(definition: &MetricDefinition) -> &MetricName {
+        &definition.name
+    }
+
+    fn state(&self) -> i64 {
+        self.revision
+    }
+
+    fn from_row(row: &Row<'_>) -> database::Result<Self> {
+        Ok(Self {
+            definition: documents::definition(row, 1)?,
+            created_at: UnixMicros(row.get(2)?),
+            updated_at: UnixMicros(row.get(3)?),
+            revision: row.get(4)?,
+        })
+    }
+
+    fn created(definition: MetricDefinition, at: UnixMicros, _placeholder: Option<&Self>) -> Self {
+        Self {
+            definition,
+            created_at: at,
+            updated_at: at,
+            revision: 1,
+        }
+    }
+
+    fn redefined(&self, definition: MetricDefinition) -> Self {
+        Self {
+            definition,
+            ..self.clone()
+        }
+    }
+
+    fn prepare(
+        transaction: &Connection<'_>,
+        edit: &Edit,
+        known: Option<&Self>,
+        current: &Self,
+    ) -> Result<&'static str, Abort> {
+        let before = known.map(Self::definition);
+        note_locked_changes(transaction, edit, before, &current.definition)?;
+        Ok(documents::action(known))
+    }
+
+    fn write(
+        self,
+        transaction: &Connection<'_>,
+        edit: &Edit,
+        known: Option<&Self>,
+    ) -> database::Result<Self> {
+        let current = Self {
+            updated_at: edit.at,
+            revision: known.map_or(1, |known| known.revision + 1),
+            ..self
+        };
+        Self::TABLE.upsert(
+            transaction,
+            params![
+                current.definition.name.as_str(),
+                Value::Object(audit::fields(&current.definition)).to_string(),
+                current.created_at.0,
+                current.updated_at.0,
+                current.revision,
+            ],
+        )?;
+        Ok(current)
+    }
+
+    /// Makes the experiments that name it due, if it means something else now.
+    fn follow_up(
+        &self,
+        transaction: &Connection<'_>,
+        _edit: &Edit,
+        _action: &'static str,
+        known: Option<&Self>,
+    ) -> database::Result<()> {
+        configuration::touch(transaction)?;
+        if known.is_some_and(|known| known.definition.means_the_same(&self.definition)) {
+            return Ok(());
+        }
+        let sql = "UPDATE experiments SET revision = revision + 1 WHERE experiment_id IN
+            (SELECT experiment_id FROM experiment_metrics WHERE metric_name = ?1)";
+        transaction
+            .execute(sql, [self.definition.name.as_str()])
+            .map(drop)
+    }
 }
 
-fn find(connection: &Connection<'_>, name: &str) -> database::Result<Option<Metric>> {
-    connection
-        .prepare_cached(&format!(
-            "SELECT {COLUMNS} FROM metric_definitions WHERE name = ?1"
-        ))?
-        .query_row([name], metric)
-        .optional()
+impl Deletable for Metric {
+    fn check_deletable(&self, transaction: &Connection<'_>) -> Result<(), Abort> {
+        let metric = &self.definition.name;
+        let naming = transaction.query_row(
+            "SELECT min(experiment_id), count(*) FROM experiment_metrics WHERE metric_name = ?1",
+            [metric.as_str()],
+            |row| Ok((row.get::<Option<String>>(0)?, row.get::<u64>(1)?)),
+        )?;
+        let (Some(experiment), n_experiments) = naming else {
+            return Ok(());
+        };
+        let refused = CatalogError::MetricNamed {
+            metric: metric.clone(),
+            experiment,
+            n_others: n_experiments - 1,
+        };
+        Err(refused.into())
+    }
 }
 
 /// The definitions that stand behind the names in `definition`, each once.
@@ -140,212 +233,69 @@ pub(crate) fn defined(
 ) -> database::Result<Vec<MetricDefinition>> {
     let mut defined: Vec<MetricDefinition> = Vec::new();
     for (named, _) in definition.metrics.iter() {
-        if defined.iter().any(|own| own.name == named.name) {
+        if defined.iter().any(|metric| metric.name == named.name) {
             continue;
         }
-        defined.extend(find(connection, named.name.as_str())?.map(|found| found.definition));
+        let found: Option<Metric> = documents::find(connection, named.name.as_str())?;
+        defined.extend(found.map(|metric| metric.definition));
     }
     Ok(defined)
 }
 
 impl Catalog {
-    /// The metric definition `name`.
-    ///
-    /// # Errors
-    ///
-    /// [`CatalogError::NoMetric`] where there is none.
-    pub fn metric(&self, name: &MetricName) -> Result<Metric, CatalogError> {
-        let found = self.read("read a metric definition", |connection| {
-            match find(connection, name.as_str())? {
-                Some(found) => Ok(Ok(found)),
-                None => Names::METRICS
-                    .instead_of(connection, name.as_str())
-                    .map(Err),
-            }
-        })?;
-        found.map_err(|there_are| CatalogError::NoMetric(name.clone(), there_are))
-    }
-
-    /// Metric definitions in the order of their names.
+    /// Lists metric definitions in the order of their names.
     ///
     /// # Errors
     ///
     /// The database cannot be read.
     pub fn list_metrics(&self, listing: &MetricListing) -> Result<Vec<Metric>, CatalogError> {
         let needle = (listing.search.as_deref()).map_or_else(String::new, str::to_lowercase);
+        let after = listing.after.as_deref().unwrap_or_default();
         self.read("list metric definitions", |connection| {
-            let sql =
-                format!("SELECT {COLUMNS} FROM metric_definitions WHERE name > ?1 ORDER BY name");
-            let mut statement = connection.prepare_cached(&sql)?;
-            let after = listing.after.as_deref().unwrap_or_default();
+            let sql = Metric::TABLE.select("WHERE name > ?1 ORDER BY name");
             let mut page = Vec::new();
-            for found in statement.query_map([after], metric)? {
+            connection.each(&sql, [after], |row| {
                 if page.len() >= listing.limit as usize {
-                    break;
+                    return Ok(ControlFlow::Break(()));
                 }
-                let found = found?;
+                let found: Metric = read_row(row)?;
                 if has(&found.definition, &needle) {
                     page.push(found);
                 }
-            }
+                Ok(ControlFlow::Continue(()))
+            })?;
             Ok(page)
         })
-    }
-
-    /// Creates a metric definition. Experiments that name an event type of
-    /// this name mean the definition from now on, and are due.
-    ///
-    /// # Errors
-    ///
-    /// [`CatalogError::MetricExists`] where the name is taken.
-    pub fn create_metric(
-        &self,
-        definition: &MetricDefinition,
-        edit: &Edit,
-    ) -> Result<Metric, CatalogError> {
-        let failed = CatalogError::database("create a metric definition", self.place());
-        let name = &definition.name;
-        self.write("create a metric definition", |transaction| {
-            if find(transaction, name.as_str()).map_err(&failed)?.is_some() {
-                return Err(CatalogError::MetricExists(name.clone()));
-            }
-            lock(transaction, edit, None, definition, &failed)?;
-            let created = Metric {
-                definition: definition.clone(),
-                created_at: edit.at,
-                updated_at: edit.at,
-                revision: 1,
-            };
-            store(transaction, edit, None, &created).map_err(&failed)?;
-            Ok(created)
-        })
-    }
-
-    /// Replaces a definition with what `change` makes of the present one.
-    /// Experiments that name it are due if it means something else now.
-    ///
-    /// # Errors
-    ///
-    /// There is no such definition, `edit` names another state of it, or what
-    /// `change` says.
-    pub fn change_metric<E: From<CatalogError>>(
-        &self,
-        name: &MetricName,
-        edit: &Edit,
-        change: impl FnOnce(&Metric) -> Result<MetricDefinition, E>,
-    ) -> Result<Metric, E> {
-        let failed = CatalogError::database("change a metric definition", self.place());
-        let mut refused = None;
-        let outcome = self.write("change a metric definition", |transaction| {
-            let known = self.metric_to_edit(transaction, name, edit)?;
-            match change(&known) {
-                Ok(definition) if definition == known.definition => Ok(known),
-                Ok(definition) => {
-                    lock(
-                        transaction,
-                        edit,
-                        Some(&known.definition),
-                        &definition,
-                        &failed,
-                    )?;
-                    let changed = Metric {
-                        definition,
-                        updated_at: edit.at,
-                        revision: known.revision + 1,
-                        ..known
-                    };
-                    store(transaction, edit, Some(&known), &changed).map_err(&failed)?;
-                    Ok(changed)
-                }
-                Err(error) => {
-                    refused = Some(error);
-                    Ok(known)
-                }
-            }
-        })?;
-        refused.map_or(Ok(outcome), Err)
-    }
-
-    /// Deletes a definition that no experiment names, and gives it as it was.
-    ///
-    /// # Errors
-    ///
-    /// There is no such definition, `edit` names another state of it, or an
-    /// experiment names it.
-    pub fn delete_metric(&self, name: &MetricName, edit: &Edit) -> Result<Metric, CatalogError> {
-        let failed = CatalogError::database("delete a metric definition", self.place());
-        self.write("delete a metric definition", |transaction| {
-            let known = self.metric_to_edit(transaction, name, edit)?;
-            let naming = transaction.query_row(
-                "SELECT min(experiment_id), count(*) FROM experiment_metrics WHERE metric_name = ?1",
-                [name.as_str()],
-                |row| Ok((row.get::<Option<String>>(0)?, row.get::<u64>(1)?)),
-            );
-            if let (Some(experiment), n_experiments) = naming.map_err(&failed)? {
-                return Err(CatalogError::MetricNamed {
-                    metric: name.clone(),
-                    experiment,
-                    n_others: n_experiments - 1,
-                });
-            }
-            remove(transaction, edit, &known).map_err(&failed)?;
-            Ok(known)
-        })
-    }
-
-    /// The metric definition `name`, in a state that `edit` may change.
-    fn metric_to_edit(
-        &self,
-        transaction: &Connection<'_>,
-        name: &MetricName,
-        edit: &Edit,
-    ) -> Result<Metric, CatalogError> {
-        let failed = CatalogError::database("read a metric definition", self.place());
-        let Some(known) = find(transaction, name.as_str()).map_err(&failed)? else {
-            let there_are = Names::METRICS.instead_of(transaction, name.as_str());
-            return Err(CatalogError::NoMetric(
-                name.clone(),
-                there_are.map_err(failed)?,
-            ));
-        };
-        edit.check(|| format!("metric `{name}`"), known.revision)?;
-        Ok(known)
     }
 }
 
 /// Notes what changes of the metric that `changed` defines for the started experiments that it
 /// decides, if that is confirmed; `before` is what it was.
-fn lock(
+fn note_locked_changes(
     transaction: &Connection<'_>,
     edit: &Edit,
     before: Option<&MetricDefinition>,
     changed: &MetricDefinition,
-    failed: &impl Fn(DatabaseError) -> CatalogError,
-) -> Result<(), CatalogError> {
+) -> Result<(), Abort> {
     let name = &changed.name;
-    let naming: Vec<String> = transaction
-        .prepare_cached(
-            "SELECT experiment_id FROM experiment_metrics WHERE metric_name = ?1 ORDER BY experiment_id",
-        )
-        .and_then(|mut statement| {
-            statement
-                .query_map([name.as_str()], |row| row.get(0))?
-                .collect()
-        })
-        .map_err(failed)?;
+    let sql = "SELECT experiment_id FROM experiment_metrics
+        WHERE metric_name = ?1 ORDER BY experiment_id";
+    let naming: Vec<String> = (transaction.prepare_cached(sql)?)
+        .query_map([name.as_str()], |row| row.get(0))?
+        .collect::<database::Result<_>>()?;
     for id in naming {
         // A holdout is measured as long as it lasts, with whatever its metrics mean.
         if id.starts_with(HoldoutName::PREFIX) {
             continue;
         }
-        let Some(known) = experiments::find(transaction, &id).map_err(failed)? else {
+        let Some(known) = documents::find::<Experiment>(transaction, &id)? else {
             continue;
         };
         let fields = locked_fields(&known, before, changed);
         if known.is_started() && !fields.is_empty() {
-            experiments::note_locked_fields(transaction, edit, &known, fields.clone(), failed)?;
+            experiments::note_locked_fields(transaction, edit, &known, fields.clone())?;
             let action = "change_after_start";
-            experiments::note_fields(transaction, edit, action, &known, &fields).map_err(failed)?;
+            experiments::note_fields(transaction, edit, action, &known, &fields)?;
         }
     }
     Ok(())
@@ -359,7 +309,7 @@ fn locked_fields(
     changed: &MetricDefinition,
 ) -> Vec<String> {
     let name = &changed.name;
-    let names = |metrics: &[MetricRef]| metrics.iter().any(|own| own.name == *name);
+    let names = |metrics: &[MetricRef]| metrics.iter().any(|metric| metric.name == *name);
     let metrics = &experiment.definition.metrics;
     let is_primary = names(&metrics.primary);
     let Some(before) = before else {
@@ -385,67 +335,6 @@ fn has(definition: &MetricDefinition, needle: &str) -> bool {
         definition.description.as_deref(),
     ];
     (texts.into_iter().flatten()).any(|text| text.to_lowercase().contains(needle))
-}
-
-/// Writes `current` instead of `before`, with its entry in the audit trail.
-fn store(
-    transaction: &Connection<'_>,
-    edit: &Edit,
-    before: Option<&Metric>,
-    current: &Metric,
-) -> database::Result<()> {
-    let definition = &current.definition;
-    let text = Value::Object(audit::fields(definition)).to_string();
-    transaction.execute(
-        "INSERT INTO metric_definitions (name, definition, created_at, updated_at, revision) VALUES (?1, ?2, ?3, ?4, ?5)
-         ON CONFLICT (name) DO UPDATE SET definition = excluded.definition, updated_at = excluded.updated_at, revision = excluded.revision",
-        params![
-            definition.name.as_str(),
-            text,
-            current.created_at.0,
-            current.updated_at.0,
-            current.revision
-        ],
-    )?;
-    let event = Event {
-        subject: Subject::Metric,
-        name: definition.name.as_str(),
-        action: if before.is_some() { "change" } else { "create" },
-    };
-    crate::configuration::touch(transaction)?;
-    let known = before.map(|before| audit::fields(&before.definition));
-    audit::record(
-        transaction,
-        edit,
-        event,
-        known.as_ref(),
-        Some(&audit::fields(definition)),
-    )?;
-    if before.is_none_or(|before| !before.definition.means_the_same(definition)) {
-        transaction.execute(
-            "UPDATE experiments SET revision = revision + 1
-             WHERE experiment_id IN (SELECT experiment_id FROM experiment_metrics WHERE metric_name = ?1)",
-            [definition.name.as_str()],
-        )?;
-    }
-    Ok(())
-}
-
-fn remove(transaction: &Connection<'_>, edit: &Edit, known: &Metric) -> database::Result<()> {
-    let name = known.definition.name.as_str();
-    transaction.execute("DELETE FROM metric_definitions WHERE name = ?1", [name])?;
-    let event = Event {
-        subject: Subject::Metric,
-        name,
-        action: "delete",
-    };
-    audit::record(
-        transaction,
-        edit,
-        event,
-        Some(&audit::fields(&known.definition)),
-        None,
-    )
 }
 
 #[cfg(test)]
@@ -482,14 +371,9 @@ mod tests {
 
     /// Lets every experiment pass as computed.
     fn settle(catalog: &Catalog) {
-        let failed = CatalogError::database("settle", catalog.place());
         let settled = catalog.write("settle", |transaction| {
-            transaction
-                .execute(
-                    "UPDATE experiments SET computed_revision = revision",
-                    crate::database::params![],
-                )
-                .map_err(&failed)
+            let sql = "UPDATE experiments SET computed_revision = revision";
+            Ok::<_, Abort>(transaction.execute(sql, params![])?)
         });
         settled.unwrap();
     }
@@ -503,7 +387,7 @@ mod tests {
     fn experiments_that_name_a_changed_definition_are_due_and_no_others() {
         let (_directory, catalog) = catalog();
         let name = revenue().name;
-        catalog.create_metric(&revenue(), &edit()).unwrap();
+        catalog.create::<Metric>(&revenue(), &edit()).unwrap();
         assert_eq!(due(&catalog), ["gate"], "the name means something else now");
         let gate = ExperimentId::new("gate").unwrap();
         assert_eq!(
@@ -517,7 +401,9 @@ mod tests {
                 change(&mut definition);
                 Ok::<_, CatalogError>(definition)
             };
-            catalog.change_metric(&name, &edit(), changed).unwrap()
+            catalog
+                .change::<Metric, _>(&name, &edit(), changed)
+                .unwrap()
         };
         let described = change(|metric| metric.description = Some("net of returns".into()));
         assert_eq!(described.revision, 2);
@@ -530,12 +416,12 @@ mod tests {
     fn a_definition_stays_while_an_experiment_names_it() {
         let (_directory, catalog) = catalog();
         let name = revenue().name;
-        catalog.create_metric(&revenue(), &edit()).unwrap();
+        catalog.create::<Metric>(&revenue(), &edit()).unwrap();
         assert!(matches!(
-            catalog.create_metric(&revenue(), &edit()),
-            Err(CatalogError::MetricExists(_))
+            catalog.create::<Metric>(&revenue(), &edit()),
+            Err(CatalogError::Exists { .. })
         ));
-        let refused = catalog.delete_metric(&name, &edit()).unwrap_err();
+        let refused = catalog.delete::<Metric>(&name, &edit()).unwrap_err();
         assert!(
             refused
                 .to_string()
@@ -548,11 +434,13 @@ mod tests {
             Ok::<_, CatalogError>(definition)
         };
         let gate = ExperimentId::new("gate").unwrap();
-        catalog.change_experiment(&gate, &edit(), without).unwrap();
-        catalog.delete_metric(&name, &edit()).unwrap();
+        catalog
+            .change::<Experiment, _>(&gate, &edit(), without)
+            .unwrap();
+        catalog.delete::<Metric>(&name, &edit()).unwrap();
         assert!(matches!(
-            catalog.metric(&name),
-            Err(CatalogError::NoMetric(..))
+            catalog.get::<Metric>(&name),
+            Err(CatalogError::NotFound { .. })
         ));
         let entries = catalog
             .audit(Some((Subject::Metric, "revenue")), 0, 9)
@@ -572,7 +460,7 @@ mod tests {
         ] {
             let fields = json!({"name": name, "kind": "count", "event_type": event_type});
             let definition = MetricDefinition::from_json(fields).unwrap();
-            catalog.create_metric(&definition, &edit()).unwrap();
+            catalog.create::<Metric>(&definition, &edit()).unwrap();
         }
         let names = |search: Option<&str>, after: Option<&str>| -> Vec<String> {
             let listing = MetricListing {

@@ -9,28 +9,13 @@ use std::collections::BTreeSet;
 use trialog_model::nearest::there_are;
 
 use crate::database::{self, Connection, params};
+use crate::documents::Table;
 
 /// The names that are read on each side.
 const N_AROUND: usize = 500;
 
-/// Where names stand.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Names {
-    table: &'static str,
-    column: &'static str,
-}
-
-impl Names {
-    pub(crate) const EXPERIMENTS: Self = Self::new("experiments", "experiment_id");
-    pub(crate) const METRICS: Self = Self::new("metric_definitions", "name");
-    pub(crate) const LAYERS: Self = Self::new("layers", "name");
-    pub(crate) const HOLDOUTS: Self = Self::new("holdouts", "name");
-
-    const fn new(table: &'static str, column: &'static str) -> Self {
-        Self { table, column }
-    }
-
-    /// The end of a message about `name`, which is none of these: those that there are,
+impl Table {
+    /// Makes the end of a message about `name`, which is none of these: those that there are,
     /// and the nearest.
     pub(crate) fn instead_of(
         self,
@@ -57,7 +42,7 @@ impl Names {
         order: &str,
         name: &str,
     ) -> database::Result<Vec<String>> {
-        let Self { table, column } = self;
+        let (table, column) = (self.name, self.key());
         let sql = format!(
             "SELECT {column} FROM {table} WHERE {column} {side} ?1 ORDER BY {column} {order} LIMIT {N_AROUND}"
         );
@@ -67,7 +52,7 @@ impl Names {
     }
 
     fn exact(self, connection: &Connection<'_>, name: &str) -> database::Result<Option<String>> {
-        let Self { table, column } = self;
+        let (table, column) = (self.name, self.key());
         let sql = format!("SELECT {column} FROM {table} WHERE {column} = ?1");
         (connection.prepare_cached(&sql)?)
             .query_map(params![name], |row| row.get(0))?

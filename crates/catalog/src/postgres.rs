@@ -14,7 +14,7 @@ use trialog_sqlite::SchemaVersions;
 
 use crate::connection::Writes;
 use crate::database::postgres::{Access, JOURNAL_LOCK, MigrateError, Pool, REGISTRY_LOCK, migrate};
-use crate::database::{Connection, DatabaseError, params};
+use crate::database::{Abort, Connection, DatabaseError, params};
 use crate::error::CatalogError;
 use crate::inspect::Inspected;
 
@@ -87,30 +87,23 @@ impl Server {
         self.pool.transact(Access::Read, query)
     }
 
-    pub(crate) fn write<T>(
+    pub(crate) fn write<T, E>(
         &self,
         writes: Writes,
-        failed: &impl Fn(DatabaseError) -> CatalogError,
-        change: impl FnOnce(&Connection<'_>) -> Result<T, CatalogError>,
-    ) -> Result<T, CatalogError> {
+        change: impl FnOnce(&Connection<'_>) -> Result<T, Abort<E>>,
+    ) -> Result<T, Abort<E>> {
         let access = match writes {
             Writes::Registry => Access::Exclusive(REGISTRY_LOCK),
             Writes::Journal => Access::Exclusive(JOURNAL_LOCK),
             Writes::Rows => Access::Shared,
         };
-        self.pool
-            .transact(access, |connection| {
-                let outcome = change(connection).map_err(Failed::Change)?;
-                if writes == Writes::Registry {
-                    let notify = format!("NOTIFY {CHANNEL}");
-                    connection.execute(&notify, params![])?;
-                }
-                Ok(outcome)
-            })
-            .map_err(|error| match error {
-                Failed::Change(error) => error,
-                Failed::Database(error) => failed(error),
-            })
+        self.pool.transact(access, |connection| {
+            let outcome = change(connection)?;
+            if writes == Writes::Registry {
+                connection.execute(&format!("NOTIFY {CHANNEL}"), params![])?;
+            }
+            Ok(outcome)
+        })
     }
 
     /// Counts what others write, in a thread that ends with the catalog.
@@ -195,18 +188,6 @@ fn count_notifications(
         }
     }
     Ok(())
-}
-
-/// Why a transaction failed.
-enum Failed {
-    Change(CatalogError),
-    Database(DatabaseError),
-}
-
-impl From<DatabaseError> for Failed {
-    fn from(error: DatabaseError) -> Self {
-        Self::Database(error)
-    }
 }
 
 /// Runs a statement outside of any catalog.

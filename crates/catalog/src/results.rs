@@ -17,7 +17,7 @@ use crate::database::{
     unreadable,
 };
 use crate::error::CatalogError;
-use crate::pipeline::{HighWaterMark, high_water_mark, mark_at};
+use crate::runs::{HighWaterMark, high_water_mark, mark_at};
 use crate::sequence;
 
 /// Everything that one computation of an experiment published.

@@ -9,6 +9,7 @@ use trialog_model::time::UnixMicros;
 use crate::audit::Edit;
 use crate::connection::Catalog;
 use crate::database::{self, Connection, Optional, Row, corrupt, params, unreadable};
+use crate::documents;
 use crate::error::CatalogError;
 use crate::experiments::{self, Experiment};
 use crate::results::PastLook;
@@ -265,23 +266,34 @@ impl Catalog {
         experiment: &ExperimentId,
         edit: &Edit,
     ) -> Result<Experiment, CatalogError> {
-        let failed = CatalogError::database("confirm a change", self.place());
         self.write("confirm a change", |transaction| {
-            let known = self.to_edit(transaction, experiment, edit)?;
+            let known: Experiment = documents::to_edit(transaction, experiment, edit)?;
             let id = experiment.as_str();
-            let all = breaks(transaction, id).map_err(&failed)?;
-            let waits = |own: &&Break| own.reason == BreakReason::Definition && own.confirmed.is_none();
-            let Some(waiting) = all.iter().find(waits) else {
-                return Err(CatalogError::NothingToConfirm(experiment.clone()));
+            let all = breaks(transaction, id)?;
+            let waits = |found: &&Break| {
+                found.reason == BreakReason::Definition && found.confirmed.is_none()
             };
-            transaction
-                .execute(
-                    "UPDATE sequence_breaks SET confirmed_at = ?3, confirmed_by = ?4 WHERE experiment_id = ?1 AND reason = ?2",
-                    params![id, BreakReason::Definition.as_str(), edit.at.0, edit.actor.as_str()],
-                )
-                .map_err(&failed)?;
-            experiments::note_fields(transaction, edit, "confirm", &known, &waiting.fields)
-                .map_err(&failed)
+            let Some(waiting) = all.iter().find(waits) else {
+                return Err(CatalogError::NothingToConfirm(experiment.clone()).into());
+            };
+            transaction.execute(
+                "UPDATE sequence_breaks SET confirmed_at = ?3, confirmed_by = ?4
+                     WHERE experiment_id = ?1 AND reason = ?2",
+                params![
+                    id,
+                    BreakReason::Definition.as_str(),
+                    edit.at.0,
+                    edit.actor.as_str()
+                ],
+            )?;
+            let fields = &waiting.fields;
+            Ok(experiments::note_fields(
+                transaction,
+                edit,
+                "confirm",
+                &known,
+                fields,
+            )?)
         })
     }
 }
@@ -294,6 +306,7 @@ mod tests {
     use super::*;
     use crate::audit::{Actor, Subject};
     use crate::erasures::ErasureRequest;
+    use crate::metrics::Metric;
 
     const NOW: UnixMicros = UnixMicros(1_700_000_000_000_000);
 
@@ -333,7 +346,7 @@ mod tests {
         alpha: f64,
         edit: &Edit,
     ) -> Result<Experiment, CatalogError> {
-        catalog.change_experiment(id, edit, |known| {
+        catalog.change::<Experiment, _>(id, edit, |known| {
             Ok::<_, CatalogError>(Definition {
                 alpha,
                 ..known.definition.clone()
@@ -349,7 +362,7 @@ mod tests {
     fn what_results_are_tested_with_changes_with_a_confirmation_only() {
         let directory = tempfile::tempdir().unwrap();
         let catalog = crate::testing::open(directory.path()).unwrap();
-        catalog.create_metric(&metric("7d"), &at(0)).unwrap();
+        catalog.create::<Metric>(&metric("7d"), &at(0)).unwrap();
         let id = started(&catalog, "gate");
         let other = started(&catalog, "other");
         let refused = alpha(&catalog, &id, 0.1, &at(2)).unwrap_err();
@@ -359,7 +372,7 @@ mod tests {
         );
         let change = |edit: &Edit| {
             let name = metric("7d").name;
-            catalog.change_metric(&name, edit, |_| Ok::<_, CatalogError>(metric("14d")))
+            catalog.change::<Metric, _>(&name, edit, |_| Ok::<_, CatalogError>(metric("14d")))
         };
         assert!(matches!(change(&at(3)), Err(CatalogError::Locked { .. })));
         assert_eq!(sequence_of(&catalog, &id), Sequence::default());

@@ -7,6 +7,7 @@ use trialog_model::ids::ExperimentId;
 
 use crate::connection::Catalog;
 use crate::database::{self, Connection, params};
+use crate::documents;
 use crate::error::CatalogError;
 use crate::experiments;
 
@@ -35,7 +36,7 @@ pub(crate) fn create_table(transaction: &rusqlite::Transaction<'_>) -> rusqlite:
     )?;
     database::sqlite::fill(transaction, |connection| {
         connection.each("SELECT definition FROM experiments", params![], |row| {
-            note(connection, None, &experiments::definition(row, 0)?)?;
+            note(connection, None, &documents::definition(row, 0)?)?;
             Ok(ControlFlow::Continue(()))
         })
     })

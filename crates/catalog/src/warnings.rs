@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::connection::Catalog;
 use crate::database::{self, Cells, Connection, Parameter, Row, cells, params};
 use crate::error::CatalogError;
-use crate::pipeline::FinishedRun;
+use crate::runs::FinishedRun;
 
 /// Experiments whose old warnings one statement removes.
 const REMOVED_AT_A_TIME: usize = 32;

@@ -12,7 +12,6 @@
 
 mod places;
 mod prepared;
-mod semver;
 mod targeting;
 mod why;
 
@@ -28,8 +27,6 @@ use places::Places;
 
 pub use prepared::{Arm, Holdout, Rules};
 pub use why::Step;
-
-pub(crate) use semver::is_version;
 
 /// What is known about a unit: the context that targeting looks at.
 pub type Context = Map<String, Value>;

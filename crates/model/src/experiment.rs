@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::assignment::{WITHOUT_VARIANT, is_version};
+use crate::assignment::WITHOUT_VARIANT;
 use crate::bucket::n_of_share;
 use crate::document::DocumentError;
 use crate::duration::Window;
@@ -13,6 +13,7 @@ use crate::ids::{EventType, ExperimentId, HoldoutName, LayerName, NameError, Var
 use crate::metric::{MetricKind, MetricRef, MetricRole};
 use crate::metric_definition::MetricDefinition;
 use crate::nearest::there_are;
+use crate::semver;
 use crate::text::is_hazardous;
 use crate::time::UnixMicros;
 
@@ -646,7 +647,7 @@ impl Operator {
             | Self::SemverEq
             | Self::SemverGt
             | Self::SemverGte => (
-                value.as_str().is_some_and(is_version),
+                value.as_str().is_some_and(semver::is_version),
                 "a version such as 1.4.0",
             ),
         };

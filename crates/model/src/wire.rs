@@ -41,7 +41,7 @@ pub enum BodyError {
     },
     /// The body is not JSON.
     #[error("the body {}", document::not_json(.0))]
-    Json(#[from] serde_json::Error),
+    Json(serde_json::Error),
     /// The object has no such array.
     #[error("the body is no object with one array `{0}`: send `{{\"{0}\": [...]}}`")]
     NoArray(&'static str),
@@ -53,6 +53,13 @@ pub enum BodyError {
         "the body is neither an object nor an array: send an event, an array of events, or one event per line"
     )]
     NotEvents,
+}
+
+// The message holds the cause already, so it is no `source` beside that.
+impl From<serde_json::Error> for BodyError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Json(error)
+    }
 }
 
 /// How the events of a body are separated.

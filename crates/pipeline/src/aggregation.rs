@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
+use trialog_catalog::audit::Subject;
 use trialog_catalog::experiments::{Experiment, Unregistered};
-use trialog_catalog::pipeline::{FinishedRun, HighWaterMark, Outcome};
 use trialog_catalog::results::Computation;
+use trialog_catalog::runs::{FinishedRun, HighWaterMark, Outcome};
 use trialog_catalog::{Catalog, CatalogError};
 use trialog_model::ids::ExperimentId;
 use trialog_model::time::UnixMicros;
@@ -23,8 +24,7 @@ use crate::compute::{Limits, compute};
 use crate::error::PipelineError;
 use crate::lease::{HeldLease, LeaseSettings};
 use crate::look::{Looking, Wait, look};
-use crate::maintenance::MaintenanceError;
-use crate::maintenance::retention::{self, Mode};
+use crate::retention::{DailyDrop, Keep};
 use crate::store::{Reading, Store};
 use crate::telemetry::AggregationMetrics;
 use crate::trust::{RunTime, Witnesses};
@@ -115,6 +115,16 @@ impl Default for Settings {
     }
 }
 
+impl Settings {
+    /// How long events are kept, and how much goes at once.
+    pub(crate) fn keep(&self) -> Keep {
+        Keep {
+            micros: self.keep_events_micros,
+            drop_at_most: self.drop_at_most,
+        }
+    }
+}
+
 /// Computes results and publishes them; one run at a time.
 pub struct Aggregator {
     catalog: Arc<Catalog>,
@@ -126,8 +136,7 @@ pub struct Aggregator {
     metrics: AggregationMetrics,
     /// Set when the process stops: no run begins any more, and one under way ends.
     stopping: Arc<AtomicBool>,
-    /// Before which time events were last dropped by this process.
-    dropped_before: Mutex<Option<UnixMicros>>,
+    daily_drop: DailyDrop,
 }
 
 impl Aggregator {
@@ -153,7 +162,7 @@ impl Aggregator {
             turn: Mutex::new(()),
             metrics,
             stopping: Arc::default(),
-            dropped_before: Mutex::default(),
+            daily_drop: DailyDrop::default(),
         }
     }
 
@@ -369,7 +378,8 @@ impl Aggregator {
             // The results are published; old keys only take space until the next run.
             tracing::warn!("could not forget old request keys: {error}");
         }
-        self.drop_old_events(run.computed_at);
+        let keep = self.settings.keep();
+        (self.daily_drop).run(&self.catalog, &self.store, keep, run.computed_at);
     }
 
     /// Refuses a clock that cannot be right, and tells where that of the last run was not.
@@ -417,35 +427,6 @@ impl Aggregator {
         Ok(places)
     }
 
-    /// Drops events that are older than they are kept, once for each day.
-    fn drop_old_events(&self, now: UnixMicros) {
-        let Some(keep) = self.settings.keep_events_micros else {
-            return;
-        };
-        let before = Some(retention::cutoff(keep, now));
-        let mut last = (self.dropped_before.lock()).unwrap_or_else(PoisonError::into_inner);
-        if *last == before {
-            return;
-        }
-        let retained = (self
-            .store
-            .embedded(retention::NOT_EMBEDDED)
-            .map_err(MaintenanceError::from))
-        .and_then(|warehouse| {
-            retention::retain(&self.catalog, warehouse, &self.settings, now, Mode::Apply)
-        });
-        match retained {
-            Ok(_) => *last = before,
-            // Asked once a day: the answer is the same until somebody confirms, or a day passed.
-            Err(MaintenanceError::Unconfirmed(why)) => {
-                tracing::error!("no old events were dropped: {why}");
-                *last = before;
-            }
-            // The results are published; the next run tries again.
-            Err(error) => tracing::warn!("could not drop old events: {error}"),
-        }
-    }
-
     /// Every experiment that may have another answer than the published one.
     fn touched(
         &self,
@@ -486,7 +467,7 @@ impl Aggregator {
         )?;
         match computed.pop() {
             Some(computed) => Ok((computed.outcome?, mark)),
-            None => Err(CatalogError::NoExperiment(id.clone(), String::new()).into()),
+            None => Err(CatalogError::not_found(Subject::Experiment, id.as_str()).into()),
         }
     }
 

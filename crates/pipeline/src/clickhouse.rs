@@ -24,7 +24,7 @@ use trialog_warehouse::once::{Admission, Once};
 use crate::clock::Clock;
 use crate::error::PipelineError;
 use crate::ingest::process_source;
-use crate::schedule::Retry;
+use crate::retry::{Attempts, Retry};
 
 /// Submissions that may wait, and their bytes.
 const QUEUE_LENGTH: usize = 4_096;
@@ -34,7 +34,8 @@ const MAX_ROWS: usize = 100_000;
 /// How long submissions are gathered: an insertion makes a part on the server's disk, and
 /// many small ones are what it bears least.
 const LINGER: Duration = Duration::from_millis(100);
-/// How often a submission is tried before its sender is told that it failed: about 15 s.
+/// Attempts to store submissions, all steps together, before their senders are told that it
+/// failed: about 15 s.
 const MAX_ATTEMPTS: u32 = 8;
 
 /// ClickHouse with its journal.
@@ -99,26 +100,25 @@ impl Journaled {
         Ok(self.catalog.claim_source(source, (self.clock)())?)
     }
 
-    /// Stores `batch` and the positions after it. What may be mended by itself is tried again
-    /// for as long as `pause` waits and says so.
+    /// Stores `batch` and the positions after it, with as many `attempts` as there may be.
     pub(crate) fn write(
         &self,
         claim: &Claim,
         batch: &Batch,
         marks: &[Mark],
-        pause: &mut dyn FnMut(u32, &PipelineError) -> bool,
+        attempts: &mut Attempts<'_>,
     ) -> Result<(), PipelineError> {
         if batch.is_empty() && marks.is_empty() {
             return Ok(());
         }
         let experiments: Vec<&str> = batch.experiments().iter().map(String::as_str).collect();
-        let number = trying(pause, || {
+        let number = attempts.retry(|_| {
             let number = self
                 .catalog
                 .begin_batch(claim, &experiments, (self.clock)());
             Ok(number?)
         })?;
-        let stored = self.store_begun(claim, batch, number, marks, pause);
+        let stored = self.store_begun(claim, batch, number, marks, attempts);
         if stored.is_err()
             && let Err(error) = self.catalog.abandon_batch(number)
         {
@@ -134,12 +134,12 @@ impl Journaled {
         batch: &Batch,
         number: u64,
         marks: &[Mark],
-        pause: &mut dyn FnMut(u32, &PipelineError) -> bool,
+        attempts: &mut Attempts<'_>,
     ) -> Result<(), PipelineError> {
         if !batch.is_empty() {
-            trying(pause, || Ok(self.clickhouse.insert(batch, number)?))?;
+            attempts.retry(|_| Ok(self.clickhouse.insert(batch, number)?))?;
         }
-        trying(pause, || {
+        attempts.retry(|_| {
             let now = (self.clock)();
             Ok(self.catalog.finish_batch(claim, number, marks, now)?)
         })
@@ -213,8 +213,11 @@ impl Journaled {
         let mut random = fastrand::Rng::new();
         while let Ok(first) = queue.recv() {
             let gathered = gather(first, queue);
-            let n_bytes: usize = gathered.iter().map(|own| own.batch.size_bytes()).sum();
-            let is_assignment = |own: &Submission| own.batch.kind() == EventKind::Assignment;
+            let n_bytes: usize = (gathered.iter())
+                .map(|submission| submission.batch.size_bytes())
+                .sum();
+            let is_assignment =
+                |submission: &Submission| submission.batch.kind() == EventKind::Assignment;
             let (assignments, metrics): (Vec<_>, Vec<_>) =
                 gathered.into_iter().partition(is_assignment);
             for submissions in [assignments, metrics] {
@@ -298,17 +301,21 @@ impl Journaled {
             }));
         }
         let mut pause = |attempt: u32, error: &PipelineError| {
+            if !error.is_transient() || attempt >= MAX_ATTEMPTS {
+                return false;
+            }
             tracing::warn!(attempt, "events are not stored yet: {error}");
             std::thread::sleep(Retry::OF_STORING.wait(attempt + 1, random));
-            attempt < MAX_ATTEMPTS
+            true
         };
-        let own = match claim.take() {
-            Some(own) => own,
-            None => trying(&mut pause, || self.claim(source))?,
+        let mut attempts = Attempts::new(&mut pause);
+        let held = match claim.take() {
+            Some(held) => held,
+            None => attempts.retry(|_| self.claim(source))?,
         };
-        self.write(&own, &batch, &marks, &mut pause)?;
-        // After a failure the source is claimed anew, which abandons what is left of the batch.
-        *claim = Some(own);
+        self.write(&held, &batch, &marks, &mut attempts)?;
+        // After a failure the source is claimed again, which abandons what is left of the batch.
+        *claim = Some(held);
         Ok(())
     }
 }
@@ -326,21 +333,7 @@ fn gather(first: Submission, queue: &Receiver<Submission>) -> Vec<Submission> {
     gathered
 }
 
-/// Tries `step` until it succeeds, fails for good, or `pause` has enough.
-pub(crate) fn trying<T>(
-    pause: &mut dyn FnMut(u32, &PipelineError) -> bool,
-    mut step: impl FnMut() -> Result<T, PipelineError>,
-) -> Result<T, PipelineError> {
-    let mut attempt = 1;
-    loop {
-        match step() {
-            Err(error) if error.is_transient() && pause(attempt, &error) => attempt += 1,
-            outcome => return outcome,
-        }
-    }
-}
-
-/// An error as who stores events is told it.
+/// Converts a pipeline error into the one reported to the submitter.
 pub(crate) fn as_warehouse(error: PipelineError) -> WarehouseError {
     match error {
         PipelineError::Warehouse(error) => error,

@@ -75,7 +75,7 @@ pub(crate) fn compute(
             plan(contents, experiment, limits, data_time, filter)
         })
         .unzip();
-    let outcomes = view.scorecards(&plans, &metrics, n_threads)?;
+    let outcomes = view.run::<Scorecard>(&plans, &metrics, n_threads)?;
     let results = experiments.iter().zip(&plans).zip(outcomes);
     results
         .map(|((experiment, plan), outcome)| {

@@ -19,7 +19,7 @@ pub enum PipelineError {
     Catalog(#[from] CatalogError),
     /// The warehouse failed.
     #[error("{}", .0.chain())]
-    Warehouse(#[from] WarehouseError),
+    Warehouse(WarehouseError),
     /// Old events of an experiment are gone, so it cannot be computed any more.
     #[error(
         "events of `{experiment}` before {before} were dropped by retention: its published results stay, but nothing can be computed from what is left"
@@ -68,6 +68,13 @@ pub enum PipelineError {
     /// One experiment cannot be folded.
     #[error(transparent)]
     Fold(#[from] trialog_warehouse::FoldError),
+}
+
+// The message holds the whole chain of causes already, so it is no `source` beside that.
+impl From<WarehouseError> for PipelineError {
+    fn from(error: WarehouseError) -> Self {
+        Self::Warehouse(error)
+    }
 }
 
 impl PipelineError {

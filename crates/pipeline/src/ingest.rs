@@ -128,11 +128,8 @@ pub enum IngestError {
 /// Where good events go, and where they are durable.
 #[derive(Clone)]
 pub enum Destination {
-    /// The embedded warehouse.
-    Embedded(Arc<Warehouse>),
-    /// ClickHouse.
-    #[cfg(feature = "clickhouse")]
-    ClickHouse(Arc<crate::clickhouse::Journaled>),
+    /// The warehouse of this process.
+    Store(Store),
     /// Topics of Kafka, from which consumers take them to the warehouse.
     #[cfg(feature = "kafka")]
     Kafka(Arc<crate::kafka::Producer>),
@@ -140,17 +137,13 @@ pub enum Destination {
 
 impl From<&Store> for Destination {
     fn from(store: &Store) -> Self {
-        match store {
-            Store::Embedded(warehouse) => Self::Embedded(Arc::clone(warehouse)),
-            #[cfg(feature = "clickhouse")]
-            Store::ClickHouse(own) => Self::ClickHouse(Arc::clone(own)),
-        }
+        Self::Store(store.clone())
     }
 }
 
 impl From<Arc<Warehouse>> for Destination {
     fn from(warehouse: Arc<Warehouse>) -> Self {
-        Self::Embedded(warehouse)
+        Self::Store(warehouse.into())
     }
 }
 
@@ -163,9 +156,7 @@ impl Destination {
     /// The warehouse or the catalog cannot be read.
     pub fn source_position(&self, source: &str) -> Result<Option<i64>, PipelineError> {
         match self {
-            Self::Embedded(warehouse) => Ok(warehouse.source_position(source)?),
-            #[cfg(feature = "clickhouse")]
-            Self::ClickHouse(own) => Ok(own.source_position(source)?),
+            Self::Store(store) => store.source_position(source),
             #[cfg(feature = "kafka")]
             Self::Kafka(_) => Ok(None),
         }
@@ -178,9 +169,7 @@ impl Destination {
     /// [`Refused::Full`] at once where too much waits already.
     pub fn submit(&self, submission: Submission) -> Result<(), Refused> {
         match self {
-            Self::Embedded(warehouse) => warehouse.submit(submission),
-            #[cfg(feature = "clickhouse")]
-            Self::ClickHouse(own) => own.submit(submission),
+            Self::Store(store) => store.submit(submission),
             #[cfg(feature = "kafka")]
             Self::Kafka(producer) => producer.submit(submission),
         }

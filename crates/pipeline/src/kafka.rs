@@ -11,7 +11,6 @@ mod consumer;
 mod lag;
 mod message;
 mod producer;
-mod sink;
 pub mod topics;
 mod writer;
 
@@ -19,7 +18,6 @@ pub use address::{KafkaAddress, Topics};
 pub use consumer::{ConsumerSettings, Consumers};
 pub use lag::ConsumerMetrics;
 pub use producer::Producer;
-pub use sink::Sink;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 

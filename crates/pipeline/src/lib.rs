@@ -18,6 +18,8 @@ pub mod kafka;
 pub mod lease;
 mod look;
 pub mod maintenance;
+mod retention;
+pub mod retry;
 pub mod schedule;
 pub mod store;
 pub mod telemetry;

@@ -7,58 +7,19 @@ use std::time::Duration;
 
 use crate::aggregation::{Aggregator, RunReport, Scope};
 use crate::error::PipelineError;
+use crate::retry::{Attempts, Retry};
 
 /// What started a run of the schedule.
 pub const SCHEDULE: &str = "schedule";
 /// How often one of several processes looks whether a run is due.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// How what failed is tried again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Retry {
-    /// The wait after the first failure.
-    pub first: Duration,
-    /// The longest wait.
-    pub longest: Duration,
-    /// Tries in a row, the first one included.
-    pub attempts: u32,
-}
-
-impl Default for Retry {
-    fn default() -> Self {
-        Self {
-            first: Duration::from_secs(1),
-            longest: Duration::from_secs(300),
-            attempts: 5,
-        }
-    }
-}
-
-impl Retry {
-    /// How events that could not be stored are tried again; who stores them says how often.
-    #[cfg(any(feature = "clickhouse", feature = "kafka"))]
-    pub(crate) const OF_STORING: Self = Self {
-        first: Duration::from_millis(100),
-        longest: Duration::from_secs(5),
-        attempts: u32::MAX,
-    };
-
-    /// The wait before try number `attempt` (from 2): doubled each time, at
-    /// most `longest`, of which a random half is taken off, so that many
-    /// processes do not try at the same moment.
-    pub fn wait(&self, attempt: u32, random: &mut fastrand::Rng) -> Duration {
-        let doubled = self
-            .first
-            .saturating_mul(2u32.saturating_pow(attempt.saturating_sub(2)));
-        doubled.min(self.longest).mul_f64(0.5 + random.f64() / 2.0)
-    }
-}
-
-/// Tries to run until one try succeeds; `pause` waits and tells whether to go on.
+/// Retries a run until it succeeds or `retry` allows no more attempts; `pause` waits and returns
+/// whether to go on.
 ///
 /// # Errors
 ///
-/// The last try's error.
+/// The error of the last attempt.
 pub fn run_with_retries(
     aggregator: &Aggregator,
     cause: &str,
@@ -67,26 +28,21 @@ pub fn run_with_retries(
     random: &mut fastrand::Rng,
     mut pause: impl FnMut(Duration) -> bool,
 ) -> Result<RunReport, PipelineError> {
-    let mut attempt = 1;
-    loop {
-        match aggregator.run(cause, attempt, scope) {
-            // Then it is that process's turn; the schedule looks again.
-            Err(error @ PipelineError::Held { .. }) if cause == SCHEDULE => return Err(error),
-            Err(error) => {
-                attempt += 1;
-                let wait = retry.wait(attempt, random);
-                if attempt > retry.attempts || !pause(wait) {
-                    return Err(error);
-                }
-                tracing::warn!(
-                    attempt,
-                    wait_ms = wait.as_millis() as u64,
-                    "trying the run again"
-                );
-            }
-            report => return report,
+    let mut pause = |failed: u32, error: &PipelineError| {
+        // Then it is that process's turn; the schedule looks again.
+        if matches!(error, PipelineError::Held { .. }) && cause == SCHEDULE {
+            return false;
         }
-    }
+        let attempt = failed + 1;
+        let wait = retry.wait(attempt, random);
+        if attempt > retry.attempts || !pause(wait) {
+            return false;
+        }
+        let wait_ms = wait.as_millis() as u64;
+        tracing::warn!(attempt, wait_ms, "retrying the run");
+        true
+    };
+    Attempts::new(&mut pause).retry(|attempt| aggregator.run(cause, attempt, scope))
 }
 
 /// Runs the aggregation at an interval, in a thread of its own.
@@ -209,30 +165,6 @@ impl Drop for Scheduler {
         if let Some(thread) = self.thread.take() {
             // A panic of the thread was logged where it happened.
             let _ = thread.join();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_double_up_to_the_longest_and_vary_by_half() {
-        let retry = Retry {
-            first: Duration::from_secs(1),
-            longest: Duration::from_secs(10),
-            attempts: 9,
-        };
-        let mut random = fastrand::Rng::with_seed(1);
-        for (attempt, full) in [(2, 1), (3, 2), (4, 4), (5, 8), (6, 10), (40, 10)] {
-            for _ in 0..100 {
-                let wait = retry.wait(attempt, &mut random).as_secs_f64();
-                assert!(
-                    (f64::from(full) / 2.0..=f64::from(full)).contains(&wait),
-                    "{attempt}: {wait}"
-                );
-            }
         }
     }
 }

@@ -4,17 +4,27 @@
 //! For ClickHouse the journal is in the catalog, see [`trialog_catalog::journal`].
 
 use std::sync::Arc;
+#[cfg(feature = "kafka")]
+use std::sync::mpsc::channel;
 
 use trialog_catalog::Catalog;
+#[cfg(feature = "kafka")]
+use trialog_catalog::journal::Claim;
 use trialog_catalog::journal::JournalState;
-use trialog_catalog::pipeline::HighWaterMark;
+use trialog_catalog::runs::HighWaterMark;
 use trialog_model::event::EventKind;
 use trialog_model::ids::ExperimentId;
 use trialog_model::time::UnixMicros;
-use trialog_warehouse::embedded::Warehouse;
+#[cfg(feature = "kafka")]
+use trialog_warehouse::SourceMark;
+#[cfg(feature = "kafka")]
+use trialog_warehouse::batch::Batch;
+use trialog_warehouse::embedded::{Refused, Submission, Warehouse};
 use trialog_warehouse::view::View;
 
 use crate::error::PipelineError;
+#[cfg(feature = "kafka")]
+use crate::retry::Attempts;
 
 /// The warehouse.
 #[derive(Clone)]
@@ -128,6 +138,15 @@ impl Store {
         }
     }
 
+    /// Everything stored by now, for a reader that publishes nothing.
+    pub(crate) fn view(&self) -> Result<View, PipelineError> {
+        match self {
+            Self::Embedded(warehouse) => Ok(warehouse.reading_snapshot().into()),
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(_) => Ok(self.reading()?.view),
+        }
+    }
+
     /// What the last published run read, and up to where that is.
     pub(crate) fn published(
         &self,
@@ -203,6 +222,79 @@ impl Store {
         }
     }
 
+    /// The position of a source, as far as it was stored.
+    ///
+    /// # Errors
+    ///
+    /// The warehouse or the catalog cannot be read.
+    pub fn source_position(&self, source: &str) -> Result<Option<i64>, PipelineError> {
+        match self {
+            Self::Embedded(warehouse) => Ok(warehouse.source_position(source)?),
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(journaled) => Ok(journaled.source_position(source)?),
+        }
+    }
+
+    /// Queues `submission`; its reply is called once it is durable.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Full`] at once where too much waits already.
+    pub fn submit(&self, submission: Submission) -> Result<(), Refused> {
+        match self {
+            Self::Embedded(warehouse) => warehouse.submit(submission),
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(journaled) => journaled.submit(submission),
+        }
+    }
+
+    /// Claims a source for a consumer, and says how far it has been stored.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn claim(&self, source: &str) -> Result<Claim, PipelineError> {
+        match self {
+            // One process has the data directory, so nobody else can claim it.
+            Self::Embedded(warehouse) => Ok(Claim {
+                source: source.to_owned(),
+                epoch: 0,
+                position: warehouse.source_position(source)?,
+            }),
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(journaled) => journaled.claim(source),
+        }
+    }
+
+    /// Stores `batch` of a claimed source and that it has come to `position`; once it returns,
+    /// both are durable.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn write(
+        &self,
+        claim: &Claim,
+        batch: &Batch,
+        position: i64,
+        now: UnixMicros,
+        attempts: &mut Attempts<'_>,
+    ) -> Result<(), PipelineError> {
+        match self {
+            Self::Embedded(warehouse) => {
+                let mark = SourceMark {
+                    source: claim.source.clone(),
+                    position,
+                    once: false,
+                };
+                attempts.retry(|_| write_embedded(warehouse, batch, &mark, now))
+            }
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(journaled) => {
+                let mark = trialog_catalog::journal::Mark {
+                    source: claim.source.clone(),
+                    position,
+                    once: false,
+                };
+                journaled.write(claim, batch, &[mark], attempts)
+            }
+        }
+    }
+
     /// Forgets request keys last used before `before`.
     pub(crate) fn forget_keys(&self, before: UnixMicros) -> Result<(), PipelineError> {
         match self {
@@ -233,5 +325,32 @@ impl Store {
             #[cfg(feature = "clickhouse")]
             Self::ClickHouse(own) => own.close(),
         }
+    }
+}
+
+/// Submits a batch, and waits until it is durable.
+#[cfg(feature = "kafka")]
+fn write_embedded(
+    warehouse: &Warehouse,
+    batch: &Batch,
+    mark: &SourceMark,
+    now: UnixMicros,
+) -> Result<(), PipelineError> {
+    let (done, outcome) = channel();
+    let submission = Submission {
+        batch: batch.clone(),
+        mark: Some(mark.clone()),
+        received_at: now.0,
+        // Whoever does not wait any more was told to stop.
+        reply: Box::new(move |outcome| drop(done.send(outcome))),
+    };
+    match warehouse.submit(submission) {
+        Ok(()) => match outcome.recv() {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(PipelineError::Busy(error.chain())),
+            Err(_) => Err(PipelineError::Stopping),
+        },
+        Err(refused @ Refused::Full) => Err(PipelineError::Busy(refused.to_string())),
+        Err(Refused::Closed) => Err(PipelineError::Stopping),
     }
 }

@@ -9,7 +9,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use trialog_catalog::pipeline::HighWaterMark;
+use trialog_catalog::runs::HighWaterMark;
 use trialog_model::event::{EventError, EventKind};
 use trialog_model::time::UnixMicros;
 use trialog_report::findings::Finding;

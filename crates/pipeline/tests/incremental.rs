@@ -226,7 +226,11 @@ impl System {
                 if self.catalog.create_experiment(&definition, &edit).is_err() {
                     let change = |_: &_| Ok::<_, PipelineError>(definition.clone());
                     self.catalog
-                        .change_experiment(&definition.experiment_id, &edit, change)?;
+                        .change::<trialog_catalog::experiments::Experiment, _>(
+                            &definition.experiment_id,
+                            &edit,
+                            change,
+                        )?;
                 }
             }
         }

@@ -14,7 +14,8 @@ use trialog_model::event::EventKind;
 use trialog_model::time::UnixMicros;
 use trialog_pipeline::clock::Clock;
 use trialog_pipeline::ingest::Destination;
-use trialog_pipeline::kafka::{ConsumerSettings, Consumers, KafkaAddress, Producer, Sink};
+use trialog_pipeline::kafka::{ConsumerSettings, Consumers, KafkaAddress, Producer};
+use trialog_pipeline::store::Store;
 use trialog_warehouse::analysis::scorecard::{MetricPlan, Scorecard, Shape};
 use trialog_warehouse::batch::{Batch, EventRow};
 use trialog_warehouse::embedded::{Options, Submission, Warehouse};
@@ -74,7 +75,7 @@ impl Stage {
         };
         Consumers::start(
             &self.address(),
-            &Sink::Embedded(Arc::clone(&self.warehouse)),
+            &Store::Embedded(Arc::clone(&self.warehouse)),
             &clock,
             settings,
         )

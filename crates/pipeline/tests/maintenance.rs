@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use system::{System, events, files, restored, results_of};
-use trialog_catalog::pipeline::{FinishedRun, Outcome};
+use trialog_catalog::runs::{FinishedRun, Outcome};
 use trialog_model::event::EventKind;
 use trialog_model::ids::ExperimentId;
 use trialog_model::time::UnixMicros;

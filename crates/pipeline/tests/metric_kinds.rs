@@ -88,7 +88,10 @@ fn rows(users: &[User]) -> Vec<Row> {
 
 fn define(system: &System, fields: Value) {
     let definition = MetricDefinition::from_json(fields).unwrap();
-    system.catalog.create_metric(&definition, &edit()).unwrap();
+    system
+        .catalog
+        .create::<trialog_catalog::metrics::Metric>(&definition, &edit())
+        .unwrap();
 }
 
 fn edit() -> Edit {
@@ -487,7 +490,9 @@ fn a_changed_min_value_or_delay_is_applied_by_the_next_run() {
         };
         let name = trialog_model::ids::MetricName::new("sales").unwrap();
         let changed: Result<_, trialog_catalog::CatalogError> =
-            system.catalog.change_metric(&name, &edit(), change);
+            system
+                .catalog
+                .change::<trialog_catalog::metrics::Metric, _>(&name, &edit(), change);
         changed.unwrap();
         let now = published();
         let is_new =

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
 
 use trialog_catalog::Catalog;
-use trialog_catalog::pipeline::RunStatus;
+use trialog_catalog::runs::RunStatus;
 use trialog_model::event::EventKind;
 use trialog_model::ids::ExperimentId;
 use trialog_model::time::UnixMicros;

@@ -49,7 +49,14 @@ pub enum BuildError {
     BadVariant(String, trialog_model::ids::NameError),
     /// The system gives no thread.
     #[error("cannot start a thread: {0}")]
-    NoThread(#[from] std::io::Error),
+    NoThread(std::io::Error),
+}
+
+// The message holds the cause already, so it is no `source` beside that.
+impl From<std::io::Error> for BuildError {
+    fn from(error: std::io::Error) -> Self {
+        Self::NoThread(error)
+    }
 }
 
 /// Puts a [`Client`] together; every setting has a default but where events go and what

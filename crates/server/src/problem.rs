@@ -5,10 +5,14 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 use trialog_catalog::CatalogError;
+use trialog_catalog::audit::Subject;
 use trialog_model::document::DocumentError;
 use trialog_model::event::FieldError;
+use trialog_model::experiment::Status;
 use trialog_pipeline::PipelineError;
 use trialog_pipeline::maintenance::MaintenanceError;
+
+use trialog_model::percent;
 
 /// An error on its way to the client.
 #[derive(Debug)]
@@ -181,54 +185,92 @@ impl Problem {
 impl From<CatalogError> for Problem {
     fn from(error: CatalogError) -> Self {
         let status = match &error {
-            CatalogError::NoExperiment(..)
-            | CatalogError::NoKey(_)
-            | CatalogError::NoMetric(..)
-            | CatalogError::NoLayer(..)
-            | CatalogError::NoHoldout(..) => StatusCode::NOT_FOUND,
+            CatalogError::NotFound { .. } => StatusCode::NOT_FOUND,
             CatalogError::UnknownLayer(..) => {
-                return Self::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())
+                return Self::new(StatusCode::UNPROCESSABLE_ENTITY, told(&error))
                     .with("field", json!("layer"));
             }
             CatalogError::LayerFull { free, n_free, .. } => {
-                let free: Vec<_> = free.iter().map(|own| [own.start, own.end]).collect();
-                return Self::new(StatusCode::CONFLICT, error.to_string())
+                let free: Vec<_> = free.iter().map(|range| [range.start, range.end]).collect();
+                return Self::new(StatusCode::CONFLICT, told(&error))
                     .with("field", json!("allocation"))
                     .with("free", json!(free))
                     .with("free_share", json!(f64::from(*n_free) / 10_000.0));
             }
             CatalogError::Locked { fields, .. } => {
                 let fields = json!(fields);
-                return Self::new(StatusCode::CONFLICT, error.to_string())
+                return Self::new(StatusCode::CONFLICT, told(&error))
                     .with("field", fields[0].clone())
                     .with("fields", fields);
             }
             CatalogError::NoVariant { .. } => {
-                return Self::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())
+                return Self::new(StatusCode::UNPROCESSABLE_ENTITY, told(&error))
                     .with("field", json!("ship"));
             }
-            CatalogError::Exists(_)
+            CatalogError::Exists { .. }
             | CatalogError::NothingToConfirm(_)
             | CatalogError::WrongStatus { .. }
             | CatalogError::NoResume { .. }
             | CatalogError::TooManyShipped(_)
-            | CatalogError::KeyExists(_)
             | CatalogError::TooManyKeys(_)
-            | CatalogError::MetricExists(_)
-            | CatalogError::LayerExists(_)
             | CatalogError::LayerInUse { .. }
-            | CatalogError::HoldoutExists(_)
             | CatalogError::HoldoutStatus { .. }
             | CatalogError::OfHoldout { .. }
             | CatalogError::MetricNamed { .. } => StatusCode::CONFLICT,
             CatalogError::Stale { .. } => StatusCode::PRECONDITION_FAILED,
             CatalogError::NotAFile { .. } => StatusCode::NOT_IMPLEMENTED,
             error if error.is_transient() => {
-                return Self::unavailable(error.to_string(), 5);
+                return Self::unavailable(told(&error), 5);
             }
-            _ => return Self::internal(error.to_string()),
+            _ => return Self::internal(told(&error)),
         };
-        Self::new(status, error.to_string())
+        Self::new(status, told(&error))
+    }
+}
+
+/// An error of the catalog, with the route that does what it advises.
+fn told(error: &CatalogError) -> String {
+    match route(error) {
+        Some(route) => format!("{error} ({route})"),
+        None => error.to_string(),
+    }
+}
+
+/// The route that does what `error` advises.
+fn route(error: &CatalogError) -> Option<String> {
+    let route = match error {
+        CatalogError::Exists { subject, name } => {
+            format!("PATCH {}/{}", collection(*subject)?, percent::encode(name))
+        }
+        CatalogError::NotFound {
+            subject: Subject::Key,
+            ..
+        } => "GET /v1/keys lists them".to_owned(),
+        CatalogError::UnknownLayer(..) => "POST /v1/layers".to_owned(),
+        CatalogError::WrongStatus {
+            status: Status::Unregistered,
+            ..
+        } => "POST /v1/experiments".to_owned(),
+        CatalogError::Locked { experiment, .. } => {
+            let id = percent::encode(experiment.as_str());
+            format!("POST /v1/experiments/{id}/confirm")
+        }
+        CatalogError::OfHoldout { holdout, .. } => {
+            format!("/v1/holdouts/{}", percent::encode(holdout))
+        }
+        _ => return None,
+    };
+    Some(route)
+}
+
+/// Where things of a kind are changed; keys are not.
+fn collection(subject: Subject) -> Option<&'static str> {
+    match subject {
+        Subject::Experiment => Some("/v1/experiments"),
+        Subject::Metric => Some("/v1/metrics"),
+        Subject::Layer => Some("/v1/layers"),
+        Subject::Holdout => Some("/v1/holdouts"),
+        Subject::Key => None,
     }
 }
 

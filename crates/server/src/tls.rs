@@ -14,24 +14,24 @@ use tokio_rustls::rustls::{Error, ServerConfig};
 #[non_exhaustive]
 pub enum TlsError {
     /// A file is not there or holds no PEM of its kind.
-    #[error("cannot read {what} from `{}`: {source}; it takes a PEM file", path.display())]
+    #[error("cannot read {what} from `{}`: {reason}; it takes a PEM file", path.display())]
     Pem {
         /// What was looked for.
         what: &'static str,
         /// In which file.
         path: PathBuf,
         /// Why not.
-        source: pem::Error,
+        reason: pem::Error,
     },
     /// The certificate and the key do not fit, or are of a kind that is not known.
-    #[error("cannot use the certificate `{}` with the key `{}`: {source}", certificate.display(), key.display())]
+    #[error("cannot use the certificate `{}` with the key `{}`: {reason}", certificate.display(), key.display())]
     Pair {
         /// The certificate's file.
         certificate: PathBuf,
         /// The key's file.
         key: PathBuf,
         /// Why not.
-        source: Error,
+        reason: Error,
     },
 }
 
@@ -77,7 +77,7 @@ impl Tls {
 fn read(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
     let failed = |what, path: &Path| {
         let path = path.to_owned();
-        move |source| TlsError::Pem { what, path, source }
+        move |reason| TlsError::Pem { what, path, reason }
     };
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect)
@@ -96,10 +96,10 @@ fn read(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
                 .with_no_client_auth()
                 .with_single_cert(chain, secret)
         })
-        .map_err(|source| TlsError::Pair {
+        .map_err(|reason| TlsError::Pair {
             certificate: certificate.to_owned(),
             key: key.to_owned(),
-            source,
+            reason,
         })?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))

@@ -111,14 +111,13 @@ impl Node {
         &self,
         config: &Config,
     ) -> anyhow::Result<Option<Arc<trialog_pipeline::kafka::Consumers>>> {
-        use trialog_pipeline::kafka::{Consumers, Sink};
+        use trialog_pipeline::kafka::Consumers;
         let Some(address) =
             (config.storage.event_log.as_ref()).filter(|_| config.storage.roles.consumer)
         else {
             return Ok(None);
         };
-        let sink = Sink::from(&self.store);
-        let consumers = Consumers::start(address, &sink, &clock::system(), config.consumers)?;
+        let consumers = Consumers::start(address, &self.store, &clock::system(), config.consumers)?;
         let consumers = Arc::new(consumers);
         self.app.show_consumers(Arc::clone(&consumers));
         Ok(Some(consumers))
@@ -151,6 +150,12 @@ fn open_store(
             true => server,
             false => server.without_user_texts(),
         };
+        // Only a process that holds the directory has it for itself.
+        let server = match &lock {
+            Some(_) => server.spilling_into(&config.data_dir.join("spill")),
+            None => Ok(server),
+        };
+        let server = server.map_err(plain)?;
         let journaled = Journaled::new(server, Arc::clone(catalog), Arc::clone(clock));
         return Ok((Store::ClickHouse(journaled), lock));
     }

@@ -306,7 +306,7 @@ fn an_export_has_each_event_once_and_what_was_asked_for() {
         ("metrics m.xlsx", "give it the ending .parquet or .csv"),
         (
             "metrics m.csv --experiment nope",
-            "experiment `nope` does not occur",
+            "experiment `nope` does not exist",
         ),
         ("metrics m.csv --from today", "`from`"),
     ] {

@@ -12,19 +12,24 @@
 
 mod address;
 mod client;
+mod export;
 pub(crate) mod metric_rows;
 pub(crate) mod plans;
 mod rows;
 mod schema;
 pub(crate) mod sql;
+pub(crate) mod stream;
 mod user_texts;
 mod view;
 
 pub use address::Address;
 pub use view::View;
 
+use std::path::Path;
+
 use crate::batch::Batch;
 use crate::error::WarehouseError;
+use crate::private;
 use client::Client;
 use rows::UserTexts;
 
@@ -57,6 +62,23 @@ impl ClickHouse {
             user_texts: UserTexts::Dropped,
             ..self
         }
+    }
+
+    /// Keeps what does not fit into memory here in temporary files in `directory`, which is
+    /// created where it is not there; otherwise they lie in the temporary directory of the system.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be created.
+    pub fn spilling_into(self, directory: &Path) -> Result<Self, WarehouseError> {
+        if !directory.is_dir() {
+            let created = private::create_directory(directory);
+            created.map_err(WarehouseError::io("create", directory))?;
+        }
+        Ok(Self {
+            client: self.client.spilling_into(directory),
+            ..self
+        })
     }
 
     /// The schema version of the database at `address`, 0 where it has no tables, and the newest

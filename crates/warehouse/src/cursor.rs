@@ -1,6 +1,8 @@
-//! A position in a sorted stream of events: a run on disk or a block in memory.
+//! A position in a sorted stream of events: a run on disk, a block in memory, or rows of ClickHouse.
 
 use crate::batch::Block;
+#[cfg(feature = "clickhouse")]
+use crate::clickhouse::stream::EventStream;
 use crate::error::WarehouseError;
 use crate::run::RunReader;
 
@@ -10,6 +12,9 @@ pub(crate) enum Source {
     Memory(std::vec::IntoIter<Block>),
     /// Rows of a run.
     Run(Box<RunReader>),
+    /// Rows that ClickHouse sends.
+    #[cfg(feature = "clickhouse")]
+    ClickHouse(Box<EventStream>),
 }
 
 impl Source {
@@ -17,12 +22,14 @@ impl Source {
         match self {
             Self::Memory(blocks) => Ok(blocks.next()),
             Self::Run(reader) => reader.next_block(),
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(stream) => stream.next_block(),
         }
     }
 }
 
 /// Reads a source row by row; at any time it stands on a row or at the end.
-pub(crate) struct Cursor {
+pub struct Cursor {
     source: Source,
     /// The block it stands in; none at the end.
     block: Option<Block>,

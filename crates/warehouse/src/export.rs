@@ -2,9 +2,9 @@
 //!
 //! The rule for copies is that of the fold: of the events of a user in an
 //! experiment that share an event id, and of metric events also their type, the
-//! first in the order of time and content counts. Events that differ in their context only are ordered by
-//! its checksum, as the fold orders them. Users are told as the texts that were
-//! sent, as far as these are known.
+//! first in the order of time and content counts. Events that differ in their
+//! context only are ordered by its checksum, as the fold orders them. Users are
+//! the texts that were sent, as far as these are known.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -14,9 +14,11 @@ use trialog_model::event::EventKind;
 use crate::batch::{Block, Dictionary, EventRow};
 use crate::cursor::Cursor;
 use crate::error::WarehouseError;
+use crate::fold::source::EventSource;
 use crate::merge::compare_rows;
 use crate::run::Columns;
 use crate::snapshot::Snapshot;
+use crate::user_texts::UserTexts;
 
 /// Which events are wanted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,6 +30,12 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// Whether events of the experiment `id` are wanted.
+    pub(crate) fn has_experiment(&self, id: &str) -> bool {
+        let mut wanted = self.experiments.iter();
+        self.experiments.is_empty() || wanted.any(|wanted| wanted == id)
+    }
+
     fn takes(&self, timestamp: i64) -> bool {
         self.within.start.is_none_or(|start| timestamp >= start)
             && self.within.end.is_none_or(|end| timestamp < end)
@@ -45,39 +53,49 @@ impl Snapshot {
         &self,
         kind: EventKind,
         selection: &Selection,
-        mut each: impl FnMut(&EventRow<'_>) -> Result<(), E>,
+        each: impl FnMut(&EventRow<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut ids = self.experiments_after(kind, 0);
-        if !selection.experiments.is_empty() {
-            ids.retain(|id| selection.experiments.iter().any(|own| own == id));
-        }
+        ids.retain(|id| selection.has_experiment(id));
         let mut cursors = self.cursors(kind, &ids, &(None..None), Columns::All)?;
-        let mut texts = self.all_user_texts(&ids)?;
-        for id in ids {
-            texts.enter(id)?;
-            let mut experiment = Experiment {
-                cursors: cursors
-                    .iter_mut()
-                    .filter(|cursor| cursor.experiment() == Some(id))
-                    .collect(),
-                id,
-                kind,
-            };
-            let mut with_text = |event: &EventRow<'_>| {
-                if !event.user_text.is_empty() {
-                    return each(event);
-                }
-                // Events of metrics have no texts, and an assignment may be older than texts are.
-                let user_text = texts.of(event.user)?;
-                each(&EventRow {
-                    user_text,
-                    ..*event
-                })
-            };
-            experiment.each(selection, &mut with_text)?;
-        }
-        Ok(())
+        let texts = self.all_user_texts(&ids)?;
+        hand_on_once(kind, &ids, &mut cursors, texts, selection, each)
     }
+}
+
+/// Hands every selected event in `cursors` to `each`, without copies: those of the experiments
+/// `ids`, which are in order. `texts` has the texts of the users.
+pub(crate) fn hand_on_once<E: From<WarehouseError>>(
+    kind: EventKind,
+    ids: &[&str],
+    cursors: &mut [Cursor],
+    mut texts: UserTexts,
+    selection: &Selection,
+    mut each: impl FnMut(&EventRow<'_>) -> Result<(), E>,
+) -> Result<(), E> {
+    for &id in ids {
+        texts.enter(id)?;
+        let mut experiment = Experiment {
+            cursors: (cursors.iter_mut())
+                .filter(|cursor| cursor.experiment() == Some(id))
+                .collect(),
+            id,
+            kind,
+        };
+        let mut with_text = |event: &EventRow<'_>| {
+            if !event.user_text.is_empty() {
+                return each(event);
+            }
+            // Events of metrics have no texts, and an assignment may be older than texts are.
+            let user_text = texts.of(event.user)?;
+            each(&EventRow {
+                user_text,
+                ..*event
+            })
+        };
+        experiment.each(selection, &mut with_text)?;
+    }
+    Ok(())
 }
 
 /// The rows of one experiment; all cursors stand on it.

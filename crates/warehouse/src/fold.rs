@@ -11,8 +11,9 @@
 
 mod exposure;
 mod history;
-mod pieces;
+pub(crate) mod pieces;
 mod side;
+pub mod source;
 mod spill;
 pub mod split;
 
@@ -32,9 +33,9 @@ use crate::fold::exposure::{Status, status};
 use crate::fold::history::{Copies, History};
 use crate::fold::pieces::{Piece, pieces};
 use crate::fold::side::{Reading, Side};
+use crate::fold::source::EventSource;
 use crate::fold::split::{CellFinder, Cells, Split};
 use crate::run::Columns;
-use crate::snapshot::Snapshot;
 use crate::user_texts::LeastText;
 
 /// One event of a user, as an accumulator sees it. Ordered by time, name,
@@ -355,14 +356,14 @@ fn add(into: &mut [u64], from: &[u64]) {
 /// The outcome for each experiment, in the order of the plans.
 pub type Outcomes<A> = Vec<Result<Folded<A>, FoldError>>;
 
-/// Folds every plan over `snapshot` with `n_threads` threads; the plans are
+/// Folds every plan over `source` with `n_threads` threads; the plans are
 /// in the order of their experiments. One experiment's overflow is its own.
 ///
 /// # Errors
 ///
-/// A file is damaged or cannot be read: no result is given for any experiment.
+/// The warehouse cannot be read: no result is given for any experiment.
 pub fn fold<A: Accumulator>(
-    snapshot: &Snapshot,
+    source: &impl EventSource,
     plans: &[Plan],
     n_threads: usize,
     make: impl Fn(&Plan) -> A + Sync,
@@ -371,18 +372,18 @@ pub fn fold<A: Accumulator>(
         plans.is_sorted_by(|a, b| a.experiment < b.experiment),
         "plans are in order"
     );
-    let work = pieces(snapshot, plans, n_threads);
+    let work = pieces(source, plans, n_threads)?;
     let next = AtomicUsize::new(0);
     let failed = AtomicBool::new(false);
     let parts: Mutex<BTreeMap<usize, Result<Folded<A>, FoldError>>> = Mutex::default();
     let worker = || -> Result<(), WarehouseError> {
-        let mut history = History::new(&snapshot.spill);
+        let mut history = History::new(source.spill());
         while let Some(piece) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
             if failed.load(Ordering::Relaxed) {
                 break;
             }
-            snapshot.go_on()?;
-            let folded = fold_piece(snapshot, plans, piece, &make, &mut history)
+            source.go_on()?;
+            let folded = fold_piece(source, plans, piece, &make, &mut history)
                 .inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
             let mut parts = parts.lock().unwrap_or_else(PoisonError::into_inner);
             for (at, part) in folded {
@@ -415,7 +416,7 @@ pub fn fold<A: Accumulator>(
 type Parts<A> = Vec<(usize, Result<Folded<A>, FoldError>)>;
 
 fn fold_piece<A: Accumulator>(
-    snapshot: &Snapshot,
+    source: &impl EventSource,
     plans: &[Plan],
     piece: &Piece,
     make: &impl Fn(&Plan) -> A,
@@ -435,7 +436,7 @@ fn fold_piece<A: Accumulator>(
         (false, true) => Columns::WithUserText,
         (true, true) => Columns::All,
     };
-    let open = |kind, columns| snapshot.cursors(kind, &experiments, &piece.users, columns);
+    let open = |kind, columns| source.cursors(kind, &experiments, &piece.users, columns);
     let mut assignments = Side::new(open(EventKind::Assignment, columns)?);
     let reads_events = accumulators.iter().any(Accumulator::reads_events);
     let mut metrics = Side::new(match reads_events {

@@ -157,7 +157,7 @@ impl Drop for Run {
 
 /// Which columns are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Columns {
+pub enum Columns {
     /// Those without texts of their own.
     Plain,
     /// These and the contexts.
@@ -171,10 +171,20 @@ pub(crate) enum Columns {
 impl Columns {
     fn take(self, name: &str) -> bool {
         match name {
-            codec::CONTEXT => matches!(self, Self::WithContext | Self::All),
-            codec::USER_TEXT => matches!(self, Self::WithUserText | Self::All),
+            codec::CONTEXT => self.have_context(),
+            codec::USER_TEXT => self.have_user_text(),
             _ => true,
         }
+    }
+
+    /// Whether contexts are among them.
+    pub(crate) fn have_context(self) -> bool {
+        matches!(self, Self::WithContext | Self::All)
+    }
+
+    /// Whether the users as texts are among them.
+    pub(crate) fn have_user_text(self) -> bool {
+        matches!(self, Self::WithUserText | Self::All)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a reader sees: the runs and segments up to a position, unchanging.
 
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,9 +9,14 @@ use trialog_model::event::EventKind;
 
 use crate::cursor::{Cursor, Source};
 use crate::error::WarehouseError;
+use crate::fold::source::{EventSource, PieceLimits};
 use crate::index::{Index, IndexEntry};
 use crate::run::{Columns, Run, RunReader};
 use crate::segment::Segment;
+
+/// An experiment is cut by users only where it is larger than this: every cut
+/// decodes some row groups twice.
+const CUT_ROWS: u64 = 8 << 20;
 
 /// Gives [`WarehouseError::Abandoned`] once `abandoned` is set.
 pub(crate) fn go_on(abandoned: &AtomicBool) -> Result<(), WarehouseError> {
@@ -40,11 +45,6 @@ impl Snapshot {
     pub fn until(mut self, abandoned: Arc<AtomicBool>) -> Self {
         self.abandoned = Some(abandoned);
         self
-    }
-
-    /// Gives [`WarehouseError::Abandoned`] once reading is to end.
-    pub(crate) fn go_on(&self) -> Result<(), WarehouseError> {
-        self.abandoned.as_deref().map_or(Ok(()), go_on)
     }
 
     /// The experiments with events of `kind` that came after the position
@@ -107,28 +107,6 @@ impl Snapshot {
         found
     }
 
-    /// A cursor over the rows of `experiments` (sorted) in every run and
-    /// segment; with `users`, only over row groups that may hold such users.
-    pub(crate) fn cursors(
-        &self,
-        kind: EventKind,
-        experiments: &[&str],
-        users: &Range<Option<i64>>,
-        columns: Columns,
-    ) -> Result<Vec<Cursor>, WarehouseError> {
-        let may_hold = |least, greatest| {
-            users.start.is_none_or(|start| greatest >= start)
-                && users.end.is_none_or(|end| least < end)
-        };
-        self.limited_cursors(kind, experiments, columns, |run| {
-            let ranges = run_ranges(run, experiments);
-            match users.start.is_none() && users.end.is_none() {
-                true => ranges,
-                false => limit_users(run, &ranges, may_hold),
-            }
-        })
-    }
-
     /// A cursor over the rows of `experiments` (sorted) in every run, of which `ranges_in` says
     /// which ones are wanted, and in every segment.
     fn limited_cursors(
@@ -188,16 +166,66 @@ impl Snapshot {
         )
     }
 
-    /// The runs of `kind`, with the rows of `experiment` in each.
-    pub(crate) fn largest_run_of(
-        &self,
-        kind: EventKind,
-        experiment: &str,
-    ) -> Option<(&Arc<Run>, Range<u64>)> {
+    /// The run of `kind` with the most rows of `experiment`, and these rows.
+    fn largest_run_of(&self, kind: EventKind, experiment: &str) -> Option<(&Arc<Run>, Range<u64>)> {
         (self.runs.iter())
             .filter(|run| run.record.kind == kind)
             .filter_map(|run| run.experiment_rows(experiment).map(|rows| (run, rows)))
             .max_by_key(|(_, rows)| rows.end - rows.start)
+    }
+}
+
+impl EventSource for Snapshot {
+    fn go_on(&self) -> Result<(), WarehouseError> {
+        self.abandoned.as_deref().map_or(Ok(()), go_on)
+    }
+
+    fn spill(&self) -> &Path {
+        &self.spill
+    }
+
+    fn piece_limits(&self, n_threads: usize) -> PieceLimits {
+        PieceLimits {
+            cut_rows: if n_threads > 1 { CUT_ROWS } else { u64::MAX },
+            experiments: usize::MAX,
+        }
+    }
+
+    /// Cuts at users that begin row groups of the largest run.
+    fn cuts(&self, experiment: &str, n_pieces: u64) -> Result<Vec<i64>, WarehouseError> {
+        let Some((run, rows)) = self.largest_run_of(EventKind::Metric, experiment) else {
+            return Ok(Vec::new());
+        };
+        let starts: Vec<i64> = (run.row_groups())
+            .filter(|(group, _)| group.start > rows.start && group.end <= rows.end)
+            .filter_map(|(_, users)| users.map(|(least, _)| least))
+            .collect();
+        let step = starts.len().div_ceil(n_pieces as usize).max(1);
+        let mut cuts: Vec<i64> = (starts.into_iter().skip(step).step_by(step)).collect();
+        cuts.dedup();
+        Ok(cuts)
+    }
+
+    /// A cursor over the rows of `experiments` in every run and segment; of runs only over row
+    /// groups that may hold `users`.
+    fn cursors(
+        &self,
+        kind: EventKind,
+        experiments: &[&str],
+        users: &Range<Option<i64>>,
+        columns: Columns,
+    ) -> Result<Vec<Cursor>, WarehouseError> {
+        let may_hold = |least, greatest| {
+            users.start.is_none_or(|start| greatest >= start)
+                && users.end.is_none_or(|end| least < end)
+        };
+        self.limited_cursors(kind, experiments, columns, |run| {
+            let ranges = run_ranges(run, experiments);
+            match users.start.is_none() && users.end.is_none() {
+                true => ranges,
+                false => limit_users(run, &ranges, may_hold),
+            }
+        })
     }
 }
 

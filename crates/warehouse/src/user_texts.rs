@@ -9,6 +9,7 @@ use trialog_model::event::EventKind;
 
 use crate::cursor::{Cursor, WithinExperiment};
 use crate::error::WarehouseError;
+use crate::fold::source::EventSource;
 use crate::run::Columns;
 use crate::snapshot::Snapshot;
 
@@ -132,7 +133,8 @@ pub(crate) struct UserTexts {
 }
 
 impl UserTexts {
-    fn new(cursors: Vec<Cursor>) -> Self {
+    /// Reads the texts in `cursors`.
+    pub(crate) fn new(cursors: Vec<Cursor>) -> Self {
         Self {
             sources: cursors.into_iter().map(WithinExperiment::new).collect(),
             user: None,

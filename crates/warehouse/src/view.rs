@@ -1,8 +1,8 @@
 //! The seam between an analysis and the two warehouses.
 //!
-//! An analysis is asked here, of whichever warehouse there is: over the embedded
-//! one it is an accumulator of the fold, over ClickHouse statements in files. A
-//! new analysis is one more method, and one test that both give the same.
+//! [`View::run`] runs any [`Analysis`] over whichever warehouse there is: it folds the events of
+//! the embedded one and the events that ClickHouse sends by the same accumulator, unless the
+//! analysis has SQL for ClickHouse.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,11 +10,13 @@ use std::sync::atomic::AtomicBool;
 
 use trialog_model::event::EventKind;
 
-use crate::analysis::ranks::{RankedPlan, Ranks};
-use crate::analysis::scorecard::{MetricPlan, Scorecard};
-use crate::analysis::values::{KeyValues, Values};
+use crate::analysis::values::{KeyQuestion, KeyValues, Values};
+use crate::analysis::{Analysis, Answers};
+use crate::batch::EventRow;
 use crate::error::{FoldError, WarehouseError};
-use crate::fold::{Outcomes, Plan, fold};
+use crate::export::Selection;
+use crate::fold::source::EventSource;
+use crate::fold::{Folded, Plan, fold};
 use crate::index::IndexEntry;
 use crate::snapshot::Snapshot;
 
@@ -112,27 +114,26 @@ impl View {
         }
     }
 
-    /// The scorecards of `plans`, which are in the order of their experiments and have one data
-    /// time and one segment; `metrics` are those of each plan. Where the work is done here,
-    /// `n_threads` do it.
+    /// Runs the analysis `A` over the experiments of `plans`, which are in the order of their
+    /// experiments and have one data time and one segment; `questions` are those of each plan.
+    /// Where the work is done here, `n_threads` do it.
     ///
     /// # Errors
     ///
     /// The warehouse cannot be read. One experiment's overflow is its own.
-    pub fn scorecards(
+    pub fn run<A: Analysis>(
         &self,
         plans: &[Plan],
-        metrics: &[Vec<MetricPlan>],
+        questions: &[A::Question],
         n_threads: usize,
-    ) -> Result<Outcomes<Scorecard>, WarehouseError> {
-        match self {
-            Self::Embedded(snapshot) => fold(snapshot, plans, n_threads, |plan| {
-                let at = plans.partition_point(|other| other.experiment < plan.experiment);
-                Scorecard::new(plan, metrics[at].clone())
-            }),
-            #[cfg(feature = "clickhouse")]
-            Self::ClickHouse(view) => view.scorecards(plans, metrics),
+    ) -> Result<Answers<A>, WarehouseError> {
+        #[cfg(feature = "clickhouse")]
+        if let Self::ClickHouse(view) = self
+            && let Some(answers) = A::push_down(view, plans, questions)
+        {
+            return answers;
         }
+        self.fold::<A>(plans, questions, n_threads)
     }
 
     /// Finds the `limit` values of `keys` with the most exposed users of `plan`.
@@ -147,43 +148,68 @@ impl View {
         limit: usize,
         n_threads: usize,
     ) -> Result<KeyValues, WarehouseError> {
-        match self {
-            Self::Embedded(snapshot) => {
-                let make = |_: &Plan| Values::new(snapshot, keys);
-                let outcome = fold(snapshot, std::slice::from_ref(plan), n_threads, make)?.pop();
-                match outcome {
-                    Some(Ok(folded)) => folded.accumulator.into_largest(limit),
-                    // Counting users overflows nothing; without events there is no outcome.
-                    Some(Err(_)) | None => Ok(KeyValues::default()),
-                }
-            }
-            #[cfg(feature = "clickhouse")]
-            Self::ClickHouse(view) => view.key_values(plan, keys, limit),
+        let question = KeyQuestion {
+            keys: keys.to_vec(),
+            limit,
+            spill: self.spill().to_owned(),
+        };
+        let mut answers = self.run::<Values>(std::slice::from_ref(plan), &[question], n_threads)?;
+        match answers.pop() {
+            Some(Ok(found)) => found,
+            // Counting users overflows nothing.
+            Some(Err(_)) | None => Ok(KeyValues::default()),
         }
     }
 
-    /// Carries out the passes of `ranked` over the users of `plan`.
+    /// Returns where temporary files go.
+    fn spill(&self) -> &std::path::Path {
+        match self {
+            Self::Embedded(snapshot) => EventSource::spill(snapshot),
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(view) => EventSource::spill(view),
+        }
+    }
+
+    /// Runs the analysis `A` as [`Self::run`] does, by reading the events and folding them here.
     ///
     /// # Errors
     ///
-    /// The warehouse cannot be read; the inner error is the experiment's own.
-    pub fn ranks(
+    /// Those of [`Self::run`].
+    pub fn fold<A: Analysis>(
         &self,
-        plan: &Plan,
-        ranked: Vec<RankedPlan>,
+        plans: &[Plan],
+        questions: &[A::Question],
         n_threads: usize,
-    ) -> Result<Result<Vec<RankedPlan>, FoldError>, WarehouseError> {
-        match self {
-            Self::Embedded(snapshot) => {
-                let make = |plan: &Plan| Ranks::new(plan, ranked.clone());
-                let mut outcomes = fold(snapshot, std::slice::from_ref(plan), n_threads, make)?;
-                let outcome = outcomes
-                    .pop()
-                    .map(|outcome| outcome.map(|folded| folded.accumulator.into_plans()));
-                Ok(outcome.unwrap_or(Ok(ranked)))
-            }
+    ) -> Result<Answers<A>, WarehouseError> {
+        debug_assert_eq!(plans.len(), questions.len(), "each plan has its question");
+        let make = |plan: &Plan| {
+            let at = plans.partition_point(|other| other.experiment < plan.experiment);
+            A::for_plan(plan, &questions[at])
+        };
+        let outcomes = match self {
+            Self::Embedded(snapshot) => fold(snapshot, plans, n_threads, make)?,
             #[cfg(feature = "clickhouse")]
-            Self::ClickHouse(view) => view.ranks(plan, ranked),
+            Self::ClickHouse(view) => fold(view, plans, n_threads, make)?,
+        };
+        let answer = |outcome: Result<Folded<A>, FoldError>| outcome.map(A::answer);
+        Ok(outcomes.into_iter().map(answer).collect())
+    }
+
+    /// Hands every selected event to `each`, without copies, see [`crate::export`].
+    ///
+    /// # Errors
+    ///
+    /// The warehouse cannot be read, or what `each` gives.
+    pub fn each_event<E: From<WarehouseError>>(
+        &self,
+        kind: EventKind,
+        selection: &Selection,
+        each: impl FnMut(&EventRow<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        match self {
+            Self::Embedded(snapshot) => snapshot.each_event(kind, selection, each),
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(view) => view.each_event(kind, selection, each),
         }
     }
 }

@@ -10,6 +10,8 @@
     reason = "the variables are the tests' own"
 )]
 
+#[path = "common/both.rs"]
+mod both;
 #[path = "common/harness.rs"]
 mod harness;
 #[path = "common/questions.rs"]
@@ -17,71 +19,30 @@ mod questions;
 #[path = "common/reference.rs"]
 mod reference;
 
-use std::io::Write;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use trialog_model::duration::Window;
 use trialog_model::event::EventKind;
 use trialog_stats::RankSearch;
+use trialog_warehouse::analysis::Analysis;
 use trialog_warehouse::analysis::arrivals::TypeArrivals;
 use trialog_warehouse::analysis::ranks::{ClippedSums, Pass, RankedPlan, Ranks, Users};
 use trialog_warehouse::analysis::scorecard::{MetricPlan, Quantity, Scorecard, Shape};
+use trialog_warehouse::analysis::values::{KeyQuestion, Values};
 use trialog_warehouse::batch::{Batch, EventRow};
-use trialog_warehouse::clickhouse::{Address, ClickHouse, View};
+use trialog_warehouse::clickhouse::ClickHouse;
 use trialog_warehouse::embedded::Options;
+use trialog_warehouse::export::Selection;
 use trialog_warehouse::fold::split::{CellValues, KeyCells, Split};
-use trialog_warehouse::fold::{Folded, Plan, fold};
+use trialog_warehouse::fold::{Accumulator, Exposure, Folded, LeftOut, Plan, Row};
+use trialog_warehouse::view as warehouse;
+use trialog_warehouse::{FoldError, WarehouseError};
 
+use both::{Both, address, database, insert};
 use harness::{Event, assigned, bought, open, store};
 use questions::{
     EXPERIMENTS, LARGEST, START, Work, events, everything, expected, plans, questions, scorecard,
 };
-
-/// Numbers the databases of this process.
-static N_DATABASES: AtomicU64 = AtomicU64::new(0);
-
-/// An empty database; none where there is no server to ask.
-fn database() -> Option<ClickHouse> {
-    address().map(|address| ClickHouse::connect(address).unwrap())
-}
-
-/// The address of a database without tables; none where there is no server to ask.
-fn address() -> Option<Address> {
-    let Ok(url) = std::env::var("TRIALOG_TEST_CLICKHOUSE") else {
-        // Past what the test harness captures, so that it is seen.
-        let said =
-            b"not run: TRIALOG_TEST_CLICKHOUSE is not set; scripts/services start prints it\n";
-        std::io::stderr().write_all(said).unwrap();
-        return None;
-    };
-    let number = N_DATABASES.fetch_add(1, Ordering::Relaxed);
-    let name = format!("test_{}_{number}", std::process::id());
-    let address: Address = url.parse().unwrap();
-    let create = format!("CREATE DATABASE {name}");
-    ClickHouse::connect(address)
-        .unwrap()
-        .execute_in_tests(&create);
-    let (server, _) = url.rsplit_once('/').unwrap();
-    Some(format!("{server}/{name}").parse().unwrap())
-}
-
-/// Inserts events, `n_at_once` in a batch of each kind, and gives the last number.
-fn insert(clickhouse: &ClickHouse, events: &[Event], n_at_once: usize) -> u64 {
-    let mut number = 0;
-    for events in events.chunks(n_at_once) {
-        for kind in EventKind::ALL {
-            let mut batch = Batch::new(kind);
-            (events.iter().filter(|event| event.0 == kind)).for_each(|(_, row)| batch.push(row));
-            if !batch.is_empty() {
-                number += 1;
-                clickhouse.insert(&batch, number).unwrap();
-            }
-        }
-    }
-    number
-}
 
 /// Everything that a scorecard says.
 #[derive(Debug, PartialEq)]
@@ -96,17 +57,17 @@ struct Said {
     arrivals: Vec<TypeArrivals>,
 }
 
-fn said(folded: &Folded<Scorecard>) -> Said {
+fn said(folded: Folded<Scorecard>) -> Said {
     let scorecard = &folded.accumulator;
     let n_metrics = scorecard.metrics().len();
     let sums = (0..folded.users.len())
         .flat_map(|variant| (0..n_metrics).map(move |metric| (variant, metric)));
     Said {
-        users: folded.users.clone(),
-        crossovers: folded.crossovers.clone(),
-        forced: folded.forced.clone(),
-        unknown_variant: folded.unknown_variant.clone(),
-        not_aggregated: scorecard.not_aggregated.clone(),
+        users: folded.users,
+        crossovers: folded.crossovers,
+        forced: folded.forced,
+        unknown_variant: folded.unknown_variant,
+        not_aggregated: scorecard.not_aggregated,
         next_user_at: scorecard.next_user_at,
         sums: sums
             .map(|(variant, metric)| format!("{:?}", scorecard.sums(variant, metric)))
@@ -115,72 +76,43 @@ fn said(folded: &Folded<Scorecard>) -> Said {
     }
 }
 
-fn in_clickhouse(view: &View, plans: &[Plan], metrics: &[Vec<MetricPlan>]) -> Vec<Option<Said>> {
-    let outcomes = view.scorecards(plans, metrics).unwrap();
-    outcomes
-        .iter()
-        .map(|outcome| outcome.as_ref().ok().map(said))
-        .collect()
-}
-
-fn embedded(events: &[Event], plans: &[Plan], metrics: &[Vec<MetricPlan>]) -> Vec<Option<Said>> {
-    let directory = tempfile::tempdir().unwrap();
-    let warehouse = open(directory.path(), &Options::default(), 0).unwrap();
-    store(&warehouse, events);
-    let outcomes = fold(&warehouse.snapshot(), plans, 1, |plan| {
-        let at = plans
-            .iter()
-            .position(|own| own.experiment == plan.experiment)
-            .unwrap();
-        Scorecard::new(plan, metrics[at].clone())
-    });
-    outcomes
-        .unwrap()
-        .iter()
-        .map(|outcome| outcome.as_ref().ok().map(said))
-        .collect()
-}
-
 /// Checks that both warehouses find the same values of keys and the same scorecards by them.
 fn check_cells(
-    view: &View,
-    events: &[Event],
+    both: &Both,
+    n_events: usize,
     plans: &[Plan],
     metrics: &[Vec<MetricPlan>],
 ) -> Result<(), TestCaseError> {
-    let directory = tempfile::tempdir().unwrap();
-    let warehouse = open(directory.path(), &Options::default(), 0).unwrap();
-    store(&warehouse, events);
-    let embedded_view = trialog_warehouse::view::View::from(warehouse.snapshot());
     // A statement takes a while, so one plan and one list of keys is asked for each stream.
     let (Some(plan), Some(metrics)) = (plans.first(), metrics.first()) else {
         return Ok(());
     };
-    let keys: &[&str] = match events.len() % 2 {
+    let keys: &[&str] = match n_events % 2 {
         0 => &["platform"],
         _ => &["new", "platform"],
     };
     let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
-    let large = Plan {
-        n_rows: 35_000_000,
-        ..plan.clone()
+    let question = KeyQuestion {
+        keys: keys.clone(),
+        limit: 2,
+        spill: std::env::temp_dir(),
     };
-    let found = embedded_view.key_values(plan, &keys, 2, 1).unwrap();
-    prop_assert_eq!(&view.key_values(&large, &keys, 2).unwrap(), &found);
+    let plans = std::slice::from_ref(plan);
+    let found = both.both_warehouses_agree::<Values, _>(plans, &[question], Result::unwrap)?;
+    let Some(Some(found)) = found.into_iter().next() else {
+        return Ok(());
+    };
     let mut values: Vec<CellValues> = (found.largest.into_iter())
         .map(|value| value.values)
         .collect();
     values.truncate(1);
     values.push(vec![None; keys.len()]);
-    let split = |plan: &Plan| Plan {
-        split: Split::Keys(KeyCells::from_values(keys.clone(), values.clone())),
-        ..plan.clone()
+    let plan = Plan {
+        split: Split::Keys(KeyCells::from_values(keys, values)),
+        ..plans[0].clone()
     };
     let metrics = std::slice::from_ref(metrics);
-    let expected = embedded(events, &[split(plan)], metrics);
-    for asked in [plan, &large] {
-        prop_assert_eq!(&in_clickhouse(view, &[split(asked)], metrics), &expected);
-    }
+    both.both_warehouses_agree::<Scorecard, _>(&[plan], metrics, said)?;
     Ok(())
 }
 
@@ -264,50 +196,28 @@ fn random_streams_give_the_scorecards_of_the_embedded_warehouse_and_of_the_refer
             (Just(events), Just(questions), Just(n_at_once), more)
         });
     let outcome = runner(cases).run(&asked, |(events, questions, n_at_once, more)| {
-        let clickhouse = database().unwrap();
-        let last = insert(&clickhouse, &events, n_at_once);
-        let view = clickhouse.view(last, Vec::new());
+        let both = Both::store(&events, n_at_once);
         let mut plans = plans(&questions, Work::Together);
         plans.sort_by(|a, b| a.experiment.cmp(&b.experiment));
         let plain: Vec<Vec<MetricPlan>> = (plans.iter())
             .map(|plan| {
                 let question = questions
                     .iter()
-                    .find(|own| own.experiment == plan.experiment.as_str())
+                    .find(|question| question.experiment == plan.experiment.as_str())
                     .unwrap();
                 scorecard(question, plan).metrics().to_vec()
             })
             .collect();
-        // Plans that pretend to be large are cut by users.
-        let large: Vec<Plan> = (plans.iter())
-            .map(|plan| Plan {
-                n_rows: 35_000_000,
-                ..plan.clone()
-            })
+        both.both_warehouses_agree::<Scorecard, _>(&plans, &more, said)?;
+        check_cells(&both, events.len(), &plans, &more)?;
+        let counted = both.both_warehouses_agree::<Scorecard, _>(&plans, &plain, said)?;
+        let counted: Vec<_> = (counted.into_iter())
+            .map(|said| said.map(|said| said.users))
             .collect();
-        prop_assert_eq!(
-            in_clickhouse(&view, &large, &more),
-            embedded(&events, &plans, &more)
-        );
-        for metrics in [&plain, &more] {
-            prop_assert_eq!(
-                in_clickhouse(&view, &plans, metrics),
-                embedded(&events, &plans, metrics)
-            );
-        }
-        check_cells(&view, &events, &plans, &more)?;
-        let expected = expected(&questions, &events);
-        let counted: Vec<Option<Vec<u64>>> = in_clickhouse(&view, &plans, &plain)
-            .into_iter()
-            .map(|own| own.map(|own| own.users))
+        let expected: Vec<_> = (expected(&questions, &events).into_iter())
+            .map(|answer| answer.map(|answer| answer.users))
             .collect();
-        prop_assert_eq!(
-            counted,
-            expected
-                .into_iter()
-                .map(|own| own.map(|own| own.users))
-                .collect::<Vec<_>>()
-        );
+        prop_assert_eq!(counted, expected);
         Ok(())
     });
     outcome.unwrap();
@@ -347,13 +257,8 @@ fn copies_of_assignments_that_tie_are_told_apart_in_the_same_order() {
             }];
             let plans = plans(&question, Work::Together);
             let metrics = vec![scorecard(&question[0], &plans[0]).metrics().to_vec()];
-            let clickhouse = database().unwrap();
-            let last = insert(&clickhouse, &events, 7);
-            let view = clickhouse.view(last, Vec::new());
-            prop_assert_eq!(
-                in_clickhouse(&view, &plans, &metrics),
-                embedded(&events, &plans, &metrics)
-            );
+            let both = Both::store(&events, 7);
+            both.both_warehouses_agree::<Scorecard, _>(&plans, &metrics, said)?;
             Ok(())
         },
     );
@@ -403,21 +308,180 @@ fn the_order_of_users_is_the_same() {
                         .collect::<Vec<_>>()
                 })
                 .collect();
-            let clickhouse = database().unwrap();
-            let last = insert(&clickhouse, &events, n_at_once);
-            let there = clickhouse
-                .view(last, Vec::new())
-                .ranks(&plan, ranked.clone())
-                .unwrap();
-            let directory = tempfile::tempdir().unwrap();
-            let warehouse = open(directory.path(), &Options::default(), 0).unwrap();
-            store(&warehouse, &events);
-            let here = fold(&warehouse.snapshot(), &[plan], 1, |plan| {
-                Ranks::new(plan, ranked.clone())
-            })
-            .unwrap()
-            .remove(0);
-            prop_assert_eq!(there, here.map(|folded| folded.accumulator.into_plans()));
+            let both = Both::store(&events, n_at_once);
+            let ranked_plans = |ranked: Vec<RankedPlan>| ranked;
+            both.both_warehouses_agree::<Ranks, _>(&[plan], &[ranked], ranked_plans)?;
+            Ok(())
+        },
+    );
+    outcome.unwrap();
+}
+
+/// What became of events, apart from the rest of the scorecard: of all users, in experiments
+/// whose users have what leaves events out.
+#[test]
+fn what_became_of_events_is_the_same() {
+    let Some(_) = database() else { return };
+    let outcome = runner(10).run(&(events(), 1..60usize), |(events, n_at_once)| {
+        let questions = ["gate", "gate-2"].map(everything);
+        let plans = plans(&questions, Work::Together);
+        let metrics: Vec<_> = (plans.iter().zip(&questions))
+            .map(|(plan, question)| scorecard(question, plan).metrics().to_vec())
+            .collect();
+        let both = Both::store(&events, n_at_once);
+        let arrivals = |folded: Folded<Scorecard>| folded.accumulator.arrivals().to_vec();
+        both.both_warehouses_agree::<Scorecard, _>(&plans, &metrics, arrivals)?;
+        Ok(())
+    });
+    outcome.unwrap();
+}
+
+/// Notes all that an accumulator is told; it has no SQL.
+struct Trace {
+    user: i64,
+    lines: Vec<String>,
+}
+
+impl Trace {
+    fn note(&mut self, who: &str, events: &[Row]) {
+        self.lines.extend(events.iter().map(|event| {
+            let (code, id) = (event.name.code(), event.event_id);
+            format!("{who}: {} {code:?} {} {id}", event.timestamp, event.value)
+        }));
+    }
+}
+
+impl Accumulator for Trace {
+    fn horizon(&self, exposure: i64) -> i64 {
+        exposure + 3 * questions::SECOND
+    }
+
+    fn sees_left_out(&self) -> bool {
+        true
+    }
+
+    fn left_out(&mut self, user: i64, why: LeftOut, events: &[Row]) {
+        self.note(&format!("{user} {why:?}"), events);
+    }
+
+    fn begin(&mut self, exposure: &Exposure) {
+        self.user = exposure.user;
+        self.lines.push(format!("{exposure:?}"));
+    }
+
+    fn events(&mut self, events: &[Row]) {
+        self.note(&self.user.to_string(), events);
+    }
+
+    fn end(&mut self) -> Result<(), FoldError> {
+        Ok(())
+    }
+
+    fn merge(&mut self, other: Self) -> Result<(), FoldError> {
+        self.lines.extend(other.lines);
+        Ok(())
+    }
+}
+
+impl Analysis for Trace {
+    type Question = ();
+    type Answer = Vec<String>;
+
+    fn for_plan(_: &Plan, (): &()) -> Self {
+        Self {
+            user: 0,
+            lines: Vec::new(),
+        }
+    }
+
+    fn answer(folded: Folded<Self>) -> Vec<String> {
+        let mut lines = folded.accumulator.lines;
+        let counts = (folded.users, folded.crossovers, folded.forced);
+        lines.push(format!("{counts:?} {}", folded.unknown_variant));
+        lines
+    }
+}
+
+#[test]
+fn an_analysis_without_sql_is_told_the_same_users_and_events_in_the_same_order() {
+    let Some(_) = database() else { return };
+    let outcome = runner(20).run(
+        &(events(), questions(), 1..60usize),
+        |(events, mut questions, n_at_once)| {
+            // Pushing down would want one data time and one segment, the stream does not.
+            questions.sort_by_key(|question| question.experiment);
+            let plans = plans(&questions, Work::Together);
+            let both = Both::store(&events, n_at_once);
+            let whole = both
+                .embedded
+                .fold::<Trace>(&plans, &[(); 4], 1)
+                .unwrap()
+                .into_iter()
+                .map(Result::unwrap)
+                .collect::<Vec<_>>();
+            let streamed = both.clickhouse.fold::<Trace>(&plans, &[(); 4], 1).unwrap();
+            let streamed: Vec<_> = streamed.into_iter().map(Result::unwrap).collect();
+            prop_assert_eq!(&streamed, &whole, "in order");
+            // Pieces of users come in any order.
+            let sorted = |mut lines: Vec<String>| {
+                lines.sort();
+                lines
+            };
+            both.both_warehouses_agree::<Trace, _>(&plans, &[(); 4], sorted)?;
+            Ok(())
+        },
+    );
+    outcome.unwrap();
+}
+
+/// All that an export is told of the events of a kind.
+fn exported(view: &warehouse::View, kind: EventKind, selection: &Selection) -> Vec<String> {
+    let mut lines = Vec::new();
+    view.each_event(kind, selection, |event| -> Result<(), WarehouseError> {
+        lines.push(format!("{event:?}"));
+        Ok(())
+    })
+    .unwrap();
+    lines
+}
+
+#[test]
+fn every_event_comes_once_and_in_the_same_order() {
+    let Some(_) = database() else { return };
+    let outcome = runner(20).run(
+        &(events(), questions::time(), questions::time(), 1..60usize),
+        |(mut events, start, end, n_at_once)| {
+            // Copies with another context or text of the user.
+            let copies: Vec<Event> = (events.iter().step_by(3))
+                .map(|&(kind, row)| match kind {
+                    EventKind::Metric => (kind, row),
+                    EventKind::Assignment => {
+                        let (context, user_text) = (questions::CONTEXTS[2], "aaron");
+                        (
+                            kind,
+                            EventRow {
+                                context,
+                                user_text,
+                                ..row
+                            },
+                        )
+                    }
+                })
+                .collect();
+            events.extend(copies);
+            let both = Both::store(&events, n_at_once);
+            let some = Selection {
+                experiments: vec!["gate-2".to_owned(), "silent".to_owned()],
+                within: start..end,
+            };
+            for selection in [Selection::default(), some] {
+                for kind in EventKind::ALL {
+                    prop_assert_eq!(
+                        exported(&both.clickhouse, kind, &selection),
+                        exported(&both.embedded, kind, &selection)
+                    );
+                }
+            }
             Ok(())
         },
     );
@@ -447,14 +511,21 @@ fn a_view_sees_finished_batches_once_however_often_they_were_inserted() {
     // The same events, taken in again by somebody else.
     clickhouse.insert(&abandoned, 4).unwrap();
     clickhouse.insert(&early, 5).unwrap();
-    let total = |last, except_for: &[u64]| {
+    let total = |last, unreadable: &[u64]| {
         let question = [everything("gate")];
         let plans = plans(&question, Work::Together);
         let metrics = vec![scorecard(&question[0], &plans[0]).metrics().to_vec()];
-        let view = clickhouse.view(last, except_for.to_vec());
-        let outcomes = view.scorecards(&plans, &metrics).unwrap();
-        let folded = outcomes[0].as_ref().unwrap();
-        (folded.users[0], folded.accumulator.sums(0, 0).total)
+        let view = warehouse::View::from(clickhouse.view(last, unreadable.to_vec()));
+        let answers = [
+            view.run::<Scorecard>(&plans, &metrics, 1).unwrap(),
+            view.fold::<Scorecard>(&plans, &metrics, 1).unwrap(),
+        ];
+        let [sql, stream] = answers.map(|answers| {
+            let folded = answers[0].as_ref().unwrap();
+            (folded.users[0], folded.accumulator.sums(0, 0).total)
+        });
+        assert_eq!(sql, stream);
+        sql
     };
     assert_eq!(total(1, &[]), (5, 0));
     assert_eq!(total(2, &[]), (5, 10));
@@ -478,18 +549,20 @@ fn a_sum_beyond_its_range_costs_only_its_own_experiment() {
     let questions = [everything("gate"), everything("gate-2")];
     let plans = plans(&questions, Work::Together);
     let metrics: Vec<_> = (plans.iter().zip(&questions))
-        .map(|(plan, own)| scorecard(own, plan).metrics().to_vec())
+        .map(|(plan, question)| scorecard(question, plan).metrics().to_vec())
         .collect();
-    let outcomes = clickhouse
-        .view(last, Vec::new())
-        .scorecards(&plans, &metrics)
-        .unwrap();
-    let error = outcomes[0].as_ref().unwrap_err().to_string();
-    assert!(error.contains("`buy` in experiment `gate`"), "{error}");
-    assert_eq!(
-        outcomes[1].as_ref().unwrap().accumulator.sums(0, 0).total,
-        120
-    );
+    let view = warehouse::View::from(clickhouse.view(last, Vec::new()));
+    for outcomes in [
+        view.run::<Scorecard>(&plans, &metrics, 1).unwrap(),
+        view.fold::<Scorecard>(&plans, &metrics, 1).unwrap(),
+    ] {
+        let error = outcomes[0].as_ref().unwrap_err().to_string();
+        assert!(error.contains("`buy` in experiment `gate`"), "{error}");
+        assert_eq!(
+            outcomes[1].as_ref().unwrap().accumulator.sums(0, 0).total,
+            120
+        );
+    }
 }
 
 #[test]

@@ -253,7 +253,7 @@ fn run<T, E: From<DatabaseError>>(
 }
 
 /// A connection inside of a transaction.
-pub(crate) struct Session<'a>(RefCell<&'a mut Pooled>);
+pub struct Session<'a>(RefCell<&'a mut Pooled>);
 
 impl Session<'_> {
     pub(super) fn execute(&self, sql: &str, values: &[Value<'_>]) -> Result<usize> {

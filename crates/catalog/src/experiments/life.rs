@@ -16,6 +16,7 @@ use trialog_model::time::UnixMicros;
 
 use super::Experiment;
 use crate::audit;
+use crate::documents::to_json;
 use crate::holdouts::Holdout;
 
 /// The most characters of the reason for a decision.
@@ -134,7 +135,7 @@ impl Life {
             at: decision.at.0,
         });
         let pauses = self.pauses.iter().map(|pause| [pause.from.0, pause.to.0]);
-        Some(super::to_json(&Stored {
+        Some(to_json(&Stored {
             decision,
             pauses: pauses.collect(),
             at_stop: self.at_stop.clone(),

@@ -2,9 +2,10 @@
 
 use trialog_model::experiment::Status;
 
-use super::{Experiment, find, search};
+use super::{Experiment, search};
 use crate::connection::Catalog;
 use crate::database::{self, Connection, Parameter, corrupt};
+use crate::documents::find;
 use crate::error::CatalogError;
 
 /// What comes first in a list.
@@ -68,7 +69,7 @@ impl Catalog {
             }
             let mut found = Vec::new();
             for id in ids(connection, listing)? {
-                found.push(find(connection, &id)?.ok_or_else(|| {
+                found.push(find::<Experiment>(connection, &id)?.ok_or_else(|| {
                     corrupt(format!(
                         "an index of `experiments` names `{id}`, which is not there"
                     ))

@@ -10,11 +10,13 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use trialog_model::experiment::{Definition, Status};
+use trialog_model::hex::hex;
 use trialog_model::murmur3::murmur3_x64_128;
 
 use crate::database::{self, Connection, params};
 
-use super::{COLUMNS, Experiment, Listing, completed, definition, experiment};
+use super::{Experiment, Listing};
+use crate::documents::{self, Document};
 
 /// The longest gram, in characters.
 const LONGEST: usize = 3;
@@ -25,13 +27,20 @@ const MAX_GRAMS: usize = 16;
 /// Brings the index, and fills it with the experiments that are there.
 pub(crate) fn create_index(transaction: &rusqlite::Transaction<'_>) -> rusqlite::Result<()> {
     transaction.execute_batch(
-        "CREATE VIRTUAL TABLE experiment_search USING fts5(tokens, content='', contentless_delete=1, detail=none, tokenize='ascii')",
+        "CREATE VIRTUAL TABLE experiment_search USING fts5(
+            tokens, content='', contentless_delete=1, detail=none, tokenize='ascii'
+        )",
     )?;
     database::sqlite::fill(transaction, |connection| {
         let sql = "SELECT change, status, definition FROM experiments";
         connection.each(sql, params![], |row| {
             let status: String = row.get(1)?;
-            insert(connection, row.get(0)?, &status, &definition(row, 2)?)?;
+            insert(
+                connection,
+                row.get(0)?,
+                &status,
+                &documents::definition(row, 2)?,
+            )?;
             Ok(ControlFlow::Continue(()))
         })
     })
@@ -125,8 +134,7 @@ fn needed(word: &str) -> Vec<&str> {
 
 /// A gram as a word of the index, whose tokenizer knows letters and digits.
 fn token(gram: &str) -> String {
-    let hex = gram.bytes().map(|byte| format!("{byte:02x}"));
-    std::iter::once("g".to_owned()).chain(hex).collect()
+    format!("g{}", hex(gram.as_bytes()))
 }
 
 fn of_owner(owner: &str) -> String {
@@ -157,16 +165,16 @@ pub(super) fn search(
         .to_owned();
     let sql = connection
         .choose(SEARCH_SQLITE, SEARCH_POSTGRES)
-        .replace("{COLUMNS}", COLUMNS);
+        .replace("{COLUMNS}", &Experiment::TABLE.all_columns());
     let mut page = Vec::new();
     connection.each(&sql, params![query, listing.before()], |row| {
-        let found = experiment(row)?;
+        let found: Experiment = documents::read_row(row)?;
         let is_owned = listing.owner.is_none() || listing.owner == found.definition.owner;
         // Grams are necessary, not sufficient: the text has the last word.
         let text = text(&found.definition);
         let has_words = words.iter().all(|word| text.contains(word));
         if is_owned && statuses.contains(&found.status) && has_words {
-            page.push(completed(connection, found)?);
+            page.push(found.complete(connection)?);
         }
         Ok(match page.len() < listing.limit as usize {
             true => ControlFlow::Continue(()),
@@ -176,8 +184,10 @@ pub(super) fn search(
     Ok(page)
 }
 
-const SEARCH_SQLITE: &str = "SELECT {COLUMNS} FROM experiment_search JOIN experiments ON change = experiment_search.rowid
-    WHERE experiment_search MATCH ?1 AND experiment_search.rowid < ?2 ORDER BY experiment_search.rowid DESC";
+const SEARCH_SQLITE: &str = "SELECT {COLUMNS} FROM experiment_search
+    JOIN experiments ON change = experiment_search.rowid
+    WHERE experiment_search MATCH ?1 AND experiment_search.rowid < ?2
+    ORDER BY experiment_search.rowid DESC";
 
 const SEARCH_POSTGRES: &str =
     "SELECT {COLUMNS} FROM experiments JOIN experiment_search USING (change)

@@ -8,14 +8,16 @@
 mod places;
 mod senders;
 
-use trialog_model::experiment::{Definition, Status};
+use trialog_model::experiment::Definition;
 use trialog_model::ids::ExperimentId;
 use trialog_model::time::UnixMicros;
 
 use self::places::Places;
-use super::{edit, find, id, insert};
+use super::document::insert;
+use super::{Experiment, id};
 use crate::connection::Catalog;
 use crate::database::{self, Connection, params};
+use crate::documents::{Deletable, find};
 use crate::error::CatalogError;
 
 /// Those that give way in a run at most; what is left of newcomers is left out.
@@ -50,9 +52,8 @@ impl Catalog {
         limit: u64,
         now: UnixMicros,
     ) -> Result<Unregistered, CatalogError> {
-        let failed = CatalogError::database("note new experiments", self.place());
         self.write("note new experiments", |transaction| {
-            add(transaction, ids, limit, now).map_err(&failed)
+            Ok(add(transaction, ids, limit, now)?)
         })
     }
 }
@@ -68,7 +69,7 @@ fn add(
     let n_taken = taken.len();
     let mut places = Places::from_taken(taken, &ids.iter().collect());
     for id in ids {
-        if find(transaction, id.as_str())?.is_none() {
+        if find::<Experiment>(transaction, id.as_str())?.is_none() {
             places.push_waiting(id.clone(), senders::find_sender(transaction, id)?);
         }
     }
@@ -77,13 +78,13 @@ fn add(
     let max_giving_way = if n_taken <= limit { MAX_GIVING_WAY } else { 0 };
     let moves = places.fill(limit.saturating_sub(n_taken), max_giving_way);
     for id in &moves.giving_way {
-        if let Some(known) = find(transaction, id.as_str())? {
-            edit::clear(transaction, &known)?;
+        if let Some(known) = find::<Experiment>(transaction, id.as_str())? {
+            known.remove(transaction)?;
         }
     }
     for id in &moves.added {
         let definition = Definition::unregistered(id.clone());
-        insert(transaction, &definition, Status::Unregistered, now)?;
+        insert(transaction, Experiment::outside(definition), now)?;
     }
     let n_present = n_taken + moves.added.len() - moves.giving_way.len();
     let largest = places.largest().filter(|(sender, _)| !sender.is_empty());

@@ -132,9 +132,8 @@ impl Catalog {
         pattern: &str,
         keep: impl Fn(&i64) -> bool,
     ) -> Result<usize, CatalogError> {
-        let failed = CatalogError::database("remove a user from samples", self.place());
         self.write("remove a user from samples", |transaction| {
-            keep_in_samples(transaction, experiment, pattern, keep).map_err(&failed)
+            Ok(keep_in_samples(transaction, experiment, pattern, keep)?)
         })
     }
 }

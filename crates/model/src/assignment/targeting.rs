@@ -4,8 +4,8 @@ use std::cmp::Ordering;
 
 use serde_json::{Map, Value};
 
-use super::semver::compare;
 use crate::experiment::{Condition, Operator};
+use crate::semver::compare;
 
 /// Keys that stand for the unit itself where the context has no such key of its own.
 const UNIT_KEYS: [&str; 2] = ["targetingKey", "user_id"];

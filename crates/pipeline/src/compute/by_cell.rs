@@ -4,6 +4,7 @@ use trialog_catalog::experiments::Experiment;
 use trialog_catalog::results::Computation;
 use trialog_model::event::EventKind;
 use trialog_model::time::UnixMicros;
+use trialog_warehouse::analysis::scorecard::Scorecard;
 use trialog_warehouse::fold::UserFilter;
 use trialog_warehouse::fold::split::{CellValues, KeyCells, Split};
 use trialog_warehouse::view::View;
@@ -59,7 +60,8 @@ pub(crate) fn compute_by_keys(
     }
     plan.split = Split::Keys(KeyCells::from_values(keys.to_vec(), values.clone()));
     let plans = std::slice::from_ref(&plan);
-    let Some(outcome) = view.scorecards(plans, &[metrics], n_threads)?.pop() else {
+    let outcome = view.run::<Scorecard>(plans, &[metrics], n_threads)?.pop();
+    let Some(outcome) = outcome else {
         return Ok(Ok(Breakdown {
             cells: Vec::new(),
             n_values: 0,

@@ -5,7 +5,7 @@ use trialog_catalog::experiments::Experiment;
 use trialog_catalog::results::{Computation, MoreSums};
 use trialog_model::metric_definition::{MetricDefinition, NamedMetric, Winsorise, WinsoriseOf};
 use trialog_stats::{QuantileRank, RankSearch, RankTally, quantile_levels};
-use trialog_warehouse::analysis::ranks::{ClippedSums, Pass, RankedPlan, Users};
+use trialog_warehouse::analysis::ranks::{ClippedSums, Pass, RankedPlan, Ranks, Users};
 use trialog_warehouse::analysis::scorecard::{MetricPlan, Shape};
 use trialog_warehouse::fold::Plan;
 use trialog_warehouse::view::View;
@@ -83,7 +83,11 @@ fn pass(
     let open = metrics.iter_mut().filter(|metric| !metric.is_done());
     let mut open: Vec<&mut Ranked<'_>> = open.collect();
     let plans: Vec<RankedPlan> = open.iter().map(|metric| metric.next_pass()).collect();
-    let found = match view.ranks(plan, plans, n_threads)? {
+    let found = view
+        .run::<Ranks>(std::slice::from_ref(plan), &[plans], n_threads)?
+        .pop()
+        .expect("there is an answer for each plan");
+    let found = match found {
         Ok(found) => found,
         Err(error) => return Ok(Err(error)),
     };

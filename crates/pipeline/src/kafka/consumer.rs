@@ -23,11 +23,11 @@ use trialog_model::time::UnixMicros;
 
 use super::buffer::{Buffer, Message};
 use super::lag::{ConsumerMetrics, PartitionLabels, of_topic};
-use super::sink::Sink;
 use super::writer::{Assigned, Assignments, DeadLetters, Report, Work, Writer};
 use super::{KafkaAddress, failed, mend};
 use crate::clock::Clock;
 use crate::error::PipelineError;
+use crate::store::Store;
 
 /// How long a poll waits for a message.
 const POLL: Duration = Duration::from_millis(20);
@@ -78,14 +78,14 @@ pub struct Consumers {
 }
 
 impl Consumers {
-    /// Starts to take events from the topics at `address` to `sink`.
+    /// Starts to take events from the topics at `address` to `store`.
     ///
     /// # Errors
     ///
     /// librdkafka refuses a setting, or a thread cannot be started.
     pub fn start(
         address: &KafkaAddress,
-        sink: &Sink,
+        store: &Store,
         clock: &Clock,
         settings: ConsumerSettings,
     ) -> Result<Self, PipelineError> {
@@ -95,7 +95,7 @@ impl Consumers {
             metrics: Arc::default(),
         };
         for kind in EventKind::ALL {
-            consumers.start_one(address, sink, clock, settings, kind)?;
+            consumers.start_one(address, store, clock, settings, kind)?;
         }
         Ok(consumers)
     }
@@ -108,7 +108,7 @@ impl Consumers {
     fn start_one(
         &self,
         address: &KafkaAddress,
-        sink: &Sink,
+        store: &Store,
         clock: &Clock,
         settings: ConsumerSettings,
         kind: EventKind,
@@ -133,7 +133,7 @@ impl Consumers {
         let (reports, from_writer) = channel();
         let writer = Writer {
             topic: topic.clone(),
-            sink: sink.clone(),
+            store: store.clone(),
             clock: Arc::clone(clock),
             metrics: Arc::clone(&self.metrics),
             assignments: Arc::clone(&assignments),

@@ -14,11 +14,11 @@ use trialog_catalog::journal::Claim;
 
 use super::buffer::{Buffer, DeadLetter};
 use super::lag::{ConsumerMetrics, of_topic};
-use super::sink::Sink;
 use super::{KafkaAddress, failed};
 use crate::clock::Clock;
 use crate::error::PipelineError;
-use crate::schedule::Retry;
+use crate::retry::{Attempts, Retry};
+use crate::store::Store;
 
 /// How often a wait looks whether it has become pointless.
 const LOOK: Duration = Duration::from_millis(50);
@@ -66,7 +66,7 @@ pub(super) type Assignments = Arc<Mutex<HashMap<i32, u64>>>;
 
 pub(super) struct Writer {
     pub(super) topic: String,
-    pub(super) sink: Sink,
+    pub(super) store: Store,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<ConsumerMetrics>,
     pub(super) assignments: Assignments,
@@ -106,9 +106,9 @@ impl Writer {
         claims: &mut HashMap<Assigned, Claim>,
         random: &mut fastrand::Rng,
     ) {
-        let claimed = self.trying(assigned, random, &mut |_| {
-            self.claim(assigned.partition, end)
-        });
+        let mut pause =
+            |attempt: u32, error: &PipelineError| self.pause(assigned, attempt, error, random);
+        let claimed = Attempts::new(&mut pause).retry(|_| self.claim(assigned.partition, end));
         if let Ok(claim) = claimed {
             let report = Report::Opened {
                 assigned,
@@ -129,7 +129,7 @@ impl Writer {
                 1 => format!("kafka:{}/{partition}", self.topic),
                 again => format!("kafka:{}/{partition}~{again}", self.topic),
             };
-            let claim = self.sink.claim(&source)?;
+            let claim = self.store.claim(&source)?;
             if claim.position.is_none_or(|position| position <= end) {
                 return Ok(claim);
             }
@@ -189,9 +189,14 @@ impl Writer {
         buffer: &Buffer,
         random: &mut fastrand::Rng,
     ) -> Result<(), PipelineError> {
+        // Permanent errors are retried too, because an operator may fix the cause.
+        let mut pause =
+            |attempt: u32, error: &PipelineError| self.pause(assigned, attempt, error, random);
+        let mut attempts = Attempts::new(&mut pause);
         if !buffer.dead_letters.is_empty() {
-            // Before their offsets count as read: a dead letter may be there twice, never not at all.
-            self.trying(assigned, random, &mut |_| {
+            // Before their offsets count as read. Delivered at least once: duplicates are
+            // possible, loss is not.
+            attempts.retry(|_| {
                 self.dead_letters
                     .send(&self.topic, assigned.partition, &buffer.dead_letters)
             })?;
@@ -202,37 +207,13 @@ impl Writer {
                 .get_or_create(&topic)
                 .inc_by(n_dead);
         }
-        let mut attempt = 1;
-        loop {
-            let (position, now) = (buffer.next_offset, (self.clock)());
-            let mut pause =
-                |attempt: u32, error: &PipelineError| self.pause(assigned, attempt, error, random);
-            let stored = (self.sink).write(claim, &buffer.batch, position, now, &mut pause);
-            match stored {
-                // What does not heal by itself is waited for all the same: somebody may mend it.
-                Err(error) if self.pause(assigned, attempt, &error, random) => attempt += 1,
-                outcome => return outcome,
-            }
-        }
+        let (position, now) = (buffer.next_offset, (self.clock)());
+        self.store
+            .write(claim, &buffer.batch, position, now, &mut attempts)
     }
 
-    fn trying<T>(
-        &self,
-        assigned: Assigned,
-        random: &mut fastrand::Rng,
-        step: &mut dyn FnMut(u32) -> Result<T, PipelineError>,
-    ) -> Result<T, PipelineError> {
-        let mut attempt = 1;
-        loop {
-            match step(attempt) {
-                Err(error) if self.pause(assigned, attempt, &error, random) => attempt += 1,
-                outcome => return outcome,
-            }
-        }
-    }
-
-    /// Waits before another try, of which there are any number; false where there is no point in one: the partition is
-    /// another consumer's, or this process ends.
+    /// Waits before another attempt, of which there are any number. Returns false where one is
+    /// pointless: the partition is another consumer's, or this process ends.
     fn pause(
         &self,
         assigned: Assigned,

@@ -16,14 +16,14 @@ pub enum MaintenanceError {
     #[error(transparent)]
     Pipeline(#[from] PipelineError),
     /// A file or directory could not be read or written.
-    #[error("cannot {action} `{}`: {source}", path.display())]
+    #[error("cannot {action} `{}`: {reason}", path.display())]
     Io {
         /// What was tried.
         action: &'static str,
         /// Where.
         path: PathBuf,
         /// Why not.
-        source: io::Error,
+        reason: io::Error,
     },
     /// What is exported could not be written.
     #[error("cannot write the export: {0}")]
@@ -73,10 +73,10 @@ impl MaintenanceError {
         action: &'static str,
         path: &'a Path,
     ) -> impl FnOnce(io::Error) -> Self + 'a {
-        move |source| Self::Io {
+        move |reason| Self::Io {
             action,
             path: path.to_owned(),
-            source,
+            reason,
         }
     }
 

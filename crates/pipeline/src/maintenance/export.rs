@@ -11,7 +11,7 @@ use trialog_model::event::EventKind;
 use trialog_model::ids::ExperimentId;
 use trialog_warehouse::batch::EventRow;
 use trialog_warehouse::export::Selection;
-use trialog_warehouse::snapshot::Snapshot;
+use trialog_warehouse::view::View;
 
 use super::table::{Cell, Columns, TableWriter, Type};
 use super::{Flag, Maintenance, MaintenanceError, go_on};
@@ -62,10 +62,15 @@ pub struct ExportRequest {
 /// An export whose moment is fixed.
 pub struct Export {
     request: ExportRequest,
-    catalog: Catalog,
-    snapshot: Snapshot,
+    moment: Moment,
     /// Set when nobody waits for the export any more.
     flag: Flag,
+}
+
+/// What is exported, as it is at one moment.
+enum Moment {
+    Events(EventKind, View),
+    Results(Catalog),
 }
 
 /// `user_id` is what was sent, `user_key` the number that it is stored and joined by.
@@ -130,28 +135,34 @@ impl Maintenance {
         flag: &Flag,
         request: ExportRequest,
     ) -> Result<Export, MaintenanceError> {
-        let files = self
-            .files("exports are ClickHouse's: SELECT ... INTO OUTFILE FORMAT Parquet writes one")?;
-        let (catalog, snapshot) = self.catalog.pin(|| files.reading_snapshot())?;
+        let view = self.store.view()?;
         for id in &request.experiments {
-            match catalog.experiment(id) {
-                Err(error @ CatalogError::NoExperiment(..)) => {
-                    let has_events = EventKind::ALL
-                        .iter()
-                        .any(|kind| snapshot.contents_of(*kind, id.as_str()).is_some());
-                    if !has_events {
-                        return Err(error.into());
-                    }
-                }
-                known => drop(known?),
-            }
+            self.check_experiment(id, &view)?;
         }
+        let moment = match request.table {
+            Table::Events(kind) => Moment::Events(kind, view.until(Flag::clone(flag))),
+            Table::Results => Moment::Results(self.catalog.pin(|| ())?.0),
+        };
         Ok(Export {
             request,
-            catalog,
-            snapshot: snapshot.until(Flag::clone(flag)),
+            moment,
             flag: Flag::clone(flag),
         })
+    }
+
+    /// Rejects an experiment that nobody registered and no event names.
+    fn check_experiment(&self, id: &ExperimentId, view: &View) -> Result<(), MaintenanceError> {
+        let error = match self.catalog.experiment(id) {
+            Ok(_) => return Ok(()),
+            Err(error @ CatalogError::NotFound { .. }) => error,
+            Err(error) => return Err(error.into()),
+        };
+        for kind in EventKind::ALL {
+            if !view.contents(kind, &[id.as_str()])?.is_empty() {
+                return Ok(());
+            }
+        }
+        Err(error.into())
     }
 }
 
@@ -160,15 +171,20 @@ impl Export {
     ///
     /// # Errors
     ///
-    /// A damaged file, or `out` cannot be written.
+    /// The warehouse or the catalog cannot be read, or `out` cannot be written.
     pub fn write(&self, out: impl Write + Send) -> Result<u64, MaintenanceError> {
-        match self.request.table {
-            Table::Events(kind) => self.events(kind, out),
-            Table::Results => self.results(out),
+        match &self.moment {
+            Moment::Events(kind, view) => self.events(*kind, view, out),
+            Moment::Results(catalog) => self.results(catalog, out),
         }
     }
 
-    fn events(&self, kind: EventKind, out: impl Write + Send) -> Result<u64, MaintenanceError> {
+    fn events(
+        &self,
+        kind: EventKind,
+        view: &View,
+        out: impl Write + Send,
+    ) -> Result<u64, MaintenanceError> {
         let columns = match kind {
             EventKind::Assignment => ASSIGNMENTS,
             EventKind::Metric => METRICS,
@@ -181,20 +197,19 @@ impl Export {
         };
         let mut n_rows = 0;
         let mut number = String::new();
-        self.snapshot
-            .each_event(kind, &selection, |event| -> Result<(), MaintenanceError> {
-                n_rows += 1;
-                let user = user_id(event, &mut number);
-                match kind {
-                    EventKind::Assignment => table.row(&assignment(event, user)),
-                    EventKind::Metric => table.row(&metric(event, user)),
-                }
-            })?;
+        view.each_event(kind, &selection, |event| -> Result<(), MaintenanceError> {
+            n_rows += 1;
+            let user = user_id(event, &mut number);
+            match kind {
+                EventKind::Assignment => table.row(&assignment(event, user)),
+                EventKind::Metric => table.row(&metric(event, user)),
+            }
+        })?;
         table.finish()?;
         Ok(n_rows)
     }
 
-    fn results(&self, out: impl Write + Send) -> Result<u64, MaintenanceError> {
+    fn results(&self, catalog: &Catalog, out: impl Write + Send) -> Result<u64, MaintenanceError> {
         let mut table = TableWriter::new(self.request.form, RESULTS, out)?;
         let mut n_rows = 0;
         if !self.request.experiments.is_empty() {
@@ -202,18 +217,18 @@ impl Export {
             ids.sort();
             ids.dedup();
             for id in &ids {
-                n_rows += self.results_of(id, &mut table)?;
+                n_rows += self.results_of(catalog, id, &mut table)?;
             }
         } else {
             let mut after = String::new();
             loop {
-                let ids = self.catalog.experiment_ids(&after, CHUNK)?;
+                let ids = catalog.experiment_ids(&after, CHUNK)?;
                 let Some(last) = ids.last() else {
                     break;
                 };
                 after = last.to_string();
                 for id in &ids {
-                    n_rows += self.results_of(id, &mut table)?;
+                    n_rows += self.results_of(catalog, id, &mut table)?;
                 }
             }
         }
@@ -223,15 +238,16 @@ impl Export {
 
     fn results_of(
         &self,
+        catalog: &Catalog,
         id: &ExperimentId,
         table: &mut TableWriter<impl Write + Send>,
     ) -> Result<u64, MaintenanceError> {
         let from = self.request.within.start.unwrap_or(i64::MIN);
         let to = self.request.within.end.unwrap_or(i64::MAX);
         let mut n_rows = 0;
-        for time in self.catalog.computation_times(id, from, to)? {
+        for time in catalog.computation_times(id, from, to)? {
             go_on(&self.flag)?;
-            if let Some(published) = self.catalog.published_at(id, time)? {
+            if let Some(published) = catalog.published_at(id, time)? {
                 n_rows += result_rows(id, &published, table)?;
             }
         }

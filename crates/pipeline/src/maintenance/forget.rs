@@ -126,7 +126,7 @@ impl Maintenance {
         for id in ids.filter_map(|id| ExperimentId::new(id.clone()).ok()) {
             match self.catalog.experiment(&id) {
                 Ok(_) => registered.push(id),
-                Err(CatalogError::NoExperiment(..)) => {}
+                Err(CatalogError::NotFound { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
         }

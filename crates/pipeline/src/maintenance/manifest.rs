@@ -147,8 +147,8 @@ impl Manifest {
                     file.name, found.bytes, file.bytes
                 )),
                 Ok(_) => wrong.push(format!("`{}` does not match its checksum", file.name)),
-                Err(MaintenanceError::Io { source, .. })
-                    if source.kind() == std::io::ErrorKind::NotFound =>
+                Err(MaintenanceError::Io { reason, .. })
+                    if reason.kind() == std::io::ErrorKind::NotFound =>
                 {
                     wrong.push(format!("`{}` is missing", file.name));
                 }

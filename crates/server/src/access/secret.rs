@@ -5,10 +5,9 @@
 //! a secret of 256 random bits: there is nothing to guess, so a hash that is
 //! slow on purpose would slow down nobody but us.
 
-use std::fmt::Write;
-
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use trialog_model::hex::hex;
 
 /// What every key begins with, so that it is known where it must not be.
 pub(crate) const PREFIX: &str = "tlk_";
@@ -86,14 +85,6 @@ fn percent_decoded(text: &str) -> String {
         at += if escaped.is_some() { 3 } else { 1 };
     }
     String::from_utf8_lossy(&decoded).into_owned()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a `String` cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

@@ -144,7 +144,7 @@ pub(crate) async fn change(
     let mut patch = patch(&received(body)?)?;
     take_confirmation(&mut edit, &mut patch)?;
     let (changed, shared) = pools::change(&app, move |app| {
-        let changed = (app.catalog).change_experiment(&id, &edit, |known| changed(known, patch))?;
+        let changed = (app.catalog).change(&id, &edit, |known| changed(known, patch))?;
         let shared = app.catalog.shared_surfaces(&changed.definition)?;
         Ok((changed, shared))
     })
@@ -155,7 +155,7 @@ pub(crate) async fn change(
 fn changed(known: &Experiment, patch: Map<String, Value>) -> Answer<Definition> {
     let id = &known.definition.experiment_id;
     let mend = match known.status {
-        Status::Unregistered => Some("register it first with POST /v1/experiments"),
+        Status::Unregistered => Some("register it first"),
         Status::Archived => Some("it is put away for good and cannot change"),
         Status::Draft | Status::Running | Status::Stopped => None,
     };
@@ -257,7 +257,7 @@ pub(crate) async fn delete(
     Editing(edit): Editing,
 ) -> Answer<Response> {
     step(&app, path, move |app, id| {
-        Ok(app.catalog.delete_experiment(&id, &edit)?)
+        Ok(app.catalog.delete::<Experiment>(&id, &edit)?)
     })
     .await
 }

@@ -78,7 +78,7 @@ pub(crate) async fn create(
         document::from_slice(&received(body)?).map_err(Problem::unreadable)?;
     definition.check()?;
     let created = pools::change(&app, move |app| {
-        Ok(app.catalog.create_holdout(&definition, &edit)?)
+        Ok(app.catalog.create::<Holdout>(&definition, &edit)?)
     })
     .await?;
     let name = percent::encode(created.definition.name.as_str());
@@ -91,7 +91,7 @@ pub(crate) async fn read(
     path: Result<Path<String>, PathRejection>,
 ) -> Answer<Response> {
     let name = name(path)?;
-    let found = pools::query(&app, move |app| Ok(app.catalog.holdout(&name)?)).await?;
+    let found = pools::query(&app, move |app| Ok(app.catalog.get::<Holdout>(&name)?)).await?;
     Ok(answer(found, Vec::new()))
 }
 
@@ -106,7 +106,7 @@ pub(crate) async fn change(
     let patch = patch(&received(body)?)?;
     let changed = pools::change(&app, move |app| {
         let rules = app.catalog.configuration()?.rules;
-        app.catalog.change_holdout(&name, &edit, |known| {
+        app.catalog.change(&name, &edit, |known: &Holdout| {
             let changed: HoldoutDefinition =
                 document::from_value(merged(&known.definition, patch)?)
                     .map_err(Problem::unreadable)?;
@@ -195,7 +195,7 @@ pub(crate) async fn list(
 ) -> Answer<Response> {
     let (after, limit) = plain_page(query.as_deref().unwrap_or_default())?;
     let found = pools::query(&app, move |app| {
-        Ok(app.catalog.list_holdouts(after.as_deref(), limit)?)
+        Ok(app.catalog.list::<Holdout>(after.as_deref(), limit)?)
     })
     .await?;
     let next = next(&found, limit, |holdout| holdout.definition.name.to_string());

@@ -68,7 +68,7 @@ pub(crate) async fn create(
         document::from_slice(&received(body)?).map_err(Problem::unreadable)?;
     definition.check()?;
     let created = pools::change(&app, move |app| {
-        Ok(app.catalog.create_layer(&definition, &edit)?)
+        Ok(app.catalog.create::<Layer>(&definition, &edit)?)
     })
     .await?;
     let name = created.definition.name.as_str();
@@ -84,7 +84,7 @@ pub(crate) async fn read(
     path: Result<Path<String>, PathRejection>,
 ) -> Answer<Response> {
     let name = name(path)?;
-    let found = pools::query(&app, move |app| Ok(app.catalog.layer(&name)?)).await?;
+    let found = pools::query(&app, move |app| Ok(app.catalog.get::<Layer>(&name)?)).await?;
     Ok(answer(&found))
 }
 
@@ -110,10 +110,7 @@ pub(crate) async fn change(
             ))
         }
     };
-    let changed = pools::change(&app, move |app| {
-        app.catalog.change_layer(&name, &edit, changed)
-    })
-    .await?;
+    let changed = pools::change(&app, move |app| app.catalog.change(&name, &edit, changed)).await?;
     Ok(answer(&changed))
 }
 
@@ -124,7 +121,7 @@ pub(crate) async fn delete(
 ) -> Answer<Response> {
     let name = name(path)?;
     let deleted = pools::change(&app, move |app| {
-        Ok(app.catalog.delete_layer(&name, &edit)?)
+        Ok(app.catalog.delete::<Layer>(&name, &edit)?)
     })
     .await?;
     Ok(Json(show(&deleted)).into_response())
@@ -136,7 +133,7 @@ pub(crate) async fn list(
 ) -> Answer<Response> {
     let (after, limit) = plain_page(query.as_deref().unwrap_or_default())?;
     let found = pools::query(&app, move |app| {
-        Ok(app.catalog.list_layers(after.as_deref(), limit)?)
+        Ok(app.catalog.list::<Layer>(after.as_deref(), limit)?)
     })
     .await?;
     let next = next(&found, limit, |layer| layer.definition.name.to_string());

@@ -72,7 +72,7 @@ pub(crate) async fn create(
     }
     let definition = definition(fields)?;
     let created = pools::change(&app, move |app| {
-        Ok(app.catalog.create_metric(&definition, &edit)?)
+        Ok(app.catalog.create::<Metric>(&definition, &edit)?)
     })
     .await?;
     let name = created.definition.name.as_str();
@@ -86,7 +86,7 @@ pub(crate) async fn read(
     path: Result<Path<String>, PathRejection>,
 ) -> Answer<Response> {
     let name = name(path)?;
-    let found = pools::query(&app, move |app| Ok(app.catalog.metric(&name)?)).await?;
+    let found = pools::query(&app, move |app| Ok(app.catalog.get::<Metric>(&name)?)).await?;
     Ok(answer(found))
 }
 
@@ -109,10 +109,7 @@ pub(crate) async fn change(
             Err(Problem::broken_rule("name", reason))
         }
     };
-    let changed = pools::change(&app, move |app| {
-        app.catalog.change_metric(&name, &edit, changed)
-    })
-    .await?;
+    let changed = pools::change(&app, move |app| app.catalog.change(&name, &edit, changed)).await?;
     Ok(answer(changed))
 }
 
@@ -123,7 +120,7 @@ pub(crate) async fn delete(
 ) -> Answer<Response> {
     let name = name(path)?;
     let deleted = pools::change(&app, move |app| {
-        Ok(app.catalog.delete_metric(&name, &edit)?)
+        Ok(app.catalog.delete::<Metric>(&name, &edit)?)
     })
     .await?;
     Ok(Json(show(deleted)).into_response())

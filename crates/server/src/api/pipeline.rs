@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{RawQuery, State};
 use serde_json::{Value, json};
-use trialog_catalog::pipeline::RunRecord;
+use trialog_catalog::runs::RunRecord;
 use trialog_model::time::UnixMicros;
 use trialog_pipeline::aggregation::Scope;
 use trialog_pipeline::schedule::SCHEDULE;

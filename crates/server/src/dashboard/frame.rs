@@ -1,6 +1,6 @@
 //! What surrounds every page, and how far the results reach.
 
-use trialog_catalog::pipeline::{HighWaterMark, RunRecord, RunStatus};
+use trialog_catalog::runs::{HighWaterMark, RunRecord, RunStatus};
 use trialog_model::time::UnixMicros;
 
 use super::format;

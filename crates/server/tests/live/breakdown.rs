@@ -72,10 +72,15 @@ fn get(service: &Service, path: &str) -> Value {
     answer.body
 }
 
+/// Percent-encodes a value of a query.
+fn encode(text: &str) -> String {
+    let bytes = text.bytes();
+    bytes.map(|byte| format!("%{byte:02X}")).collect()
+}
+
 #[test]
 fn each_segment_equals_the_results_that_are_filtered_by_its_values() {
     let service = filled();
-    let encode = trialog_server::percent_encode;
     for by in ["platform", "shop", "vip", "platform,vip", "shop,platform"] {
         let breakdown = get(&service, &format!("/v1/experiments/gate/breakdown?by={by}"));
         let segments = breakdown["segments"].as_array().unwrap();

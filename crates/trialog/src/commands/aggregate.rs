@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 use trialog_pipeline::aggregation::Scope;
-use trialog_pipeline::schedule::{Retry, run_with_retries};
+use trialog_pipeline::retry::Retry;
+use trialog_pipeline::schedule::run_with_retries;
 
 use crate::access::Access;
 use crate::cli::{AggregateArgs, Format};

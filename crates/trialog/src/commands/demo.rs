@@ -10,7 +10,8 @@ use tokio::net::TcpListener;
 use trialog_model::experiment::Status;
 use trialog_model::ids::ExperimentId;
 use trialog_model::time::UnixMicros;
-use trialog_pipeline::schedule::{Retry, Scheduler};
+use trialog_pipeline::retry::Retry;
+use trialog_pipeline::schedule::Scheduler;
 use trialog_report::Report;
 use trialog_simulator::demo::{Scenario, Statement, scenarios};
 

@@ -4,7 +4,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use trialog_pipeline::schedule::{Retry, Scheduler};
+use trialog_pipeline::retry::Retry;
+use trialog_pipeline::schedule::Scheduler;
 
 use crate::config::Config;
 use crate::front::{self, Front, bind};

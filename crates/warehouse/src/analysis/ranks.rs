@@ -9,9 +9,14 @@ mod clickhouse;
 use trialog_model::ids::ExperimentId;
 use trialog_stats::RankTally;
 
+use crate::analysis::Analysis;
+#[cfg(feature = "clickhouse")]
+use crate::analysis::Answers;
 use crate::analysis::scorecard::{MetricPlan, Quantity};
 use crate::error::FoldError;
-use crate::fold::{Accumulator, Exposure, Plan, Row};
+#[cfg(feature = "clickhouse")]
+use crate::error::WarehouseError;
+use crate::fold::{Accumulator, Exposure, Folded, Plan, Row};
 
 /// What a pass is to find out about one metric.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,6 +158,34 @@ impl Ranks {
             experiment: self.experiment.clone(),
             metric: self.plans[metric].metric.name.clone(),
         }
+    }
+}
+
+impl Analysis for Ranks {
+    type Question = Vec<RankedPlan>;
+    type Answer = Vec<RankedPlan>;
+
+    fn for_plan(plan: &Plan, ranked: &Vec<RankedPlan>) -> Self {
+        Self::new(plan, ranked.clone())
+    }
+
+    fn answer(folded: Folded<Self>) -> Vec<RankedPlan> {
+        folded.accumulator.into_plans()
+    }
+
+    #[cfg(feature = "clickhouse")]
+    fn push_down(
+        view: &crate::clickhouse::View,
+        plans: &[Plan],
+        ranked: &[Vec<RankedPlan>],
+    ) -> Option<Result<Answers<Self>, WarehouseError>> {
+        let mut questions = plans.iter().zip(ranked);
+        Some(
+            questions.try_fold(Vec::new(), |mut answers, (plan, ranked)| {
+                answers.push(view.ranks(plan, ranked.clone())?);
+                Ok(answers)
+            }),
+        )
     }
 }
 

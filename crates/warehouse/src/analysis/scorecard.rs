@@ -7,9 +7,14 @@ use trialog_model::duration::Window;
 use trialog_model::ids::ExperimentId;
 use trialog_model::time::UnixMicros;
 
+use crate::analysis::Analysis;
+#[cfg(feature = "clickhouse")]
+use crate::analysis::Answers;
 use crate::analysis::arrivals::{Arrivals, Place, TypeArrivals};
 use crate::error::FoldError;
-use crate::fold::{Accumulator, Exposure, LeftOut, Plan, Row, UserFilter};
+#[cfg(feature = "clickhouse")]
+use crate::error::WarehouseError;
+use crate::fold::{Accumulator, Exposure, Folded, LeftOut, Plan, Row, UserFilter};
 
 /// A metric: the events of a type within a stretch of time after exposure.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -350,6 +355,28 @@ impl Scorecard {
             experiment: self.experiment.clone(),
             metric: self.metrics[metric].name.clone(),
         }
+    }
+}
+
+impl Analysis for Scorecard {
+    type Question = Vec<MetricPlan>;
+    type Answer = Folded<Self>;
+
+    fn for_plan(plan: &Plan, metrics: &Vec<MetricPlan>) -> Self {
+        Self::new(plan, metrics.clone())
+    }
+
+    fn answer(folded: Folded<Self>) -> Folded<Self> {
+        folded
+    }
+
+    #[cfg(feature = "clickhouse")]
+    fn push_down(
+        view: &crate::clickhouse::View,
+        plans: &[Plan],
+        metrics: &[Vec<MetricPlan>],
+    ) -> Option<Result<Answers<Self>, WarehouseError>> {
+        Some(view.scorecards(plans, metrics))
     }
 }
 

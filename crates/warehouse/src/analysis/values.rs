@@ -7,10 +7,14 @@
 mod clickhouse;
 mod tally;
 
+use std::path::PathBuf;
+
+use crate::analysis::Analysis;
+#[cfg(feature = "clickhouse")]
+use crate::analysis::Answers;
 use crate::error::{FoldError, WarehouseError};
 use crate::fold::split::{CellValues, Cells, read_values};
-use crate::fold::{Accumulator, Exposure, Row};
-use crate::snapshot::Snapshot;
+use crate::fold::{Accumulator, Exposure, Folded, Plan, Row};
 
 pub(crate) use self::tally::{Tally, encode_values};
 
@@ -36,36 +40,65 @@ pub struct KeyValues {
     pub users: u64,
 }
 
+/// Which values to find.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyQuestion {
+    /// Keys of the context.
+    pub keys: Vec<String>,
+    /// The most values that are named.
+    pub limit: usize,
+    /// The directory for counts that memory does not hold.
+    pub spill: PathBuf,
+}
+
 /// Counts exposed users by the values of keys.
-pub(crate) struct Values {
+pub struct Values {
     keys: Vec<String>,
+    limit: usize,
     values: CellValues,
     tally: Tally,
     failed: Option<WarehouseError>,
 }
 
 impl Values {
-    pub(crate) fn new(snapshot: &Snapshot, keys: &[String]) -> Self {
-        Self {
-            keys: keys.to_vec(),
-            values: CellValues::new(),
-            tally: Tally::new(&snapshot.spill),
-            failed: None,
-        }
-    }
-
-    /// Returns the `limit` values with the most users.
-    pub(crate) fn into_largest(self, limit: usize) -> Result<KeyValues, WarehouseError> {
-        match self.failed {
-            Some(failed) => Err(failed),
-            None => self.tally.into_largest(limit),
-        }
-    }
-
     fn note(&mut self, outcome: Result<(), WarehouseError>) {
         if let Err(error) = outcome {
             self.failed.get_or_insert(error);
         }
+    }
+}
+
+impl Analysis for Values {
+    type Question = KeyQuestion;
+    type Answer = Result<KeyValues, WarehouseError>;
+
+    fn for_plan(_plan: &Plan, question: &KeyQuestion) -> Self {
+        Self {
+            keys: question.keys.clone(),
+            limit: question.limit,
+            values: CellValues::new(),
+            tally: Tally::new(&question.spill),
+            failed: None,
+        }
+    }
+
+    fn answer(folded: Folded<Self>) -> Self::Answer {
+        let values = folded.accumulator;
+        match values.failed {
+            Some(failed) => Err(failed),
+            None => values.tally.into_largest(values.limit),
+        }
+    }
+
+    #[cfg(feature = "clickhouse")]
+    fn push_down(
+        view: &crate::clickhouse::View,
+        plans: &[Plan],
+        questions: &[KeyQuestion],
+    ) -> Option<Result<Answers<Self>, WarehouseError>> {
+        let asked = plans.iter().zip(questions);
+        let answers = asked.map(|(plan, question)| Ok(Ok(view.key_values(plan, question))));
+        Some(answers.collect())
     }
 }
 

@@ -1,6 +1,7 @@
 //! Queries over ClickHouse's HTTP interface.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,6 +87,8 @@ pub(crate) struct Client {
     agent: Agent,
     address: Arc<Address>,
     place: Arc<str>,
+    /// Where what does not fit into memory goes.
+    spill: Arc<Path>,
 }
 
 impl Client {
@@ -107,7 +110,19 @@ impl Client {
             agent: config.build().into(),
             place: address.to_string().into(),
             address: Arc::new(address),
+            spill: std::env::temp_dir().into(),
         })
+    }
+
+    pub(super) fn spilling_into(self, directory: &Path) -> Self {
+        Self {
+            spill: directory.into(),
+            ..self
+        }
+    }
+
+    pub(crate) fn spill(&self) -> &Path {
+        &self.spill
     }
 
     pub(crate) fn place(&self) -> &str {
@@ -161,6 +176,22 @@ impl Client {
             })?;
             each(row);
         }
+    }
+
+    /// Reads the answer of a query, in whatever format it names.
+    pub(crate) fn read(
+        &self,
+        action: &'static str,
+        sql: &str,
+    ) -> Result<Box<dyn Read + Send>, WarehouseError> {
+        Ok(Box::new(
+            self.answer(action, sql)?.into_body().into_reader(),
+        ))
+    }
+
+    /// Converts an error from the middle of an answer: the query may be made again.
+    pub(crate) fn broken(&self, action: &'static str, error: std::io::Error) -> WarehouseError {
+        self.unreachable(action, error)
     }
 
     /// Sends rows of an insertion.

@@ -11,6 +11,7 @@ use super::view::View;
 use crate::analysis::scorecard::MetricPlan;
 use crate::analysis::values::encode_values;
 use crate::error::WarehouseError;
+use crate::fold::pieces::ranges;
 use crate::fold::split::Split;
 use crate::fold::{Outcomes, Plan};
 
@@ -61,31 +62,37 @@ impl View {
     pub(crate) fn pieces<'p>(&self, plans: &'p [Plan]) -> Result<Vec<Piece<'p>>, WarehouseError> {
         let n_rows: u64 = plans.iter().map(|plan| plan.n_rows).sum();
         let n_pieces = n_rows.div_ceil(PIECE_ROWS);
-        let mut cuts = Vec::new();
-        if let ([plan], true) = (plans, n_pieces > 1) {
-            let levels: Vec<String> = (1..n_pieces)
-                .map(|piece| (piece as f64 / n_pieces as f64).to_string())
-                .collect();
-            let statement = self
-                .statement(&[include_str!("sql/cuts.sql")])
-                .with("levels", levels.join(", "))
-                .with("experiments", quoted(plan.experiment.as_str()));
-            let rows = self
-                .client
-                .rows::<(Vec<i64>,)>("cut an experiment", statement.text())?;
-            cuts = rows.into_iter().next().map(|row| row.0).unwrap_or_default();
-            cuts.sort_unstable();
-            cuts.dedup();
+        let cuts = match (plans, n_pieces) {
+            ([plan], 2..) => self.user_cuts(plan.experiment.as_str(), n_pieces)?,
+            _ => Vec::new(),
+        };
+        let pieces = ranges(&cuts).into_iter();
+        Ok(pieces.map(|users| Piece { plans, users }).collect())
+    }
+
+    /// Finds users that cut the assignments of `experiment` into about `n_pieces` parts, in order.
+    pub(crate) fn user_cuts(
+        &self,
+        experiment: &str,
+        n_pieces: u64,
+    ) -> Result<Vec<i64>, WarehouseError> {
+        let levels: Vec<String> = (1..n_pieces)
+            .map(|piece| (piece as f64 / n_pieces as f64).to_string())
+            .collect();
+        if levels.is_empty() {
+            return Ok(Vec::new());
         }
-        let starts = std::iter::once(None).chain(cuts.iter().copied().map(Some));
-        let ends = cuts.iter().copied().map(Some).chain([None]);
-        Ok(starts
-            .zip(ends)
-            .map(|(start, end)| Piece {
-                plans,
-                users: start..end,
-            })
-            .collect())
+        let statement = self
+            .statement(&[include_str!("sql/cuts.sql")])
+            .with("levels", levels.join(", "))
+            .with("experiments", quoted(experiment));
+        let rows = self
+            .client
+            .rows::<(Vec<i64>,)>("cut an experiment", statement.text())?;
+        let mut cuts = rows.into_iter().next().map(|row| row.0).unwrap_or_default();
+        cuts.sort_unstable();
+        cuts.dedup();
+        Ok(cuts)
     }
 
     /// Begins a statement about the plans of `piece`.
@@ -123,7 +130,7 @@ impl View {
         self.statement(parts)
             .with("plans", table(PLAN_COLUMNS, &rows))
             .with("experiments", list(experiments))
-            .with("users", users(&piece.users))
+            .with("users", users_between(&piece.users))
             .with("tag", tag(&first.filter.segment, &first.split, keys))
             .with("key_values", values_text(keys))
             .with("user_text", user_text(piece.plans))
@@ -208,7 +215,7 @@ impl Reach {
 }
 
 /// Writes the condition that a user is among `users`.
-fn users(users: &Range<Option<i64>>) -> String {
+pub(crate) fn users_between(users: &Range<Option<i64>>) -> String {
     let start = users.start.map(|start| format!("user_id >= {start}"));
     let end = users.end.map(|end| format!("user_id < {end}"));
     let conditions: Vec<String> = [start, end].into_iter().flatten().collect();

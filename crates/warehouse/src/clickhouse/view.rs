@@ -65,9 +65,9 @@ impl View {
         experiments: &[&str],
     ) -> Result<BTreeMap<String, IndexEntry>, WarehouseError> {
         let mut contents = BTreeMap::new();
-        let (name, time) = match kind {
-            EventKind::Assignment => ("variant", "assigned_at"),
-            EventKind::Metric => ("event_type", "occurred_at"),
+        let name = match kind {
+            EventKind::Assignment => "variant",
+            EventKind::Metric => "event_type",
         };
         for chunk in experiments.chunks(PIECE_EXPERIMENTS) {
             self.check()?;
@@ -75,7 +75,7 @@ impl View {
                 .statement(&[include_str!("sql/contents.sql")])
                 .with("table", table_of(kind))
                 .with("name", name)
-                .with("time", time)
+                .with("time", time_of(kind))
                 .with("n_names", MAX_NAMES.to_string())
                 .with("experiments", list(chunk.iter().copied()));
             type Contents = (String, u64, i64, Vec<String>, u64);
@@ -119,9 +119,17 @@ impl View {
     }
 }
 
-fn table_of(kind: EventKind) -> &'static str {
+pub(crate) fn table_of(kind: EventKind) -> &'static str {
     match kind {
         EventKind::Assignment => "assignments",
         EventKind::Metric => "metric_events",
+    }
+}
+
+/// The column with the time of events.
+pub(crate) fn time_of(kind: EventKind) -> &'static str {
+    match kind {
+        EventKind::Assignment => "assigned_at",
+        EventKind::Metric => "occurred_at",
     }
 }

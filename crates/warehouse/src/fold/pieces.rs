@@ -2,19 +2,15 @@
 
 use std::ops::Range;
 
-use trialog_model::event::EventKind;
-
+use crate::error::WarehouseError;
 use crate::fold::Plan;
-use crate::snapshot::Snapshot;
+use crate::fold::source::EventSource;
 
 /// Neighbouring small experiments are taken together up to about this many
 /// rows, and fewer where there would be too few pieces for the threads.
 const PIECE_ROWS: u64 = 1 << 20;
 /// Pieces per thread that are enough for threads to end at about the same time.
 const PIECES_PER_THREAD: u64 = 4;
-/// An experiment is cut by users only where it is larger than this: every cut
-/// decodes some row groups twice.
-const LARGE_ROWS: u64 = 8 << 20;
 
 /// Some experiments, or a range of the users of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,16 +22,21 @@ pub(crate) struct Piece {
     n_rows: u64,
 }
 
-/// The pieces, the largest first, so that threads end at about the same time.
-pub(crate) fn pieces(snapshot: &Snapshot, plans: &[Plan], n_threads: usize) -> Vec<Piece> {
+/// Cuts the work into pieces, the largest first, so that threads end at about the same time.
+pub(crate) fn pieces(
+    source: &impl EventSource,
+    plans: &[Plan],
+    n_threads: usize,
+) -> Result<Vec<Piece>, WarehouseError> {
+    let limits = source.piece_limits(n_threads);
     let mut pieces: Vec<Piece> = Vec::new();
     let mut open: Option<Piece> = None;
     let n_rows: u64 = plans.iter().map(|plan| plan.n_rows).sum();
     let piece_rows = PIECE_ROWS.min(n_rows / (PIECES_PER_THREAD * n_threads.max(1) as u64));
     for (at, plan) in plans.iter().enumerate() {
-        if plan.n_rows > LARGE_ROWS && n_threads > 1 {
+        if plan.n_rows > limits.cut_rows {
             pieces.extend(open.take());
-            pieces.extend(cut_by_users(snapshot, at, plan));
+            pieces.extend(cut_by_users(source, at, plan, limits.cut_rows)?);
             continue;
         }
         let piece = open.get_or_insert(Piece {
@@ -45,49 +46,35 @@ pub(crate) fn pieces(snapshot: &Snapshot, plans: &[Plan], n_threads: usize) -> V
         });
         piece.plans.end = at + 1;
         piece.n_rows += plan.n_rows;
-        if piece.n_rows >= piece_rows {
+        if piece.n_rows >= piece_rows || piece.plans.len() >= limits.experiments {
             pieces.extend(open.take());
         }
     }
     pieces.extend(open);
     pieces.sort_by_key(|piece| std::cmp::Reverse(piece.n_rows));
-    pieces
+    Ok(pieces)
 }
 
-/// Cuts one experiment at users that begin row groups of its largest run.
-fn cut_by_users(snapshot: &Snapshot, at: usize, plan: &Plan) -> Vec<Piece> {
-    let whole = Piece {
-        plans: at..at + 1,
-        users: None..None,
-        n_rows: plan.n_rows,
-    };
-    let Some((run, rows)) = snapshot.largest_run_of(EventKind::Metric, plan.experiment.as_str())
-    else {
-        return vec![whole];
-    };
-    let starts: Vec<i64> = (run.row_groups())
-        .filter(|(group, _)| group.start > rows.start && group.end <= rows.end)
-        .filter_map(|(_, users)| users.map(|(least, _)| least))
-        .collect();
-    let n_pieces = plan.n_rows.div_ceil(LARGE_ROWS / 2) as usize;
-    let step = starts.len().div_ceil(n_pieces).max(1);
-    let mut cuts: Vec<Option<i64>> = starts
-        .iter()
-        .skip(step)
-        .step_by(step)
-        .copied()
-        .map(Some)
-        .collect();
-    cuts.dedup();
-    let begins = std::iter::once(None).chain(cuts.iter().copied());
-    let ends = cuts.iter().copied().chain(std::iter::once(None));
+/// Cuts one experiment with more than `cut_rows` rows by its users.
+fn cut_by_users(
+    source: &impl EventSource,
+    at: usize,
+    plan: &Plan,
+    cut_rows: u64,
+) -> Result<impl Iterator<Item = Piece>, WarehouseError> {
+    let n_pieces = plan.n_rows.div_ceil(cut_rows / 2);
+    let cuts = source.cuts(plan.experiment.as_str(), n_pieces)?;
     let n_rows = plan.n_rows / (cuts.len() as u64 + 1);
-    begins
-        .zip(ends)
-        .map(|(begin, end)| Piece {
-            plans: at..at + 1,
-            users: begin..end,
-            n_rows,
-        })
-        .collect()
+    Ok(ranges(&cuts).into_iter().map(move |users| Piece {
+        plans: at..at + 1,
+        users,
+        n_rows,
+    }))
+}
+
+/// The ranges of users between `cuts`, which are in order; both ends are open.
+pub(crate) fn ranges(cuts: &[i64]) -> Vec<Range<Option<i64>>> {
+    let starts = std::iter::once(None).chain(cuts.iter().copied().map(Some));
+    let ends = cuts.iter().copied().map(Some).chain([None]);
+    starts.zip(ends).map(|(start, end)| start..end).collect()
 }

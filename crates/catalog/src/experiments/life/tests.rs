@@ -6,6 +6,8 @@ use trialog_model::ids::{ExperimentId, LayerName};
 use super::*;
 use crate::audit::{Actor, Edit, Subject};
 use crate::database::params;
+use crate::holdouts::Holdout;
+use crate::layers::Layer;
 use crate::{Catalog, CatalogError};
 
 const NOW: UnixMicros = UnixMicros(1_700_000_000_000_000);
@@ -31,7 +33,7 @@ fn stopped(more: &str) -> (tempfile::TempDir, Catalog, ExperimentId) {
     let directory = tempfile::tempdir().unwrap();
     let catalog = crate::testing::open(directory.path()).unwrap();
     let page = serde_json::from_str(r#"{"name":"page"}"#).unwrap();
-    catalog.create_layer(&page, &at(0)).unwrap();
+    catalog.create::<Layer>(&page, &at(0)).unwrap();
     let gate = definition("gate", more);
     let id = gate.experiment_id.clone();
     catalog.create_experiment(&gate, &at(0)).unwrap();
@@ -154,7 +156,7 @@ fn a_resumed_experiment_goes_on_with_its_buckets_and_keeps_its_pause() {
         "{running}"
     );
     catalog
-        .delete_experiment(&small.experiment_id, &at(22))
+        .delete::<Experiment>(&small.experiment_id, &at(22))
         .unwrap();
     let running = resumed(&catalog, &id).unwrap();
     assert_eq!(
@@ -212,7 +214,9 @@ fn an_experiment_resumes_only_with_the_definition_that_it_was_stopped_with() {
             change(&mut definition);
             Ok::<_, CatalogError>(definition)
         };
-        catalog.change_experiment(&id, &at(25), changed).unwrap();
+        catalog
+            .change::<Experiment, _>(&id, &at(25), changed)
+            .unwrap();
     };
     set(&|own| own.allocation = 0.6);
     let refused = resumed(&catalog, &id).unwrap_err();
@@ -232,7 +236,7 @@ fn an_experiment_resumes_only_with_the_definition_that_it_was_stopped_with() {
 fn an_experiment_resumes_only_with_the_holdouts_that_it_was_stopped_with() {
     let q3: HoldoutDefinition = serde_json::from_str(r#"{"name":"q3","size":0.05}"#).unwrap();
     let (_directory, catalog, id) = stopped("");
-    catalog.create_holdout(&q3, &at(1)).unwrap();
+    catalog.create::<Holdout>(&q3, &at(1)).unwrap();
     catalog.start_holdout(&q3.name, &at(21)).unwrap();
     let refused = resumed(&catalog, &id).unwrap_err();
     assert!(
@@ -240,7 +244,7 @@ fn an_experiment_resumes_only_with_the_holdouts_that_it_was_stopped_with() {
         "{refused}"
     );
     let (_directory, catalog, id) = stopped("");
-    catalog.create_holdout(&q3, &at(1)).unwrap();
+    catalog.create::<Holdout>(&q3, &at(1)).unwrap();
     catalog.start_holdout(&q3.name, &at(1)).unwrap();
     assert!(resumed(&catalog, &id).is_err());
     let later = definition("later", "");
@@ -276,15 +280,17 @@ fn a_deleted_experiment_leaves_its_audit_trail_alone() {
         if_match: Some(vec![created.change - 1]),
         ..at(2)
     };
-    let refused = catalog.delete_experiment(&id, &stale);
+    let refused = catalog.delete::<Experiment>(&id, &stale);
     assert!(matches!(refused, Err(CatalogError::Stale { .. })));
-    let deleted = catalog.delete_experiment(&id, &at(3)).unwrap();
+    let deleted = catalog.delete::<Experiment>(&id, &at(3)).unwrap();
     assert_eq!(deleted, created);
     assert!(matches!(
         catalog.experiment(&id),
-        Err(CatalogError::NoExperiment(..))
+        Err(CatalogError::NotFound { .. })
     ));
-    let page = catalog.layer(&LayerName::new("page").unwrap()).unwrap();
+    let page = catalog
+        .get::<Layer>(&LayerName::new("page").unwrap())
+        .unwrap();
     assert_eq!(page.owned, []);
     for table in [
         "experiment_metrics",
@@ -323,7 +329,7 @@ fn an_unregistered_experiment_is_deleted_and_comes_again_with_its_events() {
     let stray = ExperimentId::new("holdout:stray").unwrap();
     let add = || catalog.add_unregistered(std::slice::from_ref(&stray), 9, NOW);
     add().unwrap();
-    catalog.delete_experiment(&stray, &at(1)).unwrap();
+    catalog.delete::<Experiment>(&stray, &at(1)).unwrap();
     assert!(catalog.experiment(&stray).is_err());
     add().unwrap();
     assert_eq!(
@@ -331,7 +337,7 @@ fn an_unregistered_experiment_is_deleted_and_comes_again_with_its_events() {
         Status::Unregistered
     );
     let refused = |id: &ExperimentId| {
-        let outcome = catalog.delete_experiment(id, &at(2));
+        let outcome = catalog.delete::<Experiment>(id, &at(2));
         outcome.unwrap_err().to_string()
     };
     assert!(refused(&gate).contains("is stopped: only drafts and unregistered"));
@@ -346,7 +352,7 @@ fn no_more_experiments_ship_a_variant_than_sdks_should_fetch() {
     let fill = "INSERT INTO experiments (experiment_id, status, definition, created_at, updated_at, revision, computed_revision, change, ship)
         WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
         SELECT 'other' || CAST(i AS TEXT), 'stopped', '{}', 0, 0, 1, 0, 1000 + i, 'a' FROM n";
-    let filled = catalog.write("fill the registry", |connection| {
+    let filled = catalog.write::<_, CatalogError>("fill the registry", |connection| {
         let n_others = i64::try_from(MAX_SHIPPED).unwrap();
         Ok(connection.execute(fill, params![n_others]).unwrap())
     });

@@ -28,9 +28,8 @@ impl Catalog {
         experiments: &[ExperimentId],
         now: UnixMicros,
     ) -> Result<(), CatalogError> {
-        let failed = CatalogError::database("note who names experiments", self.place());
         self.write("note who names experiments", |transaction| {
-            insert_notes(transaction, sender, experiments, now).map_err(&failed)
+            Ok(insert_notes(transaction, sender, experiments, now)?)
         })
     }
 }

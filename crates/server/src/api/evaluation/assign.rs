@@ -11,11 +11,12 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use trialog_catalog::CatalogError;
+use trialog_catalog::audit::Subject;
 use trialog_model::assignment::{Context, Decision, Rules, Step};
 use trialog_model::document;
 use trialog_model::ids::ExperimentId;
 
-use super::exposures::{self, Subject};
+use super::exposures;
 use super::{MAX_INLINE, ruleset, unit};
 use crate::api::events::keep;
 use crate::app::App;
@@ -66,7 +67,7 @@ pub(crate) async fn assign(
 ) -> Answer<Response> {
     let request: Request = document::from_slice(&received(body)?).map_err(Problem::unreadable)?;
     let unit = unit(request.user_id.as_ref(), "user_id")?;
-    let subject = Subject {
+    let subject = exposures::Subject {
         unit: &unit,
         context: &request.context,
     };
@@ -117,7 +118,7 @@ async fn assign_many(
     let own = Arc::clone(&app);
     let work = move || {
         let (running, others) = find(&prepared, request.experiment_ids.as_deref());
-        let subject = Subject {
+        let subject = exposures::Subject {
             unit: &unit,
             context: &request.context,
         };
@@ -157,7 +158,7 @@ async fn assign_many(
 fn evaluate<'p>(
     prepared: &'p Prepared,
     rules: &'p Rules,
-    subject: Subject<'_>,
+    subject: exposures::Subject<'_>,
 ) -> (&'p Rules, Decision<'p>) {
     (
         rules,
@@ -197,7 +198,7 @@ async fn status_of(app: &Arc<App>, id: &ExperimentId) -> Answer<&'static str> {
     })
     .await?;
     match known.is_empty() {
-        true => Err(CatalogError::NoExperiment(id.clone(), String::new()).into()),
+        true => Err(CatalogError::not_found(Subject::Experiment, id.as_str()).into()),
         false => Ok("not_running"),
     }
 }
@@ -216,7 +217,7 @@ fn not_running<'a>(id: &'a ExperimentId, decision: &'a str) -> Assigned<'a> {
 fn shown<'p>(
     prepared: &'p Prepared,
     rules: &'p Rules,
-    subject: Subject<'_>,
+    subject: exposures::Subject<'_>,
     with_path: bool,
 ) -> Assigned<'p> {
     let (decision, steps) = prepared

@@ -18,7 +18,7 @@ impl View {
     /// # Errors
     ///
     /// The server cannot be reached; the inner error is the experiment's own.
-    pub fn ranks(
+    pub(super) fn ranks(
         &self,
         plan: &Plan,
         ranked: Vec<RankedPlan>,

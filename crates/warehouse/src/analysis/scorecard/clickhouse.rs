@@ -18,7 +18,7 @@ impl View {
     /// # Errors
     ///
     /// The server cannot be reached or refuses a statement.
-    pub fn scorecards(
+    pub(super) fn scorecards(
         &self,
         plans: &[Plan],
         metrics: &[Vec<MetricPlan>],

@@ -1,24 +1,20 @@
 //! The values of context keys as SQL: counts by value, which are added up here.
 
-use crate::analysis::values::{KeyValues, Tally};
+use crate::analysis::values::{KeyQuestion, KeyValues, Tally};
 use crate::clickhouse::View;
 use crate::clickhouse::plans::{Reach, USERS};
 use crate::error::WarehouseError;
 use crate::fold::Plan;
 
 impl View {
-    /// Finds the `limit` values of `keys` with the most exposed users of `plan`.
-    ///
-    /// # Errors
-    ///
-    /// The server cannot be reached or rejects a statement.
-    pub fn key_values(
+    /// Finds the values that `question` asks for among the exposed users of `plan`.
+    pub(super) fn key_values(
         &self,
         plan: &Plan,
-        keys: &[String],
-        limit: usize,
+        question: &KeyQuestion,
     ) -> Result<KeyValues, WarehouseError> {
-        let mut tally = Tally::new(&std::env::temp_dir());
+        let keys = &question.keys;
+        let mut tally = Tally::new(&question.spill);
         let mut outcome = Ok(());
         for piece in self.pieces(std::slice::from_ref(plan))? {
             self.check()?;
@@ -35,6 +31,6 @@ impl View {
                 })?;
         }
         outcome?;
-        tally.into_largest(limit)
+        tally.into_largest(question.limit)
     }
 }

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 /// How `a` compares with `b`; `None` where one of them is no version. A leading `v` and
 /// missing minor and patch numbers are taken; what follows `+` makes no difference.
-pub(super) fn compare(a: &str, b: &str) -> Option<Ordering> {
+pub(crate) fn compare(a: &str, b: &str) -> Option<Ordering> {
     let (a, b) = (Version::parse(a)?, Version::parse(b)?);
     Some(a.core.cmp(&b.core).then_with(|| pre_releases(a.pre, b.pre)))
 }
