@@ -17,6 +17,9 @@ use crate::database::{
 };
 use crate::error::CatalogError;
 
+/// The fields of a state, as the audit trail compares them.
+pub(crate) type Fields = Map<String, Value>;
+
 /// The table of a kind of document: its first column is the name, and a column `seal` with a
 /// checksum follows after the last.
 #[derive(Debug, Clone, Copy)]
@@ -323,7 +326,7 @@ pub(crate) fn record<D: Document>(
     edit: &Edit,
     action: &'static str,
     name: &D::Name,
-    (before, after): (Option<&Map<String, Value>>, Option<&Map<String, Value>>),
+    (before, after): (Option<&Fields>, Option<&Fields>),
 ) -> database::Result<()> {
     let event = Event {
         subject: D::SUBJECT,
@@ -342,11 +345,10 @@ impl Catalog {
     pub fn get<D: Document>(&self, name: &D::Name) -> Result<D, CatalogError> {
         let name = name.to_string();
         let action = format!("read {}", D::SUBJECT.with_article());
-        let found = self.read(&action, |connection| match find(connection, &name)? {
+        self.read(&action, |connection| match find(connection, &name)? {
             Some(found) => Ok(Ok(found)),
             None => not_found::<D>(connection, name).map(Err),
-        })?;
-        found
+        })?
     }
 
     /// Reads at most `limit` documents in the order of their names, those after `after`.

@@ -23,6 +23,8 @@ pub mod retry;
 pub mod schedule;
 pub mod store;
 pub mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod trust;
 
 pub use compute::Limits;

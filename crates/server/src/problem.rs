@@ -220,7 +220,7 @@ impl From<CatalogError> for Problem {
             CatalogError::Stale { .. } => StatusCode::PRECONDITION_FAILED,
             CatalogError::NotAFile { .. } => StatusCode::NOT_IMPLEMENTED,
             error if error.is_transient() => {
-                return Self::unavailable(told(&error), 5);
+                return Self::unavailable(told(error), 5);
             }
             _ => return Self::internal(told(&error)),
         };

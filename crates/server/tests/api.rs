@@ -11,10 +11,10 @@ use axum::http::{Request, StatusCode};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 use trialog_model::time::UnixMicros;
-use trialog_pipeline::aggregation::{Aggregator, Settings as Aggregation};
+use trialog_pipeline::aggregation::Settings as Aggregation;
+use trialog_pipeline::testing;
 use trialog_server::{App, Settings, router};
-use trialog_warehouse::embedded::{Options, Warehouse};
-use trialog_warehouse::lock::DirectoryLock;
+use trialog_warehouse::embedded::Options;
 
 const NOW: i64 = 1_760_000_000_000_000;
 
@@ -31,20 +31,20 @@ impl Api {
 
     fn with(settings: Settings, options: Options) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let catalog = Arc::new(trialog_catalog::testing::open(directory.path()).unwrap());
-        let lock = DirectoryLock::acquire(directory.path()).unwrap();
-        let warehouse = Arc::new(Warehouse::open(directory.path(), lock, options, 0).unwrap());
-        let readings = std::sync::atomic::AtomicI64::new(NOW);
-        let clock: trialog_pipeline::clock::Clock = Arc::new(move || {
-            UnixMicros(readings.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
-        });
-        let aggregator = Aggregator::new(
-            Arc::clone(&catalog),
-            Arc::clone(&warehouse),
-            Arc::clone(&clock),
+        let parts = testing::open(
+            directory.path(),
+            options,
             Aggregation::default(),
+            UnixMicros(NOW),
+        )
+        .unwrap();
+        let app = App::new(
+            parts.catalog,
+            parts.warehouse,
+            parts.aggregator,
+            parts.clock,
+            settings,
         );
-        let app = App::new(catalog, warehouse, Arc::new(aggregator), clock, settings);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()

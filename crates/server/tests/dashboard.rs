@@ -3,7 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a failing helper fails its test")]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 use axum::Router;
 use axum::body::Body;
@@ -12,10 +11,10 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 use trialog_model::percent;
 use trialog_model::time::UnixMicros;
-use trialog_pipeline::aggregation::{Aggregator, Settings as Aggregation};
+use trialog_pipeline::aggregation::Settings as Aggregation;
+use trialog_pipeline::testing;
 use trialog_server::{App, Settings, router};
-use trialog_warehouse::embedded::{Options, Warehouse};
-use trialog_warehouse::lock::DirectoryLock;
+use trialog_warehouse::embedded::Options;
 
 const NOW: i64 = 1_760_000_000_000_000;
 
@@ -28,25 +27,26 @@ struct Site {
 impl Site {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let catalog = Arc::new(trialog_catalog::testing::open(directory.path()).unwrap());
-        let lock = DirectoryLock::acquire(directory.path()).unwrap();
-        let warehouse = Warehouse::open(directory.path(), lock, Options::default(), 0).unwrap();
-        let warehouse = Arc::new(warehouse);
-        let readings = AtomicI64::new(NOW);
-        let clock: trialog_pipeline::clock::Clock =
-            Arc::new(move || UnixMicros(readings.fetch_add(1, Ordering::Relaxed)));
-        let aggregator = Aggregator::new(
-            Arc::clone(&catalog),
-            Arc::clone(&warehouse),
-            Arc::clone(&clock),
+        let options = Options::default();
+        let parts = testing::open(
+            directory.path(),
+            options,
             Aggregation::default(),
-        );
+            UnixMicros(NOW),
+        )
+        .unwrap();
         let settings = Settings {
             max_folds: 0,
             max_waiting_folds: 0,
             ..Settings::default()
         };
-        let app = App::new(catalog, warehouse, Arc::new(aggregator), clock, settings);
+        let app = App::new(
+            parts.catalog,
+            parts.warehouse,
+            parts.aggregator,
+            parts.clock,
+            settings,
+        );
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()

@@ -13,11 +13,11 @@ use serde_json::{Map, Value, json};
 use tower::ServiceExt;
 use trialog_model::percent;
 use trialog_model::time::UnixMicros;
-use trialog_pipeline::aggregation::{Aggregator, Settings as Aggregation};
+use trialog_pipeline::aggregation::Settings as Aggregation;
+use trialog_pipeline::testing;
 use trialog_server::openapi::{document, text};
 use trialog_server::{App, InProcess, Settings, router};
-use trialog_warehouse::embedded::{Options, Warehouse};
-use trialog_warehouse::lock::DirectoryLock;
+use trialog_warehouse::embedded::Options;
 
 const NOW: i64 = 1_770_000_000_000_000;
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
@@ -109,20 +109,13 @@ impl Server {
         let directory = tempfile::tempdir().unwrap();
         let data = directory.path().join("data");
         std::fs::create_dir(&data).unwrap();
-        let catalog = Arc::new(trialog_catalog::testing::open(&data).unwrap());
-        let lock = DirectoryLock::acquire(&data).unwrap();
-        let warehouse = Warehouse::open(&data, lock, Options::default(), 0).unwrap();
-        let warehouse = Arc::new(warehouse);
-        let readings = std::sync::atomic::AtomicI64::new(NOW);
-        let clock: trialog_pipeline::clock::Clock = Arc::new(move || {
-            UnixMicros(readings.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
-        });
-        let aggregator = Aggregator::new(
-            Arc::clone(&catalog),
-            Arc::clone(&warehouse),
-            Arc::clone(&clock),
+        let parts = testing::open(
+            &data,
+            Options::default(),
             Aggregation::default(),
-        );
+            UnixMicros(NOW),
+        )
+        .unwrap();
         let settings = Settings {
             backup_dir: Some(directory.path().join("backups")),
             randomness: |buffer| {
@@ -131,7 +124,13 @@ impl Server {
             },
             ..Settings::default()
         };
-        let app = App::new(catalog, warehouse, Arc::new(aggregator), clock, settings);
+        let app = App::new(
+            parts.catalog,
+            parts.warehouse,
+            parts.aggregator,
+            parts.clock,
+            settings,
+        );
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()

@@ -12,10 +12,9 @@ use serde_json::Value;
 use tower::ServiceExt;
 use trialog_model::time::UnixMicros;
 use trialog_pipeline::aggregation::{Aggregator, Settings as Aggregation};
-use trialog_pipeline::clock::Clock;
+use trialog_pipeline::testing;
 use trialog_server::{App, Settings, router};
 use trialog_warehouse::embedded::{Options, Warehouse};
-use trialog_warehouse::lock::DirectoryLock;
 
 const NOW: i64 = 1_760_000_000_000_000;
 
@@ -31,26 +30,21 @@ struct Service {
 impl Service {
     fn new(settings: Settings) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let catalog = Arc::new(trialog_catalog::testing::open(directory.path()).unwrap());
-        let lock = DirectoryLock::acquire(directory.path()).unwrap();
         let options = Options::default();
-        let warehouse = Arc::new(Warehouse::open(directory.path(), lock, options, 0).unwrap());
-        let now = Arc::new(AtomicI64::new(NOW));
-        let reading = Arc::clone(&now);
-        let clock: Clock = Arc::new(move || UnixMicros(reading.fetch_add(1, Ordering::Relaxed)));
-        let aggregator = Arc::new(Aggregator::new(
-            Arc::clone(&catalog),
-            Arc::clone(&warehouse),
-            Arc::clone(&clock),
+        let parts = testing::open(
+            directory.path(),
+            options,
             Aggregation::default(),
-        ));
-        let shared = (Arc::clone(&warehouse), Arc::clone(&aggregator));
-        let app = App::new(catalog, shared.0, shared.1, clock, settings);
+            UnixMicros(NOW),
+        )
+        .unwrap();
+        let shared = (Arc::clone(&parts.warehouse), Arc::clone(&parts.aggregator));
+        let app = App::new(parts.catalog, shared.0, shared.1, parts.clock, settings);
         Self {
             router: router(Arc::new(app)),
-            warehouse,
-            aggregator,
-            now,
+            warehouse: parts.warehouse,
+            aggregator: parts.aggregator,
+            now: parts.time,
             runtime: tokio::runtime::Runtime::new().unwrap(),
             _directory: directory,
         }

@@ -9,10 +9,10 @@ use axum::http::{Request, Response, StatusCode};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 use trialog_model::time::UnixMicros;
-use trialog_pipeline::aggregation::{Aggregator, Settings as Aggregation};
+use trialog_pipeline::aggregation::Settings as Aggregation;
+use trialog_pipeline::testing;
 use trialog_server::{App, InProcess, Settings, router};
-use trialog_warehouse::embedded::{Options, Warehouse};
-use trialog_warehouse::lock::DirectoryLock;
+use trialog_warehouse::embedded::Options;
 
 const NOW: i64 = 1_760_000_000_000_000;
 
@@ -51,21 +51,15 @@ impl Api {
 
     pub(crate) fn with_runs(settings: Settings, runs: Aggregation) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let catalog = Arc::new(trialog_catalog::testing::open(directory.path()).unwrap());
-        let lock = DirectoryLock::acquire(directory.path()).unwrap();
-        let warehouse = Warehouse::open(directory.path(), lock, Options::default(), 0);
-        let warehouse = Arc::new(warehouse.unwrap());
-        let time = Arc::new(AtomicI64::new(NOW));
-        let readings = Arc::clone(&time);
-        let clock: trialog_pipeline::clock::Clock =
-            Arc::new(move || UnixMicros(readings.fetch_add(1, Ordering::Relaxed)));
-        let aggregator = Aggregator::new(
-            Arc::clone(&catalog),
-            Arc::clone(&warehouse),
-            Arc::clone(&clock),
-            runs,
+        let parts =
+            testing::open(directory.path(), Options::default(), runs, UnixMicros(NOW)).unwrap();
+        let app = App::new(
+            parts.catalog,
+            parts.warehouse,
+            parts.aggregator,
+            parts.clock,
+            settings,
         );
-        let app = App::new(catalog, warehouse, Arc::new(aggregator), clock, settings);
         let app = Arc::new(app);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
@@ -75,7 +69,7 @@ impl Api {
             router: router(Arc::clone(&app)),
             app,
             runtime,
-            time,
+            time: parts.time,
             _directory: directory,
         }
     }
