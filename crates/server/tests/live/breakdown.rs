@@ -125,9 +125,9 @@ fn the_largest_values_come_first_then_the_missing_and_the_others() {
         labels("platform"),
         ["android, \"old\"", "ios", "(missing)", "(other)"]
     );
+    // Everybody has a shop but the crossover, who counts in no segment.
     let shops = labels("shop");
-    assert_eq!(shops.len(), 52);
-    assert_eq!(shops[50..], ["(missing)", "(other)"]);
+    assert_eq!((shops.len(), shops[50].as_str()), (51, "(other)"));
     assert_eq!(
         labels("vip,platform")[..2],
         ["false, (missing)", "false, android, \"old\""]
