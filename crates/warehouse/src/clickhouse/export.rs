@@ -2,7 +2,7 @@
 
 use trialog_model::event::EventKind;
 
-use super::stream::{Answer, EventStream, Rows};
+use super::stream::{Buffering, EventStream, Rows};
 use super::view::View;
 use crate::batch::EventRow;
 use crate::error::WarehouseError;
@@ -29,7 +29,7 @@ impl View {
         let pieces = self.stream_pieces(&ids)?;
         // Whoever takes the events may be slow, and the server does not wait for long.
         let stream = |kind, columns| {
-            EventStream::new(self, kind, columns, pieces.clone()).through(Answer::File)
+            EventStream::new(self, kind, columns, pieces.clone()).buffered_in(Buffering::File)
         };
         let events = stream(kind, Columns::All).into_cursor()?;
         let texts = stream(EventKind::Assignment, Columns::WithUserText)

@@ -52,7 +52,7 @@ pub(crate) enum Rows {
 
 /// Where an answer lies while its rows are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum Buffering {
     /// On the connection, for readers that are faster than the server's timeouts.
     Connection,
     /// In a temporary file, for readers that may wait for somebody else.
@@ -65,7 +65,7 @@ pub(crate) struct EventStream {
     kind: EventKind,
     columns: Columns,
     rows: Rows,
-    answer: Answer,
+    buffering: Buffering,
     pieces: std::vec::IntoIter<StreamPiece>,
     /// The answer of the current piece.
     current: Option<BufReader<Box<dyn Read + Send>>>,
@@ -85,7 +85,7 @@ impl EventStream {
             kind,
             columns,
             rows: Rows::All,
-            answer: Answer::Connection,
+            buffering: Buffering::Connection,
             pieces: pieces.into_iter(),
             current: None,
             decoder: EventDecoder::new(kind),
@@ -97,9 +97,9 @@ impl EventStream {
         Self { rows, ..self }
     }
 
-    /// Keeps each answer elsewhere.
-    pub(crate) fn through(self, answer: Answer) -> Self {
-        Self { answer, ..self }
+    /// Keeps each answer in `buffering` while its rows are used.
+    pub(crate) fn buffered_in(self, buffering: Buffering) -> Self {
+        Self { buffering, ..self }
     }
 
     /// A cursor on the first event.
@@ -136,9 +136,11 @@ impl EventStream {
     fn open(&self, piece: &StreamPiece) -> Result<BufReader<Box<dyn Read + Send>>, WarehouseError> {
         let sql = self.statement(piece);
         let answer = self.view.client.read(ACTION, &sql)?;
-        let answer = match self.answer {
-            Answer::Connection => answer,
-            Answer::File => Box::new(kept(answer, &self.view.client, self.view.spill())?),
+        let answer = match self.buffering {
+            Buffering::Connection => answer,
+            Buffering::File => {
+                Box::new(copy_to_file(answer, &self.view.client, self.view.spill())?)
+            }
         };
         Ok(BufReader::with_capacity(READ_BYTES, answer))
     }
@@ -181,7 +183,7 @@ impl EventStream {
 const ACTION: &str = "read events";
 
 /// Copies an answer into a temporary file in `directory`, which nobody else sees.
-fn kept(
+fn copy_to_file(
     mut answer: Box<dyn Read + Send>,
     client: &Client,
     directory: &Path,
@@ -287,5 +289,92 @@ impl StreamPiece {
             experiments,
             users: None..None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use super::super::address::Address;
+    use super::*;
+
+    /// A server that answers one query with `answer` and closes the connection.
+    fn serve(answer: Vec<u8>) -> Address {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            let (mut connection, _) = listener.accept().unwrap();
+            let mut request = Vec::new();
+            let mut bytes = [0; 4_096];
+            while !String::from_utf8_lossy(&request).contains("FORMAT RowBinary") {
+                let n_bytes = connection.read(&mut bytes).unwrap();
+                request.extend_from_slice(&bytes[..n_bytes]);
+            }
+            connection.write_all(&answer).unwrap();
+        });
+        format!("clickhouse://u:p@127.0.0.1:{port}/d")
+            .parse()
+            .unwrap()
+    }
+
+    fn row(user: i64) -> Vec<u8> {
+        let mut row = vec![1, b'e'];
+        row.extend(user.to_le_bytes());
+        row.extend(2i64.to_le_bytes());
+        row.extend([3, b'b', b'u', b'y']);
+        row.extend(5i64.to_le_bytes());
+        row.extend(6i64.to_le_bytes());
+        row
+    }
+
+    fn chunk(bytes: &[u8]) -> Vec<u8> {
+        let mut chunk = format!("{:x}\r\n", bytes.len()).into_bytes();
+        chunk.extend(bytes);
+        chunk.extend(b"\r\n");
+        chunk
+    }
+
+    /// The users that come out of `chunks`, through each way that an answer takes.
+    fn users(chunks: &[Vec<u8>]) -> Vec<Result<Vec<i64>, WarehouseError>> {
+        let mut answer = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+        chunks.iter().for_each(|chunk| answer.extend(chunk));
+        [Buffering::Connection, Buffering::File]
+            .map(|buffering| {
+                let client = Client::new(serve(answer.clone())).unwrap();
+                let view = View::new(client, 1, Vec::new());
+                let piece = StreamPiece::of_all_users(vec!["e".to_owned()]).unwrap();
+                let stream =
+                    EventStream::new(&view, EventKind::Metric, Columns::Plain, vec![piece]);
+                let mut stream = stream.buffered_in(buffering);
+                let mut users = Vec::new();
+                while let Some(block) = stream.next_block()? {
+                    users.extend_from_slice(&block.user);
+                }
+                Ok(users)
+            })
+            .into()
+    }
+
+    #[test]
+    fn an_answer_that_ends_early_is_an_error_also_between_two_rows() {
+        let end = b"0\r\n\r\n".to_vec();
+        for whole in users(&[chunk(&row(1)), chunk(&row(2)), end]) {
+            assert_eq!(whole.unwrap(), [1, 2]);
+        }
+        for cut in users(&[chunk(&row(1)), chunk(&row(2))]) {
+            let error = cut.unwrap_err();
+            assert!(
+                matches!(
+                    error,
+                    WarehouseError::Server {
+                        is_transient: true,
+                        ..
+                    }
+                ),
+                "{error}"
+            );
+        }
     }
 }
