@@ -67,7 +67,7 @@ fn said(folded: Folded<Scorecard>) -> Said {
         crossovers: folded.crossovers,
         forced: folded.forced,
         unknown_variant: folded.unknown_variant,
-        not_aggregated: scorecard.not_aggregated,
+        not_aggregated: scorecard.not_aggregated.clone(),
         next_user_at: scorecard.next_user_at,
         sums: sums
             .map(|(variant, metric)| format!("{:?}", scorecard.sums(variant, metric)))
@@ -397,7 +397,7 @@ impl Analysis for Trace {
     fn answer(folded: Folded<Self>) -> Vec<String> {
         let mut lines = folded.accumulator.lines;
         let counts = (folded.users, folded.crossovers, folded.forced);
-        lines.push(format!("{counts:?} {}", folded.unknown_variant));
+        lines.push(format!("{counts:?} {:?}", folded.unknown_variant));
         lines
     }
 }

@@ -51,7 +51,7 @@ fn fold(app: &App, id: &ExperimentId, query: &Query, flag: &Flag) -> Answer<Brea
     for cell in found.cells {
         let published = Published {
             computation: cell.computation,
-            mark: mark.clone(),
+            mark,
             ..latest.clone()
         };
         let report = trialog_report::build(

@@ -179,8 +179,8 @@ impl Largest {
 fn merge_sorted(files: Vec<File>, largest: &mut Largest) -> std::io::Result<()> {
     let mut readers: Vec<BufReader<File>> = files.into_iter().map(BufReader::new).collect();
     let mut next: BinaryHeap<Reverse<(String, usize, u64)>> = BinaryHeap::new();
-    for at in 0..readers.len() {
-        let counted = read_count(&mut readers[at])?;
+    for (at, reader) in readers.iter_mut().enumerate() {
+        let counted = read_count(reader)?;
         next.extend(counted.map(|(text, users)| Reverse((text, at, users))));
     }
     let mut current: Option<(String, u64)> = None;
