@@ -6,6 +6,7 @@ mod access;
 mod bounds;
 mod calc;
 mod connections;
+mod earlier;
 mod evaluation;
 mod harness;
 mod health;
