@@ -9,10 +9,10 @@ use std::time::Duration;
 use serde::Serialize;
 use trialog_catalog::audit::Subject;
 use trialog_catalog::experiments::{Experiment, Unregistered};
-use trialog_catalog::results::Computation;
-use trialog_catalog::runs::{FinishedRun, HighWaterMark, Outcome};
+use trialog_catalog::runs::{FinishedRun, Outcome};
 use trialog_catalog::{Catalog, CatalogError};
 use trialog_model::ids::ExperimentId;
+use trialog_model::published::{Computation, HighWaterMark};
 use trialog_model::time::UnixMicros;
 use trialog_report::findings::{self, Finding};
 use trialog_warehouse::fold::UserFilter;
@@ -24,6 +24,7 @@ use crate::lease::{HeldLease, LeaseSettings};
 use crate::look::{Looking, Wait, look};
 use crate::retention::{DailyDrop, Keep};
 use crate::store::{Reading, Store};
+use crate::subject;
 use crate::telemetry::AggregationMetrics;
 use crate::trust::{RunTime, Witnesses};
 
@@ -486,7 +487,7 @@ impl Aggregator {
 
 /// The codes of what looks wrong in `computation`, each once.
 fn codes(experiment: &Experiment, computation: &Computation) -> Vec<&'static str> {
-    let found = findings::find(experiment, computation);
+    let found = findings::find(&subject(experiment), computation);
     let mut codes: Vec<_> = found.iter().map(Finding::code).collect();
     codes.sort_unstable();
     codes.dedup();

@@ -22,6 +22,7 @@ mod retention;
 pub mod retry;
 pub mod schedule;
 pub mod store;
+mod subject;
 pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -29,3 +30,4 @@ mod trust;
 
 pub use compute::Limits;
 pub use error::PipelineError;
+pub use subject::subject;

@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use trialog_catalog::experiments::Experiment;
-use trialog_catalog::results::Computation;
-use trialog_catalog::sequence::Sequence;
 use trialog_catalog::{Catalog, CatalogError};
 use trialog_model::experiment::Metrics;
+use trialog_model::published::Computation;
+use trialog_model::sequence::Sequence;
 use trialog_model::time::UnixMicros;
 use trialog_report::standing::{self, Look, Planned, Standing};
 use trialog_warehouse::fold::UserFilter;
@@ -14,6 +14,7 @@ use trialog_warehouse::view::View;
 
 use crate::compute::{Computed, Limits, compute, fingerprint};
 use crate::error::PipelineError;
+use crate::subject;
 
 /// How long until an experiment that waits for its users to be mature is looked at again.
 const AGAIN_MICROS: i64 = 3_600_000_000;
@@ -91,7 +92,7 @@ impl<'a> Looking<'a> {
             mature,
             first,
             users,
-        } = standing::when_planned(experiment, computation, previous, self.data_time)
+        } = standing::when_planned(&subject(experiment), computation, previous, self.data_time)
         else {
             return Ok(Wait::No);
         };
@@ -160,7 +161,7 @@ fn previous_standing(
         .filter(|(look, _)| sequence.counts(*look))
         .map(|(look, rows)| (look.at, rows))
         .collect();
-    Ok(Standing::of_looks(experiment, &counting))
+    Ok(Standing::of_looks(&subject(experiment), &counting))
 }
 
 /// The look that is about to be published.
@@ -171,7 +172,7 @@ pub(crate) fn look<'a>(
     wait: Wait,
 ) -> Look<'a> {
     Look {
-        experiment,
+        subject: subject(experiment),
         computation,
         at,
         is_planned: wait == Wait::Over,

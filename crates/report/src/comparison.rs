@@ -1,16 +1,15 @@
 //! A treatment against the control, and the families in which p-values are adjusted.
 
 use serde::{Deserialize, Serialize};
-use trialog_catalog::experiments::Experiment;
 use trialog_model::experiment::{Definition, Plan};
 use trialog_model::metric::MetricRole;
 use trialog_model::metric_definition::Direction;
 use trialog_stats::special::normal_quantile;
-use trialog_stats::{Alpha, Better, Correction, Guardrail, Interval, NoRelative, adjust};
+use trialog_stats::{Alpha, Better, Correction, Interval, NoRelative, adjust};
 
 use super::measured::Arm;
 use super::standing::{self, Standing, TestStanding};
-use super::{Choices, Measured, MetricReport};
+use super::{Choices, Measured, MetricReport, Subject};
 
 /// Below this adjusted p-value a difference that is not significant is trending.
 const TRENDING: f64 = 0.10;
@@ -204,19 +203,29 @@ pub struct NonInferiority {
     pub p_violated: Option<f64>,
     /// What the linear test says at alpha/2 on each side; null where nobody declared which
     /// way is good.
-    pub verdict: Option<Guarded>,
+    pub verdict: Option<Guardrail>,
 }
 
 /// The verdict on a guardrail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Guarded {
+pub enum Guardrail {
     /// Not worse by the margin or more.
     Kept,
     /// Worse by more than the margin.
     Violated,
     /// Neither is shown, or the comparison is not to be trusted.
     Inconclusive,
+}
+
+impl From<trialog_stats::Guardrail> for Guardrail {
+    fn from(verdict: trialog_stats::Guardrail) -> Self {
+        match verdict {
+            trialog_stats::Guardrail::Kept => Self::Kept,
+            trialog_stats::Guardrail::Violated => Self::Violated,
+            trialog_stats::Guardrail::Inconclusive => Self::Inconclusive,
+        }
+    }
 }
 
 /// What a comparison depends on beside the arms.
@@ -235,7 +244,7 @@ pub(super) struct Terms<'a> {
 /// What earlier looks came to, and whether a verdict may rest on it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Looks<'a> {
-    pub(super) experiment: &'a Experiment,
+    pub(super) subject: Subject<'a>,
     pub(super) standing: Option<&'a Standing>,
     /// Whether the request asks for the control, the level and the correction that the
     /// planned look was made with.
@@ -302,7 +311,7 @@ pub(super) fn compare_all(measured: &Measured, terms: &Terms<'_>) -> Vec<Compari
         return Vec::new();
     };
     let others = measured.arms.iter().filter(|arm| !name(arm));
-    let basis = (terms.looks).map(|looks| standing::basis(looks.experiment, measured, terms));
+    let basis = (terms.looks).map(|looks| standing::basis(&looks.subject, measured, terms));
     let basis = basis.unwrap_or_default();
     others
         .filter_map(|treatment| {
@@ -480,13 +489,9 @@ fn non_inferiority(
     let trusted = linear.filter(|_| !test.is_sparse());
     Some(NonInferiority {
         margin,
-        p_value: linear.map(|own| own.p_value),
-        p_violated: linear.map(|own| own.p_violated),
-        verdict: Some(match trusted.map(|own| own.verdict(alpha)) {
-            Some(Guardrail::Kept) => Guarded::Kept,
-            Some(Guardrail::Violated) => Guarded::Violated,
-            Some(Guardrail::Inconclusive) | None => Guarded::Inconclusive,
-        }),
+        p_value: linear.map(|test| test.p_value),
+        p_violated: linear.map(|test| test.p_violated),
+        verdict: Some(trusted.map_or(Guardrail::Inconclusive, |test| test.verdict(alpha).into())),
     })
 }
 
@@ -665,7 +670,7 @@ fn planned_headline(
         measured.kind,
         comparison.treatment.as_str(),
     );
-    let basis = standing::basis_of_verdict(looks.experiment, measured, terms);
+    let basis = standing::basis_of_verdict(&looks.subject, measured, terms);
     let stored = standing
         .planned_headline(key, &basis)
         .filter(|own| own.flag.is_some())?;

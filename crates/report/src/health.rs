@@ -1,18 +1,17 @@
 //! Whether an experiment's numbers can be trusted: sample ratio, crossovers, plan.
 
 use serde::{Deserialize, Serialize};
-use trialog_catalog::experiments::Experiment;
-use trialog_catalog::results::{Arrivals, Computation, VariantExposures, VariantMetric};
 use trialog_model::experiment::{Definition, Status, VariantWeight};
 use trialog_model::metric::MetricKind;
+use trialog_model::published::{Computation, EventCounts, VariantExposures, VariantMetric};
 use trialog_model::time::UnixMicros;
 use trialog_stats::{Sample, sample_ratio_mismatch};
 
-use super::Measured;
 use super::findings::{self, Finding};
 use super::life::warn_of_pauses;
 use super::measured::Arm;
 use super::warnings::{self, Severity, Warning};
+use super::{Measured, Subject};
 
 /// Below this p-value the chi-squared check of the sample ratio fails: low, since people look
 /// often.
@@ -70,51 +69,6 @@ pub struct SrmReport {
     pub failed: bool,
 }
 
-/// What became of the events of one type, after copies were removed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EventCounts {
-    /// The event type.
-    pub event_type: String,
-    /// All events.
-    pub events: u64,
-    /// Events that count in at least one metric.
-    pub counted: u64,
-    /// Events of exposed users before their exposure.
-    pub before_exposure: u64,
-    /// Events of exposed users after the end of every window.
-    pub after_window: u64,
-    /// Events of users without an exposure.
-    pub unexposed: u64,
-    /// Events of users who are left out: of several variants, or forced.
-    pub excluded: u64,
-    /// Events of users whose variant is not aggregated.
-    pub unknown_variant: u64,
-    /// Users with events and without an exposure.
-    pub unexposed_users: u64,
-    /// Users with events and with an exposure.
-    pub senders_exposed: u64,
-    /// Ids of some users without an exposure, as decimal text.
-    pub unexposed_sample: Vec<String>,
-}
-
-impl EventCounts {
-    fn of(row: &Arrivals) -> Self {
-        Self {
-            event_type: row.event_type.clone(),
-            events: row.events,
-            counted: row.counted,
-            before_exposure: row.before_exposure,
-            after_window: row.after_window,
-            unexposed: row.unexposed,
-            excluded: row.excluded,
-            unknown_variant: row.unknown_variant,
-            unexposed_users: row.unexposed_users,
-            senders_exposed: row.senders_exposed,
-            unexposed_sample: row.sample.iter().map(i64::to_string).collect(),
-        }
-    }
-}
-
 /// How far an experiment is on the way to its planned sample.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
@@ -144,7 +98,7 @@ pub(super) fn progress(definition: &Definition, computation: &Computation) -> Op
 
 /// What the health of an experiment is made of.
 pub(super) struct Checked<'a> {
-    pub(super) experiment: &'a Experiment,
+    pub(super) subject: Subject<'a>,
     pub(super) computation: &'a Computation,
     pub(super) measured: &'a [Measured],
     /// The smallest p-value of the sample ratio at every look, where looks are taken.
@@ -161,14 +115,14 @@ pub(super) struct Checked<'a> {
 
 pub(super) fn health(checked: &Checked<'_>) -> Health {
     let Checked {
-        experiment,
+        subject,
         computation,
         ..
     } = checked;
-    let definition = &experiment.definition;
+    let definition = subject.definition;
     // What is stopped is looked at once more and then no longer.
     let at_looks = (checked.srm)
-        .filter(|_| experiment.status != Status::Stopped && experiment.status != Status::Archived);
+        .filter(|_| subject.status != Status::Stopped && subject.status != Status::Archived);
     let srm = self::srm(definition, computation, false).map(|own| own.at_looks(at_looks));
     let srm_with_crossovers = self::srm(definition, computation, true)
         .ok()
@@ -197,10 +151,10 @@ pub(super) fn health(checked: &Checked<'_>) -> Health {
         );
     }
     warn_of_findings(&mut warnings, checked);
-    warn_of_metrics(&mut warnings, experiment);
+    warn_of_metrics(&mut warnings, subject);
     warn_of_users(&mut warnings, definition, computation, crossovers);
-    warn_of_plan(&mut warnings, experiment, computation);
-    warn_of_pauses(&mut warnings, experiment);
+    warn_of_plan(&mut warnings, subject, computation);
+    warn_of_pauses(&mut warnings, subject);
     warnings.sort_by_key(|warning| warning.severity);
     Health {
         srm_reason: srm.as_ref().err().map(|reason| (*reason).to_owned()),
@@ -251,7 +205,7 @@ fn events(checked: &Checked<'_>) -> Option<Vec<EventCounts>> {
     // Rows from before events were counted have events and no counts.
     let has_events = |row: &VariantMetric| row.event_count > 0;
     let is_older = arrivals.is_empty() && checked.computation.metrics.iter().any(has_events);
-    (checked.counts_events && !is_older).then(|| arrivals.iter().map(EventCounts::of).collect())
+    (checked.counts_events && !is_older).then(|| arrivals.clone())
 }
 
 fn warn_of_computation(warnings: &mut Vec<Warning>, checked: &Checked<'_>) {
@@ -271,7 +225,7 @@ fn warn_of_computation(warnings: &mut Vec<Warning>, checked: &Checked<'_>) {
                 .action("the next run applies it"),
         );
     }
-    if let Some(failure) = &checked.experiment.failure {
+    if let Some(failure) = checked.subject.failure {
         let message = format!(
             "the last run could not compute this experiment, these results are older: {failure}"
         );
@@ -282,15 +236,15 @@ fn warn_of_computation(warnings: &mut Vec<Warning>, checked: &Checked<'_>) {
 
 /// What looks wrong in how the application sends users and events.
 fn warn_of_findings(warnings: &mut Vec<Warning>, checked: &Checked<'_>) {
-    let (experiment, computation) = (checked.experiment, checked.computation);
+    let (subject, computation) = (&checked.subject, checked.computation);
     let mut findings = Vec::new();
     if !checked.is_filtered {
-        findings.extend(findings::of_arrivals(experiment, computation));
-        let one_arm = findings::one_arm(&experiment.definition, computation);
+        findings.extend(findings::of_arrivals(subject, computation));
+        let one_arm = findings::one_arm(subject.definition, computation);
         findings.extend(one_arm.map(Finding::OneArm));
-        findings.extend(findings::never_came(experiment, computation));
+        findings.extend(findings::never_came(subject, computation));
     }
-    findings.extend(findings::undeclared(&experiment.definition, computation));
+    findings.extend(findings::undeclared(subject.definition, computation));
     for measured in checked.measured {
         findings.extend(imbalances(measured));
         if measured.arms.iter().any(is_capped_to_zero) {
@@ -334,11 +288,11 @@ fn is_capped_to_zero(arm: &Arm) -> bool {
 }
 
 /// Metrics that are named under a kind that takes a definition which is not there.
-fn warn_of_metrics(warnings: &mut Vec<Warning>, experiment: &Experiment) {
+fn warn_of_metrics(warnings: &mut Vec<Warning>, subject: &Subject<'_>) {
     let is_defined = |name: &str, kind: MetricKind| {
-        (experiment.defined_metric(name)).is_some_and(|own| own.kind == kind)
+        (subject.defined_metric(name)).is_some_and(|own| own.kind == kind)
     };
-    let undefined: Vec<String> = (experiment.definition.metrics.iter())
+    let undefined: Vec<String> = (subject.definition.metrics.iter())
         .filter(|(metric, _)| {
             (metric.kind.filter(|kind| kind.needs_definition()))
                 .is_some_and(|kind| !is_defined(metric.name.as_str(), kind))
@@ -446,11 +400,11 @@ fn warn_of_users(
     }
 }
 
-fn warn_of_plan(warnings: &mut Vec<Warning>, experiment: &Experiment, computation: &Computation) {
-    let Some(progress) = progress(&experiment.definition, computation) else {
+fn warn_of_plan(warnings: &mut Vec<Warning>, subject: &Subject<'_>, computation: &Computation) {
+    let Some(progress) = progress(subject.definition, computation) else {
         return;
     };
-    if experiment.stopped_at.is_some() && progress.share < 1.0 {
+    if subject.stopped_at.is_some() && progress.share < 1.0 {
         let percent = progress.share * 100.0;
         let message = format!(
             "it was stopped with {percent:.0} % of the {} users per variant that were planned: a difference found now is likely too large, none found says little",

@@ -13,14 +13,12 @@ mod life;
 mod measured;
 mod sequence;
 pub mod standing;
+mod subject;
 mod warnings;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use trialog_catalog::experiments::Experiment;
-use trialog_catalog::results::{Computation, Published};
-use trialog_catalog::sequence::Sequence;
 use trialog_model::duration::Window;
 use trialog_model::event::FieldError;
 use trialog_model::experiment::{Definition, Status, VariantWeight};
@@ -28,15 +26,18 @@ use trialog_model::ids::Variant;
 use trialog_model::metric::{MetricKind, MetricRef, MetricRole};
 use trialog_model::metric_definition::{Direction, MetricDefinition};
 use trialog_model::nearest::there_are;
+use trialog_model::published::{Computation, Published};
+use trialog_model::sequence::Sequence;
 use trialog_stats::{Alpha, Correction};
 
 pub use comparison::{
-    Comparison, Flag, Guarded, Headline, NonInferiority, Power, Sequential, headline_levels,
+    Comparison, Flag, Guardrail, Headline, NonInferiority, Power, Sequential, headline_levels,
 };
-pub use health::{EventCounts, Health, Progress, SrmReport};
+pub use health::{Health, Progress, SrmReport};
 pub use life::{Decided, Paused};
 pub use measured::Arm;
 pub use sequence::{PlannedOutcome, SequenceBreak, SequenceReport};
+pub use subject::Subject;
 pub use warnings::{Severity, Warning};
 
 use comparison::{Looks, Terms};
@@ -228,28 +229,29 @@ pub struct Measured {
     pub arms: Vec<Arm>,
 }
 
-/// Builds the report of `experiment` from `published`, if anything is;
-/// `current` is the fingerprint of its definition as it is now, `sequence` what the looks
-/// up to `published` came to.
+/// Builds the report of `subject` from the sums in `published`, if there are any.
+///
+/// `current` is the fingerprint of its definition as it is now, `sequence` the looks up to
+/// `published`.
 ///
 /// # Errors
 ///
 /// A choice that the experiment does not have.
 pub fn build(
-    experiment: &Experiment,
+    subject: &Subject<'_>,
     published: Option<&Published>,
     current: &str,
     sequence: &Sequence,
     filter: Option<Filter>,
     choices: &Choices,
 ) -> Result<Report, FieldError> {
-    let empty = empty(&experiment.definition);
+    let empty = Computation::empty(subject.definition.experiment_id.clone());
     let computation = published.map_or(&empty, |published| &published.computation);
-    let control = control(&experiment.definition, computation, choices)?;
-    let measured = measured(experiment, computation, control.as_deref(), choices);
+    let control = control(subject.definition, computation, choices)?;
+    let measured = measured(subject, computation, control.as_deref(), choices);
     let standing = Standing::of(sequence).filter(|_| filter.is_none());
     let mut health = health::health(&Checked {
-        experiment,
+        subject: *subject,
         computation,
         measured: &measured,
         srm: standing.as_ref().and_then(|own| own.srm),
@@ -260,44 +262,37 @@ pub fn build(
     });
     sequence::warn(&mut health.warnings, sequence);
     let looks = Looks {
-        experiment,
+        subject: *subject,
         standing: standing.as_ref(),
-        is_as_planned: is_as_planned(&experiment.definition, choices),
+        is_as_planned: is_as_planned(subject.definition, choices),
         is_unconfirmed: sequence::is_unconfirmed(sequence),
     };
     let shown = (filter.is_none() && published.is_some())
-        .then(|| sequence::report(&experiment.definition, sequence, standing.as_ref()));
+        .then(|| sequence::report(subject.definition, sequence, standing.as_ref()));
     Ok(Report {
         sequence: shown,
         computed_at: published.map(|published| published.computed_at.to_rfc3339()),
         position: published.map(|published| published.mark.position),
         data_time: published.map(|published| published.mark.data_time.to_rfc3339()),
         filter,
-        ..assemble(
-            experiment,
-            computation,
-            health,
-            measured,
-            Some(looks),
-            choices,
-        )?
+        ..assemble(subject, computation, health, measured, Some(looks), choices)?
     })
 }
 
-/// Builds the report of what was measured without a pipeline: `computation` has
-/// the users, `measured` every metric.
+/// Builds the report of metrics that were measured without a pipeline: `computation` has the
+/// users, `measured` every metric.
 ///
 /// # Errors
 ///
 /// A choice that the experiment does not have.
-pub fn of_measured(
-    experiment: &Experiment,
+pub fn from_measured(
+    subject: &Subject<'_>,
     computation: &Computation,
     measured: Vec<Measured>,
     choices: &Choices,
 ) -> Result<Report, FieldError> {
     let health = health::health(&Checked {
-        experiment,
+        subject: *subject,
         computation,
         measured: &measured,
         srm: None,
@@ -306,7 +301,7 @@ pub fn of_measured(
         counts_events: false,
         current: &computation.fingerprint,
     });
-    assemble(experiment, computation, health, measured, None, choices)
+    assemble(subject, computation, health, measured, None, choices)
 }
 
 /// Whether a request asks for what the planned look was made with.
@@ -318,14 +313,14 @@ fn is_as_planned(definition: &Definition, choices: &Choices) -> bool {
 
 /// `looks` are the earlier ones, none where the data are whole and looked at once.
 fn assemble(
-    experiment: &Experiment,
+    subject: &Subject<'_>,
     computation: &Computation,
     mut health: Health,
     measured: Vec<Measured>,
     looks: Option<Looks<'_>>,
     choices: &Choices,
 ) -> Result<Report, FieldError> {
-    let definition = &experiment.definition;
+    let definition = subject.definition;
     let control = control(definition, computation, choices)?;
     let terms = Terms::of(definition, control.as_deref(), choices, looks);
     let report = |measured: Measured| (metric_report(&measured, &terms), measured);
@@ -348,9 +343,9 @@ fn assemble(
         .collect();
     Ok(Report {
         experiment_id: definition.experiment_id.to_string(),
-        status: experiment.status,
-        decision: experiment.decision.as_ref().map(Decided::new),
-        pauses: experiment.pauses.iter().map(Paused::new).collect(),
+        status: subject.status,
+        decision: subject.decision.map(Decided::new),
+        pauses: subject.pauses.iter().map(Paused::new).collect(),
         computed_at: None,
         position: None,
         data_time: None,
@@ -468,19 +463,6 @@ fn metric_report(measured: &Measured, terms: &Terms<'_>) -> MetricReport {
     }
 }
 
-fn empty(definition: &Definition) -> Computation {
-    Computation {
-        experiment: definition.experiment_id.clone(),
-        fingerprint: String::new(),
-        forced_users: 0,
-        unknown_variant: 0,
-        not_aggregated: 0,
-        exposures: Vec::new(),
-        metrics: Vec::new(),
-        arrivals: Vec::new(),
-    }
-}
-
 /// The variants in their declared order, then the others.
 fn variants(definition: &Definition, computation: &Computation) -> Vec<VariantUsers> {
     let users = |variant: &str| {
@@ -576,12 +558,12 @@ fn correction_name(correction: Option<Correction>) -> &'static str {
 
 /// Every metric under each of its kinds, in every variant.
 fn measured(
-    experiment: &Experiment,
+    subject: &Subject<'_>,
     computation: &Computation,
     control: Option<&str>,
     choices: &Choices,
 ) -> Vec<Measured> {
-    let order: Vec<String> = variants(&experiment.definition, computation)
+    let order: Vec<String> = variants(subject.definition, computation)
         .into_iter()
         .map(|own| own.variant)
         .collect();
@@ -607,7 +589,7 @@ fn measured(
             control: control.map(str::to_owned),
         }
     };
-    let analyses = analyses(experiment, computation, choices);
+    let analyses = analyses(subject, computation, choices);
     analyses.into_iter().map(measured).collect()
 }
 
@@ -635,11 +617,11 @@ struct Analysis<'a> {
 /// in. A kind that is asked for beside those is exploratory, so that asking
 /// changes no p-value.
 fn analyses<'a>(
-    experiment: &'a Experiment,
+    subject: &Subject<'a>,
     computation: &'a Computation,
     choices: &Choices,
 ) -> Vec<Analysis<'a>> {
-    let definition = &experiment.definition;
+    let definition = subject.definition;
     let mut analyses: Vec<Analysis<'a>> = Vec::new();
     let mut add = |new: Analysis<'a>| {
         let is_same = |own: &Analysis<'_>| own.metric == new.metric && own.kind == new.kind;
@@ -647,7 +629,7 @@ fn analyses<'a>(
             analyses.push(new);
         }
     };
-    for named in definition.named_metrics(&experiment.defined_metrics) {
+    for named in definition.named_metrics(subject.defined_metrics) {
         for &kind in named.kinds {
             add(Analysis {
                 metric: named.name,
@@ -660,14 +642,14 @@ fn analyses<'a>(
         }
     }
     let exploratory = |metric: &'a str, kind| {
-        let definition = experiment.defined_metric(metric);
+        let definition = subject.defined_metric(metric);
         Analysis {
             metric,
             kind,
             role: MetricRole::Exploratory,
             event_type: definition.map_or(metric, |own| own.event_type.as_str()),
             window: (definition.and_then(MetricDefinition::own_window))
-                .unwrap_or(experiment.definition.attribution_window),
+                .unwrap_or(subject.definition.attribution_window),
             definition,
         }
     };
@@ -678,7 +660,7 @@ fn analyses<'a>(
             add(exploratory(&row.metric_name, MetricKind::Conversion));
             add(exploratory(&row.metric_name, MetricKind::Sum));
         }
-        let definition = experiment.defined_metric(&row.metric_name);
+        let definition = subject.defined_metric(&row.metric_name);
         let has = |kind: MetricKind| {
             !kind.needs_definition() || definition.is_some_and(|own| own.kind == kind)
         };

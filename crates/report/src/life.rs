@@ -1,9 +1,10 @@
 //! The decision about an experiment and its pauses, as JSON shows them.
 
 use serde::{Deserialize, Serialize};
-use trialog_catalog::experiments::{Decision, Experiment, Pause};
 use trialog_model::ids::Variant;
+use trialog_model::life::{Decision, Pause};
 
+use super::Subject;
 use super::warnings::{Severity, Warning};
 
 /// What was decided after an experiment.
@@ -60,20 +61,20 @@ impl Paused {
 }
 
 /// Says when exposed users saw no variant although the experiment goes on.
-pub(super) fn warn_of_pauses(warnings: &mut Vec<Warning>, experiment: &Experiment) {
-    let Some(last) = experiment.pauses.last() else {
+pub(super) fn warn_of_pauses(warnings: &mut Vec<Warning>, subject: &Subject<'_>) {
+    let Some(last) = subject.pauses.last() else {
         return;
     };
     let between = |pause: &Pause| {
         let Paused { from, to } = Paused::new(pause);
         format!("{from} and {to}")
     };
-    let times: Vec<String> = experiment.pauses.iter().map(between).collect();
+    let times: Vec<String> = subject.pauses.iter().map(between).collect();
     let message = format!(
         "it was stopped and resumed: exposed users saw the control between {}, so effects on them are most likely too small",
         times.join(", between ")
     );
-    let seconds: i64 = (experiment.pauses.iter())
+    let seconds: i64 = (subject.pauses.iter())
         .map(|pause| pause.to.0.saturating_sub(pause.from.0) / 1_000_000)
         .sum();
     warnings.push(
@@ -82,13 +83,14 @@ pub(super) fn warn_of_pauses(warnings: &mut Vec<Warning>, experiment: &Experimen
                 "look also at the users who were exposed after it: `from={}`",
                 last.to.to_rfc3339()
             ))
-            .number("pauses", experiment.pauses.len() as f64)
+            .number("pauses", subject.pauses.len() as f64)
             .number("paused_seconds", seconds as f64),
     );
 }
 
 #[cfg(test)]
 mod tests {
+    use trialog_model::experiment::Definition;
     use trialog_model::time::UnixMicros;
 
     use super::*;
@@ -96,26 +98,23 @@ mod tests {
     #[test]
     fn a_reader_is_told_of_every_pause_and_of_none_where_there_was_none() {
         let text = r#"{"experiment_id":"gate","variants":[{"variant":"a"},{"variant":"b"}]}"#;
-        let directory = tempfile::tempdir().unwrap();
-        let catalog = trialog_catalog::Catalog::open(directory.path()).unwrap();
-        let edit = trialog_catalog::audit::Edit::new(
-            trialog_catalog::audit::Actor::local(),
-            UnixMicros(1),
-        );
-        let definition = serde_json::from_str(text).unwrap();
-        let mut experiment = catalog.create_experiment(&definition, &edit).unwrap();
-        let warned = |experiment: &Experiment| {
+        let definition: Definition = serde_json::from_str(text).unwrap();
+        let subject = Subject::from_definition(&definition);
+        let warned = |subject: &Subject<'_>| {
             let mut warnings = Vec::new();
-            warn_of_pauses(&mut warnings, experiment);
+            warn_of_pauses(&mut warnings, subject);
             warnings
         };
-        assert_eq!(warned(&experiment), []);
+        assert_eq!(warned(&subject), []);
         let pause = |from: i64, to: i64| Pause {
             from: UnixMicros(from * 1_000_000),
             to: UnixMicros(to * 1_000_000),
         };
-        experiment.pauses = vec![pause(0, 60), pause(3_600, 3_630)];
-        let [warning] = <[Warning; 1]>::try_from(warned(&experiment)).unwrap();
+        let paused = Subject {
+            pauses: &[pause(0, 60), pause(3_600, 3_630)],
+            ..subject
+        };
+        let [warning] = <[Warning; 1]>::try_from(warned(&paused)).unwrap();
         let text = warning.text();
         assert!(text.contains("between 1970-01-01T00:00:00Z and 1970-01-01T00:01:00Z, between"));
         assert!(text.contains("from=1970-01-01T01:00:30Z"), "{text}");

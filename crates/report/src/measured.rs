@@ -1,9 +1,9 @@
 //! What a metric measures in each variant: from stored sums to the samples of tests.
 
-use trialog_catalog::results::{MoreSums, VariantMetric};
 use trialog_model::decimal::format_units;
 use trialog_model::metric::MetricKind;
 use trialog_model::metric_definition::MetricDefinition;
+use trialog_model::published::{MoreSums, VariantMetric};
 use trialog_stats::{CovariateSummary, Proportion, QuantileSummary, RatioSums, Sample, Summary};
 
 use super::VariantSums;

@@ -1,8 +1,8 @@
 //! What a report says of the looks: since when they count, the planned one, what broke them.
 
 use serde::{Deserialize, Serialize};
-use trialog_catalog::sequence::{Break, BreakReason, Sequence};
 use trialog_model::experiment::Definition;
+use trialog_model::sequence::{Break, BreakReason, Sequence};
 use trialog_stats::Alpha;
 
 use crate::standing::{self, Standing};

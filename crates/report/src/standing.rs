@@ -8,16 +8,15 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use trialog_catalog::experiments::Experiment;
-use trialog_catalog::results::{Computation, VariantMetric};
-use trialog_catalog::sequence::Sequence;
 use trialog_model::experiment::{Definition, Status};
 use trialog_model::metric::{MetricKind, MetricRole};
+use trialog_model::published::{Computation, VariantMetric};
+use trialog_model::sequence::Sequence;
 use trialog_model::time::UnixMicros;
 use trialog_stats::{Alpha, SequentialSrm};
 
 use crate::comparison::{Headline, Terms, always_valid, test};
-use crate::{Choices, Measured, control, health, measured, of_measured};
+use crate::{Choices, Measured, Subject, control, from_measured, health, measured};
 
 /// The version that standings are written in; one of another version counts as none.
 const VERSION: u32 = 1;
@@ -103,7 +102,7 @@ fn fifths(alpha: Alpha, n: f64) -> Alpha {
 #[derive(Debug, Clone, Copy)]
 pub struct Look<'a> {
     /// The experiment.
-    pub experiment: &'a Experiment,
+    pub subject: Subject<'a>,
     /// What was computed of it.
     pub computation: &'a Computation,
     /// When it is published.
@@ -165,12 +164,12 @@ impl Standing {
     #[must_use]
     pub fn next(previous: Option<&Self>, look: &Look<'_>) -> Self {
         let Look {
-            experiment,
+            subject,
             computation,
             at,
             ..
         } = *look;
-        let definition = &experiment.definition;
+        let definition = subject.definition;
         let end_at = definition.end_at.map(|time| time.0);
         let planned = previous.and_then(|own| own.planned.clone());
         // Where the experiment ends before users came who counted, they no longer do.
@@ -190,9 +189,9 @@ impl Standing {
             ),
             srm_basis,
             tests: Vec::new(),
-            planned: planned.filter(|own| own.basis == basis_of_plan(experiment)),
+            planned: planned.filter(|own| own.basis == basis_of_plan(&subject)),
         };
-        next.tests = tests(experiment, computation, at, previous);
+        next.tests = tests(&subject, computation, at, previous);
         if look.is_planned && next.planned.is_none() {
             next.planned = planned_look(look);
         }
@@ -203,7 +202,7 @@ impl Standing {
     /// sample ratio at them is not known any more.
     #[must_use]
     pub fn of_looks(
-        experiment: &Experiment,
+        subject: &Subject<'_>,
         looks: &[(UnixMicros, Vec<VariantMetric>)],
     ) -> Option<Self> {
         looks
@@ -212,10 +211,10 @@ impl Standing {
             .fold(None, |before: Option<Self>, (at, rows)| {
                 let computation = Computation {
                     metrics: rows.clone(),
-                    ..crate::empty(&experiment.definition)
+                    ..Computation::empty(subject.definition.experiment_id.clone())
                 };
                 let look = Look {
-                    experiment,
+                    subject: *subject,
                     computation: &computation,
                     at: *at,
                     is_planned: false,
@@ -283,18 +282,18 @@ fn srm(definition: &Definition, computation: &Computation) -> Option<f64> {
 }
 
 fn tests(
-    experiment: &Experiment,
+    subject: &Subject<'_>,
     computation: &Computation,
     at: UnixMicros,
     previous: Option<&Standing>,
 ) -> Vec<TestStanding> {
     let choices = Choices::default();
-    let definition = &experiment.definition;
+    let definition = subject.definition;
     let Ok(control) = control(definition, computation, &choices) else {
         return Vec::new();
     };
     let terms = Terms::of(definition, control.as_deref(), &choices, None);
-    let all = measured(experiment, computation, control.as_deref(), &choices);
+    let all = measured(subject, computation, control.as_deref(), &choices);
     let mut tests = Vec::new();
     for measured in &all {
         if measured.role == MetricRole::Exploratory && tests.len() >= MOST_EXPLORATORY {
@@ -304,7 +303,7 @@ fn tests(
         let Some(control) = measured.arms.iter().find(is_control) else {
             continue;
         };
-        let basis = basis(experiment, measured, &terms);
+        let basis = basis(subject, measured, &terms);
         for arm in measured.arms.iter().filter(|arm| !is_control(arm)) {
             let now = test(control, arm)
                 .and_then(|test| Some((always_valid(&test, &terms)?.p_value?, test.difference()?)));
@@ -343,9 +342,9 @@ pub(crate) fn smaller(
 }
 
 /// Everything that the p-values of a test depend on beside the data, as one short text.
-pub(crate) fn basis(experiment: &Experiment, measured: &Measured, terms: &Terms<'_>) -> String {
-    let definition = &experiment.definition;
-    let metric = experiment.defined_metric(&measured.metric);
+pub(crate) fn basis(subject: &Subject<'_>, measured: &Measured, terms: &Terms<'_>) -> String {
+    let definition = subject.definition;
+    let metric = subject.defined_metric(&measured.metric);
     short(&json!([
         MEANING,
         terms.control,
@@ -360,11 +359,11 @@ pub(crate) fn basis(experiment: &Experiment, measured: &Measured, terms: &Terms<
 
 /// Everything that the planned verdict on a metric depends on beside the data.
 pub(crate) fn basis_of_verdict(
-    experiment: &Experiment,
+    subject: &Subject<'_>,
     measured: &Measured,
     terms: &Terms<'_>,
 ) -> String {
-    let test = basis(experiment, measured, terms);
+    let test = basis(subject, measured, terms);
     short(&json!([
         test,
         measured.role,
@@ -398,11 +397,11 @@ fn meaning(definition: &trialog_model::metric_definition::MetricDefinition) -> V
 }
 
 /// Everything that the planned look depends on beside the data.
-fn basis_of_plan(experiment: &Experiment) -> String {
-    let definition = &experiment.definition;
+fn basis_of_plan(subject: &Subject<'_>) -> String {
+    let definition = subject.definition;
     let primary = definition.metrics.primary.iter();
     let defined: Vec<Value> = primary
-        .filter_map(|own| experiment.defined_metric(own.name.as_str()))
+        .filter_map(|own| subject.defined_metric(own.name.as_str()))
         .map(|own| json!([meaning(own), own.direction, own.margin]))
         .collect();
     short(&json!([
@@ -427,32 +426,32 @@ fn short(basis: &Value) -> String {
 /// those of primary metrics, and 7 days have passed.
 #[must_use]
 pub fn when_planned(
-    experiment: &Experiment,
+    subject: &Subject<'_>,
     computation: &Computation,
     previous: Option<&Standing>,
     now: UnixMicros,
 ) -> Planned {
-    let definition = &experiment.definition;
-    let has_started = !matches!(experiment.status, Status::Draft | Status::Unregistered);
+    let definition = subject.definition;
+    let has_started = !matches!(subject.status, Status::Draft | Status::Unregistered);
     let Some(plan) = definition.plan.as_ref().filter(|_| has_started) else {
         return Planned::No;
     };
     let is_over = (previous.and_then(|own| own.planned.as_ref()))
-        .is_some_and(|own| own.basis == basis_of_plan(experiment));
+        .is_some_and(|own| own.basis == basis_of_plan(subject));
     let users = plan.sample_size_per_variant;
     let counts = health::declared_counts(definition, computation, false);
     if is_over || counts.is_empty() || counts.iter().any(|count| *count < users) {
         return Planned::No;
     }
     // A start that is dated back is no week of users; an exposure that old is.
-    let started = definition.start_at.max(experiment.started_at);
+    let started = definition.start_at.max(subject.started_at);
     let week_ago = now.0.saturating_sub(LEAST_MICROS);
     let is_known = started.is_some_and(|time| time.0 <= week_ago);
     Planned::If {
         // Exposed before `mature` is exposed at `mature - 1` at the latest.
         mature: now
             .0
-            .saturating_sub(longest_window(experiment))
+            .saturating_sub(longest_window(subject))
             .saturating_add(1),
         first: (!is_known).then(|| week_ago.saturating_add(1)),
         users,
@@ -461,10 +460,8 @@ pub fn when_planned(
 
 /// How long after an exposure the last window of a primary metric closes; one that never does
 /// counts as closed.
-fn longest_window(experiment: &Experiment) -> i64 {
-    let named = experiment
-        .definition
-        .named_metrics(&experiment.defined_metrics);
+fn longest_window(subject: &Subject<'_>) -> i64 {
+    let named = subject.definition.named_metrics(subject.defined_metrics);
     let closes = |own: &trialog_model::metric_definition::NamedMetric<'_>| {
         let delay = own.definition.and_then(|definition| definition.delay);
         let delay = delay.map_or(0, |delay| delay.micros());
@@ -485,21 +482,21 @@ pub fn has_users(definition: &Definition, computation: &Computation, users: u64)
 
 /// Tests everything that the experiment names once, at the share of alpha that is kept for it.
 fn planned_look(look: &Look<'_>) -> Option<PlannedLook> {
-    let (experiment, computation) = (look.experiment, look.computation);
-    let definition = &experiment.definition;
+    let (subject, computation) = (&look.subject, look.computation);
+    let definition = subject.definition;
     let alpha = planned(Alpha::new(definition.alpha).unwrap_or(Alpha::P05));
     let choices = Choices {
         alpha: Some(alpha),
         ..Choices::default()
     };
     let control = control(definition, computation, &choices).ok()?;
-    let all = measured(experiment, computation, control.as_deref(), &choices);
+    let all = measured(subject, computation, control.as_deref(), &choices);
     // Those of the looks, so that what is asked for later is compared with the same.
     let terms = Terms::of(definition, control.as_deref(), &choices, None);
     let bases: Vec<String> = (all.iter())
-        .map(|measured| basis_of_verdict(experiment, measured, &terms))
+        .map(|measured| basis_of_verdict(subject, measured, &terms))
         .collect();
-    let report = of_measured(experiment, computation, all, &choices).ok()?;
+    let report = from_measured(subject, computation, all, &choices).ok()?;
     let mut results = Vec::new();
     for (metric, basis) in report.metrics.into_iter().zip(bases) {
         if metric.role == MetricRole::Exploratory {
@@ -521,7 +518,7 @@ fn planned_look(look: &Look<'_>) -> Option<PlannedLook> {
     }
     Some(PlannedLook {
         at: look.at.0,
-        basis: basis_of_plan(experiment),
+        basis: basis_of_plan(subject),
         results,
     })
 }
@@ -530,24 +527,23 @@ fn planned_look(look: &Look<'_>) -> Option<PlannedLook> {
 mod tests {
     use super::*;
     use serde_json::json;
-    use trialog_catalog::results::PastLook;
-    use trialog_catalog::results::VariantExposures;
-    use trialog_catalog::sequence::{Break, BreakReason};
+    use trialog_model::published::VariantExposures;
+    use trialog_model::sequence::{Break, BreakReason, PastLook};
 
     const NOW: i64 = 1_760_000_000_000_000;
     const DAY: i64 = 86_400_000_000;
 
-    fn experiment(more: &Value) -> Experiment {
+    fn subject(more: &Value) -> Subject<'static> {
         let mut definition = json!({"experiment_id": "gate", "attribution_window": "1d",
             "variants": [{"variant": "a"}, {"variant": "b"}], "metrics": {"primary": ["buy:conversion"]}});
         for (field, value) in more.as_object().into_iter().flatten() {
             definition[field] = value.clone();
         }
-        let definition = serde_json::from_value(definition).expect("a definition");
-        Experiment {
+        let definition: Definition = serde_json::from_value(definition).expect("a definition");
+        Subject {
             status: Status::Running,
             started_at: Some(UnixMicros(NOW)),
-            ..Experiment::outside(definition)
+            ..Subject::from_definition(Box::leak(Box::new(definition)))
         }
     }
 
@@ -575,19 +571,19 @@ mod tests {
         Computation {
             exposures: vec![exposed("a"), exposed("b")],
             metrics: ["a", "b"].into_iter().zip(converted).map(row).collect(),
-            ..crate::empty(&experiment(&Value::Null).definition)
+            ..Computation::empty(subject(&Value::Null).definition.experiment_id.clone())
         }
     }
 
     fn next(
         previous: Option<&Standing>,
-        experiment: &Experiment,
+        subject: &Subject<'_>,
         converted: [u64; 2],
         day: i64,
         is_planned: bool,
     ) -> Standing {
         let look = Look {
-            experiment,
+            subject: *subject,
             computation: &computation(converted),
             at: UnixMicros(NOW + day * DAY),
             is_planned,
@@ -602,7 +598,7 @@ mod tests {
 
     #[test]
     fn a_standing_keeps_the_smallest_p_value_with_its_difference() {
-        let gate = experiment(&Value::Null);
+        let gate = subject(&Value::Null);
         let first = next(None, &gate, [100, 150], 1, false);
         let second = next(Some(&first), &gate, [150, 150], 2, false);
         let (p_value, difference, _) = smallest(&first);
@@ -623,9 +619,9 @@ mod tests {
 
     #[test]
     fn what_a_test_is_made_of_starts_it_anew_and_the_rest_does_not() {
-        let first = next(None, &experiment(&Value::Null), [100, 150], 1, false);
+        let first = next(None, &subject(&Value::Null), [100, 150], 1, false);
         let looks = |more: Value| {
-            let second = next(Some(&first), &experiment(&more), [150, 150], 2, false);
+            let second = next(Some(&first), &subject(&more), [150, 150], 2, false);
             smallest(&second).2
         };
         for anew in [
@@ -649,7 +645,7 @@ mod tests {
 
     #[test]
     fn the_planned_look_is_taken_once() {
-        let gate = experiment(&json!({"plan": {"sample_size_per_variant": 900}}));
+        let gate = subject(&json!({"plan": {"sample_size_per_variant": 900}}));
         let first = next(None, &gate, [100, 150], 1, true);
         let key = ("buy", MetricKind::Conversion, "b");
         let basis = |own: &Standing| own.planned.as_ref().map(|own| own.results[0].basis.clone());
@@ -676,9 +672,9 @@ mod tests {
             users: 900,
         };
         assert_eq!(when(None), expected);
-        let draft = Experiment {
+        let draft = Subject {
             status: Status::Draft,
-            ..gate.clone()
+            ..gate
         };
         assert_eq!(
             when_planned(&draft, &computation, None, UnixMicros(NOW)),
@@ -688,7 +684,7 @@ mod tests {
 
     #[test]
     fn what_is_gone_takes_the_smallest_p_values_and_leaves_the_planned_outcome() {
-        let gate = experiment(&json!({"plan": {"sample_size_per_variant": 900}}));
+        let gate = subject(&json!({"plan": {"sample_size_per_variant": 900}}));
         let standing = next(None, &gate, [100, 150], 1, true);
         let sequence = |reason, day: i64| Sequence {
             looked_at: Some(PastLook {
@@ -716,13 +712,13 @@ mod tests {
             assert_eq!((&after.planned, after.looks), (&standing.planned, 1));
         }
         // Another end takes users out, and no second chance comes of it.
-        let ended = experiment(
+        let ended = subject(
             &json!({"plan": {"sample_size_per_variant": 900}, "end_at": "2025-10-01T00:00:00Z"}),
         );
         let after = next(Some(&standing), &ended, [90, 150], 3, true);
         assert_eq!((&after.planned, after.looks), (&standing.planned, 1));
         // By another plan it is another look.
-        let other = experiment(&json!({"plan": {"sample_size_per_variant": 950}}));
+        let other = subject(&json!({"plan": {"sample_size_per_variant": 950}}));
         assert_eq!(
             next(Some(&standing), &other, [90, 150], 3, false).planned,
             None
@@ -731,9 +727,9 @@ mod tests {
 
     #[test]
     fn the_sample_ratio_is_tested_anew_against_other_weights() {
-        let gate = experiment(&Value::Null);
+        let gate = subject(&Value::Null);
         let wrong =
-            experiment(&json!({"variants": [{"variant": "a", "weight": 9}, {"variant": "b"}]}));
+            subject(&json!({"variants": [{"variant": "a", "weight": 9}, {"variant": "b"}]}));
         let first = next(None, &wrong, [100, 100], 1, false);
         assert!(first.srm.is_some_and(|p| p < 1e-10));
         let second = next(Some(&first), &gate, [100, 100], 2, false);

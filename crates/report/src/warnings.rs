@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::findings::{Cause, Finding, Imbalance, OneArm, Undeclared};
 use serde::{Deserialize, Serialize};
-use trialog_catalog::results::Arrivals;
 use trialog_model::nearest::there_are;
+use trialog_model::published::EventCounts;
 
 /// How much a warning matters.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -117,8 +117,8 @@ pub(super) fn of_finding(finding: &Finding) -> Warning {
     }
 }
 
-fn without_exposure(code: &str, row: &Arrivals, cause: Cause) -> Warning {
-    let Arrivals {
+fn without_exposure(code: &str, row: &EventCounts, cause: Cause) -> Warning {
+    let EventCounts {
         event_type,
         events,
         unexposed,
@@ -160,8 +160,8 @@ fn without_exposure(code: &str, row: &Arrivals, cause: Cause) -> Warning {
 }
 
 /// The likeliest cause and its mend.
-fn mend(row: &Arrivals, cause: Cause) -> String {
-    let such = such_as(&row.sample);
+fn mend(row: &EventCounts, cause: Cause) -> String {
+    let such = such_as(&row.unexposed_sample);
     match cause {
         Cause::NoExposures => format!(
             "no exposure of anybody came in, so log an assignment event when a user sees a variant, under the id that these events carry{such}"
@@ -182,7 +182,7 @@ fn mend(row: &Arrivals, cause: Cause) -> String {
     }
 }
 
-fn before_exposure(code: &str, row: &Arrivals) -> Warning {
+fn before_exposure(code: &str, row: &EventCounts) -> Warning {
     let exposed = row.events.saturating_sub(row.unexposed);
     let message = format!(
         "{} of {} {} of exposed users ({}) happened before the user's exposure and do not count",
@@ -198,7 +198,7 @@ fn before_exposure(code: &str, row: &Arrivals) -> Warning {
         .count("before_exposure", row.before_exposure)
 }
 
-fn after_window(code: &str, row: &Arrivals) -> Warning {
+fn after_window(code: &str, row: &EventCounts) -> Warning {
     let exposed = row.events.saturating_sub(row.unexposed);
     let message = format!(
         "{} of {} {} of exposed users ({}) came outside the attribution window and do not count",
@@ -222,7 +222,7 @@ fn after_window(code: &str, row: &Arrivals) -> Warning {
         .count("counted", row.counted)
 }
 
-fn unknown_variant(code: &str, row: &Arrivals) -> Warning {
+fn unknown_variant(code: &str, row: &EventCounts) -> Warning {
     let message = format!(
         "{} {} are from users whose variant is not aggregated, and do not count",
         grouped(row.unknown_variant),
@@ -389,13 +389,13 @@ mod tests {
 
     #[test]
     fn a_warning_names_the_ids_and_the_likeliest_cause() {
-        let row = Arrivals {
+        let row = EventCounts {
             event_type: "purchase".into(),
             events: 1_000,
             unexposed: 1_000,
             unexposed_users: 400,
-            sample: vec![42, 77, 3, 4],
-            ..Arrivals::default()
+            unexposed_sample: vec![42, 77, 3, 4],
+            ..EventCounts::default()
         };
         let warning = of_finding(&Finding::WithoutExposure(row.clone(), Cause::OtherIds));
         assert_eq!(warning.severity, Severity::Error);
@@ -407,7 +407,7 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
-        let some = Arrivals {
+        let some = EventCounts {
             events: 4_000,
             before_exposure: 900,
             ..row

@@ -1,6 +1,7 @@
 //! Publishing a run: the transaction that makes it visible whole.
 
 use trialog_model::ids::ExperimentId;
+use trialog_model::published::Computation;
 use trialog_model::time::UnixMicros;
 
 use super::mark;
@@ -9,7 +10,7 @@ use crate::database::{self, Connection, params};
 use crate::error::CatalogError;
 use crate::journal::{self, JournalState};
 use crate::lease::{self, Lease};
-use crate::results::{self, Computation, Writing};
+use crate::results::{self, Writing};
 use crate::warnings;
 
 /// The outcome for one experiment of a run.

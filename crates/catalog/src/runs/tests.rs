@@ -2,17 +2,17 @@
 
 use trialog_model::experiment::Definition;
 use trialog_model::ids::ExperimentId;
+use trialog_model::published::{Computation, EventCounts, VariantExposures, VariantMetric};
 
 use super::*;
 use crate::audit::{Actor, Edit};
 use crate::database::Connection;
-use crate::results::{Arrivals, Computation, VariantExposures, VariantMetric};
 
 const DAY: i64 = 86_400_000_000;
 const NOW: UnixMicros = UnixMicros(20_000 * DAY);
 
-fn arrivals(event_type: &str, events: u64) -> Arrivals {
-    Arrivals {
+fn arrivals(event_type: &str, events: u64) -> EventCounts {
+    EventCounts {
         event_type: event_type.into(),
         events,
         counted: 1,
@@ -23,7 +23,7 @@ fn arrivals(event_type: &str, events: u64) -> Arrivals {
         unknown_variant: 6,
         unexposed_users: 7,
         senders_exposed: 8,
-        sample: vec![i64::MIN, -42, 42, 4_242],
+        unexposed_sample: vec![i64::MIN, -42, 42, 4_242],
     }
 }
 
@@ -196,7 +196,7 @@ fn an_erased_user_is_in_no_sample_of_any_look_and_the_counts_stay() {
     for at in [NOW, UnixMicros(NOW.0 + 1)] {
         let published = catalog.published(&id, Some(at)).unwrap().unwrap();
         for row in published.computation.arrivals {
-            assert_eq!(row.sample, [i64::MIN, -42, 4_242]);
+            assert_eq!(row.unexposed_sample, [i64::MIN, -42, 4_242]);
             assert_eq!(row.unexposed_users, 7);
         }
     }
@@ -232,7 +232,7 @@ fn samples_go_with_the_events_that_retention_drops() {
     let published = catalog.published(&id, None).unwrap().unwrap();
     let arrivals = published.computation.arrivals;
     assert_eq!(arrivals.len(), 2);
-    assert!(arrivals.iter().all(|row| row.sample.is_empty()));
+    assert!(arrivals.iter().all(|row| row.unexposed_sample.is_empty()));
 }
 
 #[test]

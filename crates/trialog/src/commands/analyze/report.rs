@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, bail};
-use trialog_catalog::experiments::Experiment;
-use trialog_catalog::results::{Computation, VariantExposures};
 use trialog_model::duration::Window;
 use trialog_model::experiment::{Definition, VariantWeight};
 use trialog_model::ids::{ExperimentId, Variant};
 use trialog_model::metric::MetricKind;
+use trialog_model::published::{Computation, VariantExposures};
 use trialog_report::{
-    Arm, Choices, Filter, Measured, Report, VariantSums, Winsorised, of_measured,
+    Arm, Choices, Filter, Measured, Report, Subject, VariantSums, Winsorised, from_measured,
 };
 use trialog_stats::{Alpha, CoMoments, CovariateSummary, Proportion, RatioSums, Sample};
 
@@ -95,11 +94,6 @@ pub(super) fn report(
     };
     let arms: Vec<(String, usize, u64)> = variants.iter().filter_map(place).collect();
     let computation = Computation {
-        experiment: frame.id.clone(),
-        fingerprint: String::new(),
-        forced_users: 0,
-        unknown_variant: 0,
-        not_aggregated: 0,
         exposures: (arms.iter())
             .map(|(variant, _, users)| VariantExposures {
                 variant: variant.clone(),
@@ -107,8 +101,7 @@ pub(super) fn report(
                 crossover_users: 0,
             })
             .collect(),
-        metrics: Vec::new(),
-        arrivals: Vec::new(),
+        ..Computation::empty(frame.id.clone())
     };
     let measured = |(at, metric): (usize, &Metric)| Measured {
         metric: metric.name.clone(),
@@ -126,13 +119,9 @@ pub(super) fn report(
             .collect(),
     };
     let measured = frame.metrics.iter().enumerate().map(measured).collect();
-    let mut report = of_measured(
-        &Experiment::outside(definition),
-        &computation,
-        measured,
-        frame.choices,
-    )
-    .map_err(|error| anyhow::anyhow!("`{}` {}", error.field, error.reason))?;
+    let subject = Subject::from_definition(&definition);
+    let mut report = from_measured(&subject, &computation, measured, frame.choices)
+        .map_err(|error| anyhow::anyhow!("`{}` {}", error.field, error.reason))?;
     report.filter = group.segment.clone().map(|segment| Filter {
         from: None,
         to: None,
