@@ -7,32 +7,32 @@ use trialog_model::life::{Decision, Pause};
 use super::Subject;
 use super::warnings::{Severity, Warning};
 
-/// What was decided after an experiment.
+/// The decision after an experiment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decided {
     /// The variant that everybody gets until the experiment is archived; null where nothing
     /// is shipped.
     pub ship: Option<String>,
-    /// Why.
+    /// The reason for the decision.
     pub reason: String,
     /// Who decided.
     pub by: String,
-    /// When.
+    /// When it was decided, RFC 3339.
     pub at: String,
 }
 
 /// A time in which a started experiment was stopped, before it was resumed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Paused {
-    /// When it was stopped.
+    /// When the experiment was stopped, RFC 3339.
     pub from: String,
-    /// When it was resumed.
+    /// When the experiment was resumed, RFC 3339.
     pub to: String,
 }
 
 impl Decided {
-    /// Shows `decision`.
-    pub fn new(decision: &Decision) -> Self {
+    /// Formats `decision`.
+    pub fn from_decision(decision: &Decision) -> Self {
         Self {
             ship: decision.ship.as_ref().map(Variant::to_string),
             reason: decision.reason.clone(),
@@ -51,8 +51,8 @@ impl Decided {
 }
 
 impl Paused {
-    /// Shows `pause`.
-    pub fn new(pause: &Pause) -> Self {
+    /// Formats `pause`.
+    pub fn from_pause(pause: &Pause) -> Self {
         Self {
             from: pause.from.to_rfc3339(),
             to: pause.to.to_rfc3339(),
@@ -60,13 +60,13 @@ impl Paused {
     }
 }
 
-/// Says when exposed users saw no variant although the experiment goes on.
+/// Warns that exposed users saw no variant in the pauses.
 pub(super) fn warn_of_pauses(warnings: &mut Vec<Warning>, subject: &Subject<'_>) {
     let Some(last) = subject.pauses.last() else {
         return;
     };
     let between = |pause: &Pause| {
-        let Paused { from, to } = Paused::new(pause);
+        let Paused { from, to } = Paused::from_pause(pause);
         format!("{from} and {to}")
     };
     let times: Vec<String> = subject.pauses.iter().map(between).collect();

@@ -7,16 +7,16 @@ use serde::{Deserialize, Serialize};
 use trialog_model::nearest::there_are;
 use trialog_model::published::EventCounts;
 
-/// How much a warning matters.
+/// The severity of a warning.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// The numbers cannot be trusted until it is mended.
+    /// The numbers cannot be trusted until the cause is fixed.
     Error,
     /// Something is left out or looks wrong.
     #[default]
     Warning,
-    /// Worth knowing; usual in many experiments.
+    /// Worth knowing, and usual in many experiments.
     Info,
 }
 
@@ -31,23 +31,23 @@ impl Severity {
     }
 }
 
-/// Something that a reader has to know.
+/// A warning to the reader of a report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Warning {
-    /// How much it matters.
+    /// How severe the warning is.
     #[serde(default)]
     pub severity: Severity,
-    /// For programs.
+    /// The kind of the warning, for programs.
     pub code: String,
-    /// For people: what is so.
+    /// What is the case, for people.
     pub message: String,
-    /// For people: what to do now; null where nothing has to be done.
+    /// What to do now, for people; null where nothing has to be done.
     #[serde(default)]
     pub action: Option<String>,
-    /// The event type that it is about, if it is about one.
+    /// The event type that the warning is about; null where it is about none.
     #[serde(default)]
     pub event_type: Option<String>,
-    /// The metric that it is about, if it is about one.
+    /// The metric that the warning is about; null where it is about none.
     #[serde(default)]
     pub metric: Option<String>,
     /// The numbers in the message, by name.
@@ -88,7 +88,7 @@ impl Warning {
         self
     }
 
-    fn count(self, name: &str, count: u64) -> Self {
+    pub(super) fn count(self, name: &str, count: u64) -> Self {
         self.number(name, count as f64)
     }
 
