@@ -1,11 +1,12 @@
 //! Stores published results with their history, and seals them.
 
+pub(crate) mod analyses;
 mod arrivals;
 mod seal;
 
 use trialog_model::ids::ExperimentId;
 use trialog_model::published::{
-    Computation, HighWaterMark, MoreSums, Published, VariantExposures, VariantMetric,
+    AnalysisRow, Computation, HighWaterMark, MoreSums, Published, VariantExposures, VariantMetric,
 };
 use trialog_model::sequence::PastLook;
 use trialog_model::time::UnixMicros;
@@ -19,7 +20,6 @@ use crate::database::{
 };
 use crate::error::CatalogError;
 use crate::runs::{high_water_mark, mark_at};
-use crate::sequence;
 
 impl Catalog {
     /// The results of `experiment` by the last run, or by the last one that published at or
@@ -289,15 +289,18 @@ impl<'c> Writing<'c> {
         }));
     }
 
-    /// What the looks have come to with the computation of this time.
-    pub(crate) fn add_standing(
+    /// Adds the rows of analyses that belong to the computation of this time.
+    pub(crate) fn add_analyses(
         &mut self,
         experiment: &'c ExperimentId,
         computed_at: UnixMicros,
-        standing: &'c str,
+        rows: &'c [AnalysisRow],
     ) {
         let (id, at) = (experiment.as_str(), computed_at.0);
-        (self.analyses).push(cells![id, at, sequence::ANALYSIS, "", standing]);
+        let cells = rows
+            .iter()
+            .map(|row| cells![id, at, &row.analysis, &row.key, &row.body]);
+        self.analyses.extend(cells);
     }
 
     /// How many rows there are.

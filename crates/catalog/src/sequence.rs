@@ -9,13 +9,16 @@ use trialog_model::time::UnixMicros;
 
 use crate::audit::Edit;
 use crate::connection::Catalog;
-use crate::database::{self, Connection, Optional, Row, corrupt, params, unreadable};
+use crate::database::{
+    self, Connection, DatabaseError, Optional, Row, corrupt, params, unreadable,
+};
 use crate::documents;
 use crate::error::CatalogError;
 use crate::experiments::{self, Experiment};
+use crate::results::analyses;
 
-/// The name of the standing in `analysis_results`; it has one row, without a key.
-pub(crate) const ANALYSIS: &str = "standing";
+/// The analysis that holds the standing of a look; it has one row, without a key.
+pub const STANDING: &str = "standing";
 
 /// What is written into the tables of breaks.
 pub(crate) struct NewBreak<'a> {
@@ -126,19 +129,8 @@ fn sequence(
         .query_row(params![id, of_run], look)
         .optional()?;
     let standing = |look: PastLook| {
-        connection
-            .prepare_cached(
-                "SELECT experiment_id, computed_at, analysis, key, body, seal FROM analysis_results WHERE experiment_id = ?1 AND computed_at = ?2 AND analysis = ?3",
-            )?
-            .query_row(params![id, look.at.0, ANALYSIS], |row| {
-                if row.is_sound(5)? {
-                    return row.get(4);
-                }
-                Err(corrupt(format!(
-                    "the standing of the looks at `{experiment}` does not match its checksum"
-                )))
-            })
-            .optional()
+        let rows = analyses::read(connection, experiment, look.at.0, STANDING)?;
+        Ok::<_, DatabaseError>(rows.into_iter().next().map(|row| row.body))
     };
     let mut breaks = breaks(connection, id)?;
     breaks.retain(|broken| broken.at.0 <= as_of);

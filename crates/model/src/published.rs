@@ -90,6 +90,18 @@ pub struct VariantMetric {
     pub more: Option<MoreSums>,
 }
 
+/// A row of an analysis other than the scorecard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnalysisRow {
+    /// The name of the analysis.
+    pub analysis: String,
+    /// The key of the row within the analysis, such as an event type; empty where the analysis
+    /// has one row.
+    pub key: String,
+    /// Exact numbers, in an encoding of the analysis that holds its version.
+    pub body: String,
+}
+
 /// How far published results reach.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct HighWaterMark {

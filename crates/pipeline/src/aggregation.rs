@@ -335,8 +335,9 @@ impl Aggregator {
                 recompute_at: wait.until(computed.next_event_at, data_time),
                 warnings: (computed.outcome.as_ref())
                     .map_or_else(|_| Vec::new(), |computed| codes(experiment, computed)),
-                standing: (computed.outcome.as_ref().ok())
-                    .map(|own| looking.standing(at, &look(experiment, own, computed_at, wait))),
+                analyses: (computed.outcome.as_ref().into_iter())
+                    .map(|sums| looking.standing(at, &look(experiment, sums, computed_at, wait)))
+                    .collect(),
                 computed: computed.outcome.map_err(|error| error.to_string()),
             },
         );

@@ -3,9 +3,10 @@
 use std::ops::Range;
 
 use trialog_catalog::experiments::Experiment;
+use trialog_catalog::sequence::STANDING;
 use trialog_catalog::{Catalog, CatalogError};
 use trialog_model::experiment::Metrics;
-use trialog_model::published::Computation;
+use trialog_model::published::{AnalysisRow, Computation};
 use trialog_model::sequence::Sequence;
 use trialog_model::time::UnixMicros;
 use trialog_report::standing::{self, Look, Planned, Standing};
@@ -139,9 +140,13 @@ impl<'a> Looking<'a> {
         Ok(computation.is_some_and(has_users))
     }
 
-    /// What the looks have come to with this one, as text.
-    pub(crate) fn standing(&self, number: usize, look: &Look<'_>) -> String {
-        Standing::next(self.previous[number].as_ref(), look).to_json()
+    /// The row with the standing after `look` at the experiment with this number.
+    pub(crate) fn standing(&self, number: usize, look: &Look<'_>) -> AnalysisRow {
+        AnalysisRow {
+            analysis: STANDING.to_owned(),
+            key: String::new(),
+            body: Standing::next(self.previous[number].as_ref(), look).to_json(),
+        }
     }
 }
 

@@ -288,7 +288,7 @@ fn results_that_do_not_equal_a_recomputation_are_found() {
             recompute_at: None,
             computed: Ok(wrong),
             warnings: Vec::new(),
-            standing: None,
+            analyses: Vec::new(),
         }],
         lease: None,
         journal: None,

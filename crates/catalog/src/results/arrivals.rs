@@ -5,8 +5,10 @@ use trialog_model::ids::ExperimentId;
 use trialog_model::published::EventCounts;
 
 use crate::connection::Catalog;
-use crate::database::{self, Connection, corrupt, params};
+use crate::database::{self, Connection, params};
 use crate::error::CatalogError;
+
+use super::analyses;
 
 /// The name of this analysis in `analysis_results`; its keys are event types.
 pub(super) const ANALYSIS: &str = "arrivals";
@@ -61,29 +63,16 @@ fn parse(text: &str) -> Option<EventCounts> {
     })
 }
 
-/// The arrivals of the computation of an experiment at a time, by event type.
+/// Reads the counts of the computation of an experiment at a time, by event type.
 pub(super) fn read(
     connection: &Connection<'_>,
     experiment: &ExperimentId,
     computed_at: i64,
 ) -> database::Result<Vec<EventCounts>> {
-    let sql = "SELECT experiment_id, computed_at, analysis, key, body, seal FROM analysis_results
-               WHERE experiment_id = ?1 AND computed_at = ?2 AND analysis = ?3 ORDER BY key";
-    connection
-        .prepare_cached(sql)?
-        .query_map(params![experiment.as_str(), computed_at, ANALYSIS], |row| {
-            if !row.is_sound(5)? {
-                return Err(damaged(experiment));
-            }
-            parse(&row.get::<String>(4)?).ok_or_else(|| damaged(experiment))
-        })?
+    let rows = analyses::read(connection, experiment, computed_at, ANALYSIS)?;
+    (rows.iter())
+        .map(|row| parse(&row.body).ok_or_else(|| analyses::damaged(experiment, ANALYSIS)))
         .collect()
-}
-
-fn damaged(experiment: &ExperimentId) -> database::DatabaseError {
-    corrupt(format!(
-        "the counts of events of `{experiment}` do not match their checksum"
-    ))
 }
 
 impl Catalog {

@@ -2,11 +2,14 @@
 
 use trialog_model::experiment::Definition;
 use trialog_model::ids::ExperimentId;
-use trialog_model::published::{Computation, EventCounts, VariantExposures, VariantMetric};
+use trialog_model::published::{
+    AnalysisRow, Computation, EventCounts, VariantExposures, VariantMetric,
+};
 
 use super::*;
 use crate::audit::{Actor, Edit};
 use crate::database::Connection;
+use crate::sequence::STANDING;
 
 const DAY: i64 = 86_400_000_000;
 const NOW: UnixMicros = UnixMicros(20_000 * DAY);
@@ -70,7 +73,11 @@ fn run(
         experiment: id.clone(),
         revision: 1,
         recompute_at: Some(UnixMicros(at.0 + 5)),
-        standing: computed.is_ok().then(|| "{}".to_owned()),
+        analyses: vec![AnalysisRow {
+            analysis: STANDING.to_owned(),
+            key: String::new(),
+            body: "{}".to_owned(),
+        }],
         warnings: match &computed {
             Ok(computed) if computed.exposures[0].user_count == 10 => {
                 vec!["events_without_exposure", "one_arm"]
@@ -120,6 +127,24 @@ fn what_is_published_reads_back_exactly() {
         catalog.due_experiments(UnixMicros(NOW.0 + 5)).unwrap(),
         [id]
     );
+}
+
+#[test]
+fn rows_of_an_analysis_belong_to_their_computation() {
+    let (_directory, catalog, id) = catalog();
+    let later = UnixMicros(NOW.0 + 1);
+    run(&catalog, &id, NOW, Ok(computation(&id, 10)));
+    run(&catalog, &id, later, Err("too large".into()));
+    let rows = |at, analysis| catalog.analysis(&id, at, analysis).unwrap();
+    let [standing] = &rows(NOW, STANDING)[..] else {
+        panic!("{:?}", rows(NOW, STANDING));
+    };
+    assert_eq!((standing.key.as_str(), standing.body.as_str()), ("", "{}"));
+    let arrivals = rows(NOW, "arrivals");
+    let keys: Vec<&str> = arrivals.iter().map(|row| row.key.as_str()).collect();
+    assert_eq!(keys, ["buy", "visit"]);
+    assert_eq!(rows(later, STANDING), []);
+    assert_eq!(rows(NOW, "funnel"), []);
 }
 
 #[test]

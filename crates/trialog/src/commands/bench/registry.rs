@@ -167,7 +167,7 @@ fn publish(catalog: &Catalog, first: u32, n_experiments: u32) -> Result<(), Cata
             recompute_at: None,
             computed: Ok(computation(&experiment, n)),
             warnings: Vec::new(),
-            standing: None,
+            analyses: Vec::new(),
             experiment,
         });
     catalog.publish(&FinishedRun {
