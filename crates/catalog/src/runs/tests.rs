@@ -282,6 +282,26 @@ fn a_count_of_events_that_is_changed_or_gone_is_found() {
 }
 
 #[test]
+fn a_row_of_an_analysis_that_is_gone_is_found_at_the_next_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let catalog = Catalog::open(directory.path()).unwrap();
+    let id = ExperimentId::new("gate").unwrap();
+    let edit = Edit::new(Actor::local(), NOW);
+    let definition = Definition::unregistered(id.clone());
+    catalog.create_experiment(&definition, &edit).unwrap();
+    run(&catalog, &id, NOW, Ok(computation(&id, 10)));
+    catalog.forget_in_samples(42, None).unwrap();
+    drop(catalog);
+    drop(Catalog::open(directory.path()).unwrap());
+    let file = rusqlite::Connection::open(directory.path().join("catalog.sqlite")).unwrap();
+    let spoil = "DELETE FROM analysis_results WHERE analysis = 'standing'";
+    file.execute_batch(spoil).unwrap();
+    drop(file);
+    let error = Catalog::open(directory.path()).unwrap_err();
+    assert!(error.to_string().contains("analysis_results"), "{error}");
+}
+
+#[test]
 fn history_is_kept_and_after_a_week_thinned_out_to_one_a_day() {
     let (_directory, catalog, id) = catalog();
     let hours = |n: i64| UnixMicros(NOW.0 + n * DAY / 24);
