@@ -329,7 +329,7 @@ mod tests {
         let entries = catalog
             .audit(Some((Subject::Experiment, "gate")), 0, 20)
             .unwrap();
-        let actions: Vec<&str> = entries.iter().map(|own| own.action.as_str()).collect();
+        let actions: Vec<&str> = entries.iter().map(|entry| entry.action.as_str()).collect();
         let late = "change_after_start";
         assert_eq!(actions, ["create", "start", late, late, "confirm", late]);
         // A draft has no looks that anybody could have chosen by.
@@ -356,9 +356,9 @@ mod tests {
         };
         catalog.begin_erasure(&request, NOW).unwrap();
         let broken = sequence_of(&catalog, &id);
-        let own = &broken.breaks[0];
+        let erased = &broken.breaks[0];
         assert_eq!(
-            (own.reason, own.at, own.actor.as_str()),
+            (erased.reason, erased.at, erased.actor.as_str()),
             (BreakReason::Erasure, NOW, "mia")
         );
         assert_eq!(sequence_of(&catalog, &other).breaks, []);

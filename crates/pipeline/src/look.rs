@@ -1,4 +1,4 @@
-//! What a run adds to rows: what the looks have come to, and whether this is the planned one.
+//! Stores the standing of the looks with each run, and decides whether a look is the planned one.
 
 use std::ops::Range;
 
@@ -44,18 +44,18 @@ impl Wait {
     }
 }
 
-/// The looks of a run.
+/// What a run needs to know of earlier looks.
 pub(crate) struct Looking<'a> {
     view: &'a View,
     limits: &'a Limits,
     n_threads: usize,
     data_time: UnixMicros,
-    /// What the looks at each experiment came to before.
+    /// The standing of each experiment before this run.
     previous: Vec<Option<Standing>>,
 }
 
 impl<'a> Looking<'a> {
-    /// Reads what the looks at `experiments` came to before.
+    /// Reads the standings of `experiments` before this run.
     pub(crate) fn at(
         catalog: &Catalog,
         (view, limits, n_threads): (&'a View, &'a Limits, usize),
@@ -63,12 +63,11 @@ impl<'a> Looking<'a> {
         data_time: UnixMicros,
     ) -> Result<Self, CatalogError> {
         let ids: Vec<_> = (experiments.iter())
-            .map(|own| &own.definition.experiment_id)
+            .map(|experiment| &experiment.definition.experiment_id)
             .collect();
         let sequences = catalog.sequences(&ids)?;
-        let previous = experiments.iter().zip(&sequences);
-        let previous =
-            previous.map(|(experiment, own)| previous_standing(catalog, experiment, limits, own));
+        let previous = (experiments.iter().zip(&sequences))
+            .map(|(experiment, sequence)| previous_standing(catalog, experiment, limits, sequence));
         Ok(Self {
             view,
             limits,
@@ -135,8 +134,12 @@ impl<'a> Looking<'a> {
         let (view, one) = (self.view, std::slice::from_ref(&counted));
         let computed = compute(view, one, &limits, self.data_time, &filter, self.n_threads)?;
         // An experiment that cannot be counted waits; its own outcome says what is wrong.
-        let computation = computed.into_iter().next().and_then(|own| own.outcome.ok());
-        let has_users = |own: Computation| standing::has_users(&experiment.definition, &own, users);
+        let computation = computed
+            .into_iter()
+            .next()
+            .and_then(|computed| computed.outcome.ok());
+        let has_users =
+            |counted: Computation| standing::has_users(&experiment.definition, &counted, users);
         Ok(computation.is_some_and(has_users))
     }
 
@@ -150,7 +153,8 @@ impl<'a> Looking<'a> {
     }
 }
 
-/// What the looks came to up to the last one; of looks from before that was kept, by their sums.
+/// Reads the standing after the last look, or makes it from stored sums where looks are from
+/// before standings were kept.
 fn previous_standing(
     catalog: &Catalog,
     experiment: &Experiment,

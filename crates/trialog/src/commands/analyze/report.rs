@@ -34,7 +34,7 @@ pub(super) fn variants(
     let listed = || names.join(", ");
     let named = weights
         .iter()
-        .map(|own| own.variant.as_str())
+        .map(|weight| weight.variant.as_str())
         .chain(control);
     for name in named {
         if !names.contains(&name) {
@@ -56,8 +56,9 @@ pub(super) fn variants(
         ),
     };
     names.sort_by_key(|name| *name != control);
-    let weight = |name: &str| match weights.iter().find(|own| own.variant.as_str() == name) {
-        Some(own) => Ok(own.weight),
+    let weight = |name: &str| match (weights.iter()).find(|weight| weight.variant.as_str() == name)
+    {
+        Some(weight) => Ok(weight.weight),
         None if weights.is_empty() => Ok(1.0),
         None => bail!("--weights names no weight for `{name}`: give one for every variant"),
     };
@@ -78,14 +79,14 @@ pub(super) fn report(
     found: &[String],
     group: &Group,
 ) -> anyhow::Result<Report> {
-    let control = variants.first().map(|own| own.variant.clone());
+    let control = variants.first().map(|variant| variant.variant.clone());
     let mut definition = Definition::unregistered(frame.id.clone());
     definition.variants = variants.to_vec();
     definition.control = control.clone();
     definition.alpha = frame.choices.alpha.map_or(definition.alpha, Alpha::get);
     let place = |variant: &VariantWeight| {
         let name = variant.variant.as_str();
-        let at = found.iter().position(|own| own == name)?;
+        let at = found.iter().position(|variant| variant == name)?;
         // A segment may have no user of a variant.
         group
             .users
@@ -179,8 +180,8 @@ fn sample(
         MetricKind::Ratio => Some(Sample::Ratio(ratio(&gathered.pairs)?)),
         _ if metric.second.is_some() => {
             let pairs = &gathered.pairs;
-            let (own, covariate) = (pairs.x().summary().ok()?, pairs.y().summary().ok()?);
-            let arm = CovariateSummary::new(own, covariate, pairs.covariance());
+            let (metric, covariate) = (pairs.x().summary().ok()?, pairs.y().summary().ok()?);
+            let arm = CovariateSummary::new(metric, covariate, pairs.covariance());
             arm.ok().map(Sample::Adjusted)
         }
         MetricKind::Conversion | MetricKind::Retention => Proportion::new(gathered.converted, n)
