@@ -30,15 +30,15 @@ pub struct Health {
     pub srm_reason: Option<String>,
     /// The same check with crossovers counted at their first variant.
     pub srm_with_crossovers: Option<SrmReport>,
-    /// Users with two or more variants; they count in no metric.
+    /// Users who saw two or more variants; they count in no metric.
     pub crossovers: u64,
     /// Users with a forced assignment; they count in no metric.
     pub forced: u64,
-    /// Retention dropped the events before this time, RFC 3339: the results
-    /// are those from before and are not computed again. Null where all are kept.
+    /// The time before which retention dropped the events, RFC 3339: the results are from
+    /// before that and are not computed again. Null where all events are kept.
     #[serde(default)]
     pub events_dropped_before: Option<String>,
-    /// What became of the events of each type; null where it was not counted: for users that
+    /// What became of the events of each type; null where that was not counted: for users that
     /// a filter chose, and before the first run.
     #[serde(default)]
     pub events: Option<Vec<EventCounts>>,
@@ -50,11 +50,11 @@ pub struct Health {
 /// while the experiment runs, else chi-squared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SrmReport {
-    /// The chi-squared statistic.
+    /// The chi-squared statistic; null where it cannot be computed.
     pub chi_squared: Option<f64>,
     /// The degrees of freedom: variants minus one.
     pub df: usize,
-    /// The upper tail of the chi-squared statistic.
+    /// The upper tail of the chi-squared statistic; null where it cannot be computed.
     pub p_value: Option<f64>,
     /// The test that decides: `sequential` while looks are taken, else `chi_squared`.
     #[serde(default)]
