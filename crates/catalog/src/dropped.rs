@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use trialog_model::ids::ExperimentId;
+use trialog_model::sequence::BreakReason;
 use trialog_model::time::UnixMicros;
 
 use crate::connection::Catalog;
 use crate::database::{Optional, corrupt, params};
 use crate::error::CatalogError;
 use crate::results::keep_in_samples;
-use crate::sequence::{self, BreakReason, NewBreak};
+use crate::sequence::{self, NewBreak};
 
 /// What retention dropped of an experiment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,12 +9,13 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use trialog_model::hex::hex;
 use trialog_model::ids::ExperimentId;
+use trialog_model::sequence::BreakReason;
 use trialog_model::time::UnixMicros;
 
 use crate::connection::Catalog;
 use crate::database::{self, Connection, Row, corrupt, params};
 use crate::error::CatalogError;
-use crate::sequence::{self, BreakReason, NewBreak};
+use crate::sequence::{self, NewBreak};
 
 /// An erasure before it begins.
 #[derive(Debug, Clone, PartialEq, Eq)]

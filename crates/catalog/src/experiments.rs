@@ -12,6 +12,7 @@ use std::ops::{ControlFlow, Range};
 
 use trialog_model::experiment::{Definition, Status};
 use trialog_model::ids::{ExperimentId, HoldoutName};
+use trialog_model::life::{Decision, Pause};
 use trialog_model::metric_definition::MetricDefinition;
 use trialog_model::time::UnixMicros;
 
@@ -22,7 +23,7 @@ use crate::error::CatalogError;
 
 pub(crate) use document::{note_fields, note_locked_fields};
 pub(crate) use holdout::sync_holdout_experiment;
-pub use life::{AtStop, Decision, MAX_PAUSES, MAX_REASON_CHARS, Pause};
+pub use life::{AtStop, MAX_PAUSES, MAX_REASON_CHARS};
 pub use list::{Listing, Order};
 pub(crate) use search::create_index;
 pub use unregistered::Unregistered;
@@ -63,9 +64,8 @@ pub struct Experiment {
 }
 
 impl Experiment {
-    /// What is known of an experiment that no catalog has: its definition, and nothing of its
-    /// life.
-    pub fn outside(definition: Definition) -> Self {
+    /// An experiment with a definition and no life yet, before it is stored.
+    fn from_definition(definition: Definition) -> Self {
         Self {
             definition,
             defined_metrics: Vec::new(),

@@ -1,15 +1,17 @@
-//! Published results: per experiment, variant and metric, with their history.
+//! Stores published results with their history, and seals them.
 
+pub(crate) mod analyses;
 mod arrivals;
-mod more;
 mod seal;
 
 use trialog_model::ids::ExperimentId;
+use trialog_model::published::{
+    AnalysisRow, Computation, HighWaterMark, MoreSums, Published, VariantExposures, VariantMetric,
+};
+use trialog_model::sequence::PastLook;
 use trialog_model::time::UnixMicros;
 
-pub use self::arrivals::Arrivals;
 pub(crate) use self::arrivals::keep_in_samples;
-pub use self::more::MoreSums;
 
 use crate::connection::Catalog;
 use crate::database::{
@@ -17,83 +19,7 @@ use crate::database::{
     unreadable,
 };
 use crate::error::CatalogError;
-use crate::runs::{HighWaterMark, high_water_mark, mark_at};
-use crate::sequence;
-
-/// Everything that one computation of an experiment published.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Computation {
-    /// The experiment.
-    pub experiment: ExperimentId,
-    /// The definition's fingerprint that it was computed with.
-    pub fingerprint: String,
-    /// Users with a forced assignment.
-    pub forced_users: u64,
-    /// Users whose variant was not among those that are aggregated.
-    pub unknown_variant: u64,
-    /// Events whose type was not among those that are aggregated.
-    pub not_aggregated: u64,
-    /// Users by variant.
-    pub exposures: Vec<VariantExposures>,
-    /// Sums by variant and metric.
-    pub metrics: Vec<VariantMetric>,
-    /// What became of the events of each type; nothing for users chosen by a filter.
-    pub arrivals: Vec<Arrivals>,
-}
-
-/// How many users were exposed to a variant.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VariantExposures {
-    /// The variant.
-    pub variant: String,
-    /// Users of this variant alone.
-    pub user_count: u64,
-    /// Users of several variants, of which this was the first.
-    pub crossover_users: u64,
-}
-
-/// A row of `variant_metrics`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct VariantMetric {
-    /// The variant.
-    pub variant: String,
-    /// The metric.
-    pub metric_name: String,
-    /// Exposed users.
-    pub user_count: u64,
-    /// Events in the window.
-    pub event_count: u64,
-    /// The sum of values, in 1/10,000.
-    pub total: i128,
-    /// `converted_users / user_count`; 0 without users.
-    pub conversion_rate: f64,
-    /// The mean total per user; 0 without users.
-    pub mean_value: f64,
-    /// The sample variance of the totals per user; none below two users.
-    pub variance: Option<f64>,
-    /// Users with at least one event.
-    pub converted_users: u64,
-    /// The sum of squared totals per user, in 1/100,000,000.
-    pub squared_total: i128,
-    /// The sum of squared numbers of events per user.
-    pub squared_events: u128,
-    /// What only some kinds of metrics have.
-    pub more: Option<MoreSums>,
-}
-
-/// A computation and when it was published.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Published {
-    /// When.
-    pub computed_at: UnixMicros,
-    /// By which run.
-    pub run_id: i64,
-    /// Up to where it holds: an experiment that nothing touched since then
-    /// keeps its rows.
-    pub mark: HighWaterMark,
-    /// What.
-    pub computation: Computation,
-}
+use crate::runs::{high_water_mark, mark_at};
 
 impl Catalog {
     /// The results of `experiment` by the last run, or by the last one that published at or
@@ -141,15 +67,6 @@ impl Catalog {
             read_published(connection, experiment, computed_at.0, mark)
         })
     }
-}
-
-/// When a look was published, and by which run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PastLook {
-    /// When, by the clock of that run.
-    pub at: UnixMicros,
-    /// The run: a later one has a greater number.
-    pub run_id: i64,
 }
 
 /// Looks that are read back at most: hourly ones of a week, and a year of daily ones.
@@ -216,14 +133,11 @@ fn read_published(
             run_id: row.get(1)?,
             mark,
             computation: Computation {
-                experiment: experiment.clone(),
                 fingerprint: row.get(2)?,
                 forced_users: row.get(3)?,
                 unknown_variant: row.get(4)?,
                 not_aggregated: row.get(5)?,
-                exposures: Vec::new(),
-                metrics: Vec::new(),
-                arrivals: Vec::new(),
+                ..Computation::empty(experiment.clone())
             },
         };
         Ok((published, sealed))
@@ -320,7 +234,7 @@ impl<'c> Writing<'c> {
         run_id: i64,
     ) {
         let (id, at) = (computation.experiment.as_str(), computed_at.0);
-        let own = &computation.fingerprint;
+        let fingerprint = &computation.fingerprint;
         let look = PastLook {
             at: computed_at,
             run_id,
@@ -331,7 +245,7 @@ impl<'c> Writing<'c> {
             id,
             at,
             run_id,
-            own,
+            fingerprint,
             computation.forced_users,
             computation.unknown_variant,
             computation.not_aggregated,
@@ -360,27 +274,33 @@ impl<'c> Writing<'c> {
                 row.squared_total.to_string(),
                 row.squared_events.to_string(),
                 run_id,
-                own,
+                fingerprint,
                 row.more.as_ref().map(MoreSums::text),
             ]
         }));
-        self.analyses.extend(
-            computation
-                .arrivals
-                .iter()
-                .map(|row| cells![id, at, arrivals::ANALYSIS, &row.event_type, row.body()]),
-        );
+        self.analyses.extend(computation.arrivals.iter().map(|row| {
+            cells![
+                id,
+                at,
+                arrivals::ANALYSIS,
+                &row.event_type,
+                arrivals::body(row)
+            ]
+        }));
     }
 
-    /// What the looks have come to with the computation of this time.
-    pub(crate) fn add_standing(
+    /// Adds the rows of analyses that belong to the computation of this time.
+    pub(crate) fn add_analyses(
         &mut self,
         experiment: &'c ExperimentId,
         computed_at: UnixMicros,
-        standing: &'c str,
+        rows: &'c [AnalysisRow],
     ) {
         let (id, at) = (experiment.as_str(), computed_at.0);
-        (self.analyses).push(cells![id, at, sequence::ANALYSIS, "", standing]);
+        let cells = rows
+            .iter()
+            .map(|row| cells![id, at, &row.analysis, &row.key, &row.body]);
+        self.analyses.extend(cells);
     }
 
     /// How many rows there are.

@@ -12,7 +12,6 @@ use crate::connection::{Catalog, Writes};
 use crate::database::{Optional, Row, params};
 use crate::error::CatalogError;
 
-pub use mark::HighWaterMark;
 pub(crate) use mark::{high_water_mark, mark_at};
 pub use publish::{FinishedRun, Outcome};
 

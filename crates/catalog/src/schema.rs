@@ -31,6 +31,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     sql!(include_str!("schema/sqlite_20.sql")),
     sql!(include_str!("schema/sqlite_21.sql")),
     sql!(include_str!("schema/sqlite_22.sql")),
+    sql!(include_str!("schema/sqlite_23.sql")),
 ];
 
 const EXPERIMENTS_AND_RESULTS: &str = "

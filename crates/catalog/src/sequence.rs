@@ -1,94 +1,24 @@
-//! What the looks at an experiment have come to, and what made them count no longer.
+//! Stores the breaks of an experiment's sequence of looks, and reads them with the last look.
 //!
-//! The standing of a look is published with it: a text that the report makes and reads. A
+//! The standing of a look is published with it: a text that the report writes and parses. A
 //! break says from when on looks that came before it do not count.
 
 use trialog_model::ids::ExperimentId;
+use trialog_model::sequence::{Break, BreakReason, PastLook, Sequence};
 use trialog_model::time::UnixMicros;
 
 use crate::audit::Edit;
 use crate::connection::Catalog;
-use crate::database::{self, Connection, Optional, Row, corrupt, params, unreadable};
+use crate::database::{
+    self, Connection, DatabaseError, Optional, Row, corrupt, params, unreadable,
+};
 use crate::documents;
 use crate::error::CatalogError;
 use crate::experiments::{self, Experiment};
-use crate::results::PastLook;
+use crate::results::analyses;
 
-/// The name of the standing in `analysis_results`; it has one row, without a key.
-pub(crate) const ANALYSIS: &str = "standing";
-
-/// Why past looks no longer count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BreakReason {
-    /// A user's events were erased.
-    Erasure,
-    /// Retention dropped events.
-    Retention,
-    /// What results are tested with was changed after the start.
-    Definition,
-    /// The holdout that it measures let units in, who are left out since.
-    Holdout,
-}
-
-impl BreakReason {
-    const ALL: [Self; 4] = [
-        Self::Erasure,
-        Self::Retention,
-        Self::Definition,
-        Self::Holdout,
-    ];
-
-    /// The word in JSON and in the catalog.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Erasure => "erasure",
-            Self::Retention => "retention",
-            Self::Definition => "definition",
-            Self::Holdout => "holdout",
-        }
-    }
-}
-
-/// The last time that past looks at an experiment ceased to count for a reason.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Break {
-    /// Why.
-    pub reason: BreakReason,
-    /// When.
-    pub at: UnixMicros,
-    /// The last run before it, where that is known: looks of later ones count.
-    pub after_run: Option<i64>,
-    /// Who did it.
-    pub actor: String,
-    /// The fields that were changed since somebody confirmed them; empty for other reasons.
-    pub fields: Vec<String>,
-    /// When and by whom the change was confirmed.
-    pub confirmed: Option<(UnixMicros, String)>,
-}
-
-/// The last look at an experiment and what broke its sequence.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Sequence {
-    /// The look; none before the first.
-    pub looked_at: Option<PastLook>,
-    /// Its standing; none for looks from before standings were kept.
-    pub standing: Option<String>,
-    /// The breaks, at most one of each reason.
-    pub breaks: Vec<Break>,
-}
-
-impl Sequence {
-    /// Whether `look` still counts.
-    #[must_use]
-    pub fn counts(&self, look: PastLook) -> bool {
-        self.breaks.iter().all(|own| match own.after_run {
-            // The clock may have been ahead, then or now.
-            Some(last) => last < look.run_id,
-            None => own.at < look.at,
-        })
-    }
-}
+/// The analysis that holds the standing of a look; it has one row, without a key.
+pub const STANDING: &str = "standing";
 
 /// What is written into the tables of breaks.
 pub(crate) struct NewBreak<'a> {
@@ -126,8 +56,8 @@ pub(crate) fn note_change(
 ) -> database::Result<()> {
     let mut all: Vec<String> = breaks(transaction, experiment)?
         .into_iter()
-        .filter(|own| own.reason == BreakReason::Definition && own.confirmed.is_none())
-        .flat_map(|own| own.fields)
+        .filter(|broken| broken.reason == BreakReason::Definition && broken.confirmed.is_none())
+        .flat_map(|broken| broken.fields)
         .collect();
     all.extend_from_slice(fields);
     all.sort_unstable();
@@ -161,7 +91,7 @@ fn breaks(connection: &Connection<'_>, experiment: &str) -> database::Result<Vec
             )));
         }
         let word: String = row.get(1)?;
-        let reason = (BreakReason::ALL.into_iter()).find(|own| own.as_str() == word);
+        let reason = (BreakReason::ALL.into_iter()).find(|reason| reason.as_str() == word);
         let fields: String = row.get(4)?;
         let confirmed_at = row.get::<Option<i64>>(5)?.map(UnixMicros);
         Ok(Break {
@@ -199,24 +129,13 @@ fn sequence(
         .query_row(params![id, of_run], look)
         .optional()?;
     let standing = |look: PastLook| {
-        connection
-            .prepare_cached(
-                "SELECT experiment_id, computed_at, analysis, key, body, seal FROM analysis_results WHERE experiment_id = ?1 AND computed_at = ?2 AND analysis = ?3",
-            )?
-            .query_row(params![id, look.at.0, ANALYSIS], |row| {
-                if row.is_sound(5)? {
-                    return row.get(4);
-                }
-                Err(corrupt(format!(
-                    "the standing of the looks at `{experiment}` does not match its checksum"
-                )))
-            })
-            .optional()
+        let rows = analyses::read(connection, experiment, look.at.0, STANDING)?;
+        Ok::<_, DatabaseError>(rows.into_iter().next().map(|row| row.body))
     };
     let mut breaks = breaks(connection, id)?;
-    breaks.retain(|own| own.at.0 <= as_of);
-    for own in &mut breaks {
-        own.confirmed.take_if(|(at, _)| at.0 > as_of);
+    breaks.retain(|broken| broken.at.0 <= as_of);
+    for broken in &mut breaks {
+        broken.confirmed.take_if(|(at, _)| at.0 > as_of);
     }
     Ok(Sequence {
         looked_at,
@@ -270,8 +189,8 @@ impl Catalog {
             let known: Experiment = documents::to_edit(transaction, experiment, edit)?;
             let id = experiment.as_str();
             let all = breaks(transaction, id)?;
-            let waits = |found: &&Break| {
-                found.reason == BreakReason::Definition && found.confirmed.is_none()
+            let waits = |broken: &&Break| {
+                broken.reason == BreakReason::Definition && broken.confirmed.is_none()
             };
             let Some(waiting) = all.iter().find(waits) else {
                 return Err(CatalogError::NothingToConfirm(experiment.clone()).into());
@@ -410,7 +329,7 @@ mod tests {
         let entries = catalog
             .audit(Some((Subject::Experiment, "gate")), 0, 20)
             .unwrap();
-        let actions: Vec<&str> = entries.iter().map(|own| own.action.as_str()).collect();
+        let actions: Vec<&str> = entries.iter().map(|entry| entry.action.as_str()).collect();
         let late = "change_after_start";
         assert_eq!(actions, ["create", "start", late, late, "confirm", late]);
         // A draft has no looks that anybody could have chosen by.
@@ -437,9 +356,9 @@ mod tests {
         };
         catalog.begin_erasure(&request, NOW).unwrap();
         let broken = sequence_of(&catalog, &id);
-        let own = &broken.breaks[0];
+        let erased = &broken.breaks[0];
         assert_eq!(
-            (own.reason, own.at, own.actor.as_str()),
+            (erased.reason, erased.at, erased.actor.as_str()),
             (BreakReason::Erasure, NOW, "mia")
         );
         assert_eq!(sequence_of(&catalog, &other).breaks, []);

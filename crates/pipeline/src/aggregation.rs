@@ -9,10 +9,10 @@ use std::time::Duration;
 use serde::Serialize;
 use trialog_catalog::audit::Subject;
 use trialog_catalog::experiments::{Experiment, Unregistered};
-use trialog_catalog::results::Computation;
-use trialog_catalog::runs::{FinishedRun, HighWaterMark, Outcome};
+use trialog_catalog::runs::{FinishedRun, Outcome};
 use trialog_catalog::{Catalog, CatalogError};
 use trialog_model::ids::ExperimentId;
+use trialog_model::published::{Computation, HighWaterMark};
 use trialog_model::time::UnixMicros;
 use trialog_report::findings::{self, Finding};
 use trialog_warehouse::fold::UserFilter;
@@ -26,6 +26,7 @@ use crate::lease::{HeldLease, LeaseSettings};
 use crate::look::{Looking, Wait, look};
 use crate::retention::{DailyDrop, Keep};
 use crate::store::{Reading, Store};
+use crate::subject;
 use crate::telemetry::AggregationMetrics;
 use crate::trust::{RunTime, Witnesses};
 
@@ -336,8 +337,9 @@ impl Aggregator {
                 recompute_at: wait.until(computed.next_event_at, data_time),
                 warnings: (computed.outcome.as_ref())
                     .map_or_else(|_| Vec::new(), |computed| codes(experiment, computed)),
-                standing: (computed.outcome.as_ref().ok())
-                    .map(|own| looking.standing(at, &look(experiment, own, computed_at, wait))),
+                analyses: (computed.outcome.as_ref().into_iter())
+                    .map(|sums| looking.standing(at, &look(experiment, sums, computed_at, wait)))
+                    .collect(),
                 computed: computed.outcome.map_err(|error| error.to_string()),
             },
         );
@@ -527,7 +529,7 @@ impl Aggregator {
 
 /// The codes of what looks wrong in `computation`, each once.
 fn codes(experiment: &Experiment, computation: &Computation) -> Vec<&'static str> {
-    let found = findings::find(experiment, computation);
+    let found = findings::find(&subject(experiment), computation);
     let mut codes: Vec<_> = found.iter().map(Finding::code).collect();
     codes.sort_unstable();
     codes.dedup();

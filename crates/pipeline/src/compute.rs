@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use trialog_catalog::experiments::Experiment;
-use trialog_catalog::results::{Arrivals, Computation, MoreSums, VariantExposures, VariantMetric};
 use trialog_model::assignment::WITHOUT_VARIANT;
 use trialog_model::duration::{Delay, Window};
 use trialog_model::event::EventKind;
@@ -16,8 +15,12 @@ use trialog_model::holdout::released;
 use trialog_model::ids::{EventType, HoldoutName};
 use trialog_model::metric::MetricKind;
 use trialog_model::metric_definition::{MetricDefinition, MinValue, NamedMetric};
+use trialog_model::published::{
+    Computation, EventCounts, MoreSums, VariantExposures, VariantMetric,
+};
 use trialog_model::time::UnixMicros;
 use trialog_stats::Summary;
+use trialog_warehouse::analysis::arrivals::TypeArrivals;
 use trialog_warehouse::analysis::scorecard::{MetricPlan, MetricSums, Quantity, Scorecard, Shape};
 use trialog_warehouse::fold::split::Split;
 use trialog_warehouse::fold::{Folded, LeftOutUnits, Names, Plan, UserFilter};
@@ -330,11 +333,11 @@ fn computation_of_cell(
     }
 }
 
-/// What became of the events of each type; nothing is told of types without events.
-fn arrivals(plan: &Plan, scorecard: &Scorecard) -> Vec<Arrivals> {
+/// Counts what became of the events of each type that has events.
+fn arrivals(plan: &Plan, scorecard: &Scorecard) -> Vec<EventCounts> {
     let types = plan.event_types.texts().iter().zip(scorecard.arrivals());
-    let told = types.filter(|(_, counts)| counts.events > 0);
-    told.map(|(event_type, counts)| Arrivals {
+    let with_events = types.filter(|(_, counts)| counts.events > 0);
+    let row = |(event_type, counts): (&String, &TypeArrivals)| EventCounts {
         event_type: event_type.clone(),
         events: counts.events,
         counted: counts.counted,
@@ -345,9 +348,9 @@ fn arrivals(plan: &Plan, scorecard: &Scorecard) -> Vec<Arrivals> {
         unknown_variant: counts.unknown_variant,
         unexposed_users: counts.unexposed_users,
         senders_exposed: counts.senders_exposed,
-        sample: counts.sample.clone(),
-    })
-    .collect()
+        unexposed_sample: counts.sample.clone(),
+    };
+    with_events.map(row).collect()
 }
 
 fn row(

@@ -22,6 +22,7 @@ mod retention;
 pub mod retry;
 pub mod schedule;
 pub mod store;
+mod subject;
 pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -30,3 +31,4 @@ mod trust;
 pub use compute::Limits;
 pub use compute::by_cell::{Breakdown, Cell, MAX_VALUES};
 pub use error::PipelineError;
+pub use subject::subject;

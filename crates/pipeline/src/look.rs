@@ -1,12 +1,13 @@
-//! What a run adds to rows: what the looks have come to, and whether this is the planned one.
+//! Stores the standing of the looks with each run, and decides whether a look is the planned one.
 
 use std::ops::Range;
 
 use trialog_catalog::experiments::Experiment;
-use trialog_catalog::results::Computation;
-use trialog_catalog::sequence::Sequence;
+use trialog_catalog::sequence::STANDING;
 use trialog_catalog::{Catalog, CatalogError};
 use trialog_model::experiment::Metrics;
+use trialog_model::published::{AnalysisRow, Computation};
+use trialog_model::sequence::Sequence;
 use trialog_model::time::UnixMicros;
 use trialog_report::standing::{self, Look, Planned, Standing};
 use trialog_warehouse::fold::UserFilter;
@@ -14,6 +15,7 @@ use trialog_warehouse::view::View;
 
 use crate::compute::{Computed, Limits, compute, fingerprint};
 use crate::error::PipelineError;
+use crate::subject;
 
 /// How long until an experiment that waits for its users to be mature is looked at again.
 const AGAIN_MICROS: i64 = 3_600_000_000;
@@ -42,18 +44,18 @@ impl Wait {
     }
 }
 
-/// The looks of a run.
+/// What a run needs to know of earlier looks.
 pub(crate) struct Looking<'a> {
     view: &'a View,
     limits: &'a Limits,
     n_threads: usize,
     data_time: UnixMicros,
-    /// What the looks at each experiment came to before.
+    /// The standing of each experiment before this run.
     previous: Vec<Option<Standing>>,
 }
 
 impl<'a> Looking<'a> {
-    /// Reads what the looks at `experiments` came to before.
+    /// Reads the standings of `experiments` before this run.
     pub(crate) fn at(
         catalog: &Catalog,
         (view, limits, n_threads): (&'a View, &'a Limits, usize),
@@ -61,12 +63,11 @@ impl<'a> Looking<'a> {
         data_time: UnixMicros,
     ) -> Result<Self, CatalogError> {
         let ids: Vec<_> = (experiments.iter())
-            .map(|own| &own.definition.experiment_id)
+            .map(|experiment| &experiment.definition.experiment_id)
             .collect();
         let sequences = catalog.sequences(&ids)?;
-        let previous = experiments.iter().zip(&sequences);
-        let previous =
-            previous.map(|(experiment, own)| previous_standing(catalog, experiment, limits, own));
+        let previous = (experiments.iter().zip(&sequences))
+            .map(|(experiment, sequence)| previous_standing(catalog, experiment, limits, sequence));
         Ok(Self {
             view,
             limits,
@@ -91,7 +92,7 @@ impl<'a> Looking<'a> {
             mature,
             first,
             users,
-        } = standing::when_planned(experiment, computation, previous, self.data_time)
+        } = standing::when_planned(&subject(experiment), computation, previous, self.data_time)
         else {
             return Ok(Wait::No);
         };
@@ -133,18 +134,27 @@ impl<'a> Looking<'a> {
         let (view, one) = (self.view, std::slice::from_ref(&counted));
         let computed = compute(view, one, &limits, self.data_time, &filter, self.n_threads)?;
         // An experiment that cannot be counted waits; its own outcome says what is wrong.
-        let computation = computed.into_iter().next().and_then(|own| own.outcome.ok());
-        let has_users = |own: Computation| standing::has_users(&experiment.definition, &own, users);
+        let computation = computed
+            .into_iter()
+            .next()
+            .and_then(|computed| computed.outcome.ok());
+        let has_users =
+            |counted: Computation| standing::has_users(&experiment.definition, &counted, users);
         Ok(computation.is_some_and(has_users))
     }
 
-    /// What the looks have come to with this one, as text.
-    pub(crate) fn standing(&self, number: usize, look: &Look<'_>) -> String {
-        Standing::next(self.previous[number].as_ref(), look).to_json()
+    /// The row with the standing after `look` at the experiment with this number.
+    pub(crate) fn standing(&self, number: usize, look: &Look<'_>) -> AnalysisRow {
+        AnalysisRow {
+            analysis: STANDING.to_owned(),
+            key: String::new(),
+            body: Standing::next(self.previous[number].as_ref(), look).to_json(),
+        }
     }
 }
 
-/// What the looks came to up to the last one; of looks from before that was kept, by their sums.
+/// Reads the standing after the last look, or makes it from stored sums where looks are from
+/// before standings were kept.
 fn previous_standing(
     catalog: &Catalog,
     experiment: &Experiment,
@@ -160,7 +170,7 @@ fn previous_standing(
         .filter(|(look, _)| sequence.counts(*look))
         .map(|(look, rows)| (look.at, rows))
         .collect();
-    Ok(Standing::of_looks(experiment, &counting))
+    Ok(Standing::of_looks(&subject(experiment), &counting))
 }
 
 /// The look that is about to be published.
@@ -171,7 +181,7 @@ pub(crate) fn look<'a>(
     wait: Wait,
 ) -> Look<'a> {
     Look {
-        experiment,
+        subject: subject(experiment),
         computation,
         at,
         is_planned: wait == Wait::Over,

@@ -11,9 +11,9 @@ use trialog_catalog::Catalog;
 #[cfg(feature = "kafka")]
 use trialog_catalog::journal::Claim;
 use trialog_catalog::journal::JournalState;
-use trialog_catalog::runs::HighWaterMark;
 use trialog_model::event::EventKind;
 use trialog_model::ids::ExperimentId;
+use trialog_model::published::HighWaterMark;
 use trialog_model::time::UnixMicros;
 #[cfg(feature = "kafka")]
 use trialog_warehouse::SourceMark;

@@ -38,7 +38,23 @@ pub fn open(
     settings: Settings,
     now: UnixMicros,
 ) -> Result<Parts, PipelineError> {
-    let catalog = Arc::new(trialog_catalog::testing::open(directory)?);
+    let catalog = trialog_catalog::testing::open(directory)?;
+    open_with(catalog, directory, options, settings, now)
+}
+
+/// Opens a warehouse in `directory` beside `catalog`, with a clock that starts at `now`.
+///
+/// # Errors
+///
+/// The warehouse cannot be opened.
+pub fn open_with(
+    catalog: Catalog,
+    directory: &Path,
+    options: Options,
+    settings: Settings,
+    now: UnixMicros,
+) -> Result<Parts, PipelineError> {
+    let catalog = Arc::new(catalog);
     let lock = DirectoryLock::acquire(directory)?;
     let published = catalog.high_water_mark()?.position;
     let warehouse = Arc::new(Warehouse::open(directory, lock, options, published)?);

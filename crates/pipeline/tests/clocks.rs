@@ -6,8 +6,8 @@
 mod system;
 
 use system::{EXPERIMENTS, HOUR, NOW, System, events, restored};
-use trialog_catalog::results::{Computation, Published};
 use trialog_model::ids::ExperimentId;
+use trialog_model::published::{Computation, Published};
 use trialog_model::time::UnixMicros;
 use trialog_pipeline::aggregation::{RunReport, Scope};
 

@@ -8,9 +8,9 @@ mod system;
 use std::path::Path;
 
 use system::{Row, System, events, files, restored, results_of};
-use trialog_catalog::results::Computation;
 use trialog_model::event::EventKind;
 use trialog_model::ids::ExperimentId;
+use trialog_model::published::Computation;
 use trialog_pipeline::aggregation::Scope;
 use trialog_pipeline::maintenance::MaintenanceError;
 
@@ -239,7 +239,9 @@ fn an_erased_user_without_an_exposure_is_in_no_sample_and_in_no_byte_of_the_cata
         let id = ExperimentId::new("a").unwrap();
         let published = system.catalog.published(&id, None).unwrap().unwrap();
         let arrivals = published.computation.arrivals.into_iter();
-        arrivals.flat_map(|row| row.sample).collect::<Vec<_>>()
+        arrivals
+            .flat_map(|row| row.unexposed_sample)
+            .collect::<Vec<_>>()
     };
     assert!(samples().contains(&(USER + 1)), "{:?}", samples());
     system.maintenance.forget(USER + 1, None, "test").unwrap();

@@ -12,10 +12,10 @@ use std::sync::{Arc, OnceLock, mpsc};
 use proptest::prelude::*;
 use trialog_catalog::Catalog;
 use trialog_catalog::audit::{Actor, Edit};
-use trialog_catalog::results::Computation;
 use trialog_model::event::EventKind;
 use trialog_model::experiment::Definition;
 use trialog_model::ids::ExperimentId;
+use trialog_model::published::Computation;
 use trialog_model::time::UnixMicros;
 use trialog_pipeline::aggregation::{Aggregator, Scope, Settings};
 #[cfg(feature = "clickhouse")]

@@ -288,7 +288,7 @@ fn results_that_do_not_equal_a_recomputation_are_found() {
             recompute_at: None,
             computed: Ok(wrong),
             warnings: Vec::new(),
-            standing: None,
+            analyses: Vec::new(),
         }],
         lease: None,
         journal: None,
@@ -317,22 +317,32 @@ fn a_manifest_of_a_backup_counts_what_is_there() {
 
 #[test]
 fn a_data_directory_of_an_earlier_version_verifies_once_it_was_opened() {
-    let fixture =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/directories/schema_14");
-    let directory = tempfile::tempdir().unwrap();
-    for name in ["catalog.sqlite", "warehouse.sqlite", "POSITION"] {
-        std::fs::copy(fixture.join(name), directory.path().join(name)).unwrap();
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/directories");
+    let always = ["catalog.sqlite", "warehouse.sqlite", "POSITION"].as_slice();
+    // Days from the tests' clock to a time between the newest event and the last run.
+    for (name, later_files, days, n_experiments) in [
+        ("schema_14", [].as_slice(), 0, 3),
+        ("schema_21", &["GENERATION"], 402, 4),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        for file in always.iter().chain(later_files) {
+            let from = fixtures.join(name).join(file);
+            std::fs::copy(from, directory.path().join(file)).unwrap();
+        }
+        drop(System::open(directory.path()));
+        let report = verify(directory.path());
+        assert!(report.sound, "{name}: {:?}", report.damage);
+        let n_seen = report.recomputed + report.n_skipped;
+        assert_eq!(n_seen, n_experiments, "{name}: {report:?}");
+        let system = System::open(directory.path());
+        system.advance(days * 86_400_000_000);
+        // The last run is younger than the tests' clock, which a run says and does not mind.
+        let run = system.aggregator.run("request", 1, Scope::Touched).unwrap();
+        assert!(run.before_last.is_some(), "{name}: {run:?}");
+        assert_eq!(run.experiments as u64, n_experiments, "{name}: {run:?}");
+        drop(system);
+        assert_eq!(verify(directory.path()).recomputed, n_experiments, "{name}");
     }
-    drop(System::open(directory.path()));
-    let report = verify(directory.path());
-    assert!(report.sound, "{:?}", report.damage);
-    assert_eq!(report.recomputed + report.n_skipped, 3, "{report:?}");
-    let system = System::open(directory.path());
-    // The directory is younger than the tests' clock, which a run says and does not mind.
-    let run = system.aggregator.run("request", 1, Scope::Touched).unwrap();
-    assert!(run.before_last.is_some() && run.experiments == 3, "{run:?}");
-    drop(system);
-    assert_eq!(verify(directory.path()).recomputed, 3);
 }
 
 #[test]

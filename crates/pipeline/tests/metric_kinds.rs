@@ -10,10 +10,10 @@ use std::ops::Range;
 
 use serde_json::{Value, json};
 use trialog_catalog::audit::{Actor, Edit};
-use trialog_catalog::results::{Computation, MoreSums, VariantMetric};
 use trialog_model::event::EventKind;
 use trialog_model::ids::ExperimentId;
 use trialog_model::metric_definition::MetricDefinition;
+use trialog_model::published::{Computation, MoreSums, VariantMetric};
 use trialog_model::time::UnixMicros;
 use trialog_pipeline::aggregation::Scope;
 use trialog_warehouse::fold::UserFilter;

@@ -8,9 +8,9 @@ mod system;
 use std::collections::BTreeMap;
 
 use system::{EXPERIMENTS, HOUR, NOW, Row, System, settings};
-use trialog_catalog::results::Computation;
 use trialog_model::event::EventKind;
 use trialog_model::ids::ExperimentId;
+use trialog_model::published::Computation;
 use trialog_pipeline::PipelineError;
 use trialog_pipeline::aggregation::{Scope, Settings};
 use trialog_pipeline::maintenance::retention::Mode;

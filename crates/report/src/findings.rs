@@ -2,12 +2,16 @@
 //!
 //! Pure. A run counts the experiments with each finding, a report says each in words.
 
-use trialog_catalog::experiments::Experiment;
-use trialog_catalog::results::{Arrivals, Computation, MoreSums, VariantMetric};
+#[cfg(test)]
+mod tests;
+
 use trialog_model::experiment::Definition;
 use trialog_model::ids::EventType;
 use trialog_model::metric_definition::MetricDefinition;
+use trialog_model::published::{Computation, EventCounts, MoreSums, VariantMetric};
 use trialog_stats::{Summary, welch};
+
+use crate::Subject;
 
 /// Fewer events than this of a type say nothing about its integration.
 const FEW_EVENTS: u64 = 20;
@@ -32,13 +36,13 @@ const UNIT: f64 = 1e-4;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Finding {
     /// Events of users without an exposure, and the likeliest cause.
-    WithoutExposure(Arrivals, Cause),
+    WithoutExposure(EventCounts, Cause),
     /// Events of exposed users before their exposure that no metric asks for.
-    BeforeExposure(Arrivals),
+    BeforeExposure(EventCounts),
     /// Events of exposed users after every window.
-    AfterWindow(Arrivals),
+    AfterWindow(EventCounts),
     /// Events of users whose variant is not aggregated.
-    UnknownVariant(Arrivals),
+    UnknownVariant(EventCounts),
     /// All users are of one variant.
     OneArm(OneArm),
     /// Arms differ in what users did before their exposure.
@@ -145,28 +149,28 @@ impl Finding {
 }
 
 /// Everything that looks wrong in what was computed of `experiment`.
-pub fn find(experiment: &Experiment, computation: &Computation) -> Vec<Finding> {
-    let mut findings = of_arrivals(experiment, computation);
-    findings.extend(one_arm(&experiment.definition, computation).map(Finding::OneArm));
-    findings.extend(undeclared(&experiment.definition, computation));
-    findings.extend(never_came(experiment, computation));
-    findings.extend(imbalances(experiment, computation));
+pub fn find(subject: &Subject<'_>, computation: &Computation) -> Vec<Finding> {
+    let mut findings = of_arrivals(subject, computation);
+    findings.extend(one_arm(subject.definition, computation).map(Finding::OneArm));
+    findings.extend(undeclared(subject.definition, computation));
+    findings.extend(never_came(subject, computation));
+    findings.extend(imbalances(subject, computation));
     findings.extend(caps_of_zero(computation));
     findings
 }
 
 /// What looks wrong in how events arrived, type by type.
-pub fn of_arrivals(experiment: &Experiment, computation: &Computation) -> Vec<Finding> {
+pub fn of_arrivals(subject: &Subject<'_>, computation: &Computation) -> Vec<Finding> {
     let n_exposed = exposed_users(computation);
-    let is_early_throughout = is_early_throughout(experiment, computation);
-    let of_type = |row: &Arrivals| {
+    let is_early_throughout = is_early_throughout(subject, computation);
+    let of_type = |row: &EventCounts| {
         let judged = judged(row);
         let is_early = row.before_exposure >= FEW_EVENTS && is_early(row.before_exposure, judged);
         let mut findings = Vec::new();
-        if let Some(cause) = cause(&experiment.definition, row, n_exposed) {
+        if let Some(cause) = cause(subject.definition, row, n_exposed) {
             findings.push(Finding::WithoutExposure(row.clone(), cause));
         }
-        if is_early && is_early_throughout && !looks_back(experiment, &row.event_type) {
+        if is_early && is_early_throughout && !looks_back(subject, &row.event_type) {
             findings.push(Finding::BeforeExposure(row.clone()));
         }
         let is_most = row.after_window as f64 >= MOST * judged as f64;
@@ -184,7 +188,7 @@ pub fn of_arrivals(experiment: &Experiment, computation: &Computation) -> Vec<Fi
 /// Users of variants that are not declared, where some are.
 pub fn undeclared(definition: &Definition, computation: &Computation) -> Option<Finding> {
     let declared: Vec<String> = (definition.variants.iter())
-        .map(|own| own.variant.to_string())
+        .map(|declared| declared.variant.to_string())
         .collect();
     if declared.is_empty() {
         return None;
@@ -203,7 +207,7 @@ pub fn undeclared(definition: &Definition, computation: &Computation) -> Option<
 }
 
 /// Event types of named metrics of which none came, where other types did.
-pub fn never_came(experiment: &Experiment, computation: &Computation) -> Vec<Finding> {
+pub fn never_came(subject: &Subject<'_>, computation: &Computation) -> Vec<Finding> {
     let came: Vec<&str> = (computation.arrivals.iter())
         .map(|row| row.event_type.as_ref())
         .collect();
@@ -211,39 +215,37 @@ pub fn never_came(experiment: &Experiment, computation: &Computation) -> Vec<Fin
     if came.is_empty() || exposed_users(computation) < FEW_EVENTS {
         return Vec::new();
     }
-    let named = experiment
-        .definition
-        .event_types(&experiment.defined_metrics);
+    let named = subject.definition.event_types(subject.defined_metrics);
     // Before the exposure there may have been nothing to do.
-    let is_of_covariate = |own: &&EventType| {
-        let covariates = experiment
+    let is_of_covariate = |named: &&EventType| {
+        let covariates = subject
             .defined_metrics
             .iter()
-            .flat_map(|own| &own.covariate);
+            .flat_map(|metric| &metric.covariate);
         let mut types = covariates.flat_map(|covariate| &covariate.event_type);
-        types.any(|event_type| event_type == *own)
+        types.any(|event_type| event_type == *named)
     };
     let missing = (named.iter())
-        .filter(|own| !came.contains(&own.as_str()))
-        .filter(|own| !is_of_covariate(own));
-    let is_named = |own: &&str| named.iter().any(|named| named.as_str() == *own);
+        .filter(|event_type| !came.contains(&event_type.as_str()))
+        .filter(|event_type| !is_of_covariate(event_type));
+    let is_named = |came: &&str| named.iter().any(|named| named.as_str() == *came);
     let others: Vec<String> = (came.iter())
-        .filter(|own| !is_named(own))
-        .map(|own| (*own).to_owned())
+        .filter(|event_type| !is_named(event_type))
+        .map(|event_type| (*event_type).to_owned())
         .collect();
     // Where every type that came has its metric, the missing one may be rare.
     if others.is_empty() {
         return Vec::new();
     }
-    let finding = |own: &EventType| Finding::NeverCame {
-        event_type: own.to_string(),
+    let finding = |event_type: &EventType| Finding::NeverCame {
+        event_type: event_type.to_string(),
         others: others.clone(),
     };
     missing.map(finding).collect()
 }
 
 /// The events of users who count.
-fn judged(row: &Arrivals) -> u64 {
+fn judged(row: &EventCounts) -> u64 {
     let left_out = row.unexposed + row.excluded + row.unknown_variant;
     row.events.saturating_sub(left_out)
 }
@@ -253,10 +255,10 @@ fn is_early(before_exposure: u64, judged: u64) -> bool {
 }
 
 /// Whether events come early in all types together, but those that a covariate looks back at.
-fn is_early_throughout(experiment: &Experiment, computation: &Computation) -> bool {
+fn is_early_throughout(subject: &Subject<'_>, computation: &Computation) -> bool {
     let rows = computation.arrivals.iter();
-    let rows: Vec<&Arrivals> = rows
-        .filter(|row| !looks_back(experiment, &row.event_type))
+    let rows: Vec<&EventCounts> = rows
+        .filter(|row| !looks_back(subject, &row.event_type))
         .collect();
     let before = rows.iter().map(|row| row.before_exposure).sum();
     is_early(before, rows.iter().map(|row| judged(row)).sum())
@@ -271,7 +273,7 @@ fn exposed_users(computation: &Computation) -> u64 {
 }
 
 /// Why users without an exposure send these events; none where few do.
-fn cause(definition: &Definition, row: &Arrivals, n_exposed: u64) -> Option<Cause> {
+fn cause(definition: &Definition, row: &EventCounts, n_exposed: u64) -> Option<Cause> {
     if row.unexposed == 0 {
         return None;
     }
@@ -306,14 +308,14 @@ fn cause(definition: &Definition, row: &Arrivals, n_exposed: u64) -> Option<Caus
 }
 
 /// Whether a metric asks for events of this type before the exposure.
-fn looks_back(experiment: &Experiment, event_type: &str) -> bool {
+fn looks_back(subject: &Subject<'_>, event_type: &str) -> bool {
     let of_covariate = |metric: &MetricDefinition| {
         metric.covariate.as_ref().is_some_and(|covariate| {
-            let own = covariate.event_type.as_ref().unwrap_or(&metric.event_type);
-            own.as_str() == event_type
+            let of_covariate = covariate.event_type.as_ref().unwrap_or(&metric.event_type);
+            of_covariate.as_str() == event_type
         })
     };
-    experiment.defined_metrics.iter().any(of_covariate)
+    subject.defined_metrics.iter().any(of_covariate)
 }
 
 /// The one arm with users, where chance does not explain that the others have none.
@@ -325,7 +327,7 @@ pub fn one_arm(definition: &Definition, computation: &Computation) -> Option<One
     };
     let declared = definition.variants.iter();
     let declared: Vec<(&str, f64)> = declared
-        .map(|own| (own.variant.as_str(), own.weight))
+        .map(|declared| (declared.variant.as_str(), declared.weight))
         .collect();
     let seen = computation.exposures.iter().map(|row| row.variant.as_str());
     let undeclared: Vec<&str> = seen
@@ -342,9 +344,9 @@ pub fn one_arm(definition: &Definition, computation: &Computation) -> Option<One
         return None;
     };
     let total: f64 = declared.iter().map(|(_, weight)| weight).sum();
-    let own = declared.iter().find(|(name, _)| name == variant);
+    let only = declared.iter().find(|(name, _)| name == variant);
     // Weights that nobody declared are taken as equal.
-    let share = own.map_or(0.5, |(_, weight)| weight / total);
+    let share = only.map_or(0.5, |(_, weight)| weight / total);
     let n = users(variant);
     let is_chance = share.powf(n as f64) >= EMPTY_ARM_LEVEL;
     (!is_chance).then(|| OneArm {
@@ -373,13 +375,13 @@ pub fn imbalance(
     })
 }
 
-fn imbalances(experiment: &Experiment, computation: &Computation) -> Vec<Finding> {
-    let Some(control) = experiment.definition.control() else {
+fn imbalances(subject: &Subject<'_>, computation: &Computation) -> Vec<Finding> {
+    let Some(control) = subject.definition.control() else {
         return Vec::new();
     };
     let has_covariate = |row: &&VariantMetric| {
-        let definition = experiment.defined_metric(&row.metric_name);
-        definition.is_some_and(|own| own.covariate.is_some())
+        let definition = subject.defined_metric(&row.metric_name);
+        definition.is_some_and(|metric| metric.covariate.is_some())
     };
     let covariate = |row: &VariantMetric| match row.more {
         Some(MoreSums::Second {
@@ -424,245 +426,4 @@ fn caps_of_zero(computation: &Computation) -> Vec<Finding> {
         metric: metric.to_owned(),
     };
     metrics.into_iter().map(finding).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-    use trialog_catalog::results::VariantExposures;
-    use trialog_model::experiment::{Definition, Status};
-    use trialog_model::time::UnixMicros;
-
-    use super::*;
-
-    fn experiment() -> Experiment {
-        let definition = json!({
-            "experiment_id": "gate",
-            "variants": [{"variant": "a"}, {"variant": "b"}],
-            "metrics": {"primary": ["adjusted"]},
-        });
-        let metric = json!({
-            "name": "adjusted", "kind": "sum", "event_type": "spend",
-            "covariate": {"period": "7d", "event_type": "earlier"},
-        });
-        let definition: Definition = serde_json::from_value(definition).unwrap();
-        Experiment {
-            defined_metrics: vec![serde_json::from_value(metric).unwrap()],
-            status: Status::Running,
-            ..Experiment::outside(definition)
-        }
-    }
-
-    fn computation(users: &[(&str, u64)], arrivals: Vec<Arrivals>) -> Computation {
-        let exposures = users.iter().map(|(variant, user_count)| VariantExposures {
-            variant: (*variant).to_owned(),
-            user_count: *user_count,
-            crossover_users: 0,
-        });
-        Computation {
-            experiment: experiment().definition.experiment_id,
-            fingerprint: String::new(),
-            forced_users: 0,
-            unknown_variant: 0,
-            not_aggregated: 0,
-            exposures: exposures.collect(),
-            metrics: Vec::new(),
-            arrivals,
-        }
-    }
-
-    fn buy() -> Arrivals {
-        Arrivals {
-            event_type: "buy".into(),
-            events: 1_000,
-            counted: 1_000,
-            senders_exposed: 300,
-            ..Arrivals::default()
-        }
-    }
-
-    fn found(arrivals: Arrivals) -> Vec<Finding> {
-        let users = [("a", 500), ("b", 500)];
-        of_arrivals(&experiment(), &computation(&users, vec![arrivals]))
-    }
-
-    fn codes(arrivals: Arrivals) -> Vec<&'static str> {
-        found(arrivals).iter().map(Finding::code).collect()
-    }
-
-    #[test]
-    fn the_likeliest_cause_depends_on_who_else_sends_events() {
-        let cause = |row: Arrivals| match found(row).first() {
-            Some(Finding::WithoutExposure(_, cause)) => Some(*cause),
-            _ => None,
-        };
-        let unexposed = |events, users, senders_exposed| Arrivals {
-            unexposed: events,
-            unexposed_users: users,
-            senders_exposed,
-            ..buy()
-        };
-        assert_eq!(cause(buy()), None);
-        assert_eq!(cause(unexposed(1_000, 300, 0)), Some(Cause::OtherIds));
-        assert_eq!(cause(unexposed(950, 290, 10)), Some(Cause::OtherIds));
-        assert_eq!(cause(unexposed(400, 100, 200)), Some(Cause::NeverLogged));
-        let late = Arrivals {
-            before_exposure: 100,
-            ..unexposed(400, 100, 200)
-        };
-        assert_eq!(cause(late), Some(Cause::LoggedLate));
-        assert_eq!(cause(unexposed(49, 20, 280)), None, "below 5 %");
-        let few = Arrivals {
-            events: 60,
-            ..unexposed(19, 19, 41)
-        };
-        assert_eq!(cause(few), None, "below 20 events");
-        let nobody = computation(&[("a", 0), ("b", 0)], vec![unexposed(1_000, 300, 0)]);
-        let found = find(&experiment(), &nobody);
-        assert!(
-            matches!(found[..], [Finding::WithoutExposure(_, Cause::NoExposures)]),
-            "{found:?}"
-        );
-    }
-
-    #[test]
-    fn events_before_the_exposure_are_found_unless_a_covariate_asks_for_them() {
-        let early = |event_type: &str, before_exposure| Arrivals {
-            event_type: event_type.into(),
-            before_exposure,
-            ..buy()
-        };
-        assert_eq!(codes(early("buy", 150)), ["events_before_exposure"]);
-        assert_eq!(codes(early("buy", 149)), [""; 0]);
-        assert_eq!(codes(early("spend", 900)), ["events_before_exposure"]);
-        assert_eq!(codes(early("earlier", 900)), [""; 0]);
-        let users = [("a", 500), ("b", 500)];
-        let types = vec![early("refund", 400), early("view", 0), early("visit", 0)];
-        let rare = of_arrivals(&experiment(), &computation(&users, types));
-        assert_eq!(rare, [], "other types do not come early");
-    }
-
-    #[test]
-    fn events_after_the_window_and_of_unknown_variants_are_found() {
-        let late = |after_window| Arrivals {
-            after_window,
-            ..buy()
-        };
-        assert_eq!(codes(late(500)), ["events_after_window"]);
-        assert_eq!(codes(late(499)), [""; 0]);
-        let unknown = Arrivals {
-            unknown_variant: 1,
-            ..buy()
-        };
-        assert_eq!(codes(unknown), ["events_of_unknown_variant"]);
-    }
-
-    #[test]
-    fn names_that_nobody_declared_are_found() {
-        let undeclared_of = |users: &[(&str, u64)]| match undeclared(
-            &experiment().definition,
-            &computation(users, Vec::new()),
-        ) {
-            Some(Finding::UndeclaredVariants(found)) => Some((found.users, found.is_all)),
-            _ => None,
-        };
-        assert_eq!(undeclared_of(&[("a", 5), ("b", 5)]), None);
-        assert_eq!(undeclared_of(&[("a", 5), ("A", 5)]), Some((5, false)));
-        assert_eq!(undeclared_of(&[("A", 5), ("B", 5)]), Some((10, true)));
-        let never = |users: u64, came: &[&str]| {
-            let row = |event_type: &&str| Arrivals {
-                event_type: (*event_type).into(),
-                events: 9,
-                ..Arrivals::default()
-            };
-            let rows = came.iter().map(row).collect();
-            let found = never_came(&experiment(), &computation(&[("a", users)], rows));
-            found.iter().map(Finding::code).collect::<Vec<_>>()
-        };
-        assert_eq!(never(100, &["spends"]), ["events_never_came"]);
-        assert_eq!(never(100, &["spend"]), [""; 0]);
-        assert_eq!(never(100, &[]), [""; 0]);
-        assert_eq!(never(19, &["spends"]), [""; 0]);
-    }
-
-    #[test]
-    fn an_experiment_with_dates_has_another_likely_cause() {
-        let mut dated = experiment();
-        dated.definition.end_at = Some(UnixMicros(1));
-        let row = Arrivals {
-            unexposed: 1_000,
-            unexposed_users: 300,
-            ..buy()
-        };
-        for (experiment, cause) in [
-            (experiment(), Cause::NoExposures),
-            (dated, Cause::OutsideDates),
-        ] {
-            let found = of_arrivals(&experiment, &computation(&[], vec![row.clone()]));
-            assert_eq!(found, [Finding::WithoutExposure(row.clone(), cause)]);
-        }
-    }
-
-    #[test]
-    fn one_arm_is_found_when_chance_does_not_leave_the_other_empty() {
-        let arm = |users: &[(&str, u64)]| {
-            let found = find(&experiment(), &computation(users, Vec::new()));
-            found.iter().map(Finding::code).collect::<Vec<_>>()
-        };
-        assert_eq!(arm(&[("a", 10), ("b", 0)]), ["one_arm"]);
-        assert_eq!(arm(&[("a", 9), ("b", 0)]), [""; 0], "one in 512");
-        assert_eq!(arm(&[("a", 500), ("b", 1)]), [""; 0]);
-        assert_eq!(arm(&[("a", 0), ("b", 0)]), [""; 0]);
-    }
-
-    #[test]
-    fn a_covariate_that_differs_and_a_cap_of_zero_are_found() {
-        let row = |variant: &str, total: i128, more: MoreSums| VariantMetric {
-            variant: variant.into(),
-            metric_name: "adjusted".into(),
-            user_count: 1_000,
-            event_count: 1_000,
-            total,
-            conversion_rate: 1.0,
-            mean_value: 1.0,
-            variance: Some(1.0),
-            converted_users: 1_000,
-            squared_total: 1_000,
-            squared_events: 1_000,
-            more: Some(more),
-        };
-        // Users had 0 or 2 units of the covariate before, half of them each.
-        let second = |units: i128| MoreSums::Second {
-            total: units * 10_000,
-            squared_total: 2 * units * 100_000_000,
-            product: 0,
-        };
-        let found = |of_b: i128| {
-            let mut computation = computation(&[("a", 1_000), ("b", 1_000)], Vec::new());
-            computation.metrics = vec![row("a", 0, second(1_000)), row("b", 0, second(of_b))];
-            find(&experiment(), &computation)
-        };
-        assert_eq!(found(1_080), []);
-        let [Finding::CovariateImbalance(own)] = &found(1_200)[..] else {
-            panic!("{:?}", found(1_200));
-        };
-        let [control, treatment] = own.means;
-        assert!((control - 1.0).abs() < 1e-12 && (treatment - 1.2).abs() < 1e-12);
-        assert!(own.p_value < 1e-4, "{}", own.p_value);
-
-        let capped = |upper: i128| {
-            let more = MoreSums::Winsorised {
-                total: 0,
-                squared_total: 0,
-                ends: [None, Some(upper)],
-                users: 10,
-            };
-            let mut computation = computation(&[("a", 1_000), ("b", 1_000)], Vec::new());
-            computation.metrics = ["a", "b"].map(|arm| row(arm, 10, more.clone())).into();
-            let found = find(&experiment(), &computation);
-            found.iter().map(Finding::code).collect::<Vec<_>>()
-        };
-        assert_eq!(capped(0), ["cap_of_zero"]);
-        assert_eq!(capped(1), [""; 0]);
-    }
 }

@@ -1,37 +1,38 @@
 //! The decision about an experiment and its pauses, as JSON shows them.
 
 use serde::{Deserialize, Serialize};
-use trialog_catalog::experiments::{Decision, Experiment, Pause};
 use trialog_model::ids::Variant;
+use trialog_model::life::{Decision, Pause};
 
+use super::Subject;
 use super::warnings::{Severity, Warning};
 
-/// What was decided after an experiment.
+/// The decision after an experiment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decided {
     /// The variant that everybody gets until the experiment is archived; null where nothing
     /// is shipped.
     pub ship: Option<String>,
-    /// Why.
+    /// The reason for the decision.
     pub reason: String,
     /// Who decided.
     pub by: String,
-    /// When.
+    /// When it was decided, RFC 3339.
     pub at: String,
 }
 
 /// A time in which a started experiment was stopped, before it was resumed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Paused {
-    /// When it was stopped.
+    /// When the experiment was stopped, RFC 3339.
     pub from: String,
-    /// When it was resumed.
+    /// When the experiment was resumed, RFC 3339.
     pub to: String,
 }
 
 impl Decided {
-    /// Shows `decision`.
-    pub fn new(decision: &Decision) -> Self {
+    /// Formats `decision`.
+    pub fn from_decision(decision: &Decision) -> Self {
         Self {
             ship: decision.ship.as_ref().map(Variant::to_string),
             reason: decision.reason.clone(),
@@ -50,8 +51,8 @@ impl Decided {
 }
 
 impl Paused {
-    /// Shows `pause`.
-    pub fn new(pause: &Pause) -> Self {
+    /// Formats `pause`.
+    pub fn from_pause(pause: &Pause) -> Self {
         Self {
             from: pause.from.to_rfc3339(),
             to: pause.to.to_rfc3339(),
@@ -59,21 +60,21 @@ impl Paused {
     }
 }
 
-/// Says when exposed users saw no variant although the experiment goes on.
-pub(super) fn warn_of_pauses(warnings: &mut Vec<Warning>, experiment: &Experiment) {
-    let Some(last) = experiment.pauses.last() else {
+/// Warns that exposed users saw no variant in the pauses.
+pub(super) fn warn_of_pauses(warnings: &mut Vec<Warning>, subject: &Subject<'_>) {
+    let Some(last) = subject.pauses.last() else {
         return;
     };
     let between = |pause: &Pause| {
-        let Paused { from, to } = Paused::new(pause);
+        let Paused { from, to } = Paused::from_pause(pause);
         format!("{from} and {to}")
     };
-    let times: Vec<String> = experiment.pauses.iter().map(between).collect();
+    let times: Vec<String> = subject.pauses.iter().map(between).collect();
     let message = format!(
         "it was stopped and resumed: exposed users saw the control between {}, so effects on them are most likely too small",
         times.join(", between ")
     );
-    let seconds: i64 = (experiment.pauses.iter())
+    let seconds: i64 = (subject.pauses.iter())
         .map(|pause| pause.to.0.saturating_sub(pause.from.0) / 1_000_000)
         .sum();
     warnings.push(
@@ -82,13 +83,14 @@ pub(super) fn warn_of_pauses(warnings: &mut Vec<Warning>, experiment: &Experimen
                 "look also at the users who were exposed after it: `from={}`",
                 last.to.to_rfc3339()
             ))
-            .number("pauses", experiment.pauses.len() as f64)
+            .number("pauses", subject.pauses.len() as f64)
             .number("paused_seconds", seconds as f64),
     );
 }
 
 #[cfg(test)]
 mod tests {
+    use trialog_model::experiment::Definition;
     use trialog_model::time::UnixMicros;
 
     use super::*;
@@ -96,26 +98,23 @@ mod tests {
     #[test]
     fn a_reader_is_told_of_every_pause_and_of_none_where_there_was_none() {
         let text = r#"{"experiment_id":"gate","variants":[{"variant":"a"},{"variant":"b"}]}"#;
-        let directory = tempfile::tempdir().unwrap();
-        let catalog = trialog_catalog::Catalog::open(directory.path()).unwrap();
-        let edit = trialog_catalog::audit::Edit::new(
-            trialog_catalog::audit::Actor::local(),
-            UnixMicros(1),
-        );
-        let definition = serde_json::from_str(text).unwrap();
-        let mut experiment = catalog.create_experiment(&definition, &edit).unwrap();
-        let warned = |experiment: &Experiment| {
+        let definition: Definition = serde_json::from_str(text).unwrap();
+        let subject = Subject::from_definition(&definition);
+        let warned = |subject: &Subject<'_>| {
             let mut warnings = Vec::new();
-            warn_of_pauses(&mut warnings, experiment);
+            warn_of_pauses(&mut warnings, subject);
             warnings
         };
-        assert_eq!(warned(&experiment), []);
+        assert_eq!(warned(&subject), []);
         let pause = |from: i64, to: i64| Pause {
             from: UnixMicros(from * 1_000_000),
             to: UnixMicros(to * 1_000_000),
         };
-        experiment.pauses = vec![pause(0, 60), pause(3_600, 3_630)];
-        let [warning] = <[Warning; 1]>::try_from(warned(&experiment)).unwrap();
+        let paused = Subject {
+            pauses: &[pause(0, 60), pause(3_600, 3_630)],
+            ..subject
+        };
+        let [warning] = <[Warning; 1]>::try_from(warned(&paused)).unwrap();
         let text = warning.text();
         assert!(text.contains("between 1970-01-01T00:00:00Z and 1970-01-01T00:01:00Z, between"));
         assert!(text.contains("from=1970-01-01T01:00:30Z"), "{text}");

@@ -1,179 +1,154 @@
-//! What a metric measures in each variant: from stored sums to the samples of tests.
+//! Each metric under each of its kinds, as it was measured in every variant.
 
-use trialog_catalog::results::{MoreSums, VariantMetric};
-use trialog_model::decimal::format_units;
-use trialog_model::metric::MetricKind;
-use trialog_model::metric_definition::MetricDefinition;
-use trialog_stats::{CovariateSummary, Proportion, QuantileSummary, RatioSums, Sample, Summary};
+use trialog_model::duration::Window;
+use trialog_model::metric::{MetricKind, MetricRole};
+use trialog_model::metric_definition::{Direction, MetricDefinition};
+use trialog_model::published::Computation;
 
-use super::VariantSums;
+use crate::arm::Arm;
+use crate::{Choices, Subject, variants};
 
-/// One variant of a metric under one kind.
+/// A metric under one kind, as it was measured in every variant.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Arm {
-    /// What is shown of it.
-    pub sums: VariantSums,
-    /// What is tested; none without users.
-    pub sample: Option<Sample>,
+pub struct Measured {
+    /// The name of the metric.
+    pub metric: String,
+    /// How events become a number per user.
+    pub kind: MetricKind,
+    /// The role of the metric in the experiment.
+    pub role: MetricRole,
+    /// Which way is good; none for a guardrail that declares no direction.
+    pub direction: Option<Direction>,
+    /// The type of the events that the metric is made of.
+    pub event_type: String,
+    /// How long after exposure an event counts.
+    pub window: Window,
+    /// The description in the metric's definition.
+    pub description: Option<String>,
+    /// How much worse a guardrail may be, as a fraction of the control's value.
+    pub margin: Option<f64>,
+    /// The variant that the others are compared with.
+    pub control: Option<String>,
+    /// The metric in each variant.
+    pub arms: Vec<Arm>,
 }
 
-/// What the integer 1 stands for in sums of values.
-const UNIT: f64 = 1e-4;
-
-impl Arm {
-    /// The arm that `row` holds under `kind`; `definition` is what its name stands for.
-    pub(super) fn of(
-        kind: MetricKind,
-        row: &VariantMetric,
-        definition: Option<&MetricDefinition>,
-    ) -> Self {
-        let sample = sample(kind, row, definition);
-        let shown = sample.map(|sample| sample.estimate().value);
-        Self {
-            sums: VariantSums {
-                variant: row.variant.clone(),
-                users: row.user_count,
-                converted_users: row.converted_users,
-                events: Some(row.event_count),
-                total: format_units(row.total),
-                conversion_rate: row.conversion_rate,
-                mean: shown.unwrap_or(0.0),
-                variance: sample.and_then(|sample| sample.unit_variance()),
-                second_total: second_total(kind, row),
-                winsorised: winsorised(kind, row, definition),
-            },
-            sample,
+/// Every metric under each of its kinds, in every variant.
+pub(crate) fn measured(
+    subject: &Subject<'_>,
+    computation: &Computation,
+    control: Option<&str>,
+    choices: &Choices,
+) -> Vec<Measured> {
+    let order: Vec<String> = variants(subject.definition, computation)
+        .into_iter()
+        .map(|users| users.variant)
+        .collect();
+    let measured = |analysis: Analysis<'_>| {
+        let row = |variant: &String| {
+            (computation.metrics.iter())
+                .find(|row| row.metric_name == analysis.metric && row.variant == *variant)
+        };
+        let definition = analysis.definition;
+        let rows = order.iter().filter_map(row);
+        Measured {
+            arms: rows
+                .map(|row| Arm::from_row(analysis.kind, row, definition))
+                .collect(),
+            metric: analysis.metric.to_owned(),
+            kind: analysis.kind,
+            role: analysis.role,
+            direction: direction(
+                analysis.role,
+                definition.and_then(|metric| metric.direction),
+            ),
+            event_type: analysis.event_type.to_owned(),
+            window: analysis.window,
+            description: definition.and_then(|metric| metric.description.clone()),
+            margin: definition.and_then(|metric| metric.margin),
+            control: control.map(str::to_owned),
         }
+    };
+    let analyses = analyses(subject, computation, choices);
+    analyses.into_iter().map(measured).collect()
+}
+
+/// The direction of a metric with `role`. A guardrail has none unless its definition declares
+/// one, because a guardrail that guards the wrong way is worse than none; for other metrics
+/// more is good by default.
+pub fn direction(role: MetricRole, declared: Option<Direction>) -> Option<Direction> {
+    match role {
+        MetricRole::Guardrail => declared,
+        _ => Some(declared.unwrap_or_default()),
     }
 }
 
-/// What the tests take; none without users.
-pub(super) fn sample(
+/// A metric under one kind, before its numbers.
+#[derive(Debug, Clone, Copy)]
+struct Analysis<'a> {
+    metric: &'a str,
     kind: MetricKind,
-    row: &VariantMetric,
-    definition: Option<&MetricDefinition>,
-) -> Option<Sample> {
-    // What a definition adds belongs to the kind that it defines.
-    let own = definition.filter(|own| own.kind == kind);
-    let more = row.more.as_ref().filter(|_| own.is_some());
-    let users = row.user_count;
-    match (kind, more) {
-        (
-            MetricKind::Quantile,
-            Some(MoreSums::Quantile {
-                quantile,
-                ends,
-                tied,
-            }),
-        ) => {
-            let summary = QuantileSummary {
-                n: users,
-                n_star: users,
-                quantile: quantile * UNIT,
-                lower: ends[0] * UNIT,
-                upper: ends[1] * UNIT,
-                // Rows from before ties were counted: nobody knows that there are none.
-                tied: tied.or(Some(users)),
-            };
-            let level = own.and_then(|own| own.quantile)?;
-            (users > 0).then_some(Sample::Quantile(summary, level))
+    role: MetricRole,
+    event_type: &'a str,
+    window: Window,
+    definition: Option<&'a MetricDefinition>,
+}
+
+/// Lists the metrics that the experiment names, in that order, then the other event types
+/// that came in. A kind that a request wants beside those is exploratory, so that no p-value
+/// depends on the request.
+fn analyses<'a>(
+    subject: &Subject<'a>,
+    computation: &'a Computation,
+    choices: &Choices,
+) -> Vec<Analysis<'a>> {
+    let definition = subject.definition;
+    let mut analyses: Vec<Analysis<'a>> = Vec::new();
+    let mut add = |new: Analysis<'a>| {
+        let is_same =
+            |analysis: &Analysis<'_>| analysis.metric == new.metric && analysis.kind == new.kind;
+        if !analyses.iter().any(is_same) {
+            analyses.push(new);
         }
-        (MetricKind::Ratio, Some(MoreSums::Second { .. })) => ratio(row).map(Sample::Ratio),
-        (MetricKind::Ratio | MetricKind::Quantile, _) => None,
-        (
-            MetricKind::Count | MetricKind::Sum,
-            Some(MoreSums::Winsorised {
-                total,
-                squared_total,
-                ..
-            }),
-        ) => Summary::from_exact(users, *total, *squared_total, UNIT)
-            .ok()
-            .map(Sample::Mean),
-        (_, Some(MoreSums::Second { .. })) => adjusted(kind, row).map(Sample::Adjusted),
-        (MetricKind::Conversion | MetricKind::Retention, _) => {
-            let rate = Proportion::new(row.converted_users, users);
-            rate.ok().map(Sample::Rate)
-        }
-        (MetricKind::Count | MetricKind::Sum, _) => {
-            let (sums, scale) = exact(kind, row);
-            let summary = Summary::from_exact(users, sums[0], sums[1], scale);
-            summary.ok().map(Sample::Mean)
+    };
+    for named in definition.named_metrics(subject.defined_metrics) {
+        for &kind in named.kinds {
+            add(Analysis {
+                metric: named.name,
+                kind,
+                role: named.role,
+                event_type: named.event_type,
+                window: named.window,
+                definition: named.definition,
+            });
         }
     }
-}
-
-/// The sum of what `kind` takes of users, of its squares, and its unit.
-fn exact(kind: MetricKind, row: &VariantMetric) -> ([i128; 2], f64) {
-    match kind {
-        MetricKind::Count => {
-            let squared = i128::try_from(row.squared_events).unwrap_or(i128::MAX);
-            ([i128::from(row.event_count), squared], 1.0)
+    let exploratory = |metric: &'a str, kind| {
+        let definition = subject.defined_metric(metric);
+        Analysis {
+            metric,
+            kind,
+            role: MetricRole::Exploratory,
+            event_type: definition.map_or(metric, |defined| defined.event_type.as_str()),
+            window: (definition.and_then(MetricDefinition::own_window))
+                .unwrap_or(subject.definition.attribution_window),
+            definition,
         }
-        MetricKind::Conversion | MetricKind::Retention => {
-            let converted = i128::from(row.converted_users);
-            ([converted, converted], 1.0)
+    };
+    let is_named =
+        |metric: &str| (definition.metrics.iter()).any(|(named, _)| named.name.as_str() == metric);
+    for row in &computation.metrics {
+        if !is_named(&row.metric_name) {
+            add(exploratory(&row.metric_name, MetricKind::Conversion));
+            add(exploratory(&row.metric_name, MetricKind::Sum));
         }
-        MetricKind::Sum | MetricKind::Ratio | MetricKind::Quantile => {
-            ([row.total, row.squared_total], UNIT)
+        let definition = subject.defined_metric(&row.metric_name);
+        let has = |kind: MetricKind| {
+            !kind.needs_definition() || definition.is_some_and(|defined| defined.kind == kind)
+        };
+        if let Some(kind) = choices.kind_of(&row.metric_name).filter(|kind| has(*kind)) {
+            add(exploratory(&row.metric_name, kind));
         }
     }
-}
-
-/// The sum of denominators or covariates, of their squares, and of their products
-/// with the metric.
-fn second(row: &VariantMetric) -> Option<[i128; 3]> {
-    match row.more {
-        Some(MoreSums::Second {
-            total,
-            squared_total,
-            product,
-        }) => Some([total, squared_total, product]),
-        _ => None,
-    }
-}
-
-fn adjusted(kind: MetricKind, row: &VariantMetric) -> Option<CovariateSummary> {
-    let [total, squared_total, product] = second(row)?;
-    let (sums, scale) = exact(kind, row);
-    let covariate = [total, squared_total];
-    CovariateSummary::from_exact(row.user_count, sums, covariate, product, [scale, UNIT]).ok()
-}
-
-fn ratio(row: &VariantMetric) -> Option<RatioSums> {
-    let [total, squared_total, product] = second(row)?;
-    // Dividing by the reciprocals of the units rounds correctly.
-    let (once, twice) = (1e4, 1e8);
-    (row.user_count > 0).then(|| RatioSums {
-        n: row.user_count,
-        m: row.total as f64 / once,
-        d: total as f64 / once,
-        mm: row.squared_total as f64 / twice,
-        dd: squared_total as f64 / twice,
-        md: product as f64 / twice,
-    })
-}
-
-fn second_total(kind: MetricKind, row: &VariantMetric) -> Option<String> {
-    let [total, ..] = second(row).filter(|_| kind == MetricKind::Ratio)?;
-    Some(format_units(total))
-}
-
-fn winsorised(
-    kind: MetricKind,
-    row: &VariantMetric,
-    definition: Option<&MetricDefinition>,
-) -> Option<super::Winsorised> {
-    let is_own = definition.is_some_and(|own| own.kind == kind);
-    match &row.more {
-        Some(MoreSums::Winsorised { ends, users, .. }) if is_own => {
-            let text = |end: Option<i128>| end.map(format_units);
-            Some(super::Winsorised {
-                lower: text(ends[0]),
-                upper: text(ends[1]),
-                users: *users,
-            })
-        }
-        _ => None,
-    }
+    analyses
 }

@@ -1,64 +1,65 @@
 //! What a report says of the looks: since when they count, the planned one, what broke them.
 
 use serde::{Deserialize, Serialize};
-use trialog_catalog::sequence::{Break, BreakReason, Sequence};
 use trialog_model::experiment::Definition;
+use trialog_model::sequence::{Break, BreakReason, Sequence};
 use trialog_stats::Alpha;
 
 use crate::standing::{self, Standing};
 use crate::{Severity, Warning};
 
-/// The looks that were taken at an experiment.
+/// The looks at an experiment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SequenceReport {
-    /// How many count, this one included.
+    /// The number of looks that count, this one included.
     pub looks: u64,
-    /// When the first of them was published, RFC 3339; null where only the last one counts.
+    /// When the first look that counts was published, RFC 3339; null where only the last one
+    /// counts.
     pub since: Option<String>,
-    /// The level of always-valid tests: alpha, or with a plan a fifth of it.
+    /// The level of always-valid tests: alpha without a plan, a fifth of it with one.
     pub early_alpha: f64,
     /// The planned look; null without a plan.
     pub planned: Option<PlannedOutcome>,
-    /// Why earlier looks no longer count, the last time of each reason.
+    /// The breaks after which earlier looks no longer count, the last one of each reason.
     pub breaks: Vec<SequenceBreak>,
 }
 
 /// The planned look.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlannedOutcome {
-    /// Users whose windows have closed that each arm needs.
+    /// The users with closed windows that each arm needs.
     pub sample_size_per_variant: u64,
-    /// The level that it spends.
+    /// The level that the planned look spends.
     pub alpha: f64,
-    /// When it was published, RFC 3339; null as long as it has not come.
+    /// When the planned look was published, RFC 3339; null before it.
     pub at: Option<String>,
 }
 
-/// Why earlier looks no longer count.
+/// A break after which earlier looks no longer count.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SequenceBreak {
-    /// `erasure`, `retention` or `definition`.
+    /// The reason: `erasure`, `retention`, `definition` or `holdout`.
     pub reason: String,
-    /// When, RFC 3339.
+    /// When it happened, RFC 3339.
     pub at: String,
-    /// Who did it.
+    /// Who caused it.
     pub actor: String,
-    /// What was changed; empty for other reasons.
+    /// The fields that were changed; empty for reasons other than `definition`.
     pub fields: Vec<String>,
-    /// When a change was confirmed, RFC 3339; null as long as nobody has.
+    /// When somebody confirmed the change, RFC 3339; null before that.
     pub confirmed_at: Option<String>,
-    /// Who confirmed it.
+    /// Who confirmed the change; null before that.
     pub confirmed_by: Option<String>,
 }
 
 impl SequenceBreak {
-    fn of(own: &Break) -> Self {
-        let confirmed = own.confirmed.as_ref();
+    fn from_break(broken: &Break) -> Self {
+        let confirmed = broken.confirmed.as_ref();
         Self {
-            reason: own.reason.as_str().to_owned(),
-            at: own.at.to_rfc3339(),
-            actor: own.actor.clone(),
-            fields: own.fields.clone(),
+            reason: broken.reason.as_str().to_owned(),
+            at: broken.at.to_rfc3339(),
+            actor: broken.actor.clone(),
+            fields: broken.fields.clone(),
             confirmed_at: confirmed.map(|(at, _)| at.to_rfc3339()),
             confirmed_by: confirmed.map(|(_, by)| by.clone()),
         }
@@ -72,7 +73,7 @@ pub(crate) fn report(
 ) -> SequenceReport {
     let alpha = Alpha::new(definition.alpha).unwrap_or(Alpha::P05);
     SequenceReport {
-        looks: standing.map_or(1, |own| own.looks.max(1)),
+        looks: standing.map_or(1, |standing| standing.looks.max(1)),
         since: standing
             .and_then(Standing::since)
             .map(|time| time.to_rfc3339()),
@@ -84,14 +85,18 @@ pub(crate) fn report(
                 .and_then(Standing::planned_at)
                 .map(|time| time.to_rfc3339()),
         }),
-        breaks: sequence.breaks.iter().map(SequenceBreak::of).collect(),
+        breaks: sequence
+            .breaks
+            .iter()
+            .map(SequenceBreak::from_break)
+            .collect(),
     }
 }
 
 /// Whether a change after the start waits for somebody to confirm it.
 pub(crate) fn is_unconfirmed(sequence: &Sequence) -> bool {
     (sequence.breaks.iter())
-        .any(|own| own.reason == BreakReason::Definition && own.confirmed.is_none())
+        .any(|broken| broken.reason == BreakReason::Definition && broken.confirmed.is_none())
 }
 
 /// Says why earlier looks no longer count.
@@ -100,13 +105,13 @@ pub(crate) fn warn(warnings: &mut Vec<Warning>, sequence: &Sequence) {
     warnings.sort_by_key(|warning| warning.severity);
 }
 
-fn warning(own: &Break) -> Warning {
-    let (at, actor) = (own.at, &own.actor);
-    match (own.reason, &own.confirmed) {
+fn warning(broken: &Break) -> Warning {
+    let (at, actor) = (broken.at, &broken.actor);
+    match (broken.reason, &broken.confirmed) {
         (BreakReason::Definition, None) => {
             let message = format!(
                 "{} changed at {at}, after the start, by {actor}: looks from before no longer count, and there is no verdict until somebody confirms the change",
-                own.fields.join(", ")
+                broken.fields.join(", ")
             );
             Warning::new(Severity::Error, "changed_after_start", message)
                 .action("POST /v1/experiments/{id}/confirm, or `trialog experiments confirm ID`, if the change was not made because of what results had shown; else change it back or register a new experiment")
@@ -114,7 +119,7 @@ fn warning(own: &Break) -> Warning {
         (BreakReason::Definition, Some((confirmed_at, by))) => {
             let message = format!(
                 "{} changed at {at}, after the start, by {actor}; {by} confirmed it at {confirmed_at}: only looks since the change count",
-                own.fields.join(", ")
+                broken.fields.join(", ")
             );
             Warning::new(Severity::Warning, "changed_after_start", message)
         }

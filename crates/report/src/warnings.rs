@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 
 use super::findings::{Cause, Finding, Imbalance, OneArm, Undeclared};
 use serde::{Deserialize, Serialize};
-use trialog_catalog::results::Arrivals;
 use trialog_model::nearest::there_are;
+use trialog_model::published::EventCounts;
 
-/// How much a warning matters.
+/// The severity of a warning.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// The numbers cannot be trusted until it is mended.
+    /// The numbers cannot be trusted until the cause is fixed.
     Error,
     /// Something is left out or looks wrong.
     #[default]
     Warning,
-    /// Worth knowing; usual in many experiments.
+    /// Worth knowing, and usual in many experiments.
     Info,
 }
 
@@ -31,23 +31,23 @@ impl Severity {
     }
 }
 
-/// Something that a reader has to know.
+/// A warning to the reader of a report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Warning {
-    /// How much it matters.
+    /// How severe the warning is.
     #[serde(default)]
     pub severity: Severity,
-    /// For programs.
+    /// The kind of the warning, for programs.
     pub code: String,
-    /// For people: what is so.
+    /// What is the case, for people.
     pub message: String,
-    /// For people: what to do now; null where nothing has to be done.
+    /// What to do now, for people; null where nothing has to be done.
     #[serde(default)]
     pub action: Option<String>,
-    /// The event type that it is about, if it is about one.
+    /// The event type that the warning is about; null where it is about none.
     #[serde(default)]
     pub event_type: Option<String>,
-    /// The metric that it is about, if it is about one.
+    /// The metric that the warning is about; null where it is about none.
     #[serde(default)]
     pub metric: Option<String>,
     /// The numbers in the message, by name.
@@ -88,7 +88,7 @@ impl Warning {
         self
     }
 
-    fn count(self, name: &str, count: u64) -> Self {
+    pub(super) fn count(self, name: &str, count: u64) -> Self {
         self.number(name, count as f64)
     }
 
@@ -117,8 +117,8 @@ pub(super) fn of_finding(finding: &Finding) -> Warning {
     }
 }
 
-fn without_exposure(code: &str, row: &Arrivals, cause: Cause) -> Warning {
-    let Arrivals {
+fn without_exposure(code: &str, row: &EventCounts, cause: Cause) -> Warning {
+    let EventCounts {
         event_type,
         events,
         unexposed,
@@ -160,8 +160,8 @@ fn without_exposure(code: &str, row: &Arrivals, cause: Cause) -> Warning {
 }
 
 /// The likeliest cause and its mend.
-fn mend(row: &Arrivals, cause: Cause) -> String {
-    let such = such_as(&row.sample);
+fn mend(row: &EventCounts, cause: Cause) -> String {
+    let such = such_as(&row.unexposed_sample);
     match cause {
         Cause::NoExposures => format!(
             "no exposure of anybody came in, so log an assignment event when a user sees a variant, under the id that these events carry{such}"
@@ -182,7 +182,7 @@ fn mend(row: &Arrivals, cause: Cause) -> String {
     }
 }
 
-fn before_exposure(code: &str, row: &Arrivals) -> Warning {
+fn before_exposure(code: &str, row: &EventCounts) -> Warning {
     let exposed = row.events.saturating_sub(row.unexposed);
     let message = format!(
         "{} of {} {} of exposed users ({}) happened before the user's exposure and do not count",
@@ -198,7 +198,7 @@ fn before_exposure(code: &str, row: &Arrivals) -> Warning {
         .count("before_exposure", row.before_exposure)
 }
 
-fn after_window(code: &str, row: &Arrivals) -> Warning {
+fn after_window(code: &str, row: &EventCounts) -> Warning {
     let exposed = row.events.saturating_sub(row.unexposed);
     let message = format!(
         "{} of {} {} of exposed users ({}) came outside the attribution window and do not count",
@@ -222,7 +222,7 @@ fn after_window(code: &str, row: &Arrivals) -> Warning {
         .count("counted", row.counted)
 }
 
-fn unknown_variant(code: &str, row: &Arrivals) -> Warning {
+fn unknown_variant(code: &str, row: &EventCounts) -> Warning {
     let message = format!(
         "{} {} are from users whose variant is not aggregated, and do not count",
         grouped(row.unknown_variant),
@@ -389,13 +389,13 @@ mod tests {
 
     #[test]
     fn a_warning_names_the_ids_and_the_likeliest_cause() {
-        let row = Arrivals {
+        let row = EventCounts {
             event_type: "purchase".into(),
             events: 1_000,
             unexposed: 1_000,
             unexposed_users: 400,
-            sample: vec![42, 77, 3, 4],
-            ..Arrivals::default()
+            unexposed_sample: vec![42, 77, 3, 4],
+            ..EventCounts::default()
         };
         let warning = of_finding(&Finding::WithoutExposure(row.clone(), Cause::OtherIds));
         assert_eq!(warning.severity, Severity::Error);
@@ -407,7 +407,7 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
-        let some = Arrivals {
+        let some = EventCounts {
             events: 4_000,
             before_exposure: 900,
             ..row

@@ -8,9 +8,10 @@ use std::fmt::Write;
 use serde_json::Value;
 use trialog_model::experiment::Status;
 use trialog_model::metric::MetricRole;
+use trialog_model::published::EventCounts;
 use trialog_model::text::escaped;
 use trialog_report::{
-    Comparison, EventCounts, Flag, Guarded, Headline, MetricReport, Report, headline_levels,
+    Comparison, Flag, Guardrail, Headline, MetricReport, Report, headline_levels,
 };
 
 use self::bars::Bar;
@@ -464,9 +465,9 @@ fn notes(metric: &MetricReport) -> Vec<String> {
             && let Some(verdict) = guard.verdict
         {
             let verdict = match verdict {
-                Guarded::Kept => "kept",
-                Guarded::Violated => "violated",
-                Guarded::Inconclusive => "cannot be told yet",
+                Guardrail::Kept => "kept",
+                Guardrail::Violated => "violated",
+                Guardrail::Inconclusive => "cannot be told yet",
             };
             let margin = guard.margin * 100.0;
             notes.push(format!(

@@ -96,7 +96,7 @@ impl Document for Experiment {
     fn created(definition: Definition, at: UnixMicros, placeholder: Option<&Self>) -> Self {
         let unknown = || Self {
             created_at: at,
-            ..Self::outside(definition.clone())
+            ..Self::from_definition(definition.clone())
         };
         Self {
             status: Status::Draft,

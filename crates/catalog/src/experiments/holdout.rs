@@ -2,6 +2,7 @@
 
 use trialog_model::experiment::{Definition, Status};
 use trialog_model::holdout::remaining;
+use trialog_model::sequence::BreakReason;
 
 use super::Experiment;
 use crate::audit::Edit;
@@ -9,7 +10,7 @@ use crate::configuration;
 use crate::database::{self, Connection};
 use crate::documents::{Document, find, store};
 use crate::holdouts::Holdout;
-use crate::sequence::{self, BreakReason, NewBreak};
+use crate::sequence::{self, NewBreak};
 
 /// Makes the experiment that measures `holdout` what the holdout says now.
 pub(crate) fn sync_holdout_experiment(

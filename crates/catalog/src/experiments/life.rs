@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use trialog_model::bucket::n_of_share;
 use trialog_model::experiment::{Definition, Status};
 use trialog_model::ids::Variant;
+use trialog_model::life::{Decision, Pause};
 use trialog_model::murmur3::murmur3_x64_128;
 use trialog_model::time::UnixMicros;
 
@@ -25,28 +26,6 @@ pub const MAX_REASON_CHARS: usize = 4_000;
 pub const MAX_PAUSES: usize = 20;
 /// The most experiments that ship a variant at a time: every SDK fetches all of them.
 pub(super) const MAX_SHIPPED: u64 = 10_000;
-
-/// What was decided after an experiment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Decision {
-    /// The variant that everybody gets; `None` where nothing is shipped.
-    pub ship: Option<Variant>,
-    /// Why.
-    pub reason: String,
-    /// Who decided.
-    pub by: String,
-    /// When.
-    pub at: UnixMicros,
-}
-
-/// A time in which a started experiment was stopped, before it was resumed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pause {
-    /// When it was stopped.
-    pub from: UnixMicros,
-    /// When it was resumed.
-    pub to: UnixMicros,
-}
 
 /// What assignment depended on when an experiment was stopped.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,10 +2,11 @@
 
 use trialog_model::experiment::{Definition, Status};
 use trialog_model::ids::{ExperimentId, Variant};
+use trialog_model::life::{Decision, Pause};
 use trialog_model::nearest::there_are;
 
 use super::Experiment;
-use super::life::{AtStop, Decision, MAX_PAUSES, MAX_SHIPPED, Pause};
+use super::life::{AtStop, MAX_PAUSES, MAX_SHIPPED};
 use crate::audit::Edit;
 use crate::connection::Catalog;
 use crate::database::{Abort, Connection, params};

@@ -84,7 +84,7 @@ fn add(
     }
     for id in &moves.added {
         let definition = Definition::unregistered(id.clone());
-        insert(transaction, Experiment::outside(definition), now)?;
+        insert(transaction, Experiment::from_definition(definition), now)?;
     }
     let n_present = n_taken + moves.added.len() - moves.giving_way.len();
     let largest = places.largest().filter(|(sender, _)| !sender.is_empty());

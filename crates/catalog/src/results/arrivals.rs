@@ -1,11 +1,14 @@
-//! What became of the events of each type, published beside the scorecard.
+//! Stores what became of the events of each type, beside the scorecard.
 
 use serde::{Deserialize, Serialize};
 use trialog_model::ids::ExperimentId;
+use trialog_model::published::EventCounts;
 
 use crate::connection::Catalog;
-use crate::database::{self, Connection, corrupt, params};
+use crate::database::{self, Connection, params};
 use crate::error::CatalogError;
+
+use super::analyses;
 
 /// The name of this analysis in `analysis_results`; its keys are event types.
 pub(super) const ANALYSIS: &str = "arrivals";
@@ -13,94 +16,63 @@ pub(super) const ANALYSIS: &str = "arrivals";
 /// The version that bodies are written in.
 const VERSION: u32 = 1;
 
-/// What became of the events of one type, after copies were removed.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Arrivals {
-    /// The event type.
-    pub event_type: String,
-    /// All events.
-    pub events: u64,
-    /// Events that count in at least one metric.
-    pub counted: u64,
-    /// Events of exposed users before their exposure.
-    pub before_exposure: u64,
-    /// Events of exposed users after the end of every window.
-    pub after_window: u64,
-    /// Events of users without an exposure.
-    pub unexposed: u64,
-    /// Events of users who are left out: of several variants, or forced.
-    pub excluded: u64,
-    /// Events of users whose variant is not aggregated.
-    pub unknown_variant: u64,
-    /// Users with events and without an exposure.
-    pub unexposed_users: u64,
-    /// Users with events and with an exposure.
-    pub senders_exposed: u64,
-    /// Ids of some users without an exposure.
-    pub sample: Vec<i64>,
+/// The counts in the order in which they are sealed. The sample of ids is not among them, as
+/// ids are removed from it when a user is erased.
+pub(super) fn counts(row: &EventCounts) -> [u64; 9] {
+    [
+        row.events,
+        row.counted,
+        row.before_exposure,
+        row.after_window,
+        row.unexposed,
+        row.excluded,
+        row.unknown_variant,
+        row.unexposed_users,
+        row.senders_exposed,
+    ]
 }
 
+/// A row's body. It holds the ids as numbers beside the counts, whose own sample is empty.
 #[derive(Serialize, Deserialize)]
 struct Body {
     version: u32,
+    sample: Vec<i64>,
     #[serde(flatten)]
-    arrivals: Arrivals,
+    counts: EventCounts,
 }
 
-impl Arrivals {
-    /// The counts in the order in which they are sealed; the sample is not among them, as
-    /// ids are removed from it when a user is erased.
-    pub(super) fn counts(&self) -> [u64; 9] {
-        [
-            self.events,
-            self.counted,
-            self.before_exposure,
-            self.after_window,
-            self.unexposed,
-            self.excluded,
-            self.unknown_variant,
-            self.unexposed_users,
-            self.senders_exposed,
-        ]
-    }
-
-    pub(super) fn body(&self) -> String {
-        let body = Body {
-            version: VERSION,
-            arrivals: self.clone(),
-        };
-        serde_json::to_string(&body).expect("counts and a name are always JSON")
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        let body: Body = serde_json::from_str(text).ok()?;
-        (body.version == VERSION).then_some(body.arrivals)
-    }
+/// Writes `row` as the body that holds it.
+pub(super) fn body(row: &EventCounts) -> String {
+    let body = Body {
+        version: VERSION,
+        sample: row.unexposed_sample.clone(),
+        counts: EventCounts {
+            unexposed_sample: Vec::new(),
+            ..row.clone()
+        },
+    };
+    serde_json::to_string(&body).expect("counts and a name are always JSON")
 }
 
-/// The arrivals of the computation of an experiment at a time, by event type.
+/// Parses what [`body`] wrote; `None` for other text and other versions.
+fn parse(text: &str) -> Option<EventCounts> {
+    let body: Body = serde_json::from_str(text).ok()?;
+    (body.version == VERSION).then_some(EventCounts {
+        unexposed_sample: body.sample,
+        ..body.counts
+    })
+}
+
+/// Reads the counts of the computation of an experiment at a time, by event type.
 pub(super) fn read(
     connection: &Connection<'_>,
     experiment: &ExperimentId,
     computed_at: i64,
-) -> database::Result<Vec<Arrivals>> {
-    let sql = "SELECT experiment_id, computed_at, analysis, key, body, seal FROM analysis_results
-               WHERE experiment_id = ?1 AND computed_at = ?2 AND analysis = ?3 ORDER BY key";
-    connection
-        .prepare_cached(sql)?
-        .query_map(params![experiment.as_str(), computed_at, ANALYSIS], |row| {
-            if !row.is_sound(5)? {
-                return Err(damaged(experiment));
-            }
-            Arrivals::parse(&row.get::<String>(4)?).ok_or_else(|| damaged(experiment))
-        })?
+) -> database::Result<Vec<EventCounts>> {
+    let rows = analyses::read(connection, experiment, computed_at, ANALYSIS)?;
+    (rows.iter())
+        .map(|row| parse(&row.body).ok_or_else(|| analyses::damaged(experiment, ANALYSIS)))
         .collect()
-}
-
-fn damaged(experiment: &ExperimentId) -> database::DatabaseError {
-    corrupt(format!(
-        "the counts of events of `{experiment}` do not match their checksum"
-    ))
 }
 
 impl Catalog {
@@ -156,21 +128,21 @@ pub(crate) fn keep_in_samples(
         })?
         .collect::<database::Result<_>>()?;
     let mut n_changed = 0;
-    for (id, computed_at, key, body) in rows {
+    for (id, computed_at, key, text) in rows {
         // A body that cannot be read is reported by whoever reads the results.
-        let Some(mut arrivals) = Arrivals::parse(&body) else {
+        let Some(mut counts) = parse(&text) else {
             continue;
         };
-        let n_before = arrivals.sample.len();
-        arrivals.sample.retain(&keep);
-        if arrivals.sample.len() == n_before {
+        let n_before = counts.unexposed_sample.len();
+        counts.unexposed_sample.retain(&keep);
+        if counts.unexposed_sample.len() == n_before {
             continue;
         }
         n_changed += transaction
             .prepare_cached(
                 "UPDATE analysis_results SET body = ?5 WHERE experiment_id = ?1 AND computed_at = ?2 AND analysis = ?3 AND key = ?4",
             )?
-            .execute(params![id, computed_at, ANALYSIS, key, arrivals.body()])?;
+            .execute(params![id, computed_at, ANALYSIS, key, body(&counts)])?;
     }
     Ok(n_changed)
 }

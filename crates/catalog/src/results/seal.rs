@@ -6,8 +6,10 @@
 use std::fmt::Write;
 
 use trialog_model::murmur3::murmur3_x64_128;
+use trialog_model::published::{Computation, MoreSums, VariantExposures, VariantMetric};
+use trialog_model::sequence::PastLook;
 
-use super::{Computation, MoreSums, PastLook, VariantExposures, VariantMetric};
+use super::arrivals;
 
 /// The version that rows are written with.
 pub(super) const VERSION: u32 = 2;
@@ -53,9 +55,9 @@ fn bytes_of_version_1(computation: &Computation) -> Vec<u8> {
     bytes.count(computation.arrivals.len() as u64);
     for row in &computation.arrivals {
         bytes.text(&row.event_type);
-        row.counts()
-            .into_iter()
-            .for_each(|count| bytes.count(count));
+        for count in arrivals::counts(row) {
+            bytes.count(count);
+        }
     }
     bytes.0
 }
@@ -193,21 +195,19 @@ mod tests {
 
     use rusqlite::Connection;
     use trialog_model::ids::ExperimentId;
+    use trialog_model::published::{Computation, Published};
     use trialog_model::time::UnixMicros;
 
     use crate::{Catalog, CatalogError};
 
     #[test]
     fn a_changed_run_or_time_is_found() {
-        let computation = crate::results::Computation {
-            experiment: ExperimentId::new("gate").unwrap(),
+        let computation = Computation {
             fingerprint: "f".to_owned(),
             forced_users: 1,
             unknown_variant: 2,
             not_aggregated: 3,
-            exposures: Vec::new(),
-            metrics: Vec::new(),
-            arrivals: Vec::new(),
+            ..Computation::empty(ExperimentId::new("gate").unwrap())
         };
         let of = |run_id, at| {
             let look = super::PastLook {
@@ -229,11 +229,7 @@ mod tests {
         std::fs::copy(FIXTURE, directory.join("catalog.sqlite")).unwrap();
     }
 
-    fn read(
-        catalog: &Catalog,
-        id: &str,
-        at: i64,
-    ) -> Result<Option<crate::results::Published>, CatalogError> {
+    fn read(catalog: &Catalog, id: &str, at: i64) -> Result<Option<Published>, CatalogError> {
         catalog.published(&ExperimentId::new(id).unwrap(), Some(UnixMicros(at)))
     }
 

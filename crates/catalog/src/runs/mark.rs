@@ -1,5 +1,6 @@
 //! The position up to which results were computed.
 
+use trialog_model::published::HighWaterMark;
 use trialog_model::time::UnixMicros;
 
 use crate::connection::Catalog;
@@ -11,17 +12,6 @@ use super::FinishedRun;
 
 /// The one source of the embedded warehouse: its inbox numbers every batch.
 const INBOX: &str = "inbox";
-
-/// Up to where published results reach.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct HighWaterMark {
-    /// The last position in what was ingested.
-    pub position: u64,
-    /// The moment the run over it started: later events were left for the next.
-    pub data_time: UnixMicros,
-    /// The run that published it; 0 before the first.
-    pub run_id: i64,
-}
 
 impl Catalog {
     /// Up to where published results reach.

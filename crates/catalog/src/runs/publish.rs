@@ -1,6 +1,7 @@
 //! Publishing a run: the transaction that makes it visible whole.
 
 use trialog_model::ids::ExperimentId;
+use trialog_model::published::{AnalysisRow, Computation};
 use trialog_model::time::UnixMicros;
 
 use super::mark;
@@ -9,7 +10,7 @@ use crate::database::{self, Connection, params};
 use crate::error::CatalogError;
 use crate::journal::{self, JournalState};
 use crate::lease::{self, Lease};
-use crate::results::{self, Computation, Writing};
+use crate::results::{self, Writing};
 use crate::warnings;
 
 /// The outcome for one experiment of a run.
@@ -25,8 +26,8 @@ pub struct Outcome {
     pub computed: Result<Computation, String>,
     /// The codes of what looks wrong in it, each once.
     pub warnings: Vec<&'static str>,
-    /// What the looks have come to with this one; none where nothing was computed.
-    pub standing: Option<String>,
+    /// The rows of analyses other than the scorecard; none where nothing was computed.
+    pub analyses: Vec<AnalysisRow>,
 }
 
 /// A finished run, to be published whole.
@@ -106,9 +107,7 @@ fn write_computations(transaction: &Connection<'_>, run: &FinishedRun) -> databa
             continue;
         };
         writing.add(computation, run.computed_at, run.run_id);
-        if let Some(standing) = &outcome.standing {
-            writing.add_standing(&computation.experiment, run.computed_at, standing);
-        }
+        writing.add_analyses(&computation.experiment, run.computed_at, &outcome.analyses);
         if writing.len() >= MOST_ROWS {
             std::mem::take(&mut writing).write(transaction)?;
         }

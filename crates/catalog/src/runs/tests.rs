@@ -2,17 +2,20 @@
 
 use trialog_model::experiment::Definition;
 use trialog_model::ids::ExperimentId;
+use trialog_model::published::{
+    AnalysisRow, Computation, EventCounts, VariantExposures, VariantMetric,
+};
 
 use super::*;
 use crate::audit::{Actor, Edit};
 use crate::database::Connection;
-use crate::results::{Arrivals, Computation, VariantExposures, VariantMetric};
+use crate::sequence::STANDING;
 
 const DAY: i64 = 86_400_000_000;
 const NOW: UnixMicros = UnixMicros(20_000 * DAY);
 
-fn arrivals(event_type: &str, events: u64) -> Arrivals {
-    Arrivals {
+fn arrivals(event_type: &str, events: u64) -> EventCounts {
+    EventCounts {
         event_type: event_type.into(),
         events,
         counted: 1,
@@ -23,7 +26,7 @@ fn arrivals(event_type: &str, events: u64) -> Arrivals {
         unknown_variant: 6,
         unexposed_users: 7,
         senders_exposed: 8,
-        sample: vec![i64::MIN, -42, 42, 4_242],
+        unexposed_sample: vec![i64::MIN, -42, 42, 4_242],
     }
 }
 
@@ -70,7 +73,11 @@ fn run(
         experiment: id.clone(),
         revision: 1,
         recompute_at: Some(UnixMicros(at.0 + 5)),
-        standing: computed.is_ok().then(|| "{}".to_owned()),
+        analyses: vec![AnalysisRow {
+            analysis: STANDING.to_owned(),
+            key: String::new(),
+            body: "{}".to_owned(),
+        }],
         warnings: match &computed {
             Ok(computed) if computed.exposures[0].user_count == 10 => {
                 vec!["events_without_exposure", "one_arm"]
@@ -120,6 +127,24 @@ fn what_is_published_reads_back_exactly() {
         catalog.due_experiments(UnixMicros(NOW.0 + 5)).unwrap(),
         [id]
     );
+}
+
+#[test]
+fn rows_of_an_analysis_belong_to_their_computation() {
+    let (_directory, catalog, id) = catalog();
+    let later = UnixMicros(NOW.0 + 1);
+    run(&catalog, &id, NOW, Ok(computation(&id, 10)));
+    run(&catalog, &id, later, Err("too large".into()));
+    let rows = |at, analysis| catalog.analysis(&id, at, analysis).unwrap();
+    let [standing] = &rows(NOW, STANDING)[..] else {
+        panic!("{:?}", rows(NOW, STANDING));
+    };
+    assert_eq!((standing.key.as_str(), standing.body.as_str()), ("", "{}"));
+    let arrivals = rows(NOW, "arrivals");
+    let keys: Vec<&str> = arrivals.iter().map(|row| row.key.as_str()).collect();
+    assert_eq!(keys, ["buy", "visit"]);
+    assert_eq!(rows(later, STANDING), []);
+    assert_eq!(rows(NOW, "funnel"), []);
 }
 
 #[test]
@@ -196,7 +221,7 @@ fn an_erased_user_is_in_no_sample_of_any_look_and_the_counts_stay() {
     for at in [NOW, UnixMicros(NOW.0 + 1)] {
         let published = catalog.published(&id, Some(at)).unwrap().unwrap();
         for row in published.computation.arrivals {
-            assert_eq!(row.sample, [i64::MIN, -42, 4_242]);
+            assert_eq!(row.unexposed_sample, [i64::MIN, -42, 4_242]);
             assert_eq!(row.unexposed_users, 7);
         }
     }
@@ -232,7 +257,7 @@ fn samples_go_with_the_events_that_retention_drops() {
     let published = catalog.published(&id, None).unwrap().unwrap();
     let arrivals = published.computation.arrivals;
     assert_eq!(arrivals.len(), 2);
-    assert!(arrivals.iter().all(|row| row.sample.is_empty()));
+    assert!(arrivals.iter().all(|row| row.unexposed_sample.is_empty()));
 }
 
 #[test]
@@ -254,6 +279,26 @@ fn a_count_of_events_that_is_changed_or_gone_is_found() {
         let error = catalog.published(&id, None).unwrap_err();
         assert!(error.to_string().contains("checksum"), "{spoil}: {error}");
     }
+}
+
+#[test]
+fn a_row_of_an_analysis_that_is_gone_is_found_at_the_next_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let catalog = Catalog::open(directory.path()).unwrap();
+    let id = ExperimentId::new("gate").unwrap();
+    let edit = Edit::new(Actor::local(), NOW);
+    let definition = Definition::unregistered(id.clone());
+    catalog.create_experiment(&definition, &edit).unwrap();
+    run(&catalog, &id, NOW, Ok(computation(&id, 10)));
+    catalog.forget_in_samples(42, None).unwrap();
+    drop(catalog);
+    drop(Catalog::open(directory.path()).unwrap());
+    let file = rusqlite::Connection::open(directory.path().join("catalog.sqlite")).unwrap();
+    let spoil = "DELETE FROM analysis_results WHERE analysis = 'standing'";
+    file.execute_batch(spoil).unwrap();
+    drop(file);
+    let error = Catalog::open(directory.path()).unwrap_err();
+    assert!(error.to_string().contains("analysis_results"), "{error}");
 }
 
 #[test]

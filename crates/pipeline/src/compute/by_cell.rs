@@ -1,8 +1,8 @@
 //! Scorecards by group: what is computed of an experiment for each value of context keys.
 
 use trialog_catalog::experiments::Experiment;
-use trialog_catalog::results::Computation;
 use trialog_model::event::EventKind;
+use trialog_model::published::Computation;
 use trialog_model::time::UnixMicros;
 use trialog_warehouse::analysis::scorecard::Scorecard;
 use trialog_warehouse::fold::UserFilter;

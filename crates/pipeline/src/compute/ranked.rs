@@ -2,8 +2,8 @@
 //! passes over the experiment's events.
 
 use trialog_catalog::experiments::Experiment;
-use trialog_catalog::results::{Computation, MoreSums};
 use trialog_model::metric_definition::{MetricDefinition, NamedMetric, Winsorise, WinsoriseOf};
+use trialog_model::published::{Computation, MoreSums};
 use trialog_stats::{QuantileRank, RankSearch, RankTally, quantile_levels};
 use trialog_warehouse::analysis::ranks::{ClippedSums, Pass, RankedPlan, Ranks, Users};
 use trialog_warehouse::analysis::scorecard::{MetricPlan, Shape};

@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use std::io::Write;
 use std::ops::Range;
 
-use trialog_catalog::results::{MoreSums, Published};
 use trialog_catalog::{Catalog, CatalogError};
 use trialog_model::event::EventKind;
 use trialog_model::ids::ExperimentId;
+use trialog_model::published::{MoreSums, Published};
 use trialog_warehouse::batch::EventRow;
 use trialog_warehouse::export::Selection;
 use trialog_warehouse::view::View;

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, mpsc};
 
 use trialog_catalog::Catalog;
-use trialog_catalog::results::Computation;
 use trialog_model::event::EventKind;
 use trialog_model::ids::ExperimentId;
+use trialog_model::published::Computation;
 use trialog_model::time::UnixMicros;
 use trialog_pipeline::aggregation::{Aggregator, Scope, Settings};
 use trialog_pipeline::maintenance::Maintenance;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
-use trialog_catalog::results::Published;
 use trialog_model::ids::ExperimentId;
+use trialog_model::published::Published;
+use trialog_pipeline::subject;
 use trialog_report::Breakdown;
 use trialog_warehouse::fold::split::MAX_KEYS;
 
@@ -55,7 +56,7 @@ fn fold(app: &App, id: &ExperimentId, query: &Query, flag: &Flag) -> Answer<Brea
             ..latest.clone()
         };
         let report = trialog_report::build(
-            &experiment,
+            &subject(&experiment),
             Some(&published),
             &current,
             &sequence,

@@ -61,8 +61,8 @@ fn show(experiment: Experiment) -> Shown {
         started_at: experiment.started_at.map(text),
         stopped_at: experiment.stopped_at.map(text),
         archived_at: experiment.archived_at.map(text),
-        decision: experiment.decision.as_ref().map(Decided::new),
-        pauses: experiment.pauses.iter().map(Paused::new).collect(),
+        decision: experiment.decision.as_ref().map(Decided::from_decision),
+        pauses: experiment.pauses.iter().map(Paused::from_pause).collect(),
         failure: experiment.failure,
         ranges: (experiment.ranges.iter())
             .map(|range| [range.start, range.end])

@@ -8,12 +8,13 @@ use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
-use trialog_catalog::results::Published;
-use trialog_catalog::sequence::Sequence;
 use trialog_model::experiment::MIN_ALPHA;
 use trialog_model::ids::{ExperimentId, Variant};
 use trialog_model::metric::MetricKind;
+use trialog_model::published::Published;
+use trialog_model::sequence::Sequence;
 use trialog_model::time::UnixMicros;
+use trialog_pipeline::subject;
 use trialog_stats::{Alpha, Correction};
 use trialog_warehouse::fold::UserFilter;
 
@@ -59,7 +60,7 @@ pub(crate) fn published(app: &App, id: &ExperimentId, query: &Query) -> Answer<R
     let current = app.aggregator.fingerprint(&experiment);
     let sequence = sequence(app, id, published.as_ref(), query.as_of)?;
     let mut report = trialog_report::build(
-        &experiment,
+        &subject(&experiment),
         published.as_ref(),
         &current,
         &sequence,
@@ -79,7 +80,7 @@ pub(super) fn sequence(
     published: Option<&Published>,
     as_of: Option<UnixMicros>,
 ) -> Answer<Sequence> {
-    let of_run = published.map_or(0, |own| own.run_id);
+    let of_run = published.map_or(0, |published| published.run_id);
     Ok(app.catalog.sequence(id, of_run, as_of)?)
 }
 
@@ -94,7 +95,7 @@ async fn folded(app: Arc<App>, id: ExperimentId, query: Query) -> Answer<Report>
         let shown = shown(&query.filter);
         let Some(latest) = latest else {
             return Ok(trialog_report::build(
-                &experiment,
+                &subject(&experiment),
                 None,
                 &current,
                 &sequence,
@@ -109,7 +110,7 @@ async fn folded(app: Arc<App>, id: ExperimentId, query: Query) -> Answer<Report>
             ..latest
         };
         let report = trialog_report::build(
-            &experiment,
+            &subject(&experiment),
             Some(&published),
             &current,
             &sequence,

@@ -4,6 +4,7 @@ use askama::Template;
 use trialog_catalog::experiments::Experiment;
 use trialog_model::experiment::Status;
 use trialog_model::metric::MetricKind;
+use trialog_model::published::EventCounts;
 use trialog_model::time::UnixMicros;
 
 use super::assets;
@@ -15,7 +16,7 @@ use super::number::{Number, Unit};
 use super::query::{self, Pairs};
 use super::scorecard::{self, Section};
 use trialog_model::percent;
-use trialog_report::{Decided, EventCounts, Health, Paused, Report, Severity, SrmReport, Warning};
+use trialog_report::{Decided, Health, Paused, Report, Severity, SrmReport, Warning};
 
 /// The results of an experiment.
 #[derive(Debug, Template)]

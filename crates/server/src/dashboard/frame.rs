@@ -1,6 +1,7 @@
 //! What surrounds every page, and how far the results reach.
 
-use trialog_catalog::runs::{HighWaterMark, RunRecord, RunStatus};
+use trialog_catalog::runs::{RunRecord, RunStatus};
+use trialog_model::published::HighWaterMark;
 use trialog_model::time::UnixMicros;
 
 use super::format;

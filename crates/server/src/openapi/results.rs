@@ -14,7 +14,7 @@ use super::schema::{
     number, object, one_of, optional, reference, text, time, with,
 };
 use super::window::window;
-use trialog_report::{Flag, Guarded};
+use trialog_report::{Flag, Guardrail};
 
 pub(super) const CORRECTIONS: [&str; 4] = ["holm", "bonferroni", "bh", "none"];
 
@@ -642,7 +642,11 @@ fn power() -> Schema {
 }
 
 fn non_inferiority() -> Schema {
-    let verdicts = [Guarded::Kept, Guarded::Violated, Guarded::Inconclusive];
+    let verdicts = [
+        Guardrail::Kept,
+        Guardrail::Violated,
+        Guardrail::Inconclusive,
+    ];
     object([
         field(
             "margin",

@@ -7,7 +7,9 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response, StatusCode};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tower::ServiceExt;
+use trialog_catalog::Catalog;
 use trialog_model::time::UnixMicros;
 use trialog_pipeline::aggregation::Settings as Aggregation;
 use trialog_pipeline::testing;
@@ -23,7 +25,7 @@ pub(crate) struct Api {
     /// What the clock says, in microseconds.
     pub(crate) time: Arc<AtomicI64>,
     router: Router,
-    _directory: tempfile::TempDir,
+    _directory: TempDir,
 }
 
 /// The defaults, with randomness that repeats nothing within a process.
@@ -51,8 +53,19 @@ impl Api {
 
     pub(crate) fn with_runs(settings: Settings, runs: Aggregation) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let parts =
-            testing::open(directory.path(), Options::default(), runs, UnixMicros(NOW)).unwrap();
+        let catalog = trialog_catalog::testing::open(directory.path()).unwrap();
+        Self::in_directory(directory, catalog, UnixMicros(NOW), (settings, runs))
+    }
+
+    /// An app with the data in `directory`, whose clock begins at `now`.
+    pub(crate) fn in_directory(
+        directory: TempDir,
+        catalog: Catalog,
+        now: UnixMicros,
+        (settings, runs): (Settings, Aggregation),
+    ) -> Self {
+        let options = Options::default();
+        let parts = testing::open_with(catalog, directory.path(), options, runs, now).unwrap();
         let app = App::new(
             parts.catalog,
             parts.warehouse,

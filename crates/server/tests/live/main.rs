@@ -7,6 +7,7 @@ mod bounds;
 mod breakdown;
 mod calc;
 mod connections;
+mod earlier;
 mod evaluation;
 mod harness;
 mod health;

@@ -5,7 +5,7 @@ use trialog_model::metric::MetricKind;
 use crate::dashboard::format::{self, Sign};
 use crate::dashboard::number::{Number, Range, Unit};
 use crate::dashboard::verdict::Verdict;
-use trialog_report::{Comparison, Guarded, NonInferiority, VariantSums};
+use trialog_report::{Comparison, Guardrail, NonInferiority, VariantSums};
 
 /// A variant's numbers of a metric.
 #[derive(Debug)]
@@ -190,9 +190,9 @@ impl Cells {
 fn guard(own: &NonInferiority) -> Option<String> {
     let margin = format::significant(own.margin * 100.0, 4, Sign::Minus);
     let verdict = match own.verdict? {
-        Guarded::Kept => "kept",
-        Guarded::Violated => "violated",
-        Guarded::Inconclusive => "cannot be told yet",
+        Guardrail::Kept => "kept",
+        Guardrail::Violated => "violated",
+        Guardrail::Inconclusive => "cannot be told yet",
     };
     Some(format!(
         "no more than {margin} % worse: {verdict} by this look"

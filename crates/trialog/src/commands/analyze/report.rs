@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, bail};
-use trialog_catalog::experiments::Experiment;
-use trialog_catalog::results::{Computation, VariantExposures};
 use trialog_model::duration::Window;
 use trialog_model::experiment::{Definition, VariantWeight};
 use trialog_model::ids::{ExperimentId, Variant};
 use trialog_model::metric::MetricKind;
+use trialog_model::published::{Computation, VariantExposures};
 use trialog_report::{
-    Arm, Choices, Filter, Measured, Report, VariantSums, Winsorised, of_measured,
+    Arm, Choices, Filter, Measured, Report, Subject, VariantSums, Winsorised, from_measured,
 };
 use trialog_stats::{Alpha, CoMoments, CovariateSummary, Proportion, RatioSums, Sample};
 
@@ -35,7 +34,7 @@ pub(super) fn variants(
     let listed = || names.join(", ");
     let named = weights
         .iter()
-        .map(|own| own.variant.as_str())
+        .map(|weight| weight.variant.as_str())
         .chain(control);
     for name in named {
         if !names.contains(&name) {
@@ -57,8 +56,9 @@ pub(super) fn variants(
         ),
     };
     names.sort_by_key(|name| *name != control);
-    let weight = |name: &str| match weights.iter().find(|own| own.variant.as_str() == name) {
-        Some(own) => Ok(own.weight),
+    let weight = |name: &str| match (weights.iter()).find(|weight| weight.variant.as_str() == name)
+    {
+        Some(weight) => Ok(weight.weight),
         None if weights.is_empty() => Ok(1.0),
         None => bail!("--weights names no weight for `{name}`: give one for every variant"),
     };
@@ -79,14 +79,14 @@ pub(super) fn report(
     found: &[String],
     group: &Group,
 ) -> anyhow::Result<Report> {
-    let control = variants.first().map(|own| own.variant.clone());
+    let control = variants.first().map(|variant| variant.variant.clone());
     let mut definition = Definition::unregistered(frame.id.clone());
     definition.variants = variants.to_vec();
     definition.control = control.clone();
     definition.alpha = frame.choices.alpha.map_or(definition.alpha, Alpha::get);
     let place = |variant: &VariantWeight| {
         let name = variant.variant.as_str();
-        let at = found.iter().position(|own| own == name)?;
+        let at = found.iter().position(|variant| variant == name)?;
         // A segment may have no user of a variant.
         group
             .users
@@ -95,11 +95,6 @@ pub(super) fn report(
     };
     let arms: Vec<(String, usize, u64)> = variants.iter().filter_map(place).collect();
     let computation = Computation {
-        experiment: frame.id.clone(),
-        fingerprint: String::new(),
-        forced_users: 0,
-        unknown_variant: 0,
-        not_aggregated: 0,
         exposures: (arms.iter())
             .map(|(variant, _, users)| VariantExposures {
                 variant: variant.clone(),
@@ -107,8 +102,7 @@ pub(super) fn report(
                 crossover_users: 0,
             })
             .collect(),
-        metrics: Vec::new(),
-        arrivals: Vec::new(),
+        ..Computation::empty(frame.id.clone())
     };
     let measured = |(at, metric): (usize, &Metric)| Measured {
         metric: metric.name.clone(),
@@ -126,13 +120,9 @@ pub(super) fn report(
             .collect(),
     };
     let measured = frame.metrics.iter().enumerate().map(measured).collect();
-    let mut report = of_measured(
-        &Experiment::outside(definition),
-        &computation,
-        measured,
-        frame.choices,
-    )
-    .map_err(|error| anyhow::anyhow!("`{}` {}", error.field, error.reason))?;
+    let subject = Subject::from_definition(&definition);
+    let mut report = from_measured(&subject, &computation, measured, frame.choices)
+        .map_err(|error| anyhow::anyhow!("`{}` {}", error.field, error.reason))?;
     report.filter = group.segment.clone().map(|segment| Filter {
         from: None,
         to: None,
@@ -190,8 +180,8 @@ fn sample(
         MetricKind::Ratio => Some(Sample::Ratio(ratio(&gathered.pairs)?)),
         _ if metric.second.is_some() => {
             let pairs = &gathered.pairs;
-            let (own, covariate) = (pairs.x().summary().ok()?, pairs.y().summary().ok()?);
-            let arm = CovariateSummary::new(own, covariate, pairs.covariance());
+            let (metric, covariate) = (pairs.x().summary().ok()?, pairs.y().summary().ok()?);
+            let arm = CovariateSummary::new(metric, covariate, pairs.covariance());
             arm.ok().map(Sample::Adjusted)
         }
         MetricKind::Conversion | MetricKind::Retention => Proportion::new(gathered.converted, n)

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use serde_json::json;
 use trialog_catalog::audit::{Actor, Edit};
-use trialog_catalog::results::{Computation, VariantExposures, VariantMetric};
 use trialog_catalog::runs::{FinishedRun, Outcome};
 use trialog_catalog::{Catalog, CatalogError};
 use trialog_model::experiment::Definition;
 use trialog_model::ids::ExperimentId;
+use trialog_model::published::{Computation, VariantExposures, VariantMetric};
 use trialog_model::time::UnixMicros;
 
 use crate::access::{Access, encode};
@@ -167,7 +167,7 @@ fn publish(catalog: &Catalog, first: u32, n_experiments: u32) -> Result<(), Cata
             recompute_at: None,
             computed: Ok(computation(&experiment, n)),
             warnings: Vec::new(),
-            standing: None,
+            analyses: Vec::new(),
             experiment,
         });
     catalog.publish(&FinishedRun {

@@ -1,8 +1,8 @@
-//! The sums that only some kinds of metrics have, and their text in the table.
+//! The sums that only some kinds of metrics have, and their text in tables and exports.
 
 use std::str::FromStr;
 
-/// What a metric has beside the sums of every metric.
+/// The sums that a metric has beside those of every metric.
 #[derive(Debug, Clone, PartialEq)]
 pub enum MoreSums {
     /// The sums of a ratio's denominators, or of covariates.
@@ -39,8 +39,8 @@ pub enum MoreSums {
 }
 
 impl MoreSums {
-    /// A word and the numbers, with `-` for one that is not there. Doubles are
-    /// written with the digits that they need to be read back the same.
+    /// Writes the sums as a word and numbers, with `-` for an absent one. A double has the
+    /// digits that it needs to be read back unchanged.
     pub fn text(&self) -> String {
         match self {
             Self::Second {
@@ -69,8 +69,8 @@ impl MoreSums {
         }
     }
 
-    /// Reads what [`Self::text`] wrote.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    /// Parses what [`Self::text`] wrote; `None` for any other text.
+    pub fn parse(text: &str) -> Option<Self> {
         let mut words = text.split(' ');
         let parsed = match words.next()? {
             "second" => Self::Second {
@@ -138,13 +138,9 @@ mod tests {
                 users: 7,
             },
         ];
-        for own in all {
-            assert_eq!(
-                MoreSums::parse(&own.text()),
-                Some(own.clone()),
-                "{}",
-                own.text()
-            );
+        for sums in all {
+            let text = sums.text();
+            assert_eq!(MoreSums::parse(&text), Some(sums), "{text}");
         }
         for text in [
             "",
