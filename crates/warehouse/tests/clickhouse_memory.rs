@@ -20,6 +20,7 @@ use trialog_warehouse::WarehouseError;
 use trialog_warehouse::analysis::scorecard::{MetricPlan, Scorecard, Shape};
 use trialog_warehouse::clickhouse::{Address, ClickHouse};
 use trialog_warehouse::export::Selection;
+use trialog_warehouse::fold::split::Split;
 use trialog_warehouse::fold::{Names, Plan, UserFilter};
 use trialog_warehouse::view::View;
 
@@ -95,6 +96,7 @@ fn reading_millions_of_events_takes_bounded_memory() {
         data_time: i64::MAX,
         filter: UserFilter::default(),
         left_out: None,
+        split: Split::Whole,
         n_rows: n_users * (EVENTS_PER_USER + 1),
     };
     let metrics = [vec![MetricPlan {
