@@ -77,7 +77,7 @@ pub use proportion::Proportion;
 pub use quantile::{
     QuantileSummary, order_statistic_interval, quantile_levels, quantile_of_sorted, quantile_test,
 };
-pub use ranks::{QuantileRank, RankSearch, RankTally};
+pub use ranks::{QuantileRank, RankGoal, RankPasses, RankSearch, RankTally, WinsorisedSums};
 pub use ratio::{RatioSums, RatioTest, ratio_test};
 pub use relative::{Estimate, Relative, relative_difference};
 pub use sequential_srm::{SequentialSrm, SrmLook};

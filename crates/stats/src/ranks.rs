@@ -5,7 +5,11 @@
 //! only into the buckets in which a wanted rank lies. What is found is exact, and does
 //! not depend on the order of the values nor on how they were split.
 
+mod passes;
+
 use std::collections::{BTreeMap, HashMap};
+
+pub use passes::{RankGoal, RankPasses, WinsorisedSums};
 
 /// Different values that a pass tells apart, unless asked otherwise: about a megabyte.
 const MOST_BUCKETS: usize = 16 * 1024;

@@ -114,7 +114,7 @@ impl<'q> Gathering<'q> {
         for group in &mut self.groups {
             for (ranked, metric) in group.ranked.iter_mut().zip(self.metrics) {
                 if metric.is_ranked() {
-                    ranked.end_pass(metric);
+                    ranked.end_pass();
                     is_open |= !ranked.is_done();
                 }
             }

@@ -174,7 +174,7 @@ fn sample(
     match metric.kind {
         MetricKind::Quantile => {
             let level = metric.level?;
-            let quantile = group.ranked[at].quantile(code, level)?;
+            let quantile = group.ranked[at].quantile(code)?;
             Some(Sample::Quantile(quantile, level))
         }
         MetricKind::Ratio => Some(Sample::Ratio(ratio(&gathered.pairs)?)),
