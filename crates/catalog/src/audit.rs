@@ -200,7 +200,10 @@ pub(crate) fn record(
     let from = before.map(|fields| Value::Object(other_than(fields, after)).to_string());
     let to = after.map(|fields| Value::Object(other_than(fields, before)).to_string());
     transaction
-        .prepare_cached("INSERT INTO audit (at, actor, subject, name, action, before, after) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
+        .prepare_cached(
+            "INSERT INTO audit (at, actor, subject, name, action, before, after)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?
         .execute(params![
             edit.at.0,
             edit.actor.as_str(),
@@ -278,7 +281,8 @@ impl Catalog {
         self.read("read the audit trail", |connection| match about {
             Some((subject, name)) => connection
                 .prepare_cached(&format!(
-                    "SELECT {COLUMNS} FROM audit WHERE subject = ?1 AND name = ?2 AND entry > ?3 ORDER BY entry LIMIT ?4"
+                    "SELECT {COLUMNS} FROM audit
+                     WHERE subject = ?1 AND name = ?2 AND entry > ?3 ORDER BY entry LIMIT ?4"
                 ))?
                 .query_map(params![subject.as_str(), name, after, limit], entry)?
                 .collect(),

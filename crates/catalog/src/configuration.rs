@@ -74,7 +74,8 @@ pub(crate) fn touch(transaction: &Connection<'_>) -> database::Result<()> {
 /// Notes that the experiment whose last state had the number `change` is deleted.
 pub(crate) fn note_deleted(transaction: &Connection<'_>, change: i64) -> database::Result<()> {
     transaction.execute(
-        "UPDATE configuration SET version = version + 1, deleted_change = CASE WHEN deleted_change > ?1 THEN deleted_change ELSE ?1 END",
+        "UPDATE configuration SET version = version + 1,
+             deleted_change = CASE WHEN deleted_change > ?1 THEN deleted_change ELSE ?1 END",
         [change],
     )?;
     Ok(())
@@ -106,8 +107,8 @@ impl Catalog {
             let version = version(connection)?;
             let mut rules = Configuration::default();
             let mut controls = Vec::new();
-            for own in experiments::running(connection)? {
-                if own
+            for experiment in experiments::running(connection)? {
+                if experiment
                     .definition
                     .experiment_id
                     .as_str()
@@ -115,23 +116,27 @@ impl Catalog {
                 {
                     continue;
                 }
-                let ranges = own
+                let ranges = experiment
                     .ranges
                     .iter()
                     .map(|range| [range.start, range.end])
                     .collect();
-                let rule = ExperimentRules::new(&own.definition, ranges, &own.defined_metrics);
+                let rule = ExperimentRules::new(
+                    &experiment.definition,
+                    ranges,
+                    &experiment.defined_metrics,
+                );
                 rules.experiments.push(rule);
-                controls.extend(named_control(&own.definition));
+                controls.extend(named_control(&experiment.definition));
             }
-            for own in holdouts::running(connection)? {
-                let measured = own.definition.measurement();
+            for holdout in holdouts::running(connection)? {
+                let measured = holdout.definition.measurement();
                 let defined = metrics::defined(connection, &measured)?;
                 rules.holdouts.push(HoldoutRules {
                     event_types: measured.event_types(&defined),
-                    name: own.definition.name,
-                    size: own.definition.size,
-                    experiments: own.definition.experiments,
+                    name: holdout.definition.name,
+                    size: holdout.definition.size,
+                    experiments: holdout.definition.experiments,
                 });
             }
             for experiment in experiments::shipping(connection)? {

@@ -212,11 +212,11 @@ impl Catalog {
     /// How often something was written through this catalog, or, as far as it was told by
     /// now, by others: what was read before is still so while the number is the same.
     pub fn n_writes(&self) -> u64 {
-        let own = self.n_writes.load(Ordering::Acquire);
+        let n_writes = self.n_writes.load(Ordering::Acquire);
         match &self.engine {
-            Engine::Sqlite(_) => own,
+            Engine::Sqlite(_) => n_writes,
             #[cfg(feature = "postgres")]
-            Engine::Postgres(server) => own + server.n_foreign_writes(),
+            Engine::Postgres(server) => n_writes + server.n_foreign_writes(),
         }
     }
 }

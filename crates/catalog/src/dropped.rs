@@ -36,14 +36,19 @@ impl Catalog {
     ) -> Result<(), CatalogError> {
         self.write("note dropped events", |transaction| {
             for (id, n_events) in counts {
-                transaction
-                    .prepare_cached(
-                        "INSERT INTO dropped_events (experiment_id, dropped_before, n_events, dropped_at) VALUES (?1, ?2, ?3, ?4)
-                         ON CONFLICT (experiment_id) DO UPDATE SET dropped_before = CASE WHEN dropped_events.dropped_before > excluded.dropped_before THEN dropped_events.dropped_before ELSE excluded.dropped_before END, n_events = dropped_events.n_events + excluded.n_events, dropped_at = excluded.dropped_at",
-                    )
-                    .and_then(|mut statement| {
-                        statement.execute(params![id, before.0, n_events.cast_signed(), now.0])
-                    })?;
+                transaction.execute(
+                    "INSERT INTO dropped_events
+                     (experiment_id, dropped_before, n_events, dropped_at)
+                     VALUES (?1, ?2, ?3, ?4)
+                     ON CONFLICT (experiment_id) DO UPDATE SET
+                         dropped_before = CASE
+                             WHEN dropped_events.dropped_before > excluded.dropped_before
+                             THEN dropped_events.dropped_before
+                             ELSE excluded.dropped_before END,
+                         n_events = dropped_events.n_events + excluded.n_events,
+                         dropped_at = excluded.dropped_at",
+                    params![id, before.0, n_events.cast_signed(), now.0],
+                )?;
                 let new = NewBreak {
                     experiment: id,
                     reason: BreakReason::Retention,
@@ -68,12 +73,14 @@ impl Catalog {
     /// The database cannot be read.
     pub fn dropped(&self, experiment: &ExperimentId) -> Result<Option<Dropped>, CatalogError> {
         self.read("read what was dropped", |connection| {
-            connection
-                .prepare_cached("SELECT experiment_id, dropped_before, n_events, dropped_at, seal FROM dropped_events WHERE experiment_id = ?1")?
+            let sql = "SELECT experiment_id, dropped_before, n_events, dropped_at, seal
+                FROM dropped_events WHERE experiment_id = ?1";
+            (connection.prepare_cached(sql)?)
                 .query_row([experiment.as_str()], |row| {
                     if !row.is_sound(4)? {
-                        let what = format!("what was dropped of `{experiment}` does not match its checksum");
-                        return Err(corrupt(what));
+                        return Err(corrupt(format!(
+                            "what was dropped of `{experiment}` does not match its checksum"
+                        )));
                     }
                     Ok(Dropped {
                         before: UnixMicros(row.get(1)?),

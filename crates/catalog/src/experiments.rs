@@ -314,7 +314,7 @@ mod tests {
         let newest = |limit| {
             let read = catalog.read("read", |connection| stopped(connection, limit));
             let ids = read.unwrap().into_iter();
-            ids.map(|own| own.experiment_id.to_string())
+            ids.map(|experiment| experiment.experiment_id.to_string())
                 .collect::<Vec<_>>()
         };
         assert_eq!(newest(9), ["third", "second", "first"]);
@@ -420,7 +420,12 @@ mod tests {
         assert_eq!(found.unwrap().len(), 1, "older experiments can be found");
         let listed: Vec<(String, i64)> = (catalog.list_experiments(&listing).unwrap())
             .into_iter()
-            .map(|own| (own.definition.experiment_id.into(), own.change))
+            .map(|experiment| {
+                (
+                    experiment.definition.experiment_id.into(),
+                    experiment.change,
+                )
+            })
             .collect();
         assert_eq!(listed, [("late".to_owned(), 2), ("early".to_owned(), 1)]);
     }
@@ -682,7 +687,7 @@ mod tests {
             };
             (catalog.list_experiments(&listing).unwrap())
                 .into_iter()
-                .map(|own| own.definition.experiment_id.into())
+                .map(|experiment| experiment.definition.experiment_id.into())
                 .collect()
         };
         let none: [&str; 0] = [];

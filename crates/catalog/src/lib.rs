@@ -22,6 +22,7 @@ pub mod journal;
 pub mod keys;
 pub mod layers;
 pub mod lease;
+mod links;
 pub mod metrics;
 mod neighbours;
 mod pin;

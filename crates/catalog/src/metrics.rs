@@ -16,6 +16,7 @@ use crate::database::{self, Abort, Connection, Row, params};
 use crate::documents::{self, Deletable, Document, Table, read_row};
 use crate::error::CatalogError;
 use crate::experiments::{self, Experiment};
+use crate::links::{self, LinkKind};
 
 /// A metric definition as the catalog knows it.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,69 +40,6 @@ pub struct MetricListing {
     pub after: Option<String>,
     /// At most this many.
     pub limit: u32,
-}
-
-const TABLES: &str = "
-CREATE TABLE metric_definitions (
-    name       TEXT    PRIMARY KEY,
-    definition TEXT    NOT NULL,
-    created_at INTEGER NOT NULL,
-    updated_at INTEGER NOT NULL,
-    revision   INTEGER NOT NULL,
-    seal       INTEGER
-) WITHOUT ROWID;
-
-CREATE TABLE experiment_metrics (
-    metric_name   TEXT    NOT NULL,
-    experiment_id TEXT    NOT NULL,
-    seal          INTEGER,
-    PRIMARY KEY (metric_name, experiment_id)
-) WITHOUT ROWID;
-";
-
-/// Brings the tables, and notes which metrics the experiments that are there name.
-pub(crate) fn create_tables(transaction: &rusqlite::Transaction<'_>) -> rusqlite::Result<()> {
-    transaction.execute_batch(TABLES)?;
-    database::sqlite::fill(transaction, |connection| {
-        connection.each("SELECT definition FROM experiments", params![], |row| {
-            note_names(connection, None, &documents::definition(row, 0)?)?;
-            Ok(ControlFlow::Continue(()))
-        })
-    })
-}
-
-/// Notes which metrics an experiment names, instead of those that it named before.
-pub(crate) fn note_names(
-    connection: &Connection<'_>,
-    before: Option<&Definition>,
-    definition: &Definition,
-) -> database::Result<()> {
-    if before.is_some_and(|before| before.metrics == definition.metrics) {
-        return Ok(());
-    }
-    let id = definition.experiment_id.as_str();
-    for (metric, _) in before.into_iter().flat_map(|before| before.metrics.iter()) {
-        connection
-            .prepare_cached(
-                "DELETE FROM experiment_metrics WHERE metric_name = ?1 AND experiment_id = ?2",
-            )?
-            .execute([metric.name.as_str(), id])?;
-    }
-    for (metric, _) in definition.metrics.iter() {
-        connection
-            .prepare_cached(
-                "INSERT INTO experiment_metrics (metric_name, experiment_id) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
-            )?
-            .execute([metric.name.as_str(), id])?;
-    }
-    Ok(())
-}
-
-/// Removes the notes of which metrics an experiment names.
-pub(crate) fn forget_names(connection: &Connection<'_>, experiment: &str) -> database::Result<()> {
-    let sql = "DELETE FROM experiment_metrics WHERE experiment_id = ?1";
-    connection.execute(sql, [experiment])?;
-    Ok(())
 }
 
 impl Document for Metric {
@@ -199,28 +137,23 @@ impl Document for Metric {
             return Ok(());
         }
         let sql = "UPDATE experiments SET revision = revision + 1 WHERE experiment_id IN
-            (SELECT experiment_id FROM experiment_metrics WHERE metric_name = ?1)";
-        transaction
-            .execute(sql, [self.definition.name.as_str()])
-            .map(drop)
+            (SELECT experiment_id FROM links WHERE kind = ?1 AND name = ?2)";
+        let link = [LinkKind::Metric.as_str(), self.definition.name.as_str()];
+        transaction.execute(sql, link).map(drop)
     }
 }
 
 impl Deletable for Metric {
     fn check_deletable(&self, transaction: &Connection<'_>) -> Result<(), Abort> {
         let metric = &self.definition.name;
-        let naming = transaction.query_row(
-            "SELECT min(experiment_id), count(*) FROM experiment_metrics WHERE metric_name = ?1",
-            [metric.as_str()],
-            |row| Ok((row.get::<Option<String>>(0)?, row.get::<u64>(1)?)),
-        )?;
-        let (Some(experiment), n_experiments) = naming else {
+        let naming = links::experiments(transaction, LinkKind::Metric, metric.as_str())?;
+        let Some(experiment) = naming.first() else {
             return Ok(());
         };
         let refused = CatalogError::MetricNamed {
             metric: metric.clone(),
-            experiment,
-            n_others: n_experiments - 1,
+            experiment: experiment.to_string(),
+            n_others: naming.len() as u64 - 1,
         };
         Err(refused.into())
     }
@@ -278,17 +211,13 @@ fn note_locked_changes(
     changed: &MetricDefinition,
 ) -> Result<(), Abort> {
     let name = &changed.name;
-    let sql = "SELECT experiment_id FROM experiment_metrics
-        WHERE metric_name = ?1 ORDER BY experiment_id";
-    let naming: Vec<String> = (transaction.prepare_cached(sql)?)
-        .query_map([name.as_str()], |row| row.get(0))?
-        .collect::<database::Result<_>>()?;
+    let naming = links::experiments(transaction, LinkKind::Metric, name.as_str())?;
     for id in naming {
         // A holdout is measured as long as it lasts, with whatever its metrics mean.
-        if id.starts_with(HoldoutName::PREFIX) {
+        if id.as_str().starts_with(HoldoutName::PREFIX) {
             continue;
         }
-        let Some(known) = documents::find::<Experiment>(transaction, &id)? else {
+        let Some(known) = documents::find::<Experiment>(transaction, id.as_str())? else {
             continue;
         };
         let fields = locked_fields(&known, before, changed);
@@ -470,7 +399,7 @@ mod tests {
             };
             let listed = catalog.list_metrics(&listing).unwrap();
             (listed.into_iter())
-                .map(|own| own.definition.name.into())
+                .map(|metric| metric.definition.name.into())
                 .collect()
         };
         assert_eq!(names(None, None), ["buyers", "revenue"]);

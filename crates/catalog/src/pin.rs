@@ -84,9 +84,13 @@ impl Catalog {
         to: i64,
     ) -> Result<Vec<UnixMicros>, CatalogError> {
         self.read("list results", |connection| {
-            connection
-                .prepare_cached("SELECT computed_at FROM computations WHERE experiment_id = ?1 AND computed_at >= ?2 AND computed_at < ?3 ORDER BY computed_at")?
-                .query_map(params![experiment.as_str(), from, to], |row| Ok(UnixMicros(row.get(0)?)))?
+            let sql = "SELECT computed_at FROM computations
+                WHERE experiment_id = ?1 AND computed_at >= ?2 AND computed_at < ?3
+                ORDER BY computed_at";
+            (connection.prepare_cached(sql)?)
+                .query_map(params![experiment.as_str(), from, to], |row| {
+                    Ok(UnixMicros(row.get(0)?))
+                })?
                 .collect()
         })
     }
@@ -102,8 +106,9 @@ impl Catalog {
         limit: u32,
     ) -> Result<Vec<ExperimentId>, CatalogError> {
         self.read("list experiments", |connection| {
-            connection
-                .prepare_cached("SELECT experiment_id FROM experiments WHERE experiment_id > ?1 ORDER BY experiment_id LIMIT ?2")?
+            let sql = "SELECT experiment_id FROM experiments
+                WHERE experiment_id > ?1 ORDER BY experiment_id LIMIT ?2";
+            (connection.prepare_cached(sql)?)
                 .query_map(params![after, limit], crate::experiments::id)?
                 .collect()
         })

@@ -30,6 +30,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/postgres_7.sql"),
     include_str!("schema/postgres_8.sql"),
     include_str!("schema/postgres_9.sql"),
+    include_str!("schema/postgres_10.sql"),
 ];
 
 /// What a writing transaction notifies.

@@ -16,11 +16,11 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     sql!(DROPPED_EVENTS),
     sql!(LIFE_CYCLE),
     crate::experiments::create_index,
-    crate::metrics::create_tables,
+    crate::links::create_metrics,
     sql!(MORE_SUMS),
     crate::layers::create_tables,
     crate::holdouts::CREATE_TABLE,
-    crate::surfaces::create_table,
+    crate::links::create_surfaces,
     crate::configuration::CREATE_TABLE,
     sql!(include_str!("schema/sqlite_14.sql")),
     sql!(include_str!("schema/sqlite_15.sql")),
@@ -32,6 +32,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     sql!(include_str!("schema/sqlite_21.sql")),
     sql!(include_str!("schema/sqlite_22.sql")),
     sql!(include_str!("schema/sqlite_23.sql")),
+    sql!(include_str!("schema/sqlite_24.sql")),
 ];
 
 const EXPERIMENTS_AND_RESULTS: &str = "

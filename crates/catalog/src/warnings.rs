@@ -49,7 +49,10 @@ pub(crate) fn replace(transaction: &Connection<'_>, run: &FinishedRun) -> databa
         let places: Vec<String> = (1..=some.len()).map(|at| format!("?{at}")).collect();
         let places = places.join(", ");
         let sql = format!("DELETE FROM experiment_warnings WHERE experiment_id IN ({places})");
-        let ids: Vec<&str> = some.iter().map(|own| own.experiment.as_str()).collect();
+        let ids: Vec<&str> = some
+            .iter()
+            .map(|outcome| outcome.experiment.as_str())
+            .collect();
         let ids: Vec<&dyn Parameter> = ids.iter().map(|id| id as &dyn Parameter).collect();
         transaction.execute(&sql, ids.as_slice())?;
     }

@@ -310,27 +310,27 @@ fn numbered(sql: &str) -> String {
 }
 
 pub(super) fn value(row: &postgres::Row, column: usize) -> Result<Value<'_>> {
-    let own = row.columns().get(column);
-    let kind = own
+    let column_type = row.columns().get(column);
+    let kind = column_type
         .ok_or_else(|| unreadable(column, "there is no such column"))?
         .type_();
     let read = match *kind {
         Type::INT8 => row
             .try_get::<_, Option<i64>>(column)
-            .map(|own| own.map(Value::Integer)),
+            .map(|found| found.map(Value::Integer)),
         Type::INT4 => (row.try_get::<_, Option<i32>>(column))
-            .map(|own| own.map(|own| Value::Integer(own.into()))),
+            .map(|found| found.map(|number| Value::Integer(number.into()))),
         Type::BOOL => (row.try_get::<_, Option<bool>>(column))
-            .map(|own| own.map(|own| Value::Integer(own.into()))),
+            .map(|found| found.map(|number| Value::Integer(number.into()))),
         Type::FLOAT8 => row
             .try_get::<_, Option<f64>>(column)
-            .map(|own| own.map(Value::Real)),
+            .map(|found| found.map(Value::Real)),
         Type::BYTEA => row
             .try_get::<_, Option<&[u8]>>(column)
-            .map(|own| own.map(Value::Bytes)),
+            .map(|found| found.map(Value::Bytes)),
         _ => row
             .try_get::<_, Option<&str>>(column)
-            .map(|own| own.map(Value::Text)),
+            .map(|found| found.map(Value::Text)),
     };
     Ok(read
         .map_err(DatabaseError::Postgres)?
@@ -390,10 +390,10 @@ fn mend(code: &SqlState) -> Option<&'static str> {
 }
 
 fn chain(error: &postgres::Error) -> String {
-    if let Some(own) = error.as_db_error() {
-        return match mend(own.code()).or(own.hint()) {
-            Some(mend) => format!("{}; {mend}", own.message()),
-            None => own.message().to_owned(),
+    if let Some(told) = error.as_db_error() {
+        return match mend(told.code()).or(told.hint()) {
+            Some(mend) => format!("{}; {mend}", told.message()),
+            None => told.message().to_owned(),
         };
     }
     match error.source() {
@@ -427,9 +427,11 @@ fn without_authorities(url: &str) -> (String, Option<String>) {
     let Some((address, query)) = url.split_once('?') else {
         return (url.to_owned(), None);
     };
-    let (own, rest): (Vec<&str>, Vec<&str>) =
+    let (authorities, rest): (Vec<&str>, Vec<&str>) =
         (query.split('&')).partition(|pair| pair.starts_with("sslrootcert="));
-    let file = own.last().and_then(|pair| decode(pair.split_once('=')?.1));
+    let file = authorities
+        .last()
+        .and_then(|pair| decode(pair.split_once('=')?.1));
     let question = if rest.is_empty() { "" } else { "?" };
     (format!("{address}{question}{}", rest.join("&")), file)
 }

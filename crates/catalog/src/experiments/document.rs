@@ -12,7 +12,7 @@ use crate::audit::{self, Edit, Subject};
 use crate::database::{self, Abort, Connection, Row, params, unreadable};
 use crate::documents::{self, Deletable, Document, Table, to_json};
 use crate::error::CatalogError;
-use crate::{configuration, layers, metrics, results, sequence, surfaces, warnings};
+use crate::{configuration, layers, links, metrics, results, sequence, warnings};
 
 impl Document for Experiment {
     type Name = ExperimentId;
@@ -166,8 +166,7 @@ impl Document for Experiment {
         }
         update(transaction, &changed)?;
         let current = (changed.change, changed.status, &changed.definition);
-        metrics::note_names(transaction, Some(&known.definition), &changed.definition)?;
-        surfaces::note(transaction, Some(&known.definition), &changed.definition)?;
+        links::sync(transaction, Some(&known.definition), &changed.definition)?;
         configuration::touch(transaction)?;
         search::index(transaction, Some(known.change), current)?;
         Ok(changed)
@@ -200,8 +199,7 @@ impl Deletable for Experiment {
         sequence::forget(transaction, id.as_str())?;
         warnings::remove(transaction, id.as_str())?;
         layers::release(transaction, id)?;
-        metrics::forget_names(transaction, id.as_str())?;
-        surfaces::forget(transaction, id.as_str())?;
+        links::remove(transaction, id)?;
         search::remove(transaction, self.change)?;
         configuration::note_deleted(transaction, self.change)
     }
@@ -237,8 +235,7 @@ pub(super) fn insert(
             change
         ],
     )?;
-    metrics::note_names(transaction, None, definition)?;
-    surfaces::note(transaction, None, definition)?;
+    links::sync(transaction, None, definition)?;
     search::index(transaction, None, (change, inserted.status, definition))?;
     Ok(inserted)
 }

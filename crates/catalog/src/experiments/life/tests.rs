@@ -44,8 +44,8 @@ fn stopped(more: &str) -> (tempfile::TempDir, Catalog, ExperimentId) {
 
 fn shipped(catalog: &Catalog) -> Vec<(String, String)> {
     let rules = catalog.configuration().unwrap().rules;
-    let text = |own: &trialog_model::configuration::ShippedRules| {
-        (own.experiment_id.to_string(), own.ship.to_string())
+    let text = |rules: &trialog_model::configuration::ShippedRules| {
+        (rules.experiment_id.to_string(), rules.ship.to_string())
     };
     rules.shipped.iter().map(text).collect()
 }
@@ -218,16 +218,16 @@ fn an_experiment_resumes_only_with_the_definition_that_it_was_stopped_with() {
             .change::<Experiment, _>(&id, &at(25), changed)
             .unwrap();
     };
-    set(&|own| own.allocation = 0.6);
+    set(&|definition| definition.allocation = 0.6);
     let refused = resumed(&catalog, &id).unwrap_err();
     assert!(
         refused.contains("`allocation` was changed since the stop"),
         "{refused}"
     );
-    set(&|own| own.allocation = 0.5);
-    set(&|own| own.end_at = Some(NOW));
+    set(&|definition| definition.allocation = 0.5);
+    set(&|definition| definition.end_at = Some(NOW));
     assert!(resumed(&catalog, &id).unwrap_err().contains("`end_at`"));
-    set(&|own| own.end_at = None);
+    set(&|definition| definition.end_at = None);
     set(&|own| own.owner = Some("games".to_owned()));
     resumed(&catalog, &id).unwrap();
 }
@@ -292,12 +292,7 @@ fn a_deleted_experiment_leaves_its_audit_trail_alone() {
         .get::<Layer>(&LayerName::new("page").unwrap())
         .unwrap();
     assert_eq!(page.owned, []);
-    for table in [
-        "experiment_metrics",
-        "experiment_surfaces",
-        "layer_ranges",
-        "experiments",
-    ] {
+    for table in ["links", "layer_ranges", "experiments"] {
         let left = catalog.read("count rows", |connection| {
             let sql = format!("SELECT count(*) FROM {table} WHERE experiment_id = 'draft'");
             connection.query_row(&sql, params![], |row| row.get::<i64>(0))
