@@ -122,7 +122,11 @@ impl WithinExperiment {
 
     /// Moves to `experiment`, past what is left of earlier ones.
     pub(crate) fn enter(&mut self, experiment: &str) -> Result<(), WarehouseError> {
-        while self.cursor.experiment().is_some_and(|own| own < experiment) {
+        while self
+            .cursor
+            .experiment()
+            .is_some_and(|current| current < experiment)
+        {
             self.cursor.move_to(self.cursor.experiment_end())?;
         }
         self.inside = self.cursor.experiment() == Some(experiment);
@@ -153,7 +157,7 @@ impl WithinExperiment {
     pub(crate) fn skip_to(&mut self, user: i64) -> Result<(), WarehouseError> {
         while let Some((block, row)) = self.here() {
             let users = &block.user[row..self.experiment_end()];
-            let n_before = users.iter().take_while(|own| **own < user).count();
+            let n_before = users.iter().take_while(|other| **other < user).count();
             if n_before == 0 {
                 break;
             }

@@ -55,11 +55,16 @@ impl Snapshot {
 
     /// The texts of the users of `experiments`, which are in order.
     pub(crate) fn all_user_texts(&self, experiments: &[&str]) -> Result<UserTexts, WarehouseError> {
-        let own: Vec<&str> = (experiments.iter().copied())
+        let with_texts: Vec<&str> = (experiments.iter().copied())
             .filter(|experiment| self.has_user_texts(experiment))
             .collect();
         let all = None..None;
-        let cursors = self.cursors(EventKind::Assignment, &own, &all, Columns::WithUserText)?;
+        let cursors = self.cursors(
+            EventKind::Assignment,
+            &with_texts,
+            &all,
+            Columns::WithUserText,
+        )?;
         Ok(UserTexts::new(cursors))
     }
 

@@ -270,7 +270,7 @@ impl Client {
             );
             return Err(self.failed(action, what, status.is_server_error()));
         };
-        let lasting = LASTING.iter().find(|(own, _)| *own == code);
+        let lasting = LASTING.iter().find(|(lasting, _)| *lasting == code);
         Err(match lasting {
             Some((_, mend)) => self.failed(action, format!("{text}; {mend}"), false),
             None if DISK_FULL.contains(&code) && text.to_lowercase().contains("space") => self
