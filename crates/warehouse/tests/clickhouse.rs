@@ -178,8 +178,7 @@ fn shapes(plan: &Plan) -> impl Strategy<Value = Vec<MetricPlan>> + use<> {
 
 #[test]
 fn random_streams_give_the_scorecards_of_the_embedded_warehouse_and_of_the_reference() {
-    let cases =
-        std::env::var("TRIALOG_CLICKHOUSE_CASES").map_or(40, |cases| cases.parse().unwrap());
+    let cases = std::env::var("TRIALOG_CLICKHOUSE_CASES").map_or(8, |cases| cases.parse().unwrap());
     if database().is_none() {
         return;
     }
@@ -228,7 +227,7 @@ fn copies_of_assignments_that_tie_are_told_apart_in_the_same_order() {
     let Some(_) = database() else { return };
     let copies = prop::collection::vec((0..3i64, 0..2i64, 0..3usize, 0..2i64, 0..5usize), 1..40);
     let variants = questions::names(questions::VARIANTS);
-    let outcome = runner(20).run(
+    let outcome = runner(6).run(
         &(copies, variants, any::<bool>()),
         |(copies, variants, filtered)| {
             let events: Vec<Event> = (copies.into_iter())
@@ -269,7 +268,7 @@ fn copies_of_assignments_that_tie_are_told_apart_in_the_same_order() {
 #[test]
 fn the_order_of_users_is_the_same() {
     let Some(_) = database() else { return };
-    let outcome = runner(10).run(
+    let outcome = runner(4).run(
         &(
             events(),
             1..60usize,
@@ -322,7 +321,7 @@ fn the_order_of_users_is_the_same() {
 #[test]
 fn what_became_of_events_is_the_same() {
     let Some(_) = database() else { return };
-    let outcome = runner(10).run(&(events(), 1..60usize), |(events, n_at_once)| {
+    let outcome = runner(4).run(&(events(), 1..60usize), |(events, n_at_once)| {
         let questions = ["gate", "gate-2"].map(everything);
         let plans = plans(&questions, Work::Together);
         let metrics: Vec<_> = (plans.iter().zip(&questions))
@@ -405,7 +404,7 @@ impl Analysis for Trace {
 #[test]
 fn an_analysis_without_sql_is_told_the_same_users_and_events_in_the_same_order() {
     let Some(_) = database() else { return };
-    let outcome = runner(20).run(
+    let outcome = runner(6).run(
         &(events(), questions(), 1..60usize),
         |(events, mut questions, n_at_once)| {
             // Pushing down would want one data time and one segment, the stream does not.
@@ -448,7 +447,7 @@ fn exported(view: &warehouse::View, kind: EventKind, selection: &Selection) -> V
 #[test]
 fn every_event_comes_once_and_in_the_same_order() {
     let Some(_) = database() else { return };
-    let outcome = runner(20).run(
+    let outcome = runner(6).run(
         &(events(), questions::time(), questions::time(), 1..60usize),
         |(mut events, start, end, n_at_once)| {
             // Copies with another context or text of the user.
