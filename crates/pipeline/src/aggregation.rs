@@ -337,6 +337,11 @@ impl Aggregator {
             .map(|(at, (experiment, computed))| looking.wait(at, experiment, computed))
             .collect::<Result<_, PipelineError>>()?;
         let computed_at = self.computed_at(time)?;
+        let published = HighWaterMark {
+            position: reading.position,
+            data_time,
+            run_id,
+        };
         let outcomes = (experiments.iter().zip(computed).zip(plans).enumerate()).map(
             |(at, ((experiment, computed), wait))| Outcome {
                 experiment: experiment.definition.experiment_id.clone(),
@@ -344,9 +349,10 @@ impl Aggregator {
                 recompute_at: wait.until(computed.next_event_at, data_time),
                 warnings: (computed.outcome.as_ref())
                     .map_or_else(|_| Vec::new(), |computed| codes(experiment, computed)),
-                analyses: (computed.outcome.as_ref().into_iter())
-                    .map(|sums| looking.standing(at, &look(experiment, sums, computed_at, wait)))
-                    .collect(),
+                analyses: (computed.outcome.as_ref()).map_or_else(
+                    |_| Vec::new(),
+                    |sums| looking.rows(at, &look(experiment, sums, computed_at, wait), published),
+                ),
                 computed: computed.outcome.map_err(|error| error.to_string()),
             },
         );

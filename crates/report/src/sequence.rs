@@ -62,7 +62,7 @@ pub struct SequenceBreak {
 }
 
 impl SequenceBreak {
-    fn from_break(broken: &Break) -> Self {
+    pub(crate) fn from_break(broken: &Break) -> Self {
         let confirmed = broken.confirmed.as_ref();
         Self {
             reason: broken.reason.as_str().to_owned(),

@@ -8,6 +8,7 @@ mod assets;
 mod pages;
 mod parts;
 mod query;
+mod summaries;
 
 pub use pages::report::report_page;
 
@@ -114,13 +115,9 @@ fn list_page(app: &App, query: Pairs, origin: Origin, now: UnixMicros) -> Answer
     let listing = listing(&query)?;
     let found = app.catalog.list_experiments(&listing)?;
     let next = experiments::next_page(&found, &listing);
-    let listed = found.into_iter().map(|experiment| {
-        let id = &experiment.definition.experiment_id;
-        let report = results::published(app, id, &results::Query::default());
-        Listed {
-            report: report.map_err(|problem| problem.detail().to_owned()),
-            experiment,
-        }
+    let listed = found.into_iter().map(|experiment| Listed {
+        summary: summaries::read(app, &experiment).map_err(|problem| problem.detail().to_owned()),
+        experiment,
     });
     let listed = listed.collect();
     let freshness = freshness(app, now)?;

@@ -5,7 +5,7 @@ use trialog_catalog::experiments::Experiment;
 use trialog_model::experiment::Status;
 use trialog_model::percent;
 use trialog_model::time::UnixMicros;
-use trialog_report::Report;
+use trialog_report::summary::Summary;
 
 use crate::dashboard::assets;
 use crate::dashboard::parts::choice::Choice;
@@ -32,10 +32,10 @@ pub(crate) struct ListPage {
     next_step: NextStep,
 }
 
-/// An experiment and its report, or why it has none.
+/// An experiment and the summary of its report, or why it has none.
 pub(crate) struct Listed {
     pub(crate) experiment: Experiment,
-    pub(crate) report: Result<Report, String>,
+    pub(crate) summary: Result<Summary, String>,
 }
 
 #[derive(Debug)]
@@ -104,7 +104,10 @@ impl ListPage {
 
 impl Row {
     fn new(listed: Listed, now: UnixMicros) -> Self {
-        let Listed { experiment, report } = listed;
+        let Listed {
+            experiment,
+            summary,
+        } = listed;
         let decision = decision(&experiment);
         let definition = experiment.definition;
         let id = definition.experiment_id.to_string();
@@ -120,28 +123,30 @@ impl Row {
             computed: None,
             warnings: Vec::new(),
         };
-        match report {
-            Ok(report) => row.fill(&report, now),
+        match summary {
+            Ok(summary) => row.fill(&summary, now),
             Err(reason) => row.warnings.push(("cannot be read".to_owned(), reason)),
         }
         row
     }
 
-    fn fill(&mut self, report: &Report, now: UnixMicros) {
-        let users: u64 = report.variants.iter().map(|variant| variant.users).sum();
-        self.computed = report
+    fn fill(&mut self, summary: &Summary, now: UnixMicros) {
+        self.computed = summary
             .computed_at
             .as_deref()
             .and_then(|text| Moment::parse(text, now));
-        self.users = self.computed.is_some().then(|| Number::count("", users));
-        self.progress = report.plan.as_ref().map(Bar::from_progress);
-        for warning in &report.health.warnings {
+        self.users = self
+            .computed
+            .is_some()
+            .then(|| Number::count("", summary.users));
+        self.progress = summary.plan.as_ref().map(Bar::from_progress);
+        for warning in &summary.warnings {
             // The status and the column of results say these already.
             if warning.code != "no_results" {
                 self.warnings.push((short(&warning.code), warning.text()));
             }
         }
-        if report.status == Status::Unregistered {
+        if summary.status == Status::Unregistered {
             let message = "events name it, but nobody has registered it: its variants and weights are not known";
             self.warnings
                 .push(("unregistered".to_owned(), message.to_owned()));
