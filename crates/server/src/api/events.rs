@@ -34,7 +34,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             "sendAssignments",
             "Stores who saw which variant",
             "Assignment",
-            json!({ "user_id": "u-1", "experiment_id": "checkout", "variant": "new",
+            &json!({ "user_id": "u-1", "experiment_id": "checkout", "variant": "new",
                 "assigned_at": "2026-01-05T09:30:00Z", "context": { "platform": "ios" } }),
         ),
         operation(
@@ -42,7 +42,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             "sendMetricEvents",
             "Stores what users did",
             "MetricEvent",
-            json!({ "user_id": "u-1", "experiment_id": "checkout", "event_type": "purchase",
+            &json!({ "user_id": "u-1", "experiment_id": "checkout", "event_type": "purchase",
                 "timestamp": "2026-01-05T09:31:00Z", "value": "14.50", "event_id": "order-17" }),
         ),
     ]
@@ -53,7 +53,7 @@ fn operation(
     id: &'static str,
     summary: &'static str,
     event: &'static str,
-    example: Value,
+    example: &Value,
 ) -> Operation {
     let line = example.to_string();
     let body =

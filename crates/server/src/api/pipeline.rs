@@ -114,8 +114,8 @@ impl Ingested {
         Ok(Self {
             position: usage.position,
             runs: Some(usage.n_runs as u64),
-            rows_in_runs: Some(usage.run_rows as u64),
-            bytes_in_runs: Some(usage.run_bytes as u64),
+            rows_in_runs: Some(usage.run_rows),
+            bytes_in_runs: Some(usage.run_bytes),
             unflushed_bytes: Some(usage.unflushed_bytes as u64),
             flush_failure: warehouse.flush_failure(),
         })
