@@ -5,6 +5,7 @@
 //! audit finds no id by trying all of them.
 
 use hmac::{Hmac, KeyInit, Mac};
+use schemars::JsonSchema;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use trialog_model::hex::hex;
@@ -35,20 +36,23 @@ pub struct ErasureRequest<'a> {
 }
 
 /// An erasure, as the audit shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Erasure {
     /// Its number.
+    #[schemars(range(min = 1))]
     pub erasure_id: i64,
     /// When it began.
+    #[schemars(extend("format" = "date-time"))]
     pub requested_at: String,
-    /// When all was removed; none where the process ended before.
+    /// When all was removed; null where the process ended before.
+    #[schemars(extend("format" = "date-time"))]
     pub finished_at: Option<String>,
     /// Who asked.
     pub actor: String,
     /// What was hashed together with the user.
     pub salt: String,
-    /// HMAC-SHA256 of the salt and the user with the catalog's key: only the catalog can tell
-    /// whether it is of a user.
+    /// HMAC-SHA256 of the salt and the user with a key that never leaves the catalog: only the
+    /// catalog can tell whether it is of a user.
     pub user_hash: String,
     /// The one experiment; null for all.
     pub experiment: Option<String>,

@@ -5,6 +5,7 @@
 
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use trialog_model::time::UnixMicros;
 
@@ -18,7 +19,10 @@ use crate::facts;
 pub const MAX_KEYS: usize = 10_000;
 
 /// What a key allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[schemars(inline)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// Configuration of the SDK, evaluation, and sending events.

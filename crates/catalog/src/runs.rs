@@ -5,6 +5,7 @@ mod publish;
 #[cfg(test)]
 mod tests;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use trialog_model::time::UnixMicros;
 
@@ -16,7 +17,8 @@ pub(crate) use mark::{high_water_mark, mark_at};
 pub use publish::{FinishedRun, Outcome};
 
 /// What became of an attempt to run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(inline)]
 #[serde(rename_all = "snake_case")]
 pub enum RunStatus {
     /// It has not ended yet.

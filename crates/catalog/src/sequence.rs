@@ -157,6 +157,17 @@ impl Catalog {
         })
     }
 
+    /// The breaks in the sequence of looks at `experiment`, at most one of each reason.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be read, or a row is not as it was written.
+    pub fn breaks(&self, experiment: &ExperimentId) -> Result<Vec<Break>, CatalogError> {
+        self.read("read what looks have come to", |connection| {
+            breaks(connection, experiment.as_str())
+        })
+    }
+
     /// The look at `experiment` that the run `of_run` published, with the breaks up to `as_of`.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 //! Configuration, the HTTP interface and the registry all carry this text.
 
 mod delay;
+pub mod pattern;
 
 pub use delay::{Delay, DelayError, EARLIEST_SECONDS};
 
@@ -220,6 +221,21 @@ impl FromStr for Window {
 
     fn from_str(text: &str) -> Result<Self, WindowError> {
         Self::parse(text)
+    }
+}
+
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Window {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Window".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "pattern": pattern::window() })
     }
 }
 

@@ -15,6 +15,7 @@ use crate::ids::{EventType, MetricName, NameError};
 use crate::metric::{MetricKind, MetricRole};
 
 /// Which way is good.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(inline))]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {

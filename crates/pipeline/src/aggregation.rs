@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use trialog_catalog::audit::Subject;
 use trialog_catalog::experiments::{Experiment, Unregistered};
@@ -44,41 +45,47 @@ pub enum Scope {
 }
 
 /// What a run did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct RunReport {
     /// Its number.
+    #[schemars(range(min = 1))]
     pub run_id: i64,
     /// Up to where it read.
     pub position: u64,
-    /// When its results count as computed, RFC 3339.
+    /// When its results count as computed.
+    #[schemars(extend("format" = "date-time"))]
     pub computed_at: String,
     /// Experiments that it recomputed.
     pub experiments: usize,
-    /// Those among them that have an error of their own, with it.
+    /// Experiments that could not be computed, each with its error.
+    #[schemars(with = "Vec<[String; 2]>")]
     pub failed: Vec<(ExperimentId, String)>,
-    /// Experiments whose events are kept but not aggregated: too many are unregistered.
+    /// Experiments whose events are kept and not aggregated: too many are unregistered.
     pub left_out: u64,
     /// Unregistered experiments that lost their place, and their results, to newer ones.
     pub gave_way: u64,
-    /// Experiments that were touched and keep their results all the same, as
-    /// retention dropped events of theirs.
+    /// Experiments that keep their results, since retention dropped some of their events.
     pub frozen: usize,
-    /// Experiments among the recomputed ones whose integration looks wrong, by the code of the
-    /// warning that their results show.
+    /// Recomputed experiments whose integration looks wrong, by the code of the warning that
+    /// their results show.
     pub warnings: BTreeMap<&'static str, Warned>,
     /// When the last run was published, where that lies after this one: its clock was ahead, and
-    /// this run computed all experiments anew. RFC 3339.
+    /// this run computed all experiments anew.
+    #[schemars(extend("format" = "date-time"))]
     pub before_last: Option<String>,
     /// How long it took, in milliseconds.
+    #[schemars(range(min = 0))]
     pub duration_ms: i64,
 }
 
 /// Experiments that have a warning.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(inline)]
 pub struct Warned {
     /// How many.
     pub experiments: usize,
-    /// The first of them, in the order of their ids.
+    /// Up to five of them, in the order of their ids.
+    #[schemars(with = "Vec<String>")]
     pub first: Vec<ExperimentId>,
 }
 
@@ -330,6 +337,11 @@ impl Aggregator {
             .map(|(at, (experiment, computed))| looking.wait(at, experiment, computed))
             .collect::<Result<_, PipelineError>>()?;
         let computed_at = self.computed_at(time)?;
+        let published = HighWaterMark {
+            position: reading.position,
+            data_time,
+            run_id,
+        };
         let outcomes = (experiments.iter().zip(computed).zip(plans).enumerate()).map(
             |(at, ((experiment, computed), wait))| Outcome {
                 experiment: experiment.definition.experiment_id.clone(),
@@ -337,9 +349,10 @@ impl Aggregator {
                 recompute_at: wait.until(computed.next_event_at, data_time),
                 warnings: (computed.outcome.as_ref())
                     .map_or_else(|_| Vec::new(), |computed| codes(experiment, computed)),
-                analyses: (computed.outcome.as_ref().into_iter())
-                    .map(|sums| looking.standing(at, &look(experiment, sums, computed_at, wait)))
-                    .collect(),
+                analyses: (computed.outcome.as_ref()).map_or_else(
+                    |_| Vec::new(),
+                    |sums| looking.rows(at, &look(experiment, sums, computed_at, wait), published),
+                ),
                 computed: computed.outcome.map_err(|error| error.to_string()),
             },
         );

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use trialog_model::event::{Event, EventError, EventKind, Fault, RawEvent, Rules, validate};
 use trialog_model::time::UnixMicros;
@@ -23,13 +24,13 @@ pub const MAX_EVENTS: u64 = 100_000;
 pub const MAX_KEY_BYTES: usize = 255;
 
 /// An event that was not accepted, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Rejection {
     /// Its place in the request, from 0.
     pub index: u64,
-    /// The field that broke a rule.
+    /// The member that is to blame; `event` for all of it.
     pub field: &'static str,
-    /// What is wrong and how to mend it.
+    /// What is wrong, and how to mend it.
     pub reason: String,
 }
 
@@ -82,13 +83,15 @@ impl Rejections {
 }
 
 /// How many events were rejected for a field and a kind of fault.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct RejectionCount {
-    /// The field that broke a rule.
+    /// The member that is to blame; `event` for all of it.
     pub field: &'static str,
     /// The kind of fault.
+    #[schemars(extend("enum" = Fault::ALL.map(Fault::as_str)))]
     pub fault: &'static str,
     /// How many events.
+    #[schemars(range(min = 1))]
     pub events: u64,
 }
 

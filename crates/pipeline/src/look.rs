@@ -1,15 +1,18 @@
 //! Stores the standing of the looks with each run, and decides whether a look is the planned one.
 
+use std::iter;
 use std::ops::Range;
 
 use trialog_catalog::experiments::Experiment;
 use trialog_catalog::sequence::STANDING;
 use trialog_catalog::{Catalog, CatalogError};
 use trialog_model::experiment::Metrics;
-use trialog_model::published::{AnalysisRow, Computation};
-use trialog_model::sequence::Sequence;
+use trialog_model::published::{AnalysisRow, Computation, HighWaterMark, Published};
+use trialog_model::sequence::{Break, PastLook, Sequence};
 use trialog_model::time::UnixMicros;
 use trialog_report::standing::{self, Look, Planned, Standing};
+use trialog_report::summary::{self, SUMMARY, Summary};
+use trialog_report::{Choices, Subject};
 use trialog_warehouse::fold::UserFilter;
 use trialog_warehouse::view::View;
 
@@ -52,6 +55,8 @@ pub(crate) struct Looking<'a> {
     data_time: UnixMicros,
     /// The standing of each experiment before this run.
     previous: Vec<Option<Standing>>,
+    /// The breaks in the looks at each experiment.
+    breaks: Vec<Vec<Break>>,
 }
 
 impl<'a> Looking<'a> {
@@ -74,6 +79,9 @@ impl<'a> Looking<'a> {
             n_threads,
             data_time,
             previous: previous.collect::<Result<_, CatalogError>>()?,
+            breaks: (sequences.into_iter())
+                .map(|sequence| sequence.breaks)
+                .collect(),
         })
     }
 
@@ -143,14 +151,68 @@ impl<'a> Looking<'a> {
         Ok(computation.is_some_and(has_users))
     }
 
+    /// Makes the rows that are published with `look` at the experiment with this number: its
+    /// standing, and the summary of its report for lists.
+    pub(crate) fn rows(
+        &self,
+        number: usize,
+        look: &Look<'_>,
+        mark: HighWaterMark,
+    ) -> Vec<AnalysisRow> {
+        let standing = self.standing(number, look);
+        let sequence = Sequence {
+            looked_at: Some(PastLook {
+                at: look.at,
+                run_id: mark.run_id,
+            }),
+            standing: Some(standing.body.clone()),
+            breaks: self.breaks[number].clone(),
+        };
+        let summary = summary_row(look, mark, &sequence);
+        iter::once(standing).chain(summary).collect()
+    }
+
     /// The row with the standing after `look` at the experiment with this number.
-    pub(crate) fn standing(&self, number: usize, look: &Look<'_>) -> AnalysisRow {
+    fn standing(&self, number: usize, look: &Look<'_>) -> AnalysisRow {
         AnalysisRow {
             analysis: STANDING.to_owned(),
             key: String::new(),
             body: Standing::next(self.previous[number].as_ref(), look).to_json(),
         }
     }
+}
+
+/// Makes the row with the summary of the report on `look`, which a list reads instead of
+/// building the report. Where there is no report, a list finds out why by itself.
+fn summary_row(look: &Look<'_>, mark: HighWaterMark, sequence: &Sequence) -> Option<AnalysisRow> {
+    // What is published ends an earlier failure.
+    let subject = Subject {
+        failure: None,
+        ..look.subject
+    };
+    let published = Published {
+        computed_at: look.at,
+        run_id: mark.run_id,
+        mark,
+        computation: look.computation.clone(),
+    };
+    let current = &look.computation.fingerprint;
+    let choices = Choices::default();
+    let report = trialog_report::build(
+        &subject,
+        Some(&published),
+        current,
+        sequence,
+        None,
+        &choices,
+    );
+    let summary = Summary::from_report(&report.ok()?);
+    let basis = summary::basis(&subject, current, &sequence.breaks);
+    Some(AnalysisRow {
+        analysis: SUMMARY.to_owned(),
+        key: String::new(),
+        body: summary.to_json(&basis),
+    })
 }
 
 /// Reads the standing after the last look, or makes it from stored sums where looks are from

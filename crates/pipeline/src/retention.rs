@@ -16,6 +16,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use trialog_catalog::Catalog;
 use trialog_model::time::UnixMicros;
@@ -32,9 +33,10 @@ const DAY_MICROS: i64 = 86_400_000_000;
 pub(crate) const NOT_EMBEDDED: &str = "retention is ClickHouse's: ALTER TABLE assignments and metric_events DROP PARTITION drops a month, or give them a TTL";
 
 /// What retention dropped, or would.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct RetentionReport {
-    /// Events before this time are dropped, RFC 3339; null where all are kept.
+    /// Events before this time are dropped; null where all are kept.
+    #[schemars(extend("format" = "date-time"))]
     pub before: Option<String>,
     /// Whether nothing was changed.
     pub dry_run: bool,
@@ -42,9 +44,9 @@ pub struct RetentionReport {
     pub events: u64,
     /// The same by experiment; all of these are frozen.
     pub experiments: BTreeMap<String, u64>,
-    /// Runs that were replaced by smaller ones.
+    /// Files that were written anew.
     pub runs_rewritten: usize,
-    /// Runs of which nothing was left.
+    /// Files of which nothing remained.
     pub runs_dropped: usize,
 }
 

@@ -2,29 +2,37 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use trialog_model::experiment::MIN_ALPHA;
+
+use super::report::CORRECTIONS;
 use super::{Filter, Health, MetricReport, Report, VariantUsers};
 
 /// The results of an experiment by the values of context keys at the exposure.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Breakdown {
     /// The experiment.
     pub experiment_id: String,
     /// The keys, in the order in which they were asked for.
     pub by: Vec<String>,
     /// When the numbers of the experiment were published; null before the first run.
+    #[schemars(extend("format" = "date-time"))]
     pub computed_at: Option<String>,
     /// The position in what was ingested that the numbers hold for.
     pub position: Option<u64>,
     /// The moment that they hold for: later events wait for the next run.
+    #[schemars(extend("format" = "date-time"))]
     pub data_time: Option<String>,
     /// The users that all segments are chosen from; null for all.
     pub filter: Option<Filter>,
     /// The two-sided level of tests and intervals within a segment. Segments are not corrected
     /// for one another: of 20 segments without a difference one is expected to show one.
+    #[schemars(extend("minimum" = MIN_ALPHA, "exclusiveMaximum" = 1))]
     pub alpha: f64,
     /// How p-values are adjusted within a family of a segment.
+    #[schemars(extend("enum" = CORRECTIONS))]
     pub correction: String,
     /// The variant that the others are compared with.
     pub control: Option<String>,
@@ -36,7 +44,7 @@ pub struct Breakdown {
 }
 
 /// The results of the users of one segment.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Segment {
     /// The value of each key, null where it is missing; null for all other values.
     pub values: Option<BTreeMap<String, Option<String>>>,

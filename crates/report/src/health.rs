@@ -3,6 +3,7 @@
 mod users;
 mod warn;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use trialog_model::experiment::{Definition, Status, VariantWeight};
 use trialog_model::published::{Computation, EventCounts, VariantMetric};
@@ -20,7 +21,7 @@ const SRM_LEVEL: f64 = 0.001;
 const SEQUENTIAL_SRM_LEVEL: f64 = 0.01;
 
 /// Whether the numbers can be trusted.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Health {
     /// The sample ratio check of users who saw one variant; null where nothing could be
     /// checked.
@@ -37,6 +38,7 @@ pub struct Health {
     /// The time before which retention dropped the events, RFC 3339: the results are from
     /// before that and are not computed again. Null where all events are kept.
     #[serde(default)]
+    #[schemars(extend("format" = "date-time"))]
     pub events_dropped_before: Option<String>,
     /// What became of the events of each type; null where that was not counted: for users that
     /// a filter chose, and before the first run.
@@ -48,20 +50,24 @@ pub struct Health {
 
 /// A test of users by variant against the planned weights: the sequential one at every look
 /// while the experiment runs, else chi-squared.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "SampleRatioCheck")]
 pub struct SrmReport {
     /// The chi-squared statistic; null where it cannot be computed.
     pub chi_squared: Option<f64>,
     /// The degrees of freedom: variants minus one.
     pub df: usize,
     /// The upper tail of the chi-squared statistic; null where it cannot be computed.
+    #[schemars(range(min = 0, max = 1))]
     pub p_value: Option<f64>,
     /// The test that decides: `sequential` while looks are taken, else `chi_squared`.
     #[serde(default)]
+    #[schemars(extend("enum" = ["sequential", "chi_squared"]))]
     pub test: String,
     /// The smallest p-value of the sequential test at every look, with users of several
     /// variants counted at their first one; null where no looks are taken.
     #[serde(default)]
+    #[schemars(range(min = 0, max = 1))]
     pub sequential_p_value: Option<f64>,
     /// Whether the users are not split as planned: the p-value of the sequential test is
     /// below 0.01, or that of chi-squared below 0.001.
@@ -69,7 +75,7 @@ pub struct SrmReport {
 }
 
 /// The progress of an experiment towards its planned sample.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Progress {
     /// The planned users of each variant.
     pub sample_size_per_variant: u64,
@@ -79,6 +85,7 @@ pub struct Progress {
     /// names none.
     pub mde: Option<f64>,
     /// The planned power; null where the plan names none.
+    #[schemars(range(min = 0, max = 1))]
     pub power: Option<f64>,
 }
 

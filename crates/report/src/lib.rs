@@ -19,6 +19,7 @@ mod report;
 mod sequence;
 pub mod standing;
 mod subject;
+pub mod summary;
 mod warnings;
 
 use trialog_model::event::FieldError;

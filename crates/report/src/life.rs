@@ -1,5 +1,6 @@
 //! The decision about an experiment and its pauses, as JSON shows them.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use trialog_model::ids::Variant;
 use trialog_model::life::{Decision, Pause};
@@ -8,25 +9,29 @@ use super::Subject;
 use super::warnings::{Severity, Warning};
 
 /// The decision after an experiment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Decided {
     /// The variant that everybody gets until the experiment is archived; null where nothing
     /// is shipped.
     pub ship: Option<String>,
     /// The reason for the decision.
     pub reason: String,
-    /// Who decided.
+    /// Who decided: the name of an access key.
     pub by: String,
     /// When it was decided, RFC 3339.
+    #[schemars(extend("format" = "date-time"))]
     pub at: String,
 }
 
 /// A time in which a started experiment was stopped, before it was resumed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Pause")]
 pub struct Paused {
     /// When the experiment was stopped, RFC 3339.
+    #[schemars(extend("format" = "date-time"))]
     pub from: String,
     /// When the experiment was resumed, RFC 3339.
+    #[schemars(extend("format" = "date-time"))]
     pub to: String,
 }
 

@@ -4,9 +4,10 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use trialog_model::duration::Window;
-use trialog_model::experiment::Status;
+use trialog_model::experiment::{MIN_ALPHA, Status};
 use trialog_model::metric::{MetricKind, MetricRole};
 use trialog_model::metric_definition::Direction;
 
@@ -15,8 +16,11 @@ use crate::health::{Health, Progress};
 use crate::life::{Decided, Paused};
 use crate::sequence::SequenceReport;
 
+/// The words for how p-values are adjusted.
+pub(crate) const CORRECTIONS: [&str; 4] = ["holm", "bonferroni", "bh", "none"];
+
 /// The results of an experiment.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
     /// The id of the experiment.
     pub experiment_id: String,
@@ -29,16 +33,20 @@ pub struct Report {
     #[serde(default)]
     pub pauses: Vec<Paused>,
     /// When the run published the numbers, RFC 3339; null before the first run.
+    #[schemars(extend("format" = "date-time"))]
     pub computed_at: Option<String>,
     /// The position in the ingested events up to which the numbers hold.
     pub position: Option<u64>,
     /// The time up to which the numbers hold, RFC 3339: later events wait for the next run.
+    #[schemars(extend("format" = "date-time"))]
     pub data_time: Option<String>,
     /// The filter that chose the users of this report; null for all users.
     pub filter: Option<Filter>,
     /// The two-sided level of tests and intervals.
+    #[schemars(extend("minimum" = MIN_ALPHA, "exclusiveMaximum" = 1))]
     pub alpha: f64,
     /// How p-values are adjusted within a family: `none`, `bonferroni`, `holm` or `bh`.
+    #[schemars(extend("enum" = CORRECTIONS))]
     pub correction: String,
     /// The variant that the others are compared with.
     pub control: Option<String>,
@@ -57,18 +65,22 @@ pub struct Report {
 }
 
 /// The filter that chose the users of a report.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
 pub struct Filter {
     /// Users who were exposed at or after this time, RFC 3339; null for any time.
+    #[schemars(extend("format" = "date-time"))]
     pub from: Option<String>,
     /// Users who were exposed before this time, RFC 3339; null for any time.
+    #[schemars(extend("format" = "date-time"))]
     pub to: Option<String>,
     /// Users whose context at exposure has these values.
     pub segment: BTreeMap<String, String>,
 }
 
 /// The users of a variant.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
 pub struct VariantUsers {
     /// The variant.
     pub variant: String,
@@ -79,7 +91,7 @@ pub struct VariantUsers {
 }
 
 /// A metric under one kind.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MetricReport {
     /// The name of the metric.
     pub metric: String,
@@ -102,7 +114,7 @@ pub struct MetricReport {
 }
 
 /// The sums of a metric for a variant.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct VariantSums {
     /// The variant.
     pub variant: String,
@@ -113,8 +125,10 @@ pub struct VariantSums {
     /// Events; null where they were not counted.
     pub events: Option<u64>,
     /// The exact sum of values, as decimal text.
+    #[schemars(regex(pattern = r"^-?[0-9]+\.[0-9]{4}$"))]
     pub total: String,
     /// `converted_users / users`.
+    #[schemars(range(min = 0, max = 1))]
     pub conversion_rate: f64,
     /// The mean per user of what the kind measures; the ratio or the quantile itself for
     /// these kinds.
@@ -123,6 +137,7 @@ pub struct VariantSums {
     pub variance: Option<f64>,
     /// The exact sum of a ratio's denominators, as decimal text; null for other kinds.
     #[serde(default)]
+    #[schemars(regex(pattern = r"^-?[0-9]+\.[0-9]{4}$"))]
     pub second_total: Option<String>,
     /// The effect of winsorising; null where the metric is not winsorised.
     #[serde(default)]
@@ -131,11 +146,13 @@ pub struct VariantSums {
 
 /// The effect of winsorising on the users of a variant: `mean` and `variance` are those after
 /// it, `total` and `events` those before.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Winsorised {
     /// The exact value that users below it were set to; null without a lower end.
+    #[schemars(regex(pattern = r"^-?[0-9]+\.[0-9]{4}$"))]
     pub lower: Option<String>,
     /// The exact value that users above it were set to; null without an upper end.
+    #[schemars(regex(pattern = r"^-?[0-9]+\.[0-9]{4}$"))]
     pub upper: Option<String>,
     /// Users who were set to an end.
     pub users: u64,

@@ -1,5 +1,6 @@
 //! What a report says of the looks: since when they count, the planned one, what broke them.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use trialog_model::experiment::Definition;
 use trialog_model::sequence::{Break, BreakReason, Sequence};
@@ -9,14 +10,16 @@ use crate::standing::{self, Standing};
 use crate::{Severity, Warning};
 
 /// The looks at an experiment.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SequenceReport {
     /// The number of looks that count, this one included.
     pub looks: u64,
     /// When the first look that counts was published, RFC 3339; null where only the last one
     /// counts.
+    #[schemars(extend("format" = "date-time"))]
     pub since: Option<String>,
     /// The level of always-valid tests: alpha without a plan, a fifth of it with one.
+    #[schemars(range(min = 0, max = 1))]
     pub early_alpha: f64,
     /// The planned look; null without a plan.
     pub planned: Option<PlannedOutcome>,
@@ -25,35 +28,41 @@ pub struct SequenceReport {
 }
 
 /// The planned look.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
 pub struct PlannedOutcome {
     /// The users with closed windows that each arm needs.
     pub sample_size_per_variant: u64,
     /// The level that the planned look spends.
+    #[schemars(range(min = 0, max = 1))]
     pub alpha: f64,
     /// When the planned look was published, RFC 3339; null before it.
+    #[schemars(extend("format" = "date-time"))]
     pub at: Option<String>,
 }
 
 /// A break after which earlier looks no longer count.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SequenceBreak {
     /// The reason: `erasure`, `retention`, `definition` or `holdout`.
+    #[schemars(extend("enum" = ["erasure", "retention", "definition", "holdout"]))]
     pub reason: String,
     /// When it happened, RFC 3339.
+    #[schemars(extend("format" = "date-time"))]
     pub at: String,
     /// Who caused it.
     pub actor: String,
     /// The fields that were changed; empty for reasons other than `definition`.
     pub fields: Vec<String>,
     /// When somebody confirmed the change, RFC 3339; null before that.
+    #[schemars(extend("format" = "date-time"))]
     pub confirmed_at: Option<String>,
     /// Who confirmed the change; null before that.
     pub confirmed_by: Option<String>,
 }
 
 impl SequenceBreak {
-    fn from_break(broken: &Break) -> Self {
+    pub(crate) fn from_break(broken: &Break) -> Self {
         let confirmed = broken.confirmed.as_ref();
         Self {
             reason: broken.reason.as_str().to_owned(),

@@ -4,7 +4,7 @@
 //! Pure. A run makes the standing of each look from that of the look before and stores it
 //! with the rows, so that a p-value stays what it was when old rows are gone.
 
-mod basis;
+pub(crate) mod basis;
 mod planned;
 #[cfg(test)]
 mod tests;

@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 
 use super::findings::{Cause, Finding, Imbalance, OneArm, Undeclared};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use trialog_model::nearest::there_are;
 use trialog_model::published::EventCounts;
 
 /// The severity of a warning.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[schemars(inline)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// The numbers cannot be trusted until the cause is fixed.
@@ -32,12 +36,13 @@ impl Severity {
 }
 
 /// A warning to the reader of a report.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Warning {
     /// How severe the warning is.
     #[serde(default)]
     pub severity: Severity,
     /// The kind of the warning, for programs.
+    #[schemars(regex(pattern = "^[a-z_]+$"))]
     pub code: String,
     /// What is the case, for people.
     pub message: String,

@@ -11,6 +11,8 @@ pub(crate) mod health;
 pub(crate) mod holdouts;
 pub(crate) mod keys;
 pub(crate) mod layers;
+pub(crate) mod maintenance;
 pub(crate) mod metric_definitions;
 pub(crate) mod pipeline;
 pub(crate) mod results;
+mod types;

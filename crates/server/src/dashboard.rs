@@ -5,20 +5,12 @@
 //! and its template turns it into HTML.
 
 mod assets;
-mod error;
-mod experiment;
-mod forest;
-mod format;
-mod frame;
-mod list;
-mod next_step;
-mod number;
-mod page;
+mod pages;
+mod parts;
 mod query;
-mod scorecard;
-mod verdict;
+mod summaries;
 
-pub use page::report_page;
+pub use pages::report::report_page;
 
 use std::sync::Arc;
 
@@ -31,11 +23,11 @@ use axum::routing::get;
 use trialog_catalog::experiments::Listing;
 use trialog_model::time::UnixMicros;
 
-use self::error::ErrorPage;
-use self::experiment::{ExperimentPage, Parts};
-use self::frame::Freshness;
-use self::list::{Around, ListPage, Listed};
-use self::next_step::Origin;
+use self::pages::error::ErrorPage;
+use self::pages::experiment::{ExperimentPage, Parts};
+use self::pages::list::{Around, ListPage, Listed};
+use self::parts::freshness::Freshness;
+use self::parts::next_step::Origin;
 use self::query::Pairs;
 use crate::api::{experiments, results};
 use crate::app::App;
@@ -61,8 +53,8 @@ pub(crate) fn routes() -> Routes {
 pub(crate) fn not_found(problem: Problem, headers: &HeaderMap) -> Response {
     let accepted = headers
         .get(header::ACCEPT)
-        .and_then(|own| own.to_str().ok());
-    if accepted.is_some_and(|own| own.contains("text/html")) {
+        .and_then(|value| value.to_str().ok());
+    if accepted.is_some_and(|media| media.contains("text/html")) {
         ErrorPage::from(problem).into_response()
     } else {
         problem.into_response()
@@ -123,13 +115,9 @@ fn list_page(app: &App, query: Pairs, origin: Origin, now: UnixMicros) -> Answer
     let listing = listing(&query)?;
     let found = app.catalog.list_experiments(&listing)?;
     let next = experiments::next_page(&found, &listing);
-    let listed = found.into_iter().map(|experiment| {
-        let id = &experiment.definition.experiment_id;
-        let report = results::published(app, id, &results::Query::default());
-        Listed {
-            report: report.map_err(|problem| problem.detail().to_owned()),
-            experiment,
-        }
+    let listed = found.into_iter().map(|experiment| Listed {
+        summary: summaries::read(app, &experiment).map_err(|problem| problem.detail().to_owned()),
+        experiment,
     });
     let listed = listed.collect();
     let freshness = freshness(app, now)?;

@@ -9,29 +9,16 @@
     reason = "builders take the schemas that become part of theirs"
 )]
 
-mod audit;
-mod breakdown;
-mod calc;
-mod evaluation;
-mod events;
-mod experiments;
-mod holdouts;
-mod keys;
-mod layers;
-mod maintenance;
-mod metric_definitions;
-mod operation;
-mod pipeline;
-mod problems;
-mod results;
-mod schema;
-mod system;
-mod window;
+pub(crate) mod derived;
+pub(crate) mod operation;
+pub(crate) mod problems;
+pub(crate) mod schema;
+pub(crate) mod window;
 
 use std::sync::LazyLock;
 
 use axum::Extension;
-use axum::http::header;
+use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
@@ -40,6 +27,11 @@ use trialog_catalog::keys::Scope;
 use self::operation::Operation;
 use self::schema::Schema;
 use crate::answers::Shared;
+use crate::api::{
+    audit, breakdown, calc, evaluation, events, experiments, export, health, holdouts, keys,
+    layers, maintenance, metric_definitions, pipeline, results,
+};
+use crate::telemetry;
 
 /// What the tags mean, in the order in which a reader needs them.
 const TAGS: &[(&str, &str)] = &[
@@ -66,7 +58,9 @@ const DESCRIPTION: &str = "Logs A/B tests and analyses them.\n\nTimes are RFC 33
 /// The document.
 pub fn document() -> Value {
     let mut paths: Map<String, Value> = Map::new();
+    let mut components: Map<String, Value> = schemas().into_iter().collect();
     for operation in operations() {
+        components.extend(operation.components());
         let path = paths.entry(operation.path).or_insert_with(|| json!({}));
         path[operation.method.as_str().to_lowercase()] = operation.json();
     }
@@ -85,7 +79,7 @@ pub fn document() -> Value {
         "tags": tags,
         "paths": paths,
         "components": {
-            "schemas": schemas().into_iter().collect::<Map<_, _>>(),
+            "schemas": components,
             "responses": problems::responses(),
             "securitySchemes": security_schemes(),
         },
@@ -118,6 +112,20 @@ pub(crate) async fn serve() -> Response {
     (json, Extension(Shared), TEXT.clone()).into_response()
 }
 
+/// The operation that answers with the document.
+fn own_operations() -> Vec<Operation> {
+    let path = "/openapi.json";
+    let document = Operation::new(
+        Method::GET,
+        path,
+        "getOpenApi",
+        "Answers with this document",
+    )
+    .tag("system")
+    .answer(StatusCode::OK, schema::any_object(), "The document.");
+    vec![document]
+}
+
 fn operations() -> impl Iterator<Item = Operation> {
     [
         events::operations(),
@@ -132,8 +140,11 @@ fn operations() -> impl Iterator<Item = Operation> {
         calc::operations(),
         pipeline::operations(),
         maintenance::operations(),
+        export::operations(),
         keys::operations(),
-        system::operations(),
+        health::operations(),
+        telemetry::operations(),
+        own_operations(),
     ]
     .into_iter()
     .flatten()
@@ -142,23 +153,15 @@ fn operations() -> impl Iterator<Item = Operation> {
 fn schemas() -> Vec<(String, Schema)> {
     let named = |(name, schema): (&str, Schema)| (name.to_owned(), schema);
     [
-        vec![
-            ("Problem", problems::problem()),
-            ("Check", problems::check()),
-        ],
+        vec![("Problem", problems::problem())],
         events::schemas(),
         experiments::schemas(),
         metric_definitions::schemas(),
+        evaluation::schemas(),
+        keys::schemas(),
         layers::schemas(),
         holdouts::schemas(),
-        evaluation::schemas(),
-        audit::schemas(),
-        results::schemas(),
-        breakdown::schemas(),
         calc::schemas(),
-        pipeline::schemas(),
-        maintenance::schemas(),
-        keys::schemas(),
     ]
     .into_iter()
     .flatten()

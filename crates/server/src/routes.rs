@@ -10,11 +10,11 @@ use axum::routing::{MethodRouter, delete, get, post};
 
 use crate::api::{
     audit, breakdown, calc, evaluation, events, experiments, export, health, holdouts, keys,
-    layers, metric_definitions, pipeline, results,
+    layers, maintenance, metric_definitions, pipeline, results,
 };
 use crate::app::App;
 use crate::problem::Problem;
-use crate::{access, cors, dashboard, headers, maintenance, observe, openapi, telemetry};
+use crate::{access, cors, dashboard, headers, observe, openapi, telemetry};
 
 /// A router that lists its paths, so that tests can call each of them.
 pub(crate) struct Routes {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::header;
+use axum::http::{Method, StatusCode};
 use axum::response::IntoResponse;
 use prometheus_client::encoding::{EncodeLabelSet, prometheus_text};
 use prometheus_client::metrics::family::Family;
@@ -16,6 +17,7 @@ use prometheus_client::registry::Registry;
 use trialog_model::time::UnixMicros;
 
 use crate::app::App;
+use crate::openapi::operation::Operation;
 use crate::pools;
 use crate::problem::{Answer, Problem};
 use crate::process;
@@ -85,6 +87,18 @@ impl ServerMetrics {
         self.resident_bytes.set(gauge(process::resident_bytes()));
         self.free_disk.set(gauge(Some(free_disk_bytes)));
     }
+}
+
+pub(crate) fn operations() -> Vec<Operation> {
+    let path = "/metrics";
+    let counts = Operation::new(Method::GET, path, "getMetrics", "Shows what is counted")
+        .tag("system")
+        .answer_as(
+            StatusCode::OK,
+            prometheus_text::CONTENT_TYPE,
+            "The counts, in Prometheus's text format.",
+        );
+    vec![counts]
 }
 
 /// Everything that is counted anywhere, as Prometheus reads it.

@@ -9,10 +9,14 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use serde_json::{Value, json};
 use tower::ServiceExt;
+use trialog_catalog::Catalog;
+use trialog_model::ids::ExperimentId;
 use trialog_model::percent;
 use trialog_model::time::UnixMicros;
-use trialog_pipeline::aggregation::Settings as Aggregation;
-use trialog_pipeline::testing;
+use trialog_pipeline::aggregation::{Aggregator, Settings as Aggregation};
+use trialog_pipeline::{subject, testing};
+use trialog_report::Report;
+use trialog_report::summary::{SUMMARY, Summary, basis};
 use trialog_server::{App, Settings, router};
 use trialog_warehouse::embedded::Options;
 
@@ -21,6 +25,8 @@ const NOW: i64 = 1_760_000_000_000_000;
 struct Site {
     router: Router,
     runtime: tokio::runtime::Runtime,
+    catalog: Arc<Catalog>,
+    aggregator: Arc<Aggregator>,
     _directory: tempfile::TempDir,
 }
 
@@ -41,9 +47,9 @@ impl Site {
             ..Settings::default()
         };
         let app = App::new(
-            parts.catalog,
+            Arc::clone(&parts.catalog),
             parts.warehouse,
-            parts.aggregator,
+            Arc::clone(&parts.aggregator),
             parts.clock,
             settings,
         );
@@ -54,6 +60,8 @@ impl Site {
         Self {
             router: router(Arc::new(app)),
             runtime,
+            catalog: parts.catalog,
+            aggregator: parts.aggregator,
             _directory: directory,
         }
     }
@@ -91,6 +99,17 @@ impl Site {
 
     fn json(&self, path: &str) -> Value {
         serde_json::from_str(&self.page(path)).unwrap()
+    }
+
+    /// The summary of the report on `id` that a list would read, if it still holds.
+    fn stored_summary(&self, id: &str) -> Option<Summary> {
+        let id = ExperimentId::new(id).unwrap();
+        let experiment = self.catalog.experiment(&id).unwrap();
+        let current = self.aggregator.fingerprint(&experiment);
+        let breaks = self.catalog.breaks(&id).unwrap();
+        let rows = self.catalog.latest_analysis(&id, SUMMARY).unwrap();
+        let basis = basis(&subject(&experiment), &current, &breaks);
+        Summary::from_json(&rows.first()?.body, &basis)
     }
 
     /// An experiment in two variants with `n_old` and `n_new` users, of whom every fifth buys.
@@ -429,4 +448,32 @@ fn files_are_kept_by_their_version_and_pages_are_not() {
         "no-store"
     );
     assert!(!page.contains("style=") && !page.contains("<script") && !page.contains("<style"));
+}
+
+#[test]
+fn the_list_reads_the_summary_of_the_last_run_until_something_changes() {
+    let site = Site::new();
+    site.fill("gate", 210, 190);
+    let built = || {
+        let report = site.json("/v1/experiments/gate/results");
+        Summary::from_report(&serde_json::from_value::<Report>(report).unwrap())
+    };
+    assert_eq!(site.stored_summary("gate"), Some(built()));
+    let listed = site.page("/");
+    assert!(listed.contains("400"), "{listed}");
+
+    let change = r#"{"alpha": 0.1, "confirm": true}"#;
+    let request = Request::patch("/v1/experiments/gate").body(Body::from(change));
+    let (status, _, answer) = site.send(request.unwrap());
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    assert_eq!(site.stored_summary("gate"), None, "the report is built");
+    assert!(!built().warnings.is_empty());
+    let listed = site.page("/");
+    for warning in built().warnings {
+        let code = warning.code.replace('_', " ");
+        assert!(listed.contains(&code), "{code}: {listed}");
+    }
+
+    site.post("/v1/pipeline/run", &Value::Null);
+    assert_eq!(site.stored_summary("gate"), Some(built()));
 }

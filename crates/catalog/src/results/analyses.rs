@@ -9,7 +9,7 @@ use trialog_model::published::AnalysisRow;
 use trialog_model::time::UnixMicros;
 
 use crate::connection::Catalog;
-use crate::database::{self, Connection, corrupt, params};
+use crate::database::{self, Connection, Optional, corrupt, params};
 use crate::error::CatalogError;
 
 /// Reads the rows of `analysis` that were published of `experiment` at `computed_at`, by key.
@@ -44,6 +44,30 @@ pub(crate) fn damaged(experiment: &ExperimentId, analysis: &str) -> database::Da
 }
 
 impl Catalog {
+    /// The rows of `analysis` that belong to the newest computation of `experiment`, by key.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be read, or a row is not as it was written.
+    pub fn latest_analysis(
+        &self,
+        experiment: &ExperimentId,
+        analysis: &str,
+    ) -> Result<Vec<AnalysisRow>, CatalogError> {
+        self.read("read the rows of an analysis", |connection| {
+            let sql = "SELECT computed_at FROM computations WHERE experiment_id = ?1
+                       ORDER BY run_id DESC LIMIT 1";
+            let newest = connection
+                .prepare_cached(sql)?
+                .query_row([experiment.as_str()], |row| row.get(0))
+                .optional()?;
+            match newest {
+                Some(computed_at) => read(connection, experiment, computed_at, analysis),
+                None => Ok(Vec::new()),
+            }
+        })
+    }
+
     /// The rows of `analysis` that were published of `experiment` at `computed_at`, by key.
     ///
     /// # Errors

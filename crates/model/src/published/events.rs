@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// What became of the events of one type, after copies were removed.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventCounts {
     /// The event type.
@@ -25,8 +26,13 @@ pub struct EventCounts {
     pub unexposed_users: u64,
     /// Users with events and with an exposure.
     pub senders_exposed: u64,
-    /// Ids of some users without an exposure, as decimal text.
+    /// Ids of some users without an exposure; a text id is the integer that `trialog user-id`
+    /// gives.
     #[serde(default, with = "decimal_texts")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Vec<String>", inner(regex(pattern = "^-?[0-9]+$")))
+    )]
     pub unexposed_sample: Vec<i64>,
 }
 

@@ -9,6 +9,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use trialog_catalog::Catalog;
 use trialog_warehouse::pin::{Pinned, RunFile};
@@ -17,21 +18,22 @@ use super::manifest::{FORMAT, FileEntry, Manifest, Summed, copy, sync};
 use super::{Flag, Maintenance, MaintenanceError, Progress, go_on};
 
 /// A backup that was made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct BackupReport {
     /// Where it is.
     pub directory: PathBuf,
-    /// When it began, RFC 3339.
+    /// The moment that it holds.
+    #[schemars(extend("format" = "date-time"))]
     pub created_at: String,
-    /// The last position of the events in it.
+    /// The position of events that it holds.
     pub position: u64,
-    /// The position up to which its results were computed.
+    /// The position that its results cover.
     pub published_position: u64,
-    /// Its files, without the manifest.
+    /// Its files.
     pub files: usize,
-    /// Their bytes.
+    /// Their size.
     pub bytes: u64,
-    /// Those among them that share the disk's blocks with the data directory.
+    /// The part of it that shares its place with the data directory.
     pub linked_bytes: u64,
 }
 

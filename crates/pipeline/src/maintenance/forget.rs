@@ -5,6 +5,7 @@
 //! the traces in `warehouse.sqlite`, then the results are computed anew. The
 //! same request again removes what is left.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use trialog_catalog::CatalogError;
 use trialog_catalog::erasures::ErasureRequest;
@@ -15,21 +16,23 @@ use super::{Maintenance, MaintenanceError};
 use crate::aggregation::{RunReport, Scope};
 
 /// What an erasure did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ForgetReport {
-    /// Its number in the audit.
+    /// The entry in the audit of erasures.
+    #[schemars(range(min = 1))]
     pub erasure_id: i64,
     /// Events that were removed, copies included.
     pub events: u64,
-    /// The experiments that had some of them.
+    /// Experiments that had some of them.
     pub experiments: Vec<String>,
-    /// Runs that were replaced by smaller ones.
+    /// Files that were written anew.
     pub runs_rewritten: usize,
-    /// Runs of which nothing was left.
+    /// Files of which nothing remained.
     pub runs_dropped: usize,
-    /// The run that computed the results anew; none where there was nothing to compute.
+    /// The run that published the results without the user; null where there was nothing to
+    /// recompute.
     pub recomputed: Option<RunReport>,
-    /// What has to be known and done besides.
+    /// What else has to be done.
     pub notes: Vec<String>,
 }
 

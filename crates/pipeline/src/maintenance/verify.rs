@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use trialog_catalog::Catalog;
 use trialog_catalog::experiments::Experiment;
@@ -26,47 +27,49 @@ const CHUNK: u32 = 500;
 const MAX_NAMED: usize = 100;
 
 /// What a verification found.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct VerifyReport {
     /// Whether nothing is damaged.
     pub sound: bool,
-    /// What is damaged, and how.
+    /// What is damaged.
     pub damage: Vec<Damage>,
-    /// What is odd, and does no harm.
+    /// What is worth knowing and no damage.
     pub notes: Vec<String>,
-    /// The last position of the events.
+    /// The position of events.
     pub position: u64,
-    /// The position up to which results were computed.
+    /// The position that results cover.
     pub published_position: u64,
-    /// Runs whose every byte was read.
+    /// Files of events that were read.
     pub runs: usize,
-    /// Their bytes.
+    /// Their size.
     pub run_bytes: u64,
     /// Entries of the inbox that were read.
     pub inbox_entries: u64,
-    /// Experiments whose results equal a recomputation.
+    /// Experiments whose results were recomputed and are equal.
     pub recomputed: u64,
-    /// Experiments that cannot be compared, at most a hundred.
+    /// Some of those that were not compared, at most a hundred.
     pub skipped: Vec<Skipped>,
-    /// How many cannot be compared.
+    /// How many those are.
     pub n_skipped: u64,
 }
 
 /// Something that is not as it was written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(inline)]
 pub struct Damage {
-    /// What: `catalog`, `warehouse`, `run`, `inbox`, `position`, `orphan` or `results`.
+    /// The part of the data: `catalog`, `warehouse`, `run`, `inbox`, `position`, `orphan` or `results`.
     pub part: &'static str,
-    /// Where, and how.
+    /// What is wrong, and how to mend it.
     pub message: String,
 }
 
 /// An experiment that cannot be compared.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(inline)]
 pub struct Skipped {
     /// The experiment.
     pub experiment: String,
-    /// Why not.
+    /// Why its results were not compared.
     pub reason: &'static str,
 }
 

@@ -2,10 +2,22 @@
 //!
 //! Doc comments of fields describe them to users of the API.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// The words for the tests of a comparison.
+const TESTS: [&str; 6] = [
+    "two_proportion_z",
+    "fisher_exact",
+    "welch_t",
+    "ratio_metric",
+    "cuped",
+    "quantile_metric",
+];
+
 /// The outcome of a test.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
 #[serde(rename_all = "snake_case")]
 pub enum Flag {
     /// The adjusted p-value is below alpha.
@@ -17,12 +29,13 @@ pub enum Flag {
 }
 
 /// The comparison of a treatment with the control.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Comparison {
     /// The variant that is compared with the control.
     pub treatment: String,
     /// The test: `two_proportion_z`, `fisher_exact` where an arm has fewer than 5 converted or 5
     /// unconverted users, `welch_t`, `ratio_metric`, `cuped` or `quantile_metric`.
+    #[schemars(extend("enum" = TESTS))]
     pub test: String,
     /// Treatment minus control, in the metric's unit.
     pub difference: Option<f64>,
@@ -34,14 +47,17 @@ pub struct Comparison {
     pub relative_ci: Option<[f64; 2]>,
     /// Why there is no interval of the relative difference; absent where there is one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(with = "String")]
     pub relative_ci_reason: Option<String>,
     /// The statistic, z or t; null for the exact test.
     pub statistic: Option<f64>,
     /// The degrees of freedom of t; null for z.
     pub df: Option<f64>,
     /// The two-sided p-value of this look.
+    #[schemars(range(min = 0, max = 1))]
     pub p_value: Option<f64>,
     /// The p-value adjusted within its family; null for undeclared event types.
+    #[schemars(range(min = 0, max = 1))]
     pub adjusted_p_value: Option<f64>,
     /// The interval of the difference at level `1 - alpha / m` for the m tests of its
     /// family, so that all of them together hold the truth with a probability of
@@ -78,9 +94,10 @@ pub struct Comparison {
 }
 
 /// The verdict to act on, and the test that gave it.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Headline {
     /// The test: `always_valid` or `fixed_horizon`; null where there is none.
+    #[schemars(extend("enum" = [Some("always_valid"), Some("fixed_horizon"), None::<&str>]))]
     pub test: Option<String>,
     /// Treatment minus control at the look of the test, in the metric's unit.
     #[serde(default)]
@@ -89,10 +106,12 @@ pub struct Headline {
     #[serde(default)]
     pub relative_difference: Option<f64>,
     /// The p-value adjusted within its family.
+    #[schemars(range(min = 0, max = 1))]
     pub p_value: Option<f64>,
     /// The level that the test spends: with a plan, 0.2 alpha for looks at any time and 0.8
     /// alpha for the planned look; without one, alpha.
     #[serde(default)]
+    #[schemars(range(min = 0, max = 1))]
     pub alpha: Option<f64>,
     /// The interval of the difference by the same test, at one minus that level.
     pub ci: Option<[f64; 2]>,
@@ -100,8 +119,13 @@ pub struct Headline {
     pub relative_ci: Option<[f64; 2]>,
     /// When the planned look was published, RFC 3339; null for other tests.
     #[serde(default)]
+    #[schemars(extend("format" = "date-time"))]
     pub at: Option<String>,
     /// The outcome of the test; null where there is none.
+    #[schemars(
+        with = "Option<String>",
+        extend("enum" = [Some(Flag::Significant), Some(Flag::NotSignificant), None::<Flag>])
+    )]
     pub flag: Option<Flag>,
     /// Whether a significant difference goes the way that is good; null where it is not
     /// significant, where no direction is declared, and where the look that showed it had a
@@ -130,11 +154,13 @@ pub fn headline_levels<'c>(
 
 /// The always-valid test: the mixture sequential probability ratio test with the guarded
 /// variance.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Sequential {
     /// The test: `msprt`.
+    #[schemars(extend("enum" = ["msprt"]))]
     pub test: String,
     /// The smallest always-valid p-value of the looks that count.
+    #[schemars(range(min = 0, max = 1))]
     pub p_value: f64,
     /// The difference at the look with that p-value, in the metric's unit.
     #[serde(default)]
@@ -150,6 +176,7 @@ pub struct Sequential {
     pub looks: u64,
     /// When the first of these looks was published, RFC 3339; null where none was.
     #[serde(default)]
+    #[schemars(extend("format" = "date-time"))]
     pub since: Option<String>,
     /// The units of both arms together at which the test is sharpest: the planned ones, else
     /// 5,000.
@@ -162,14 +189,16 @@ pub struct Sequential {
 }
 
 /// The effect that the users so far can show.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Power {
     /// The power of this test: one minus the planned chance to miss the effect, else 0.2, shared
     /// among it and the guardrails that have a margin.
+    #[schemars(range(min = 0, max = 1))]
     pub power: f64,
     /// The level of this test: that of the planned look, else alpha, divided by the number of
     /// tests in its family.
     #[serde(default)]
+    #[schemars(range(min = 0, max = 1))]
     pub alpha: f64,
     /// The absolute difference that the users so far show with this power.
     pub detectable_effect: f64,
@@ -182,16 +211,19 @@ pub struct Power {
 }
 
 /// The test whether a guardrail is kept.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NonInferiority {
     /// How much worse the metric may be, as a fraction of the control's value.
+    #[schemars(range(min = 0, max = 1))]
     pub margin: f64,
     /// The one-sided p-value of "worse by the margin or more"; null where there is no test.
     #[serde(default)]
+    #[schemars(range(min = 0, max = 1))]
     pub p_value: Option<f64>,
     /// The one-sided p-value of "not worse by more than the margin"; null where there is no
     /// test.
     #[serde(default)]
+    #[schemars(range(min = 0, max = 1))]
     pub p_violated: Option<f64>,
     /// The verdict of the linear test at alpha/2 on each side; null where no direction is
     /// declared.
@@ -199,7 +231,8 @@ pub struct NonInferiority {
 }
 
 /// The verdict on a guardrail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
 #[serde(rename_all = "snake_case")]
 pub enum Guardrail {
     /// Not worse by the margin or more.

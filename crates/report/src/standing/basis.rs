@@ -88,7 +88,8 @@ pub(super) fn basis_of_plan(subject: &Subject<'_>) -> String {
     ]))
 }
 
-fn short(basis: &Value) -> String {
+/// Shortens `basis` to 16 characters that differ wherever it differs.
+pub(crate) fn short(basis: &Value) -> String {
     let (high, _) = murmur3_x64_128(basis.to_string().as_bytes(), 0);
     format!("{high:016x}")
 }

@@ -5,16 +5,129 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
+use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::{Map, Value};
 use trialog_catalog::audit::{Entry, Subject};
 
-use crate::api::experiments::id;
+use super::experiments::{experiment_segment, id};
+use super::types::Time;
 use crate::app::App;
+use crate::openapi::operation::Operation;
+use crate::openapi::schema;
 use crate::page::{PAGE, limit, next};
 use crate::pools;
 use crate::problem::{Answer, Problem};
 use crate::query::pairs;
+
+const SUBJECTS: [&str; 4] = ["experiment", "metric", "layer", "holdout"];
+const ACTIONS: [&str; 11] = [
+    "create",
+    "register",
+    "change",
+    "change_after_start",
+    "confirm",
+    "start",
+    "stop",
+    "resume",
+    "decide",
+    "archive",
+    "delete",
+];
+
+pub(crate) fn operations() -> Vec<Operation> {
+    let all = Operation::new(
+        Method::GET,
+        "/v1/audit",
+        "listChanges",
+        "Lists who changed what, page by page",
+    );
+    let of_experiment = Operation::new(
+        Method::GET,
+        "/v1/experiments/{id}/audit",
+        "listChangesOfExperiment",
+        "Lists who changed what of an experiment",
+    );
+    let of_experiment = experiment_segment(of_experiment).problems(&[404]);
+    let paged = |operation: Operation| {
+        operation
+            .tag("audit")
+            .query(
+                "after",
+                schema::integer(0),
+                "The number of an entry, after which the page begins.",
+            )
+            .query("limit", schema::page_limit(), "Entries on a page.")
+            .answers::<AuditPage>(StatusCode::OK, "A page, the oldest first.")
+    };
+    [all, of_experiment].map(paged).into()
+}
+
+/// A page of the audit trail.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct AuditPage {
+    /// The entries.
+    entries: Vec<AuditEntry>,
+    /// What `after` takes for the next page; null on the last.
+    next: Option<String>,
+}
+
+impl AuditPage {
+    fn new(entries: Vec<Entry>, limit: u32) -> Self {
+        Self {
+            next: next(&entries, limit, |entry| entry.entry.to_string()),
+            entries: entries.into_iter().map(AuditEntry::from).collect(),
+        }
+    }
+
+    /// Writes the page where it was read, on a blocking thread: it may be long.
+    fn into_response(self) -> Response {
+        Json(self).into_response()
+    }
+}
+
+/// A change: who made it, when, and what it changed.
+#[derive(Serialize, JsonSchema)]
+struct AuditEntry {
+    /// Its number, which grows.
+    #[schemars(range(min = 1))]
+    entry: i64,
+    /// When.
+    at: Time,
+    /// Who: the name of a key, `anonymous` or `local`.
+    actor: String,
+    /// What was changed.
+    #[schemars(extend("enum" = SUBJECTS))]
+    subject: String,
+    /// Which.
+    name: String,
+    /// How.
+    #[schemars(extend("enum" = ACTIONS))]
+    action: String,
+    /// The members that differ, before; null where there was nothing.
+    #[schemars(with = "Option<Map<String, Value>>")]
+    from: Option<Value>,
+    /// The same after; null where nothing is left.
+    #[schemars(with = "Option<Map<String, Value>>")]
+    to: Option<Value>,
+}
+
+impl From<Entry> for AuditEntry {
+    fn from(entry: Entry) -> Self {
+        Self {
+            entry: entry.entry,
+            at: entry.at.into(),
+            actor: entry.actor.to_string(),
+            subject: entry.subject,
+            name: entry.name,
+            action: entry.action,
+            from: entry.from,
+            to: entry.to,
+        }
+    }
+}
 
 pub(crate) async fn all(
     State(app): State<Arc<App>>,
@@ -22,10 +135,8 @@ pub(crate) async fn all(
 ) -> Answer<Response> {
     let page = page(query.as_deref().unwrap_or_default())?;
     pools::query(&app, move |app| {
-        Ok(show(
-            &app.catalog.audit(None, page.after, page.limit)?,
-            &page,
-        ))
+        let entries = app.catalog.audit(None, page.after, page.limit)?;
+        Ok(AuditPage::new(entries, page.limit).into_response())
     })
     .await
 }
@@ -40,10 +151,8 @@ pub(crate) async fn of_experiment(
     pools::query(&app, move |app| {
         app.catalog.experiment(&id)?;
         let about = Some((Subject::Experiment, id.as_str()));
-        Ok(show(
-            &app.catalog.audit(about, page.after, page.limit)?,
-            &page,
-        ))
+        let entries = app.catalog.audit(about, page.after, page.limit)?;
+        Ok(AuditPage::new(entries, page.limit).into_response())
     })
     .await
 }
@@ -75,24 +184,4 @@ fn page(query: &str) -> Answer<Page> {
         }
     }
     Ok(page)
-}
-
-/// The page, written: it may be long.
-fn show(entries: &[Entry], page: &Page) -> Response {
-    let next = next(entries, page.limit, |entry| entry.entry.to_string());
-    let entries: Vec<Value> = (entries.iter())
-        .map(|entry| {
-            json!({
-                "entry": entry.entry,
-                "at": entry.at.to_rfc3339(),
-                "actor": entry.actor.as_str(),
-                "subject": entry.subject,
-                "name": entry.name,
-                "action": entry.action,
-                "from": entry.from,
-                "to": entry.to,
-            })
-        })
-        .collect();
-    Json(json!({ "entries": entries, "next": next })).into_response()
 }

@@ -5,18 +5,58 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
-use trialog_model::ids::ExperimentId;
+use axum::http::{Method, StatusCode};
+use serde_json::json;
+use trialog_model::ids::{ExperimentId, Variant};
+use trialog_model::metric::MetricKind;
 use trialog_model::published::Published;
 use trialog_pipeline::subject;
 use trialog_report::Breakdown;
 use trialog_warehouse::fold::split::MAX_KEYS;
 
-use crate::api::experiments::id;
+use crate::api::experiments::{experiment_segment, id, metric_name};
 use crate::api::results::{self, segments};
 use crate::app::App;
+use crate::openapi::operation::Operation;
+use crate::openapi::schema;
 use crate::problem::{Answer, Problem};
 use crate::query::pairs;
 use crate::work::Flag;
+
+pub(crate) fn operations() -> Vec<Operation> {
+    let by = json!({
+        "name": "by", "in": "query", "required": true,
+        "schema": { "type": "array", "items": schema::text(), "minItems": 1, "maxItems": 2 },
+        "style": "form", "explode": false,
+        "description": "One key of the context at the exposure, or two that are crossed, with a comma between them.",
+        "examples": { "platform": { "value": ["platform"] }, "crossed": { "value": ["platform", "geo"] } },
+    });
+    let breakdown = Operation::new(
+        Method::GET,
+        "/v1/experiments/{id}/breakdown",
+        "getBreakdown",
+        "Results by the values of context keys",
+    );
+    let breakdown = experiment_segment(breakdown)
+        .tag("results")
+        .describe("The scorecard of each segment with its own sample ratio check, folded on request over the events which the last published run read. Each of the 50 values with the most users has a segment; users without a value have one, and so have those of all other values. A segment's rows equal the results with `segment.<key>=<value>`. Segments are not corrected for one another.")
+        .parameter(by)
+        .query("metric", metric_name(), "Only this one: `name` or `name:kind`.")
+        .query("kind", schema::one_of(&MetricKind::ALL), "Every row as this kind.")
+        .query("from", schema::time(), "Only users exposed at or after this time.")
+        .query("to", schema::time(), "Only users exposed before this time, which is after `from`.")
+        .query("control", schema::name(Variant::MAX_CHARS), "Compare with this variant.")
+        .query("alpha", schema::level(), "Another level.")
+        .query(
+            "correction",
+            schema::with(schema::one_of(&results::CORRECTIONS), "default", "holm"),
+            "How p-values are adjusted within a family of a segment.",
+        )
+        .parameter(results::segment_parameter())
+        .answers::<Breakdown>(StatusCode::OK, "A scorecard for each segment.")
+        .problems(&[404, 409, 422]);
+    vec![breakdown]
+}
 
 /// The query of a breakdown.
 #[derive(Debug, PartialEq)]

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -14,6 +14,8 @@ use trialog_model::nearest::there_are;
 use trialog_stats::calc::{CalcError, FAMILIES, calc, cost_micros};
 
 use crate::app::App;
+use crate::openapi::operation::Operation;
+use crate::openapi::schema::{self, Schema};
 use crate::problem::{Answer, Problem};
 use crate::work::Flag;
 
@@ -22,6 +24,52 @@ const NDJSON: &str = "application/x-ndjson";
 const MAX_OBJECTS: usize = 1_000;
 /// How long the objects of a request may take together, on one core.
 const MAX_COST_MICROS: u64 = 3_000_000;
+
+/// The family whose example the document has.
+const EXAMPLE: &str = "srm_chi2";
+
+pub(crate) fn operations() -> Vec<Operation> {
+    let names = FAMILIES.map(|family| family.name);
+    let example = (FAMILIES.iter()).find(|family| family.name == EXAMPLE);
+    let text = example.map_or("{}", |family| family.example);
+    let input: Value = serde_json::from_str(text).unwrap_or_default();
+    let operation = Operation::new(
+        Method::POST,
+        "/v1/calc/{family}",
+        "calculate",
+        "Computes a statistic from the numbers of the request",
+    )
+    .tag("statistics")
+    .describe("The families, their fields, formulas and sources stand in `docs/statistics.md`. With one object per line, as many lines come back; the first one that cannot be used refuses the request, and `index` tells which it was.")
+    .segment("family", schema::one_of(&names), EXAMPLE, "What to compute.")
+    .body(schema::any_object(), input)
+    .or_body("application/x-ndjson", "One object per line.", text)
+    .answer(
+        StatusCode::OK,
+        schema::reference("Statistic"),
+        "What was computed; what does not exist for the input is null, and `status` is then `undefined`.",
+    )
+    .answer_as(
+        StatusCode::OK,
+        "application/x-ndjson",
+        "An answer per line.",
+    )
+    .problems(&[404, 422]);
+    vec![operation]
+}
+
+pub(crate) fn schemas() -> Vec<(&'static str, Schema)> {
+    let status = schema::one_of(&["ok", "undefined"]);
+    let answer = schema::object([schema::field(
+        "status",
+        status,
+        "Whether there is a result.",
+    )]);
+    vec![(
+        "Statistic",
+        schema::with(answer, "additionalProperties", true),
+    )]
+}
 
 /// One object, or one object per line; as many come back.
 pub(crate) async fn compute(
@@ -35,8 +83,8 @@ pub(crate) async fn compute(
     let body = body.map_err(|error| Problem::new(error.status(), "the body cannot be read"))?;
     let media = headers
         .get(header::CONTENT_TYPE)
-        .and_then(|own| own.to_str().ok());
-    let has_lines = media.is_some_and(|own| own.starts_with(NDJSON));
+        .and_then(|value| value.to_str().ok());
+    let has_lines = media.is_some_and(|media| media.starts_with(NDJSON));
     let answers = app
         .pools
         .calc

@@ -14,18 +14,65 @@ use serde_json::Value;
 use trialog_model::event::MAX_USER_ID_BYTES;
 
 use crate::app::App;
+use crate::openapi::operation::Operation;
+use crate::openapi::schema::{self, Schema};
 use crate::pools;
 use crate::problem::{Answer, Problem};
 use crate::rulesets::Prepared;
 
-pub(crate) use assign::{MAX_EXPERIMENTS, assign};
+pub(crate) use assign::assign;
 pub(crate) use config::config;
 pub use ofrep::WithoutVariant;
 pub(crate) use ofrep::{evaluate, evaluate_all};
-pub(crate) use track::{MAX_EVENTS as MAX_TRACKED, track};
+pub(crate) use track::track;
 
 /// So many experiments are evaluated where the request is read; more on a thread for such work.
 const MAX_INLINE: usize = 500;
+
+/// The words for what becomes of a unit in an experiment.
+const DECISIONS: [&str; 7] = [
+    "assigned",
+    "forced",
+    "shipped",
+    "held_out",
+    "not_enrolled",
+    "not_targeted",
+    "not_running",
+];
+
+pub(crate) fn operations() -> Vec<Operation> {
+    let [one_flag, all_flags] = ofrep::operations();
+    [
+        config::operation(),
+        assign::operation(),
+        track::operation(),
+        one_flag,
+        all_flags,
+    ]
+    .map(|operation| operation.tag("evaluation"))
+    .into()
+}
+
+/// The schemas of what clients send, and of the configuration that SDKs read.
+pub(crate) fn schemas() -> Vec<(&'static str, Schema)> {
+    let mut schemas = config::schemas();
+    schemas.extend(track::schemas());
+    schemas.extend([
+        ("AssignmentRequest", assign::request()),
+        ("EvaluationContext", ofrep::request()),
+    ]);
+    schemas
+}
+
+/// A unit, and whatever is known about it.
+fn context() -> Schema {
+    let key = schema::object([schema::field(
+        "targetingKey",
+        schema::chars(1, 1024),
+        "The unit.",
+    )]);
+    schema::with(key, "additionalProperties", true)
+}
 
 /// The newest ruleset.
 async fn ruleset(app: &Arc<App>) -> Answer<Arc<Prepared>> {

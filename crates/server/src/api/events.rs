@@ -1,14 +1,17 @@
 //! `POST /v1/events/assignments` and `/v1/events/metrics`.
 
+mod definition;
+
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
+use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use trialog_model::event::EventKind;
 use trialog_model::wire::Layout;
 use trialog_pipeline::ingest::{IngestError, Judged, Rejection, RejectionCount};
@@ -18,15 +21,73 @@ use trialog_warehouse::embedded::Refused;
 use crate::app::App;
 use crate::body;
 use crate::limits::Who;
+use crate::openapi::operation::Operation;
+use crate::openapi::schema::{self, Schema};
 use crate::problem::{Answer, Problem};
 
+const RULES: &str = "One event, an array of events, or one event per line. Each event is judged on its own: a bad one spoils no other, and the answer names it. Members that are not known are passed over. A body may be compressed with gzip or zstd.";
+
+pub(crate) fn operations() -> Vec<Operation> {
+    vec![
+        operation(
+            "/v1/events/assignments",
+            "sendAssignments",
+            "Stores who saw which variant",
+            "Assignment",
+            &json!({ "user_id": "u-1", "experiment_id": "checkout", "variant": "new",
+                "assigned_at": "2026-01-05T09:30:00Z", "context": { "platform": "ios" } }),
+        ),
+        operation(
+            "/v1/events/metrics",
+            "sendMetricEvents",
+            "Stores what users did",
+            "MetricEvent",
+            &json!({ "user_id": "u-1", "experiment_id": "checkout", "event_type": "purchase",
+                "timestamp": "2026-01-05T09:31:00Z", "value": "14.50", "event_id": "order-17" }),
+        ),
+    ]
+}
+
+fn operation(
+    path: &'static str,
+    id: &'static str,
+    summary: &'static str,
+    event: &'static str,
+    example: &Value,
+) -> Operation {
+    let line = example.to_string();
+    let body =
+        json!({ "oneOf": [schema::reference(event), schema::list(schema::reference(event))] });
+    Operation::new(Method::POST, path, id, summary)
+        .tag("events")
+        .describe(RULES)
+        .header(
+            "Idempotency-Key",
+            schema::with(schema::matching("^[!-~]+$"), "maxLength", 255),
+            "Makes it safe to send the same request again: the same key with the same body counts once, with another body it is refused.",
+        )
+        .body(body, json!([example]))
+        .or_body("application/x-ndjson", "One event per line.", &line)
+        .answers::<Accepted>(StatusCode::ACCEPTED, "The good events are on the disk.")
+        .problems(&[422])
+}
+
+/// The schemas of what clients send.
+pub(crate) fn schemas() -> Vec<(&'static str, Schema)> {
+    definition::schemas()
+}
+
 /// What became of the events of a request.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Accepted {
+    /// Events that are stored.
     accepted: usize,
+    /// The first 1,000 of the events that are not, and why.
     rejected: Vec<Rejection>,
+    /// How many events are not stored, where any are not.
     #[serde(skip_serializing_if = "is_zero")]
     rejected_total: u64,
+    /// How many of them by field and kind of fault.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     rejected_by_reason: Vec<RejectionCount>,
 }
@@ -73,10 +134,10 @@ async fn ingest(
     let received = body::receive(&app, who.clone(), headers, body).await?;
     let now = (app.clock)();
     let is_small = received.is_small();
-    let own = Arc::clone(&app);
+    let app_of_work = Arc::clone(&app);
     let judge = move || {
         let body = received.unpack()?;
-        let judged = (own.ingest).judge(kind, &body.bytes, layout, key.as_deref(), now);
+        let judged = (app_of_work.ingest).judge(kind, &body.bytes, layout, key.as_deref(), now);
         judged.map_err(|error| refused(&error))
     };
     let judged = if is_small {

@@ -1,74 +1,231 @@
 //! `/v1/experiments`: create, read, list, change, delete, and the steps of their lives.
 
 mod decide;
+mod definition;
+mod life;
+mod list;
+
+pub(crate) use decide::decide;
+pub(crate) use definition::{confirmable, metric_name};
+pub(crate) use life::{archive, confirm, resume, start, stop};
+pub(crate) use list::{list, listing, next_page};
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::rejection::{BytesRejection, PathRejection};
-use axum::extract::{Path, RawQuery, State};
-use axum::http::{StatusCode, header};
+use axum::extract::{Path, State};
+use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use schemars::{JsonSchema, SchemaGenerator};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use trialog_catalog::CatalogError;
-use trialog_catalog::experiments::{Experiment, Listing, Order};
+use trialog_catalog::experiments::Experiment;
 use trialog_catalog::surfaces::SharedSurface;
 use trialog_model::document;
 use trialog_model::experiment::{Definition, Status};
 use trialog_model::ids::ExperimentId;
+use trialog_model::percent;
+use trialog_report::{Decided, Paused};
 
+use super::types::{BucketRange, Time, bucket_range};
 use crate::app::App;
 use crate::body::received;
 use crate::edit::{Editing, etag, merged, patch, take_confirmation};
 use crate::named::named;
-use crate::page::{PAGE, limit, next, search};
+use crate::openapi::derived;
+use crate::openapi::operation::Operation;
+use crate::openapi::schema::{self, Schema};
 use crate::pools;
 use crate::problem::{Answer, Problem};
-use crate::query::pairs;
-use trialog_model::percent;
-use trialog_report::{Decided, Paused};
 
-pub(crate) use decide::decide;
+/// What an `ETag` is.
+const TAG: &str = "Stands for this state of it; changes with each change.";
 
-/// An experiment as the API shows it: its definition and where it is in life.
-#[derive(Serialize)]
-struct Shown {
-    #[serde(flatten)]
-    definition: Definition,
-    status: Status,
-    created_at: String,
-    updated_at: String,
-    started_at: Option<String>,
-    stopped_at: Option<String>,
-    archived_at: Option<String>,
-    decision: Option<Decided>,
-    pauses: Vec<Paused>,
-    failure: Option<String>,
-    /// The buckets of its layer that it owns.
-    ranges: Vec<[u16; 2]>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    warnings: Vec<Value>,
+const PATH: &str = "/v1/experiments";
+
+pub(crate) fn operations() -> Vec<Operation> {
+    let read = of_one(
+        Method::GET,
+        "/v1/experiments/{id}",
+        "getExperiment",
+        "Reads an experiment",
+    );
+    let registry = [
+        list::operation(),
+        create_operation(),
+        read,
+        change_operation(),
+        delete_operation(),
+        decide::operation(),
+    ];
+    registry.into_iter().chain(life::operations()).collect()
 }
 
-fn show(experiment: Experiment) -> Shown {
-    let text = |time: trialog_model::time::UnixMicros| time.to_rfc3339();
-    Shown {
-        status: experiment.status,
-        created_at: text(experiment.created_at),
-        updated_at: text(experiment.updated_at),
-        started_at: experiment.started_at.map(text),
-        stopped_at: experiment.stopped_at.map(text),
-        archived_at: experiment.archived_at.map(text),
-        decision: experiment.decision.as_ref().map(Decided::from_decision),
-        pauses: experiment.pauses.iter().map(Paused::from_pause).collect(),
-        failure: experiment.failure,
-        ranges: (experiment.ranges.iter())
-            .map(|range| [range.start, range.end])
-            .collect(),
-        warnings: Vec::new(),
-        definition: experiment.definition,
+fn create_operation() -> Operation {
+    Operation::new(
+        Method::POST,
+        PATH,
+        "registerExperiment",
+        "Registers an experiment",
+    )
+    .tag("experiments")
+    .describe("Makes a draft. Events of the experiment that came before stay.")
+    .body(
+        schema::reference("ExperimentDefinition"),
+        definition_example(),
+    )
+    .answers::<ShownExperiment>(StatusCode::CREATED, "It is registered.")
+    .answer_header(StatusCode::CREATED, "Location", "Where it is.")
+    .answer_header(StatusCode::CREATED, "ETag", TAG)
+    .problems(&[409, 422])
+}
+
+fn definition_example() -> Value {
+    json!({
+        "experiment_id": "checkout", "hypothesis": "fewer steps sell more", "owner": "shop",
+        "control": "old",
+        "variants": [{ "variant": "old", "weight": 0.5 }, { "variant": "new", "weight": 0.5 }],
+        "targeting": [{ "key": "platform", "op": "in", "value": ["ios", "android"] }],
+        "surfaces": ["cart"], "attribution_window": "7d", "alpha": 0.05,
+        "plan": { "sample_size_per_variant": 40000, "baseline": 0.19, "mde": 0.01, "power": 0.8 },
+        "metrics": { "primary": ["purchase:conversion"], "secondary": ["purchase:sum"] },
+    })
+}
+
+fn change_operation() -> Operation {
+    of_one(Method::PATCH, "/v1/experiments/{id}", "changeExperiment", "Changes the members that the body names")
+        .describe("Null puts a member back to its default. After the start, salt, variants and layer are frozen, allocation may only grow, and primary metrics stay as they are. A change of `alpha`, `attribution_window`, `control`, `plan` or `start_at` is refused then, as results are tested with them; with `confirm` the sequence of looks starts anew, and there is no verdict until somebody confirms it. A change takes effect with the next run.")
+        .body(schema::reference("ExperimentChange"), json!({ "owner": "checkout team", "hypothesis": null }))
+        .if_match()
+        .problems(&[409, 422])
+}
+
+fn delete_operation() -> Operation {
+    of_one(
+        Method::DELETE,
+        "/v1/experiments/{id}",
+        "deleteExperiment",
+        "Deletes a draft or an unregistered experiment",
+    )
+    .describe("With its results, and answers with it as it was. Its events and its audit trail stay: if more events come in, it is unregistered again. One that was started is archived instead.")
+    .if_match()
+    .problems(&[409])
+}
+
+/// An operation on one experiment that answers with it.
+fn of_one(
+    method: Method,
+    path: &'static str,
+    id: &'static str,
+    summary: &'static str,
+) -> Operation {
+    experiment_segment(Operation::new(method, path, id, summary))
+        .tag("experiments")
+        .answers::<ShownExperiment>(StatusCode::OK, "The experiment.")
+        .answer_header(StatusCode::OK, "ETag", TAG)
+        .problems(&[404])
+}
+
+/// The experiment in a path.
+pub(crate) fn experiment_segment(operation: Operation) -> Operation {
+    operation.segment(
+        "id",
+        schema::name(ExperimentId::MAX_CHARS),
+        "checkout",
+        "The experiment's id, percent-encoded.",
+    )
+}
+
+/// The schemas of what clients send.
+pub(crate) fn schemas() -> Vec<(&'static str, Schema)> {
+    definition::schemas()
+}
+
+/// An experiment: its definition, and where it is in its life.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Experiment")]
+pub(super) struct ShownExperiment {
+    #[serde(flatten)]
+    #[schemars(schema_with = "definition_part")]
+    definition: Definition,
+    /// Where it is in its life.
+    status: Status,
+    /// When it became known.
+    created_at: Time,
+    /// When it changed last.
+    updated_at: Time,
+    /// When it was started.
+    started_at: Option<Time>,
+    /// When it was stopped.
+    stopped_at: Option<Time>,
+    /// When it was put away.
+    archived_at: Option<Time>,
+    /// What was decided after it; null while nothing is.
+    decision: Option<Decided>,
+    /// The times in which it was stopped before it was resumed, oldest first.
+    pauses: Vec<Paused>,
+    /// Why the last computation of it failed.
+    failure: Option<String>,
+    /// The buckets of its layer that it owns, from the first on and before the second.
+    ranges: Vec<BucketRange>,
+    /// Of an answer to a change: experiments that run and touch the same surface without a
+    /// layer that keeps them apart.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<SurfaceWarning>,
+}
+
+fn definition_part(_: &mut SchemaGenerator) -> schemars::Schema {
+    derived::written(definition::shown())
+}
+
+/// An experiment that runs and touches the same part of the product.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "SharedSurface")]
+struct SurfaceWarning {
+    /// What it is about.
+    #[schemars(extend("enum" = ["shared_surface"]))]
+    code: &'static str,
+    /// The part of the product.
+    surface: String,
+    /// The experiment that runs.
+    experiment_id: String,
+    /// What to do about it.
+    message: String,
+}
+
+impl From<Experiment> for ShownExperiment {
+    fn from(experiment: Experiment) -> Self {
+        Self {
+            status: experiment.status,
+            created_at: experiment.created_at.into(),
+            updated_at: experiment.updated_at.into(),
+            started_at: experiment.started_at.map(Time::from),
+            stopped_at: experiment.stopped_at.map(Time::from),
+            archived_at: experiment.archived_at.map(Time::from),
+            decision: experiment.decision.as_ref().map(Decided::from_decision),
+            pauses: experiment.pauses.iter().map(Paused::from_pause).collect(),
+            failure: experiment.failure,
+            ranges: experiment.ranges.iter().map(bucket_range).collect(),
+            warnings: Vec::new(),
+            definition: experiment.definition,
+        }
+    }
+}
+
+impl From<&SharedSurface> for SurfaceWarning {
+    fn from(shared: &SharedSurface) -> Self {
+        let (surface, id) = (&shared.surface, &shared.experiment_id);
+        Self {
+            code: "shared_surface",
+            message: format!(
+                "`{id}` runs and touches `{surface}` too: put both into one layer where they must not meet"
+            ),
+            surface: surface.clone(),
+            experiment_id: id.to_string(),
+        }
     }
 }
 
@@ -80,24 +237,18 @@ pub(crate) fn id(path: Result<Path<String>, PathRejection>) -> Answer<Experiment
 /// An experiment with its entity tag.
 fn answer(experiment: Experiment) -> Response {
     let tag = etag(experiment.change);
-    ([(header::ETAG, tag)], Json(show(experiment))).into_response()
+    (
+        [(header::ETAG, tag)],
+        Json(ShownExperiment::from(experiment)),
+    )
+        .into_response()
 }
 
 /// An experiment with its entity tag and what its owner should know.
 fn answer_with(experiment: Experiment, shared: &[SharedSurface]) -> Response {
     let tag = etag(experiment.change);
-    let warning = |own: &SharedSurface| {
-        let SharedSurface {
-            surface,
-            experiment_id,
-        } = own;
-        json!({
-            "code": "shared_surface", "surface": surface, "experiment_id": experiment_id,
-            "message": format!("`{experiment_id}` runs and touches `{surface}` too: put both into one layer where they must not meet"),
-        })
-    };
-    let mut shown = show(experiment);
-    shown.warnings = shared.iter().map(warning).collect();
+    let mut shown = ShownExperiment::from(experiment);
+    shown.warnings = shared.iter().map(SurfaceWarning::from).collect();
     ([(header::ETAG, tag)], Json(shown)).into_response()
 }
 
@@ -116,11 +267,8 @@ pub(crate) async fn create(
         Ok((created, shared))
     })
     .await?;
-    let location = format!(
-        "/v1/experiments/{}",
-        percent::encode(created.definition.experiment_id.as_str())
-    );
-    let location = [(header::LOCATION, location)];
+    let id = percent::encode(created.definition.experiment_id.as_str());
+    let location = [(header::LOCATION, format!("{PATH}/{id}"))];
     Ok((StatusCode::CREATED, location, answer_with(created, &shared)).into_response())
 }
 
@@ -186,70 +334,6 @@ fn changed(known: &Experiment, patch: Map<String, Value>) -> Answer<Definition> 
     Ok(definition)
 }
 
-pub(crate) async fn start(
-    State(app): State<Arc<App>>,
-    path: Result<Path<String>, PathRejection>,
-    Editing(edit): Editing,
-) -> Answer<Response> {
-    let id = id(path)?;
-    let (started, shared) = pools::change(&app, move |app| {
-        let started = app.catalog.start_experiment(&id, &edit)?;
-        let shared = app.catalog.shared_surfaces(&started.definition)?;
-        Ok((started, shared))
-    })
-    .await?;
-    Ok(answer_with(started, &shared))
-}
-
-pub(crate) async fn resume(
-    State(app): State<Arc<App>>,
-    path: Result<Path<String>, PathRejection>,
-    Editing(edit): Editing,
-) -> Answer<Response> {
-    let id = id(path)?;
-    let (resumed, shared) = pools::change(&app, move |app| {
-        let resumed = app.catalog.resume_experiment(&id, &edit)?;
-        let shared = app.catalog.shared_surfaces(&resumed.definition)?;
-        Ok((resumed, shared))
-    })
-    .await?;
-    Ok(answer_with(resumed, &shared))
-}
-
-pub(crate) async fn stop(
-    State(app): State<Arc<App>>,
-    path: Result<Path<String>, PathRejection>,
-    Editing(edit): Editing,
-) -> Answer<Response> {
-    step(&app, path, move |app, id| {
-        Ok(app.catalog.stop_experiment(&id, &edit)?)
-    })
-    .await
-}
-
-/// Confirms what was changed after the start.
-pub(crate) async fn confirm(
-    State(app): State<Arc<App>>,
-    path: Result<Path<String>, PathRejection>,
-    Editing(edit): Editing,
-) -> Answer<Response> {
-    step(&app, path, move |app, id| {
-        Ok(app.catalog.confirm_change(&id, &edit)?)
-    })
-    .await
-}
-
-pub(crate) async fn archive(
-    State(app): State<Arc<App>>,
-    path: Result<Path<String>, PathRejection>,
-    Editing(edit): Editing,
-) -> Answer<Response> {
-    step(&app, path, move |app, id| {
-        Ok(app.catalog.archive_experiment(&id, &edit)?)
-    })
-    .await
-}
-
 /// Deletes a draft or an unregistered experiment, and answers with it as it was.
 pub(crate) async fn delete(
     State(app): State<Arc<App>>,
@@ -270,77 +354,4 @@ async fn step(
     let id = id(path)?;
     let stepped = pools::change(app, move |app| step(app, id)).await?;
     Ok(answer(stepped))
-}
-
-pub(crate) async fn list(
-    State(app): State<Arc<App>>,
-    RawQuery(query): RawQuery,
-) -> Answer<Response> {
-    let listing = listing(query.as_deref().unwrap_or_default())?;
-    // A long page is written here too, so that no other connection waits for it.
-    pools::query(&app, move |app| {
-        let found = app.catalog.list_experiments(&listing)?;
-        let next = next_page(&found, &listing);
-        let experiments: Vec<Shown> = found.into_iter().map(show).collect();
-        Ok(Json(json!({ "experiments": experiments, "next": next })).into_response())
-    })
-    .await
-}
-
-/// Where the page after `page` begins.
-pub(crate) fn next_page(page: &[Experiment], listing: &Listing) -> Option<String> {
-    next(page, listing.limit, |last| match listing.order {
-        Order::Id => last.definition.experiment_id.to_string(),
-        Order::Change => last.change.to_string(),
-    })
-}
-
-pub(crate) fn listing(query: &str) -> Answer<Listing> {
-    let mut order = None;
-    let mut listing = Listing {
-        limit: PAGE,
-        ..Listing::default()
-    };
-    for (name, value) in pairs(query)? {
-        match name.as_str() {
-            "status" => listing.statuses.push(Status::parse(&value).ok_or_else(|| {
-                Problem::bad_field(
-                    "status",
-                    "is not a status: use unregistered, draft, running, stopped or archived",
-                )
-            })?),
-            "owner" => listing.owner = Some(value),
-            "q" => listing.search = Some(search(value)?).filter(|text| !text.trim().is_empty()),
-            "sort" => {
-                order = Some(match value.as_str() {
-                    "id" => Order::Id,
-                    "updated_at" => Order::Change,
-                    _ => return Err(Problem::bad_field("sort", "is neither id nor updated_at")),
-                });
-            }
-            "after" => listing.after = Some(value),
-            "limit" => listing.limit = limit(&value)?,
-            other => {
-                return Err(Problem::bad_field(
-                    other,
-                    "is no parameter here: use status, owner, q, sort, after or limit",
-                ));
-            }
-        }
-    }
-    listing.order = match (&listing.search, order) {
-        (Some(_), Some(Order::Id)) => {
-            let reason =
-                "cannot be id together with q: what is found comes with the last change first";
-            return Err(Problem::broken_rule("sort", reason));
-        }
-        (Some(_), None) => Order::Change,
-        (_, order) => order.unwrap_or_default(),
-    };
-    if let (Order::Change, Some(after)) = (listing.order, &listing.after) {
-        after.parse::<i64>().map_err(|_| {
-            Problem::broken_rule("after", "is not the `next` of a page in this order")
-        })?;
-    }
-    Ok(listing)
 }

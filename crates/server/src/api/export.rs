@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use trialog_model::event::EventKind;
 use trialog_model::ids::ExperimentId;
@@ -12,10 +12,59 @@ use trialog_model::time::UnixMicros;
 use trialog_pipeline::maintenance::export::{ExportRequest, Form, Formulas, Table};
 
 use crate::app::App;
+use crate::openapi::operation::Operation;
+use crate::openapi::schema;
 use crate::problem::{Answer, Problem};
 use crate::query::pairs;
 use crate::stream;
 use crate::work::Flag;
+
+pub(crate) fn operations() -> Vec<Operation> {
+    let tables: Vec<&str> = (EventKind::ALL.iter().map(|kind| kind.plural()))
+        .chain(["results"])
+        .collect();
+    let format = schema::with(schema::one_of(&["parquet", "csv"]), "default", "parquet");
+    let path = "/v1/export/{table}";
+    let export = Operation::new(
+        Method::GET,
+        path,
+        "exportTable",
+        "Exports events or results",
+    )
+    .tag("maintenance")
+    .describe("In events `user_id` is the id that was sent, as text, and `user_key` the number that it is stored under; where the text is not known, both are the number.")
+    .segment("table", schema::one_of(&tables), "results", "What to export.")
+    .query("format", format, "The form of the file.")
+    .queries(
+        "experiment",
+        schema::name(ExperimentId::MAX_CHARS),
+        "Only these experiments.",
+    )
+    .query(
+        "formulas",
+        schema::with(schema::one_of(&["escaped", "kept"]), "default", "escaped"),
+        "Whether texts in CSV that a spreadsheet would compute get an apostrophe in front.",
+    )
+    .query("from", schema::time(), "Only what is at or after this time.")
+    .query(
+        "to",
+        schema::time(),
+        "Only what is before this time, which is after `from`.",
+    )
+    .answer_as(
+        StatusCode::OK,
+        "application/vnd.apache.parquet",
+        "The file.",
+    )
+    .answer_as(StatusCode::OK, "text/csv", "The file.")
+    .answer_header(
+        StatusCode::OK,
+        "Content-Disposition",
+        "The name of the file.",
+    )
+    .problems(&[404, 422]);
+    vec![export]
+}
 
 pub(crate) async fn export(
     State(app): State<Arc<App>>,
@@ -99,8 +148,8 @@ fn parse(table: &str, query: &str) -> Answer<ExportRequest> {
             }
         }
     }
-    if let Form::Csv(own) = &mut request.form {
-        *own = formulas;
+    if let Form::Csv(form) = &mut request.form {
+        *form = formulas;
     }
     match (request.within.start, request.within.end) {
         (Some(from), Some(to)) if from >= to => {

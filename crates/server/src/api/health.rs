@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::{Method, StatusCode};
+use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 #[cfg(feature = "kafka")]
 use trialog_pipeline::ingest::Destination;
@@ -14,6 +16,7 @@ use trialog_pipeline::store::Store;
 use trialog_warehouse::embedded::Warehouse;
 
 use crate::app::App;
+use crate::openapi::operation::Operation;
 use crate::pools;
 use crate::problem::{Answer, Problem};
 
@@ -23,18 +26,64 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[cfg(feature = "kafka")]
 const BROKER_PATIENCE: Duration = Duration::from_secs(3);
 
-/// The process answers.
-pub(crate) async fn alive() -> Json<Value> {
-    Json(json!({ "status": "ok" }))
+pub(crate) fn operations() -> Vec<Operation> {
+    let alive = Operation::new(
+        Method::GET,
+        "/healthz",
+        "isAlive",
+        "Answers while the process does",
+    )
+    .answers::<Alive>(StatusCode::OK, "It does.");
+    let ready = Operation::new(
+        Method::GET,
+        "/readyz",
+        "isReady",
+        "Says whether the server can do its work",
+    )
+    .describe("503 says that it cannot, and its `checks` say why.")
+    .answers::<Ready>(StatusCode::OK, "It can.");
+    [alive, ready]
+        .map(|operation| operation.tag("system"))
+        .into()
 }
 
-/// One thing that has to work, and why it does not.
-#[derive(Debug, Serialize)]
-struct Check {
-    check: &'static str,
+/// The process answers.
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
+pub(crate) struct Alive {
+    /// Always `ok`.
+    #[schemars(extend("const" = "ok"))]
     status: &'static str,
+}
+
+/// The server can do its work.
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
+pub(crate) struct Ready {
+    /// Always `ready`.
+    #[schemars(extend("const" = "ready"))]
+    status: &'static str,
+    /// What was looked at.
+    checks: Vec<Check>,
+}
+
+/// A check of readiness.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Check {
+    /// What has to work.
+    check: &'static str,
+    /// Whether it does.
+    #[schemars(extend("enum" = ["ok", "failed"]))]
+    status: &'static str,
+    /// Why it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     reason: Option<String>,
+}
+
+/// Answers that the process is alive.
+pub(crate) async fn alive() -> Json<Alive> {
+    Json(Alive { status: "ok" })
 }
 
 impl Check {
@@ -47,8 +96,8 @@ impl Check {
     }
 }
 
-/// The catalog answers, and events can be stored.
-pub(crate) async fn ready(State(app): State<Arc<App>>) -> Answer<Json<Value>> {
+/// Checks that the catalog answers and that events can be stored.
+pub(crate) async fn ready(State(app): State<Arc<App>>) -> Answer<Json<Ready>> {
     let looking = pools::upkeep(&app, |app| Ok(checks(app)));
     let checks = match tokio::time::timeout(PATIENCE, looking).await {
         Ok(checks) => checks?,
@@ -61,7 +110,10 @@ pub(crate) async fn ready(State(app): State<Arc<App>>) -> Answer<Json<Value>> {
         .filter_map(|check| Some(format!("{}: {}", check.check, check.reason.as_ref()?)))
         .collect();
     if failed.is_empty() {
-        return Ok(Json(json!({ "status": "ready", "checks": checks })));
+        return Ok(Json(Ready {
+            status: "ready",
+            checks,
+        }));
     }
     let detail = format!("the server is not ready: {}", failed.join("; "));
     Err(Problem::unavailable(detail, 30).with("checks", json!(checks)))

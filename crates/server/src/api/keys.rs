@@ -4,24 +4,76 @@ use std::sync::Arc;
 
 use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::http::{Method, StatusCode};
 use axum::{Extension, Json};
 use bytes::Bytes;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use trialog_catalog::audit::Actor;
 use trialog_catalog::keys::{Key, Scope};
 use trialog_model::text::is_hazardous;
 use trialog_model::time::UnixMicros;
 
+use super::types::Time;
 use crate::access::secret;
 use crate::app::App;
+use crate::openapi::operation::Operation;
+use crate::openapi::schema::{self, Schema};
 use crate::pools;
 use crate::problem::{Answer, Problem};
 
 /// The longest name of a key.
-pub(crate) const MAX_NAME_CHARS: usize = 64;
+const MAX_NAME_CHARS: usize = 64;
+
+const PATH: &str = "/v1/keys";
+
+pub(crate) fn operations() -> Vec<Operation> {
+    let listed = Operation::new(Method::GET, PATH, "listKeys", "Lists all API keys")
+        .answers::<Keys>(
+            StatusCode::OK,
+            "The keys, without their secrets, the oldest first.",
+        );
+    let example = json!({ "name": "warehouse job", "scopes": ["read"], "expires_at": "2035-01-01T00:00:00Z" });
+    let created = Operation::new(Method::POST, PATH, "createKey", "Makes an API key")
+        .describe("From the first key on, every request needs one. The answer is the only place where the key stands whole.")
+        .body(schema::reference("WantedKey"), example)
+        .answers::<NewKey>(StatusCode::CREATED, "The key.")
+        .problems(&[409, 422]);
+    let revoked = Operation::new(
+        Method::DELETE,
+        "/v1/keys/{id}",
+        "revokeKey",
+        "Ends an API key at once",
+    )
+    .segment("id", schema::text(), "0123456789ab", "The key's id.")
+    .answers::<ShownKey>(
+        StatusCode::OK,
+        "The key; one that was revoked before stays as it was.",
+    )
+    .problems(&[404]);
+    [listed, created, revoked]
+        .map(|operation| operation.tag("keys"))
+        .into()
+}
+
+pub(crate) fn schemas() -> Vec<(&'static str, Schema)> {
+    let scopes = schema::list(schema::one_of(&Scope::ALL));
+    let wanted = schema::object([
+        schema::field("name", schema::name(MAX_NAME_CHARS), "Who will use it."),
+        schema::field(
+            "scopes",
+            schema::with(scopes, "minItems", 1),
+            "What it may do; `admin` may do all, `sdk` includes `ingest`.",
+        ),
+        schema::optional(
+            "expires_at",
+            schema::nullable(schema::time()),
+            "From when on it is refused: a time to come.",
+        ),
+    ]);
+    vec![("WantedKey", schema::closed(wanted))]
+}
 
 /// What a client says about a new key.
 #[derive(Deserialize)]
@@ -96,18 +148,57 @@ fn unprocessable(field: &str, reason: &str) -> Problem {
     .with("reason", json!(reason))
 }
 
-fn show(key: &Key) -> Value {
-    let time = |time: Option<UnixMicros>| time.map(UnixMicros::to_rfc3339);
-    json!({
-        "id": key.id,
-        "name": key.name,
-        "scopes": key.scopes,
-        "created_at": key.created_at.to_rfc3339(),
-        "created_by": key.created_by,
-        "expires_at": time(key.expires_at),
-        "revoked_at": time(key.revoked_at),
-        "last_used_at": time(key.last_used_at),
-    })
+/// A key without its secret.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Key")]
+pub(crate) struct ShownKey {
+    /// The part of it that is no secret.
+    id: String,
+    /// Who uses it.
+    name: String,
+    /// What it may do.
+    scopes: Vec<Scope>,
+    /// When it was made.
+    created_at: Time,
+    /// Who made it.
+    created_by: String,
+    /// From when on it is refused; null for never.
+    expires_at: Option<Time>,
+    /// When it was revoked.
+    revoked_at: Option<Time>,
+    /// When it was used last.
+    last_used_at: Option<Time>,
+}
+
+impl From<Key> for ShownKey {
+    fn from(key: Key) -> Self {
+        Self {
+            id: key.id,
+            name: key.name,
+            scopes: key.scopes,
+            created_at: key.created_at.into(),
+            created_by: key.created_by,
+            expires_at: key.expires_at.map(Time::from),
+            revoked_at: key.revoked_at.map(Time::from),
+            last_used_at: key.last_used_at.map(Time::from),
+        }
+    }
+}
+
+/// A key that was just made, with its secret.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct NewKey {
+    #[serde(flatten)]
+    shown: ShownKey,
+    /// The key: keep it, it is not shown again.
+    key: String,
+}
+
+/// All keys.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Keys {
+    /// The keys.
+    keys: Vec<ShownKey>,
 }
 
 /// Makes a key; this answer is the only place where it stands whole.
@@ -115,7 +206,7 @@ pub(crate) async fn create(
     State(app): State<Arc<App>>,
     Extension(actor): Extension<Actor>,
     body: Result<Bytes, BytesRejection>,
-) -> Answer<Response> {
+) -> Answer<(StatusCode, Json<NewKey>)> {
     let body = body.map_err(|error| Problem::new(error.status(), "the body cannot be read"))?;
     let wanted = Wanted::read(&body)?;
     let now = (app.clock)();
@@ -139,17 +230,21 @@ pub(crate) async fn create(
         app.keyring
             .change(&app.catalog, || app.catalog.create_key(&key))?;
         tracing::info!(key.id, key.name, key.created_by, "created an API key");
-        let mut shown = show(&key);
-        shown["key"] = json!(text);
-        Ok((StatusCode::CREATED, Json(shown)).into_response())
+        let made = NewKey {
+            shown: key.into(),
+            key: text,
+        };
+        Ok((StatusCode::CREATED, Json(made)))
     })
     .await
 }
 
 /// All keys, the oldest first, without their secrets.
-pub(crate) async fn list(State(app): State<Arc<App>>) -> Json<Value> {
-    let keys: Vec<Value> = app.keyring.list().iter().map(show).collect();
-    Json(json!({ "keys": keys }))
+pub(crate) async fn list(State(app): State<Arc<App>>) -> Json<Keys> {
+    let keys = app.keyring.list().into_iter();
+    Json(Keys {
+        keys: keys.map(ShownKey::from).collect(),
+    })
 }
 
 /// Ends a key at once; one that was revoked before stays as it was.
@@ -157,14 +252,14 @@ pub(crate) async fn revoke(
     State(app): State<Arc<App>>,
     Extension(actor): Extension<Actor>,
     path: Result<Path<String>, PathRejection>,
-) -> Answer<Json<Value>> {
+) -> Answer<Json<ShownKey>> {
     let Path(id) =
         path.map_err(|error| Problem::bad_request(format!("the path cannot be read: {error}")))?;
     let now = (app.clock)();
     pools::change(&app, move |app| {
         let key = (app.keyring).change(&app.catalog, || app.catalog.revoke_key(&id, now))?;
         tracing::info!(key.id, key.name, by = actor.as_str(), "revoked an API key");
-        Ok(Json(show(&key)))
+        Ok(Json(key.into()))
     })
     .await
 }

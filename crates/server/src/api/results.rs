@@ -7,7 +7,9 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
+use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
 use trialog_model::experiment::MIN_ALPHA;
 use trialog_model::ids::{ExperimentId, Variant};
 use trialog_model::metric::MetricKind;
@@ -18,13 +20,56 @@ use trialog_pipeline::subject;
 use trialog_stats::{Alpha, Correction};
 use trialog_warehouse::fold::UserFilter;
 
-use crate::api::experiments::id;
+use super::experiments::{experiment_segment, id, metric_name};
 use crate::app::App;
+use crate::openapi::operation::Operation;
+use crate::openapi::schema;
 use crate::pools;
 use crate::problem::{Answer, Problem};
 use crate::query::pairs;
 use crate::work::Flag;
 use trialog_report::{Choices, Filter, Report};
+
+pub(super) const CORRECTIONS: [&str; 4] = ["holm", "bonferroni", "bh", "none"];
+
+pub(crate) fn operations() -> Vec<Operation> {
+    let results = Operation::new(
+        Method::GET,
+        "/v1/experiments/{id}/results",
+        "getResults",
+        "Tests, intervals and warnings",
+    );
+    let results = experiment_segment(results)
+        .tag("results")
+        .describe("Without `from`, `to` and segments from the rows that the last run published; with one of them folded on request, over the events which that run read.")
+        .query("metric", metric_name(), "Only this one: `name` or `name:kind`.")
+        .query("kind", schema::one_of(&MetricKind::ALL), "Every row as this kind.")
+        .query("from", schema::time(), "Only users exposed at or after this time.")
+        .query("to", schema::time(), "Only users exposed before this time, which is after `from`.")
+        .query("control", schema::name(Variant::MAX_CHARS), "Compare with this variant.")
+        .query("alpha", schema::level(), "Another level.")
+        .query(
+            "correction",
+            schema::with(schema::one_of(&CORRECTIONS), "default", "holm"),
+            "How p-values are adjusted within a family.",
+        )
+        .query("as_of", schema::time(), "The results as they were published at this time; not together with `from`, `to` or a segment.")
+        .parameter(segment_parameter())
+        .answers::<Report>(StatusCode::OK, "The report.")
+        .problems(&[404, 409, 422]);
+    vec![results]
+}
+
+/// Describes the parameters `segment.<key>`.
+pub(super) fn segment_parameter() -> Value {
+    json!({
+        "name": "segment", "in": "query", "required": false,
+        "schema": { "type": "object", "additionalProperties": schema::text(), "propertyNames": schema::matching("^segment\\..+$") },
+        "style": "form", "explode": true,
+        "description": "`segment.<key>=<value>`: only users whose exposure's context has this value. Repeat it for more keys, all of which must hold. Members of this object are such names, `segment.` included.",
+        "examples": { "platform": { "value": { "segment.platform": "ios" } } },
+    })
+}
 
 /// The query of a results request.
 #[derive(Debug, Default, PartialEq)]

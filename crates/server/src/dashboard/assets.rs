@@ -5,7 +5,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use trialog_model::murmur3::murmur3_x86_32;
 
-use super::ErrorPage;
+use super::pages::error::ErrorPage;
 use crate::problem::Problem;
 
 pub(super) const STYLE: &str = include_str!("../../static/dashboard.css");

@@ -25,7 +25,7 @@ pub(super) fn canonical(sent: &Pairs) -> Answer<Pairs> {
             "from" | "to" | "as_of" => (name.clone(), in_utc(value)),
             _ => (name.clone(), value.to_owned()),
         };
-        query.retain(|(own, _)| *own != name);
+        query.retain(|(known, _)| *known != name);
         query.push((name, value));
     }
     Ok(query)
@@ -50,10 +50,10 @@ fn in_utc(text: &str) -> String {
             && text
                 .bytes()
                 .zip(form.bytes())
-                .all(|(own, like)| match like {
-                    b'0' => own.is_ascii_digit(),
-                    b'T' => own == b'T' || own == b' ',
-                    other => own == other,
+                .all(|(byte, like)| match like {
+                    b'0' => byte.is_ascii_digit(),
+                    b'T' => byte == b'T' || byte == b' ',
+                    other => byte == other,
                 })
     };
     if is_form("0000-00-00") {
@@ -86,7 +86,7 @@ pub(super) fn address(path: &str, pairs: &[(String, String)]) -> String {
 
 /// The value of `name`, or nothing.
 pub(super) fn value<'a>(pairs: &'a [(String, String)], name: &str) -> &'a str {
-    let found = pairs.iter().find(|(own, _)| own == name);
+    let found = pairs.iter().find(|(known, _)| known == name);
     found.map_or("", |(_, value)| value.as_str())
 }
 

@@ -1,28 +1,31 @@
 //! One operation of the document: what it takes, and everything that it answers.
 
 use axum::http::{Method, StatusCode};
+use schemars::JsonSchema;
 use serde_json::{Map, Value, json};
 
+use super::derived::{Derived, derive};
 use super::problems;
 use super::schema::{Schema, text};
 use crate::access::scopes::{self, Need};
 
 /// A method of a path.
-pub(super) struct Operation {
-    pub(super) method: Method,
-    pub(super) path: &'static str,
-    pub(super) tag: &'static str,
+pub(crate) struct Operation {
+    pub(crate) method: Method,
+    pub(crate) path: &'static str,
+    pub(crate) tag: &'static str,
     id: &'static str,
     summary: &'static str,
     description: &'static str,
     parameters: Vec<Value>,
     body: Option<Value>,
     responses: Map<String, Value>,
+    components: Vec<(String, Schema)>,
 }
 
 impl Operation {
     /// An operation without parameters, body or answers; `summary` is a short sentence.
-    pub(super) fn new(
+    pub(crate) fn new(
         method: Method,
         path: &'static str,
         id: &'static str,
@@ -38,6 +41,7 @@ impl Operation {
             parameters: Vec::new(),
             body: None,
             responses: Map::new(),
+            components: Vec::new(),
         };
         operation = operation.problems(problems::OF_EVERY_REQUEST);
         match operation.need() {
@@ -60,11 +64,11 @@ impl Operation {
         }
     }
 
-    pub(super) fn tag(self, tag: &'static str) -> Self {
+    pub(crate) fn tag(self, tag: &'static str) -> Self {
         Self { tag, ..self }
     }
 
-    pub(super) fn describe(self, description: &'static str) -> Self {
+    pub(crate) fn describe(self, description: &'static str) -> Self {
         Self {
             description,
             ..self
@@ -72,7 +76,7 @@ impl Operation {
     }
 
     /// A segment of the path.
-    pub(super) fn segment(mut self, name: &str, schema: Schema, example: &str, text: &str) -> Self {
+    pub(crate) fn segment(mut self, name: &str, schema: Schema, example: &str, text: &str) -> Self {
         self.parameters.push(json!({
             "name": name, "in": "path", "required": true,
             "schema": schema, "example": example, "description": text,
@@ -81,7 +85,7 @@ impl Operation {
     }
 
     /// A parameter of the query, which may be left out.
-    pub(super) fn query(mut self, name: &str, schema: Schema, description: &str) -> Self {
+    pub(crate) fn query(mut self, name: &str, schema: Schema, description: &str) -> Self {
         self.parameters.push(json!({
             "name": name, "in": "query", "required": false,
             "schema": schema, "description": description,
@@ -90,7 +94,7 @@ impl Operation {
     }
 
     /// A parameter of the query that may come several times, each with its own value.
-    pub(super) fn queries(mut self, name: &str, items: Schema, description: &str) -> Self {
+    pub(crate) fn queries(mut self, name: &str, items: Schema, description: &str) -> Self {
         self.parameters.push(json!({
             "name": name, "in": "query", "required": false,
             "schema": { "type": "array", "items": items },
@@ -100,7 +104,7 @@ impl Operation {
     }
 
     /// A header, which may be left out.
-    pub(super) fn header(mut self, name: &str, schema: Schema, description: &str) -> Self {
+    pub(crate) fn header(mut self, name: &str, schema: Schema, description: &str) -> Self {
         self.parameters.push(json!({
             "name": name, "in": "header", "required": false,
             "schema": schema, "description": description,
@@ -109,20 +113,20 @@ impl Operation {
     }
 
     /// The header `If-Match`, and the answer where it does not hold.
-    pub(super) fn if_match(self) -> Self {
+    pub(crate) fn if_match(self) -> Self {
         let description = "Tags of the states that may be changed; any without it.";
         self.header("If-Match", text(), description)
             .problems(&[412])
     }
 
     /// A parameter as it is, for what the others cannot say.
-    pub(super) fn parameter(mut self, parameter: Value) -> Self {
+    pub(crate) fn parameter(mut self, parameter: Value) -> Self {
         self.parameters.push(parameter);
         self
     }
 
     /// A body in JSON.
-    pub(super) fn body(mut self, schema: Schema, example: Value) -> Self {
+    pub(crate) fn body(mut self, schema: Schema, example: Value) -> Self {
         self.body = Some(json!({
             "required": true,
             "content": { "application/json": { "schema": schema, "example": example } },
@@ -131,7 +135,7 @@ impl Operation {
     }
 
     /// The same body in another form, which is text.
-    pub(super) fn or_body(mut self, media: &str, description: &str, example: &str) -> Self {
+    pub(crate) fn or_body(mut self, media: &str, description: &str, example: &str) -> Self {
         if let Some(body) = &mut self.body {
             let schema = json!({ "type": "string", "description": description });
             body["content"][media] = json!({ "schema": schema, "example": example });
@@ -139,13 +143,26 @@ impl Operation {
         self
     }
 
+    /// An answer in JSON that is a `T`; the document has the schema of its type.
+    pub(crate) fn answers<T: JsonSchema>(mut self, status: StatusCode, description: &str) -> Self {
+        let Derived { schema, components } = derive::<T>();
+        self.components.extend(components);
+        self.answer(status, schema, description)
+    }
+
+    /// Brings the components of `T`, which only a description mentions.
+    pub(crate) fn mentions<T: JsonSchema>(mut self) -> Self {
+        self.components.extend(derive::<T>().components);
+        self
+    }
+
     /// An answer in JSON.
-    pub(super) fn answer(self, status: StatusCode, schema: Schema, description: &str) -> Self {
+    pub(crate) fn answer(self, status: StatusCode, schema: Schema, description: &str) -> Self {
         self.media(status, "application/json", schema, description)
     }
 
     /// An answer in some other form, which is text or bytes.
-    pub(super) fn answer_as(self, status: StatusCode, media: &str, description: &str) -> Self {
+    pub(crate) fn answer_as(self, status: StatusCode, media: &str, description: &str) -> Self {
         self.media(status, media, text(), description)
     }
 
@@ -159,14 +176,16 @@ impl Operation {
     }
 
     /// An answer without a body.
-    pub(super) fn answer_empty(mut self, status: StatusCode, description: &str) -> Self {
+    pub(crate) fn answer_empty(mut self, status: StatusCode, description: &str) -> Self {
         let response = json!({ "description": description, "headers": headers() });
         self.responses.insert(status.as_str().to_owned(), response);
         self
     }
 
-    /// A failure in the form of another protocol, beside a problem document.
-    pub(super) fn failure(mut self, status: StatusCode, schema: Schema, description: &str) -> Self {
+    /// A failure in the form of another protocol, a `T`, beside a problem document.
+    pub(crate) fn failure<T: JsonSchema>(mut self, status: StatusCode, description: &str) -> Self {
+        let Derived { schema, components } = derive::<T>();
+        self.components.extend(components);
         let response = json!({
             "description": description,
             "headers": headers(),
@@ -180,7 +199,7 @@ impl Operation {
     }
 
     /// A header of the answer with this status.
-    pub(super) fn answer_header(
+    pub(crate) fn answer_header(
         mut self,
         status: StatusCode,
         name: &str,
@@ -195,7 +214,7 @@ impl Operation {
     }
 
     /// Problems that it may answer with, beside those of every request.
-    pub(super) fn problems(mut self, statuses: &[u16]) -> Self {
+    pub(crate) fn problems(mut self, statuses: &[u16]) -> Self {
         for status in statuses {
             let name = format!("#/components/responses/{}", problems::name(*status));
             self.responses
@@ -204,8 +223,13 @@ impl Operation {
         self
     }
 
+    /// The components that its answers refer to.
+    pub(crate) fn components(&self) -> impl Iterator<Item = (String, Schema)> {
+        self.components.iter().cloned()
+    }
+
     /// As the document has it.
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         let mut operation = json!({
             "operationId": self.id,
             "tags": [self.tag],
@@ -227,7 +251,7 @@ impl Operation {
 }
 
 /// The headers of every answer.
-pub(super) fn headers() -> Value {
+pub(crate) fn headers() -> Value {
     let description = "The request's own `X-Request-Id`, or a new one; it stands in the log too.";
     json!({ "X-Request-Id": {
         "schema": text(), "description": description,

@@ -3,16 +3,16 @@
 use serde_json::{Map, Value, json};
 
 use super::schema::{
-    Schema, count, field, fraction, integer, list, object, one_of, optional, reference, text, with,
+    Schema, count, field, fraction, integer, list, object, optional, reference, text, with,
 };
 
 /// What any request may be answered with, whatever it asks for: it cannot be
 /// read, it is too large or too slow, there is too much in work, or the
 /// server fails.
-pub(super) const OF_EVERY_REQUEST: &[u16] = &[400, 408, 413, 415, 429, 500, 503];
+pub(crate) const OF_EVERY_REQUEST: &[u16] = &[400, 408, 413, 415, 429, 500, 503];
 
 /// What a request that takes a key may be answered with.
-pub(super) const OF_ACCESS: &[u16] = &[401, 403];
+pub(crate) const OF_ACCESS: &[u16] = &[401, 403];
 
 /// Status, name of the response, when.
 const ALL: &[(u16, &str, &str)] = &[
@@ -72,21 +72,21 @@ const ALL: &[(u16, &str, &str)] = &[
 ];
 
 /// The response's name among the components.
-pub(super) fn name(status: u16) -> &'static str {
+pub(crate) fn name(status: u16) -> &'static str {
     ALL.iter()
-        .find(|(own, ..)| *own == status)
+        .find(|(known, ..)| *known == status)
         .map_or("Problem", |(_, name, _)| name)
 }
 
 /// All responses.
-pub(super) fn responses() -> Value {
+pub(crate) fn responses() -> Value {
     let response = |&(status, name, description): &(u16, &str, &str)| {
-        let own = json!({ "properties": { "status": { "const": status } } });
+        let with_status = json!({ "properties": { "status": { "const": status } } });
         let mut response = json!({
             "description": description,
             "headers": super::operation::headers(),
             "content": { "application/problem+json": {
-                "schema": { "allOf": [reference("Problem"), own] },
+                "schema": { "allOf": [reference("Problem"), with_status] },
             } },
         });
         if [429, 503].contains(&status) {
@@ -102,7 +102,7 @@ pub(super) fn responses() -> Value {
 }
 
 /// A problem document (RFC 9457).
-pub(super) fn problem() -> Schema {
+pub(crate) fn problem() -> Schema {
     let schema = object([
         field(
             "type",
@@ -166,13 +166,4 @@ pub(super) fn problem() -> Schema {
         "request_id": "64d3a5c0f2b80-1",
     });
     with(schema, "examples", json!([example]))
-}
-
-/// A check of readiness.
-pub(super) fn check() -> Schema {
-    object([
-        field("check", text(), "What has to work."),
-        field("status", one_of(&["ok", "failed"]), "Whether it does."),
-        optional("reason", text(), "Why it does not."),
-    ])
 }

@@ -7,88 +7,88 @@ use trialog_model::experiment::MIN_ALPHA;
 use crate::page::{MAX_PAGE, PAGE};
 
 /// A JSON schema.
-pub(super) type Schema = Value;
+pub(crate) type Schema = Value;
 
 /// Any text.
-pub(super) fn text() -> Schema {
+pub(crate) fn text() -> Schema {
     json!({ "type": "string" })
 }
 
 /// Text of `least` to `most` characters.
-pub(super) fn chars(least: usize, most: usize) -> Schema {
+pub(crate) fn chars(least: usize, most: usize) -> Schema {
     json!({ "type": "string", "minLength": least, "maxLength": most })
 }
 
 /// A name: 1 to `most` characters, none of them a control character.
-pub(super) fn name(most: usize) -> Schema {
+pub(crate) fn name(most: usize) -> Schema {
     with(chars(1, most), "pattern", "^[^\\u0000-\\u001f\\u007f]+$")
 }
 
 /// RFC 3339.
-pub(super) fn time() -> Schema {
+pub(crate) fn time() -> Schema {
     json!({ "type": "string", "format": "date-time" })
 }
 
 /// Text that matches `pattern`.
-pub(super) fn matching(pattern: &str) -> Schema {
+pub(crate) fn matching(pattern: &str) -> Schema {
     json!({ "type": "string", "pattern": pattern })
 }
 
 /// One of `words`, as they are serialized.
-pub(super) fn one_of(words: &[impl Serialize]) -> Schema {
+pub(crate) fn one_of(words: &[impl Serialize]) -> Schema {
     json!({ "type": "string", "enum": words })
 }
 
-pub(super) fn boolean() -> Schema {
+pub(crate) fn boolean() -> Schema {
     json!({ "type": "boolean" })
 }
 
 /// Something counted.
-pub(super) fn count() -> Schema {
+pub(crate) fn count() -> Schema {
     integer(0)
 }
 
 /// An integer of 64 bits, `least` or more.
-pub(super) fn integer(least: i64) -> Schema {
+pub(crate) fn integer(least: i64) -> Schema {
     json!({ "type": "integer", "format": "int64", "minimum": least })
 }
 
 /// Any finite number.
-pub(super) fn number() -> Schema {
+pub(crate) fn number() -> Schema {
     json!({ "type": "number" })
 }
 
 /// A number from 0 to 1.
-pub(super) fn fraction() -> Schema {
+pub(crate) fn fraction() -> Schema {
     json!({ "type": "number", "minimum": 0, "maximum": 1 })
 }
 
 /// A number between 0 and 1, neither of them included.
-pub(super) fn between_0_and_1() -> Schema {
+pub(crate) fn between_0_and_1() -> Schema {
     json!({ "type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1 })
 }
 
 /// The two-sided level of tests and intervals.
-pub(super) fn level() -> Schema {
+pub(crate) fn level() -> Schema {
     json!({ "type": "number", "minimum": MIN_ALPHA, "exclusiveMaximum": 1 })
 }
 
 /// A number above 0.
-pub(super) fn positive() -> Schema {
+pub(crate) fn positive() -> Schema {
     json!({ "type": "number", "exclusiveMinimum": 0 })
 }
 
-pub(super) fn list(items: Schema) -> Schema {
+pub(crate) fn list(items: Schema) -> Schema {
     json!({ "type": "array", "items": items })
 }
 
 /// Any object.
-pub(super) fn any_object() -> Schema {
+pub(crate) fn any_object() -> Schema {
     json!({ "type": "object" })
 }
 
 /// `schema`, or null.
-pub(super) fn nullable(mut schema: Schema) -> Schema {
+pub(crate) fn nullable(mut schema: Schema) -> Schema {
     if let Some(Value::String(kind)) = schema.get("type").cloned() {
         schema["type"] = json!([kind, "null"]);
         if let Some(Value::Array(words)) = schema.get_mut("enum") {
@@ -100,25 +100,25 @@ pub(super) fn nullable(mut schema: Schema) -> Schema {
 }
 
 /// The schema of this name among the components.
-pub(super) fn reference(name: &str) -> Schema {
+pub(crate) fn reference(name: &str) -> Schema {
     json!({ "$ref": format!("#/components/schemas/{name}") })
 }
 
 /// `schema` with one more keyword.
-pub(super) fn with(mut schema: Schema, keyword: &str, value: impl Into<Value>) -> Schema {
+pub(crate) fn with(mut schema: Schema, keyword: &str, value: impl Into<Value>) -> Schema {
     schema[keyword] = value.into();
     schema
 }
 
 /// A member of an object.
-pub(super) struct Field {
+pub(crate) struct Field {
     name: &'static str,
     schema: Schema,
     is_required: bool,
 }
 
 /// A member that is always there.
-pub(super) fn field(name: &'static str, schema: Schema, description: &str) -> Field {
+pub(crate) fn field(name: &'static str, schema: Schema, description: &str) -> Field {
     Field {
         name,
         schema: with(schema, "description", description),
@@ -127,7 +127,7 @@ pub(super) fn field(name: &'static str, schema: Schema, description: &str) -> Fi
 }
 
 /// A member that may be left out.
-pub(super) fn optional(name: &'static str, schema: Schema, description: &str) -> Field {
+pub(crate) fn optional(name: &'static str, schema: Schema, description: &str) -> Field {
     Field {
         is_required: false,
         ..field(name, schema, description)
@@ -135,7 +135,7 @@ pub(super) fn optional(name: &'static str, schema: Schema, description: &str) ->
 }
 
 /// An object; members that are not named here may be added in time.
-pub(super) fn object(fields: impl IntoIterator<Item = Field>) -> Schema {
+pub(crate) fn object(fields: impl IntoIterator<Item = Field>) -> Schema {
     let mut properties = Map::new();
     let mut required = Vec::new();
     for field in fields {
@@ -152,12 +152,12 @@ pub(super) fn object(fields: impl IntoIterator<Item = Field>) -> Schema {
 }
 
 /// The same object, of which no other member is taken.
-pub(super) fn closed(object: Schema) -> Schema {
+pub(crate) fn closed(object: Schema) -> Schema {
     with(object, "additionalProperties", false)
 }
 
 /// `object` with the values that absent members have.
-pub(super) fn with_defaults(mut object: Schema, defaults: &impl Serialize) -> Schema {
+pub(crate) fn with_defaults(mut object: Schema, defaults: &impl Serialize) -> Schema {
     let defaults = serde_json::to_value(defaults).unwrap_or_default();
     let required: Vec<Value> = object["required"].as_array().cloned().unwrap_or_default();
     for (name, default) in defaults.as_object().into_iter().flatten() {
@@ -170,7 +170,7 @@ pub(super) fn with_defaults(mut object: Schema, defaults: &impl Serialize) -> Sc
 }
 
 /// `object` without required members, as for a change of some of them.
-pub(super) fn partial(mut object: Schema) -> Schema {
+pub(crate) fn partial(mut object: Schema) -> Schema {
     if let Some(object) = object.as_object_mut() {
         object.remove("required");
         let properties = object.get_mut("properties").and_then(Value::as_object_mut);
@@ -185,25 +185,25 @@ pub(super) fn partial(mut object: Schema) -> Schema {
 
 /// What a change may name: every member, where null puts one that has a
 /// default back to it.
-pub(super) fn resettable(object: Schema) -> Schema {
+pub(crate) fn resettable(object: Schema) -> Schema {
     let required: Vec<Value> = object["required"].as_array().cloned().unwrap_or_default();
     let mut changes = partial(object);
     let properties = changes["properties"].as_object_mut();
-    for (name, own) in properties.into_iter().flatten() {
+    for (name, property) in properties.into_iter().flatten() {
         if !required.contains(&json!(name)) {
-            *own = nullable(own.take());
+            *property = nullable(property.take());
         }
     }
     changes
 }
 
 /// How long a page is.
-pub(super) fn page_limit() -> Schema {
+pub(crate) fn page_limit() -> Schema {
     json!({ "type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": PAGE })
 }
 
 /// The members of `object` and `more`.
-pub(super) fn extended(mut object: Schema, more: impl IntoIterator<Item = Field>) -> Schema {
+pub(crate) fn extended(mut object: Schema, more: impl IntoIterator<Item = Field>) -> Schema {
     for field in more {
         if let (true, Some(required)) = (field.is_required, object["required"].as_array_mut()) {
             required.push(json!(field.name));

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
+use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use trialog_catalog::CatalogError;
@@ -15,20 +17,78 @@ use trialog_catalog::audit::Subject;
 use trialog_model::assignment::{Context, Decision, Rules, Step};
 use trialog_model::document;
 use trialog_model::ids::ExperimentId;
+use trialog_pipeline::ingest::Judged;
 
 use super::exposures;
-use super::{MAX_INLINE, ruleset, unit};
+use super::{DECISIONS, MAX_INLINE, ruleset, unit};
 use crate::api::events::keep;
 use crate::app::App;
 use crate::body::in_turn;
 use crate::body::received;
 use crate::limits::Who;
+use crate::openapi::operation::Operation;
+use crate::openapi::schema::{self, Schema};
 use crate::pools;
 use crate::problem::{Answer, Problem};
 use crate::rulesets::Prepared;
 
 /// The most experiments that a request may name.
-pub(crate) const MAX_EXPERIMENTS: usize = 1_000;
+const MAX_EXPERIMENTS: usize = 1_000;
+
+pub(super) fn operation() -> Operation {
+    let example = json!({
+        "user_id": "42", "experiment_id": "checkout", "context": { "platform": "ios" }, "why": true,
+    });
+    Operation::new(
+        Method::POST,
+        "/v1/assign",
+        "assign",
+        "Says which variant a unit gets",
+    )
+    .describe("In one experiment, in those that `experiment_ids` lists, or in every one that runs or ships a variant.")
+    .body(schema::reference("AssignmentRequest"), example)
+    .answers::<AssignmentAnswer<'_>>(StatusCode::OK, "What becomes of the unit.")
+    .problems(&[404, 422])
+}
+
+/// The schema of a request.
+pub(super) fn request() -> Schema {
+    let ids = json!({
+        "type": ["array", "null"], "items": schema::name(ExperimentId::MAX_CHARS), "maxItems": MAX_EXPERIMENTS,
+    });
+    schema::closed(schema::object([
+        schema::field(
+            "user_id",
+            json!({ "type": ["string", "integer"] }),
+            "The unit: text, or an integer within BIGINT.",
+        ),
+        schema::optional(
+            "experiment_id",
+            schema::nullable(schema::name(ExperimentId::MAX_CHARS)),
+            "The experiment.",
+        ),
+        schema::optional(
+            "experiment_ids",
+            ids,
+            "Experiments, instead of `experiment_id`; without both, every one that runs or ships a variant.",
+        ),
+        schema::optional(
+            "context",
+            schema::any_object(),
+            "What is known about the unit.",
+        ),
+        schema::optional(
+            "log_exposure",
+            schema::with(schema::boolean(), "default", false),
+            "Whether the answer counts as an exposure; it is durable before the answer.",
+        ),
+        schema::optional(
+            "why",
+            schema::with(schema::boolean(), "default", false),
+            "Whether to show the path of the decision.",
+        ),
+    ]))
+}
 
 /// What the body says.
 #[derive(Deserialize)]
@@ -48,16 +108,72 @@ struct Request {
 }
 
 /// What becomes of a unit in one experiment.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "AssignedVariant")]
 struct Assigned<'a> {
+    /// The experiment.
     experiment_id: &'a str,
+    /// What becomes of the unit.
+    #[schemars(extend("enum" = DECISIONS))]
     decision: &'a str,
+    /// The variant, if the unit gets one.
     variant: Option<&'a str>,
-    /// What the variant stands for: its name unless the definition says otherwise.
+    /// What the variant stands for: its name unless the definition says otherwise; null
+    /// without a variant.
     value: Option<Value>,
+    /// The holdout that keeps the unit out.
     holdout: Option<&'a str>,
+    /// The steps that led to the decision, each with its numbers and a sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
-    why: Option<Vec<Value>>,
+    #[schemars(with = "Vec<Map<String, Value>>")]
+    why: Option<Vec<ShownStep>>,
+}
+
+/// A step with its sentence.
+#[derive(Serialize)]
+struct ShownStep {
+    #[serde(flatten)]
+    step: Step,
+    text: String,
+}
+
+impl From<Step> for ShownStep {
+    fn from(step: Step) -> Self {
+        Self {
+            text: step.to_string(),
+            step,
+        }
+    }
+}
+
+/// One assignment, or a list of them.
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+enum AssignmentAnswer<'a> {
+    /// In the experiment that the request names.
+    One {
+        /// The unit.
+        user_id: &'a str,
+        #[serde(flatten)]
+        assigned: Assigned<'a>,
+        /// Whether exposures were logged.
+        exposure_logged: bool,
+    },
+    /// In several experiments.
+    Many {
+        /// The unit.
+        user_id: &'a str,
+        /// One for each experiment.
+        assignments: Vec<Assigned<'a>>,
+        /// Whether exposures were logged.
+        exposure_logged: bool,
+    },
+}
+
+impl IntoResponse for AssignmentAnswer<'_> {
+    fn into_response(self) -> Response {
+        Json(self).into_response()
+    }
 }
 
 pub(crate) async fn assign(
@@ -80,16 +196,14 @@ pub(crate) async fn assign(
         (Some(id), None) => {
             let Some(rules) = prepared.ruleset.experiment(id.as_str()) else {
                 let status = status_of(&app, id).await?;
-                return Ok(answer(&unit, json!(not_running(id, status)), false));
+                let assigned = not_running(id, status);
+                return Ok(one(&unit, assigned, false));
             };
             let evaluated = [evaluate(&prepared, rules, subject)];
             let logged = request.log_exposure
                 && exposures::log(&app, &prepared.ruleset, subject, &evaluated).await?;
-            Ok(answer(
-                &unit,
-                json!(shown(&prepared, rules, subject, request.why)),
-                logged,
-            ))
+            let assigned = shown(&prepared, rules, subject, request.why);
+            Ok(one(&unit, assigned, logged))
         }
         (None, ids) => {
             if ids.as_ref().is_some_and(|ids| ids.len() > MAX_EXPERIMENTS) {
@@ -115,7 +229,7 @@ async fn assign_many(
     let now = (app.clock)();
     let n_experiments =
         (request.experiment_ids.as_ref()).map_or(prepared.ruleset.experiments().len(), Vec::len);
-    let own = Arc::clone(&app);
+    let app_of_work = Arc::clone(&app);
     let work = move || {
         let (running, others) = find(&prepared, request.experiment_ids.as_deref());
         let subject = exposures::Subject {
@@ -127,7 +241,7 @@ async fn assign_many(
             .collect();
         let exposures = match request.log_exposure {
             true => Some(exposures::judge(
-                &own,
+                &app_of_work,
                 &prepared.ruleset,
                 subject,
                 &evaluated,
@@ -135,15 +249,18 @@ async fn assign_many(
             )?),
             false => None,
         };
-        let mut all: Vec<_> = (running.iter())
+        let mut assignments: Vec<_> = (running.iter())
             .map(|rules| shown(&prepared, rules, subject, request.why))
             .collect();
-        all.extend(others.into_iter().map(|id| not_running(id, "not_running")));
-        let logged = exposures.as_ref().is_some_and(|own| !own.batch.is_empty());
-        Ok((
-            exposures,
-            answer(&unit, json!({ "assignments": all }), logged),
-        ))
+        assignments.extend(others.into_iter().map(|id| not_running(id, "not_running")));
+        let is_any = |exposures: &Judged| !exposures.batch.is_empty();
+        let answer = AssignmentAnswer::Many {
+            user_id: &unit,
+            assignments,
+            exposure_logged: exposures.as_ref().is_some_and(is_any),
+        };
+        let response = answer.into_response();
+        Ok((exposures, response))
     };
     let (exposures, answer) = match n_experiments <= MAX_INLINE {
         true => work()?,
@@ -230,30 +347,23 @@ fn shown<'p>(
         variant: arm.map(|arm| arm.variant().as_str()),
         value: arm.map(|arm| {
             arm.value()
-                .map(|own| (**own).clone())
+                .map(|value| (**value).clone())
                 .unwrap_or_else(|| arm.variant().as_str().into())
         }),
         holdout: match decision {
             Decision::HeldOut(holdout) => Some(holdout.name()),
             _ => None,
         },
-        why: with_path.then(|| steps.iter().map(step).collect()),
+        why: with_path.then(|| steps.into_iter().map(ShownStep::from).collect()),
     }
 }
 
-/// A step with its sentence.
-fn step(step: &Step) -> Value {
-    let mut shown = json!(step);
-    shown["text"] = step.to_string().into();
-    shown
-}
-
-fn answer(unit: &str, shown: Value, logged: bool) -> Response {
-    let mut members = Map::new();
-    members.insert("user_id".to_owned(), unit.into());
-    if let Value::Object(shown) = shown {
-        members.extend(shown);
-    }
-    members.insert("exposure_logged".to_owned(), logged.into());
-    Json(members).into_response()
+/// The answer about one experiment.
+fn one(user_id: &str, assigned: Assigned<'_>, exposure_logged: bool) -> Response {
+    let answer = AssignmentAnswer::One {
+        user_id,
+        assigned,
+        exposure_logged,
+    };
+    answer.into_response()
 }

@@ -6,15 +6,16 @@
 //! is missing. An evaluation is no exposure by itself: the header
 //! `Trialog-Exposure: log` makes one of it.
 
+mod answer;
+
 use std::sync::Arc;
 
 use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use bytes::Bytes;
-use serde::Serialize;
 use serde_json::{Value, json};
 use trialog_catalog::configuration::Control;
 use trialog_model::assignment::{Context, Decision, NOT_RUNNING, Rules};
@@ -23,14 +24,19 @@ use trialog_model::event::MAX_USER_ID_BYTES;
 use trialog_model::experiment::Status;
 use trialog_model::ids::{ExperimentId, HoldoutName};
 
+use self::answer::{Evaluations, Failure, FailureBody, Metadata, Success, Text};
 use super::exposures::{self, Subject};
 use super::{MAX_INLINE, has_tag, ruleset};
 use crate::app::App;
 use crate::body::in_turn;
 use crate::limits::Who;
+use crate::openapi::operation::Operation;
+use crate::openapi::schema::{self, Schema};
 use crate::pools;
 use crate::problem::{Answer, Problem};
 use crate::rulesets::{Prepared, fingerprint};
+
+const FLAGS: &str = "/ofrep/v1/evaluate/flags";
 
 /// What a request that wants its evaluation logged as an exposure says.
 const EXPOSURE: HeaderName = HeaderName::from_static("trialog-exposure");
@@ -46,70 +52,72 @@ pub enum WithoutVariant {
     Omit,
 }
 
-/// An evaluation that was made.
-#[derive(Serialize)]
-struct Success<'a> {
-    key: &'a str,
-    reason: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    variant: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    value: Option<Text<'a>>,
-    metadata: Metadata<'a>,
+pub(super) fn operations() -> [Operation; 2] {
+    [one_flag_operation(), all_flags_operation()]
 }
 
-/// The variant's value, or its name.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Text<'a> {
-    Name(&'a str),
-    Value(&'a Value),
+fn one_flag_operation() -> Operation {
+    let path = "/ofrep/v1/evaluate/flags/{key}";
+    Operation::new(
+        Method::POST,
+        path,
+        "evaluateFlag",
+        "Evaluates a flag (OFREP 0.3.0)",
+    )
+    .describe("A flag is an experiment that is registered and not archived. A unit without a variant gets the control's value, and the decision as the name of the variant.")
+    .segment(
+        "key",
+        schema::name(ExperimentId::MAX_CHARS),
+        "checkout",
+        "The experiment's id, percent-encoded.",
+    )
+    .header(
+        "Trialog-Exposure",
+        schema::one_of(&["log"]),
+        "Logs the evaluation as an exposure; the answer comes once that is durable.",
+    )
+    .body(schema::reference("EvaluationContext"), context_example())
+    .answers::<Success<'_>>(StatusCode::OK, "The evaluation.")
+    .failure::<FailureBody<'_>>(StatusCode::BAD_REQUEST, "The body or the context cannot be used.")
+    .failure::<FailureBody<'_>>(StatusCode::NOT_FOUND, "No such experiment is registered, or it is archived.")
+    .problems(&[422])
 }
 
-impl<'a> Text<'a> {
-    fn new(variant: &'a str, value: Option<&'a Value>) -> Self {
-        value.map_or(Self::Name(variant), Self::Value)
-    }
+fn all_flags_operation() -> Operation {
+    Operation::new(
+        Method::POST,
+        FLAGS,
+        "evaluateFlags",
+        "Evaluates every flag (OFREP 0.3.0)",
+    )
+    .describe("Every experiment that runs or ships a variant, and those that were stopped and not archived (the last 1,000 that changed), for clients whose context stays.")
+    .header(
+        "If-None-Match",
+        schema::text(),
+        "The tag of the answer that the client has.",
+    )
+    .body(schema::reference("EvaluationContext"), context_example())
+    .answers::<Evaluations<'_>>(StatusCode::OK, "The evaluations.")
+    .answer_header(
+        StatusCode::OK,
+        "ETag",
+        "Stands for this answer, which depends on the context too.",
+    )
+    .answer_empty(StatusCode::NOT_MODIFIED, "The client has the answer.")
+    .failure::<FailureBody<'_>>(StatusCode::BAD_REQUEST, "The body or the context cannot be used.")
 }
 
-/// What the OpenTelemetry conventions for feature flags ask for, and the decision.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Metadata<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    context_id: Option<&'a str>,
-    flag_set_id: &'a str,
-    version: &'a str,
-    decision: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    holdout: Option<&'a str>,
+fn context_example() -> Value {
+    json!({ "context": { "targetingKey": "42", "platform": "ios" } })
 }
 
-/// An evaluation that could not be made.
-#[derive(Debug)]
-struct Failure {
-    status: StatusCode,
-    code: &'static str,
-    details: String,
-}
-
-impl Failure {
-    fn bad(code: &'static str, details: impl Into<String>) -> Self {
-        let status = StatusCode::BAD_REQUEST;
-        Self {
-            status,
-            code,
-            details: details.into(),
-        }
-    }
-
-    fn respond(self, key: Option<&str>) -> Response {
-        let mut body = json!({ "errorCode": self.code, "errorDetails": self.details });
-        if let Some(key) = key {
-            body["key"] = key.into();
-        }
-        (self.status, Json(body)).into_response()
-    }
+/// The schema of a request.
+pub(super) fn request() -> Schema {
+    schema::object([schema::field(
+        "context",
+        super::context(),
+        "The unit, and what is known about it.",
+    )])
 }
 
 /// Evaluates one flag.
@@ -160,9 +168,9 @@ pub(crate) async fn evaluate_all(
     let body = if n_flags <= MAX_INLINE {
         all_flags(&Flags::new(&app, &prepared, &given.unit), &given.context)
     } else {
-        let own = Arc::clone(&app);
+        let app_of_work = Arc::clone(&app);
         in_turn(&app, &who, move || {
-            let flags = Flags::new(&own, &prepared, &given.unit);
+            let flags = Flags::new(&app_of_work, &prepared, &given.unit);
             Ok(all_flags(&flags, &given.context))
         })
         .await?
@@ -187,7 +195,7 @@ fn all_flags(flags: &Flags<'_>, context: &Context) -> String {
     });
     let stopped = (prepared.stopped.iter()).map(|control| flags.not_running(control));
     let all: Vec<_> = running.chain(stopped).collect();
-    json!({ "flags": all, "metadata": { "version": prepared.version } }).to_string()
+    Evaluations::new(all, &prepared.version).to_json()
 }
 
 /// Who is evaluated, and what is known about them beside their key.

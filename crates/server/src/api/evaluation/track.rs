@@ -3,61 +3,110 @@
 //! One event of the request becomes one metric event for each experiment that enrols the
 //! unit and lists the event type, as `log_metric` of the SDK makes them.
 
-use std::borrow::Cow;
+mod read;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use bytes::Bytes;
-use serde::Deserialize;
-use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::{Map, json};
 use tokio::runtime::Handle;
-use trialog_model::document::not_json;
-use trialog_model::event::{EventError, EventKind, Fault, RawEvent, RawField, Rules, validate};
+use trialog_model::event::EventKind;
 use trialog_model::ids::ExperimentId;
-use trialog_model::json;
 use trialog_model::time::UnixMicros;
-use trialog_model::wire::{BodyError, elements, present, raw_field, raw_value};
-use trialog_pipeline::ingest::Rejections;
+use trialog_model::wire::{BodyError, elements};
+use trialog_pipeline::ingest::{Rejection, RejectionCount, Rejections};
 
-use super::exposures::blank;
+use self::read::{Known, read};
 use super::ruleset;
 use crate::api::events::{keep, refused};
 use crate::app::App;
 use crate::body::in_turn;
 use crate::body::received;
 use crate::limits::Who;
+use crate::openapi::operation::Operation;
+use crate::openapi::schema::{self, Schema};
 use crate::problem::{Answer, Problem};
 use crate::rulesets::Prepared;
 
 /// The most events of a request.
-pub(crate) const MAX_EVENTS: usize = 10_000;
+const MAX_EVENTS: usize = 10_000;
 
-/// An event of OpenFeature's tracking, its members as written.
-#[derive(Deserialize)]
-struct Members<'a> {
-    #[serde(borrow)]
-    event_id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    name: Option<&'a RawValue>,
-    #[serde(borrow)]
-    timestamp: Option<&'a RawValue>,
-    #[serde(borrow)]
-    context: Option<&'a RawValue>,
-    #[serde(borrow)]
-    details: Option<&'a RawValue>,
+pub(super) fn operation() -> Operation {
+    let event = json!({
+        "event_id": "0198c7a0-5b6e-7c3d-8f00-3b1d5a2c9e10", "name": "purchase",
+        "context": { "targetingKey": "42", "platform": "ios" }, "details": { "value": 99.77 },
+    });
+    Operation::new(Method::POST, "/v1/track", "track", "Logs what units did")
+        .describe("Each event becomes a metric event of every experiment that gives the unit a variant and lists the event type, and of every holdout that lists it. Sending an event again with its `event_id` changes nothing.")
+        .body(schema::reference("TrackRequest"), json!({ "events": [event] }))
+        .answers::<TrackAnswer>(StatusCode::ACCEPTED, "The good events are durable.")
+        .problems(&[422])
 }
 
-/// What the application says beside the name; only the value counts.
-#[derive(Deserialize)]
-struct Details<'a> {
-    #[serde(borrow, default, deserialize_with = "present")]
-    value: Option<&'a RawValue>,
+/// The schemas of a request.
+pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
+    vec![
+        ("TrackRequest", track_request()),
+        ("TrackedEvent", tracked_event()),
+    ]
+}
+
+fn track_request() -> Schema {
+    schema::object([schema::field(
+        "events",
+        json!({ "type": "array", "items": schema::reference("TrackedEvent"), "maxItems": MAX_EVENTS }),
+        "The events.",
+    )])
+}
+
+fn tracked_event() -> Schema {
+    let key = super::context();
+    let details = schema::object([schema::optional(
+        "value",
+        json!({ "type": ["number", "string"] }),
+        "The event's value; 1 if absent.",
+    )]);
+    schema::object([
+        schema::field("name", schema::chars(1, 64), "The event type."),
+        schema::field("context", key, "Who did it, and what is known about them."),
+        schema::optional(
+            "event_id",
+            schema::text(),
+            "Tells copies of the event apart from others.",
+        ),
+        schema::optional(
+            "timestamp",
+            json!({ "type": ["string", "integer"] }),
+            "When; the time of receipt if absent.",
+        ),
+        schema::optional("details", details, "What else the application says."),
+    ])
+}
+
+/// What became of the events of a request.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Tracked")]
+struct TrackAnswer {
+    /// Events that were good.
+    accepted: usize,
+    /// Metric events that were made of them.
+    logged: usize,
+    /// Good events that count nowhere: nothing that has the unit lists their type.
+    unlisted: usize,
+    /// The first 1,000 of the events that were refused.
+    rejected: Vec<Rejection>,
+    /// How many events were refused.
+    rejected_total: u64,
+    /// How many of them by field and kind of fault.
+    rejected_by_reason: Vec<RejectionCount>,
 }
 
 /// The most experiments that the events of a request may be tried in, all events together.
@@ -108,19 +157,14 @@ pub(crate) async fn track(
     } = if body.len().saturating_mul(n_experiments + 1) <= MAX_INLINE {
         log(&app, &prepared, &body, now).await?
     } else {
-        let (own, runtime) = (Arc::clone(&app), Handle::current());
+        let (app_of_work, runtime) = (Arc::clone(&app), Handle::current());
         in_turn(&app, &who, move || {
-            runtime.block_on(log(&own, &prepared, &body, now))
+            runtime.block_on(log(&app_of_work, &prepared, &body, now))
         })
         .await?
     };
     app.answers.fit(&who, &mut rejected);
     let n_accepted = n_events - rejected.total() as usize;
-    let answer = json!({
-        "accepted": n_accepted, "logged": n_logged, "unlisted": n_unlisted,
-        "rejected": rejected.listed, "rejected_total": rejected.total(),
-        "rejected_by_reason": rejected.by_reason(),
-    });
     if n_accepted == 0 && n_events > 0 {
         let first = &rejected.listed[0];
         let detail = format!(
@@ -134,6 +178,14 @@ pub(crate) async fn track(
             .with("rejected_by_reason", json!(rejected.by_reason()))
             .into_response());
     }
+    let answer = TrackAnswer {
+        accepted: n_accepted,
+        logged: n_logged,
+        unlisted: n_unlisted,
+        rejected_total: rejected.total(),
+        rejected_by_reason: rejected.by_reason(),
+        rejected: rejected.listed,
+    };
     Ok((StatusCode::ACCEPTED, Json(answer)).into_response())
 }
 
@@ -178,8 +230,8 @@ impl Plan<'_> {
         let mut n_tries = 0;
         loop {
             let made = piece.iter().map(|&(place, id)| {
-                let own = &self.tracked[place];
-                (own.index, own.event(id.as_str(), now))
+                let event = &self.tracked[place];
+                (event.index, event.event(id.as_str(), now))
             });
             let judged = app.ingest.judge_made(EventKind::Metric, made, now);
             let judged = judged.map_err(|error| refused(&error))?;
@@ -222,18 +274,18 @@ fn plan<'r>(
     let mut places = Vec::new();
     let (mut n_decisions, mut n_unlisted) = (0_usize, 0_usize);
     for (index, raw) in (0..).zip(&sent) {
-        let mut own = match read(index, raw, app.ingest.rules(now)) {
-            Ok(own) => own,
+        let mut event = match read(index, raw, app.ingest.rules(now)) {
+            Ok(event) => event,
             Err(error) => {
                 app.ingest.note_rejected(EventKind::Metric, &error);
                 rejected.note(index, error);
                 continue;
             }
         };
-        n_decisions += prepared.ruleset.n_listing(&own.name);
+        n_decisions += prepared.ruleset.n_listing(&event.name);
         let before = places.len();
         if n_decisions <= MAX_DECISIONS {
-            let ids = (prepared.ruleset).counting(&own.name, &own.unit, &own.context);
+            let ids = (prepared.ruleset).counting(&event.name, &event.unit, &event.context);
             places.extend(ids.map(|id| (tracked.len(), id)));
         }
         if n_decisions > MAX_DECISIONS || places.len() > max_made {
@@ -241,8 +293,8 @@ fn plan<'r>(
         }
         n_unlisted += usize::from(places.len() == before);
         // It has told all that it is for.
-        own.context = Map::new();
-        tracked.push(own);
+        event.context = Map::new();
+        tracked.push(event);
     }
     Ok(Plan {
         tracked,
@@ -260,109 +312,4 @@ fn too_many(n_fitting: u64, max_made: usize) -> Problem {
         n_fitting.max(1)
     );
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
-}
-
-/// An event that is good, wherever it counts.
-struct Known<'a> {
-    index: u64,
-    name: Cow<'a, str>,
-    unit: String,
-    context: Map<String, Value>,
-    event_id: Option<&'a RawValue>,
-    timestamp: Option<&'a RawValue>,
-    value: Option<&'a RawValue>,
-}
-
-fn read(index: u64, sent: &[u8], rules: Rules) -> Result<Known<'_>, EventError> {
-    let members: Members<'_> = object("event", sent)?;
-    let name = match raw_field(members.name) {
-        RawField::Text(name) => name,
-        RawField::Absent => {
-            return Err(missing("name", "is missing: give the event type"));
-        }
-        _ => {
-            return Err(malformed(
-                "name",
-                "is no text: give the event type in quotes",
-            ));
-        }
-    };
-    let mut context: Map<String, Value> = match members.context {
-        Some(context) => {
-            json::check(context.get()).map_err(|error| malformed("context", not_json(&error)))?;
-            object("context", context.get().as_bytes())?
-        }
-        None => Map::new(),
-    };
-    let Some(Value::String(unit)) = context.remove("targetingKey") else {
-        let reason = "has no `targetingKey`: give the user id as text";
-        return Err(missing("context", reason));
-    };
-    let details: Option<Details<'_>> = match members.details {
-        Some(details) => Some(object("details", details.get().as_bytes())?),
-        None => None,
-    };
-    let known = Known {
-        index,
-        name,
-        unit,
-        context,
-        event_id: members.event_id,
-        timestamp: members.timestamp,
-        value: details.and_then(|own| own.value),
-    };
-    // Judged also where it counts nowhere: the experiment makes no difference.
-    match validate(
-        EventKind::Metric,
-        known.event("any", rules.received_at),
-        rules,
-    ) {
-        Ok(_) => Ok(known),
-        Err(error) if error.field == "user_id" => Err(EventError {
-            field: "context",
-            reason: format!("has a `targetingKey` that {}", error.reason),
-            ..error
-        }),
-        Err(error) => Err(error),
-    }
-}
-
-fn object<'a, T: Deserialize<'a>>(field: &'static str, sent: &'a [u8]) -> Result<T, EventError> {
-    if !sent.starts_with(b"{") {
-        return Err(malformed(field, "is not a JSON object"));
-    }
-    serde_json::from_slice(sent).map_err(|error| malformed(field, not_json(&error)))
-}
-
-fn malformed(field: &'static str, reason: impl Into<String>) -> EventError {
-    EventError {
-        field,
-        fault: Fault::Malformed,
-        reason: reason.into(),
-    }
-}
-
-fn missing(field: &'static str, reason: &str) -> EventError {
-    EventError {
-        field,
-        fault: Fault::Missing,
-        reason: reason.to_owned(),
-    }
-}
-
-impl Known<'_> {
-    /// The metric event for one experiment.
-    fn event<'e>(&'e self, experiment_id: &'e str, now: UnixMicros) -> RawEvent<'e> {
-        let mut event = RawEvent {
-            experiment_id: RawField::Text(experiment_id.into()),
-            name: RawField::Text(self.name.as_ref().into()),
-            value: raw_value(self.value),
-            event_id: raw_field(self.event_id),
-            ..blank(&self.unit, now)
-        };
-        if let Some(timestamp) = self.timestamp {
-            event.timestamp = raw_field(Some(timestamp));
-        }
-        event
-    }
 }

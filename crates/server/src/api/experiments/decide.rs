@@ -7,16 +7,32 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer};
+use serde_json::json;
 use trialog_catalog::experiments::MAX_REASON_CHARS;
 use trialog_model::document;
 use trialog_model::ids::Variant;
 
+use super::life::change_of_life;
 use super::{answer, id};
 use crate::app::App;
 use crate::body::received;
 use crate::edit::Editing;
+use crate::openapi::operation::Operation;
+use crate::openapi::schema;
 use crate::pools;
 use crate::problem::{Answer, Problem};
+
+pub(super) fn operation() -> Operation {
+    let example = json!({ "ship": "new", "reason": "sells 4 % more at the planned sample" });
+    change_of_life(
+        "/v1/experiments/{id}/decide",
+        "decideExperiment",
+        "Records what was decided after a stopped experiment",
+    )
+    .describe("Until the experiment is archived, every evaluation answers with the variant `ship`, and logs no exposure to it; with null nothing is shipped. A later decision takes the place of this one.")
+    .body(schema::reference("Decision"), example)
+    .problems(&[422])
+}
 
 /// What the body says.
 #[derive(Deserialize)]

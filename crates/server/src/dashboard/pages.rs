@@ -1,0 +1,6 @@
+//! The pages, a file each.
+
+pub(super) mod error;
+pub(super) mod experiment;
+pub(super) mod list;
+pub(super) mod report;
