@@ -24,7 +24,7 @@ const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
 /// Every operation in an order in which its example can be sent, with the
 /// status of its answer.
-const CALLS: [(&str, u16); 53] = [
+const CALLS: [(&str, u16); 54] = [
     ("isAlive", 200),
     ("isReady", 200),
     ("defineMetric", 201),
@@ -61,6 +61,7 @@ const CALLS: [(&str, u16); 53] = [
     ("getPipeline", 200),
     ("calculate", 200),
     ("getResults", 200),
+    ("getBreakdown", 200),
     ("confirmChange", 200),
     ("stopExperiment", 200),
     ("resumeExperiment", 200),
@@ -188,7 +189,7 @@ impl Operation {
         self.method.to_uppercase().parse().unwrap()
     }
 
-    /// The path with its examples in place.
+    /// The path with its examples in place, those of required queries included.
     fn address(&self) -> String {
         self.address_of(None)
     }
@@ -201,6 +202,11 @@ impl Operation {
                 let name = format!("{{{}}}", parameter["name"].as_str().unwrap());
                 let example = parameter["example"].as_str().unwrap();
                 path = path.replace(&name, &percent::encode(id.unwrap_or(example)));
+            } else if parameter["required"] == true {
+                let name = parameter["name"].as_str().unwrap();
+                let example = parameter["example"].as_array().unwrap();
+                let texts: Vec<&str> = example.iter().map(|text| text.as_str().unwrap()).collect();
+                path = format!("{path}?{name}={}", texts.join(","));
             }
         }
         assert!(

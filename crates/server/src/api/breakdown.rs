@@ -29,7 +29,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         "schema": { "type": "array", "items": schema::text(), "minItems": 1, "maxItems": 2 },
         "style": "form", "explode": false,
         "description": "One key of the context at the exposure, or two that are crossed, with a comma between them.",
-        "examples": { "platform": { "value": ["platform"] }, "crossed": { "value": ["platform", "geo"] } },
+        "example": ["platform", "geo"],
     });
     let breakdown = Operation::new(
         Method::GET,

@@ -130,7 +130,7 @@ fn the_largest_values_come_first_then_the_missing_and_the_others() {
     assert_eq!((shops.len(), shops[50].as_str()), (51, "(other)"));
     assert_eq!(
         labels("vip,platform")[..2],
-        ["false, (missing)", "false, android, \"old\""]
+        ["false, android, \"old\"", "false, ios"]
     );
     let breakdown = get(
         &service,
