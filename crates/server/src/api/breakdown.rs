@@ -12,7 +12,7 @@ use trialog_model::metric::MetricKind;
 use trialog_model::published::Published;
 use trialog_pipeline::subject;
 use trialog_report::Breakdown;
-use trialog_warehouse::fold::split::MAX_KEYS;
+use trialog_warehouse::fold::split::{CellValues, MAX_KEYS};
 
 use crate::api::experiments::{experiment_segment, id, metric_name};
 use crate::api::results::{self, segments};
@@ -105,13 +105,23 @@ fn fold(app: &App, id: &ExperimentId, query: &Query, flag: &Flag) -> Answer<Brea
         )?;
         reports.push((cell.values, report));
     }
-    if found.n_values == 0 {
-        segments::check_keys(app, id, &query.by, "by")?;
-    }
+    segments::check_keys(app, id, &keys_without_values(&query.by, &reports), "by")?;
     let mut breakdown = Breakdown::from_reports(whole, query.by.clone(), found.n_values, reports);
     let is_filtered = *filter != trialog_warehouse::fold::UserFilter::default();
     breakdown.filter = is_filtered.then(|| results::shown(filter));
     Ok(breakdown)
+}
+
+/// Returns the keys that no segment has a value of, as where there is a slip in a key.
+fn keys_without_values<R>(by: &[String], segments: &[(Option<CellValues>, R)]) -> Vec<String> {
+    let has_value = |at: usize| {
+        let named = segments.iter().filter_map(|(values, _)| values.as_ref());
+        named.into_iter().any(|values| values[at].is_some())
+    };
+    let keys = by.iter().enumerate();
+    keys.filter(|(at, _)| !has_value(*at))
+        .map(|(_, key)| key.clone())
+        .collect()
 }
 
 fn parse(query: &str) -> Answer<Query> {
