@@ -180,6 +180,10 @@ fn count_notifications(
             let mut waiting = notifications.timeout_iter(LISTEN);
             while waiting.next().map_err(DatabaseError::Postgres)?.is_some() {
                 n_writes.fetch_add(1, Ordering::AcqRel);
+                // Others may notify without a pause.
+                if closed.load(Ordering::Acquire) {
+                    return Ok(());
+                }
             }
         }
         if client.is_closed() {
