@@ -10,7 +10,7 @@ use serde_json::json;
 use trialog_model::ids::{ExperimentId, Variant};
 use trialog_model::metric::MetricKind;
 use trialog_model::published::Published;
-use trialog_pipeline::subject;
+use trialog_pipeline::{MAX_VALUES, subject};
 use trialog_report::Breakdown;
 use trialog_warehouse::fold::split::{CellValues, MAX_KEYS};
 
@@ -29,7 +29,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         "schema": { "type": "array", "items": schema::text(), "minItems": 1, "maxItems": 2 },
         "style": "form", "explode": false,
         "description": "One key of the context at the exposure, or two that are crossed, with a comma between them.",
-        "example": ["platform", "geo"],
+        "example": ["platform"],
     });
     let breakdown = Operation::new(
         Method::GET,
@@ -112,8 +112,12 @@ fn fold(app: &App, id: &ExperimentId, query: &Query, flag: &Flag) -> Answer<Brea
     Ok(breakdown)
 }
 
-/// Returns the keys that no segment has a value of, as where there is a slip in a key.
+/// Returns the keys that no segment has a value of, as where there is a slip in a key; none where
+/// values are not all named.
 fn keys_without_values<R>(by: &[String], segments: &[(Option<CellValues>, R)]) -> Vec<String> {
+    if segments.len() > MAX_VALUES {
+        return Vec::new();
+    }
     let has_value = |at: usize| {
         let named = segments.iter().filter_map(|(values, _)| values.as_ref());
         named.into_iter().any(|values| values[at].is_some())

@@ -154,10 +154,10 @@ fn what_cannot_be_broken_down_is_said() {
     assert_eq!(status, StatusCode::BAD_REQUEST);
     assert!(detail.contains("by=platform"), "{detail}");
     let (status, detail) = refused("gate/breakdown?by=platfrom");
-    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
     assert!(detail.contains("`platform`"), "{detail}");
     let (status, detail) = refused("gate/breakdown?by=vip,platfrom");
-    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
     assert!(detail.contains("`platfrom`"), "{detail}");
     assert_eq!(
         refused("gate/breakdown?by=a,b,c").0,

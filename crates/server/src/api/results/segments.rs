@@ -30,7 +30,13 @@ pub(super) fn check(
     let known = keys(app, id)?;
     let unknown = (segment.iter()).find(|(key, _)| !known.is_empty() && !known.contains(key));
     match unknown {
-        Some((key, _)) => Err(unknown_key(key, &format!("segment.{key}"), known)),
+        Some((key, _)) => {
+            let reason = format!(
+                "is no key of the contexts in this experiment{}",
+                others(key, known)
+            );
+            Err(Problem::bad_field(&format!("segment.{key}"), &reason))
+        }
         None => Ok(()),
     }
 }
@@ -48,16 +54,21 @@ pub(in crate::api) fn check_keys(
     let known = keys(app, id)?;
     let unknown = (wanted.iter()).find(|key| !known.is_empty() && !known.contains(*key));
     match unknown {
-        Some(key) => Err(unknown_key(key, field, known)),
+        Some(key) => {
+            let others = others(key, known);
+            let reason = format!(
+                "names `{key}`, which is no key of the contexts in this experiment{others}"
+            );
+            Err(Problem::broken_rule(field, &reason))
+        }
         None => Ok(()),
     }
 }
 
-fn unknown_key(key: &str, field: &str, known: BTreeSet<String>) -> Problem {
+/// Lists the keys that there are instead of `key`.
+fn others(key: &str, known: BTreeSet<String>) -> String {
     let known: Vec<String> = known.into_iter().collect();
-    let known = there_are(key, &known, false);
-    let reason = format!("`{key}` is no key of the contexts in this experiment{known}");
-    Problem::bad_field(field, &reason)
+    there_are(key, &known, false)
 }
 
 /// Why reading ends.
