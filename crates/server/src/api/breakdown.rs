@@ -26,7 +26,7 @@ use crate::work::Flag;
 pub(crate) fn operations() -> Vec<Operation> {
     let by = json!({
         "name": "by", "in": "query", "required": true,
-        "schema": { "type": "array", "items": schema::text(), "minItems": 1, "maxItems": 2 },
+        "schema": { "type": "array", "items": { "type": "string", "minLength": 1 }, "minItems": 1, "maxItems": 2, "uniqueItems": true },
         "style": "form", "explode": false,
         "description": "One key of the context at the exposure, or two that are crossed, with a comma between them.",
         "example": ["platform"],
@@ -137,7 +137,7 @@ fn parse(query: &str) -> Answer<Query> {
         [(_, keys)] => keys.split(',').map(str::to_owned).collect(),
         [] => Vec::new(),
         _ => {
-            return Err(Problem::bad_field(
+            return Err(Problem::broken_rule(
                 "by",
                 "is given twice: give keys once, with a comma between two",
             ));
@@ -164,7 +164,7 @@ fn check(by: &[String], results: &results::Query) -> Answer<()> {
     } else {
         return Ok(());
     };
-    Err(Problem::bad_field("by", &reason))
+    Err(Problem::broken_rule("by", &reason))
 }
 
 #[cfg(test)]

@@ -151,7 +151,7 @@ fn what_cannot_be_broken_down_is_said() {
         )
     };
     let (status, detail) = refused("gate/breakdown");
-    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
     assert!(detail.contains("by=platform"), "{detail}");
     let (status, detail) = refused("gate/breakdown?by=platfrom");
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
@@ -161,7 +161,7 @@ fn what_cannot_be_broken_down_is_said() {
     assert!(detail.contains("`platfrom`"), "{detail}");
     assert_eq!(
         refused("gate/breakdown?by=a,b,c").0,
-        StatusCode::BAD_REQUEST
+        StatusCode::UNPROCESSABLE_ENTITY
     );
     assert_eq!(refused("nobody/breakdown?by=a").0, StatusCode::NOT_FOUND);
     service.post(
