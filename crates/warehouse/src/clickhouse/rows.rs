@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use trialog_model::event::EventKind;
 
 use crate::batch::{Batch, EventRow};
+use crate::fold::split::value_text;
 
 /// What becomes of users that are texts, beside their numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,13 +57,7 @@ pub(super) fn insertion(batch: &Batch, number: u64, user_texts: UserTexts) -> (S
 fn attributes(rows: &mut Vec<u8>, context: &str) {
     let pairs: BTreeMap<String, &RawValue> = serde_json::from_str(context).unwrap_or_default();
     let pairs: Vec<(String, String)> = (pairs.into_iter())
-        .filter_map(
-            |(key, value)| match serde_json::from_str::<String>(value.get()) {
-                Ok(text) => Some((key, text)),
-                Err(_) if value.get() == "null" => None,
-                Err(_) => Some((key, value.get().to_owned())),
-            },
-        )
+        .filter_map(|(key, value)| Some((key, value_text(value.get())?)))
         .collect();
     length(rows, pairs.len());
     for (key, value) in &pairs {
