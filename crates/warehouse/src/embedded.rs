@@ -140,6 +140,16 @@ impl State {
         }
     }
 
+    /// Whether the active segment has to end before events of `sequence` come: it is large, or a
+    /// cut separates the two. Both kinds of events of one sequence stay in one segment, since
+    /// flushing a segment removes its sequences from the inbox.
+    fn ends_before(&self, sequence: u64, segment_bytes: usize) -> bool {
+        self.active.sequences.is_some_and(|(first, last)| {
+            last < sequence
+                && (self.active.size_bytes() >= segment_bytes || self.is_cut(first, sequence))
+        })
+    }
+
     pub(crate) fn sealed_bytes(&self) -> usize {
         self.sealed.iter().map(|segment| segment.size_bytes).sum()
     }
@@ -679,28 +689,17 @@ fn recover(
         merging: Gate::default(),
     };
     database.each_payload(|stored| {
-        if state
-            .active
-            .sequences
-            .is_some_and(|(first, _)| state.is_cut(first, stored.sequence))
-        {
+        if state.ends_before(stored.sequence, segment_bytes) {
             state.seal();
         }
         let batch = codec::decode(stored.kind, &stored.payload)
             .map_err(|error| database.damaged_entry(stored.sequence, &error))?;
         state.active.append(stored.sequence, &batch);
-        if state.active.size_bytes() >= segment_bytes {
-            state.seal();
-        }
         state.next_sequence = state.next_sequence.max(stored.sequence + 1);
         Ok(())
     })?;
     // What comes next may lie on the other side of the published position.
-    if state
-        .active
-        .sequences
-        .is_some_and(|(first, _)| state.is_cut(first, state.next_sequence))
-    {
+    if state.ends_before(state.next_sequence, segment_bytes) {
         state.seal();
     }
     Ok(state)

@@ -7,7 +7,8 @@ mod harness;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{channel, sync_channel};
+use std::sync::mpsc::{SyncSender, channel, sync_channel};
+use std::thread;
 
 use proptest::prelude::*;
 use rusqlite::Connection;
@@ -154,6 +155,52 @@ fn reopening_gives_the_same_events() {
             );
         }
     }
+}
+
+/// A large batch of assignments and one metric event lie under one sequence. Flushing the first
+/// alone would take both out of the inbox.
+#[test]
+fn both_kinds_of_one_commit_stay_together_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let warehouse = open(directory.path(), &unflushed(), 0).unwrap();
+    let writer = hold_writer(&warehouse);
+    let (stored, outcomes) = channel();
+    let mut assignments = Batch::new(EventKind::Assignment);
+    for user in 0..200 {
+        assignments.push(&assigned("gate", user, 10, "a", user).1);
+    }
+    for batch in [assignments, one_event().batch] {
+        let stored = stored.clone();
+        let reply = Box::new(move |outcome| stored.send(outcome).expect("the test waits"));
+        let submission = Submission {
+            batch,
+            reply,
+            ..one_event()
+        };
+        warehouse.submit(submission).unwrap();
+    }
+    drop((writer, stored));
+    outcomes.iter().for_each(|outcome| outcome.unwrap());
+    assert_eq!(warehouse.position(), 2, "two commits");
+    drop(warehouse);
+
+    let rows = |warehouse: &Warehouse| {
+        EventKind::ALL.map(|kind| {
+            let entry = warehouse.snapshot().contents_of(kind, "gate");
+            entry.map(|entry| entry.rows)
+        })
+    };
+    let small = Options {
+        flush_bytes: 4_000,
+        ..Options::default()
+    };
+    let recovered = open(directory.path(), &small, 0).unwrap();
+    while recovered.usage().n_runs == 0 {
+        thread::yield_now();
+    }
+    drop(recovered);
+    let again = open(directory.path(), &unflushed(), 0).unwrap();
+    assert_eq!(rows(&again), [Some(200), Some(2)]);
 }
 
 #[test]
@@ -525,6 +572,24 @@ fn one_event() -> Submission {
     }
 }
 
+/// Stores one event and keeps the writer in its reply, until what is returned is dropped.
+fn hold_writer(warehouse: &Warehouse) -> SyncSender<()> {
+    let (arrived, has_arrived) = channel();
+    let (go_on, may_go_on) = sync_channel::<()>(0);
+    let reply = Box::new(move |_| {
+        arrived.send(()).expect("the test waits");
+        let _ = may_go_on.recv();
+    });
+    warehouse
+        .submit(Submission {
+            reply,
+            ..one_event()
+        })
+        .unwrap();
+    has_arrived.recv().unwrap();
+    go_on
+}
+
 #[test]
 fn a_full_queue_refuses_and_takes_again_what_it_has_room_for() {
     let event_bytes = one_event().batch.size_bytes();
@@ -539,27 +604,14 @@ fn a_full_queue_refuses_and_takes_again_what_it_has_room_for() {
     for options in [by_length, by_bytes] {
         let directory = tempfile::tempdir().unwrap();
         let warehouse = open(directory.path(), &options, 0).unwrap();
-        // The writer waits in this reply until the test lets it go on.
-        let (arrived, has_arrived) = channel();
-        let (go_on, may_go_on) = sync_channel::<()>(0);
-        let reply = Box::new(move |_| {
-            arrived.send(()).expect("the test waits");
-            let _ = may_go_on.recv();
-        });
-        warehouse
-            .submit(Submission {
-                reply,
-                ..one_event()
-            })
-            .unwrap();
-        has_arrived.recv().unwrap();
+        let writer = hold_writer(&warehouse);
         for _ in 0..3 {
             warehouse.submit(one_event()).unwrap();
         }
         for _ in 0..2 {
             assert!(matches!(warehouse.submit(one_event()), Err(Refused::Full)));
         }
-        drop(go_on);
+        drop(writer);
         warehouse.close();
         assert!(matches!(
             warehouse.submit(one_event()),
