@@ -85,7 +85,7 @@ pub(crate) fn compute(
             let mut computed = computed(experiment, plan, limits, outcome);
             if let Ok(computation) = &mut computed.outcome {
                 match ranked::order_users(view, experiment, plan, n_threads)? {
-                    Ok(mut ranked) => ranked.add_to(computation, plan, 0),
+                    Ok(ranked) => ranked.add_to(computation, plan, 0),
                     Err(error) => computed.outcome = Err(error),
                 }
             }
@@ -123,6 +123,7 @@ fn plan(
         filter: filter.clone(),
         left_out: left_out(definition),
         split: Split::Whole,
+        exposures: None,
     };
     (plan, metric_plans)
 }

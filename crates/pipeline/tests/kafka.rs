@@ -118,6 +118,7 @@ impl Stage {
             data_time: NOW,
             filter: UserFilter::default(),
             left_out: None,
+            exposures: None,
             split: Split::Whole,
             n_rows: 1,
         };

@@ -9,9 +9,11 @@
 //! Work is cut into pieces that threads take one by one. What a piece gives
 //! can be merged exactly, so the result does not depend on the cut.
 
+mod assigned;
 mod exposure;
 mod history;
 pub(crate) mod pieces;
+pub(crate) mod recorded;
 mod side;
 pub mod source;
 mod spill;
@@ -19,24 +21,23 @@ pub mod split;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use trialog_model::bucket::bucket;
 use trialog_model::event::EventKind;
 use trialog_model::ids::ExperimentId;
 
 use crate::error::{FoldError, WarehouseError};
-pub use crate::fold::exposure::LeftOut;
-use crate::fold::exposure::{Status, status};
+use crate::fold::assigned::Assigned;
+pub use crate::fold::exposure::{LeftOut, Status};
 use crate::fold::history::{Copies, History};
 use crate::fold::pieces::{Piece, pieces};
+pub use crate::fold::recorded::Exposures;
 use crate::fold::side::{Reading, Side};
 use crate::fold::source::EventSource;
-use crate::fold::split::{CellFinder, Cells, Split};
+use crate::fold::split::{Cells, Split};
 use crate::run::Columns;
-use crate::user_texts::LeastText;
 
 /// One event of a user, as an accumulator sees it. Ordered by time, name,
 /// value and event id: the order in which ties are broken everywhere.
@@ -212,6 +213,9 @@ pub struct Plan {
     pub left_out: Option<LeftOutUnits>,
     /// Into which cells users fall.
     pub split: Split,
+    /// What an earlier pass over the same events, with the same filter, has found the users to
+    /// come to; the assignments are not read then.
+    pub exposures: Option<Arc<Exposures>>,
     /// About how many rows there are to fold.
     pub n_rows: u64,
 }
@@ -267,6 +271,8 @@ pub trait Accumulator: Send {
     fn cells(&mut self) -> Option<&mut dyn Cells> {
         None
     }
+    /// A user with assignments comes to `status`: called once for each, before `begin`.
+    fn assigned(&mut self, _user: i64, _status: &Status) {}
     /// Whether it looks at the events of users who do not count, too.
     fn sees_left_out(&self) -> bool {
         false
@@ -318,18 +324,19 @@ impl<A: Accumulator> Folded<A> {
             crossovers: vec![0; n_slots],
             forced: vec![0; n_cells],
             unknown_variant: vec![0; n_cells],
-            next_event_at: None,
+            next_event_at: (plan.exposures.as_ref()).and_then(|found| found.next_event_at),
             accumulator,
         }
     }
 
     /// Counts a user.
-    fn count(&mut self, standing: &Status) {
-        match standing {
+    fn count(&mut self, plan: &Plan, status: &Status) {
+        let counted = |cell: u32| plan.counted_cell(cell) as usize;
+        match *status {
             Status::Unexposed | Status::LeftOut => {}
-            Status::Forced { cell } => self.forced[*cell as usize] += 1,
-            Status::UnknownVariant { cell } => self.unknown_variant[*cell as usize] += 1,
-            Status::Crossover { slot } => self.crossovers[*slot] += 1,
+            Status::Forced { cell } => self.forced[counted(cell)] += 1,
+            Status::UnknownVariant { cell } => self.unknown_variant[counted(cell)] += 1,
+            Status::Crossover { cell, variant } => self.crossovers[plan.slot(cell, variant)] += 1,
             Status::Exposed(exposure) => self.users[exposure.slot] += 1,
         }
     }
@@ -426,6 +433,7 @@ fn fold_piece<A: Accumulator>(
     let experiments = plans_of_piece.iter().map(|plan| plan.experiment.as_str());
     let experiments: Vec<&str> = experiments.collect();
     let mut accumulators: Vec<A> = plans_of_piece.iter().map(make).collect();
+    let reads_assignments = plans_of_piece.iter().any(|plan| plan.exposures.is_none());
     let has_segment = (plans_of_piece.iter())
         .any(|plan| !plan.filter.segment.is_empty() || plan.split != Split::Whole);
     let has_cells = (accumulators.iter_mut()).any(|accumulator| accumulator.cells().is_some());
@@ -437,7 +445,10 @@ fn fold_piece<A: Accumulator>(
         (true, true) => Columns::All,
     };
     let open = |kind, columns| source.cursors(kind, &experiments, &piece.users, columns);
-    let mut assignments = Side::new(open(EventKind::Assignment, columns)?);
+    let mut assignments = Side::new(match reads_assignments {
+        true => open(EventKind::Assignment, columns)?,
+        false => Vec::new(),
+    });
     let reads_events = accumulators.iter().any(Accumulator::reads_events);
     let mut metrics = Side::new(match reads_events {
         true => open(EventKind::Metric, Columns::Plain)?,
@@ -449,10 +460,14 @@ fn fold_piece<A: Accumulator>(
         let mut folded = Folded::new(plan, accumulator);
         assignments.enter(plan.experiment.as_str())?;
         metrics.enter(plan.experiment.as_str())?;
+        let mut assigned = match &plan.exposures {
+            Some(exposures) => Assigned::Recorded(exposures.open(piece.part)?),
+            None => Assigned::from_events(plan, &mut assignments),
+        };
         let outcome = fold_experiment(
             plan,
             &piece.users,
-            &mut assignments,
+            &mut assigned,
             &mut metrics,
             history,
             &mut folded,
@@ -466,7 +481,7 @@ fn fold_piece<A: Accumulator>(
 fn fold_experiment<A: Accumulator>(
     plan: &Plan,
     users: &Range<Option<i64>>,
-    assignments: &mut Side,
+    assigned: &mut Assigned<'_>,
     metrics: &mut Side,
     history: &mut History,
     folded: &mut Folded<A>,
@@ -474,35 +489,27 @@ fn fold_experiment<A: Accumulator>(
     let after_data_time = plan.data_time.saturating_add(1);
     let sees_left_out = folded.accumulator.sees_left_out();
     let reads_events = folded.accumulator.reads_events();
-    let mut finder = match &plan.split {
-        Split::Whole => None,
-        Split::Keys(cells) => Some(CellFinder::new(cells)),
-    };
     if let Some(start) = users.start {
-        assignments.skip_to(start)?;
+        assigned.skip_to(start)?;
         if sees_left_out {
             metrics.skip_to(start)?;
         }
     }
     loop {
-        let assigned = assignments.user();
         let sender = metrics.user().filter(|_| sees_left_out);
-        let next = [assigned, sender].into_iter().flatten().min();
+        let next = [assigned.user(), sender].into_iter().flatten().min();
         let Some(user) = next.filter(|user| users.end.is_none_or(|end| *user < end)) else {
             return Ok(Ok(()));
         };
-        let mut standing = Status::Unexposed;
-        if assigned == Some(user) {
-            let of_plan = finder.as_mut().map(|finder| finder as &mut dyn Cells);
-            let cells = folded.accumulator.cells().or(of_plan);
-            standing = assigned_to(plan, user, cells, assignments, history)?;
-            note_waiting(
-                &mut folded.next_event_at,
-                history.first_beyond(plan.data_time),
-            );
+        let mut status = Status::Unexposed;
+        if assigned.user() == Some(user) {
+            let cells = folded.accumulator.cells();
+            let waiting = &mut folded.next_event_at;
+            status = assigned.take(plan, user, cells, history, waiting)?;
+            folded.accumulator.assigned(user, &status);
         }
-        folded.count(&standing);
-        let horizon = match standing {
+        folded.count(plan, &status);
+        let horizon = match status {
             Status::Exposed(exposure) => folded.accumulator.horizon(exposure.at),
             _ if sees_left_out => after_data_time,
             _ => continue,
@@ -513,7 +520,7 @@ fn fold_experiment<A: Accumulator>(
             let mut reading = Reading {
                 horizon: horizon.min(after_data_time),
                 names: &plan.event_types,
-                segment: &[],
+                segment: None,
                 cells: None,
                 text: None,
             };
@@ -523,49 +530,20 @@ fn fold_experiment<A: Accumulator>(
                 history.first_beyond(plan.data_time),
             );
         }
-        if let Err(error) = hand_on(user, &standing, history, &mut folded.accumulator)? {
+        if let Err(error) = hand_on(user, &status, history, &mut folded.accumulator)? {
             return Ok(Err(error));
         }
     }
 }
 
-/// What the assignments of `user`, who comes next in `assignments`, come to.
-fn assigned_to(
-    plan: &Plan,
-    user: i64,
-    cells: Option<&mut dyn Cells>,
-    assignments: &mut Side,
-    history: &mut History,
-) -> Result<Status, WarehouseError> {
-    history.begin(Copies::SameId);
-    let mut text = LeastText::default();
-    let mut reading = Reading {
-        horizon: plan.data_time.saturating_add(1),
-        names: &plan.variants,
-        segment: &plan.filter.segment,
-        cells: match cells {
-            Some(cells) => Some(cells),
-            None => None,
-        },
-        text: plan.left_out.as_ref().map(|_| &mut text),
-    };
-    assignments.take(user, &mut reading, history)?;
-    let is_left_out = (plan.left_out.as_ref()).is_some_and(|units| units.has(user, text.as_str()));
-    Ok(match status(plan, user, history)? {
-        Status::Unexposed => Status::Unexposed,
-        _ if is_left_out => Status::LeftOut,
-        status => status,
-    })
-}
-
 /// Hands a user's events to `accumulator`; the inner result is the experiment's own.
 fn hand_on<A: Accumulator>(
     user: i64,
-    standing: &Status,
+    status: &Status,
     history: &mut History,
     accumulator: &mut A,
 ) -> Result<Result<(), FoldError>, WarehouseError> {
-    let why = match standing {
+    let why = match status {
         Status::Exposed(exposure) => {
             accumulator.begin(exposure);
             history.each_chunk(|rows| accumulator.events(rows))?;

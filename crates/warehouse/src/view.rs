@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 
 use trialog_model::event::EventKind;
 
-use crate::analysis::values::{KeyQuestion, KeyValues, Values};
+use crate::analysis::values::{Found, KeyQuestion, KeyValues, Values};
 use crate::analysis::{Analysis, Answers};
 use crate::batch::EventRow;
 use crate::error::{FoldError, WarehouseError};
@@ -136,7 +136,8 @@ impl View {
         self.fold::<A>(plans, questions, n_threads)
     }
 
-    /// Finds the `limit` values of `keys` with the most exposed users of `plan`.
+    /// Finds the `limit` values of `keys` with the most exposed users of `plan`, and what its
+    /// users come to by them.
     ///
     /// # Errors
     ///
@@ -147,7 +148,7 @@ impl View {
         keys: &[String],
         limit: usize,
         n_threads: usize,
-    ) -> Result<KeyValues, WarehouseError> {
+    ) -> Result<Found, WarehouseError> {
         let question = KeyQuestion {
             keys: keys.to_vec(),
             limit,
@@ -157,7 +158,10 @@ impl View {
         match answers.pop() {
             Some(Ok(found)) => found,
             // Counting users overflows nothing.
-            Some(Err(_)) | None => Ok(KeyValues::default()),
+            Some(Err(_)) | None => Ok(Found {
+                values: KeyValues::default(),
+                exposures: None,
+            }),
         }
     }
 

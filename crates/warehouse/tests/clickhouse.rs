@@ -28,7 +28,7 @@ use trialog_warehouse::analysis::Analysis;
 use trialog_warehouse::analysis::arrivals::TypeArrivals;
 use trialog_warehouse::analysis::ranks::{ClippedSums, Pass, RankedPlan, Ranks, Users};
 use trialog_warehouse::analysis::scorecard::{MetricPlan, Quantity, Scorecard, Shape};
-use trialog_warehouse::analysis::values::{KeyQuestion, Values};
+use trialog_warehouse::analysis::values::{Found, KeyQuestion, Values};
 use trialog_warehouse::batch::{Batch, EventRow};
 use trialog_warehouse::clickhouse::ClickHouse;
 use trialog_warehouse::embedded::Options;
@@ -98,7 +98,8 @@ fn check_cells(
         spill: std::env::temp_dir(),
     };
     let plans = std::slice::from_ref(plan);
-    let found = both.both_warehouses_agree::<Values, _>(plans, &[question], Result::unwrap)?;
+    let values = |found: Result<Found, WarehouseError>| found.unwrap().values;
+    let found = both.both_warehouses_agree::<Values, _>(plans, &[question], values)?;
     let Some(Some(found)) = found.into_iter().next() else {
         return Ok(());
     };
@@ -284,7 +285,7 @@ fn the_order_of_users_is_the_same() {
                 .flat_map(|quantity| {
                     let tally = || Pass::Tally(RankSearch::default().tally());
                     let clip = || Pass::Clip {
-                        ends: (low, low + 20_000),
+                        ends: [Some(low), Some(low + 20_000)],
                         sums: ClippedSums::default(),
                     };
                     let metric = MetricPlan {

@@ -96,6 +96,7 @@ fn reading_millions_of_events_takes_bounded_memory() {
         data_time: i64::MAX,
         filter: UserFilter::default(),
         left_out: None,
+        exposures: None,
         split: Split::Whole,
         n_rows: n_users * (EVENTS_PER_USER + 1),
     };

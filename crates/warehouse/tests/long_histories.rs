@@ -33,6 +33,7 @@ fn purchases(snapshot: &Snapshot, n_threads: usize, event_type: &str) -> (u64, M
         filter: UserFilter::default(),
         // So large that it is cut at every row group.
         left_out: None,
+        exposures: None,
         split: Split::Whole,
         n_rows: 1 << 32,
     };

@@ -62,6 +62,7 @@ fn purchases(snapshot: &Snapshot) -> Result<(u64, MetricSums), WarehouseError> {
         data_time: i64::MAX,
         filter: UserFilter::default(),
         left_out: None,
+        exposures: None,
         split: Split::Whole,
         n_rows: 1,
     };

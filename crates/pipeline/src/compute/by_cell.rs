@@ -1,12 +1,14 @@
 //! Scorecards by group: what is computed of an experiment for each value of context keys.
 
+use std::sync::Arc;
+
 use trialog_catalog::experiments::Experiment;
 use trialog_model::event::EventKind;
 use trialog_model::published::Computation;
 use trialog_model::time::UnixMicros;
 use trialog_warehouse::analysis::scorecard::Scorecard;
 use trialog_warehouse::fold::UserFilter;
-use trialog_warehouse::fold::split::{CellValues, KeyCells, Split};
+use trialog_warehouse::fold::split::{CellValues, Split};
 use trialog_warehouse::view::View;
 use trialog_warehouse::{FoldError, WarehouseError};
 
@@ -50,15 +52,10 @@ pub(crate) fn compute_by_keys(
     let contents = [assignments.get(id), metrics.get(id)];
     let (mut plan, metrics) = plan(contents, experiment, limits, data_time, filter);
     let found = view.key_values(&plan, keys, MAX_VALUES, n_threads)?;
-    let mut values: Vec<CellValues> = found
-        .largest
-        .into_iter()
-        .map(|value| value.values)
-        .collect();
-    if found.missing > 0 {
-        values.push(vec![None; keys.len()]);
-    }
-    plan.split = Split::Keys(KeyCells::from_values(keys.to_vec(), values.clone()));
+    let cells = found.values.cells(keys);
+    let values = cells.values().to_vec();
+    plan.split = Split::Keys(cells);
+    plan.exposures = found.exposures.map(Arc::new);
     let plans = std::slice::from_ref(&plan);
     let outcome = view.run::<Scorecard>(plans, &[metrics], n_threads)?.pop();
     let Some(outcome) = outcome else {
@@ -71,7 +68,7 @@ pub(crate) fn compute_by_keys(
         Ok(folded) => folded,
         Err(error) => return Ok(Err(error)),
     };
-    let mut ranked = match ranked::order_users(view, experiment, &plan, n_threads)? {
+    let ranked = match ranked::order_users(view, experiment, &plan, n_threads)? {
         Ok(ranked) => ranked,
         Err(error) => return Ok(Err(error)),
     };
@@ -96,6 +93,6 @@ pub(crate) fn compute_by_keys(
     });
     Ok(Ok(Breakdown {
         cells: cells.collect(),
-        n_values: found.n_values,
+        n_values: found.values.n_values,
     }))
 }

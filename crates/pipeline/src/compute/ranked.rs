@@ -2,9 +2,9 @@
 //! passes over the experiment's events.
 
 use trialog_catalog::experiments::Experiment;
-use trialog_model::metric_definition::{MetricDefinition, NamedMetric, Winsorise, WinsoriseOf};
+use trialog_model::metric_definition::{MetricDefinition, NamedMetric, WinsoriseOf};
 use trialog_model::published::{Computation, MoreSums};
-use trialog_stats::{QuantileRank, RankSearch, RankTally, quantile_levels};
+use trialog_stats::{RankGoal, RankPasses, RankTally};
 use trialog_warehouse::analysis::ranks::{ClippedSums, Pass, RankedPlan, Ranks, Users};
 use trialog_warehouse::analysis::scorecard::{MetricPlan, Shape};
 use trialog_warehouse::fold::Plan;
@@ -22,26 +22,24 @@ const MOST_BUCKETS_OF_ONE: usize = 16 << 10;
 struct Ranked<'a> {
     definition: &'a MetricDefinition,
     plan: MetricPlan,
-    /// For each slot, or for each cell one for all variants together.
-    searches: Vec<RankSearch>,
-    /// How many slots share a search.
+    /// How many slots are ordered together: one, or all variants of a cell.
     n_together: usize,
-    /// What is found out in the end, for each slot.
-    outcome: Vec<Option<MoreSums>>,
+    /// For the slots that are ordered together each.
+    passes: Vec<RankPasses<ClippedSums>>,
 }
 
 /// What the order of users gives for each metric that takes it.
 pub(super) struct RankedMetrics<'a>(Vec<Ranked<'a>>);
 
 impl RankedMetrics<'_> {
-    /// Moves what was found out about the users of `cell` into the rows of `computation`.
-    pub(super) fn add_to(&mut self, computation: &mut Computation, plan: &Plan, cell: u32) {
+    /// Adds what was found out about the users of `cell` to the rows of `computation`.
+    pub(super) fn add_to(&self, computation: &mut Computation, plan: &Plan, cell: u32) {
         for row in &mut computation.metrics {
-            let mut metrics = self.0.iter_mut();
+            let mut metrics = self.0.iter();
             let metric = metrics.find(|metric| metric.plan.name == row.metric_name);
             let variant = plan.variants.code(&row.variant);
             if let (Some(metric), Some(variant)) = (metric, variant) {
-                row.more = metric.outcome[plan.slot(cell, variant)].take();
+                row.more = metric.outcome(plan.slot(cell, variant));
             }
         }
     }
@@ -63,8 +61,9 @@ pub(super) fn order_users<'e>(
     }
     let n_tallies = metrics.len() * plan.n_slots();
     let most = (MOST_BUCKETS / n_tallies.max(1)).min(MOST_BUCKETS_OF_ONE);
-    let searches = metrics.iter_mut().flat_map(|metric| &mut metric.searches);
-    searches.for_each(|search| *search = RankSearch::with_buckets(most));
+    metrics
+        .iter_mut()
+        .for_each(|metric| metric.begin(plan, most));
     while metrics.iter().any(|metric| !metric.is_done()) {
         if let Err(error) = pass(view, plan, n_threads, &mut metrics)? {
             return Ok(Err(error));
@@ -92,10 +91,10 @@ fn pass(
         Err(error) => return Ok(Err(error)),
     };
     for (metric, found) in open.iter_mut().zip(found) {
-        if let Err(error) = metric.take(&found.pass) {
+        if metric.take(found.pass).is_none() {
             return Ok(Err(FoldError::SumOverflow {
                 experiment: plan.experiment.clone(),
-                metric: error,
+                metric: metric.plan.name.clone(),
             }));
         }
     }
@@ -117,29 +116,38 @@ impl<'a> Ranked<'a> {
                 plan.event_types.code(metric.event_type)?,
                 Shape::Plain,
             ),
-            searches: vec![RankSearch::default(); plan.n_slots() / n_together],
             n_together,
-            outcome: vec![None; plan.n_slots()],
+            passes: Vec::new(),
         })
     }
 
+    /// Begins with the first pass; `most_buckets` bounds the memory of a slot's tally.
+    fn begin(&mut self, plan: &Plan, most_buckets: usize) {
+        let goal = match (self.definition.quantile, self.definition.winsorise) {
+            (None, Some(winsorise)) => RankGoal::Winsorised([winsorise.lower, winsorise.upper]),
+            (level, _) => RankGoal::Quantile(level.unwrap_or_default()),
+        };
+        let passes = RankPasses::new(goal, self.n_together, most_buckets);
+        self.passes = vec![passes; plan.n_slots() / self.n_together];
+    }
+
     fn is_done(&self) -> bool {
-        self.outcome.iter().all(Option::is_some)
+        self.passes.iter().all(RankPasses::is_done)
     }
 
     /// What the next pass is to find out.
     fn next_pass(&self) -> RankedPlan {
-        let clip = |ends: (i128, i128)| Pass::Clip {
+        let clip = |ends| Pass::Clip {
             ends,
             sums: ClippedSums::default(),
         };
         let pass = |slot: usize| {
-            let search = &self.searches[slot / self.n_together];
-            match (self.outcome[slot].is_some(), self.clip_ends(search)) {
+            let passes = &self.passes[slot / self.n_together];
+            match (passes.is_done(), passes.ends()) {
                 // Nothing is left to find out.
-                (true, _) => clip((0, 0)),
-                (false, Some(ends)) => clip(range(ends)),
-                (false, None) => Pass::Tally(search.tally()),
+                (true, _) => clip([None, None]),
+                (false, Some(ends)) => clip(ends),
+                (false, None) => Pass::Tally(passes.tally(slot % self.n_together)),
             }
         };
         RankedPlan {
@@ -149,139 +157,65 @@ impl<'a> Ranked<'a> {
                 Some(WinsoriseOf::UsersWithEvent) => Users::WithEvent,
                 Some(WinsoriseOf::AllUsers) | None => Users::All,
             },
-            pass: (0..self.outcome.len()).map(pass).collect(),
+            pass: (0..self.passes.len() * self.n_together).map(pass).collect(),
         }
     }
 
-    /// Takes in what a pass has found out; the metric's name where a sum left its range.
-    fn take(&mut self, passes: &[Pass]) -> Result<(), String> {
-        for (at, passes) in passes.chunks(self.n_together).enumerate() {
-            let first = at * self.n_together;
-            if self.outcome[first].is_some() {
+    /// Takes in what a pass has found out; `None` where a sum left its range. Users who are not
+    /// ordered keep their value, which is 0, so the sums never need them.
+    fn take(&mut self, found: Vec<Pass>) -> Option<()> {
+        let mut found = found.into_iter();
+        for passes in &mut self.passes {
+            let found: Vec<Pass> = found.by_ref().take(self.n_together).collect();
+            if passes.is_done() {
                 continue;
             }
-            let tallies: Option<Vec<&RankTally>> = passes.iter().map(tally).collect();
-            match (tallies, self.definition.winsorise) {
-                (Some(tallies), Some(winsorise)) => self.take_together(at, winsorise, &tallies)?,
-                (Some(tallies), None) => self.take_quantile(at, tallies[0]),
-                (None, _) => self.take_clipped(at, passes),
+            if passes.ends().is_some() {
+                passes.take_sums(found.iter().filter_map(clipped_sums).collect());
+            } else {
+                let tallies: Vec<RankTally> = found.into_iter().filter_map(tally).collect();
+                passes.take_tallies(&tallies, true)?;
             }
         }
-        Ok(())
+        Some(())
     }
 
-    fn take_clipped(&mut self, at: usize, passes: &[Pass]) {
-        let Some(ends) = self.clip_ends(&self.searches[at]) else {
-            return;
+    /// What was found out about the users of `slot`; none before all passes are done.
+    fn outcome(&self, slot: usize) -> Option<MoreSums> {
+        let passes = &self.passes[slot / self.n_together];
+        let Some(ends) = passes.ends() else {
+            return Some(quantile(passes)).filter(|_| passes.is_done());
         };
-        let outcome = &mut self.outcome[at * self.n_together..];
-        for (outcome, pass) in outcome.iter_mut().zip(passes) {
-            if let Pass::Clip { sums, .. } = pass {
-                *outcome = Some(winsorised(ends, sums));
-            }
-        }
-    }
-
-    /// Orders the users of all variants of a cell together, so that all are treated alike.
-    /// Those who are not ordered keep their value, which is 0.
-    fn take_together(
-        &mut self,
-        at: usize,
-        winsorise: Winsorise,
-        tallies: &[&RankTally],
-    ) -> Result<(), String> {
-        let search = &mut self.searches[at];
-        let mut all = search.tally();
-        tallies.iter().for_each(|tally| all.merge(tally));
-        let n = search.n().unwrap_or(all.n());
-        let levels = [winsorise.lower, winsorise.upper].into_iter().flatten();
-        let ranks: Vec<u64> = levels
-            .filter_map(|level| QuantileRank::of(n, level))
-            .flat_map(|rank| [rank.low, rank.high])
-            .collect();
-        search.narrow(&all, &ranks);
-        let Some(ends) = self.clip_ends(&self.searches[at]) else {
-            return Ok(());
-        };
-        // Where a pass has told every value apart, the sums need no other one.
-        let values: Option<Vec<_>> = tallies.iter().map(|tally| tally.values()).collect();
-        let outcome = &mut self.outcome[at * self.n_together..];
-        for (outcome, values) in outcome.iter_mut().zip(values.unwrap_or_default()) {
-            let mut sums = ClippedSums::default();
-            for (value, n) in values {
-                let added = sums.add(value, n, range(ends));
-                added.ok_or_else(|| self.plan.name.clone())?;
-            }
-            *outcome = Some(winsorised(ends, &sums));
-        }
-        Ok(())
-    }
-
-    /// Returns what users are set to where they lie below or above it, rounded to the four
-    /// decimals of values; none until it is known.
-    fn clip_ends(&self, search: &RankSearch) -> Option<[Option<i128>; 2]> {
-        let winsorise = self.definition.winsorise.filter(|_| search.is_done())?;
-        let end = |level: Option<f64>| {
-            let rank = QuantileRank::of(search.n()?, level?)?;
-            let (low, high) = (search.value_at(rank.low)?, search.value_at(rank.high)?);
-            // The distance is small beside 2^53 wherever the share matters.
-            Some(low + (rank.share * (high - low) as f64).round_ties_even() as i128)
-        };
-        Some([end(winsorise.lower), end(winsorise.upper)])
-    }
-
-    fn take_quantile(&mut self, at: usize, tally: &RankTally) {
-        let Some(level) = self.definition.quantile else {
-            return;
-        };
-        let search = &mut self.searches[at];
-        let n = search.n().unwrap_or(tally.n());
-        let quantiles = quantile_levels(n, level)
-            .ok()
-            .map(|(low, high)| [level, low, high].map(|level| QuantileRank::of(n, level)));
-        let wanted = quantiles.into_iter().flatten().flatten();
-        let ranks: Vec<u64> = wanted.flat_map(|rank| [rank.low, rank.high]).collect();
-        search.narrow(tally, &ranks);
-        if search.is_done() {
-            self.outcome[at] = Some(quantile(search, level));
-        }
+        let sums = passes.sums()?.get(slot % self.n_together)?;
+        Some(MoreSums::Winsorised {
+            total: sums.total,
+            squared_total: sums.squared_total,
+            ends,
+            users: sums.n_clipped,
+        })
     }
 }
 
-fn tally(pass: &Pass) -> Option<&RankTally> {
+fn tally(pass: Pass) -> Option<RankTally> {
     match pass {
         Pass::Tally(tally) => Some(tally),
         Pass::Clip { .. } => None,
     }
 }
 
-/// The values that stay as they are.
-fn range(ends: [Option<i128>; 2]) -> (i128, i128) {
-    (ends[0].unwrap_or(i128::MIN), ends[1].unwrap_or(i128::MAX))
-}
-
-fn winsorised(ends: [Option<i128>; 2], sums: &ClippedSums) -> MoreSums {
-    MoreSums::Winsorised {
-        total: sums.total,
-        squared_total: sums.squared_total,
-        ends,
-        users: sums.n_clipped,
+fn clipped_sums(pass: &Pass) -> Option<ClippedSums> {
+    match pass {
+        Pass::Clip { sums, .. } => Some(*sums),
+        Pass::Tally(_) => None,
     }
 }
 
 /// The quantile and the ends of its interval; 0 without users.
-fn quantile(search: &RankSearch, level: f64) -> MoreSums {
-    let n = search.n().unwrap_or(0);
-    let at = |level: f64| {
-        let rank = QuantileRank::of(n, level)?;
-        let (low, high) = (search.value_at(rank.low)?, search.value_at(rank.high)?);
-        Some(rank.between(low as f64, high as f64))
-    };
-    let (low, high) = quantile_levels(n, level).unwrap_or((level, level));
-    let [quantile, low, high] = [level, low, high].map(|level| at(level).unwrap_or(0.0));
+fn quantile(passes: &RankPasses<ClippedSums>) -> MoreSums {
+    let found = passes.quantile(0, |value| value as f64);
     MoreSums::Quantile {
-        quantile,
-        ends: [low, high],
-        tied: search.most_tied(),
+        quantile: found.map_or(0.0, |found| found.quantile),
+        ends: found.map_or([0.0; 2], |found| [found.lower, found.upper]),
+        tied: found.and_then(|found| found.tied),
     }
 }

@@ -11,7 +11,7 @@ use trialog_model::ids::{ExperimentId, Variant};
 use trialog_model::metric::MetricKind;
 use trialog_model::published::Published;
 use trialog_pipeline::{MAX_VALUES, subject};
-use trialog_report::Breakdown;
+use trialog_report::{Breakdown, Filter};
 use trialog_warehouse::fold::split::{CellValues, MAX_KEYS};
 
 use crate::api::experiments::{experiment_segment, id, metric_name};
@@ -79,31 +79,31 @@ pub(crate) async fn breakdown(
 }
 
 fn fold(app: &App, id: &ExperimentId, query: &Query, flag: &Flag) -> Answer<Breakdown> {
-    let whole = results::published(app, id, &query.results)?;
-    let Some(latest) = app.catalog.published(id, None)? else {
+    let experiment = app.catalog.experiment(id)?;
+    let latest = app.catalog.published(id, None)?;
+    let current = app.aggregator.fingerprint(&experiment);
+    let sequence = results::sequence(app, id, latest.as_ref(), None)?;
+    let subject = subject(&experiment);
+    let choices = &query.results.choices;
+    let report = |published: Option<&Published>, filter: Option<Filter>| {
+        trialog_report::build(&subject, published, &current, &sequence, filter, choices)
+    };
+    let whole = report(latest.as_ref(), None)?;
+    let Some(latest) = latest else {
         return Ok(Breakdown::from_reports(whole, query.by.clone(), 0, []));
     };
     let filter = &query.results.filter;
     let (found, mark) = app.aggregator.breakdown(id, filter, &query.by, flag)?;
-    let experiment = app.catalog.experiment(id)?;
-    let current = app.aggregator.fingerprint(&experiment);
-    let sequence = results::sequence(app, id, Some(&latest), None)?;
     let mut reports = Vec::with_capacity(found.cells.len());
     for cell in found.cells {
         let published = Published {
-            computation: cell.computation,
+            computed_at: latest.computed_at,
+            run_id: latest.run_id,
             mark,
-            ..latest.clone()
+            computation: cell.computation,
         };
-        let report = trialog_report::build(
-            &subject(&experiment),
-            Some(&published),
-            &current,
-            &sequence,
-            Some(results::shown(filter)),
-            &query.results.choices,
-        )?;
-        reports.push((cell.values, report));
+        let shown = Some(results::shown(filter));
+        reports.push((cell.values, report(Some(&published), shown)?));
     }
     segments::check_keys(app, id, &keys_without_values(&query.by, &reports), "by")?;
     let mut breakdown = Breakdown::from_reports(whole, query.by.clone(), found.n_values, reports);

@@ -7,7 +7,7 @@
 mod clickhouse;
 
 use trialog_model::ids::ExperimentId;
-use trialog_stats::RankTally;
+use trialog_stats::{QuantileRank, RankTally, WinsorisedSums};
 
 use crate::analysis::Analysis;
 #[cfg(feature = "clickhouse")]
@@ -48,8 +48,8 @@ pub enum Pass {
     Tally(RankTally),
     /// The sums of values that are set to the ends where they lie beyond them.
     Clip {
-        /// The lower and the upper end.
-        ends: (i128, i128),
+        /// The lower and the upper end, where there is one.
+        ends: [Option<i128>; 2],
         /// The sums so far.
         sums: ClippedSums,
     },
@@ -66,12 +66,18 @@ pub struct ClippedSums {
     pub n_clipped: u64,
 }
 
-impl ClippedSums {
-    /// Adds `n` users with this value.
-    ///
-    /// `None` where a sum leaves its range.
-    pub fn add(&mut self, value: i128, n: u64, (low, high): (i128, i128)) -> Option<()> {
-        let clipped = value.clamp(low, high);
+impl WinsorisedSums for ClippedSums {
+    /// In the unit of values, 1/10,000.
+    type End = i128;
+
+    /// Returns the value at `rank`, rounded to the four decimals of values.
+    fn end(rank: QuantileRank, low: i128, high: i128) -> i128 {
+        // The distance is small beside 2^53 wherever the share matters.
+        low + (rank.share * (high - low) as f64).round_ties_even() as i128
+    }
+
+    fn add(&mut self, value: i128, n: u64, [low, high]: [Option<i128>; 2]) -> Option<()> {
+        let clipped = value.clamp(low.unwrap_or(i128::MIN), high.unwrap_or(i128::MAX));
         let n_users = i128::from(n);
         self.total = (self.total).checked_add(clipped.checked_mul(n_users)?)?;
         let square = clipped.checked_mul(clipped)?;
@@ -79,7 +85,9 @@ impl ClippedSums {
         self.n_clipped += if clipped == value { 0 } else { n };
         Some(())
     }
+}
 
+impl ClippedSums {
     fn merge(&mut self, other: &Self) -> Option<()> {
         self.total = self.total.checked_add(other.total)?;
         self.squared_total = self.squared_total.checked_add(other.squared_total)?;

@@ -9,10 +9,9 @@ use trialog_model::bucket::N_BUCKETS;
 use super::sql::{Statement, list, quoted, table};
 use super::view::View;
 use crate::analysis::scorecard::MetricPlan;
-use crate::analysis::values::encode_values;
 use crate::error::WarehouseError;
 use crate::fold::pieces::ranges;
-use crate::fold::split::Split;
+use crate::fold::split::{Split, encode_values};
 use crate::fold::{Outcomes, Plan};
 
 /// Rows that a statement reads at most, about: its groups then fit into memory. A larger

@@ -57,7 +57,7 @@ pub(super) fn insertion(batch: &Batch, number: u64, user_texts: UserTexts) -> (S
 fn attributes(rows: &mut Vec<u8>, context: &str) {
     let pairs: BTreeMap<String, &RawValue> = serde_json::from_str(context).unwrap_or_default();
     let pairs: Vec<(String, String)> = (pairs.into_iter())
-        .filter_map(|(key, value)| Some((key, value_text(value.get())?)))
+        .filter_map(|(key, value)| Some((key, value_text(value.get())?.into_owned())))
         .collect();
     length(rows, pairs.len());
     for (key, value) in &pairs {

@@ -4,19 +4,30 @@ use crate::error::WarehouseError;
 use crate::fold::history::History;
 use crate::fold::{Exposure, Plan, Row};
 
-/// What a user's assignments come to.
+/// What a user's assignments come to. A cell is the one of the earliest assignment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Status {
+pub enum Status {
     /// No assignment counts, or the filter leaves the user out.
     Unexposed,
     /// The plan leaves the user out whole.
     LeftOut,
     /// An assignment was forced.
-    Forced { cell: u32 },
+    Forced {
+        /// The number of the cell.
+        cell: u32,
+    },
     /// The plan does not know the earliest variant.
-    UnknownVariant { cell: u32 },
-    /// Two or more variants; the slot is of the earliest one.
-    Crossover { slot: usize },
+    UnknownVariant {
+        /// The number of the cell.
+        cell: u32,
+    },
+    /// Two or more variants.
+    Crossover {
+        /// The number of the cell.
+        cell: u32,
+        /// The code of the earliest variant.
+        variant: u32,
+    },
     /// One variant.
     Exposed(Exposure),
 }
@@ -59,14 +70,11 @@ pub(crate) fn status(
     let is_filtered =
         !first.detail.in_segment() || !contains(&plan.filter.exposed, first.timestamp);
     let cell = first.detail.cell();
-    let counted = plan.counted_cell(cell);
     Ok(match (is_filtered, forced, first.name.code(), crossover) {
         (true, _, _, _) => Status::Unexposed,
-        (_, true, _, _) => Status::Forced { cell: counted },
-        (_, _, None, _) => Status::UnknownVariant { cell: counted },
-        (_, _, Some(variant), true) => Status::Crossover {
-            slot: plan.slot(cell, variant),
-        },
+        (_, true, _, _) => Status::Forced { cell },
+        (_, _, None, _) => Status::UnknownVariant { cell },
+        (_, _, Some(variant), true) => Status::Crossover { cell, variant },
         (_, _, Some(variant), false) => Status::Exposed(Exposure {
             user,
             variant,

@@ -19,6 +19,8 @@ pub(crate) struct Piece {
     pub(crate) plans: Range<usize>,
     /// The users, from the first one on and before the second one.
     pub(crate) users: Range<Option<i64>>,
+    /// The number of this piece among those of its experiment.
+    pub(crate) part: usize,
     n_rows: u64,
 }
 
@@ -34,6 +36,11 @@ pub(crate) fn pieces(
     let n_rows: u64 = plans.iter().map(|plan| plan.n_rows).sum();
     let piece_rows = PIECE_ROWS.min(n_rows / (PIECES_PER_THREAD * n_threads.max(1) as u64));
     for (at, plan) in plans.iter().enumerate() {
+        if let Some(exposures) = &plan.exposures {
+            pieces.extend(open.take());
+            pieces.extend(pieces_of(at, plan, exposures.user_ranges()));
+            continue;
+        }
         if plan.n_rows > limits.cut_rows {
             pieces.extend(open.take());
             pieces.extend(cut_by_users(source, at, plan, limits.cut_rows)?);
@@ -42,6 +49,7 @@ pub(crate) fn pieces(
         let piece = open.get_or_insert(Piece {
             plans: at..at,
             users: None..None,
+            part: 0,
             n_rows: 0,
         });
         piece.plans.end = at + 1;
@@ -64,12 +72,22 @@ fn cut_by_users(
 ) -> Result<impl Iterator<Item = Piece>, WarehouseError> {
     let n_pieces = plan.n_rows.div_ceil(cut_rows / 2);
     let cuts = source.cuts(plan.experiment.as_str(), n_pieces)?;
-    let n_rows = plan.n_rows / (cuts.len() as u64 + 1);
-    Ok(ranges(&cuts).into_iter().map(move |users| Piece {
+    Ok(pieces_of(at, plan, ranges(&cuts)))
+}
+
+/// Makes a piece of each of `ranges` of the users of `plan`, which is number `at`.
+fn pieces_of(
+    at: usize,
+    plan: &Plan,
+    ranges: Vec<Range<Option<i64>>>,
+) -> impl Iterator<Item = Piece> + use<> {
+    let n_rows = plan.n_rows / ranges.len().max(1) as u64;
+    (ranges.into_iter().enumerate()).map(move |(part, users)| Piece {
         plans: at..at + 1,
         users,
+        part,
         n_rows,
-    }))
+    })
 }
 
 /// The ranges of users between `cuts`, which are in order; both ends are open.

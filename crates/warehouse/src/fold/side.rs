@@ -1,15 +1,12 @@
 //! One kind of event over all its sources, user by user.
 
-use std::collections::HashMap;
-
 use arrow_array::Array;
-use serde_json::value::RawValue;
 
 use crate::batch::Dictionary;
 use crate::cursor::{Cursor, WithinExperiment};
 use crate::error::WarehouseError;
 use crate::fold::history::{Copies, History};
-use crate::fold::split::{Cells, value_text};
+use crate::fold::split::{Cells, ContextReader};
 use crate::fold::{Detail, NamePlace, Names, Row};
 use crate::user_texts::LeastText;
 
@@ -47,7 +44,8 @@ pub(crate) struct Reading<'r> {
     /// Only rows before this time.
     pub(crate) horizon: i64,
     pub(crate) names: &'r Names,
-    pub(crate) segment: &'r [(String, String)],
+    /// Finds out who is in the segment, unless that is everybody.
+    pub(crate) segment: Option<&'r mut Segment>,
     /// Numbers the contexts, if wanted.
     pub(crate) cells: Option<&'r mut dyn Cells>,
     /// Takes in the user as text, if wanted.
@@ -129,7 +127,7 @@ impl SourceCursor {
         unexpected: &mut Unexpected,
         history: &mut History,
     ) -> Result<(), WarehouseError> {
-        let (names, segment) = (reading.names, reading.segment);
+        let names = reading.names;
         let Some((block, from)) = self.rows.here() else {
             return Ok(());
         };
@@ -149,7 +147,7 @@ impl SourceCursor {
             .iter()
             .take_while(|time| **time < reading.horizon)
             .count();
-        let reads_context = !segment.is_empty() || reading.cells.is_some();
+        let reads_context = reading.segment.is_some() || reading.cells.is_some();
         let mut all_known = true;
         for row in from..from + n_before {
             let code = block.name[row] as usize;
@@ -166,7 +164,8 @@ impl SourceCursor {
             let detail = if reads_context {
                 let context = block.context_at(row);
                 let cell = (reading.cells.as_mut()).map_or(0, |cells| cells.cell(context));
-                let in_segment = segment.is_empty() || in_segment(context, segment);
+                let in_segment =
+                    (reading.segment.as_mut()).is_none_or(|segment| segment.has(context));
                 Detail::from_context(context, cell, in_segment)
             } else if is_expected || history.copies() == Copies::SameId {
                 Detail::NONE
@@ -189,17 +188,28 @@ impl SourceCursor {
     }
 }
 
-/// Whether the JSON object `context` has every key with its value; numbers
-/// and booleans are compared by their JSON text. Values of other keys are
-/// passed over as ingest does, so what it accepted can be asked for.
-fn in_segment(context: &str, segment: &[(String, String)]) -> bool {
-    let Ok(context) = serde_json::from_str::<HashMap<String, &RawValue>>(context) else {
-        return false;
-    };
-    segment.iter().all(|(key, wanted)| {
-        let value = context.get(key).and_then(|value| value_text(value.get()));
-        value.as_ref() == Some(wanted)
-    })
+/// Finds out whether contexts have every key of a segment with its value.
+pub(crate) struct Segment {
+    wanted: Vec<String>,
+    reader: ContextReader,
+}
+
+impl Segment {
+    /// Creates the segment with these keys and values; none where it is everybody.
+    pub(crate) fn new(wanted: &[(String, String)]) -> Option<Self> {
+        let (keys, wanted) = wanted.iter().cloned().unzip();
+        let segment = Self {
+            wanted,
+            reader: ContextReader::new(keys),
+        };
+        (!segment.wanted.is_empty()).then_some(segment)
+    }
+
+    fn has(&mut self, context: &str) -> bool {
+        self.reader.read(context);
+        let values = self.reader.values();
+        (self.wanted.iter().zip(values)).all(|(wanted, value)| value == Some(wanted))
+    }
 }
 
 #[cfg(test)]
@@ -214,12 +224,14 @@ mod tests {
                 .iter()
                 .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
                 .collect();
-            in_segment(context, &pairs)
+            Segment::new(&pairs).unwrap().has(context)
         };
         assert!(holds(&[("platform", "ios"), ("age", "7"), ("new", "true")]));
         assert!(!holds(&[("platform", "ios"), ("age", "8")]));
         assert!(!holds(&[("x", "null")]));
         assert!(!holds(&[("absent", "")]));
-        assert!(!in_segment("", &[("a".into(), "b".into())]));
+        let mut segment = Segment::new(&[("a".into(), "b".into())]).unwrap();
+        assert!(!segment.has(""));
+        assert!(Segment::new(&[]).is_none());
     }
 }

@@ -73,32 +73,38 @@ pub trait Cells {
 }
 
 /// Finds the cell of a context among those of a plan.
-pub(crate) struct CellFinder<'p> {
-    cells: &'p KeyCells,
-    by_values: HashMap<&'p CellValues, u32>,
+pub(crate) struct CellFinder {
+    /// The cells by their values, which are written as one text.
+    by_values: HashMap<String, u32>,
+    other: u32,
     remembered: HashMap<Box<str>, u32>,
-    values: CellValues,
+    reader: ContextReader,
+    text: String,
 }
 
-impl<'p> CellFinder<'p> {
-    pub(crate) fn new(cells: &'p KeyCells) -> Self {
+impl CellFinder {
+    pub(crate) fn new(cells: &KeyCells) -> Self {
+        let texts = cells.values.iter().map(encode_values);
         Self {
-            cells,
-            by_values: cells.values.iter().zip(0..).collect(),
+            by_values: texts.zip(0..).collect(),
+            other: cells.values.len() as u32,
             remembered: HashMap::new(),
-            values: CellValues::new(),
+            reader: ContextReader::new(cells.keys.clone()),
+            text: String::new(),
         }
     }
 }
 
-impl Cells for CellFinder<'_> {
+impl Cells for CellFinder {
     fn cell(&mut self, context: &str) -> u32 {
         if let Some(cell) = self.remembered.get(context) {
             return *cell;
         }
-        read_values(context, &self.cells.keys, &mut self.values);
-        let other = self.cells.values.len() as u32;
-        let cell = self.by_values.get(&self.values).copied().unwrap_or(other);
+        self.reader.read(context);
+        self.text.clear();
+        encode_into(&mut self.text, self.reader.values());
+        let known = self.by_values.get(&self.text);
+        let cell = known.copied().unwrap_or(self.other);
         if self.remembered.len() < MAX_REMEMBERED {
             self.remembered.insert(context.into(), cell);
         }
@@ -106,26 +112,54 @@ impl Cells for CellFinder<'_> {
     }
 }
 
-/// Reads the values of `keys` out of the JSON object `context`. Numbers and booleans are their
-/// JSON text; null is a missing value, and so is everything where the context is no object. Of
-/// a key that occurs twice the last value counts.
-pub(crate) fn read_values(context: &str, keys: &[String], values: &mut CellValues) {
-    values.clear();
-    values.resize(keys.len(), None);
-    if context.is_empty() {
-        return;
+/// Reads the values of keys out of contexts, which are JSON objects. Numbers and booleans are
+/// their JSON text; null is a missing value, and so is everything where the context is no object.
+/// Of a key that occurs twice the last value counts.
+#[derive(Debug, Default)]
+pub(crate) struct ContextReader {
+    keys: Vec<String>,
+    /// The values of the context that was read last; the texts are used again.
+    found: Vec<FoundValue>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct FoundValue {
+    is_present: bool,
+    text: String,
+}
+
+impl ContextReader {
+    /// Creates a reader of the values of `keys`.
+    pub(crate) fn new(keys: Vec<String>) -> Self {
+        let found = vec![FoundValue::default(); keys.len()];
+        Self { keys, found }
     }
-    let mut reader = serde_json::Deserializer::from_str(context);
-    let read = Wanted { keys, values }.deserialize(&mut reader);
-    if read.and_then(|()| reader.end()).is_err() {
-        values.fill(None);
+
+    /// Reads `context`, whose values are there until the next one is read.
+    pub(crate) fn read(&mut self, context: &str) {
+        self.clear();
+        if context.is_empty() {
+            return;
+        }
+        let mut reader = serde_json::Deserializer::from_str(context);
+        let read = Wanted(self).deserialize(&mut reader);
+        if read.and_then(|()| reader.end()).is_err() {
+            self.clear();
+        }
+    }
+
+    /// The values in the order of the keys, none for a missing one.
+    pub(crate) fn values(&self) -> impl Iterator<Item = Option<&str>> {
+        let found = self.found.iter();
+        found.map(|value| value.is_present.then_some(value.text.as_str()))
+    }
+
+    fn clear(&mut self) {
+        (self.found.iter_mut()).for_each(|value| value.is_present = false);
     }
 }
 
-struct Wanted<'w> {
-    keys: &'w [String],
-    values: &'w mut CellValues,
-}
+struct Wanted<'w>(&'w mut ContextReader);
 
 impl<'de> DeserializeSeed<'de> for Wanted<'_> {
     type Value = ();
@@ -143,16 +177,19 @@ impl<'de> Visitor<'de> for Wanted<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let ContextReader { keys, found } = self.0;
         while let Some(key) = map.next_key::<Text<'de>>()? {
-            let mut wanted = (self.keys.iter().zip(self.values.iter_mut()))
-                .filter(|(wanted, _)| **wanted == *key.0)
-                .peekable();
-            if wanted.peek().is_none() {
+            if !keys.iter().any(|wanted| *wanted == *key.0) {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             }
             let value = value_text(map.next_value::<&RawValue>()?.get());
-            wanted.for_each(|(_, slot)| slot.clone_from(&value));
+            let places = keys.iter().zip(found.iter_mut());
+            for (_, place) in places.filter(|(wanted, _)| **wanted == *key.0) {
+                place.is_present = value.is_some();
+                place.text.clear();
+                place.text.push_str(value.as_deref().unwrap_or_default());
+            }
         }
         Ok(())
     }
@@ -162,12 +199,71 @@ impl<'de> Visitor<'de> for Wanted<'_> {
 #[derive(serde::Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// The text that a JSON value is compared by; none for null.
-pub(crate) fn value_text(json: &str) -> Option<String> {
-    match serde_json::from_str::<String>(json) {
-        Ok(text) => Some(text),
-        Err(_) => (json != "null").then(|| json.to_owned()),
+/// Returns the text that a JSON value is compared by; none for null.
+pub(crate) fn value_text(json: &str) -> Option<Cow<'_, str>> {
+    match serde_json::from_str::<Text<'_>>(json) {
+        Ok(text) => Some(text.0),
+        Err(_) => (json != "null").then_some(Cow::Borrowed(json)),
     }
+}
+
+/// Lies between two values that are written as one text; one inside of a value is escaped.
+const SEPARATOR: char = '\0';
+const ESCAPE: char = '\u{1}';
+/// Stands for a missing value; others begin with `+`.
+const MISSING: &str = "-";
+
+/// Writes values as one text.
+pub(crate) fn encode_values(values: &CellValues) -> String {
+    let mut text = String::new();
+    encode_into(&mut text, values.iter().map(Option::as_deref));
+    text
+}
+
+/// Appends values as one text.
+pub(crate) fn encode_into<'v>(text: &mut String, values: impl Iterator<Item = Option<&'v str>>) {
+    for (at, value) in values.enumerate() {
+        if at > 0 {
+            text.push(SEPARATOR);
+        }
+        let Some(value) = value else {
+            text.push_str(MISSING);
+            continue;
+        };
+        text.push('+');
+        if !value.contains([SEPARATOR, ESCAPE]) {
+            text.push_str(value);
+            continue;
+        }
+        for letter in value.chars() {
+            match letter {
+                SEPARATOR => text.extend([ESCAPE, '0']),
+                ESCAPE => text.extend([ESCAPE, '1']),
+                other => text.push(other),
+            }
+        }
+    }
+}
+
+/// Whether all of the values that [`encode_values`] has written are missing.
+pub(crate) fn all_missing(text: &str) -> bool {
+    text.split(SEPARATOR).all(|part| part == MISSING)
+}
+
+/// Reads what [`encode_values`] has written.
+pub(crate) fn decode_values(text: &str) -> CellValues {
+    let value = |part: &str| {
+        let mut letters = part.strip_prefix('+')?.chars();
+        let mut value = String::with_capacity(part.len());
+        while let Some(letter) = letters.next() {
+            value.push(match letter {
+                ESCAPE if letters.next() == Some('0') => SEPARATOR,
+                other => other,
+            });
+        }
+        Some(value)
+    };
+    text.split(SEPARATOR).map(value).collect()
 }
 
 #[cfg(test)]
@@ -175,10 +271,11 @@ mod tests {
     use super::*;
 
     fn values(context: &str, keys: &[&str]) -> CellValues {
-        let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
-        let mut values = CellValues::new();
-        read_values(context, &keys, &mut values);
-        values
+        let mut reader = ContextReader::new(keys.iter().map(|key| (*key).to_owned()).collect());
+        reader.read(r#"{"age":"of another context","platform":"x"}"#);
+        reader.read(context);
+        let values = reader.values();
+        values.map(|value| value.map(str::to_owned)).collect()
     }
 
     fn some(values: &[&str]) -> CellValues {
@@ -200,6 +297,17 @@ mod tests {
         assert_eq!(values(context, &["age", "age"]), some(&["8.50", "8.50"]));
         for broken in ["", "[]", "7", r#"{"age":7"#, r#"{"age":7}x"#] {
             assert_eq!(values(broken, &["age"]), [None], "{broken}");
+        }
+    }
+
+    #[test]
+    fn values_that_are_written_as_one_text_are_read_back() {
+        let odd = ["", "-", "+", "a\0b", "\u{1}", "\u{1}0\0", "\0\u{1}", "é"];
+        for first in odd {
+            for second in [None, Some("x"), Some("\0")] {
+                let values = vec![Some(first.to_owned()), second.map(str::to_owned)];
+                assert_eq!(decode_values(&encode_values(&values)), values);
+            }
         }
     }
 

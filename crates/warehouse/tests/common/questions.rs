@@ -217,6 +217,7 @@ pub(crate) fn plan(question: &Question, n_rows: u64) -> Plan {
             buckets: from..to,
         }),
         split: Split::Whole,
+        exposures: None,
         n_rows,
     }
 }

@@ -1,6 +1,7 @@
 //! The values of context keys as SQL: counts by value, which are added up here.
 
-use crate::analysis::values::{KeyQuestion, KeyValues, Tally};
+use crate::analysis::values::tally::Tally;
+use crate::analysis::values::{KeyQuestion, KeyValues};
 use crate::clickhouse::View;
 use crate::clickhouse::plans::{Reach, USERS};
 use crate::error::WarehouseError;
@@ -24,13 +25,14 @@ impl View {
             self.client
                 .each_row::<(String, u64)>(action, statement.text(), |(text, users)| {
                     if outcome.is_ok() {
-                        let number = tally.number_text(text);
+                        let number = tally.number(&text);
                         tally.add(number, users);
                         outcome = tally.spill_if_large();
                     }
                 })?;
         }
         outcome?;
-        tally.into_largest(question.limit)
+        let (values, _) = tally.into_largest(question.limit)?;
+        Ok(values)
     }
 }

@@ -1,30 +1,56 @@
 //! Exact counts of any number of values in bounded memory.
+//!
+//! Values get numbers. A table of values that has become large is closed: it goes to disk, and the
+//! next one begins with new numbers. In the end all tables are merged.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap};
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+
+use tempfile::{NamedTempFile, TempPath};
 
 use super::{KeyValues, ValueUsers};
 use crate::error::WarehouseError;
-use crate::fold::split::CellValues;
+use crate::fold::split::{all_missing, decode_values};
 
 /// Memory of the values of a tally, about; beyond it they go to disk.
 const MAX_BYTES: usize = 16 << 20;
 /// What a value takes beside its text, about.
 const BYTES_PER_VALUE: usize = 96;
 
-/// Counts users by value.
+/// Counts users by value. Values are texts that
+/// [`encode_values`](crate::fold::split::encode_values) has written.
 pub(crate) struct Tally {
     directory: PathBuf,
     max_bytes: usize,
+    /// Of the open table.
     n_bytes: usize,
     numbers: HashMap<String, u32>,
     counts: Vec<u64>,
-    /// Files of values in order, each with its count.
-    sorted: Vec<File>,
+    closed: Vec<Table>,
 }
+
+/// A closed table, in the order of [`Counted`].
+enum Table {
+    /// With about how many bytes it takes.
+    Memory(Vec<Counted>, usize),
+    File(TempPath),
+}
+
+/// A value of a table. The order is by hash first, which is faster to compare.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Counted {
+    hash: u64,
+    text: String,
+    number: u32,
+    users: u64,
+}
+
+/// For the table and the number of a value, its place among the largest values.
+pub(crate) type Places = HashMap<(u32, u32), u32>;
 
 impl Tally {
     /// Creates a tally that spills into `directory`.
@@ -35,106 +61,179 @@ impl Tally {
             n_bytes: 0,
             numbers: HashMap::new(),
             counts: Vec::new(),
-            sorted: Vec::new(),
+            closed: Vec::new(),
         }
     }
 
-    /// Returns the number of `values`, which stands until the next spill.
-    pub(crate) fn number(&mut self, values: &CellValues) -> u32 {
-        self.number_text(encode_values(values))
+    /// Returns the number of the open table.
+    pub(crate) fn table(&self) -> u32 {
+        self.closed.len() as u32
     }
 
-    /// Returns the number of values that were written by [`encode_values`].
-    pub(crate) fn number_text(&mut self, text: String) -> u32 {
-        if let Some(number) = self.numbers.get(&text) {
+    /// Returns the number of a value in the open table.
+    pub(crate) fn number(&mut self, text: &str) -> u32 {
+        if let Some(number) = self.numbers.get(text) {
             return *number;
         }
         let number = self.counts.len() as u32;
         self.n_bytes += text.len() + BYTES_PER_VALUE;
-        self.numbers.insert(text, number);
+        self.numbers.insert(text.to_owned(), number);
         self.counts.push(0);
         number
     }
 
-    /// Adds users of the value with this number.
+    /// Adds users of the value with this number in the open table.
     pub(crate) fn add(&mut self, number: u32, users: u64) {
         self.counts[number as usize] += users;
     }
 
-    /// Writes what there is to disk, if it has become too much. Numbers stand no more then.
+    /// Closes the open table and writes it to disk, if it has become too large.
     pub(crate) fn spill_if_large(&mut self) -> Result<(), WarehouseError> {
-        match self.n_bytes > self.max_bytes {
-            true => self.spill(),
-            false => Ok(()),
+        if self.n_bytes > self.max_bytes {
+            self.close();
+            self.spill_closed()?;
         }
+        Ok(())
     }
 
-    /// Takes in the counts of another tally.
-    pub(crate) fn merge(&mut self, other: Self) -> Result<(), WarehouseError> {
-        self.sorted.extend(other.sorted);
-        for (text, number) in other.numbers {
-            let users = other.counts[number as usize];
-            if users > 0 {
-                let number = self.number_text(text);
-                self.add(number, users);
-            }
+    /// Takes in the tables of another tally, after its own. Returns how many its own are, which
+    /// is what the numbers of the other tables grow by.
+    pub(crate) fn merge(&mut self, mut other: Self) -> Result<u32, WarehouseError> {
+        self.close();
+        other.close();
+        let n_tables = self.table();
+        self.closed.append(&mut other.closed);
+        let in_memory = self.closed.iter().map(|table| match table {
+            Table::Memory(_, n_bytes) => *n_bytes,
+            Table::File(_) => 0,
+        });
+        if in_memory.sum::<usize>() > self.max_bytes {
+            self.spill_closed()?;
         }
-        self.spill_if_large()
+        Ok(n_tables)
     }
 
-    /// Returns the `limit` values with the most users.
-    pub(crate) fn into_largest(mut self, limit: usize) -> Result<KeyValues, WarehouseError> {
-        let mut largest = Largest::new(limit);
-        if self.sorted.is_empty() {
-            for (text, number) in std::mem::take(&mut self.numbers) {
-                largest.push(text, self.counts[number as usize]);
-            }
-            return Ok(largest.finish());
-        }
-        self.spill()?;
+    /// Returns the `limit` values with the most users, and where they stand in the tables. After
+    /// them stand users without any value.
+    pub(crate) fn into_largest(
+        mut self,
+        limit: usize,
+    ) -> Result<(KeyValues, Places), WarehouseError> {
+        self.close();
         let failed = WarehouseError::io("read counts of values from a file in", &self.directory);
-        merge_sorted(self.sorted, &mut largest).map_err(failed)?;
+        let mut largest = Largest::new(limit);
+        merge_sorted(self.closed, &mut largest).map_err(failed)?;
         Ok(largest.finish())
     }
 
-    fn spill(&mut self) -> Result<(), WarehouseError> {
-        let failed = WarehouseError::io("write counts of values to a file in", &self.directory);
-        let numbers: BTreeMap<String, u32> =
-            std::mem::take(&mut self.numbers).into_iter().collect();
+    /// Ends the open table. Values without users are kept, as users who do not count have them.
+    fn close(&mut self) {
         let counts = std::mem::take(&mut self.counts);
-        self.n_bytes = 0;
-        let file = write_sorted(&self.directory, &numbers, &counts).map_err(failed)?;
-        self.sorted.push(file);
+        let numbers = std::mem::take(&mut self.numbers);
+        let counted = numbers.into_iter().map(|(text, number)| Counted {
+            hash: hash(&text),
+            text,
+            number,
+            users: counts[number as usize],
+        });
+        let mut counted: Vec<Counted> = counted.collect();
+        counted.sort_unstable();
+        let n_bytes = std::mem::take(&mut self.n_bytes);
+        self.closed.push(Table::Memory(counted, n_bytes));
+    }
+
+    /// Writes closed tables that are in memory to disk.
+    fn spill_closed(&mut self) -> Result<(), WarehouseError> {
+        for table in &mut self.closed {
+            if let Table::Memory(counted, _) = table {
+                let failed =
+                    WarehouseError::io("write counts of values to a file in", &self.directory);
+                let path = write_table(&self.directory, counted).map_err(failed)?;
+                *table = Table::File(path);
+            }
+        }
         Ok(())
     }
 }
 
-/// Writes values in order, each with its count.
-fn write_sorted(
-    directory: &Path,
-    numbers: &BTreeMap<String, u32>,
-    counts: &[u64],
-) -> std::io::Result<File> {
-    let mut file = BufWriter::new(tempfile::tempfile_in(directory)?);
-    for (text, number) in numbers {
-        let users = counts[*number as usize];
-        if users > 0 {
-            file.write_all(&(text.len() as u64).to_le_bytes())?;
-            file.write_all(&users.to_le_bytes())?;
-            file.write_all(text.as_bytes())?;
-        }
+fn hash(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn write_table(directory: &Path, counted: &[Counted]) -> std::io::Result<TempPath> {
+    let (file, path) = NamedTempFile::new_in(directory)?.into_parts();
+    let mut file = BufWriter::new(file);
+    for value in counted {
+        file.write_all(&value.hash.to_le_bytes())?;
+        file.write_all(&value.users.to_le_bytes())?;
+        file.write_all(&value.number.to_le_bytes())?;
+        file.write_all(&(value.text.len() as u32).to_le_bytes())?;
+        file.write_all(value.text.as_bytes())?;
     }
-    let unwritten = std::io::IntoInnerError::into_error;
-    let mut file = file.into_inner().map_err(unwritten)?;
-    file.seek(SeekFrom::Start(0))?;
-    Ok(file)
+    file.flush()?;
+    Ok(path)
+}
+
+/// Reads a table in its order.
+enum TableReader {
+    Memory(std::vec::IntoIter<Counted>),
+    /// The file is removed with its path.
+    File(BufReader<File>, #[expect(dead_code)] TempPath),
+}
+
+impl TableReader {
+    fn new(table: Table) -> std::io::Result<Self> {
+        Ok(match table {
+            Table::Memory(counted, _) => Self::Memory(counted.into_iter()),
+            Table::File(path) => Self::File(BufReader::new(File::open(&path)?), path),
+        })
+    }
+
+    fn next(&mut self) -> std::io::Result<Option<Counted>> {
+        let file = match self {
+            Self::Memory(counted) => return Ok(counted.next()),
+            Self::File(file, _) => file,
+        };
+        let mut head = [0; 24];
+        match file.read_exact(&mut head) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        let long = |at: usize| {
+            let mut eight = [0; 8];
+            eight.copy_from_slice(&head[at..at + 8]);
+            u64::from_le_bytes(eight)
+        };
+        let last = long(16);
+        let mut text = vec![0; (last >> 32) as usize];
+        file.read_exact(&mut text)?;
+        Ok(Some(Counted {
+            hash: long(0),
+            users: long(8),
+            number: last as u32,
+            text: String::from_utf8(text).map_err(std::io::Error::other)?,
+        }))
+    }
+}
+
+/// A value with its users of all tables, and its number in each of them.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Candidate {
+    users: u64,
+    /// Of those with as many users, the first text is the largest.
+    text: Reverse<String>,
+    places: Vec<(u32, u32)>,
 }
 
 /// Finds the values with the most users.
 struct Largest {
     limit: usize,
     /// The least of them first.
-    heap: BinaryHeap<Reverse<(u64, Reverse<String>)>>,
+    heap: BinaryHeap<Reverse<Candidate>>,
+    missing: Vec<(u32, u32)>,
     found: KeyValues,
 }
 
@@ -143,127 +242,79 @@ impl Largest {
         Self {
             limit,
             heap: BinaryHeap::new(),
+            missing: Vec::new(),
             found: KeyValues::default(),
         }
     }
 
     /// Takes in a value with all its users.
-    fn push(&mut self, text: String, users: u64) {
-        if users == 0 {
+    fn push(&mut self, value: Candidate) {
+        if value.users == 0 {
             return;
         }
-        self.found.users += users;
-        if text.split(SEPARATOR).all(|part| part == MISSING) {
-            self.found.missing += users;
+        self.found.users += value.users;
+        if all_missing(&value.text.0) {
+            self.found.missing += value.users;
+            self.missing = value.places;
             return;
         }
         self.found.n_values += 1;
-        self.heap.push(Reverse((users, Reverse(text))));
+        self.heap.push(Reverse(value));
         if self.heap.len() > self.limit {
             self.heap.pop();
         }
     }
 
-    fn finish(mut self) -> KeyValues {
-        let in_order = self.heap.into_sorted_vec().into_iter();
-        let largest = in_order.map(|Reverse((users, Reverse(text)))| ValueUsers {
-            values: decode(&text),
-            users,
-        });
-        self.found.largest = largest.collect();
-        self.found
+    fn finish(mut self) -> (KeyValues, Places) {
+        let mut places = Places::new();
+        for (cell, Reverse(value)) in (0..).zip(self.heap.into_sorted_vec()) {
+            places.extend(value.places.into_iter().map(|place| (place, cell)));
+            self.found.largest.push(ValueUsers {
+                values: decode_values(&value.text.0),
+                users: value.users,
+            });
+        }
+        let after = self.found.largest.len() as u32;
+        places.extend(self.missing.into_iter().map(|place| (place, after)));
+        (self.found, places)
     }
 }
 
-/// Merges files of values in order; the counts of a value that is in several are added up.
-fn merge_sorted(files: Vec<File>, largest: &mut Largest) -> std::io::Result<()> {
-    let mut readers: Vec<BufReader<File>> = files.into_iter().map(BufReader::new).collect();
-    let mut next: BinaryHeap<Reverse<(String, usize, u64)>> = BinaryHeap::new();
-    for (at, reader) in readers.iter_mut().enumerate() {
-        let counted = read_count(reader)?;
-        next.extend(counted.map(|(text, users)| Reverse((text, at, users))));
+/// Merges tables; the counts of a value that is in several are added up.
+fn merge_sorted(tables: Vec<Table>, largest: &mut Largest) -> std::io::Result<()> {
+    let mut readers = Vec::with_capacity(tables.len());
+    let mut next: BinaryHeap<Reverse<(Counted, u32)>> = BinaryHeap::new();
+    for (table, at) in tables.into_iter().zip(0..) {
+        let mut reader = TableReader::new(table)?;
+        next.extend(reader.next()?.map(|value| Reverse((value, at))));
+        readers.push(reader);
     }
-    let mut current: Option<(String, u64)> = None;
-    while let Some(Reverse((text, at, users))) = next.pop() {
-        let counted = read_count(&mut readers[at])?;
-        next.extend(counted.map(|(text, users)| Reverse((text, at, users))));
+    let mut current: Option<Candidate> = None;
+    while let Some(Reverse((value, at))) = next.pop() {
+        let following = readers[at as usize].next()?;
+        next.extend(following.map(|value| Reverse((value, at))));
+        let place = (at, value.number);
         match &mut current {
-            Some((known, total)) if *known == text => *total += users,
+            Some(known) if known.text.0 == value.text => {
+                known.users += value.users;
+                known.places.push(place);
+            }
             _ => {
-                if let Some((text, users)) = current.replace((text, users)) {
-                    largest.push(text, users);
+                let begun = Candidate {
+                    users: value.users,
+                    text: Reverse(value.text),
+                    places: vec![place],
+                };
+                if let Some(complete) = current.replace(begun) {
+                    largest.push(complete);
                 }
             }
         }
     }
-    if let Some((text, users)) = current {
-        largest.push(text, users);
+    if let Some(complete) = current {
+        largest.push(complete);
     }
     Ok(())
-}
-
-/// Reads a value and its count; none at the end of the file.
-fn read_count(reader: &mut BufReader<File>) -> std::io::Result<Option<(String, u64)>> {
-    let mut head = [0; 16];
-    match reader.read_exact(&mut head) {
-        Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
-        Err(error) => return Err(error),
-    }
-    let number = |at: usize| {
-        let mut eight = [0; 8];
-        eight.copy_from_slice(&head[at..at + 8]);
-        u64::from_le_bytes(eight)
-    };
-    let mut text = vec![0; number(0) as usize];
-    reader.read_exact(&mut text)?;
-    let text = String::from_utf8(text).map_err(std::io::Error::other)?;
-    Ok(Some((text, number(8))))
-}
-
-/// Lies between two values; one inside of a value is escaped.
-const SEPARATOR: char = '\0';
-const ESCAPE: char = '\u{1}';
-/// Stands for a missing value; others begin with `+`.
-const MISSING: &str = "-";
-
-/// Writes values as one text.
-pub(crate) fn encode_values(values: &CellValues) -> String {
-    let mut text = String::new();
-    for (at, value) in values.iter().enumerate() {
-        if at > 0 {
-            text.push(SEPARATOR);
-        }
-        let Some(value) = value else {
-            text.push_str(MISSING);
-            continue;
-        };
-        text.push('+');
-        for letter in value.chars() {
-            match letter {
-                SEPARATOR => text.extend([ESCAPE, '0']),
-                ESCAPE => text.extend([ESCAPE, '1']),
-                other => text.push(other),
-            }
-        }
-    }
-    text
-}
-
-/// Reads what [`encode_values`] has written.
-fn decode(text: &str) -> CellValues {
-    let value = |part: &str| {
-        let mut letters = part.strip_prefix('+')?.chars();
-        let mut value = String::with_capacity(part.len());
-        while let Some(letter) = letters.next() {
-            value.push(match letter {
-                ESCAPE if letters.next() == Some('0') => SEPARATOR,
-                other => other,
-            });
-        }
-        Some(value)
-    };
-    text.split(SEPARATOR).map(value).collect()
 }
 
 #[cfg(test)]
@@ -271,16 +322,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::fold::split::encode_values;
 
-    #[test]
-    fn values_are_read_back_as_they_were() {
-        let odd = ["", "-", "+", "a\0b", "\u{1}", "\u{1}0\0", "\0\u{1}", "é"];
-        for first in odd {
-            for second in [None, Some("x"), Some("\0")] {
-                let values = vec![Some(first.to_owned()), second.map(str::to_owned)];
-                assert_eq!(decode(&encode_values(&values)), values);
-            }
-        }
+    /// The text of value number `value`; 0 stands for a missing one.
+    fn text(value: u32) -> String {
+        encode_values(&vec![(value > 0).then(|| value.to_string())])
     }
 
     proptest! {
@@ -293,26 +339,38 @@ mod tests {
             let spill = tempfile::tempdir().unwrap();
             let tally_of = |half: bool, max_bytes: usize| {
                 let mut tally = Tally { max_bytes, ..Tally::new(spill.path()) };
+                let mut numbered = Vec::new();
                 for (value, _) in users.iter().filter(|(_, of)| *of == half) {
-                    let value = (*value > 0).then(|| value.to_string());
-                    let number = tally.number(&vec![value]);
+                    let number = tally.number(&text(*value));
+                    numbered.push((tally.table(), number, *value));
                     tally.add(number, 1);
                     tally.spill_if_large().unwrap();
                 }
-                tally
+                (tally, numbered)
             };
             let count = |max_bytes: usize| {
-                let mut tally = tally_of(false, max_bytes);
-                tally.merge(tally_of(true, max_bytes)).unwrap();
-                tally.into_largest(limit).unwrap()
+                let (mut tally, mut numbered) = tally_of(false, max_bytes);
+                let (other, of_other) = tally_of(true, max_bytes);
+                let n_tables = tally.merge(other).unwrap();
+                numbered.extend(of_other.into_iter().map(|(table, number, value)| (table + n_tables, number, value)));
+                let (found, places) = tally.into_largest(limit).unwrap();
+                (found, places, numbered)
             };
-            let spilled = count(max_bytes);
-            prop_assert_eq!(&spilled, &count(usize::MAX));
-            prop_assert_eq!(spilled.users, users.len() as u64);
+            let (found, places, numbered) = count(max_bytes);
+            prop_assert_eq!(&found, &count(usize::MAX).0);
+            prop_assert_eq!(found.users, users.len() as u64);
             let n_missing = users.iter().filter(|(value, _)| *value == 0).count();
-            prop_assert_eq!(spilled.missing, n_missing as u64);
-            prop_assert!(spilled.largest.len() <= limit);
-            prop_assert!(spilled.largest.is_sorted_by_key(|value| Reverse(value.users)));
+            prop_assert_eq!(found.missing, n_missing as u64);
+            prop_assert!(found.largest.len() <= limit);
+            prop_assert!(found.largest.is_sorted_by_key(|value| Reverse(value.users)));
+            for (table, number, value) in numbered {
+                let values: Vec<String> = found.largest.iter().map(|value| encode_values(&value.values)).collect();
+                let place = match value {
+                    0 => Some(values.len()),
+                    value => values.iter().position(|known| *known == text(value)),
+                };
+                prop_assert_eq!(places.get(&(table, number)).map(|place| *place as usize), place);
+            }
         }
     }
 }
