@@ -145,7 +145,7 @@ impl Ruleset {
         let holdouts: Vec<_> = configuration.holdouts.iter().map(Holdout::new).collect();
         let mut shared = prepared::Shared::default();
         let mut experiments: Vec<_> = (configuration.experiments.iter())
-            .map(|own| Rules::new(own, &holdouts, &mut shared))
+            .map(|experiment| Rules::new(experiment, &holdouts, &mut shared))
             .collect();
         // After those that run, whose places `listing` holds.
         let shipped = configuration.shipped.iter();
@@ -153,14 +153,14 @@ impl Ruleset {
             .extend(shipped.filter_map(|rules| Rules::shipped(rules, &holdouts, &mut shared)));
         let by_id = Places::new(&experiments);
         let mut listing: HashMap<EventType, Listing, Hasher> = HashMap::default();
-        for (place, own) in configuration.experiments.iter().enumerate() {
-            for event_type in &own.event_types {
-                let own = listing.entry(event_type.clone()).or_default();
-                own.experiments.push(place);
+        for (place, experiment) in configuration.experiments.iter().enumerate() {
+            for event_type in &experiment.event_types {
+                let listed = listing.entry(event_type.clone()).or_default();
+                listed.experiments.push(place);
             }
         }
-        for (place, own) in configuration.holdouts.iter().enumerate() {
-            for event_type in &own.event_types {
+        for (place, holdout) in configuration.holdouts.iter().enumerate() {
+            for event_type in &holdout.event_types {
                 listing
                     .entry(event_type.clone())
                     .or_default()
@@ -198,13 +198,15 @@ impl Ruleset {
 
     /// The event type as the configuration has it, if anything lists it.
     pub fn event_type(&self, name: &str) -> Option<&EventType> {
-        self.listing.get_key_value(name).map(|(own, _)| own)
+        self.listing
+            .get_key_value(name)
+            .map(|(event_type, _)| event_type)
     }
 
     /// How many experiments and holdouts list the event type: what [`Self::counting`] looks at.
     pub fn n_listing(&self, event_type: &str) -> usize {
         let listing = self.listing.get(event_type);
-        listing.map_or(0, |own| own.experiments.len() + own.holdouts.len())
+        listing.map_or(0, |listed| listed.experiments.len() + listed.holdouts.len())
     }
 
     /// Where an event of `unit` counts: the experiments that list its type and give the
@@ -216,11 +218,11 @@ impl Ruleset {
         context: &'c Context,
     ) -> impl Iterator<Item = &'r ExperimentId> {
         let listing = self.listing.get(event_type);
-        let experiments = listing.map_or(&[][..], |own| &own.experiments);
-        let holdouts = listing.map_or(&[][..], |own| &own.holdouts);
+        let experiments = listing.map_or(&[][..], |listed| &listed.experiments);
+        let holdouts = listing.map_or(&[][..], |listed| &listed.holdouts);
         let enrolling = (experiments.iter())
             .map(|place| &self.experiments[*place])
-            .filter(move |own| self.decide(own, unit, context).arm().is_some())
+            .filter(move |rules| self.decide(rules, unit, context).arm().is_some())
             .map(Rules::experiment_id);
         enrolling.chain((holdouts.iter()).map(|place| self.holdouts[*place].experiment_id()))
     }
@@ -249,7 +251,7 @@ impl Ruleset {
     ) -> impl Iterator<Item = Exposure<'c>> {
         let forced = matches!(decision, Decision::Forced(_));
         let arm = decision.arm().filter(|_| !experiment.is_shipped());
-        let own = arm.map(|arm| Exposure {
+        let to_variant = arm.map(|arm| Exposure {
             experiment_id: experiment.experiment_id(),
             variant: arm.variant(),
             fingerprint: arm.exposure(),
@@ -257,7 +259,7 @@ impl Ruleset {
             start_at: experiment.start_at(),
         });
         let holdouts = self.holdouts_of(experiment).filter(move |_| !forced);
-        own.into_iter().chain(holdouts.map(move |holdout| {
+        to_variant.into_iter().chain(holdouts.map(move |holdout| {
             let (variant, fingerprint) = holdout.side(unit);
             Exposure {
                 experiment_id: holdout.experiment_id(),

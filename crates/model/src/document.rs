@@ -309,7 +309,7 @@ impl<'de> serde::Deserializer<'de> for Node {
                 None => Err(DocumentError::custom("is an empty object")),
             },
             other => {
-                let known: Vec<String> = known.iter().map(|own| format!("`{own}`")).collect();
+                let known: Vec<String> = known.iter().map(|field| format!("`{field}`")).collect();
                 Err(DocumentError::custom(format_args!(
                     "is {}: give {}",
                     described(&unexpected(&other)),

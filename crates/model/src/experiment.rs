@@ -347,10 +347,10 @@ impl Definition {
         };
         plan.check()?;
         for metric in plan.mdes.keys() {
-            let is_own = |own: &MetricRef| {
+            let is_own = |primary: &MetricRef| {
                 let of_kind =
-                    metric.kind.is_none() || own.kind.is_none() || own.kind == metric.kind;
-                own.name == metric.name && of_kind
+                    metric.kind.is_none() || primary.kind.is_none() || primary.kind == metric.kind;
+                primary.name == metric.name && of_kind
             };
             let is_primary = self.metrics.primary.iter().any(is_own);
             require(is_primary, format!("plan.mdes.{metric}"), || {
@@ -366,10 +366,10 @@ impl Definition {
         if let Some(layer) = &self.layer {
             check_new("layer", layer.check_new())?;
         }
-        for (index, own) in self.variants.iter().enumerate() {
+        for (index, declared) in self.variants.iter().enumerate() {
             check_new(
                 format!("variants[{index}].variant"),
-                own.variant.check_new(),
+                declared.variant.check_new(),
             )?;
         }
         for (index, surface) in self.surfaces.iter().enumerate() {
@@ -504,15 +504,15 @@ impl Definition {
                 format!("has {n_bytes} bytes: at most {MAX_VALUE_BYTES} are allowed")
             })?;
         }
-        let has_weight = self.variants.iter().any(|own| own.weight > 0.0);
+        let has_weight = self.variants.iter().any(|declared| declared.weight > 0.0);
         require(has_weight, "variants", || {
             "have no weight above 0: nobody could be assigned one".to_owned()
         })?;
         let control = self.control();
-        let is_control = |own: &&VariantWeight| Some(&own.variant) == control;
+        let is_control = |declared: &&VariantWeight| Some(&declared.variant) == control;
         let of_control = self.variants.iter().find(is_control);
         require(
-            of_control.is_none_or(|own| own.weight > 0.0),
+            of_control.is_none_or(|declared| declared.weight > 0.0),
             "control",
             || {
                 "has weight 0, so there would be nobody to compare with: name another variant as the control".to_owned()
@@ -551,7 +551,10 @@ impl Definition {
             require(seen.insert(user_id), field("user_id"), || {
                 format!("is `{user_id}`, which stands there twice")
             })?;
-            let is_declared = self.variants.iter().any(|own| own.variant == *variant);
+            let is_declared = self
+                .variants
+                .iter()
+                .any(|declared| declared.variant == *variant);
             require(is_declared, field("variant"), || {
                 format!(
                     "`{variant}` is not among the variants{}",
@@ -597,7 +600,10 @@ impl Metrics {
     pub fn event_types(&self, defined: &[MetricDefinition]) -> Vec<EventType> {
         let mut event_types = BTreeSet::new();
         for (metric, _) in self.iter() {
-            match defined.iter().find(|own| own.name == metric.name) {
+            match defined
+                .iter()
+                .find(|definition| definition.name == metric.name)
+            {
                 Some(definition) => event_types.extend(definition.event_types().cloned()),
                 None => {
                     event_types.insert(metric.name.clone().into());
@@ -680,12 +686,12 @@ impl Plan {
     /// The minimum detectable effect of a primary metric, the first of them where `is_first`.
     pub fn mde_of(&self, metric: &str, kind: MetricKind, is_first: bool) -> Option<f64> {
         let of = |with_kind: bool| {
-            (self.mdes.iter()).find(|(own, _)| {
-                own.name.as_str() == metric && own.kind == with_kind.then_some(kind)
+            (self.mdes.iter()).find(|(planned, _)| {
+                planned.name.as_str() == metric && planned.kind == with_kind.then_some(kind)
             })
         };
-        let own = of(true).or_else(|| of(false)).map(|(_, mde)| *mde);
-        own.or(self.mde.filter(|_| is_first))
+        let of_metric = of(true).or_else(|| of(false)).map(|(_, mde)| *mde);
+        of_metric.or(self.mde.filter(|_| is_first))
     }
 }
 
@@ -805,11 +811,17 @@ mod tests {
             "variants[1].weight"
         );
         assert_eq!(
-            break_it(&|d| d.variants.iter_mut().for_each(|own| own.weight = 0.0)),
+            break_it(&|d| d
+                .variants
+                .iter_mut()
+                .for_each(|declared| declared.weight = 0.0)),
             "variants"
         );
         assert_eq!(
-            break_it(&|d| d.variants.iter_mut().for_each(|own| own.weight = 1e308)),
+            break_it(&|d| d
+                .variants
+                .iter_mut()
+                .for_each(|declared| declared.weight = 1e308)),
             "variants[0].weight"
         );
         assert_eq!(

@@ -174,12 +174,12 @@ impl HoldoutDefinition {
 /// share that is held out now, against the one that was in scope at the start. Units who were let
 /// in between belong to neither, see [`released`].
 pub fn remaining(now: &Definition, started: &Definition) -> Vec<VariantWeight> {
-    let is_held_out = |own: &VariantWeight| own.variant.as_str() == Holdout::HELD_OUT;
-    let held_out_now = now.variants.iter().find(|own| is_held_out(own));
+    let is_held_out = |declared: &VariantWeight| declared.variant.as_str() == Holdout::HELD_OUT;
+    let held_out_now = now.variants.iter().find(|declared| is_held_out(declared));
     let mut variants = started.variants.clone();
-    let held_out = variants.iter_mut().find(|own| is_held_out(own));
-    if let (Some(own), Some(now)) = (held_out, held_out_now) {
-        own.weight = now.weight;
+    let held_out = variants.iter_mut().find(|declared| is_held_out(declared));
+    if let (Some(declared), Some(now)) = (held_out, held_out_now) {
+        declared.weight = now.weight;
     }
     variants
 }
@@ -203,8 +203,9 @@ pub fn remaining(now: &Definition, started: &Definition) -> Vec<VariantWeight> {
 /// ```
 pub fn released(measurement: &Definition) -> Range<u16> {
     let share = |name: &str| {
-        let own = (measurement.variants.iter()).find(|own| own.variant.as_str() == name);
-        own.map_or(0, |own| n_of_share(own.weight))
+        let declared =
+            (measurement.variants.iter()).find(|declared| declared.variant.as_str() == name);
+        declared.map_or(0, |declared| n_of_share(declared.weight))
     };
     share(Holdout::HELD_OUT)..N_BUCKETS - share(Holdout::IN_SCOPE)
 }
@@ -260,12 +261,16 @@ mod tests {
 
     #[test]
     fn it_is_measured_as_an_experiment_with_the_shares_that_it_makes() {
-        let own = q3(0.05).measurement();
-        let weights: Vec<f64> = own.variants.iter().map(|own| own.weight).collect();
+        let measurement = q3(0.05).measurement();
+        let weights: Vec<f64> = measurement
+            .variants
+            .iter()
+            .map(|declared| declared.weight)
+            .collect();
         assert_eq!(
-            (weights[0], own.control().unwrap().as_str()),
+            (weights[0], measurement.control().unwrap().as_str()),
             (0.05, "held_out")
         );
-        assert_eq!(own.metrics, q3(0.05).metrics);
+        assert_eq!(measurement.metrics, q3(0.05).metrics);
     }
 }

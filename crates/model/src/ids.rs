@@ -85,7 +85,10 @@ pub fn check_new_name(text: &str, max: usize) -> Result<(), NameError> {
     if text.is_ascii() {
         return Ok(());
     }
-    match text.char_indices().find(|(_, own)| is_hazardous(*own)) {
+    match text
+        .char_indices()
+        .find(|(_, character)| is_hazardous(*character))
+    {
         Some((at, character)) => Err(NameError::Hazardous {
             at,
             character: character.into(),

@@ -283,7 +283,7 @@ impl MetricDefinition {
                 return Err(rule("winsorise", "has a `lower` that is not below `upper`"));
             }
         }
-        if (self.covariate.as_ref()).is_some_and(|own| own.period.micros().is_none()) {
+        if (self.covariate.as_ref()).is_some_and(|covariate| covariate.period.micros().is_none()) {
             let reason = "has no beginning: give `period` a length such as 14d";
             return Err(rule("covariate", reason));
         }
@@ -329,7 +329,7 @@ impl MetricDefinition {
 
     /// How long after exposure an event counts, where the definition says so.
     pub fn own_window(&self) -> Option<Window> {
-        self.retention.map(|own| own.to).or(self.window)
+        self.retention.map(|retention| retention.to).or(self.window)
     }
 
     /// The fields that results are tested with and that differ in `changed`.
@@ -343,7 +343,7 @@ impl MetricDefinition {
     /// # Ok::<(), trialog_model::metric_definition::NotAMetric>(())
     /// ```
     pub fn locked_changes(&self, changed: &Self) -> Vec<&'static str> {
-        let direction = |own: &Self| own.direction.unwrap_or_default();
+        let direction = |metric: &Self| metric.direction.unwrap_or_default();
         let locked = [
             ("covariate", self.covariate == changed.covariate),
             ("delay", self.delay == changed.delay),
@@ -364,10 +364,10 @@ impl MetricDefinition {
 
     /// Whether results of `self` and of `other` mean the same.
     pub fn means_the_same(&self, other: &Self) -> bool {
-        let meaning = |own: &Self| Self {
+        let meaning = |metric: &Self| Self {
             description: None,
             owner: None,
-            ..own.clone()
+            ..metric.clone()
         };
         meaning(self) == meaning(other)
     }
@@ -406,7 +406,7 @@ impl MetricDefinition {
         let covariate = self
             .covariate
             .as_ref()
-            .and_then(|own| own.event_type.as_ref());
+            .and_then(|covariate| covariate.event_type.as_ref());
         [Some(&self.event_type), self.denominator.as_ref(), covariate]
             .into_iter()
             .flatten()
@@ -418,12 +418,15 @@ impl Definition {
     /// `defined` are the definitions that there are.
     pub fn named_metrics<'a>(&'a self, defined: &'a [MetricDefinition]) -> Vec<NamedMetric<'a>> {
         let named = |(metric, role): (&'a crate::metric::MetricRef, MetricRole)| {
-            let definition = defined.iter().find(|own| own.name == metric.name);
+            let definition = defined
+                .iter()
+                .find(|definition| definition.name == metric.name);
             let kinds = match (metric.kind, definition) {
                 (None, Some(definition)) => definition.kind.alone(),
                 // What needs a definition is there only where a definition says so.
                 (Some(kind), definition)
-                    if kind.needs_definition() && definition.is_none_or(|own| own.kind != kind) =>
+                    if kind.needs_definition()
+                        && definition.is_none_or(|definition| definition.kind != kind) =>
                 {
                     &[]
                 }
@@ -433,7 +436,9 @@ impl Definition {
                 name: metric.name.as_str(),
                 role,
                 kinds,
-                event_type: definition.map_or(metric.name.as_str(), |own| own.event_type.as_str()),
+                event_type: definition.map_or(metric.name.as_str(), |definition| {
+                    definition.event_type.as_str()
+                }),
                 window: (definition.and_then(MetricDefinition::own_window))
                     .unwrap_or(self.attribution_window),
                 definition,
@@ -558,7 +563,7 @@ mod tests {
         }))
         .unwrap();
         let kinds: Vec<_> = (experiment.named_metrics(&defined).iter())
-            .map(|own| own.kinds)
+            .map(|named| named.kinds)
             .collect();
         assert_eq!(kinds, [&[MetricKind::Ratio][..], &[], &[]]);
     }
@@ -573,7 +578,7 @@ mod tests {
         .unwrap();
         let named = experiment.named_metrics(&defined);
         let seen: Vec<_> = (named.iter())
-            .map(|own| (own.name, own.event_type, own.kinds))
+            .map(|named| (named.name, named.event_type, named.kinds))
             .collect();
         let both = [MetricKind::Conversion, MetricKind::Sum];
         assert_eq!(

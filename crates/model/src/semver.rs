@@ -29,8 +29,8 @@ impl<'t> Version<'t> {
             Some((core, pre)) => (core, pre),
             None => (text, ""),
         };
-        let is_identifier = |own: &str| {
-            !own.is_empty() && own.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        let is_identifier = |text: &str| {
+            !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
         };
         if !pre.is_empty() && !pre.split('.').all(is_identifier) {
             return None;

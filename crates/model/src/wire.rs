@@ -190,17 +190,17 @@ pub fn elements<'a>(
             if at_place(value)? != b'[' || found.is_some() {
                 return Err(BodyError::NoArray(name));
             }
-            let mut own = Vec::new();
+            let mut elements = Vec::new();
             let end = array(body, value, |index, element| {
                 if index < most as u64 {
-                    own.push(element);
+                    elements.push(element);
                 }
                 index < most as u64
             })?;
             let Some(end) = end else {
                 return Err(BodyError::TooMany(most));
             };
-            found = Some(own);
+            found = Some(elements);
             end
         } else {
             let end = value_end(body, value).ok_or_else(incomplete)?;

@@ -182,10 +182,10 @@ impl Journaled {
 
     fn start(self: &Arc<Self>) -> std::io::Result<Writer> {
         let (submissions, queue) = sync_channel(QUEUE_LENGTH);
-        let own = Arc::clone(self);
+        let warehouse = Arc::clone(self);
         let thread = std::thread::Builder::new()
             .name("clickhouse-writer".to_owned())
-            .spawn(move || own.write_submissions(&queue))?;
+            .spawn(move || warehouse.write_submissions(&queue))?;
         Ok(Writer {
             submissions,
             thread,

@@ -85,7 +85,7 @@ impl Store {
         match self {
             Self::Embedded(_) => "the data directory".to_owned(),
             #[cfg(feature = "clickhouse")]
-            Self::ClickHouse(own) => own.place().to_owned(),
+            Self::ClickHouse(warehouse) => warehouse.place().to_owned(),
         }
     }
 
@@ -98,7 +98,7 @@ impl Store {
         match self {
             Self::Embedded(warehouse) => Ok(warehouse.position()),
             #[cfg(feature = "clickhouse")]
-            Self::ClickHouse(own) => Ok(own.journal()?.last),
+            Self::ClickHouse(warehouse) => Ok(warehouse.journal()?.last),
         }
     }
 
@@ -111,7 +111,7 @@ impl Store {
     pub fn check_server(&self) -> Result<(), PipelineError> {
         match self {
             Self::Embedded(_) => Ok(()),
-            Self::ClickHouse(own) => Ok(own.server().check()?),
+            Self::ClickHouse(warehouse) => Ok(warehouse.server().check()?),
         }
     }
 
@@ -127,11 +127,11 @@ impl Store {
                 })
             }
             #[cfg(feature = "clickhouse")]
-            Self::ClickHouse(own) => {
-                let journal = own.journal()?;
+            Self::ClickHouse(warehouse) => {
+                let journal = warehouse.journal()?;
                 Ok(Reading {
                     position: journal.last,
-                    view: own.view(journal.last, journal.except_for()).into(),
+                    view: warehouse.view(journal.last, journal.except_for()).into(),
                     journal: Some(journal),
                 })
             }
@@ -164,9 +164,9 @@ impl Store {
                 std::thread::yield_now();
             },
             #[cfg(feature = "clickhouse")]
-            Self::ClickHouse(own) => {
+            Self::ClickHouse(warehouse) => {
                 let (mark, except_for) = catalog.covered()?;
-                Ok((own.view(mark.position, except_for).into(), mark))
+                Ok((warehouse.view(mark.position, except_for).into(), mark))
             }
         }
     }
@@ -186,10 +186,10 @@ impl Store {
             }
             #[cfg(feature = "clickhouse")]
             View::ClickHouse(view) => {
-                let Self::ClickHouse(own) = self else {
+                let Self::ClickHouse(warehouse) = self else {
                     return Ok(Vec::new());
                 };
-                let mut touched = own.touched()?;
+                let mut touched = warehouse.touched()?;
                 if after == 0 {
                     for kind in EventKind::ALL {
                         let ids = view.experiments(kind)?.into_iter();
@@ -302,8 +302,8 @@ impl Store {
                 warehouse.forget_keys(before.0)?;
             }
             #[cfg(feature = "clickhouse")]
-            Self::ClickHouse(own) => {
-                own.forget_keys(before)?;
+            Self::ClickHouse(warehouse) => {
+                warehouse.forget_keys(before)?;
             }
         }
         Ok(())
@@ -323,7 +323,7 @@ impl Store {
         match self {
             Self::Embedded(warehouse) => warehouse.close(),
             #[cfg(feature = "clickhouse")]
-            Self::ClickHouse(own) => own.close(),
+            Self::ClickHouse(warehouse) => warehouse.close(),
         }
     }
 }

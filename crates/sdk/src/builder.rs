@@ -378,7 +378,7 @@ impl Builder {
         Ok(taken.unwrap_or_else(|reason| {
             let reason = format!("the copy in `{}` is not used: {reason}", path.display());
             add(&counts.configuration_failures, 1);
-            told.tell(|own| own.configuration_failed(&reason));
+            told.tell(|observer| observer.configuration_failed(&reason));
             None
         }))
     }

@@ -141,9 +141,9 @@ impl Client {
         let ruleset = self.0.current.load();
         let rules = ruleset
             .as_ref()
-            .and_then(|own| Some((own, own.experiment(experiment)?)));
-        rules.map_or_else(Vec::new, |(own, rules)| {
-            own.explain(rules, unit, context.members()).1
+            .and_then(|ruleset| Some((ruleset, ruleset.experiment(experiment)?)));
+        rules.map_or_else(Vec::new, |(ruleset, rules)| {
+            ruleset.explain(rules, unit, context.members()).1
         })
     }
 

@@ -44,7 +44,7 @@ impl Current {
             let reason = format!(
                 "an experiment is left out, which a newer version of the SDK may know: {error}"
             );
-            told.tell(|own| own.configuration_failed(&reason));
+            told.tell(|observer| observer.configuration_failed(&reason));
         }
         let n_experiments = read.configuration.experiments.len() + read.configuration.shipped.len();
         self.ruleset
@@ -52,7 +52,7 @@ impl Current {
         add(&counts.configurations, 1);
         *self.is_ready.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.ready.notify_all();
-        told.tell(|own| own.configured(n_experiments));
+        told.tell(|observer| observer.configured(n_experiments));
         Ok(())
     }
 
@@ -177,7 +177,8 @@ impl Poller {
 
     fn fail(&self, reason: &str) {
         add(&self.outbox.queue.counts.configuration_failures, 1);
-        self.told.tell(|own| own.configuration_failed(reason));
+        self.told
+            .tell(|observer| observer.configuration_failed(reason));
     }
 }
 
@@ -240,7 +241,7 @@ mod http {
                 StatusCode::NOT_MODIFIED => Ok(None),
                 StatusCode::OK => {
                     let tag = answer.headers().get(header::ETAG);
-                    let etag = tag.and_then(|own| own.to_str().ok()).map(str::to_owned);
+                    let etag = tag.and_then(|tag| tag.to_str().ok()).map(str::to_owned);
                     let text = (answer
                         .body_mut()
                         .with_config()

@@ -155,13 +155,13 @@ mod tests {
                 serde_json::from_slice::<serde_json::Value>(&line).unwrap(),
             )
         };
-        let (left_out, own) = line(Context::new().with("platform", "ios"));
+        let (left_out, written) = line(Context::new().with("platform", "ios"));
         assert_eq!(
-            (left_out, &own["context"]["platform"]),
+            (left_out, &written["context"]["platform"]),
             (false, &"ios".into())
         );
-        let (left_out, own) = line(Context::new().with("long", "x".repeat(5_000)));
-        assert!(left_out && own["context"].is_null());
-        assert_eq!(own["variant"], "a");
+        let (left_out, written) = line(Context::new().with("long", "x".repeat(5_000)));
+        assert!(left_out && written["context"].is_null());
+        assert_eq!(written["variant"], "a");
     }
 }

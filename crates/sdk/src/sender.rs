@@ -96,8 +96,8 @@ impl Outbox {
             if state.n_settled >= goal {
                 return true;
             }
-            let left = deadline.map_or(Duration::MAX, |own| {
-                own.saturating_duration_since(monotonic())
+            let left = deadline.map_or(Duration::MAX, |deadline| {
+                deadline.saturating_duration_since(monotonic())
             });
             if left.is_zero() || state.is_over {
                 return false;
@@ -271,9 +271,10 @@ impl Sender {
                     self.outbox.settle(n_events - n_refused, n_refused);
                     let took = monotonic() - started;
                     self.told
-                        .tell(|own| own.delivered(kind, n_events - n_refused, took));
+                        .tell(|observer| observer.delivered(kind, n_events - n_refused, took));
                     if n_refused > 0 {
-                        self.told.tell(|own| own.refused(kind, n_refused, &reason));
+                        self.told
+                            .tell(|observer| observer.refused(kind, n_refused, &reason));
                     }
                     return true;
                 }
@@ -284,14 +285,14 @@ impl Sender {
                 Delivery::TooLarge => {
                     self.outbox.settle(0, 1);
                     self.told
-                        .tell(|own| own.refused(kind, 1, "the event is too large"));
+                        .tell(|observer| observer.refused(kind, 1, "the event is too large"));
                     return true;
                 }
                 Delivery::Failed { reason, wait } => {
                     add(&self.outbox.queue.counts.retries, 1);
                     let wait = self.backoff.next(wait);
                     self.told
-                        .tell(|own| own.retrying(kind, n_events, wait, &reason));
+                        .tell(|observer| observer.retrying(kind, n_events, wait, &reason));
                     self.wait_to_retry(wait);
                 }
             }

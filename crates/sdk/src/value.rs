@@ -72,7 +72,10 @@ mod tests {
         ] {
             assert_eq!(
                 text(float)
-                    .map(|own| own.trim_end_matches('0').trim_end_matches('.').to_owned())
+                    .map(|mantissa| mantissa
+                        .trim_end_matches('0')
+                        .trim_end_matches('.')
+                        .to_owned())
                     .unwrap(),
                 decimal
             );

@@ -70,7 +70,9 @@ impl Answers {
     /// Cuts a list that finds no room.
     pub(crate) fn fit(&self, who: &Who, rejected: &mut Rejections) {
         let listed = rejected.listed.iter();
-        let n_bytes: usize = listed.map(|own| own.reason.len() + REJECTION_BYTES).sum();
+        let n_bytes: usize = listed
+            .map(|rejection| rejection.reason.len() + REJECTION_BYTES)
+            .sum();
         if n_bytes > SMALL_BYTES && !self.budget.has_room(who, n_bytes) {
             rejected.listed.truncate(FEW);
         }
@@ -113,7 +115,7 @@ fn unread() -> Problem {
 pub(crate) fn is_repeatable(method: &Method, path: &str) -> bool {
     let evaluates = ["/ofrep/", "/v1/assign", "/v1/calc/"];
     [Method::GET, Method::HEAD].contains(method)
-        || evaluates.iter().any(|own| path.starts_with(own))
+        || evaluates.iter().any(|prefix| path.starts_with(prefix))
 }
 
 /// Whether a request brings events, which are taken whatever else its caller does not read.

@@ -293,9 +293,9 @@ mod tests {
         let places = Places::new(8);
         let known: Vec<_> = (0..5).map(|_| idle(&places, 9)).collect();
         let other = enter(&places, 2);
-        let own = [enter(&places, 1), enter(&places, 1)];
+        let of_one = [enter(&places, 1), enter(&places, 1)];
         let newcomer = enter(&places, 3);
-        assert!(is_lost(&own[0]) && !is_lost(&own[1]) && !is_lost(&other));
+        assert!(is_lost(&of_one[0]) && !is_lost(&of_one[1]) && !is_lost(&other));
         assert!(!newcomer.is_reserved() && known.iter().all(|place| !is_lost(place)));
     }
 
@@ -307,9 +307,9 @@ mod tests {
             drop(place.begin());
             place
         };
-        let own: Vec<_> = (0..5).map(ask).collect();
-        assert_eq!(own.iter().filter(|place| is_lost(place)).count(), 3);
-        assert!(!is_lost(&own[4]) && !own[4].is_reserved());
+        let strangers: Vec<_> = (0..5).map(ask).collect();
+        assert_eq!(strangers.iter().filter(|place| is_lost(place)).count(), 3);
+        assert!(!is_lost(&strangers[4]) && !strangers[4].is_reserved());
         // Who has shown a key does not count.
         let known: Vec<_> = (0..5).map(|_| idle(&places, 1)).collect();
         assert!(known.iter().all(|place| !is_lost(place)));

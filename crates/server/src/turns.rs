@@ -55,7 +55,7 @@ impl State {
         let who = self.round.remove(place)?;
         let queue = self.waiting.get_mut(&who)?;
         // Clients that went away are passed over.
-        let first = std::iter::from_fn(|| queue.pop_front()).find(|own| !own.is_closed());
+        let first = std::iter::from_fn(|| queue.pop_front()).find(|waiting| !waiting.is_closed());
         if queue.is_empty() {
             self.waiting.remove(&who);
         } else {
@@ -229,7 +229,11 @@ mod tests {
         assert!(look(&mut quiet).is_none());
         drop(running);
         running = look(&mut quiet).expect("b goes before what else waits of a");
-        assert!(greedy[1..].iter_mut().all(|own| look(own).is_none()));
+        assert!(
+            greedy[1..]
+                .iter_mut()
+                .all(|waiting| look(waiting).is_none())
+        );
         drop(running);
         assert!(look(&mut greedy[1]).is_some());
     }

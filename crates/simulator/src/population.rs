@@ -198,10 +198,10 @@ impl Population {
                 [Some(first), again]
                     .into_iter()
                     .flatten()
-                    .filter(|own| span.contains(&own.at)),
+                    .filter(|assignment| span.contains(&assignment.at)),
             );
         }
-        assignments.sort_unstable_by_key(|own| (own.at, own.user));
+        assignments.sort_unstable_by_key(|assignment| (assignment.at, assignment.user));
         assignments
     }
 
@@ -374,13 +374,13 @@ mod tests {
             .collect();
         let testers: std::collections::HashSet<i64> = all
             .iter()
-            .filter(|own| own.forced)
-            .map(|own| own.user)
+            .filter(|assignment| assignment.forced)
+            .map(|assignment| assignment.user)
             .collect();
         assert!((30..70).contains(&testers.len()), "{}", testers.len());
         assert!(
             all.iter()
-                .all(|own| own.forced == testers.contains(&own.user))
+                .all(|assignment| assignment.forced == testers.contains(&assignment.user))
         );
     }
 

@@ -175,7 +175,7 @@ impl Test {
 /// assert_eq!(comparison.test(), "welch_t");
 /// assert!(comparison.p_value().is_some_and(|p| p < 0.001));
 /// let valid = comparison.always_valid(Alpha::P05, 5000.0);
-/// assert!(valid.is_some_and(|own| own.p_value > comparison.p_value()));
+/// assert!(valid.is_some_and(|test| test.p_value > comparison.p_value()));
 /// # Ok::<(), trialog_stats::StatsError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -216,7 +216,7 @@ impl Comparison {
                 let adjusted_arm = |at: usize, n: u64| {
                     let (mean, variance) =
                         (adjusted.adjusted_means[at], adjusted.adjusted_variances[at]);
-                    let error = variance.map_or(f64::NAN, |own| own / n as f64);
+                    let error = variance.map_or(f64::NAN, |variance| variance / n as f64);
                     (Summary::new(n, mean, variance).ok(), error)
                 };
                 let [n_a, n_b] = [a, b].map(|arm| arm.metric().n());
@@ -307,7 +307,7 @@ impl Comparison {
     /// use trialog_stats::{Comparison, Sample, Summary};
     /// let arm = |mean| Summary::new(1000, mean, Some(4.0)).map(Sample::Mean);
     /// let comparison = Comparison::of(&arm(5.0)?, &arm(5.5)?)?;
-    /// assert!(comparison.standard_error().is_some_and(|own| (own - 0.008_f64.sqrt()).abs() < 1e-15));
+    /// assert!(comparison.standard_error().is_some_and(|error| (error - 0.008_f64.sqrt()).abs() < 1e-15));
     /// # Ok::<(), trialog_stats::StatsError>(())
     /// ```
     #[must_use]
@@ -409,7 +409,7 @@ impl Comparison {
     /// use trialog_stats::{Alpha, Comparison, Sample, Summary};
     /// let arm = |mean| Summary::new(1000, mean, Some(4.0)).map(Sample::Mean);
     /// let comparison = Comparison::of(&arm(5.0)?, &arm(5.5)?)?;
-    /// assert!(comparison.interval(Alpha::P05).is_some_and(|own| own.contains(0.5)));
+    /// assert!(comparison.interval(Alpha::P05).is_some_and(|interval| interval.contains(0.5)));
     /// # Ok::<(), trialog_stats::StatsError>(())
     /// ```
     #[must_use]
@@ -428,7 +428,7 @@ impl Comparison {
     /// use trialog_stats::{Alpha, Comparison, Sample, Summary};
     /// let arm = |mean| Summary::new(1000, mean, Some(4.0)).map(Sample::Mean);
     /// let comparison = Comparison::of(&arm(5.0)?, &arm(5.5)?)?;
-    /// assert!(comparison.intervals(Alpha::P05).1.is_ok_and(|own| own.contains(0.1)));
+    /// assert!(comparison.intervals(Alpha::P05).1.is_ok_and(|lift| lift.contains(0.1)));
     /// # Ok::<(), trialog_stats::StatsError>(())
     /// ```
     pub fn intervals(&self, alpha: Alpha) -> (Option<Interval>, Result<Interval, NoRelative>) {
@@ -466,7 +466,7 @@ impl Comparison {
     /// // Less of what is negative already: better where less is good.
     /// let comparison = Comparison::of(&arm(-5.0)?, &arm(-5.5)?)?;
     /// let verdict = |better| Ok::<_, trialog_stats::StatsError>(
-    ///     comparison.non_inferiority(0.05, better)?.map(|own| own.verdict(Alpha::P05)));
+    ///     comparison.non_inferiority(0.05, better)?.map(|test| test.verdict(Alpha::P05)));
     /// assert_eq!(verdict(Better::Less)?, Some(Guardrail::Kept));
     /// assert_eq!(verdict(Better::More)?, Some(Guardrail::Violated));
     /// # Ok::<(), trialog_stats::StatsError>(())
@@ -527,7 +527,7 @@ impl Comparison {
     #[must_use]
     pub fn is_sparse(&self) -> bool {
         matches!(self.test, Test::FewRates(..))
-            || self.guarded.is_some_and(|own| own.has_sparse_arm())
+            || self.guarded.is_some_and(|guarded| guarded.has_sparse_arm())
     }
 
     /// Returns whether the test is one of rates, which is exact where there are few events.
@@ -550,7 +550,7 @@ impl Comparison {
     /// use trialog_stats::{Comparison, Proportion, Sample};
     /// let rate = |conversions, n| Proportion::new(conversions, n).map(Sample::Rate);
     /// let comparison = Comparison::of(&rate(27, 540)?, &rate(0, 60)?)?;
-    /// assert!(comparison.guarded().is_some_and(|own| own.is_sparse()));
+    /// assert!(comparison.guarded().is_some_and(|guarded| guarded.is_sparse()));
     /// # Ok::<(), trialog_stats::StatsError>(())
     /// ```
     #[must_use]
@@ -571,7 +571,7 @@ impl Comparison {
     /// let arm = |mean| Summary::new(1000, mean, Some(4.0)).map(Sample::Mean);
     /// let comparison = Comparison::of(&arm(5.0)?, &arm(5.5)?)?;
     /// let valid = comparison.always_valid(Alpha::P05, 2_000.0);
-    /// assert!(valid.is_some_and(|own| own.p_value < Some(0.001)));
+    /// assert!(valid.is_some_and(|test| test.p_value < Some(0.001)));
     /// # Ok::<(), trialog_stats::StatsError>(())
     /// ```
     #[must_use]
@@ -610,7 +610,7 @@ impl Comparison {
         let guarded = self.guarded?;
         let critical = test.half_width(alpha)? / guarded.value().sqrt();
         let mut arms = self.arms;
-        if guarded.together > guarded.own {
+        if guarded.together > guarded.separate {
             let units = self.n.map(|n| n as f64);
             let of_a_unit = guarded.together / (1.0 / units[0] + 1.0 / units[1]);
             for (arm, n) in arms.iter_mut().zip(units) {
@@ -656,8 +656,8 @@ mod tests {
             value: 1.3 - 1.0,
             variance: comparison.guarded().unwrap().value(),
         };
-        let own = 3.0 / 400.0 + 5.0 / 500.0;
-        assert!(difference.variance > own && !comparison.guarded().unwrap().is_sparse());
+        let separate = 3.0 / 400.0 + 5.0 / 500.0;
+        assert!(difference.variance > separate && !comparison.guarded().unwrap().is_sparse());
         let sequence = confidence_sequence(&difference, 900, Alpha::P05, 5000.0).unwrap();
         let close = |a: f64, b: f64| (a - b).abs() <= 1e-12 * b.abs();
         assert!(close(test.p_value.unwrap(), sequence.p_value.unwrap()));
@@ -757,12 +757,14 @@ mod tests {
         let comparison = Comparison::of(&mean(400, -10.0, 4.0), &mean(400, -9.0, 4.0)).unwrap();
         assert!((comparison.lift().unwrap() - 0.1).abs() < 1e-12);
         let mirrored = Comparison::of(&mean(400, 10.0, 4.0), &mean(400, 9.0, 4.0)).unwrap();
-        let (own, other) = (
+        let (negative, other) = (
             comparison.intervals(Alpha::P05).1.unwrap(),
             mirrored.intervals(Alpha::P05).1.unwrap(),
         );
-        assert!(own.low > 0.0 && own.contains(0.1), "{own:?}");
-        assert!((own.low + other.high).abs() < 1e-12 && (own.high + other.low).abs() < 1e-12);
+        assert!(negative.low > 0.0 && negative.contains(0.1), "{negative:?}");
+        assert!(
+            (negative.low + other.high).abs() < 1e-12 && (negative.high + other.low).abs() < 1e-12
+        );
     }
 
     #[test]

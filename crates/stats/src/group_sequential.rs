@@ -65,7 +65,7 @@ impl Boundary {
 /// ```
 /// use trialog_stats::{Alpha, group_sequential::{Boundary, group_sequential}};
 /// let plan = group_sequential(Boundary::ClassicalPocock, &[0.5, 1.0], Alpha::P05)?;
-/// assert!(plan.constant.is_some_and(|own| (own - 2.178).abs() < 1e-3));
+/// assert!(plan.constant.is_some_and(|constant| (constant - 2.178).abs() < 1e-3));
 /// # Ok::<(), trialog_stats::StatsError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]

@@ -16,13 +16,13 @@ const SPARSE: f64 = 1.5;
 /// let a = Summary::new(540, 0.05, Some(0.047_588))?;
 /// let nobody = Summary::new(60, 0.0, Some(0.0))?;
 /// let guarded = GuardedVariance::of(&a, &nobody).ok_or("two units")?;
-/// assert!(guarded.is_sparse() && guarded.value() > 9.0 * guarded.own);
+/// assert!(guarded.is_sparse() && guarded.value() > 9.0 * guarded.separate);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GuardedVariance {
     /// `var_a / n_a + var_b / n_b`, in the square of the metric's unit.
-    pub own: f64,
+    pub separate: f64,
     /// The part of `together` that lies within the arms: what it would be if their means
     /// were the same.
     pub within: f64,
@@ -38,7 +38,7 @@ impl GuardedVariance {
     /// ```
     /// use trialog_stats::{GuardedVariance, Summary};
     /// let arm = Summary::new(10, 1.0, Some(4.0))?;
-    /// assert_eq!(GuardedVariance::of(&arm, &arm).map(|own| own.own), Some(0.8));
+    /// assert_eq!(GuardedVariance::of(&arm, &arm).map(|guarded| guarded.separate), Some(0.8));
     /// # Ok::<(), trialog_stats::StatsError>(())
     /// ```
     #[must_use]
@@ -55,21 +55,21 @@ impl GuardedVariance {
         let between = n_a / n * (n_b / less_1) * difference * difference;
         let each = 1.0 / n_a + 1.0 / n_b;
         Some(Self {
-            own: var_a / n_a + var_b / n_b,
+            separate: var_a / n_a + var_b / n_b,
             within: within * each,
             together: (within + between) * each,
         })
     }
 
-    /// Returns the larger of `own` and `together`.
+    /// Returns the larger of `separate` and `together`.
     ///
     /// ```
     /// use trialog_stats::GuardedVariance;
-    /// assert_eq!(GuardedVariance { own: 1.0, within: 1.1, together: 1.2 }.value(), 1.2);
+    /// assert_eq!(GuardedVariance { separate: 1.0, within: 1.1, together: 1.2 }.value(), 1.2);
     /// ```
     #[must_use]
     pub const fn value(&self) -> f64 {
-        self.own.max(self.together)
+        self.separate.max(self.together)
     }
 
     /// Returns whether that of both arms together exceeds 1.5 times the own one, be it that
@@ -77,11 +77,11 @@ impl GuardedVariance {
     ///
     /// ```
     /// use trialog_stats::GuardedVariance;
-    /// assert!(!GuardedVariance { own: 1.0, within: 1.0, together: 1.5 }.is_sparse());
+    /// assert!(!GuardedVariance { separate: 1.0, within: 1.0, together: 1.5 }.is_sparse());
     /// ```
     #[must_use]
     pub fn is_sparse(&self) -> bool {
-        self.together > SPARSE * self.own
+        self.together > SPARSE * self.separate
     }
 
     /// Returns whether that within the arms exceeds 1.5 times the own one: an arm has missed
@@ -97,6 +97,6 @@ impl GuardedVariance {
     /// ```
     #[must_use]
     pub fn has_sparse_arm(&self) -> bool {
-        self.within > SPARSE * self.own
+        self.within > SPARSE * self.separate
     }
 }

@@ -127,12 +127,14 @@ impl Msprt {
     /// ```
     /// use trialog_stats::{Alpha, Estimate, Msprt};
     /// let test = Msprt::of(&Estimate { value: 0.5, variance: 0.01 }, 0.05, 0.0)?;
-    /// assert!(test.half_width(Alpha::P05).is_some_and(|own| own > 1.96 * 0.1));
+    /// assert!(test.half_width(Alpha::P05).is_some_and(|half_width| half_width > 1.96 * 0.1));
     /// # Ok::<(), trialog_stats::StatsError>(())
     /// ```
     #[must_use]
     pub fn half_width(&self, alpha: Alpha) -> Option<f64> {
-        let variance = self.variance_of_difference.filter(|own| *own > 0.0)?;
+        let variance = self
+            .variance_of_difference
+            .filter(|variance| *variance > 0.0)?;
         let spread = libm::log1p(self.tau2 / variance) - 2.0 * alpha.get().ln();
         let width = variance.sqrt() * ((variance / self.tau2 + 1.0) * spread).sqrt();
         width.is_finite().then_some(width)
@@ -146,7 +148,7 @@ impl Msprt {
     /// ```
     /// use trialog_stats::{Alpha, Estimate, Msprt};
     /// let test = Msprt::of(&Estimate { value: 0.5, variance: 0.01 }, 0.05, 0.0)?;
-    /// assert!(test.interval(Alpha::P05).is_some_and(|own| own.contains(0.5)));
+    /// assert!(test.interval(Alpha::P05).is_some_and(|interval| interval.contains(0.5)));
     /// # Ok::<(), trialog_stats::StatsError>(())
     /// ```
     #[must_use]

@@ -194,7 +194,7 @@ impl NonInferiority {
 /// use trialog_stats::{Alpha, Summary, lift_interval};
 /// let a = Summary::new(400, 10.0, Some(4.0))?;
 /// let b = Summary::new(400, 10.5, Some(4.0))?;
-/// assert!(lift_interval(&a, &b, Alpha::P05).is_some_and(|own| own.contains(0.05)));
+/// assert!(lift_interval(&a, &b, Alpha::P05).is_some_and(|interval| interval.contains(0.05)));
 /// let centred = Summary::new(400, 0.01, Some(4.0))?;
 /// assert_eq!(lift_interval(&centred, &b, Alpha::P05), None);
 /// # Ok::<(), trialog_stats::StatsError>(())

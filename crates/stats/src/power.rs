@@ -80,7 +80,7 @@ pub struct Design {
 /// use trialog_stats::{Alpha, power::{Design, Metric}};
 /// let design = Design::new(Metric::Mean { sd: 10.0, is_normal: false }, Alpha::P05, 1.0)?;
 /// let size = design.sample_size(1.0, 0.8)?;
-/// assert!(size.is_some_and(|own| own.n_control <= own.n_control_ceil as f64));
+/// assert!(size.is_some_and(|size| size.n_control <= size.n_control_ceil as f64));
 /// # Ok::<(), trialog_stats::StatsError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -165,7 +165,7 @@ impl Design {
     /// ```
     /// use trialog_stats::{Alpha, power::{Design, Metric}};
     /// let design = Design::new(Metric::Mean { sd: 10.0, is_normal: false }, Alpha::P05, 1.0)?;
-    /// assert_eq!(design.sample_size(1.0, 0.8)?.map(|own| own.n_control_ceil), Some(1571));
+    /// assert_eq!(design.sample_size(1.0, 0.8)?.map(|size| size.n_control_ceil), Some(1571));
     /// # Ok::<(), trialog_stats::StatsError>(())
     /// ```
     pub fn sample_size(&self, effect: f64, power: f64) -> Result<Option<SampleSize>, StatsError> {

@@ -182,8 +182,8 @@ fn most_tied(sorted: &[f64], levels: [f64; 3]) -> Option<u64> {
     let ranks = levels.map(|level| QuantileRank::of(sorted.len() as u64, level));
     let ties = |rank: u64| {
         let value = sorted[rank as usize];
-        let below = sorted.partition_point(|own| *own < value);
-        sorted.partition_point(|own| *own <= value) - below
+        let below = sorted.partition_point(|other| *other < value);
+        sorted.partition_point(|other| *other <= value) - below
     };
     let ends = ranks
         .into_iter()

@@ -351,8 +351,8 @@ impl Counts {
 /// ```
 /// use trialog_stats::QuantileRank;
 /// let median = QuantileRank::of(4, 0.5);
-/// assert_eq!(median.map(|own| (own.low, own.high, own.share)), Some((1, 2, 0.5)));
-/// assert_eq!(median.map(|own| own.between(10.0, 20.0)), Some(15.0));
+/// assert_eq!(median.map(|rank| (rank.low, rank.high, rank.share)), Some((1, 2, 0.5)));
+/// assert_eq!(median.map(|rank| rank.between(10.0, 20.0)), Some(15.0));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct QuantileRank {

@@ -136,7 +136,7 @@ impl TwoProportion {
     /// ```
     /// # use trialog_stats::{Alpha, Proportion, two_proportion_z};
     /// let test = two_proportion_z(&Proportion::new(30, 1000)?, &Proportion::new(45, 1000)?);
-    /// assert!(test.lift_interval(Alpha::P05).is_some_and(|own| own.contains(0.5)));
+    /// assert!(test.lift_interval(Alpha::P05).is_some_and(|interval| interval.contains(0.5)));
     /// let none = two_proportion_z(&Proportion::new(0, 50)?, &Proportion::new(5, 50)?);
     /// assert_eq!(none.lift_interval(Alpha::P05), None);
     /// # Ok::<(), trialog_stats::StatsError>(())

@@ -140,9 +140,12 @@ impl Welch {
         let Some(critical) = self.critical(alpha) else {
             return (None, None);
         };
-        let absolute =
-            (self.standard_error).and_then(|own| Interval::around(self.difference, critical * own));
-        let relative = self.relative.and_then(|own| own.interval(critical));
+        let absolute = (self.standard_error).and_then(|standard_error| {
+            Interval::around(self.difference, critical * standard_error)
+        });
+        let relative = self
+            .relative
+            .and_then(|relative| relative.interval(critical));
         (absolute, relative)
     }
 

@@ -185,8 +185,8 @@ impl World {
         }
         let mut so_far = [Sums::default(); 2];
         let cumulated = days.into_iter().map(|day| {
-            for (arm, own) in so_far.iter_mut().zip(&day) {
-                arm.add(own);
+            for (arm, sums) in so_far.iter_mut().zip(&day) {
+                arm.add(sums);
             }
             so_far
         });

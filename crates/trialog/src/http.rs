@@ -105,7 +105,11 @@ fn length(values: &Values, key: &str) -> anyhow::Result<Duration> {
 fn origins(text: &str) -> anyhow::Result<Vec<String>> {
     let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"/?#@*".contains(&byte);
     let mut origins = Vec::new();
-    for origin in text.split(',').map(str::trim).filter(|own| !own.is_empty()) {
+    for origin in text
+        .split(',')
+        .map(str::trim)
+        .filter(|origin| !origin.is_empty())
+    {
         let host = (origin.strip_prefix("https://")).or_else(|| origin.strip_prefix("http://"));
         let is_origin = host.is_some_and(|host| !host.is_empty() && host.bytes().all(is_plain));
         if origin != "*" && !is_origin {

@@ -205,12 +205,14 @@ impl Table {
 
     /// Whether there is a column `name`.
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.header.iter().any(|own| own == name)
+        self.header.iter().any(|column| column == name)
     }
 
     /// Checks that there is one column `name`; `hint` ends the message where there is none.
     pub(crate) fn check(&self, name: &str, hint: &str) -> anyhow::Result<()> {
-        let mut found = (1..).zip(&self.header).filter(|(_, own)| *own == name);
+        let mut found = (1..)
+            .zip(&self.header)
+            .filter(|(_, column)| *column == name);
         match (found.next(), found.next()) {
             (Some(_), None) => Ok(()),
             (Some((first, _)), Some((second, _))) => bail!(
@@ -272,9 +274,9 @@ impl Table {
 
 /// Where the columns stand in `header`.
 fn places(header: &[String], wanted: &[Wanted]) -> anyhow::Result<Vec<usize>> {
-    let place = |own: &Wanted| {
-        let found = header.iter().position(|name| *name == own.name);
-        found.ok_or_else(|| anyhow::anyhow!("there is no column `{}`", own.name))
+    let place = |column: &Wanted| {
+        let found = header.iter().position(|name| *name == column.name);
+        found.ok_or_else(|| anyhow::anyhow!("there is no column `{}`", column.name))
     };
     wanted.iter().map(place).collect()
 }

@@ -56,7 +56,7 @@ impl Doomed {
                 block.user[row] == *user
                     && experiment
                         .as_ref()
-                        .is_none_or(|own| block.experiment_at(row) == own)
+                        .is_none_or(|only| block.experiment_at(row) == only)
             }
             Self::Older { than, spared } => {
                 block.timestamp[row] < *than && !spared.contains(block.experiment_at(row))
@@ -106,7 +106,7 @@ impl Doomed {
         match self {
             Self::User { experiment, .. } => experiment
                 .as_ref()
-                .is_none_or(|own| run.experiment_rows(own).is_some()),
+                .is_none_or(|only| run.experiment_rows(only).is_some()),
             Self::Older { spared, .. } => {
                 let entries = &run.record.index.0;
                 entries
@@ -282,7 +282,7 @@ fn rewrite(
     };
     let new = background::register(shared, &replacement, &[run.record.id], None)?;
     let mut state = shared.state();
-    state.runs.retain(|own| own.record.id != run.record.id);
+    state.runs.retain(|other| other.record.id != run.record.id);
     state.runs.extend(new);
     run.retire();
     erased.events += n_doomed;

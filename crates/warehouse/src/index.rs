@@ -172,7 +172,9 @@ impl Index {
 
 impl IndexEntry {
     fn add_name(&mut self, name: &str) {
-        let found = self.names.binary_search_by(|own| own.as_str().cmp(name));
+        let found = self
+            .names
+            .binary_search_by(|known| known.as_str().cmp(name));
         let Err(at) = found else { return };
         if self.names.is_empty() {
             self.names.reserve_exact(1);
@@ -191,8 +193,11 @@ impl IndexEntry {
         self.more_names |= other.more_names;
         other.names.iter().for_each(|name| self.add_name(name));
         if let Some(texts) = &other.user_texts {
-            let own = self.user_texts.get_or_insert_default();
-            texts.clashing.iter().for_each(|user| own.note_clash(*user));
+            let user_texts = self.user_texts.get_or_insert_default();
+            texts
+                .clashing
+                .iter()
+                .for_each(|user| user_texts.note_clash(*user));
         }
     }
 }

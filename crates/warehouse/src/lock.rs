@@ -120,9 +120,9 @@ fn open_lock(path: &Path) -> io::Result<File> {
 
 /// Whether `file` is what stands at `path`.
 fn is_at(file: &File, path: &Path) -> io::Result<bool> {
-    let own = file.metadata()?;
+    let opened = file.metadata()?;
     match std::fs::metadata(path) {
-        Ok(there) => Ok((own.dev(), own.ino()) == (there.dev(), there.ino())),
+        Ok(there) => Ok((opened.dev(), opened.ino()) == (there.dev(), there.ino())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }

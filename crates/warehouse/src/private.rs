@@ -61,7 +61,9 @@ impl Narrowed {
             Ok(metadata) => self.path(directory, &metadata, 0o700),
             Err(error) => self.failed(directory, &error),
         }
-        self.entries(directory, &|name| WITHIN.iter().any(|own| name == *own));
+        self.entries(directory, &|name| {
+            WITHIN.iter().any(|within| name == *within)
+        });
     }
 
     /// What stands in `directory`; of its directories those that `goes_into` chooses.

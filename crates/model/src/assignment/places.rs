@@ -26,8 +26,8 @@ impl Places {
     pub(super) fn new(experiments: &[Rules]) -> Self {
         let mut places = Self::default();
         places.by_hash.reserve(experiments.len());
-        for (place, own) in (0..).zip(experiments) {
-            let id = own.experiment_id();
+        for (place, rules) in (0..).zip(experiments) {
+            let id = rules.experiment_id();
             let first = (places.by_hash)
                 .entry(HASHER.hash_one(id.as_str()))
                 .or_insert(place);

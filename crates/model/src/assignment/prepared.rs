@@ -423,20 +423,20 @@ const VARIANT: &str = "variant:";
 /// Where each variant ends: its cumulative share of the weights.
 fn arms(id: &ExperimentId, variants: &[VariantWeight], shared: &mut Shared) -> SmallVec<[Arm; 2]> {
     let unit = unit_of_weight(variants);
-    let sum: f64 = variants.iter().map(|own| own.weight / unit).sum();
+    let sum: f64 = variants.iter().map(|declared| declared.weight / unit).sum();
     let mut cumulative = 0.0;
-    let arm = |own: &VariantWeight| {
-        cumulative += own.weight / unit;
+    let arm = |declared: &VariantWeight| {
+        cumulative += declared.weight / unit;
         Arm {
-            name: shared.variant(&own.variant),
+            name: shared.variant(&declared.variant),
             end: n_of_share(cumulative / sum),
-            value: own.value.clone().map(Arc::new),
-            exposure: fingerprint(id, &own.variant),
+            value: declared.value.clone().map(Arc::new),
+            exposure: fingerprint(id, &declared.variant),
         }
     };
     let mut arms: SmallVec<[Arm; 2]> = variants.iter().map(arm).collect();
     // Rounding leaves no bucket over, and none to a variant of weight 0 at the end.
-    let last = variants.iter().rposition(|own| own.weight > 0.0);
+    let last = variants.iter().rposition(|declared| declared.weight > 0.0);
     for arm in &mut arms[last.unwrap_or(0)..] {
         arm.end = N_BUCKETS;
     }
@@ -446,8 +446,11 @@ fn arms(id: &ExperimentId, variants: &[VariantWeight], shared: &mut Shared) -> S
 /// What weights are divided by before they are added: 1, unless their sum would be infinite
 /// or too small to divide by, as earlier versions took such weights.
 fn unit_of_weight(variants: &[VariantWeight]) -> f64 {
-    let sum: f64 = variants.iter().map(|own| own.weight).sum();
-    let greatest = variants.iter().map(|own| own.weight).fold(0.0, f64::max);
+    let sum: f64 = variants.iter().map(|declared| declared.weight).sum();
+    let greatest = variants
+        .iter()
+        .map(|declared| declared.weight)
+        .fold(0.0, f64::max);
     match sum.is_normal() || greatest <= 0.0 {
         true => 1.0,
         false => greatest,

@@ -65,8 +65,10 @@ impl<'g> Given<'g> {
 
     fn equals(self, wanted: &Value) -> bool {
         match self {
-            Self::Value(own) => equal(own, wanted),
-            _ => self.text().is_some_and(|own| wanted.as_str() == Some(own)),
+            Self::Value(value) => equal(value, wanted),
+            _ => self
+                .text()
+                .is_some_and(|text| wanted.as_str() == Some(text)),
         }
     }
 
@@ -76,7 +78,7 @@ impl<'g> Given<'g> {
 
     fn order(self, wanted: &Value) -> Option<Ordering> {
         match self {
-            Self::Value(own) => order(own, wanted),
+            Self::Value(value) => order(value, wanted),
             _ => Some(self.text()?.cmp(wanted.as_str()?)),
         }
     }
@@ -84,25 +86,25 @@ impl<'g> Given<'g> {
 
 /// A key that is missing or null fails every condition but `neq`, `not_in` and
 /// `present: false`; so does a value of another type than the condition's.
-pub(super) fn holds(condition: &Condition, own: Given<'_>) -> bool {
+pub(super) fn holds(condition: &Condition, given: Given<'_>) -> bool {
     let wanted = &condition.value;
     match condition.op {
-        Operator::Present => !matches!(own, Given::Nothing) == wanted.as_bool().unwrap_or(true),
-        Operator::Eq => own.equals(wanted),
-        Operator::Neq => !own.equals(wanted),
-        Operator::In => own.is_among(wanted),
-        Operator::NotIn => !own.is_among(wanted),
-        Operator::Lt | Operator::Lte | Operator::Gt | Operator::Gte => own
+        Operator::Present => !matches!(given, Given::Nothing) == wanted.as_bool().unwrap_or(true),
+        Operator::Eq => given.equals(wanted),
+        Operator::Neq => !given.equals(wanted),
+        Operator::In => given.is_among(wanted),
+        Operator::NotIn => !given.is_among(wanted),
+        Operator::Lt | Operator::Lte | Operator::Gt | Operator::Gte => given
             .order(wanted)
             .is_some_and(|order| agrees(condition.op, order)),
         Operator::SemverLt
         | Operator::SemverLte
         | Operator::SemverEq
         | Operator::SemverGt
-        | Operator::SemverGte => (own.text())
-            .filter(|own| own.len() <= MAX_VERSION_BYTES)
+        | Operator::SemverGte => (given.text())
+            .filter(|version| version.len() <= MAX_VERSION_BYTES)
             .zip(wanted.as_str())
-            .and_then(|(own, wanted)| compare(own, wanted))
+            .and_then(|(version, wanted)| compare(version, wanted))
             .is_some_and(|order| agrees(condition.op, order)),
     }
 }
@@ -117,19 +119,19 @@ fn cut(text: &str) -> String {
 
 /// Whether `value` takes more than `left` characters; no more of it is looked at.
 fn is_longer(value: &Value, left: &mut usize) -> bool {
-    let own = match value {
+    let length = match value {
         Value::String(text) => text.len(),
         Value::Object(members) if members.len() > *left => return true,
         Value::Object(members) => members.keys().map(String::len).sum(),
         _ => 0,
     };
-    let Some(rest) = left.checked_sub(own + 2) else {
+    let Some(rest) = left.checked_sub(length + 2) else {
         return true;
     };
     *left = rest;
     match value {
-        Value::Array(elements) => elements.iter().any(|own| is_longer(own, left)),
-        Value::Object(members) => members.values().any(|own| is_longer(own, left)),
+        Value::Array(elements) => elements.iter().any(|element| is_longer(element, left)),
+        Value::Object(members) => members.values().any(|member| is_longer(member, left)),
         _ => false,
     }
 }

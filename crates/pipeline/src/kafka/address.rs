@@ -138,12 +138,12 @@ impl KafkaAddress {
     }
 
     /// A client's settings: `own`, and what the address says goes before them.
-    pub(crate) fn config(&self, own: &[(&str, &str)]) -> ClientConfig {
+    pub(crate) fn config(&self, client_settings: &[(&str, &str)]) -> ClientConfig {
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", &self.brokers)
             .set("client.id", "trialog");
-        for (key, value) in own {
+        for (key, value) in client_settings {
             config.set(*key, *value);
         }
         for (key, value) in &self.settings {

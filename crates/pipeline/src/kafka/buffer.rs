@@ -155,7 +155,12 @@ mod tests {
             ),
             (1, 5, 16)
         );
-        assert!(buffer.dead_letters.iter().all(|own| !own.reason.is_empty()));
+        assert!(
+            buffer
+                .dead_letters
+                .iter()
+                .all(|letter| !letter.reason.is_empty())
+        );
         assert_eq!(buffer.dead_letters[3].field, "experiment_id");
     }
 

@@ -248,7 +248,10 @@ impl Context {
 }
 
 fn partitions(list: &TopicPartitionList) -> Vec<i32> {
-    list.elements().iter().map(|own| own.partition()).collect()
+    list.elements()
+        .iter()
+        .map(|partition| partition.partition())
+        .collect()
 }
 
 impl ClientContext for Context {
@@ -256,20 +259,20 @@ impl ClientContext for Context {
         let Some(topic) = statistics.topics.get(&self.topic) else {
             return;
         };
-        for own in topic
+        for partition in topic
             .partitions
             .values()
-            .filter(|own| own.desired && own.hi_offset >= 0)
+            .filter(|partition| partition.desired && partition.hi_offset >= 0)
         {
-            let stored = if own.committed_offset >= 0 {
-                own.committed_offset
+            let stored = if partition.committed_offset >= 0 {
+                partition.committed_offset
             } else {
-                own.lo_offset.max(0)
+                partition.lo_offset.max(0)
             };
-            let lag = (own.hi_offset - stored).max(0);
+            let lag = (partition.hi_offset - stored).max(0);
             self.metrics
                 .lag
-                .get_or_create(&self.labels(own.partition))
+                .get_or_create(&self.labels(partition.partition))
                 .set(lag);
         }
     }

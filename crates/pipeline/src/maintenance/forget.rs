@@ -53,7 +53,7 @@ impl Maintenance {
         let mut report = self.erase_user(user, experiment, actor)?;
         let frozen = self.catalog.frozen_experiments()?;
         for id in frozen.iter().map(ExperimentId::as_str) {
-            if report.experiments.iter().any(|own| own == id) {
+            if report.experiments.iter().any(|touched| touched == id) {
                 report.notes.push(format!(
                     "the results of `{id}` still count the user: retention dropped events of it, so they cannot be computed again"
                 ));

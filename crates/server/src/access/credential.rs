@@ -114,7 +114,7 @@ fn authority_of(request: &Request) -> Option<String> {
         None => request
             .uri()
             .authority()
-            .map(|own| own.as_str().to_ascii_lowercase()),
+            .map(|authority| authority.as_str().to_ascii_lowercase()),
     }
 }
 
@@ -139,7 +139,10 @@ mod tests {
     fn found(name: &'static str, value: &str) -> Option<String> {
         let mut headers = HeaderMap::new();
         headers.insert(name, value.parse().unwrap());
-        of(&headers).ok().flatten().map(|own| own.key().to_owned())
+        of(&headers)
+            .ok()
+            .flatten()
+            .map(|credential| credential.key().to_owned())
     }
 
     #[test]

@@ -138,7 +138,7 @@ impl Keyring {
             let noted = key.last_used_at.map_or(0, |time| time.0);
             let used = before
                 .get(&key.id)
-                .map_or(0, |own| own.used_at.load(Ordering::Relaxed));
+                .map_or(0, |earlier| earlier.used_at.load(Ordering::Relaxed));
             let entry = Entry {
                 used_at: AtomicI64::new(used.max(noted)),
                 noted: AtomicI64::new(noted),
@@ -161,8 +161,8 @@ impl Keyring {
     pub(crate) fn has_usable(&self, now: UnixMicros) -> bool {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         let mut entries = keys.iter().flat_map(HashMap::values);
-        entries.any(|own| {
-            own.key.revoked_at.is_none() && own.key.expires_at.is_none_or(|end| end > now)
+        entries.any(|entry| {
+            entry.key.revoked_at.is_none() && entry.key.expires_at.is_none_or(|end| end > now)
         })
     }
 
@@ -170,12 +170,12 @@ impl Keyring {
     pub(crate) fn list(&self) -> Vec<Key> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         let mut list: Vec<Key> = (keys.iter().flat_map(HashMap::values))
-            .map(|own| {
-                let used = own.used_at.load(Ordering::Relaxed);
+            .map(|entry| {
+                let used = entry.used_at.load(Ordering::Relaxed);
                 let last_used_at = (used > 0).then_some(UnixMicros(used));
                 Key {
                     last_used_at,
-                    ..own.key.clone()
+                    ..entry.key.clone()
                 }
             })
             .collect();

@@ -25,7 +25,7 @@ const LEVEL: f64 = 10.0;
 /// ```
 #[must_use]
 pub fn cost_micros(family: &str, input: &Value) -> u64 {
-    let own = match family {
+    let of_family = match family {
         "bayesian_beta_binomial" => bayes_rate(input),
         "sequential_group" => group(input),
         "fisher_exact" => 0.03 * sum(&input["table"]).sqrt(),
@@ -36,7 +36,7 @@ pub fn cost_micros(family: &str, input: &Value) -> u64 {
         * input["alphas"]
             .as_array()
             .map_or(0.0, |list| list.len() as f64);
-    (OBJECT + VALUE * n_values(input) + levels + own) as u64
+    (OBJECT + VALUE * n_values(input) + levels + of_family) as u64
 }
 
 /// Tails of Beta distributions, whose cost grows with the cube root of the units.

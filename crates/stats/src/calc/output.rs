@@ -10,7 +10,10 @@ pub(super) fn status(result: Option<f64>) -> &'static str {
 }
 
 pub(super) fn interval(interval: Option<Interval>) -> Value {
-    interval.map_or(Value::Null, |own| json!({"low": own.low, "high": own.high}))
+    interval.map_or(
+        Value::Null,
+        |ends| json!({"low": ends.low, "high": ends.high}),
+    )
 }
 
 /// One entry for each level, or null where there is none at one of them.

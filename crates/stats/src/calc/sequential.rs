@@ -98,20 +98,20 @@ pub(super) const GUARDED: Family = Family {
         let guarded = GuardedVariance::of(&a, &b);
         let difference = Estimate {
             value: b.mean() - a.mean(),
-            variance: guarded.map_or(0.0, |own| own.value()),
+            variance: guarded.map_or(0.0, |guarded| guarded.value()),
         };
         let n = a.n().saturating_add(b.n());
         let sequence = fields.check(confidence_sequence(&difference, n, alpha, tuning))?;
         Ok(json!({
             "status": status(sequence.p_value),
             "diff": difference.value,
-            "variance_own": guarded.map(|own| own.own),
-            "variance_together": guarded.map(|own| own.together),
-            "variance": guarded.map(|own| own.value()),
+            "variance_own": guarded.map(|guarded| guarded.separate),
+            "variance_together": guarded.map(|guarded| guarded.together),
+            "variance": guarded.map(|guarded| guarded.value()),
             "half_width": sequence.half_width,
             "ci": interval(sequence.interval),
             "p_value": sequence.p_value,
-            "sparse": guarded.filter(|own| own.value() > 0.0).map(|own| own.is_sparse()),
+            "sparse": guarded.filter(|guarded| guarded.value() > 0.0).map(|guarded| guarded.is_sparse()),
         }))
     },
 };

@@ -31,9 +31,9 @@ const SERVING: [&str; 4] = ["data_dir", "listen", "interval", "tls_cert"];
 pub(crate) fn command() -> Command {
     Cli::command()
         .override_help(OVERVIEW)
-        .mut_subcommands(|own| {
-            let name = own.get_name().to_owned();
-            on_a_screen(own, &name)
+        .mut_subcommands(|subcommand| {
+            let name = subcommand.get_name().to_owned();
+            on_a_screen(subcommand, &name)
         })
 }
 
@@ -53,7 +53,7 @@ fn on_a_screen(command: Command, top: &str) -> Command {
     let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
     let command = command
         .after_help(parts.join("\n\n"))
-        .mut_subcommands(|own| on_a_screen(own, top));
+        .mut_subcommands(|subcommand| on_a_screen(subcommand, top));
     let has_help = (command.get_arguments()).any(|argument| argument.get_id() == "help");
     match has_help {
         // It has a help of its own.
@@ -178,8 +178,8 @@ pub(crate) fn topic(topic: &[String]) -> anyhow::Result<String> {
 /// The commands below `command` that its help shows.
 pub(super) fn subcommands(command: &Command) -> Vec<String> {
     (command.get_subcommands())
-        .filter(|own| !own.is_hide_set() && own.get_name() != "help")
-        .map(|own| own.get_name().to_owned())
+        .filter(|subcommand| !subcommand.is_hide_set() && subcommand.get_name() != "help")
+        .map(|subcommand| subcommand.get_name().to_owned())
         .collect()
 }
 
@@ -194,8 +194,8 @@ mod tests {
     fn ways(command: &Command, way: &[String], found: &mut Vec<Vec<String>>) {
         for name in subcommands(command) {
             let way = [way, std::slice::from_ref(&name)].concat();
-            if let Some(own) = command.find_subcommand(&name) {
-                ways(own, &way, found);
+            if let Some(subcommand) = command.find_subcommand(&name) {
+                ways(subcommand, &way, found);
             }
             found.push(way);
         }
@@ -222,22 +222,27 @@ mod tests {
         assert!(found.len() > 50);
         for way in found {
             let page = topic(&way).unwrap();
-            let (own, global) = page.split_once("Global options").unwrap_or((&page, ""));
+            let (local, global) = page.split_once("Global options").unwrap_or((&page, ""));
             for setting in SETTINGS {
                 let flag = format!("--{} ", setting.flag());
-                let stands = own.lines().any(|line| line.trim_start().starts_with(&flag));
+                let stands = local
+                    .lines()
+                    .any(|line| line.trim_start().starts_with(&flag));
                 assert!(!stands, "{way:?} has {flag} among its own options");
             }
             let mut command = &whole;
             for name in &way {
                 command = command.find_subcommand(name).unwrap();
             }
-            for option in command.get_arguments().filter(|own| !own.is_global_set()) {
+            for option in command
+                .get_arguments()
+                .filter(|option| !option.is_global_set())
+            {
                 if let Some(long) = option.get_long() {
-                    assert!(own.contains(&format!("--{long}")), "{way:?} --{long}");
+                    assert!(local.contains(&format!("--{long}")), "{way:?} --{long}");
                 }
             }
-            assert!(own.lines().count() <= SCREEN, "{way:?}: {own}");
+            assert!(local.lines().count() <= SCREEN, "{way:?}: {local}");
             assert!(global.lines().count() <= 8, "{way:?}: {global}");
             let has_pointer = global.contains("trialog help settings");
             assert_eq!(has_pointer, !WITHOUT_SETTINGS.contains(&way[0].as_str()));

@@ -113,16 +113,16 @@ fn unknown_option(place: &Command, name: &str) -> String {
             .filter_map(|option| Some(format!("--{}", option.get_long()?)))
             .collect()
     };
-    let own = options(false);
+    let local = options(false);
     let settings: Vec<String> = (SETTINGS.iter())
         .map(|setting| format!("--{}", setting.flag()))
         .collect();
     let near =
         |known: &[String]| nearest(name, known.iter().map(String::as_str)).map(str::to_owned);
-    let nearest = near(&own).or_else(|| near(&settings));
+    let nearest = near(&local).or_else(|| near(&settings));
     format!(
         "there is no option `{name}` here{}{}",
-        listed(name, &own, false),
+        listed(name, &local, false),
         question(nearest.as_deref())
     )
 }

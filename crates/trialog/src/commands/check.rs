@@ -80,7 +80,10 @@ pub(crate) fn run(values: anyhow::Result<Values>, options: &CheckArgs) -> anyhow
     let worst = worst.unwrap_or(Severity::Good);
     match options.format {
         Format::Json => {
-            let settings: Vec<Value> = SETTINGS.iter().map(|own| setting(&values, own)).collect();
+            let settings: Vec<Value> = SETTINGS
+                .iter()
+                .map(|known| setting(&values, known))
+                .collect();
             let report = json!({ "status": worst, "checks": findings, "settings": settings });
             println!("{}", serde_json::to_string_pretty(&report)?);
         }
@@ -154,13 +157,13 @@ fn setting(values: &Values, setting: &Setting) -> Value {
 }
 
 fn print(values: &Values, findings: &[Finding]) {
-    for own in SETTINGS {
-        let (value, source) = values.effective(own);
+    for setting in SETTINGS {
+        let (value, source) = values.effective(setting);
         let value = match value {
-            Some(value) => shown(own, value),
-            None => own.default_text().into(),
+            Some(value) => shown(setting, value),
+            None => setting.default_text().into(),
         };
-        println!("{} = {value} ({})", own.key, source.describe(own));
+        println!("{} = {value} ({})", setting.key, source.describe(setting));
     }
     println!();
     for finding in findings {

@@ -89,7 +89,7 @@ struct Told {
 
 /// The fields that were read from columns, and those columns.
 fn columns(mapping: &Mapping, wanted: &[Wanted]) -> Vec<(&'static str, String)> {
-    let is_read = |name: &str| wanted.iter().any(|own| own.name == name);
+    let is_read = |name: &str| wanted.iter().any(|column| column.name == name);
     let fields = mapping.fields().into_iter().filter_map(|(field, origin)| {
         let column = origin.column().filter(|name| is_read(name))?;
         Some((field, column.to_owned()))

@@ -50,7 +50,7 @@ impl<'m> Layout<'m> {
         times: &'m Times,
         rules: Rules,
     ) -> Self {
-        let find = |name: &str| wanted.iter().position(|own| own.name == name);
+        let find = |name: &str| wanted.iter().position(|column| column.name == name);
         let place = |origin: &'m Origin| match origin {
             Origin::Constant(text) => Place::Constant(text),
             Origin::Column(name) | Origin::Optional(name) => {

@@ -152,8 +152,8 @@ impl Mapping {
         let mut wanted: Vec<Wanted> = Vec::new();
         let mut add = |name: &str, read_as: As| -> anyhow::Result<()> {
             table.check(name, HINT)?;
-            match wanted.iter_mut().find(|own| own.name == name) {
-                Some(own) if read_as == As::Exact => own.read_as = As::Exact,
+            match wanted.iter_mut().find(|known| known.name == name) {
+                Some(known) if read_as == As::Exact => known.read_as = As::Exact,
                 Some(_) => {}
                 None => wanted.push(Wanted {
                     name: name.to_owned(),

@@ -38,12 +38,13 @@ fn looks(mapping: &Mapping, wanted: &[Wanted]) -> Vec<Look> {
         &mapping.name,
         &mapping.event_id,
     ];
-    let is_of =
-        |origins: &[&Origin], name: &str| origins.iter().any(|own| own.column() == Some(name));
+    let is_of = |origins: &[&Origin], name: &str| {
+        origins.iter().any(|origin| origin.column() == Some(name))
+    };
     (wanted.iter())
-        .map(|own| Look {
-            types: is_of(&typed, &own.name) || mapping.context_columns.contains(&own.name),
-            decimals: is_of(&[&mapping.value], &own.name),
+        .map(|column| Look {
+            types: is_of(&typed, &column.name) || mapping.context_columns.contains(&column.name),
+            decimals: is_of(&[&mapping.value], &column.name),
         })
         .collect()
 }
@@ -78,7 +79,7 @@ pub(crate) fn survey(
         Ok(())
     })?;
     let of_column = |name: &str| -> Option<&Facts> {
-        facts.get(wanted.iter().position(|own| own.name == name)?)
+        facts.get(wanted.iter().position(|column| column.name == name)?)
     };
     let of = |origin: &Origin| of_column(origin.column()?);
     let mut notes = Vec::new();

@@ -76,7 +76,7 @@ impl Zone {
             let rule = Rule::Named(zone);
             return Ok(Self { name, rule });
         }
-        let known: Vec<String> = database.available().map(|own| own.to_string()).collect();
+        let known: Vec<String> = database.available().map(|zone| zone.to_string()).collect();
         let near = nearest(text, known.iter().map(String::as_str));
         bail!(
             "`{text}` is no time zone that is known: give Z, an offset such as +01:00, or a name such as Europe/Berlin{}",

@@ -56,7 +56,7 @@ mod tests {
         };
         let text = draw(&[bar("a", [0.1, 0.3]), bar("bb", [-0.1, 0.1])]);
         let lines: Vec<&str> = text.lines().collect();
-        let column = |line: &str, own: char| line.chars().position(|c| c == own).unwrap();
+        let column = |line: &str, sign: char| line.chars().position(|c| c == sign).unwrap();
         assert_eq!(column(lines[0], '│'), column(lines[1], '●'), "{text}");
         assert_eq!(column(lines[0], '├'), column(lines[1], '┤'), "{text}");
         assert!(lines.iter().all(|line| line.ends_with("+1 %")));

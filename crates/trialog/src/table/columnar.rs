@@ -50,10 +50,10 @@ pub(super) fn rows(
             Ok(batch) => batch,
             Err(error) => bail!(breaks_off(source, n_rows, &error)),
         };
-        for own in wanted.iter().filter(|own| own.read_as == As::Field) {
-            let is_new = !rounded.contains(&own.name.as_str());
-            if is_new && batch.column_by_name(&own.name).is_some_and(is_rounded) {
-                rounded.push(&own.name);
+        for column in wanted.iter().filter(|column| column.read_as == As::Field) {
+            let is_new = !rounded.contains(&column.name.as_str());
+            if is_new && batch.column_by_name(&column.name).is_some_and(is_rounded) {
+                rounded.push(&column.name);
             }
         }
         hand_on(source.shown(), &batch, wanted, &mut n_rows, take)?;
@@ -68,15 +68,15 @@ pub(super) fn rows(
             .with_batch_size(BATCH_ROWS)
             .build())
         .with_context(|| format!("cannot read {}", source.shown()))?;
-        for own in batches {
-            batch(own.map_err(|error| said(&error.to_string())))?;
+        for next in batches {
+            batch(next.map_err(|error| said(&error.to_string())))?;
         }
     } else {
         let mut places = places;
         places.sort_unstable();
         places.dedup();
-        for own in Batches::open(source, Some(places))? {
-            batch(own)?;
+        for next in Batches::open(source, Some(places))? {
+            batch(next)?;
         }
     }
     let warning = |name: &str| {
@@ -98,14 +98,14 @@ fn hand_on(
     n_rows: &mut u64,
     take: &mut Take<'_>,
 ) -> anyhow::Result<()> {
-    let column = |own: &Wanted| {
-        let array = batch.column_by_name(&own.name);
+    let column = |named: &Wanted| {
+        let array = batch.column_by_name(&named.name);
         (array.context("a column is missing in a part of the file"))
-            .and_then(|array| prepare(array, own))
+            .and_then(|array| prepare(array, named))
             .with_context(|| format!("cannot read {shown}"))
     };
     let columns: Vec<Column> = wanted.iter().map(column).collect::<anyhow::Result<_>>()?;
-    let has_numbers = wanted.iter().any(|own| own.read_as == As::Number);
+    let has_numbers = wanted.iter().any(|named| named.read_as == As::Number);
     let mut fields = Vec::with_capacity(columns.len());
     let mut numbers = Vec::new();
     for row in 0..batch.num_rows() {

@@ -453,7 +453,7 @@ fn ids_that_are_rounded_doubles_are_told() {
         let told = end
             .warnings
             .iter()
-            .any(|own| own.contains("`user_id`") && own.contains("one"));
+            .any(|warning| warning.contains("`user_id`") && warning.contains("one"));
         assert_eq!(told, is_told, "{:?}", end.warnings);
     }
 }

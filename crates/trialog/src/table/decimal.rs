@@ -104,12 +104,12 @@ pub(crate) fn plain(text: &str, decimal: Decimal) -> Cow<'_, str> {
     let mantissa = body.split(['e', 'E']).next().unwrap_or(body);
     let groups = [group, ' '];
     let without_spaces: String = (mantissa.chars())
-        .map(|own| if is_space(own) { ' ' } else { own })
+        .map(|sign| if is_space(sign) { ' ' } else { sign })
         .collect();
     let whole = without_spaces.split(point).next().unwrap_or_default();
     let used: Vec<char> = groups
         .into_iter()
-        .filter(|own| whole.contains(*own))
+        .filter(|group| whole.contains(*group))
         .collect();
     let is_sound = match used.as_slice() {
         [] => !without_spaces.contains([group, ' ']),
@@ -124,8 +124,8 @@ pub(crate) fn plain(text: &str, decimal: Decimal) -> Cow<'_, str> {
         };
     }
     let digits: String = (text.chars())
-        .filter(|own| *own != group && !is_space(*own))
-        .map(|own| if own == decimal.sign() { '.' } else { own })
+        .filter(|sign| *sign != group && !is_space(*sign))
+        .map(|sign| if sign == decimal.sign() { '.' } else { sign })
         .collect();
     Cow::Owned(digits)
 }

@@ -46,9 +46,9 @@ impl Iterator for Batches {
     type Item = Result<RecordBatch, String>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let next = quietly(|| self.0.next().map(|own| own.map_err(plain)));
+        let next = quietly(|| self.0.next().map(|batch| batch.map_err(plain)));
         match next {
-            Ok(batch) => batch.map(|own| own.map_err(|error| format!("{error:#}"))),
+            Ok(batch) => batch.map(|batch| batch.map_err(|error| format!("{error:#}"))),
             Err(error) => Some(Err(format!("{error:#}"))),
         }
     }
@@ -112,7 +112,7 @@ fn check_block(file: &File, block: &Block, parts_end: u64) -> anyhow::Result<()>
         MessageHeader::RecordBatch => message.header_as_record_batch(),
         MessageHeader::DictionaryBatch => message
             .header_as_dictionary_batch()
-            .and_then(|own| own.data()),
+            .and_then(|dictionary| dictionary.data()),
         _ => bail!("a part is neither rows nor a dictionary"),
     };
     let batch = batch.context("a part has no rows")?;
@@ -140,7 +140,7 @@ fn check_block(file: &File, block: &Block, parts_end: u64) -> anyhow::Result<()>
             let size = bytes(file, at + head + start, 8)?;
             let size = i64::from_le_bytes(size.try_into().unwrap_or_default());
             // -1 says that it is not compressed after all.
-            let is_sound = size == -1 || u64::try_from(size).is_ok_and(|own| own <= MOST_BYTES);
+            let is_sound = size == -1 || u64::try_from(size).is_ok_and(|size| size <= MOST_BYTES);
             ensure!(is_sound, "a compressed column has no sound size");
         }
     }

@@ -268,11 +268,11 @@ mod tests {
 
     #[test]
     fn a_comparison_without_a_relative_interval_is_named_with_the_reason() {
-        let mut own = comparison("new", 0.02, &json!("not_significant"));
-        own["relative_ci"] = Value::Null;
-        own["headline"]["relative_ci"] = Value::Null;
-        own["relative_ci_reason"] = json!("the control's mean is 0");
-        let shown = &html(&[metric("buy", "primary", "increase", &[own])])[0];
+        let mut not_significant = comparison("new", 0.02, &json!("not_significant"));
+        not_significant["relative_ci"] = Value::Null;
+        not_significant["headline"]["relative_ci"] = Value::Null;
+        not_significant["relative_ci_reason"] = json!("the control's mean is 0");
+        let shown = &html(&[metric("buy", "primary", "increase", &[not_significant])])[0];
         assert!(!shown.contains("<svg"));
         assert!(
             shown.contains("buy (conversion): the control&#39;s mean is 0"),

@@ -164,7 +164,7 @@ impl<'q> Gathering<'q> {
 
     fn variant(&mut self, number: u64, cells: &[Cell<'_>]) -> anyhow::Result<usize> {
         let name = self.text(self.places.variant, number, cells)?;
-        if let Some(at) = self.variants.iter().position(|own| own == name) {
+        if let Some(at) = self.variants.iter().position(|known| known == name) {
             return Ok(at);
         }
         let column = &self.places.names[self.places.variant];
@@ -235,11 +235,11 @@ impl<'q> Gathering<'q> {
                 Cell::Missing => format!(
                     "row {number}: column `{column}` is empty: --missing zero reads such cells as 0, --missing drop leaves such rows out"
                 ),
-                own if own.is_missing() => format!(
-                    "row {number}: there is no value in column `{column}`, which says `{own}`: --missing zero reads such cells as 0, --missing drop leaves such rows out"
+                cell if cell.is_missing() => format!(
+                    "row {number}: there is no value in column `{column}`, which says `{cell}`: --missing zero reads such cells as 0, --missing drop leaves such rows out"
                 ),
-                own => format!(
-                    "row {number}: `{own}` in column `{column}` is no number that can be used"
+                cell => format!(
+                    "row {number}: `{cell}` in column `{column}` is no number that can be used"
                 ),
             }
         })
@@ -287,13 +287,13 @@ impl Gathered {
         self.converted += u64::from(has_converted);
         self.values.push(value);
         if metric.second.is_some() {
-            let own = match metric.kind {
+            let first = match metric.kind {
                 MetricKind::Conversion | MetricKind::Retention => {
                     f64::from(u8::from(has_converted))
                 }
                 _ => value,
             };
-            self.pairs.push(own, second);
+            self.pairs.push(first, second);
         }
     }
 }

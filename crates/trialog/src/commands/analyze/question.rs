@@ -109,7 +109,7 @@ pub(crate) struct Winsorise {
 impl FromStr for Winsorise {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let own = match text.split_once(',') {
+        let ends = match text.split_once(',') {
             None => Self {
                 lower: None,
                 upper: Some(fraction(text)?),
@@ -121,7 +121,7 @@ impl FromStr for Winsorise {
                 nonzero: false,
             },
         };
-        match own {
+        match ends {
             Self {
                 lower: Some(lower),
                 upper: Some(upper),
@@ -129,7 +129,7 @@ impl FromStr for Winsorise {
             } if lower >= upper => Err(format!(
                 "`{text}`: the lower quantile is not below the upper"
             )),
-            own => Ok(own),
+            ends => Ok(ends),
         }
     }
 }

@@ -134,12 +134,12 @@ fn writable(directory: &Path) -> Finding {
     )
 }
 
-fn owner(directory: &Path, owner: u32, own: u32) -> Option<Finding> {
-    (owner != own).then(|| {
+fn owner(directory: &Path, owner: u32, process_user: u32) -> Option<Finding> {
+    (owner != process_user).then(|| {
         Finding::warning(
             "owner",
             format!(
-                "`{}` belongs to the user with id {owner}, this runs as {own}: a server that runs as this user creates files that the other cannot change",
+                "`{}` belongs to the user with id {owner}, this runs as {process_user}: a server that runs as this user creates files that the other cannot change",
                 directory.display()
             ),
         )

@@ -198,9 +198,9 @@ impl Cells {
 }
 
 /// What is said of a guardrail with a margin.
-fn guard(own: &NonInferiority) -> Option<String> {
-    let margin = format::significant(own.margin * 100.0, 4, Sign::Minus);
-    let verdict = match own.verdict? {
+fn guard(guardrail: &NonInferiority) -> Option<String> {
+    let margin = format::significant(guardrail.margin * 100.0, 4, Sign::Minus);
+    let verdict = match guardrail.verdict? {
         Guardrail::Kept => "kept",
         Guardrail::Violated => "violated",
         Guardrail::Inconclusive => "cannot be told yet",
