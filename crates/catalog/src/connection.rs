@@ -294,8 +294,8 @@ impl SqliteFile {
     /// When the file or its log was written last, by the file system's clock.
     pub(crate) fn written_at(&self) -> Option<UnixMicros> {
         let log = self.path.with_extension("sqlite-wal");
-        let of = |path: &Path| std::fs::metadata(path).ok()?.modified().ok();
-        let latest = of(&log).max(of(&self.path))?;
+        let modified_at = |path: &Path| std::fs::metadata(path).ok()?.modified().ok();
+        let latest = modified_at(&log).max(modified_at(&self.path))?;
         let since = latest.duration_since(UNIX_EPOCH).ok()?;
         i64::try_from(since.as_micros()).ok().map(UnixMicros)
     }

@@ -152,8 +152,8 @@ impl Catalog {
     /// The database cannot be read, or a row is not as it was written.
     pub fn sequences(&self, experiments: &[&ExperimentId]) -> Result<Vec<Sequence>, CatalogError> {
         self.read("read what looks have come to", |connection| {
-            let of = |id: &&ExperimentId| sequence(connection, id, i64::MAX, i64::MAX);
-            experiments.iter().map(of).collect()
+            let read = |id: &&ExperimentId| sequence(connection, id, i64::MAX, i64::MAX);
+            experiments.iter().map(read).collect()
         })
     }
 

@@ -19,7 +19,7 @@ const MAX_DIGITS: usize = 64;
 /// assert!(!is_number("0072") && !is_number("12e") && !is_number(""));
 /// ```
 pub fn is_number(text: &str) -> bool {
-    Parts::of(text).is_some()
+    Parts::from_text(text).is_some()
 }
 
 /// The whole number that `text` writes, in its shortest decimal form.
@@ -34,7 +34,7 @@ pub fn is_number(text: &str) -> bool {
 /// assert_eq!(whole_number("1.5"), None);
 /// ```
 pub fn whole_number(text: &str) -> Option<Cow<'_, str>> {
-    let parts = Parts::of(text)?;
+    let parts = Parts::from_text(text)?;
     let is_plain = text.bytes().skip(1).all(|byte| byte.is_ascii_digit());
     if is_plain && text != "-0" {
         return (parts.whole.len() <= MAX_DIGITS).then_some(Cow::Borrowed(text));
@@ -162,7 +162,7 @@ struct Parts<'t> {
 }
 
 impl<'t> Parts<'t> {
-    fn of(text: &'t str) -> Option<Self> {
+    fn from_text(text: &'t str) -> Option<Self> {
         let (is_negative, unsigned) = match text.strip_prefix('-') {
             Some(unsigned) => (true, unsigned),
             None => (false, text),

@@ -685,12 +685,12 @@ impl Plan {
 
     /// The minimum detectable effect of a primary metric, the first of them where `is_first`.
     pub fn mde_of(&self, metric: &str, kind: MetricKind, is_first: bool) -> Option<f64> {
-        let of = |with_kind: bool| {
+        let find = |with_kind: bool| {
             (self.mdes.iter()).find(|(planned, _)| {
                 planned.name.as_str() == metric && planned.kind == with_kind.then_some(kind)
             })
         };
-        let of_metric = of(true).or_else(|| of(false)).map(|(_, mde)| *mde);
+        let of_metric = find(true).or_else(|| find(false)).map(|(_, mde)| *mde);
         of_metric.or(self.mde.filter(|_| is_first))
     }
 }

@@ -336,9 +336,9 @@ impl MetricDefinition {
     ///
     /// ```
     /// use trialog_model::metric_definition::MetricDefinition;
-    /// let of = |fields| MetricDefinition::from_json(fields);
-    /// let known = of(serde_json::json!({"name": "buy", "kind": "sum", "event_type": "buy"}))?;
-    /// let changed = of(serde_json::json!({"name": "buy", "kind": "sum", "event_type": "order", "owner": "shop"}))?;
+    /// let parse = |fields| MetricDefinition::from_json(fields);
+    /// let known = parse(serde_json::json!({"name": "buy", "kind": "sum", "event_type": "buy"}))?;
+    /// let changed = parse(serde_json::json!({"name": "buy", "kind": "sum", "event_type": "order", "owner": "shop"}))?;
     /// assert_eq!(known.locked_changes(&changed), ["event_type"]);
     /// # Ok::<(), trialog_model::metric_definition::NotAMetric>(())
     /// ```
@@ -467,7 +467,7 @@ mod tests {
     #[test]
     #[expect(clippy::too_many_lines, reason = "a table of cases")]
     fn each_kind_has_its_own_parts_and_no_others() {
-        let of = |fields: Value| {
+        let parse = |fields: Value| {
             let mut all = revenue();
             for (field, value) in fields.as_object().unwrap() {
                 all[field] = value.clone();
@@ -489,7 +489,7 @@ mod tests {
             json!({"winsorise": {"upper": 0.99, "of": "users_with_event"}}),
         ];
         for fields in good {
-            let outcome = of(fields.clone());
+            let outcome = parse(fields.clone());
             assert!(outcome.is_ok(), "{fields}: {outcome:?}");
         }
         let bad = [
@@ -538,7 +538,7 @@ mod tests {
             (json!({"margin": 0.0}), "margin"),
         ];
         for (fields, named) in bad {
-            match of(fields.clone()) {
+            match parse(fields.clone()) {
                 Err(NotAMetric::Rule(error)) => assert_eq!(error.field, named, "{fields}"),
                 other => panic!("{fields}: {other:?}"),
             }

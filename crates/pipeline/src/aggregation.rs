@@ -214,7 +214,7 @@ impl Aggregator {
         attempt: u32,
         scope: Scope,
     ) -> Result<RunReport, PipelineError> {
-        let time = RunTime::of((self.clock)(), self.catalog.last_published_at()?);
+        let time = RunTime::from_clock((self.clock)(), self.catalog.last_published_at()?);
         if lease.is_some() {
             // Whoever held the lease before and did not end its run will not end it any more.
             self.catalog.mark_interrupted_runs()?;

@@ -224,7 +224,7 @@ fn previous_standing(
     sequence: &Sequence,
 ) -> Result<Option<Standing>, CatalogError> {
     if sequence.standing.is_some() || sequence.looked_at.is_none() {
-        return Ok(Standing::of(sequence));
+        return Ok(Standing::from_sequence(sequence));
     }
     let fingerprint = fingerprint(experiment, limits);
     let looks = catalog.looks(&experiment.definition.experiment_id, &fingerprint)?;

@@ -65,7 +65,7 @@ pub(crate) struct RunTime {
 
 impl RunTime {
     /// The time of a run that begins at `now` after one that was published at `last`.
-    pub(crate) fn of(now: UnixMicros, last: Option<UnixMicros>) -> Self {
+    pub(crate) fn from_clock(now: UnixMicros, last: Option<UnixMicros>) -> Self {
         match last {
             Some(last) if last.0.saturating_sub(now.0) > SKEW_MICROS => Self {
                 at: now,
@@ -122,21 +122,24 @@ mod tests {
 
     #[test]
     fn a_run_follows_the_last_one_or_says_that_its_time_lies_before() {
-        let of = |now, last: Option<i64>| {
-            let time = RunTime::of(UnixMicros(now), last.map(UnixMicros));
+        let run_time = |now, last: Option<i64>| {
+            let time = RunTime::from_clock(UnixMicros(now), last.map(UnixMicros));
             (time.at.0, time.before_last.map(|last| last.0))
         };
-        assert_eq!(of(NOW, None), (NOW, None));
-        assert_eq!(of(NOW, Some(NOW - 5)), (NOW, None));
-        assert_eq!(of(NOW, Some(NOW + 5)), (NOW + 6, None));
-        assert_eq!(of(NOW, Some(NOW + 2 * DAY)), (NOW, Some(NOW + 2 * DAY)));
+        assert_eq!(run_time(NOW, None), (NOW, None));
+        assert_eq!(run_time(NOW, Some(NOW - 5)), (NOW, None));
+        assert_eq!(run_time(NOW, Some(NOW + 5)), (NOW + 6, None));
+        assert_eq!(
+            run_time(NOW, Some(NOW + 2 * DAY)),
+            (NOW, Some(NOW + 2 * DAY))
+        );
     }
 
     proptest! {
         #[test]
         fn no_time_whatever_is_too_odd(now: i64, last: Option<i64>, storage: Option<i64>, newest: Option<i64>) {
             let _ = check(now, storage, newest);
-            let time = RunTime::of(UnixMicros(now), last.map(UnixMicros));
+            let time = RunTime::from_clock(UnixMicros(now), last.map(UnixMicros));
             prop_assert!(time.at.0 >= now);
         }
     }

@@ -25,7 +25,7 @@ const TRENDING: f64 = 0.10;
 
 /// The test of `treatment` against `control`; none where an arm has no users.
 pub(crate) fn test(control: &Arm, treatment: &Arm) -> Option<trialog_stats::Comparison> {
-    trialog_stats::Comparison::of(control.sample.as_ref()?, treatment.sample.as_ref()?).ok()
+    trialog_stats::Comparison::between(control.sample.as_ref()?, treatment.sample.as_ref()?).ok()
 }
 
 /// The always-valid test of a look.

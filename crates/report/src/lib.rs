@@ -69,7 +69,7 @@ pub fn build(
     let computation = published.map_or(&empty, |published| &published.computation);
     let control = control(subject.definition, computation, choices)?;
     let measured = measured(subject, computation, control.as_deref(), choices);
-    let standing = Standing::of(sequence).filter(|_| filter.is_none());
+    let standing = Standing::from_sequence(sequence).filter(|_| filter.is_none());
     let mut health = health::health(&Checked {
         subject: *subject,
         computation,

@@ -133,7 +133,7 @@ impl Standing {
     /// look was taken all the same: taking it again would spend its alpha again, so its
     /// outcome stays where its definition does.
     #[must_use]
-    pub fn of(sequence: &Sequence) -> Option<Self> {
+    pub fn from_sequence(sequence: &Sequence) -> Option<Self> {
         let looked_at = sequence.looked_at?;
         let standing = sequence.standing.as_deref().and_then(Self::parse)?;
         if sequence.counts(looked_at) {

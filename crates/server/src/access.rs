@@ -171,7 +171,7 @@ fn authenticate(
     now: UnixMicros,
 ) -> Answer<Option<Caller>> {
     let open = app.keyring.is_empty() && peer.is_none_or(|peer| peer.is_open);
-    match credential::of(request.headers())? {
+    match credential::from_headers(request.headers())? {
         None if open => {
             credential::check_host(request)?;
             credential::check_origin(request, &app.settings.cors_origins)?;

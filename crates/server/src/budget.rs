@@ -25,12 +25,12 @@ struct State {
 }
 
 impl State {
-    fn of(&self, who: &Who) -> i64 {
+    fn held_by(&self, who: &Who) -> i64 {
         self.held.get(who).copied().unwrap_or_default()
     }
 
     fn has_room(&self, who: &Who, n_bytes: i64) -> bool {
-        let held = self.of(who).saturating_add(n_bytes);
+        let held = self.held_by(who).saturating_add(n_bytes);
         held <= self.free.saturating_sub(n_bytes)
     }
 
@@ -40,7 +40,7 @@ impl State {
             Some(held) => *held = held.saturating_add(n_bytes),
             None => drop(self.held.insert(who.clone(), n_bytes)),
         }
-        if self.of(who) <= 0 {
+        if self.held_by(who) <= 0 {
             self.held.remove(who);
         }
     }

@@ -57,7 +57,7 @@ impl RequestIds {
     }
 
     /// The client's own id where it is sane, else a new one.
-    fn of(&self, headers: &HeaderMap) -> RequestId {
+    fn id_from_headers(&self, headers: &HeaderMap) -> RequestId {
         let given = headers
             .get(REQUEST_ID)
             .and_then(|value| value.to_str().ok());
@@ -87,7 +87,7 @@ pub(crate) async fn dress(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let id = app.request_ids.of(request.headers());
+    let id = app.request_ids.id_from_headers(request.headers());
     let path = request.uri().path();
     let dressing = Dressing {
         id: id.clone(),
@@ -167,7 +167,7 @@ mod tests {
         if let Some(given) = given {
             headers.insert(REQUEST_ID, given.parse().unwrap());
         }
-        ids.of(&headers).0.to_string()
+        ids.id_from_headers(&headers).0.to_string()
     }
 
     #[test]
@@ -185,7 +185,7 @@ mod tests {
     fn no_two_requests_share_an_id() {
         let ids = RequestIds::new(UnixMicros(1));
         let none = HeaderMap::new();
-        assert_ne!(ids.of(&none), ids.of(&none));
+        assert_ne!(ids.id_from_headers(&none), ids.id_from_headers(&none));
     }
 
     #[test]

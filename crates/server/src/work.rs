@@ -179,7 +179,7 @@ impl Turn {
         self,
         work: impl FnOnce(&Flag) -> Answer<T> + Send + 'static,
     ) -> Answer<(T, Self)> {
-        let client = Client::of(self.flag());
+        let client = Client::from_flag(self.flag());
         let answer = on_thread(move || work(self.flag()).map(|done| (done, self))).await;
         client.stays();
         answer
@@ -187,7 +187,7 @@ impl Turn {
 
     /// Does `work` on a thread, for whoever holds the [`Client`] that is returned.
     pub(crate) fn detach(self, work: impl FnOnce(&Flag) + Send + 'static) -> Client {
-        let client = Client::of(self.flag());
+        let client = Client::from_flag(self.flag());
         let span = tracing::Span::current();
         tokio::task::spawn_blocking(move || span.in_scope(|| work(self.flag())));
         client
@@ -198,7 +198,7 @@ impl Turn {
 pub(crate) struct Client(Option<Flag>);
 
 impl Client {
-    fn of(flag: &Flag) -> Self {
+    fn from_flag(flag: &Flag) -> Self {
         Self(Some(Arc::clone(flag)))
     }
 

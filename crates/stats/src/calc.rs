@@ -134,13 +134,13 @@ mod tests {
             calc(family, &input).unwrap_err().to_string()
         };
         let arms = r#""b": {"n": 10, "mean": 1, "var": 1}"#;
-        let of = |a: &str| error("welch_t", &format!(r#"{{"a": {a}, {arms}}}"#));
-        assert!(of(r#"{"n": 10, "mean": 1, "var": -1}"#).starts_with("`a.var` "));
-        assert!(of(r#"{"n": 10, "mean": "1", "var": 1}"#).starts_with("`a.mean` "));
-        assert!(of(r#"{"n": 10, "mean": 1}"#).starts_with("`a.var` is missing"));
-        assert!(of(r#"{"n": 10, "mean": 1, "variance": 1}"#).starts_with("`a.variance` "));
-        assert!(of("3").starts_with("`a` "));
-        assert!(of(r#"{"n": 0, "mean": 1, "var": 1}"#).starts_with("`a` "));
+        let message = |a: &str| error("welch_t", &format!(r#"{{"a": {a}, {arms}}}"#));
+        assert!(message(r#"{"n": 10, "mean": 1, "var": -1}"#).starts_with("`a.var` "));
+        assert!(message(r#"{"n": 10, "mean": "1", "var": 1}"#).starts_with("`a.mean` "));
+        assert!(message(r#"{"n": 10, "mean": 1}"#).starts_with("`a.var` is missing"));
+        assert!(message(r#"{"n": 10, "mean": 1, "variance": 1}"#).starts_with("`a.variance` "));
+        assert!(message("3").starts_with("`a` "));
+        assert!(message(r#"{"n": 0, "mean": 1, "var": 1}"#).starts_with("`a` "));
         let p_values = error("multiple_comparisons", r#"{"p_values": [0.1, 1.5]}"#);
         assert!(p_values.starts_with("`p_values[1]` "), "{p_values}");
         let weights = error("srm_chi2", r#"{"counts": [1, 2], "weights": [0, 0]}"#);

@@ -195,7 +195,7 @@ pub fn cuped(a: &CovariateSummary, b: &CovariateSummary) -> Cuped {
     let test = match adjusted_variances {
         [Some(v_a), Some(v_b)] => {
             let n = [a.metric.n(), b.metric.n()];
-            Welch::of(n, [estimate(a, v_a), estimate(b, v_b)], difference)
+            Welch::from_estimates(n, [estimate(a, v_a), estimate(b, v_b)], difference)
         }
         _ => Welch::untested(difference),
     };

@@ -15,7 +15,7 @@ const SPARSE: f64 = 1.5;
 /// use trialog_stats::{GuardedVariance, Summary};
 /// let a = Summary::new(540, 0.05, Some(0.047_588))?;
 /// let nobody = Summary::new(60, 0.0, Some(0.0))?;
-/// let guarded = GuardedVariance::of(&a, &nobody).ok_or("two units")?;
+/// let guarded = GuardedVariance::between(&a, &nobody).ok_or("two units")?;
 /// assert!(guarded.is_sparse() && guarded.value() > 9.0 * guarded.separate);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -38,16 +38,16 @@ impl GuardedVariance {
     /// ```
     /// use trialog_stats::{GuardedVariance, Summary};
     /// let arm = Summary::new(10, 1.0, Some(4.0))?;
-    /// assert_eq!(GuardedVariance::of(&arm, &arm).map(|guarded| guarded.separate), Some(0.8));
+    /// assert_eq!(GuardedVariance::between(&arm, &arm).map(|guarded| guarded.separate), Some(0.8));
     /// # Ok::<(), trialog_stats::StatsError>(())
     /// ```
     #[must_use]
-    pub fn of(a: &Summary, b: &Summary) -> Option<Self> {
-        Self::about(a, b, b.mean() - a.mean())
+    pub fn between(a: &Summary, b: &Summary) -> Option<Self> {
+        Self::with_difference(a, b, b.mean() - a.mean())
     }
 
-    /// As [`Self::of`], for a caller that knows the `difference` with more digits.
-    pub(crate) fn about(a: &Summary, b: &Summary, difference: f64) -> Option<Self> {
+    /// As [`Self::between`], for a caller that knows the `difference` with more digits.
+    pub(crate) fn with_difference(a: &Summary, b: &Summary, difference: f64) -> Option<Self> {
         let (var_a, var_b) = (a.variance()?, b.variance()?);
         let (n_a, n_b) = (a.n() as f64, b.n() as f64);
         let (n, less_1) = (n_a + n_b, n_a + n_b - 1.0);
@@ -91,7 +91,7 @@ impl GuardedVariance {
     /// ```
     /// use trialog_stats::{GuardedVariance, Summary};
     /// let (low, high) = (Summary::new(50, 0.0, Some(1.0))?, Summary::new(50, 9.0, Some(1.0))?);
-    /// let apart = GuardedVariance::of(&low, &high).ok_or("two units")?;
+    /// let apart = GuardedVariance::between(&low, &high).ok_or("two units")?;
     /// assert!(apart.is_sparse() && !apart.has_sparse_arm());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```

@@ -72,10 +72,14 @@ impl Msprt {
     /// ```
     /// use trialog_stats::{Estimate, Msprt};
     /// let difference = Estimate { value: 0.5, variance: 0.008 };
-    /// assert!(Msprt::of(&difference, 0.05, 0.0)?.p_value.is_some_and(|p| p < 0.001));
+    /// assert!(Msprt::from_difference(&difference, 0.05, 0.0)?.p_value.is_some_and(|p| p < 0.001));
     /// # Ok::<(), trialog_stats::StatsError>(())
     /// ```
-    pub fn of(difference: &Estimate, tau2: f64, theta0: f64) -> Result<Self, StatsError> {
+    pub fn from_difference(
+        difference: &Estimate,
+        tau2: f64,
+        theta0: f64,
+    ) -> Result<Self, StatsError> {
         Self::at(difference.value, Some(difference.variance), tau2, theta0)
     }
 
@@ -111,7 +115,7 @@ impl Msprt {
     ///
     /// ```
     /// use trialog_stats::{Estimate, Msprt};
-    /// let test = Msprt::of(&Estimate { value: 0.5, variance: 0.01 }, 0.05, 0.0)?;
+    /// let test = Msprt::from_difference(&Estimate { value: 0.5, variance: 0.01 }, 0.05, 0.0)?;
     /// assert_eq!(test.mixing_variance(), 0.05);
     /// # Ok::<(), trialog_stats::StatsError>(())
     /// ```
@@ -126,7 +130,7 @@ impl Msprt {
     ///
     /// ```
     /// use trialog_stats::{Alpha, Estimate, Msprt};
-    /// let test = Msprt::of(&Estimate { value: 0.5, variance: 0.01 }, 0.05, 0.0)?;
+    /// let test = Msprt::from_difference(&Estimate { value: 0.5, variance: 0.01 }, 0.05, 0.0)?;
     /// assert!(test.half_width(Alpha::P05).is_some_and(|half_width| half_width > 1.96 * 0.1));
     /// # Ok::<(), trialog_stats::StatsError>(())
     /// ```
@@ -147,7 +151,7 @@ impl Msprt {
     ///
     /// ```
     /// use trialog_stats::{Alpha, Estimate, Msprt};
-    /// let test = Msprt::of(&Estimate { value: 0.5, variance: 0.01 }, 0.05, 0.0)?;
+    /// let test = Msprt::from_difference(&Estimate { value: 0.5, variance: 0.01 }, 0.05, 0.0)?;
     /// assert!(test.interval(Alpha::P05).is_some_and(|interval| interval.contains(0.5)));
     /// # Ok::<(), trialog_stats::StatsError>(())
     /// ```

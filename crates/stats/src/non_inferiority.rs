@@ -103,7 +103,7 @@ pub fn non_inferiority(
     let estimates = a.estimate().zip(b.estimate());
     let estimates = estimates.filter(|(control, _)| control.value > 0.0);
     Ok(estimates.and_then(|(control, treatment)| {
-        NonInferiority::of([a.n(), b.n()], [control, treatment], margin, better)
+        NonInferiority::from_estimates([a.n(), b.n()], [control, treatment], margin, better)
     }))
 }
 
@@ -122,7 +122,7 @@ impl NonInferiority {
     /// The test of two estimates from `n` units each, at least 2. The margin is a
     /// fraction of the control's absolute value, so the bound of a negative control lies
     /// on the other side of it.
-    pub(crate) fn of(
+    pub(crate) fn from_estimates(
         n: [u64; 2],
         [control, treatment]: [Estimate; 2],
         margin: f64,

@@ -250,7 +250,7 @@ pub fn quantile_test(
         variance: variance / arm.n as f64,
     };
     let estimates = [estimate(a, v_a), estimate(b, v_b)];
-    Ok(Welch::of([a.n, b.n], estimates, difference))
+    Ok(Welch::from_estimates([a.n, b.n], estimates, difference))
 }
 
 /// Returns the exact 95 % interval of a quantile between two of the `sorted` values.

@@ -49,7 +49,9 @@ pub struct Welch {
 pub fn welch(a: &Summary, b: &Summary) -> Welch {
     let difference = b.mean() - a.mean();
     match (a.estimate(), b.estimate()) {
-        (Some(mean_a), Some(mean_b)) => Welch::of([a.n(), b.n()], [mean_a, mean_b], difference),
+        (Some(mean_a), Some(mean_b)) => {
+            Welch::from_estimates([a.n(), b.n()], [mean_a, mean_b], difference)
+        }
         _ => Welch::untested(difference),
     }
 }
@@ -69,7 +71,7 @@ impl Welch {
 
     /// The test of two estimates from `n` units each, at least 2, whose difference
     /// the caller may know better than from their values.
-    pub(crate) fn of(n: [u64; 2], [a, b]: [Estimate; 2], difference: f64) -> Self {
+    pub(crate) fn from_estimates(n: [u64; 2], [a, b]: [Estimate; 2], difference: f64) -> Self {
         let standard_error = (a.variance + b.variance).sqrt();
         let known = Self {
             standard_error: Some(standard_error),

@@ -377,7 +377,7 @@ fn plan(report: &Report) -> String {
 /// A bar for each comparison that has a relative interval.
 fn bars(report: &Report) -> Vec<Bar> {
     let of_metric = |metric: &MetricReport| {
-        let of = |comparison: &Comparison| {
+        let bar = |comparison: &Comparison| {
             let (value, ends) =
                 (comparison.headline.relative_difference).zip(comparison.headline.relative_ci)?;
             let percent = |value: f64| format!("{:+.2} %", value * 100.0);
@@ -396,7 +396,7 @@ fn bars(report: &Report) -> Vec<Bar> {
                 ),
             })
         };
-        metric.comparisons.iter().filter_map(of).collect::<Vec<_>>()
+        metric.comparisons.iter().filter_map(bar).collect::<Vec<_>>()
     };
     report.metrics.iter().flat_map(of_metric).collect()
 }
@@ -468,7 +468,7 @@ fn notes(metric: &MetricReport) -> Vec<String> {
         }));
     }
     for comparison in &metric.comparisons {
-        let of = &comparison.treatment;
+        let treatment = &comparison.treatment;
         if let Some(guard) = &comparison.non_inferiority
             && let Some(verdict) = guard.verdict
         {
@@ -479,7 +479,7 @@ fn notes(metric: &MetricReport) -> Vec<String> {
             };
             let margin = guard.margin * 100.0;
             notes.push(format!(
-                "{of}: no more than {margin} % worse: {verdict} by this look"
+                "{treatment}: no more than {margin} % worse: {verdict} by this look"
             ));
         }
         if let Some(needed) = comparison
@@ -489,14 +489,17 @@ fn notes(metric: &MetricReport) -> Vec<String> {
             && needed > 0
         {
             notes.push(format!(
-                "{of}: {needed} more users are needed for the planned effect"
+                "{treatment}: {needed} more users are needed for the planned effect"
             ));
         }
         if comparison.headline.flag.is_none() && metric.role != MetricRole::Exploratory {
-            notes.push(format!("{of}: no verdict: {}", comparison.headline.reason));
+            notes.push(format!(
+                "{treatment}: no verdict: {}",
+                comparison.headline.reason
+            ));
         }
         if let Some(reason) = &comparison.relative_ci_reason {
-            notes.push(format!("{of}: no relative interval: {reason}"));
+            notes.push(format!("{treatment}: no relative interval: {reason}"));
         }
     }
     notes

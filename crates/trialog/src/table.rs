@@ -101,7 +101,7 @@ pub(crate) struct Row<'r> {
 }
 
 impl<'r> Row<'r> {
-    fn of(fields: &'r [RawField<'r>]) -> Self {
+    fn from_fields(fields: &'r [RawField<'r>]) -> Self {
         Self {
             fields,
             numbers: &[],
@@ -150,11 +150,11 @@ impl Table {
         let shown = source.shown().to_owned();
         guard::decoding(&shown, move || {
             let format = source.format(input, format, option)?;
-            Self::of(source, format, options)
+            Self::from_source(source, format, options)
         })
     }
 
-    fn of(source: Source, format: FileFormat, options: Options) -> anyhow::Result<Self> {
+    fn from_source(source: Source, format: FileFormat, options: Options) -> anyhow::Result<Self> {
         let mut table = Self {
             source,
             format,

@@ -87,7 +87,7 @@ pub(crate) fn hand_on_once<E: From<WarehouseError>>(
                 return each(event);
             }
             // Events of metrics have no texts, and an assignment may be older than texts are.
-            let user_text = texts.of(event.user)?;
+            let user_text = texts.text_of(event.user)?;
             each(&EventRow {
                 user_text,
                 ..*event

@@ -38,7 +38,7 @@ impl Snapshot {
             let mut texts = UserTexts::new(cursors);
             texts.enter(experiment)?;
             for user in users {
-                match texts.of(user)? {
+                match texts.text_of(user)? {
                     "" => {}
                     text => drop(found.insert(user, text.to_owned())),
                 }
@@ -85,7 +85,7 @@ impl Snapshot {
             texts.enter(experiment)?;
             let mut clashing = Vec::new();
             while let Some(user) = texts.next_user() {
-                texts.of(user)?;
+                texts.text_of(user)?;
                 if texts.text.clashes {
                     clashing.push(user);
                 }
@@ -156,7 +156,7 @@ impl UserTexts {
     }
 
     /// The text of `user`, who does not come before those asked for; empty where none is known.
-    pub(crate) fn of(&mut self, user: i64) -> Result<&str, WarehouseError> {
+    pub(crate) fn text_of(&mut self, user: i64) -> Result<&str, WarehouseError> {
         if self.user != Some(user) {
             self.user = Some(user);
             self.text.clear();

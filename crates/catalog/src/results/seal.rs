@@ -209,15 +209,15 @@ mod tests {
             not_aggregated: 3,
             ..Computation::empty(ExperimentId::new("gate").unwrap())
         };
-        let of = |run_id, at| {
+        let mac_of = |run_id, at| {
             let look = super::PastLook {
                 at: UnixMicros(at),
                 run_id,
             };
             super::checksum(super::VERSION, &computation, look)
         };
-        assert!(of(1, 2).is_some() && of(1, 2) == of(1, 2));
-        assert!(of(1, 2) != of(1 << 40 | 1, 2) && of(1, 2) != of(1, 3));
+        assert!(mac_of(1, 2).is_some() && mac_of(1, 2) == mac_of(1, 2));
+        assert!(mac_of(1, 2) != mac_of(1 << 40 | 1, 2) && mac_of(1, 2) != mac_of(1, 3));
     }
 
     const FIXTURE: &str = concat!(

@@ -33,11 +33,11 @@ proptest! {
     fn growing_an_allocation_moves_nobody_to_another_variant(
         unit in ".*", from in 0.0..1.0f64, by in 0.0..1.0f64,
     ) {
-        let of = |allocation: f64| {
+        let variant_at = |allocation: f64| {
             variant(&ruleset(&json!([gate(allocation, &[1.0, 2.0, 1.0])]), &json!([])), "gate", &unit)
         };
-        if let Some(small) = of(from) {
-            prop_assert_eq!(of((from + by).min(1.0)), Some(small));
+        if let Some(small) = variant_at(from) {
+            prop_assert_eq!(variant_at((from + by).min(1.0)), Some(small));
         }
     }
 
@@ -53,15 +53,15 @@ proptest! {
     fn a_variant_of_weight_0_is_nobodys_and_changes_no_other(
         unit in ".*", weights in prop::collection::vec(0.1..5.0f64, 1..5), at in any::<prop::sample::Index>(),
     ) {
-        let of = |weights: &[f64]| {
+        let variant_with = |weights: &[f64]| {
             variant(&ruleset(&json!([gate(1.0, weights)]), &json!([])), "gate", &unit).unwrap()
         };
-        let before: usize = of(&weights)[1..].parse().unwrap();
+        let before: usize = variant_with(&weights)[1..].parse().unwrap();
         let mut with = weights.clone();
         let at = at.index(weights.len() + 1);
         with.insert(at, 0.0);
         let after = before + usize::from(before >= at);
-        prop_assert_eq!(of(&with), format!("v{after}"));
+        prop_assert_eq!(variant_with(&with), format!("v{after}"));
     }
 
     #[test]
@@ -157,15 +157,15 @@ fn an_evaluation_exposes_to_the_variant_and_to_each_side_of_a_holdout() {
         };
         exposures.map(text).collect()
     };
-    let of = |id: &str, variant: &str, forced| (id.to_owned(), variant.to_owned(), forced);
+    let exposure = |id: &str, variant: &str, forced| (id.to_owned(), variant.to_owned(), forced);
     assert_eq!(
         seen("1"),
         [
-            of("holdout:none", "in_scope", false),
-            of("holdout:all", "held_out", false)
+            exposure("holdout:none", "in_scope", false),
+            exposure("holdout:all", "held_out", false)
         ]
     );
-    assert_eq!(seen("qa"), [of("gate", "v0", true)]);
+    assert_eq!(seen("qa"), [exposure("gate", "v0", true)]);
 }
 
 fn shipped(experiment: &Value, holdouts: &Value) -> Ruleset {

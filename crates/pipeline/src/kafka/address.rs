@@ -19,7 +19,7 @@ pub struct Topics {
 
 impl Topics {
     /// The topic of one kind of event.
-    pub fn of(&self, kind: EventKind) -> &str {
+    pub fn for_kind(&self, kind: EventKind) -> &str {
         match kind {
             EventKind::Assignment => &self.assignments,
             EventKind::Metric => &self.metrics,

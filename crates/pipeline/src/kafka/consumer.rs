@@ -113,7 +113,7 @@ impl Consumers {
         settings: ConsumerSettings,
         kind: EventKind,
     ) -> Result<(), PipelineError> {
-        let topic = address.topics().of(kind).to_owned();
+        let topic = address.topics().for_kind(kind).to_owned();
         let assignments: Assignments = Arc::default();
         let context = Context {
             topic: topic.clone(),

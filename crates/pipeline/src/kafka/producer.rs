@@ -153,7 +153,7 @@ impl Producer {
             failure: Mutex::default(),
             reply: Mutex::new(Some(submission.reply)),
         });
-        let topic = self.address.topics().of(batch.kind());
+        let topic = self.address.topics().for_kind(batch.kind());
         let (mut key, mut payload) = (String::new(), String::new());
         for row in (0..batch.len()).map(|row| batch.row(row)) {
             message::key(&row, self.address.shards(), &mut key);

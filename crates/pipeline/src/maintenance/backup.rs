@@ -157,7 +157,7 @@ impl Filling<'_> {
                 "catalog.sqlite" => catalog.copy_to(&to)?,
                 _ => warehouse.copy_database(&to)?,
             }
-            self.files.push(FileEntry::of(&to, name)?);
+            self.files.push(FileEntry::read_from(&to, name)?);
         }
         Ok(())
     }
@@ -190,7 +190,7 @@ impl Filling<'_> {
     fn run(&mut self, run: &RunFile, to: &Path) -> Result<(), MaintenanceError> {
         if fs::hard_link(&run.path, to).is_ok() {
             self.linked_bytes += run.bytes;
-            self.files.push(FileEntry::of(to, &run.name)?);
+            self.files.push(FileEntry::read_from(to, &run.name)?);
             return Ok(());
         }
         let mut from = File::open(&run.path).map_err(MaintenanceError::io("read", &run.path))?;

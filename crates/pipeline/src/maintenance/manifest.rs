@@ -140,7 +140,7 @@ impl Manifest {
         let (mut wrong, mut done) = (Vec::new(), 0);
         for file in &self.files {
             let path = directory.join(&file.name);
-            match FileEntry::of(&path, &file.name) {
+            match FileEntry::read_from(&path, &file.name) {
                 Ok(found) if found == *file => {}
                 Ok(found) if found.bytes != file.bytes => wrong.push(format!(
                     "`{}` has {} bytes where {} were written",
@@ -163,7 +163,7 @@ impl Manifest {
 
 impl FileEntry {
     /// The entry of the file at `path`, to be called `name`.
-    pub(crate) fn of(path: &Path, name: &str) -> Result<Self, MaintenanceError> {
+    pub(crate) fn read_from(path: &Path, name: &str) -> Result<Self, MaintenanceError> {
         let mut summed = Summed::new(std::io::sink());
         let mut file = File::open(path).map_err(MaintenanceError::io("read", path))?;
         copy(&mut file, &mut summed).map_err(MaintenanceError::io("read", path))?;

@@ -99,7 +99,7 @@ fn a_metric_is_logged_for_each_experiment_in_which_it_counts() {
     let (client, events) = client();
     let count = |context: &Context, event_type: &str| {
         client.log_metric("1", context, event_type, 2.5);
-        let mut of: Vec<String> = (sent(&client, &events).iter())
+        let mut found: Vec<String> = (sent(&client, &events).iter())
             .map(|event| {
                 format!(
                     "{}={}",
@@ -108,8 +108,8 @@ fn a_metric_is_logged_for_each_experiment_in_which_it_counts() {
                 )
             })
             .collect();
-        of.sort();
-        of
+        found.sort();
+        found
     };
     let ios = Context::new().with("platform", "ios");
     assert_eq!(count(&ios, "visit"), ["gate=2.5000", "page=2.5000"]);

@@ -25,7 +25,7 @@ impl Credential {
 }
 
 /// The key in `headers`, if there is one.
-pub(super) fn of(headers: &HeaderMap) -> Answer<Option<Credential>> {
+pub(super) fn from_headers(headers: &HeaderMap) -> Answer<Option<Credential>> {
     let mut found = headers
         .get_all(header::AUTHORIZATION)
         .iter()
@@ -139,7 +139,7 @@ mod tests {
     fn found(name: &'static str, value: &str) -> Option<String> {
         let mut headers = HeaderMap::new();
         headers.insert(name, value.parse().unwrap());
-        of(&headers)
+        from_headers(&headers)
             .ok()
             .flatten()
             .map(|credential| credential.key().to_owned())
@@ -166,7 +166,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("authorization", "Bearer a".parse().unwrap());
         headers.insert("x-api-key", "a".parse().unwrap());
-        assert!(of(&headers).is_err());
+        assert!(from_headers(&headers).is_err());
     }
 
     fn request(host: Option<&str>, origin: Option<&str>) -> Request {

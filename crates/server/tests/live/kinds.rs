@@ -196,13 +196,13 @@ fn with_a_small_arm() -> Service {
 fn what_has_no_verdict_says_why_and_is_warned_of() {
     let service = with_a_small_arm();
     let report = results(&service, "");
-    let of = |name: &str, kind: &str| {
+    let comparison = |name: &str, kind: &str| {
         let all = report["metrics"].as_array().unwrap().iter();
         let mut found = all.filter(|metric| metric["metric"] == name && metric["kind"] == kind);
         found.next().unwrap()["comparisons"][0].clone()
     };
 
-    let sum = of("big", "sum");
+    let sum = comparison("big", "sum");
     assert_eq!(
         (&sum["sparse"], &sum["flag"]),
         (&json!(true), &Value::Null),
@@ -216,12 +216,12 @@ fn what_has_no_verdict_says_why_and_is_warned_of() {
     );
     assert_eq!(sum["adjusted_p_value"], Value::Null);
     assert_eq!(sum["headline"]["flag"], "not_significant");
-    let rate = of("big", "conversion");
+    let rate = comparison("big", "conversion");
     assert_eq!(
         (&rate["test"], &rate["flag"]),
         (&json!("fisher_exact"), &json!("not_significant"))
     );
-    let quantile = of("p75", "quantile");
+    let quantile = comparison("p75", "quantile");
     assert!(
         quantile["flag_reason"]
             .as_str()
@@ -231,7 +231,7 @@ fn what_has_no_verdict_says_why_and_is_warned_of() {
     );
     assert_eq!(quantile["headline"]["test"], Value::Null);
     // A control below 0: what is larger is better, by a half of it.
-    let loss = of("loss", "sum");
+    let loss = comparison("loss", "sum");
     assert!(number(&loss["relative_difference"]) > 0.3, "{loss}");
     assert_eq!(loss["non_inferiority"]["verdict"], "kept", "{loss}");
     assert_eq!(loss["headline"]["desirable"], true, "{loss}");
@@ -378,9 +378,9 @@ fn a_kind_without_its_definition_is_named_in_a_warning() {
 
 #[test]
 fn a_cap_of_0_is_warned_of() {
-    let of = |of: &str| {
+    let capped = |over: &str| {
         let large = json!({"name": "large", "kind": "sum", "event_type": "buy", "min_value": "15",
-                           "winsorise": {"upper": 0.8, "of": of}});
+                           "winsorise": {"upper": 0.8, "of": over}});
         let service = with_events(&[large], &json!({"primary": ["large", "buy:sum"]}));
         let report = results(&service, "");
         let warnings = report["health"]["warnings"].as_array().unwrap();
@@ -392,7 +392,7 @@ fn a_cap_of_0_is_warned_of() {
         let message = message.map(|message| format!("{message}: {}", action.unwrap_or_default()));
         (message, metric(&report, "large")["variants"].clone())
     };
-    let (message, variants) = of("all_users");
+    let (message, variants) = capped("all_users");
     let message = message.unwrap();
     assert!(
         message.contains("`large`") && message.contains("users_with_event"),
@@ -400,7 +400,7 @@ fn a_cap_of_0_is_warned_of() {
     );
     assert_eq!(variants[1]["winsorised"]["upper"], "0.0000");
     assert_eq!(variants[1]["mean"], 0.0);
-    let (message, variants) = of("users_with_event");
+    let (message, variants) = capped("users_with_event");
     assert_eq!(message, None);
     assert_eq!(variants[1]["winsorised"]["upper"], "16.0000");
     assert!(number(&variants[1]["mean"]) > 0.0, "{variants}");

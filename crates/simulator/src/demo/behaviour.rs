@@ -45,7 +45,7 @@ impl Platform {
     }
 
     /// The platform of the person whose hash is `draw`.
-    pub(super) fn of(draw: u64) -> Self {
+    pub(super) fn from_draw(draw: u64) -> Self {
         let mut left = unit_interval(draw);
         for platform in [Self::Ios, Self::Android] {
             left -= platform.share();
@@ -265,7 +265,7 @@ mod tests {
     fn platforms_have_their_shares() {
         assert!((Platform::ALL.map(Platform::share).iter().sum::<f64>() - 1.0).abs() < 1e-12);
         let n_web = (0..100_000u64)
-            .filter(|n| Platform::of(crate::mix::mix(*n)) == Platform::Web)
+            .filter(|n| Platform::from_draw(crate::mix::mix(*n)) == Platform::Web)
             .count();
         assert!(n_web.abs_diff(40_000) < 620, "{n_web}");
     }

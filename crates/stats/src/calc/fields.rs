@@ -19,10 +19,10 @@ pub(super) struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// The whole input, which may have `known` members only.
     pub(super) fn new(input: &'a Value, known: &[&str]) -> Result<Self, CalcError> {
-        Self::of(input, String::new(), known)
+        Self::from_value(input, String::new(), known)
     }
 
-    fn of(value: &'a Value, path: String, known: &[&str]) -> Result<Self, CalcError> {
+    fn from_value(value: &'a Value, path: String, known: &[&str]) -> Result<Self, CalcError> {
         let Value::Object(members) = value else {
             let field = if path.is_empty() { "input" } else { &path };
             return Err(fault(field, "is not an object"));
@@ -39,14 +39,16 @@ impl<'a> Fields<'a> {
 
     /// The object `name`.
     pub(super) fn object(&self, name: &str, known: &[&str]) -> Result<Self, CalcError> {
-        Self::of(self.get(name)?, self.place(name), known)
+        Self::from_value(self.get(name)?, self.place(name), known)
     }
 
     /// The objects in the list `name`.
     pub(super) fn objects(&self, name: &str, known: &[&str]) -> Result<Vec<Self>, CalcError> {
         let items = self.items(name)?.iter().enumerate();
         items
-            .map(|(index, item)| Self::of(item, format!("{}[{index}]", self.place(name)), known))
+            .map(|(index, item)| {
+                Self::from_value(item, format!("{}[{index}]", self.place(name)), known)
+            })
             .collect()
     }
 

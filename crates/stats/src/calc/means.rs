@@ -246,10 +246,10 @@ pub(super) const BAYES_MEAN: Family = Family {
     compute: |input| {
         let fields = Fields::new(input, &["a", "b", "difference_type", "alpha", "prior"])?;
         let (a, b) = (fields.summary("a")?, fields.summary("b")?);
-        let of = fields.word("difference_type", &TYPES)?;
+        let difference_type = fields.word("difference_type", &TYPES)?;
         let prior = prior(&fields)?;
         let alpha = fields.alpha()?;
-        let posterior = fields.check(normal_posterior(&a, &b, of, prior.as_ref()))?;
+        let posterior = fields.check(normal_posterior(&a, &b, difference_type, prior.as_ref()))?;
         let choice = posterior.map(|posterior| posterior.choice());
         Ok(json!({
             "status": status(posterior.map(|posterior| posterior.mean)),

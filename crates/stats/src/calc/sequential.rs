@@ -60,10 +60,10 @@ pub(super) const CONFIDENCE_SEQUENCE: Family = Family {
         let known = ["a", "b", "alpha", "tuning_parameter", "difference_type"];
         let fields = Fields::new(input, &known)?;
         let (a, b) = (fields.summary("a")?, fields.summary("b")?);
-        let of: DifferenceType = fields.word("difference_type", &TYPES)?;
+        let difference_type: DifferenceType = fields.word("difference_type", &TYPES)?;
         let tuning = fields.optional("tuning_parameter")?.unwrap_or(5_000.0);
         let alpha = fields.alpha()?;
-        let Some(found) = difference_of(&a, &b, of) else {
+        let Some(found) = difference_of(&a, &b, difference_type) else {
             return Ok(json!({
                 "status": "undefined", "point_estimate": null, "rho": null,
                 "half_width": null, "ci": null, "p_value": null,
@@ -95,7 +95,7 @@ pub(super) const GUARDED: Family = Family {
         let (a, b) = (fields.summary("a")?, fields.summary("b")?);
         let tuning = fields.optional("tuning_parameter")?.unwrap_or(5_000.0);
         let alpha = fields.alpha()?;
-        let guarded = GuardedVariance::of(&a, &b);
+        let guarded = GuardedVariance::between(&a, &b);
         let difference = Estimate {
             value: b.mean() - a.mean(),
             variance: guarded.map_or(0.0, |guarded| guarded.value()),

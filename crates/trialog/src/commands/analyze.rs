@@ -160,7 +160,7 @@ fn gather(
     table.rows(wanted, &mut |number, row| {
         let row = sound(table, number, row)?;
         let cells: Vec<Cell<'_>> = (readings.iter())
-            .map(|(place, reading)| Cell::of(&row, *place, *reading))
+            .map(|(place, reading)| Cell::read_from(&row, *place, *reading))
             .collect();
         gathering.row(number, &cells)
     })?;

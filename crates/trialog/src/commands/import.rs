@@ -21,7 +21,7 @@ use crate::when_results;
 
 pub(crate) fn run(config: &Config, command: &ImportCommand) -> anyhow::Result<ExitCode> {
     let common = command.common();
-    let mapping = Mapping::of(command, config.http.limits.ingest.allows_placeholder_ids)?;
+    let mapping = Mapping::from_command(command, config.http.limits.ingest.allows_placeholder_ids)?;
     let option = "--format csv, tsv, ndjson, parquet or feather";
     let options = Options::from(&common.table);
     let table = Table::open(&common.file, common.format, option, options)?;

@@ -57,7 +57,7 @@ pub(crate) struct Mapping {
 }
 
 impl Mapping {
-    pub(crate) fn of(
+    pub(crate) fn from_command(
         command: &ImportCommand,
         allows_placeholder_ids: bool,
     ) -> anyhow::Result<Self> {

@@ -81,26 +81,26 @@ pub(crate) fn survey(
     let of_column = |name: &str| -> Option<&Facts> {
         facts.get(wanted.iter().position(|column| column.name == name)?)
     };
-    let of = |origin: &Origin| of_column(origin.column()?);
+    let facts_of = |origin: &Origin| of_column(origin.column()?);
     let mut notes = Vec::new();
-    if mapping.kind == EventKind::Metric && of(&mapping.value).is_none() {
+    if mapping.kind == EventKind::Metric && facts_of(&mapping.value).is_none() {
         notes.push(format!(
             "no column `{}`, so each event counts 1: --value-column names another one",
             mapping.value.column().unwrap_or("value")
         ));
     }
-    let decimal = decimal(table, mapping, of(&mapping.value))?;
+    let decimal = decimal(table, mapping, facts_of(&mapping.value))?;
     if mapping.decimal.is_none() && decimal == Decimal::Comma {
         notes.push("values are read with a decimal comma".to_owned());
     }
     // An export holds ids and names exactly as they were sent.
     let is_export = table.has("event_fingerprint");
-    let names = |origin: &Origin| match of(origin) {
+    let names = |origin: &Origin| match facts_of(origin) {
         Some(facts) if !is_export => facts.names(),
         _ => Meaning::Text,
     };
     let mut ids = |origin: &Origin, what: &str| -> anyhow::Result<Meaning> {
-        let Some(facts) = of(origin) else {
+        let Some(facts) = facts_of(origin) else {
             return Ok(Meaning::Text);
         };
         let found = match mapping.ids {

@@ -105,7 +105,7 @@ pub(super) fn rows(
         if record.len() == n_columns {
             swallowed.note(n_rows, &record, layout.separator);
             match cells(&record, &places, &layout.header) {
-                Ok(fields) => take(n_rows, Ok(Row::of(&fields)))?,
+                Ok(fields) => take(n_rows, Ok(Row::from_fields(&fields)))?,
                 Err(reason) => take(n_rows, Err(reason))?,
             }
         } else {

@@ -56,7 +56,7 @@ pub(super) fn rows(
             return take(n_rows, Err("has more than 1 MiB".to_owned()));
         };
         match fields(line, wanted) {
-            Ok(fields) => take(n_rows, Ok(Row::of(&fields))),
+            Ok(fields) => take(n_rows, Ok(Row::from_fields(&fields))),
             Err(reason) => take(n_rows, Err(reason)),
         }
     })?;

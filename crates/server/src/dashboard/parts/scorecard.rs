@@ -98,7 +98,7 @@ fn section(report: &Report, role: MetricRole, mut section: Section) -> Option<Se
             continue;
         }
         n_rows += metric.variants.len();
-        let shown = Metric::of(
+        let shown = Metric::from_report(
             metric,
             report.control.as_deref(),
             &format!("/metrics/{index}"),
@@ -117,20 +117,20 @@ fn section(report: &Report, role: MetricRole, mut section: Section) -> Option<Se
 }
 
 impl Metric {
-    fn of(metric: &MetricReport, control: Option<&str>, path: &str) -> Self {
+    fn from_report(metric: &MetricReport, control: Option<&str>, path: &str) -> Self {
         let row = |(index, sums): (usize, &VariantSums)| {
             let found = metric
                 .comparisons
                 .iter()
                 .position(|comparison| comparison.treatment == sums.variant);
             let comparison = found.map(|at| {
-                Cells::of(
+                Cells::from_comparison(
                     &metric.comparisons[at],
                     metric.kind,
                     &format!("{path}/comparisons/{at}"),
                 )
             });
-            Row::of(
+            Row::from_sums(
                 sums,
                 metric.kind,
                 control,

@@ -35,7 +35,7 @@ pub(super) enum Cell<'r> {
 
 impl Cell<'_> {
     /// The cell of `row` in `column`.
-    pub(super) fn of<'r>(row: &Row<'r>, column: usize, reading: Reading) -> Cell<'r> {
+    pub(super) fn read_from<'r>(row: &Row<'r>, column: usize, reading: Reading) -> Cell<'r> {
         if let Some(number) = row.number(column) {
             return Cell::Number(number);
         }

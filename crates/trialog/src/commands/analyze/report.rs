@@ -62,14 +62,14 @@ pub(super) fn variants(
         None if weights.is_empty() => Ok(1.0),
         None => bail!("--weights names no weight for `{name}`: give one for every variant"),
     };
-    let of = |name: &&str| {
+    let arm = |name: &&str| {
         Ok(VariantWeight {
             variant: Variant::new(name).context("a variant")?,
             weight: weight(name)?,
             value: None,
         })
     };
-    names.iter().map(of).collect()
+    names.iter().map(arm).collect()
 }
 
 /// The report of one group.
@@ -201,13 +201,13 @@ fn sample(
 fn ratio(pairs: &CoMoments) -> Option<RatioSums> {
     let n = pairs.x().n();
     let (x, y) = (pairs.x().mean()?, pairs.y().mean()?);
-    let of = |about_mean: f64, product: f64| about_mean + n as f64 * product;
+    let about_zero = |about_mean: f64, product: f64| about_mean + n as f64 * product;
     Some(RatioSums {
         n,
         m: n as f64 * x,
         d: n as f64 * y,
-        mm: of(pairs.x().m2()?, x * x),
-        dd: of(pairs.y().m2()?, y * y),
-        md: of(pairs.c()?, x * y),
+        mm: about_zero(pairs.x().m2()?, x * x),
+        dd: about_zero(pairs.y().m2()?, y * y),
+        md: about_zero(pairs.c()?, x * y),
     })
 }

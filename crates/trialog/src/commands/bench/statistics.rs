@@ -36,7 +36,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
 
 /// Everything that a report says of a comparison.
 fn whole([control, treatment]: &[Sample; 2]) -> Option<f64> {
-    let comparison = Comparison::of(control, treatment).ok()?;
+    let comparison = Comparison::between(control, treatment).ok()?;
     let (interval, relative) = comparison.intervals(Alpha::P05);
     black_box((interval, relative.ok()));
     black_box(comparison.cohens_d());

@@ -334,7 +334,7 @@ mod tests {
 
     #[test]
     fn little_room_warns_before_it_fails() {
-        let of = |free_bytes| {
+        let severity = |free_bytes| {
             let space = Space {
                 free_bytes,
                 total_bytes: 1 << 40,
@@ -342,7 +342,7 @@ mod tests {
             };
             free(space, 100).severity
         };
-        let severities = [99, 100, 399, 400].map(of);
+        let severities = [99, 100, 399, 400].map(severity);
         assert_eq!(
             severities,
             [
@@ -356,12 +356,12 @@ mod tests {
 
     #[test]
     fn a_newer_schema_fails_and_an_older_one_does_not() {
-        let of = |found| {
+        let severity = |found| {
             let found = Ok::<_, String>(Some(SchemaVersions { found, known: 2 }));
             schema("catalog.sqlite", found).map(|finding| finding.severity)
         };
-        assert_eq!(of(3), Some(Severity::Failed));
-        assert_eq!(of(1), Some(Severity::Good));
+        assert_eq!(severity(3), Some(Severity::Failed));
+        assert_eq!(severity(1), Some(Severity::Good));
     }
 
     #[test]

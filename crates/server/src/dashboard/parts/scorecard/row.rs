@@ -53,7 +53,7 @@ pub(super) struct Cells {
 }
 
 impl Row {
-    pub(super) fn of(
+    pub(super) fn from_sums(
         sums: &VariantSums,
         kind: MetricKind,
         control: Option<&str>,
@@ -120,7 +120,7 @@ impl Row {
 }
 
 impl Cells {
-    pub(super) fn of(comparison: &Comparison, kind: MetricKind, path: &str) -> Self {
+    pub(super) fn from_comparison(comparison: &Comparison, kind: MetricKind, path: &str) -> Self {
         let unit = if kind.is_rate() {
             Unit::Points
         } else {
@@ -184,7 +184,7 @@ impl Cells {
             statistic: digits("statistic", comparison.statistic, Sign::Both),
             df: digits("df", comparison.df, Sign::Minus),
             cohens_d: digits("cohens_d", comparison.cohens_d, Sign::Both),
-            verdict: Verdict::of(comparison.headline.flag, comparison.headline.desirable),
+            verdict: Verdict::from_flag(comparison.headline.flag, comparison.headline.desirable),
             headline: (comparison.headline.p_value)
                 .map(|p| Number::p_value(at("headline/p_value"), p)),
             headline_interval: (comparison.headline.ci)
