@@ -1,4 +1,4 @@
-//! What a text in a table or in JSON stands for: numbers, zero, nobody.
+//! Classifies texts in tables and JSON: numbers, zero, missing values, placeholder ids.
 //!
 //! Every form that events are read from asks here, so that the same table
 //! means the same events as CSV, NDJSON, Parquet or an HTTP body.
@@ -8,7 +8,7 @@ use std::borrow::Cow;
 /// Digits of the longest whole number that is written out; BIGINT has 19.
 const MAX_DIGITS: usize = 64;
 
-/// Whether `text` is a number as JSON writes it.
+/// Returns whether `text` is a number as JSON writes it.
 ///
 /// An optional minus, digits without a leading zero, an optional fraction and
 /// an optional exponent. Identifiers such as `0072` or `+1` are not numbers.
@@ -22,7 +22,7 @@ pub fn is_number(text: &str) -> bool {
     Parts::from_text(text).is_some()
 }
 
-/// The whole number that `text` writes, in its shortest decimal form.
+/// Parses a whole number and returns its shortest decimal form.
 ///
 /// `None` where the text is not a JSON number, has a fraction other than zero,
 /// or has more than 64 digits.
@@ -56,7 +56,7 @@ pub fn whole_number(text: &str) -> Option<Cow<'_, str>> {
     Some(Cow::Owned(format!("{sign}{shown:0<n_digits$}")))
 }
 
-/// What `true` and `false` stand for, in whatever case.
+/// Parses `true` and `false`, whatever their case.
 ///
 /// ```
 /// # use trialog_model::cell::boolean;
@@ -73,7 +73,7 @@ pub fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-/// Whether `text` writes zero, in whatever spelling: `0`, `-0.00`, `.0`, `0e+00`.
+/// Returns whether `text` writes zero, however it is spelled: `0`, `-0.00`, `.0`, `0e+00`.
 ///
 /// ```
 /// # use trialog_model::cell::is_zero;
@@ -110,7 +110,7 @@ const NO_VALUE: &[&str] = &[
     "\\n",
 ];
 
-/// Whether `text` is what programs write for "no value": blank, `null`, `\N` and the like.
+/// Returns whether `text` is what programs write for "no value": blank, `null`, `\N` and the like.
 ///
 /// `NA` is one in capital letters only, as R writes it.
 ///
@@ -128,7 +128,7 @@ pub fn is_no_value(text: &str) -> bool {
             .any(|word| trimmed.eq_ignore_ascii_case(word))
 }
 
-/// Whether a user id is a word that stands for no user in particular.
+/// Returns whether a user id is a placeholder, a word that names no user in particular.
 ///
 /// What [`is_no_value`] knows, and `[object Object]`, which JavaScript writes
 /// where it was handed a whole object.

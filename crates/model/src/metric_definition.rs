@@ -1,4 +1,4 @@
-//! Metric definitions: what stands behind a metric's name.
+//! Defines metrics: what the name of a metric refers to.
 
 mod min_value;
 
@@ -14,7 +14,7 @@ use crate::experiment::Definition;
 use crate::ids::{EventType, MetricName, NameError};
 use crate::metric::{MetricKind, MetricRole};
 
-/// Which way is good.
+/// The direction in which a metric improves.
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(inline))]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -27,7 +27,7 @@ pub enum Direction {
 }
 
 impl Direction {
-    /// The word used in JSON.
+    /// Returns the word used in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Increase => "increase",
@@ -145,7 +145,7 @@ impl WinsoriseOf {
     /// Every choice.
     pub const ALL: [Self; 2] = [Self::AllUsers, Self::UsersWithEvent];
 
-    /// The word used in JSON.
+    /// Returns the word used in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::AllUsers => "all_users",
@@ -175,7 +175,7 @@ pub struct Covariate {
     pub period: Window,
 }
 
-/// Why something is no metric definition.
+/// The reason why a document is not a metric definition.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotAMetric {
@@ -188,7 +188,7 @@ pub enum NotAMetric {
 }
 
 impl MetricDefinition {
-    /// Reads and checks a definition.
+    /// Parses and checks a definition.
     ///
     /// # Errors
     ///
@@ -327,12 +327,12 @@ impl MetricDefinition {
         Ok(())
     }
 
-    /// How long after exposure an event counts, where the definition says so.
+    /// Returns how long after exposure an event counts, if the definition says so.
     pub fn own_window(&self) -> Option<Window> {
         self.retention.map(|retention| retention.to).or(self.window)
     }
 
-    /// The fields that results are tested with and that differ in `changed`.
+    /// Returns the fields that results are tested with and that differ in `changed`.
     ///
     /// ```
     /// use trialog_model::metric_definition::MetricDefinition;
@@ -362,7 +362,7 @@ impl MetricDefinition {
         differing.map(|(field, _)| field).collect()
     }
 
-    /// Whether results of `self` and of `other` mean the same.
+    /// Returns whether results of `self` and of `other` mean the same.
     pub fn means_the_same(&self, other: &Self) -> bool {
         let meaning = |metric: &Self| Self {
             description: None,
@@ -382,8 +382,8 @@ fn rule(field: &'static str, reason: &str) -> FieldError {
     FieldError { field, reason }
 }
 
-/// A metric that an experiment names, with what stands behind the name: a
-/// definition, else the event type of this name.
+/// A metric that an experiment names, resolved: its definition, or else the event type of this
+/// name.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NamedMetric<'a> {
     /// The name.
@@ -401,7 +401,7 @@ pub struct NamedMetric<'a> {
 }
 
 impl MetricDefinition {
-    /// The events that it is made of.
+    /// Returns the event types that the metric uses.
     pub fn event_types(&self) -> impl Iterator<Item = &EventType> {
         let covariate = self
             .covariate
@@ -414,8 +414,8 @@ impl MetricDefinition {
 }
 
 impl Definition {
-    /// The metrics of the experiment in the order of their roles, where
-    /// `defined` are the definitions that there are.
+    /// Returns the metrics of the experiment in the order of their roles. `defined` holds the
+    /// known definitions.
     pub fn named_metrics<'a>(&'a self, defined: &'a [MetricDefinition]) -> Vec<NamedMetric<'a>> {
         let named = |(metric, role): (&'a crate::metric::MetricRef, MetricRole)| {
             let definition = defined

@@ -1,10 +1,10 @@
-//! Which buckets of a layer its experiments own, and which are free.
+//! Computes which buckets of a layer its experiments own and which are free.
 
 use std::ops::Range;
 
 use crate::bucket::N_BUCKETS;
 
-/// The buckets in none of `taken`, as ranges in order; `taken` may come in any order.
+/// Returns the buckets in none of `taken`, as ranges in order. `taken` may come in any order.
 ///
 /// ```
 /// use trialog_model::ranges::free;
@@ -27,13 +27,13 @@ pub fn free(taken: &[Range<u16>]) -> Vec<Range<u16>> {
     free
 }
 
-/// How many buckets `ranges` have, which do not overlap.
+/// Counts the buckets in `ranges`, which do not overlap.
 pub fn n_buckets(ranges: &[Range<u16>]) -> u16 {
     ranges.iter().map(|range| range.end - range.start).sum()
 }
 
-/// `own` grown or shrunk to `n` buckets, by `free` ones that are taken from the first
-/// on; none where they do not suffice. Growing gives up no bucket, so no unit leaves.
+/// Grows or shrinks `held` to `n` buckets, adding buckets of `free` from its start; `None` if they
+/// do not suffice. Growing gives up no bucket, so no unit leaves.
 ///
 /// ```
 /// use trialog_model::ranges::resized;

@@ -1,4 +1,4 @@
-//! Whether a condition holds for a context.
+//! Tests whether a targeting condition holds for a context.
 
 use std::cmp::Ordering;
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::experiment::{Condition, Operator};
 use crate::semver::compare;
 
-/// Keys that stand for the unit itself where the context has no such key of its own.
+/// Keys that name the unit itself if the context has no such key.
 const UNIT_KEYS: [&str; 2] = ["targetingKey", "user_id"];
 
 /// Characters of a text that a step shows, and about as many of anything else.
@@ -15,16 +15,16 @@ const MAX_SHOWN: usize = 256;
 /// No version is longer: comparing would read all of it for each condition.
 const MAX_VERSION_BYTES: usize = 1_024;
 
-/// What is known under the key of a condition.
+/// What the context holds under the key of a condition.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Given<'g> {
     Nothing,
     Value(&'g Value),
-    /// The unit's own id.
+    /// The id of the unit.
     Unit(&'g str),
 }
 
-/// What a unit and its context have under the key of `condition`.
+/// Looks up the key of `condition` in the context, then in the unit.
 pub(super) fn given<'g>(
     condition: &Condition,
     unit: &'g str,
@@ -39,9 +39,9 @@ pub(super) fn given<'g>(
 }
 
 impl<'g> Given<'g> {
-    /// As a step shows it. There is a step for each condition of each experiment that is asked
-    /// for, so what is long is not repeated in all of them: a text is cut, and of anything else
-    /// only the kind is told.
+    /// Returns the value as a step shows it. A request can ask for many experiments with many
+    /// conditions each, so long values are not repeated in every step: texts are cut, and other
+    /// long values are described by their type.
     pub(super) fn shown(self) -> Option<Value> {
         match self {
             Self::Nothing => None,
@@ -84,7 +84,7 @@ impl<'g> Given<'g> {
     }
 }
 
-/// A key that is missing or null fails every condition but `neq`, `not_in` and
+/// Tests a condition. A key that is missing or null fails every condition but `neq`, `not_in` and
 /// `present: false`; so does a value of another type than the condition's.
 pub(super) fn holds(condition: &Condition, given: Given<'_>) -> bool {
     let wanted = &condition.value;
@@ -117,7 +117,7 @@ fn cut(text: &str) -> String {
     }
 }
 
-/// Whether `value` takes more than `left` characters; no more of it is looked at.
+/// Returns whether `value` has more than `left` characters. The function stops reading there.
 fn is_longer(value: &Value, left: &mut usize) -> bool {
     let length = match value {
         Value::String(text) => text.len(),
@@ -136,7 +136,7 @@ fn is_longer(value: &Value, left: &mut usize) -> bool {
     }
 }
 
-/// Numbers are equal by their values, whatever their notation.
+/// Compares numbers by value, whatever their notation.
 fn equal(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(_), Value::Number(_)) => order(a, b) == Some(Ordering::Equal),

@@ -1,4 +1,4 @@
-//! Laws of assignment.
+//! Tests the laws of assignment.
 
 use proptest::prelude::*;
 use serde_json::json;
