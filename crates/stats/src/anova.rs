@@ -1,4 +1,4 @@
-//! Two factors with two levels each, and their interaction.
+//! Analyses two factors with two levels each, and their interaction.
 
 use crate::{StatsError, special};
 

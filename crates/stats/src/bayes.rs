@@ -1,10 +1,10 @@
-//! Bayesian comparisons: chance to win and expected loss.
+//! Compares arms by Bayesian methods: chance to win and expected loss.
 
 use crate::relative::relative_to;
 use crate::special::{self, integrate_together, tails_of_beta};
 use crate::{Alpha, Interval, StatsError, Summary};
 
-/// What a choice between two arms may be based on.
+/// The numbers on which a choice between two arms is based.
 ///
 /// ```
 /// use trialog_stats::{BetaPosterior, choose_rate};
@@ -205,7 +205,7 @@ pub struct NormalPosterior {
     pub variance: f64,
 }
 
-/// Whether a difference is in the metric's unit or a fraction of the control.
+/// The unit of a difference: the metric's unit or a fraction of the control.
 ///
 /// ```
 /// use trialog_stats::{DifferenceType, Summary, difference_of};
@@ -222,7 +222,7 @@ pub enum DifferenceType {
     Relative,
 }
 
-/// What was believed of a difference before the data.
+/// The prior of a difference, before the data.
 ///
 /// ```
 /// use trialog_stats::{DifferenceType, NormalPrior, Summary, normal_posterior};

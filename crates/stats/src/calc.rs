@@ -1,5 +1,5 @@
-//! Every family with JSON as input and output: what `trialog calc` and
-//! `POST /v1/calc/{family}` do.
+//! Computes every family with JSON as input and output, for `trialog calc` and `POST
+//! /v1/calc/{family}`.
 //!
 //! Field names are those of the reference vectors. A value that does not exist for
 //! its input is `null`, and `status` is then `undefined`; numbers are finite. An
@@ -27,16 +27,16 @@ pub use cost::cost_micros;
 /// assert_eq!(family.name, "welch_t");
 /// ```
 pub struct Family {
-    /// Its name.
+    /// The name of the family.
     pub name: &'static str,
-    /// What it answers, in a line.
+    /// The question that the family answers, in a line.
     pub summary: &'static str,
-    /// An input that can be computed, as JSON.
+    /// An example of an input, as JSON.
     pub example: &'static str,
     compute: fn(&Value) -> Result<Value, CalcError>,
 }
 
-/// Why an input has no answer.
+/// The reason why an input has no answer.
 ///
 /// ```
 /// use trialog_stats::calc::{CalcError, calc};

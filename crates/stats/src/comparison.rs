@@ -1,5 +1,5 @@
-//! A whole comparison of two arms, whatever the metric: test, intervals at any
-//! level, effect size and always-valid inference.
+//! Compares two arms on any kind of metric: test, intervals at any level, effect size and
+//! always-valid inference.
 //!
 //! This is what a report is made of; the families that it puts together can be had
 //! one by one.
@@ -16,7 +16,7 @@ use crate::{
 /// Converted or unconverted units of an arm below which rates take the exact test.
 const FEW: u64 = 5;
 
-/// One arm of a metric, in the form that its test takes.
+/// One arm of a metric, in the form that its test needs.
 ///
 /// ```
 /// use trialog_stats::{Proportion, Sample};
@@ -58,8 +58,8 @@ impl Sample {
         }
     }
 
-    /// Returns what the arm measures, with its squared standard error (`NaN` for a
-    /// single unit); 0 for a ratio whose denominators sum to 0.
+    /// Returns the arm's estimate with its squared standard error (`NaN` for a single unit); 0 for
+    /// a ratio whose denominators sum to 0.
     ///
     /// ```
     /// use trialog_stats::{Sample, Summary};
@@ -121,7 +121,7 @@ impl Sample {
     }
 }
 
-/// Why a comparison has no relative interval.
+/// The reason why a comparison has no relative interval.
 ///
 /// ```
 /// use trialog_stats::{Alpha, Comparison, NoRelative, Proportion, Sample};
@@ -132,7 +132,7 @@ impl Sample {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoRelative {
-    /// The control's own interval includes 0, so a ratio to it can be anything.
+    /// The interval of the control itself includes 0, so a ratio to it can be anything.
     ControlMayBeZero,
     /// The control's value is 0.
     ControlIsZero,
@@ -512,7 +512,7 @@ impl Comparison {
     }
 
     /// Returns whether an arm has missed the rare values or has fewer than 5 converted or 5
-    /// unconverted units, so that tests by each arm's own variance are not to be trusted.
+    /// unconverted units. Tests by the variance of each arm are unreliable then.
     ///
     /// ```
     /// use trialog_stats::{Comparison, Proportion, Sample, Summary};

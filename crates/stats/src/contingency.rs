@@ -1,4 +1,4 @@
-//! Tables of counts: Pearson's chi-squared and Fisher's exact test.
+//! Tests tables of counts: Pearson's chi-squared and Fisher's exact test.
 
 use crate::{StatsError, special};
 

@@ -1,4 +1,4 @@
-//! CUPED: less variance by what was known before the exposure.
+//! Reduces variance by data from before the exposure (CUPED).
 
 use crate::{Estimate, StatsError, Summary, Welch};
 

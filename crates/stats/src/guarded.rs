@@ -1,8 +1,8 @@
-//! The guarded variance of a difference, for looks at any time and arms of any sizes.
+//! Computes the guarded variance of a difference, for looks at any time and arms of any sizes.
 
 use crate::Summary;
 
-/// How many times its own variance a difference may have before it is sparse.
+/// The ratio of the variances together and separate above which a difference is sparse.
 const SPARSE: f64 = 1.5;
 
 /// The variance of a difference of means, from each arm alone and from both together.
@@ -46,7 +46,8 @@ impl GuardedVariance {
         Self::with_difference(a, b, b.mean() - a.mean())
     }
 
-    /// As [`Self::between`], for a caller that knows the `difference` with more digits.
+    /// Computes the same as [`Self::between`] for a caller that knows the `difference` with more
+    /// digits.
     pub(crate) fn with_difference(a: &Summary, b: &Summary, difference: f64) -> Option<Self> {
         let (var_a, var_b) = (a.variance()?, b.variance()?);
         let (n_a, n_b) = (a.n() as f64, b.n() as f64);
@@ -72,8 +73,8 @@ impl GuardedVariance {
         self.separate.max(self.together)
     }
 
-    /// Returns whether that of both arms together exceeds 1.5 times the own one, be it that
-    /// an arm has missed the rare values or that the arms are far apart.
+    /// Returns whether `together` exceeds 1.5 times `separate`, because an arm has missed the rare
+    /// values or because the arms are far apart.
     ///
     /// ```
     /// use trialog_stats::GuardedVariance;
@@ -84,9 +85,9 @@ impl GuardedVariance {
         self.together > SPARSE * self.separate
     }
 
-    /// Returns whether that within the arms exceeds 1.5 times the own one: an arm has missed
-    /// the rare values, and tests that take each arm's own variance, as Welch's does, are
-    /// not to be trusted. A large difference alone does not make it so.
+    /// Returns whether `within` exceeds 1.5 times `separate`: an arm has missed the rare values,
+    /// and tests that use the variance of each arm, as Welch's does, are unreliable. A large
+    /// difference alone does not have this effect.
     ///
     /// ```
     /// use trialog_stats::{GuardedVariance, Summary};

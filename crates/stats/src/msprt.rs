@@ -1,8 +1,8 @@
-//! The mixture sequential probability ratio test: always-valid inference.
+//! Computes the mixture sequential probability ratio test: always-valid inference.
 
 use crate::{Alpha, Estimate, Interval, StatsError, Summary};
 
-/// What the mixture test says of two arms at one look.
+/// The result of the mixture test for two arms at one look.
 ///
 /// Valid at every look at once, whenever the experiment is stopped.
 ///
@@ -62,8 +62,8 @@ fn log_lambda(deviation: f64, variance: f64, tau2: f64) -> f64 {
 }
 
 impl Msprt {
-    /// Returns the test of a difference whose squared standard error is known, whatever
-    /// it is a difference of; as [`msprt`] otherwise.
+    /// Returns the test of a difference of any kind whose squared standard error is known;
+    /// otherwise as [`msprt`].
     ///
     /// # Errors
     ///
@@ -161,7 +161,7 @@ impl Msprt {
     }
 }
 
-/// The strongest statement of the looks so far.
+/// The strongest result of the looks so far.
 ///
 /// ```
 /// use trialog_stats::{Interval, Running};
@@ -190,7 +190,7 @@ impl Default for Running {
 }
 
 impl Running {
-    /// Takes a look into account; what does not exist at it changes nothing.
+    /// Adds a look. A p-value or an interval that is `None` changes nothing.
     ///
     /// ```
     /// let mut running = trialog_stats::Running::default();
@@ -208,8 +208,7 @@ impl Running {
         }
     }
 
-    /// The intersection of the intervals so far; `None` when it is empty or no look
-    /// had one.
+    /// Returns the intersection of the intervals so far; `None` if it is empty or no look had one.
     ///
     /// ```
     /// use trialog_stats::{Interval, Running};

@@ -1,11 +1,11 @@
-//! Guardrails: is a metric not worse by more than a margin?
+//! Tests guardrails: is a metric not worse by more than a margin?
 
 use crate::relative::fieller;
 use crate::special;
 use crate::welch::satterthwaite;
 use crate::{Alpha, Estimate, Interval, StatsError, Summary, welch};
 
-/// Which way is good.
+/// The direction in which a metric improves.
 ///
 /// ```
 /// use trialog_stats::Better;
@@ -19,7 +19,7 @@ pub enum Better {
     Less,
 }
 
-/// What the test says of a guardrail.
+/// The verdict on a guardrail.
 ///
 /// ```
 /// use trialog_stats::Guardrail;
@@ -119,9 +119,8 @@ pub(crate) fn check_margin(margin: f64) -> Result<(), StatsError> {
 }
 
 impl NonInferiority {
-    /// The test of two estimates from `n` units each, at least 2. The margin is a
-    /// fraction of the control's absolute value, so the bound of a negative control lies
-    /// on the other side of it.
+    /// Tests two estimates from `n` units each, at least 2. The margin is a fraction of the
+    /// control's absolute value, so the bound of a negative control lies on the other side of it.
     pub(crate) fn from_estimates(
         n: [u64; 2],
         [control, treatment]: [Estimate; 2],
@@ -162,7 +161,7 @@ impl NonInferiority {
         })
     }
 
-    /// Returns what the test says at alpha/2 on each side.
+    /// Returns the verdict at alpha/2 on each side.
     ///
     /// ```
     /// use trialog_stats::{Alpha, Better, Guardrail, Summary, non_inferiority};

@@ -1,4 +1,4 @@
-//! Ratio metrics: a total over another, such as clicks per session.
+//! Tests ratio metrics: a total over another, such as clicks per session.
 
 use crate::{Estimate, StatsError, Welch};
 

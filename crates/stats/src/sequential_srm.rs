@@ -1,4 +1,4 @@
-//! Sample ratio mismatch at every look.
+//! Tests for a sample ratio mismatch at every look.
 
 use crate::StatsError;
 use crate::special::{deviance, stirling_error};
@@ -27,7 +27,7 @@ pub struct SequentialSrm {
     concentration: f64,
 }
 
-/// What the e-process says at one look.
+/// The result of the e-process at one look.
 ///
 /// ```
 /// let test = trialog_stats::SequentialSrm::new(&[1.0, 1.0])?;
@@ -60,8 +60,8 @@ impl SequentialSrm {
         Self::with_concentration(weights, USUAL_CONCENTRATION)
     }
 
-    /// Returns the test whose alternative is a Dirichlet distribution about the weights
-    /// with this concentration.
+    /// Returns the test whose alternative is a Dirichlet distribution about the weights with the
+    /// given concentration.
     ///
     /// # Errors
     ///

@@ -1,9 +1,9 @@
-//! Welch's t-test: two means, unequal variances.
+//! Implements Welch's t-test: two means, unequal variances.
 
 use crate::relative::relative_to;
 use crate::{Alpha, Estimate, Interval, Relative, Summary, special};
 
-/// Welch's test of two means and what goes with it.
+/// Welch's test of two means with its estimates.
 ///
 /// The p-value belongs to the absolute difference; the relative interval may
 /// disagree with it about significance.
@@ -57,7 +57,7 @@ pub fn welch(a: &Summary, b: &Summary) -> Welch {
 }
 
 impl Welch {
-    /// What there is without a variance in both arms.
+    /// Builds the result for arms without a variance.
     pub(crate) fn untested(difference: f64) -> Self {
         Self {
             difference,
@@ -69,8 +69,8 @@ impl Welch {
         }
     }
 
-    /// The test of two estimates from `n` units each, at least 2, whose difference
-    /// the caller may know better than from their values.
+    /// Tests two estimates from `n` units each, at least 2, whose difference the caller may know
+    /// better than from their values.
     pub(crate) fn from_estimates(n: [u64; 2], [a, b]: [Estimate; 2], difference: f64) -> Self {
         let standard_error = (a.variance + b.variance).sqrt();
         let known = Self {
@@ -92,8 +92,8 @@ impl Welch {
     }
 }
 
-/// Satterthwaite's degrees of freedom, written with shares of the variance so that
-/// no square of it over- or underflows.
+/// Computes Satterthwaite's degrees of freedom from shares of the variance, so that no square of
+/// it over- or underflows.
 pub(crate) fn satterthwaite(n: [u64; 2], variance: [f64; 2]) -> f64 {
     let total = variance[0] + variance[1];
     let term = |arm: usize| {
@@ -137,7 +137,7 @@ impl Welch {
         self.intervals(alpha).1
     }
 
-    /// Both intervals for the price of one quantile.
+    /// Returns the absolute and the relative interval, and computes the quantile once.
     pub(crate) fn intervals(&self, alpha: Alpha) -> (Option<Interval>, Option<Interval>) {
         let Some(critical) = self.critical(alpha) else {
             return (None, None);

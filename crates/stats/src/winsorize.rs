@@ -1,9 +1,9 @@
-//! Winsorising: outliers are set to a quantile.
+//! Winsorises samples: sets outliers to a quantile.
 
 use crate::quantile::check_sorted;
 use crate::{Alpha, Interval, StatsError, Summary, Welch, quantile_of_sorted};
 
-/// What winsorising did, and the test of what is left.
+/// The effect of winsorising, and the test of the winsorised arms.
 ///
 /// ```
 /// let winsorized = trialog_stats::winsorize(&[1.0, 2.0, 99.0], &[1.0, 2.0, 3.0], None, Some(0.8))?;

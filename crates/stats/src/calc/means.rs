@@ -1,4 +1,4 @@
-//! Families about means: Welch, effect sizes, CUPED, ratios, factors, Bayes.
+//! Defines the families about means: Welch, effect sizes, CUPED, ratios, factors, Bayes.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Power, sample size and minimum detectable effect.
+//! Defines the families about power, sample size and minimum detectable effect.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Families about counts and rates.
+//! Defines the families about counts and rates.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Families that take values: winsorising, quantiles, moments.
+//! Defines the families that take values: winsorising, quantiles, moments.
 
 use serde_json::{Value, json};
 
@@ -154,7 +154,7 @@ fn shown(moments: &Moments) -> Value {
     })
 }
 
-/// Each piece on its own, then merged.
+/// Computes the moments of each piece and merges them.
 fn of_values(fields: &Fields<'_>) -> Result<Moments, CalcError> {
     let values = fields.numbers("values")?;
     if let Some(index) = values.iter().position(|value| value.abs() > 1e140) {

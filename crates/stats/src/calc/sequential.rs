@@ -1,4 +1,4 @@
-//! Families for looking more than once.
+//! Defines the families for looking more than once.
 
 use serde_json::{Value, json};
 
