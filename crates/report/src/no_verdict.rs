@@ -1,4 +1,4 @@
-//! Warnings about declared metrics that have no verdict, or little to base one on.
+//! Warns about declared metrics that have no verdict, or little evidence for one.
 
 use trialog_model::metric::MetricRole;
 

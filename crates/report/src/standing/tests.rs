@@ -1,4 +1,4 @@
-//! Standings of looks in a row, and the planned look.
+//! Tests standings of successive looks, and the planned look.
 
 use serde_json::{Value, json};
 use trialog_model::experiment::Status;
