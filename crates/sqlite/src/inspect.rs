@@ -1,20 +1,20 @@
-//! Looking at a database without changing anything, also beside the process that writes it.
+//! Inspects a database without changing anything, also beside the process that writes it.
 
 use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
-/// The version of SQLite in this binary.
+/// Returns the version of SQLite in this binary.
 pub fn sqlite_version() -> &'static str {
     rusqlite::version()
 }
 
-/// What a look at a file tells before anything is opened for writing.
+/// The schema versions that an inspection finds before anything is opened for writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SchemaVersions {
     /// That of the file.
     pub found: i64,
-    /// The newest one that this binary knows.
+    /// The newest version that this binary knows.
     pub known: i64,
 }
 
@@ -39,7 +39,7 @@ pub fn open_read_only(path: &Path) -> rusqlite::Result<Connection> {
     Connection::open_with_flags(uri, flags)
 }
 
-/// The schema version that the file has.
+/// Returns the schema version of the file.
 ///
 /// # Errors
 ///

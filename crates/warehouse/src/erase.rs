@@ -1,4 +1,4 @@
-//! Removing events: the one exception to append-only.
+//! Removes events: the one exception to append-only.
 //!
 //! Runs never change, so a run with doomed rows is replaced by a new one
 //! without them, in one transaction each. Events that are not in a run yet
@@ -19,7 +19,7 @@ use crate::run::{Columns, ROW_GROUP_ROWS, Run, RunReader, RunRecord, RunWriter};
 use crate::segment::Segment;
 use crate::snapshot::go_on;
 
-/// Which events are to be removed.
+/// The events to remove.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Doomed {
     /// All of a user's, or those in one experiment.
@@ -38,7 +38,7 @@ pub enum Doomed {
     },
 }
 
-/// What was removed.
+/// The numbers of an erasure.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Erased {
     /// Events, copies included.
@@ -75,7 +75,7 @@ impl Doomed {
         }
     }
 
-    /// Adds the rows of `block` that stay to `kept`, and gives the number of the others.
+    /// Adds the rows of `block` that remain to `kept`, and counts the others.
     fn sift(&self, block: &Block, kept: &mut Batch) -> u64 {
         let mut experiments = vec![None; block.experiments.len()];
         let mut names = vec![None; block.names.len()];
@@ -91,7 +91,7 @@ impl Doomed {
         n_doomed
     }
 
-    /// `block` without its doomed rows, and their number.
+    /// Returns `block` without its doomed rows, and the number of those.
     pub(crate) fn without(&self, kind: EventKind, block: &Block) -> (Block, u64) {
         let mut kept = Batch::new(kind);
         let n_doomed = self.sift(block, &mut kept);
@@ -101,7 +101,7 @@ impl Doomed {
         }
     }
 
-    /// Whether `run` may hold doomed rows, as far as its index tells.
+    /// Returns whether `run` may hold doomed rows, judging by its index.
     fn may_touch(&self, run: &Run) -> bool {
         match self {
             Self::User { experiment, .. } => experiment
@@ -138,12 +138,12 @@ fn all_rows(run: &Arc<Run>, columns: Columns) -> RunReader {
 }
 
 impl Warehouse {
-    /// How many events there are up to `limit`, copies included, and the time of the newest.
+    /// Returns the number of events up to `limit`, copies included, and the time of the newest.
     pub fn extent(&self, limit: u64) -> (u64, Option<i64>) {
         self.reading_snapshot().extent(limit)
     }
 
-    /// How many events of each experiment `doomed` takes up to `limit`.
+    /// Counts the doomed events of each experiment up to `limit`.
     ///
     /// # Errors
     ///

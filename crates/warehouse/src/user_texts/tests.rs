@@ -1,4 +1,4 @@
-//! What was written before users had texts is read beside what is written now.
+//! Tests that files from before users had texts are read beside new ones.
 
 use std::fs::File;
 use std::io::BufWriter;
@@ -28,7 +28,7 @@ fn open(directory: &Path, options: &Options) -> Warehouse {
     Warehouse::open(directory, lock, options.clone(), 0).unwrap()
 }
 
-/// Merges two runs of a size as soon as they are there.
+/// Returns options that merge two runs of a size immediately.
 fn eager() -> Options {
     Options {
         fan_in: 2,
@@ -77,7 +77,7 @@ fn told(snapshot: &Snapshot) -> Vec<(i64, i64, String, String)> {
     rows
 }
 
-/// Puts files without the newest column in the place of the runs, as they were written before.
+/// Replaces the runs by files without the newest column, as earlier versions wrote them.
 fn as_before(directory: &Path) {
     let events = directory.join("events");
     let mut database = Database::open(directory).unwrap();
