@@ -1,5 +1,5 @@
-//! The generation of the catalog: how many changes were committed, told in the
-//! database and outside of it.
+//! Counts committed changes in the database and in a file outside of it: the generation of the
+//! catalog.
 //!
 //! Every transaction that writes counts the generation up, so a catalog that
 //! lost its last commit, its log or the whole file does not reach the number
@@ -19,12 +19,12 @@ use crate::connection::Guard;
 use crate::database::DatabaseError;
 use crate::error::CatalogError;
 
-/// The file in `directory` that tells the generation.
+/// Returns the path of the file in `directory` that records the generation.
 pub(crate) fn file(directory: &Path) -> PathBuf {
     directory.join("GENERATION")
 }
 
-/// How far a catalog has come, and where that is told.
+/// Returns the last commit of a catalog and where it is recorded.
 pub(crate) fn reach(told: &Path) -> Reach<'_> {
     Reach { told, reached }
 }
@@ -44,7 +44,7 @@ pub(crate) fn next(transaction: &Connection) -> rusqlite::Result<u64> {
     Ok(next.cast_unsigned())
 }
 
-/// Guards the catalog at `path`, which `connection` has opened, from here on.
+/// Guards the catalog at `path`, which `connection` has opened.
 pub(crate) fn guard(
     connection: &Connection,
     path: &Path,
@@ -113,7 +113,7 @@ mod tests {
             }
         }
 
-        /// Puts the files there as they were, but for what `spoil` does to the one at `at`.
+        /// Restores the files, and applies `spoil` to the one at `at`.
         fn put(&self, at: usize, spoil: impl Fn(&mut Vec<u8>)) {
             for name in fs::read_dir(self.directory.path()).unwrap() {
                 fs::remove_file(name.unwrap().path()).unwrap();

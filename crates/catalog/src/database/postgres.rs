@@ -1,4 +1,4 @@
-//! Statements on PostgreSQL, and the connections to it.
+//! Runs statements on PostgreSQL, and manages the connections to it.
 //!
 //! A few connections are shared. One that broke since it was used last is replaced
 //! before anything is asked on it; one that breaks in the middle of a transaction is
@@ -26,10 +26,10 @@ const MAX_CONNECTIONS: usize = 8;
 /// Statements that are kept prepared on each.
 const MAX_STATEMENTS: usize = 256;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a statement may take before the server ends it.
+/// The time after which the server cancels a statement.
 const STATEMENT_TIMEOUT: &str = "60s";
 
-/// Which rows a transaction may see and what it may do.
+/// The isolation and permissions of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
     /// It reads one state of the database.
@@ -40,7 +40,7 @@ pub(crate) enum Access {
     Shared,
 }
 
-/// A connection and what is prepared on it.
+/// A connection with its prepared statements.
 pub(crate) struct Pooled {
     client: Client,
     statements: HashMap<String, postgres::Statement>,
@@ -84,7 +84,7 @@ fn without_parts(reason: &str) -> String {
 }
 
 impl Pool {
-    /// Connections to the database at `url`, which is `postgres://user:password@host/name`;
+    /// Creates a pool for the database at `url`, which is `postgres://user:password@host/name`;
     /// `sslrootcert=FILE` in its query names the authorities of its certificate.
     pub(crate) fn new(url: &str) -> std::result::Result<Self, String> {
         let (url, authorities) = without_authorities(url);
@@ -110,7 +110,7 @@ impl Pool {
         &self.place
     }
 
-    /// A new connection, beside the shared ones.
+    /// Opens a connection outside the pool.
     pub(crate) fn connect(&self) -> Result<Client> {
         let refused = |error: postgres::Error| match error.as_db_error() {
             // It answered, and what it says stays so until somebody changes something.
@@ -128,7 +128,7 @@ impl Pool {
         Ok(client)
     }
 
-    /// Runs `work` in a transaction, and commits it unless that fails.
+    /// Runs `work` in a transaction, and commits it unless it fails.
     pub(crate) fn transact<T, E: From<DatabaseError>>(
         &self,
         access: Access,
@@ -252,7 +252,7 @@ fn run<T, E: From<DatabaseError>>(
     }
 }
 
-/// A connection inside of a transaction.
+/// A connection inside a transaction.
 pub struct Session<'a>(RefCell<&'a mut Pooled>);
 
 impl Session<'_> {
@@ -265,7 +265,7 @@ impl Session<'_> {
         Ok(changed as usize)
     }
 
-    /// The rows are gathered first, since `each` may ask more on this connection.
+    /// Passes the rows to `each`. They are collected first, because `each` may use the connection.
     pub(super) fn each(
         &self,
         sql: &str,
@@ -361,7 +361,7 @@ impl ToSql for Value<'_> {
     to_sql_checked!();
 }
 
-/// Whether the connection or the server is gone for the moment.
+/// Returns whether the connection or the server is temporarily unavailable.
 pub(super) fn is_transient(error: &postgres::Error) -> bool {
     // Class 08 is about connections, 57P0x a server that stops or starts, 40 a
     // transaction that lost against another, 53 a server out of a resource.
@@ -372,7 +372,7 @@ pub(super) fn is_transient(error: &postgres::Error) -> bool {
     }
 }
 
-/// An error with its causes: `postgres` says no more than "db error" by itself.
+/// Formats an error with its causes: by itself, `postgres` says no more than "db error".
 pub(super) fn describe(error: &postgres::Error) -> String {
     chain(error)
 }
@@ -422,7 +422,7 @@ fn place(config: &Config) -> String {
     format!("postgres://{}/{name}", hosts.join(","))
 }
 
-/// `url` without `sslrootcert`, which libpq knows and the client does not, and its value.
+/// Returns `url` without `sslrootcert`, which libpq knows and the client does not, and its value.
 fn without_authorities(url: &str) -> (String, Option<String>) {
     let Some((address, query)) = url.split_once('?') else {
         return (url.to_owned(), None);
@@ -465,7 +465,7 @@ fn tls(
     Ok(tokio_postgres_rustls::MakeRustlsConnect::new(config))
 }
 
-/// A transaction of `postgres`'s own, for migrations.
+/// Runs migrations in a transaction of the crate `postgres`.
 pub(crate) fn migrate(
     client: &mut Client,
     steps: &[&str],
@@ -502,12 +502,12 @@ pub(crate) fn migrate(
     Ok(transaction.commit()?)
 }
 
-/// The advisory locks of a catalog; any numbers that nobody else uses.
+/// The advisory locks of a catalog: any numbers that no other program uses.
 const MIGRATION_LOCK: i64 = 0x7472_6961_0001;
 pub(crate) const REGISTRY_LOCK: i64 = 0x7472_6961_0002;
 pub(crate) const JOURNAL_LOCK: i64 = 0x7472_6961_0003;
 
-/// Why the schema could not be brought up to date.
+/// The reason why a migration failed.
 #[derive(Debug)]
 pub(crate) enum MigrateError {
     Database(postgres::Error),
