@@ -1,4 +1,4 @@
-//! Kafka between those who send events and the warehouse.
+//! Connects senders of events and the warehouse through Kafka.
 //!
 //! Events lie in two topics as JSON, keyed by their experiment. A [`Producer`]
 //! writes them and answers after the brokers did; [`Consumers`] take them to the
@@ -23,7 +23,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::error::PipelineError;
 
-/// An error of librdkafka, as ours.
+/// Converts an error of librdkafka.
 pub(crate) fn failed(
     action: &'static str,
     address: &KafkaAddress,
@@ -62,7 +62,7 @@ pub(crate) fn failed(
     }
 }
 
-/// What a person can do about an error.
+/// Returns what a person can do about an error.
 pub(crate) fn mend(code: RDKafkaErrorCode) -> Option<&'static str> {
     Some(match code {
         RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed => {

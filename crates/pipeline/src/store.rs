@@ -1,4 +1,4 @@
-//! Where the events of this process are, and what a run reads of them.
+//! Opens the warehouse of this process, and reads for runs what it holds.
 //!
 //! The embedded warehouse numbers its own batches and holds its own journal.
 //! For ClickHouse the journal is in the catalog, see [`trialog_catalog::journal`].
@@ -42,7 +42,7 @@ impl From<Arc<Warehouse>> for Store {
     }
 }
 
-/// Everything that was stored by a moment.
+/// Everything stored up to one moment.
 pub(crate) struct Reading {
     pub(crate) view: View,
     /// The last position that it covers.
@@ -52,7 +52,7 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    /// The time of the newest event; `otherwise` where it takes reading them all to tell it.
+    /// Returns the time of the newest event; `otherwise` if only a full read could find it.
     pub(crate) fn newest_event(&self, otherwise: Option<UnixMicros>) -> Option<UnixMicros> {
         #[cfg(not(feature = "clickhouse"))]
         let _ = otherwise;
@@ -65,7 +65,7 @@ impl Reading {
 }
 
 impl Store {
-    /// The embedded warehouse, for what only files can do.
+    /// Returns the embedded warehouse, for operations that need files.
     ///
     /// # Errors
     ///
@@ -80,7 +80,7 @@ impl Store {
         }
     }
 
-    /// Where the events are, for people.
+    /// Returns the place of the events for display.
     pub fn place(&self) -> String {
         match self {
             Self::Embedded(_) => "the data directory".to_owned(),
@@ -89,7 +89,7 @@ impl Store {
         }
     }
 
-    /// The last position that was made durable.
+    /// Returns the last durable position.
     ///
     /// # Errors
     ///
@@ -102,7 +102,7 @@ impl Store {
         }
     }
 
-    /// Whether events can be stored and read.
+    /// Checks that events can be stored and read.
     ///
     /// # Errors
     ///
@@ -115,7 +115,7 @@ impl Store {
         }
     }
 
-    /// Everything stored by now; a run over it may be published next.
+    /// Returns everything stored by now, for a run that may be published next.
     pub(crate) fn reading(&self) -> Result<Reading, PipelineError> {
         match self {
             Self::Embedded(warehouse) => {
@@ -138,7 +138,7 @@ impl Store {
         }
     }
 
-    /// Everything stored by now, for a reader that publishes nothing.
+    /// Returns everything stored by now, for a reader that publishes nothing.
     pub(crate) fn view(&self) -> Result<View, PipelineError> {
         match self {
             Self::Embedded(warehouse) => Ok(warehouse.reading_snapshot().into()),
@@ -147,7 +147,7 @@ impl Store {
         }
     }
 
-    /// What the last published run read, and up to where that is.
+    /// Returns what the last published run read, and its position.
     pub(crate) fn published(
         &self,
         catalog: &Catalog,
@@ -171,7 +171,7 @@ impl Store {
         }
     }
 
-    /// Experiments with events that came after the position `after`; all with events where it is 0.
+    /// Returns the experiments with events after the position `after`; all with events if it is 0.
     pub(crate) fn touched(
         &self,
         reading: &Reading,
@@ -201,7 +201,7 @@ impl Store {
         }
     }
 
-    /// About how many events there are of an experiment, where that is told at once.
+    /// Estimates the number of events of an experiment, if that needs no read of them.
     pub(crate) fn n_events(&self, reading: &Reading, id: &ExperimentId) -> u64 {
         match &reading.view {
             View::Embedded(snapshot) => EventKind::ALL
@@ -213,7 +213,7 @@ impl Store {
         }
     }
 
-    /// Notes that results up to `position` are published.
+    /// Records that results up to `position` are published.
     pub(crate) fn note_published(&self, position: u64) {
         match self {
             Self::Embedded(warehouse) => warehouse.publish(position),
@@ -222,7 +222,7 @@ impl Store {
         }
     }
 
-    /// The position of a source, as far as it was stored.
+    /// Returns the stored position of a source.
     ///
     /// # Errors
     ///
@@ -235,7 +235,7 @@ impl Store {
         }
     }
 
-    /// Queues `submission`; its reply is called once it is durable.
+    /// Queues `submission`, whose reply is called once it is durable.
     ///
     /// # Errors
     ///
@@ -248,7 +248,7 @@ impl Store {
         }
     }
 
-    /// Claims a source for a consumer, and says how far it has been stored.
+    /// Claims a source for a consumer, and returns its stored position.
     #[cfg(feature = "kafka")]
     pub(crate) fn claim(&self, source: &str) -> Result<Claim, PipelineError> {
         match self {
@@ -263,8 +263,8 @@ impl Store {
         }
     }
 
-    /// Stores `batch` of a claimed source and that it has come to `position`; once it returns,
-    /// both are durable.
+    /// Stores `batch` of a claimed source and the new `position` of the source; both are durable
+    /// on return.
     #[cfg(feature = "kafka")]
     pub(crate) fn write(
         &self,
@@ -295,7 +295,7 @@ impl Store {
         }
     }
 
-    /// Forgets request keys last used before `before`.
+    /// Removes request keys last used before `before`.
     pub(crate) fn forget_keys(&self, before: UnixMicros) -> Result<(), PipelineError> {
         match self {
             Self::Embedded(warehouse) => {
@@ -309,7 +309,7 @@ impl Store {
         Ok(())
     }
 
-    /// Lets an erasure under way end early, and none begin, as the process stops.
+    /// Ends an erasure under way early and prevents new ones, because the process stops.
     pub fn stop_erasing(&self) {
         match self {
             Self::Embedded(warehouse) => warehouse.stop_erasing(),
@@ -318,7 +318,7 @@ impl Store {
         }
     }
 
-    /// Ends what this process has open.
+    /// Closes the files and connections of this process.
     pub fn close(&self) {
         match self {
             Self::Embedded(warehouse) => warehouse.close(),

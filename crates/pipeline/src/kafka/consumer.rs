@@ -1,4 +1,4 @@
-//! Consumers: one of assignments and one of metrics, in groups over all processes.
+//! Consumes assignments and metric events, with one consumer each, in groups over all processes.
 //!
 //! For each a thread polls, judges messages and gathers them by partition; a
 //! second one stores batches. librdkafka's callbacks only note what happened,
@@ -49,7 +49,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("allow.auto.create.topics", "false"),
 ];
 
-/// How consumers gather.
+/// The settings of consumers: when a batch is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConsumerSettings {
     /// Rows at which a batch is stored.
@@ -78,7 +78,7 @@ pub struct Consumers {
 }
 
 impl Consumers {
-    /// Starts to take events from the topics at `address` to `store`.
+    /// Starts to consume events from the topics at `address` into `store`.
     ///
     /// # Errors
     ///
@@ -100,7 +100,7 @@ impl Consumers {
         Ok(consumers)
     }
 
-    /// What was counted since the start.
+    /// Returns the counts since the start.
     pub fn metrics(&self) -> &ConsumerMetrics {
         &self.metrics
     }
@@ -180,19 +180,19 @@ impl Consumers {
         Ok(())
     }
 
-    /// Whether every thread is there that takes events to the warehouse.
+    /// Returns whether all threads that move events to the warehouse are running.
     pub fn is_running(&self) -> bool {
         let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         !threads.is_empty() && threads.iter().all(|thread| !thread.is_finished())
     }
 
-    /// Leaves the groups after the batch that is being stored; what was read beyond it is read
-    /// again by whoever takes the partitions over.
+    /// Leaves the groups after the batch that is being stored. The next owner of the partitions
+    /// reads again what was read beyond it.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
     }
 
-    /// Stops, and waits until all is done.
+    /// Stops the consumers and waits for their threads.
     pub fn close(&self) {
         self.stop();
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
@@ -323,7 +323,7 @@ struct Part {
     is_paused: bool,
 }
 
-/// What taking a message in takes beside the partition.
+/// What the handling of a message needs beside the partition.
 struct Tools {
     topic: String,
     clock: Clock,
@@ -558,8 +558,8 @@ impl Reader {
         (part.assigned == assigned).then_some(part)
     }
 
-    /// Has a partition claimed anew that somebody else claimed although it is this consumer's:
-    /// one that had it before, and slept through losing it.
+    /// Re-claims a partition after a stale consumer took its claim. The stale consumer had the
+    /// partition before and slept through its revocation.
     fn reopen(&mut self, assigned: Assigned) {
         let Some(part) = self.part(assigned) else {
             return;

@@ -1,4 +1,4 @@
-//! Events into the topics; whoever sends them is answered after the brokers did.
+//! Produces events to the topics, and replies to senders after the brokers did.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +13,7 @@ use trialog_warehouse::embedded::{Refused, Reply, Submission};
 use super::{KafkaAddress, failed, mend, message};
 use crate::error::PipelineError;
 
-/// Bytes of events that may wait for the brokers; beyond it, senders are told to come again.
+/// The maximum number of bytes of events that wait for the brokers. Beyond it, senders must retry.
 const QUEUE_BYTES: usize = 64 << 20;
 /// How long what waits is given when this process ends.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
@@ -38,7 +38,7 @@ pub struct Producer {
     keeps_user_texts: bool,
 }
 
-/// What becomes of a submission whose messages are on their way.
+/// A submission whose messages are on their way.
 struct Pending {
     n_left: AtomicUsize,
     n_bytes: usize,
@@ -54,7 +54,8 @@ impl Pending {
         failure.get_or_insert(reason);
     }
 
-    /// One message was delivered, or failed; after the last one the sender is told.
+    /// Counts a message that was delivered, or failed. The last one triggers the reply to the
+    /// sender.
     fn end_one(&self) {
         if self.n_left.fetch_sub(1, Ordering::AcqRel) != 1 {
             return;
@@ -102,7 +103,7 @@ impl ProducerContext for Deliveries {
 }
 
 impl Producer {
-    /// A producer for the topics at `address`.
+    /// Creates a producer for the topics at `address`.
     ///
     /// # Errors
     ///
@@ -117,7 +118,7 @@ impl Producer {
         })
     }
 
-    /// The same, but users that are texts are sent as their numbers.
+    /// Makes the producer send users that are texts as their numbers.
     #[must_use]
     pub fn without_user_texts(self) -> Self {
         Self {
@@ -126,7 +127,7 @@ impl Producer {
         }
     }
 
-    /// The address of the cluster.
+    /// Returns the address of the cluster.
     pub fn address(&self) -> &KafkaAddress {
         &self.address
     }
@@ -168,7 +169,7 @@ impl Producer {
         Ok(())
     }
 
-    /// Whether the brokers answer.
+    /// Checks that the brokers answer.
     ///
     /// # Errors
     ///

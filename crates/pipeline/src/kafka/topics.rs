@@ -1,4 +1,4 @@
-//! The topics: created by hand, with as many partitions as consumers may share.
+//! Creates topics on request, with as many partitions as consumers may share.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::error::PipelineError;
 const TIMEOUT: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(100);
 
-/// A topic, as the cluster has it.
+/// A topic as the cluster has it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Topic {
     /// Its name.
@@ -26,7 +26,7 @@ pub struct Topic {
     pub created: bool,
 }
 
-/// How topics are created.
+/// The partitions and replicas of new topics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
     /// Partitions of the two topics of events; dead letters have one.
@@ -35,7 +35,7 @@ pub struct Layout {
     pub replication: i32,
 }
 
-/// Creates the topics that do not exist, and tells what is there.
+/// Creates the topics that do not exist, and returns all of them.
 ///
 /// # Errors
 ///
@@ -89,7 +89,7 @@ pub async fn create(address: &KafkaAddress, layout: Layout) -> Result<Vec<Topic>
     Ok(there)
 }
 
-/// Keeps an error that says more than that no broker answered.
+/// Keeps the most informative error, rather than that no broker answered.
 #[derive(Default)]
 struct Said(Mutex<Option<KafkaError>>);
 
@@ -111,7 +111,7 @@ impl ClientContext for Said {
 
 impl ConsumerContext for Said {}
 
-/// The topics, as the cluster has them.
+/// Returns the topics as the cluster has them.
 ///
 /// # Errors
 ///
@@ -144,7 +144,7 @@ pub fn list(address: &KafkaAddress) -> Result<Vec<Topic>, PipelineError> {
         .to_vec())
 }
 
-/// Whether all topics are there.
+/// Checks that all topics exist.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! Erasure of one user: the exception to append-only that people have a right to.
+//! Erases one user: the exception to append-only that people have a right to.
 //!
 //! The order makes it safe to end anywhere. First the catalog notes the
 //! erasure and makes the experiments due, then the events go, run by run, then
@@ -15,7 +15,7 @@ use trialog_warehouse::erase::Doomed;
 use super::{Maintenance, MaintenanceError};
 use crate::aggregation::{RunReport, Scope};
 
-/// What an erasure did.
+/// The outcome of an erasure.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ForgetReport {
     /// The entry in the audit of erasures.
@@ -120,7 +120,7 @@ impl Maintenance {
         })
     }
 
-    /// Those of `ids` that the registry knows: the others have no results.
+    /// Returns the registered ones of `ids`. The others have no results.
     fn registered<'a>(
         &self,
         ids: impl Iterator<Item = &'a String>,
