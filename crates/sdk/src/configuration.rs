@@ -1,4 +1,4 @@
-//! The configuration that calls decide by, and the thread that keeps it fresh.
+//! Holds the configuration for decisions, and refreshes it in a thread.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ use crate::clock::monotonic;
 use crate::counters::{Counts, add};
 use crate::observer::Told;
 
-/// The configuration in use: replaced whole, read without waiting.
+/// The configuration in use: replaced as a whole, read without waiting.
 #[derive(Default)]
 pub(crate) struct Current {
     ruleset: ArcSwapOption<Ruleset>,
@@ -31,7 +31,7 @@ impl Current {
         self.ruleset.load()
     }
 
-    /// Takes over what was sent; why not, where it cannot be read.
+    /// Replaces the configuration by what was sent; fails if it cannot be read.
     pub(crate) fn take_over(
         &self,
         text: &[u8],
@@ -66,13 +66,13 @@ impl Current {
         *waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// Fetches the configuration at once.
+    /// Requests a fetch of the configuration now.
     pub(crate) fn refresh(&self) {
         self.is_wanted.store(true, Ordering::SeqCst);
         self.wake();
     }
 
-    /// Ends the thread.
+    /// Stops the thread.
     pub(crate) fn end(&self) {
         self.is_over.store(true, Ordering::SeqCst);
         self.wake();
@@ -100,20 +100,20 @@ impl Current {
     }
 }
 
-/// Where a configuration comes from.
+/// A source of configurations.
 pub(crate) trait Source: Send {
     /// Fetches it; none where the one with `etag` is the newest.
     fn fetch(&mut self, etag: Option<&str>) -> Result<Option<Sent>, Failure>;
 }
 
-/// Why a configuration could not be fetched.
+/// The reason why a configuration could not be fetched.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) reason: String,
     pub(crate) wait: Option<Duration>,
 }
 
-/// What keeps a configuration fresh.
+/// Refreshes the configuration.
 pub(crate) struct Poller {
     pub(crate) current: Arc<Current>,
     pub(crate) outbox: Arc<crate::sender::Outbox>,

@@ -1,4 +1,4 @@
-//! The thread that sends what waits, in batches by size and by time.
+//! Sends queued events from a thread, in batches by size and by time.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,7 +15,7 @@ use crate::observer::Told;
 use crate::queue::{Pushed, Queue};
 use crate::transport::{Batch, Delivery, Transport};
 
-/// How batches are cut and how long attempts last.
+/// The sizes of batches and the durations of attempts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pace {
     pub(crate) batch_events: usize,
@@ -41,7 +41,7 @@ pub(crate) struct Outbox {
 struct State {
     /// Events that were popped and are delivered or refused.
     n_settled: u64,
-    /// Until when a client that closes goes on.
+    /// Deadline for draining the queue after `close`.
     deadline: Option<Instant>,
     is_over: bool,
 }
@@ -59,7 +59,7 @@ impl Outbox {
         }
     }
 
-    /// Queues an event, and wakes the thread when a batch is full.
+    /// Queues an event, and wakes the thread if a batch is full.
     pub(crate) fn push(&self, event: crate::event::Event) -> Pushed {
         let pushed = self.queue.push(event);
         if let Pushed::Queued(n) = pushed
@@ -110,7 +110,7 @@ impl Outbox {
         }
     }
 
-    /// Takes no more events and sends what waits within `time`, without waiting for that.
+    /// Rejects new events and sends the queued ones within `time`, without waiting for that.
     pub(crate) fn close(&self, time: Duration) {
         self.queue.close();
         let deadline = monotonic() + time.min(Duration::from_secs(86_400));
@@ -212,7 +212,7 @@ impl Sender {
         }
     }
 
-    /// Whether somebody wishes to hurry since the last time it was asked.
+    /// Returns whether a caller asked to hurry since the last check.
     fn is_hurried(&mut self) -> bool {
         let n = self.outbox.hurries.load(Ordering::SeqCst);
         std::mem::replace(&mut self.n_hurries, n) != n
@@ -299,7 +299,7 @@ impl Sender {
         }
     }
 
-    /// A transport that panics has failed, and the thread goes on.
+    /// Sends `batch` once. A panic of the transport counts as a failure, and the thread goes on.
     fn attempt(&mut self, kind: EventKind, batch: &Batch, timeout: Duration) -> Delivery {
         let transport = AssertUnwindSafe(&mut self.transport);
         let sent = catch_unwind(move || {

@@ -1,4 +1,4 @@
-//! Events to a server over HTTP.
+//! Sends events to a server over HTTP.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ impl std::fmt::Debug for HttpTransport {
 }
 
 impl HttpTransport {
-    /// Posts to `server`, such as `https://trialog.example`, with a key that has the
+    /// Creates a transport to `server`, such as `https://trialog.example`, with a key that has the
     /// scope `sdk` or `ingest`.
     pub fn new(server: impl Into<String>, api_key: Option<String>) -> Self {
         let server = server.into().trim_end_matches('/').to_owned();
@@ -41,7 +41,7 @@ impl HttpTransport {
     }
 }
 
-/// A client that waits for nothing long and tells every status.
+/// Creates an HTTP client with short timeouts that returns every status instead of failing.
 pub(crate) fn agent() -> Agent {
     Agent::config_builder()
         .http_status_as_error(false)
@@ -71,7 +71,7 @@ impl Transport for HttpTransport {
     }
 }
 
-/// What a server says about events.
+/// The server's verdict on the events.
 #[derive(Deserialize)]
 struct Judged {
     accepted: u64,
@@ -121,7 +121,7 @@ fn judge(address: &str, batch: &Batch, answer: &mut Response<ureq::Body>) -> Del
     }
 }
 
-/// The seconds of `Retry-After`; a date is not looked at, since the clock may be wrong.
+/// Returns the seconds of `Retry-After`. A date is ignored, since the clock may be wrong.
 pub(crate) fn wait(answer: &Response<ureq::Body>) -> Option<Duration> {
     let seconds = answer.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
     seconds.trim().parse().ok().map(Duration::from_secs)

@@ -218,7 +218,7 @@ impl Drawer<'_> {
         }
     }
 
-    /// Testers, who see each variant by hand and try everything in it.
+    /// Draws testers, who see each variant by hand and try everything in it.
     fn testers(&mut self) {
         let model = self.model;
         for user_id in FIRST_TESTER..FIRST_TESTER + N_TESTERS {
