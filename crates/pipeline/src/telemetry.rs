@@ -146,7 +146,7 @@ impl AggregationMetrics {
         }
     }
 
-    /// Notes how a run ended.
+    /// Records how a run ended.
     pub(crate) fn note_run(&self, outcome: &Result<RunReport, PipelineError>) {
         let outcome = match outcome {
             Ok(report) => {
@@ -163,7 +163,7 @@ impl AggregationMetrics {
         self.runs.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
-    /// Brings what depends on the present up to date.
+    /// Updates what depends on the present time.
     pub(crate) fn refresh(&self, now: UnixMicros, started_at: UnixMicros, ingested: Option<u64>) {
         let published = self.data_time.get();
         let since = if published > 0.0 {

@@ -1,4 +1,4 @@
-//! Whether the clock can be right: what else tells the time is compared with it.
+//! Checks the clock against other sources of time.
 //!
 //! A clock may be wrong by years for five seconds, and what is published or
 //! dropped then would stay. Two witnesses know better: the time that the
@@ -12,13 +12,13 @@ use trialog_model::time::UnixMicros;
 
 use crate::error::PipelineError;
 
-/// How far the clock may be from both witnesses, in microseconds: a day.
+/// The largest difference between the clock and both witnesses, in microseconds: a day.
 pub(crate) const TOLERANCE_MICROS: i64 = 86_400_000_000;
-/// How far a run may lie before the last one and be counted as following it: clocks of
+/// How far the clock may be behind the last run while the next run still follows it. The clocks of
 /// several machines differ by less, and small corrections of a clock are smaller.
 pub(crate) const SKEW_MICROS: i64 = 60_000_000;
 
-/// What else tells the time; none where it cannot be told.
+/// Other sources of time; `None` where one is not available.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Witnesses {
     /// The time of what the catalog wrote last.
@@ -28,7 +28,7 @@ pub(crate) struct Witnesses {
 }
 
 impl Witnesses {
-    /// Refuses a `now` that both witnesses speak against.
+    /// Rejects a `now` that both witnesses contradict.
     ///
     /// # Errors
     ///
@@ -54,7 +54,7 @@ impl Witnesses {
     }
 }
 
-/// The time of a run beside the last one.
+/// The time of a run in relation to the last one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RunTime {
     /// The time that it counts as.
@@ -64,7 +64,7 @@ pub(crate) struct RunTime {
 }
 
 impl RunTime {
-    /// The time of a run that begins at `now` after one that was published at `last`.
+    /// Returns the time of a run that begins at `now` after one that was published at `last`.
     pub(crate) fn from_clock(now: UnixMicros, last: Option<UnixMicros>) -> Self {
         match last {
             Some(last) if last.0.saturating_sub(now.0) > SKEW_MICROS => Self {

@@ -1,5 +1,4 @@
-//! What every answer carries: its request's id, and headers that keep
-//! browsers from doing more with it than they should.
+//! Adds to every response its request's id, and headers that restrict what browsers do with it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,8 +19,8 @@ use crate::serving::Peer;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_ID_BYTES: usize = 64;
 
-/// Pages are rendered here, with a stylesheet and scripts of our own and
-/// nothing inline; images may be data.
+/// Pages are rendered here, with our stylesheet and scripts and nothing inline; images may be
+/// data.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 const FIXED: [(HeaderName, &str); 5] = [
@@ -42,7 +41,7 @@ const STRICT_TRANSPORT_SECURITY: &str = "max-age=31536000";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestId(pub Arc<str>);
 
-/// Makes ids that no other request of any process of this directory has.
+/// Creates ids that are unique among all processes of this directory.
 pub(crate) struct RequestIds {
     started_at: UnixMicros,
     n_requests: AtomicU64,
@@ -56,7 +55,7 @@ impl RequestIds {
         }
     }
 
-    /// The client's own id where it is sane, else a new one.
+    /// Returns the client's request id if it is sane, else a new one.
     fn id_from_headers(&self, headers: &HeaderMap) -> RequestId {
         let given = headers
             .get(REQUEST_ID)
@@ -81,7 +80,7 @@ fn is_sane(id: &str) -> bool {
         && !id.contains(crate::access::secret::PREFIX)
 }
 
-/// Gives the request its id and the answer its headers.
+/// Adds the id to the request, and the headers to the response.
 pub(crate) async fn dress(
     State(app): State<Arc<App>>,
     mut request: Request,
@@ -109,7 +108,7 @@ pub(crate) async fn dress(
     response
 }
 
-/// What the answer to a request is dressed with.
+/// The request's properties that the headers of its response depend on.
 struct Dressing {
     id: RequestId,
     is_ofrep: bool,

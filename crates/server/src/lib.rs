@@ -1,4 +1,4 @@
-//! The HTTP interface: handlers and problem documents.
+//! Serves the HTTP interface: handlers and problem documents.
 //!
 //! A handler reads its request, asks the pipeline or the catalog on a
 //! blocking thread, and writes the answer. Whatever can be decided without

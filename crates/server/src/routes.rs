@@ -1,4 +1,4 @@
-//! The routes of the HTTP interface, and what every request passes on its way to them.
+//! Defines the routes of the HTTP interface, and the layers that every request passes.
 
 use std::sync::Arc;
 
@@ -142,7 +142,7 @@ fn routes() -> Routes {
         .merge(process_routes())
 }
 
-/// The routes by which a process reports on itself, whatever its roles.
+/// Returns the routes by which a process reports on itself, whatever its roles.
 fn process_routes() -> Routes {
     Routes::new()
         .route("/healthz", get(health::alive))

@@ -1,4 +1,4 @@
-//! The key that a request carries, and where the request came from.
+//! Extracts the key of a request, and checks where the request came from.
 
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
@@ -8,7 +8,7 @@ use base64::prelude::BASE64_STANDARD;
 use super::{is_safe, unauthorized};
 use crate::problem::{Answer, Problem};
 
-/// A key, and how it came.
+/// A key, and the way in which it was sent.
 pub(super) enum Credential {
     /// As a program sends it: `Authorization: Bearer` or `X-API-Key`.
     Header(String),
@@ -24,7 +24,7 @@ impl Credential {
     }
 }
 
-/// The key in `headers`, if there is one.
+/// Extracts the key from `headers`, if there is one.
 pub(super) fn from_headers(headers: &HeaderMap) -> Answer<Option<Credential>> {
     let mut found = headers
         .get_all(header::AUTHORIZATION)
@@ -67,8 +67,8 @@ fn malformed() -> Problem {
     )
 }
 
-/// Refuses a request that names another machine: without keys, a page whose
-/// own name was made to point here (DNS rebinding) must not get in.
+/// Rejects a request that names another machine: without keys, a page whose domain was made to
+/// point here (DNS rebinding) must not get in.
 pub(super) fn check_host(request: &Request) -> Answer<()> {
     let Some(host) = host(request) else {
         return Ok(());
@@ -88,7 +88,7 @@ pub(super) fn check_host(request: &Request) -> Answer<()> {
     ))
 }
 
-/// Refuses a change that a page of another origin asks for.
+/// Rejects a change that a page of another origin requests.
 pub(super) fn check_origin(request: &Request, allowed: &[String]) -> Answer<()> {
     let Some(origin) = request.headers().get(header::ORIGIN) else {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Errors as pages: what happened, the mend, and where to go from here.
+//! Renders errors as pages: what happened, what to do, and where to go from here.
 
 use askama::Template;
 use axum::http::{StatusCode, header};

@@ -1,4 +1,4 @@
-//! The forest plot: relative differences with their intervals on one scale.
+//! Draws the forest plot: relative differences with their intervals on one scale.
 //!
 //! Positions are percentages of the picture's width, so that it fits every
 //! screen while its text keeps its size. The scale reaches as far as most
@@ -11,7 +11,7 @@ use askama::filters::HtmlSafe;
 use super::format::{self, Sign};
 use super::number::Unit;
 
-/// The most rows that a picture has.
+/// The maximum number of rows of a plot.
 pub(crate) const MOST_ROWS: usize = 60;
 /// The longest label, in characters, that fits a narrow screen.
 const LABEL_CHARS: usize = 40;
@@ -80,7 +80,7 @@ struct Row {
 }
 
 impl Forest {
-    /// The plot of `estimates`; none where there is nothing to draw.
+    /// Draws `estimates`; `None` if there is nothing to draw.
     pub(crate) fn new(id: &str, title: &str, estimates: &[Estimate]) -> Option<Self> {
         let estimates = &estimates[..estimates.len().min(MOST_ROWS)];
         let scale = Scale::over(estimates)?;

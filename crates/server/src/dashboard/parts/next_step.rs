@@ -1,4 +1,4 @@
-//! Empty pages tell what to do next, with a command that can be pasted.
+//! Shows the next step on empty pages, with a command that can be pasted.
 
 use std::convert::Infallible;
 
@@ -12,7 +12,7 @@ use crate::serving::Peer;
 use trialog_model::percent;
 use trialog_report::Report;
 
-/// What to do next, and the command for it.
+/// The next step, and the command for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NextStep {
     pub(crate) text: String,
@@ -28,7 +28,7 @@ impl NextStep {
     }
 }
 
-/// Where the server is, as the browser knows it, and whether it was given a key.
+/// The address of the server as the browser knows it, and whether the browser sent a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Origin {
     address: String,
@@ -83,7 +83,7 @@ impl Origin {
         }
     }
 
-    /// Registers a first experiment.
+    /// Returns the step that registers a first experiment.
     pub(crate) fn first_experiment(&self) -> NextStep {
         let body = json!({"experiment_id": "checkout", "variants": [{"variant": "old"}, {"variant": "new"}],
                           "metrics": {"primary": ["purchase:conversion"]}});
@@ -93,8 +93,8 @@ impl Origin {
         )
     }
 
-    /// The next step towards results of an experiment, and after it; none while results
-    /// come in.
+    /// Returns the next step towards results of an experiment, and the one after it; `None` while
+    /// results come in.
     pub(crate) fn next_step(&self, definition: &Definition, report: &Report) -> Option<NextStep> {
         let id = definition.experiment_id.as_str();
         let users: u64 = report.variants.iter().map(|variant| variant.users).sum();

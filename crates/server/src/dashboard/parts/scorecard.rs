@@ -1,4 +1,4 @@
-//! The scorecard: the report's metrics by role, as tables and a forest plot.
+//! Renders the scorecard: the report's metrics by role, as tables and a forest plot.
 
 mod row;
 
@@ -43,8 +43,8 @@ struct Metric {
     rows: Vec<Row>,
 }
 
-/// The sections of `report` that have metrics. Their ids end with `suffix`, so that
-/// a page may have those of several reports.
+/// Returns the sections of `report` that have metrics. Their ids end with `suffix`, so that a page
+/// may show several reports.
 pub(crate) fn sections(report: &Report, suffix: &str) -> Vec<Section> {
     [
         (MetricRole::Primary, "primary", "Primary metrics", "They decide the experiment; their p-values are adjusted together."),

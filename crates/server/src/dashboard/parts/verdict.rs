@@ -1,8 +1,8 @@
-//! What a flag means: which way, and whether that way is good.
+//! Describes verdicts: the direction of an effect, and whether it is good.
 
 use trialog_report::Flag;
 
-/// A verdict in words and a shape, so that nobody depends on its colour.
+/// A verdict in words and a shape, so that readers do not depend on its colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Verdict {
     /// `good`, `bad`, `trend` or `none`: the style of the row.
@@ -14,7 +14,8 @@ pub(crate) struct Verdict {
 }
 
 impl Verdict {
-    /// The verdict of a test that comes to `flag`, and whether that is to the good.
+    /// Describes the verdict of a test with `flag`; `desirable` says whether its direction is
+    /// good.
     pub(crate) fn from_flag(flag: Option<Flag>, desirable: Option<bool>) -> Self {
         let verdict = |class, mark, text| Self { class, mark, text };
         match (flag, desirable) {

@@ -1,4 +1,4 @@
-//! A row of the scorecard: a variant's numbers, and how it compares.
+//! Renders a row of the scorecard: a variant's numbers, and its comparison.
 
 use trialog_model::metric::MetricKind;
 
@@ -7,7 +7,7 @@ use crate::dashboard::parts::number::{Number, Range, Unit};
 use crate::dashboard::parts::verdict::Verdict;
 use trialog_report::{Comparison, Guardrail, NonInferiority, VariantSums};
 
-/// A variant's numbers of a metric.
+/// The numbers of a variant for one metric.
 #[derive(Debug)]
 pub(super) struct Row {
     pub(super) variant: String,
@@ -20,7 +20,7 @@ pub(super) struct Row {
     pub(super) comparison: Option<Cells>,
 }
 
-/// A variant against the control.
+/// The comparison of a variant with the control.
 #[derive(Debug)]
 pub(super) struct Cells {
     pub(super) test: String,
@@ -197,7 +197,7 @@ impl Cells {
     }
 }
 
-/// What is said of a guardrail with a margin.
+/// Describes the result of a guardrail with a margin.
 fn guard(guardrail: &NonInferiority) -> Option<String> {
     let margin = format::significant(guardrail.margin * 100.0, 4, Sign::Minus);
     let verdict = match guardrail.verdict? {
