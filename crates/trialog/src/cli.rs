@@ -1,4 +1,4 @@
-//! The arguments of the command line.
+//! Defines the arguments of the command line.
 
 mod analyze;
 pub(crate) mod help;

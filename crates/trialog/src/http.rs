@@ -1,4 +1,4 @@
-//! The settings of serving HTTP, read as what they stand for.
+//! Parses the settings of the HTTP interface.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -127,7 +127,7 @@ impl HttpConfig {
         self.certificate.is_some()
     }
 
-    /// The certificate to serve with, unless it is plain HTTP.
+    /// Returns the TLS certificate; `None` for plain HTTP.
     pub(crate) fn tls(&self) -> anyhow::Result<Option<Arc<Tls>>> {
         match &self.certificate {
             None => Ok(None),

@@ -1,4 +1,4 @@
-//! Tables for people.
+//! Formats tables for people.
 
 mod bars;
 mod breakdown;
@@ -153,7 +153,7 @@ pub(crate) fn holdouts(holdouts: &[Value]) -> String {
     table.text()
 }
 
-/// What becomes of a user, with the steps where they are there.
+/// Shows the decisions about a user, with their steps if they are included.
 pub(crate) fn assignments(assignments: &[Value]) -> String {
     let mut table = Table::new(&["experiment", "decision", "variant"]);
     for assignment in assignments {
@@ -199,7 +199,7 @@ pub(crate) fn report(report: &Report) -> String {
     )
 }
 
-/// A report that was made of a file.
+/// Shows a report on a file.
 pub(crate) fn analysis(report: &Report) -> String {
     let users: u64 = report.variants.iter().map(|variant| variant.users).sum();
     format!("{}, {users} users\n{}", report.experiment_id, body(report))
@@ -296,7 +296,7 @@ fn users(report: &Report) -> Table {
     users
 }
 
-/// What became of the events of each type; nothing where there are none.
+/// Shows how the events of each type were used; empty if there are none.
 fn event_table(events: &[EventCounts]) -> String {
     if events.is_empty() {
         return String::new();
@@ -396,7 +396,11 @@ fn bars(report: &Report) -> Vec<Bar> {
                 ),
             })
         };
-        metric.comparisons.iter().filter_map(bar).collect::<Vec<_>>()
+        metric
+            .comparisons
+            .iter()
+            .filter_map(bar)
+            .collect::<Vec<_>>()
     };
     report.metrics.iter().flat_map(of_metric).collect()
 }
@@ -527,7 +531,7 @@ fn comparison_cells(comparison: &Comparison) -> [String; 7] {
     ]
 }
 
-/// What a person should act on, in words.
+/// Words the verdict that a person should act on.
 pub(crate) fn verdict(headline: &Headline) -> String {
     match (headline.flag, headline.desirable) {
         (Some(Flag::Significant), Some(true)) => "significant: better".to_owned(),
@@ -547,7 +551,7 @@ pub(crate) fn flag(flag: Option<Flag>) -> &'static str {
     }
 }
 
-/// Five significant digits; `-` where there is no number.
+/// Formats five significant digits; `-` if there is no number.
 pub(crate) fn number(value: Option<f64>) -> String {
     let Some(value) = value else {
         return "-".to_owned();

@@ -1,4 +1,4 @@
-//! Being told to stop: in order at the first signal, at once at the second.
+//! Handles signals: stops in order at the first one, at once at the second.
 
 use std::time::Duration;
 

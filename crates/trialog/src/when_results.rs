@@ -1,4 +1,4 @@
-//! When results of events that were imported come, and how to compute them now.
+//! Tells users when results of imported events will come, and how to compute them now.
 
 use serde_json::Value;
 use trialog_model::time::UnixMicros;
@@ -8,7 +8,7 @@ use crate::config::Config;
 
 const MINUTE: i64 = 60_000_000;
 
-/// Says when results of what was stored through `access` come, and how to run now.
+/// Describes when results of what was stored through `access` will come, and how to run now.
 pub(crate) fn line(config: &Config, access: &Access, now: UnixMicros) -> String {
     let command = format!("trialog aggregate{}", place(config));
     match access {

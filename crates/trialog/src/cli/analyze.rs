@@ -1,4 +1,4 @@
-//! The arguments of `trialog analyze` and `trialog power`.
+//! Defines the arguments of `trialog analyze` and `trialog power`.
 
 use std::path::PathBuf;
 

@@ -1,5 +1,5 @@
-//! Help: one page for the whole, a command's own options before the settings, and the
-//! settings on a page of their own.
+//! Builds the help: one page for the overview, pages of commands with their options before the
+//! settings, and a page of settings.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use trialog_model::nearest::there_are;
 use super::Cli;
 use crate::settings::{SETTINGS, Setting, find};
 
-/// What `trialog` alone prints: at most a screen.
+/// The output of `trialog` without arguments: at most a screen.
 pub(crate) const OVERVIEW: &str = include_str!("overview.txt");
 
 /// What `trialog help settings` is called.
@@ -27,7 +27,7 @@ const USUAL: [&str; 3] = ["data_dir", "server", "key"];
 /// Those of commands that serve.
 const SERVING: [&str; 4] = ["data_dir", "listen", "interval", "tls_cert"];
 
-/// The arguments, with help that fits each command.
+/// Returns the arguments, with help that fits each command.
 pub(crate) fn command() -> Command {
     Cli::command()
         .override_help(OVERVIEW)
@@ -37,8 +37,8 @@ pub(crate) fn command() -> Command {
         })
 }
 
-/// Makes the help of `command`, and of those below it, a line per option. What there is to
-/// say beyond the first sentence comes after the options, then the settings of `top`.
+/// Formats the help of `command`, and of those below it, with a line per option. What follows the
+/// first sentence comes after the options, then the settings of `top`.
 fn on_a_screen(command: Command, top: &str) -> Command {
     let about = command.get_about().map(ToString::to_string);
     let long = command.get_long_about().map(ToString::to_string);
@@ -114,7 +114,7 @@ fn value_name(setting: &Setting) -> &'static str {
     }
 }
 
-/// The page of all settings.
+/// Returns the page of all settings.
 pub(crate) fn settings() -> String {
     let mut page =
         "Every command takes these settings: as an option, as a variable of the environment,\n\
@@ -148,7 +148,8 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// The help on `topic`: nothing for the overview, the settings, a command, or one below it.
+/// Returns the help on `topic`: the overview if it is empty, the settings, a command, or one below
+/// it.
 ///
 /// # Errors
 ///
@@ -175,7 +176,7 @@ pub(crate) fn topic(topic: &[String]) -> anyhow::Result<String> {
     Ok(found.render_help().to_string())
 }
 
-/// The commands below `command` that its help shows.
+/// Returns the commands below `command` that its help shows.
 pub(super) fn subcommands(command: &Command) -> Vec<String> {
     (command.get_subcommands())
         .filter(|subcommand| !subcommand.is_hide_set() && subcommand.get_name() != "help")

@@ -1,4 +1,4 @@
-//! The arguments of the maintenance commands.
+//! Defines the arguments of the maintenance commands.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! What is said of arguments that cannot be used: what there is instead, in plain words.
+//! Explains invalid arguments in plain words, with suggestions.
 
 use std::error::Error as _;
 use std::num::{ParseFloatError, ParseIntError};
@@ -14,7 +14,7 @@ use crate::settings::SETTINGS;
 /// What a command line that cannot be used exits with.
 const EXIT_USAGE: u8 = 2;
 
-/// Prints `error`, or the help that was asked for.
+/// Prints `error`, or the requested help.
 pub(crate) fn report(command: &Command, error: &Error, arguments: &[String]) -> ExitCode {
     let place = place(command, arguments);
     match plain(place, error) {
@@ -53,7 +53,7 @@ fn way(command: &Command, arguments: &[String]) -> String {
         .join(" ")
 }
 
-/// The subcommand that `arguments` name, as far as they do.
+/// Returns the subcommand that `arguments` name, as far as they do.
 fn place<'a>(command: &'a Command, arguments: &[String]) -> &'a Command {
     let names = named(command, arguments);
     names.into_iter().fold(command, |here, name| {

@@ -1,4 +1,4 @@
-//! `trialog analyze`: the report of a file with one row per user, without a server.
+//! Runs `trialog analyze`: the report of a file with one row per user, without a server.
 
 mod gather;
 pub(crate) mod question;
@@ -86,7 +86,7 @@ pub(crate) fn run(args: &AnalyzeArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The columns to ask for, and for each that is read where it stands among them and how.
+/// The columns to read, and for each one its position among them and how it is read.
 type Readings = (Vec<Wanted>, Vec<(usize, Reading)>);
 
 /// Reads the table to its end, and decides how its cells are read.

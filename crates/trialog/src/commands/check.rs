@@ -1,5 +1,5 @@
-//! `trialog check`: settings, data directory, clock, versions and limits,
-//! looked at without changing anything, also beside a running server.
+//! Runs `trialog check`: inspects settings, data directory, clock, versions and limits without
+//! changing anything, also beside a running server.
 
 mod connections;
 mod data;
@@ -23,7 +23,7 @@ const EXIT_WARNINGS: u8 = 1;
 /// Something has failed.
 const EXIT_FAILED: u8 = 2;
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Severity {
@@ -32,7 +32,7 @@ pub(super) enum Severity {
     Failed,
 }
 
-/// What one check found.
+/// The result of one check.
 #[derive(Debug, Serialize)]
 pub(super) struct Finding {
     check: &'static str,

@@ -1,4 +1,4 @@
-//! `trialog demo`: simulated experiments whose truth is known, beside their results.
+//! Runs `trialog demo`: simulated experiments whose truth is known, beside their results.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;

@@ -1,5 +1,5 @@
-//! `trialog experiments`: apply from files, compare, list, show, and the steps of their
-//! lives; `trialog decide`.
+//! Runs `trialog experiments`, which applies files, compares, lists, shows and changes
+//! experiments, and `trialog decide`.
 
 mod apply;
 mod files;
@@ -57,7 +57,7 @@ pub(crate) fn run(config: &Config, command: &ExperimentsCommand) -> anyhow::Resu
     }
 }
 
-/// `trialog decide`.
+/// Runs `trialog decide`.
 pub(crate) fn decide(config: &Config, args: &DecideArgs) -> anyhow::Result<ExitCode> {
     let experiment = &args.experiment;
     let body = json!({ "ship": args.ship, "reason": args.reason });
@@ -173,7 +173,7 @@ fn list(config: &Config, args: &ListArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Everything in the list `/v1/{what}`, page by page.
+/// Returns everything in the list `/v1/{what}`, page by page.
 pub(super) fn pages(access: &Access, what: &str, query: &str) -> anyhow::Result<Vec<Value>> {
     let mut all = Vec::new();
     let mut after = String::new();

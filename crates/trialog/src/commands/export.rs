@@ -1,4 +1,4 @@
-//! `trialog export`: events or results as a file that outside tools read.
+//! Runs `trialog export`: events or results as a file for other tools.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};

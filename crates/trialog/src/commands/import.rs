@@ -1,4 +1,4 @@
-//! `trialog import`: events from a file, with a summary of what was not accepted.
+//! Runs `trialog import`: events from a file, with a summary of rejected rows.
 
 use std::process::ExitCode;
 
@@ -79,7 +79,7 @@ pub(crate) fn run(config: &Config, command: &ImportCommand) -> anyhow::Result<Ex
     })
 }
 
-/// What a summary says beside the rows.
+/// The content of a summary beside the rows.
 struct Told {
     /// Fields and the columns that they were read from.
     columns: Vec<(&'static str, String)>,

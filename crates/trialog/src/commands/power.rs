@@ -1,5 +1,5 @@
-//! `trialog power`: sample size, minimum detectable effect or power of a planned
-//! experiment, and how long it takes.
+//! Runs `trialog power`: sample size, minimum detectable effect or power of a planned experiment,
+//! and how long it takes.
 
 use std::process::ExitCode;
 
@@ -117,7 +117,7 @@ impl<'a> Planner<'a> {
         })
     }
 
-    /// The effect asked for, absolute.
+    /// Returns the requested effect as an absolute number.
     fn effect(&self) -> anyhow::Result<Option<f64>> {
         Ok(match self.args.mde {
             None => None,
@@ -129,7 +129,7 @@ impl<'a> Planner<'a> {
         })
     }
 
-    /// What the effect asked for means, for people.
+    /// Explains the requested effect to people.
     fn explained(&self) -> anyhow::Result<Option<String>> {
         let (Some(mde), Some(effect)) = (self.args.mde, self.effect()?) else {
             return Ok(None);

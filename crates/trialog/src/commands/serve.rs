@@ -1,4 +1,4 @@
-//! `trialog serve`: the HTTP interface and the schedule, until told to stop.
+//! Runs `trialog serve`: the HTTP interface and the schedule, until a signal.
 
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! The first pass over a file, before any row of it is stored: it is read to its end, and
-//! what its cells stand for is decided.
+//! Reads a file to its end before any row of it is stored, and decides how its cells are
+//! interpreted.
 
 use anyhow::bail;
 use trialog_model::event::EventKind;
@@ -9,7 +9,7 @@ use crate::table::decide::{Facts, Ids, Look, Meaning, look};
 use crate::table::decimal::Decimal;
 use crate::table::{Table, Wanted};
 
-/// What the cells of a file stand for.
+/// The interpretation of the cells of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Decisions {
     pub(crate) user: Meaning,
@@ -21,10 +21,10 @@ pub(crate) struct Decisions {
     pub(crate) decimal: Decimal,
 }
 
-/// What the first pass found.
+/// The result of the first pass.
 pub(crate) struct Survey {
     pub(crate) decisions: Decisions,
-    /// What the summary says of it.
+    /// Notes for the summary.
     pub(crate) notes: Vec<String>,
     /// Why the file may not hold the rows that it was written with.
     pub(crate) warnings: Vec<String>,
@@ -49,7 +49,7 @@ fn looks(mapping: &Mapping, wanted: &[Wanted]) -> Vec<Look> {
         .collect()
 }
 
-/// How the numbers of values are written: as it was said, else as they tell.
+/// Decides how the numbers of values are written: as the option says, else as the cells show.
 fn decimal(table: &Table, mapping: &Mapping, facts: Option<&Facts>) -> anyhow::Result<Decimal> {
     match (mapping.decimal, facts) {
         (Some(decimal), _) => Ok(decimal),

@@ -1,4 +1,4 @@
-//! Parquet and Feather (Arrow IPC) files, row by row.
+//! Reads Parquet and Feather (Arrow IPC) files row by row.
 
 use anyhow::{Context, bail};
 use arrow_array::RecordBatch;
@@ -17,7 +17,7 @@ use crate::cli::FileFormat;
 /// Rows of a batch of Parquet.
 const BATCH_ROWS: usize = 8 * 1024;
 
-/// The names of the columns, and how many rows there are where the file tells it.
+/// Returns the names of the columns, and the number of rows if the file contains it.
 pub(super) fn open(source: &Source, format: FileFormat) -> anyhow::Result<(Vec<String>, u64)> {
     if source.compression != Compression::None {
         bail!(
@@ -33,7 +33,7 @@ pub(super) fn open(source: &Source, format: FileFormat) -> anyhow::Result<(Vec<S
     Ok((names(&Batches::open(source, None)?.schema()), 0))
 }
 
-/// Hands every row to `take`.
+/// Passes every row to `take`.
 pub(super) fn rows(
     source: &Source,
     format: FileFormat,
@@ -140,7 +140,7 @@ fn parquet(source: &Source) -> anyhow::Result<ParquetRecordBatchReaderBuilder<st
     })
 }
 
-/// What a library says of a file, in words about the file.
+/// Rewords a library's message about a file.
 fn said(error: &str) -> String {
     const CODEC: &str = "Disabled feature at compile time: ";
     if let Some(at) = error.find(CODEC) {

@@ -1,5 +1,5 @@
-//! Feather (Arrow IPC) files, which carry no checksums: what a part says of itself is held
-//! against the file before anything is made of it.
+//! Reads Feather (Arrow IPC) files. They carry no checksums, so their offsets and sizes are
+//! checked against the file before use.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
@@ -18,7 +18,7 @@ const MAGIC: &[u8; 6] = b"ARROW1";
 /// The largest part of a file that is taken, and the most rows of one.
 const MOST_BYTES: u64 = 1 << 31;
 
-/// The batches of a file whose parts lie where they say.
+/// The batches of a file whose parts are where its offsets say.
 pub(super) struct Batches(FileReader<BufReader<File>>);
 
 impl Batches {
@@ -58,7 +58,7 @@ fn plain(_: arrow_schema::ArrowError) -> anyhow::Error {
     anyhow!("a part of it does not hold what it says")
 }
 
-/// What `read` gives; an error where the library stops over bytes that make no sense.
+/// Returns the result of `read`; an error if the library panics over senseless bytes.
 fn quietly<T>(read: impl FnOnce() -> T) -> anyhow::Result<T> {
     let hook = take_hook();
     set_hook(Box::new(|_| {}));

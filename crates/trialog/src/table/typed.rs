@@ -1,4 +1,4 @@
-//! Columns that have types, as Parquet and Arrow files hold them, as fields.
+//! Converts typed columns of Parquet and Arrow files to fields.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub(super) enum Column {
 }
 
 impl Column {
-    /// The field in `row`; null is an empty cell.
+    /// Returns the field in `row`; null is an empty cell.
     pub(super) fn field(&self, row: usize) -> RawField<'_> {
         let array = match self {
             Self::Empty => return RawField::Cell(""),
@@ -62,7 +62,7 @@ impl Column {
         }
     }
 
-    /// The number in `row`, where the column is used as numbers and holds doubles.
+    /// Returns the number in `row`, if the column is used as numbers and holds doubles.
     pub(super) fn number(&self, row: usize) -> Option<f64> {
         match self {
             Self::Doubles(array) if !array.is_null(row) => {
@@ -152,8 +152,8 @@ fn texts<T: ToString>(values: impl Iterator<Item = Option<T>>) -> ArrayRef {
     Arc::new(texts)
 }
 
-/// Whether a column of doubles that may be ids holds numbers so large that neighbouring whole
-/// ones are the same double.
+/// Returns whether a column of doubles that may be ids holds numbers so large that neighbouring
+/// whole ones are the same double.
 pub(super) fn is_rounded(array: &ArrayRef) -> bool {
     match array.data_type() {
         DataType::Float32 => (array.as_primitive::<Float32Type>().iter().flatten())

@@ -1,4 +1,4 @@
-//! From what was gathered to the report of the results API.
+//! Builds the report of the results API from what was gathered.
 
 use std::collections::BTreeMap;
 
@@ -16,14 +16,14 @@ use trialog_stats::{Alpha, CoMoments, CovariateSummary, Proportion, RatioSums, S
 use super::gather::{Gathered, Group};
 use super::question::{Metric, Weight};
 
-/// What a report needs beside the numbers.
+/// The inputs of a report beside the numbers.
 pub(super) struct Frame<'a> {
     pub(super) id: ExperimentId,
     pub(super) metrics: &'a [Metric],
     pub(super) choices: &'a Choices,
 }
 
-/// The variants with their weights: as given, else alike; the control first.
+/// Returns the variants with their weights, which are equal by default; the control first.
 pub(super) fn variants(
     found: &[String],
     weights: &[Weight],
@@ -72,7 +72,7 @@ pub(super) fn variants(
     names.iter().map(arm).collect()
 }
 
-/// The report of one group.
+/// Builds the report of one group.
 pub(super) fn report(
     frame: &Frame<'_>,
     variants: &[VariantWeight],

@@ -1,4 +1,4 @@
-//! `trialog bench statistics`: how long a whole comparison takes.
+//! Runs `trialog bench statistics`: how long a whole comparison takes.
 
 use std::hint::black_box;
 use std::process::ExitCode;
@@ -34,7 +34,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Everything that a report says of a comparison.
+/// Computes everything that a report shows of a comparison.
 fn whole([control, treatment]: &[Sample; 2]) -> Option<f64> {
     let comparison = Comparison::between(control, treatment).ok()?;
     let (interval, relative) = comparison.intervals(Alpha::P05);
@@ -47,7 +47,7 @@ fn whole([control, treatment]: &[Sample; 2]) -> Option<f64> {
 
 type Make = fn(usize) -> Result<Sample, StatsError>;
 
-/// Arms that differ from one to the next, so that nothing is computed once for all.
+/// Arms that differ from one to the next, so that no result can be reused.
 const SAMPLES: [(&str, Make); 5] = [
     ("mean (Welch)", |at| {
         let summary = Summary::new(units(at), 5.0 + small(at), Some(9.0 + small(at)))?;

@@ -1,5 +1,4 @@
-//! The data directory: whose it is, who holds it, the disk beneath it, the
-//! schemas in it, and the clock against what it says.
+//! Checks the data directory: its owner, its holder, its disk, its schemas, and the clock.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -146,7 +145,7 @@ fn owner(directory: &Path, owner: u32, process_user: u32) -> Option<Finding> {
     })
 }
 
-/// Who holds the directory; a server is asked whether it is ready.
+/// Reports who holds the directory, and whether a server there is ready.
 fn held(directory: &Path) -> Finding {
     let address = match holder(directory) {
         Err(error) => return Finding::failed("lock", error.chain()),

@@ -1,4 +1,4 @@
-//! Experiments and metric definitions in files, as a git repository keeps them.
+//! Reads experiments and metric definitions from files, as a git repository keeps them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,7 +21,7 @@ pub(super) struct Declared {
     places: BTreeMap<(&'static str, String), Place>,
 }
 
-/// Where something stands in a file.
+/// The position of a declaration in a file.
 #[derive(Debug, Clone)]
 struct Place {
     file: String,
