@@ -127,7 +127,7 @@ pub enum CatalogError {
     #[error("`layer` is `{0}`, which is not registered: register it first, or check its name{1}")]
     UnknownLayer(LayerName, String),
     /// A layer has too few free buckets.
-    #[error("the experiment needs {n_wanted} of the 10000 buckets of the layer `{layer}`, of which {n_free} are free{}: {}", ranges(.free), mend_of_full(*.n_free))]
+    #[error("the experiment needs {n_wanted} of the 10000 buckets of the layer `{layer}`, of which {n_free} are free{}: {}", ranges(.free), remedy_for_full_layer(*.n_free))]
     LayerFull {
         /// The layer.
         layer: LayerName,
@@ -281,7 +281,7 @@ fn ranges(free: &[Range<u16>]) -> String {
     }
 }
 
-fn mend_of_full(n_free: u16) -> String {
+fn remedy_for_full_layer(n_free: u16) -> String {
     match n_free {
         0 => "stop an experiment of the layer first".to_owned(),
         n => format!(

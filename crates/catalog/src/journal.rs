@@ -46,7 +46,7 @@ pub struct JournalState {
 
 impl JournalState {
     /// Returns the batches up to the last one that readers must skip.
-    pub fn except_for(&self) -> Vec<u64> {
+    pub fn unreadable_batches(&self) -> Vec<u64> {
         let mut all: Vec<u64> = self
             .pending
             .iter()
@@ -371,7 +371,10 @@ mod tests {
         let marks = [mark(&claim, 20)];
         catalog.finish_batch(&claim, second, &marks, NOW).unwrap();
         let state = catalog.journal().unwrap();
-        assert_eq!((state.last, state.except_for()), (second, vec![first]));
+        assert_eq!(
+            (state.last, state.unreadable_batches()),
+            (second, vec![first])
+        );
         let touched: Vec<String> = (catalog.touched_experiments().unwrap().into_iter())
             .map(String::from)
             .collect();

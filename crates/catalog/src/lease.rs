@@ -43,7 +43,7 @@ impl Catalog {
     /// # Errors
     ///
     /// The database cannot be written.
-    pub fn take_lease(
+    pub fn acquire_lease(
         &self,
         name: &str,
         holder: &str,
@@ -111,7 +111,7 @@ impl Catalog {
     /// # Errors
     ///
     /// The database cannot be written.
-    pub fn end_lease(&self, lease: &Lease) -> Result<(), CatalogError> {
+    pub fn release_lease(&self, lease: &Lease) -> Result<(), CatalogError> {
         let action = "end a lease";
         self.write_as(Writes::Rows, action, |transaction| {
             let ended = transaction.execute(
@@ -155,21 +155,21 @@ mod tests {
         let catalog = crate::testing::open(directory.path()).unwrap();
         let take = |holder, length| {
             catalog
-                .take_lease("aggregation", holder, length, NOW)
+                .acquire_lease("aggregation", holder, length, NOW)
                 .unwrap()
         };
         let first = take("a", LONG).unwrap();
         assert_eq!((first.holder.as_str(), first.epoch), ("a", 1));
         assert_eq!(take("b", LONG).unwrap_err().holder, "a");
         assert!(catalog.renew_lease(&first, LONG, NOW).unwrap());
-        catalog.end_lease(&first).unwrap();
+        catalog.release_lease(&first).unwrap();
         // This one ends as it begins.
         let second = take("b", 0).unwrap();
         assert_eq!(second.epoch, 2);
         let third = take("c", LONG).unwrap();
         assert_eq!(third.epoch, 3);
         assert!(!catalog.renew_lease(&second, LONG, NOW).unwrap());
-        catalog.end_lease(&second).unwrap();
+        catalog.release_lease(&second).unwrap();
         assert_eq!(
             take("d", LONG).unwrap_err().holder,
             "c",
@@ -178,7 +178,7 @@ mod tests {
         // By a clock that was years ahead; in PostgreSQL it is the server's clock that counts.
         if !catalog.is_shared() {
             let ahead = UnixMicros(NOW.0 + 10_000 * LONG);
-            let long = catalog.take_lease("aggregation", "e", LONG, ahead);
+            let long = catalog.acquire_lease("aggregation", "e", LONG, ahead);
             assert_eq!(long.unwrap().unwrap().epoch, 4);
             assert_eq!(take("f", LONG).unwrap().epoch, 5);
         }

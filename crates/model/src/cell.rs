@@ -134,11 +134,11 @@ pub fn is_no_value(text: &str) -> bool {
 /// where it was handed a whole object.
 ///
 /// ```
-/// # use trialog_model::cell::stands_for_nobody;
-/// assert!(stands_for_nobody("undefined") && stands_for_nobody("[object Object]"));
-/// assert!(!stands_for_nobody("anna"));
+/// # use trialog_model::cell::is_placeholder_id;
+/// assert!(is_placeholder_id("undefined") && is_placeholder_id("[object Object]"));
+/// assert!(!is_placeholder_id("anna"));
 /// ```
-pub fn stands_for_nobody(text: &str) -> bool {
+pub fn is_placeholder_id(text: &str) -> bool {
     is_no_value(text)
         || text
             .trim_matches(is_blank)
@@ -262,7 +262,7 @@ mod tests {
             "\\n1",
             "none@example.com",
         ] {
-            assert!(!stands_for_nobody(text), "{text}");
+            assert!(!is_placeholder_id(text), "{text}");
         }
         for text in [
             "",
@@ -278,7 +278,7 @@ mod tests {
             "nil",
             "<NA>",
         ] {
-            assert!(stands_for_nobody(text), "{text:?}");
+            assert!(is_placeholder_id(text), "{text:?}");
         }
     }
 

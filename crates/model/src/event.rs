@@ -375,7 +375,7 @@ fn user_id(field: RawField<'_>, rules: Rules) -> Result<(i64, Option<Cow<'_, str
         RawField::Text(text) => text,
         RawField::Cell(text) => Cow::Borrowed(text),
         RawField::Integer(number) => return Ok((number, None)),
-        RawField::Number(digits) if !cell::stands_for_nobody(digits) => {
+        RawField::Number(digits) if !cell::is_placeholder_id(digits) => {
             return whole_user_id(digits).map(|number| (number, None));
         }
         RawField::Number(word) => Cow::Borrowed(word),
@@ -384,7 +384,7 @@ fn user_id(field: RawField<'_>, rules: Rules) -> Result<(i64, Option<Cow<'_, str
     if text.is_empty() {
         return refuse(FIELD, Fault::Missing, "is empty");
     }
-    if !rules.allows_placeholder_ids && cell::stands_for_nobody(&text) {
+    if !rules.allows_placeholder_ids && cell::is_placeholder_id(&text) {
         let reason = format!(
             "is `{}`, a word that stands for no user: leave out events of unknown users, or allow such ids with `allow_placeholder_ids`",
             clip(&text)

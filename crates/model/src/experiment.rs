@@ -675,10 +675,11 @@ impl Plan {
             || "is not between 0 and 1: give a share such as 0.8".to_owned(),
         )?;
         let is_effect = |mde: f64| mde.is_finite() && mde > 0.0;
-        let mend = || "is not above 0: give an absolute difference in the metric's unit".to_owned();
-        require(self.mde.is_none_or(is_effect), "plan.mde", mend)?;
+        let remedy =
+            || "is not above 0: give an absolute difference in the metric's unit".to_owned();
+        require(self.mde.is_none_or(is_effect), "plan.mde", remedy)?;
         for (metric, mde) in &self.mdes {
-            require(is_effect(*mde), format!("plan.mdes.{metric}"), mend)?;
+            require(is_effect(*mde), format!("plan.mdes.{metric}"), remedy)?;
         }
         Ok(())
     }

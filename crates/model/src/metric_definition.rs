@@ -328,7 +328,7 @@ impl MetricDefinition {
     }
 
     /// Returns how long after exposure an event counts, if the definition says so.
-    pub fn own_window(&self) -> Option<Window> {
+    pub fn declared_window(&self) -> Option<Window> {
         self.retention.map(|retention| retention.to).or(self.window)
     }
 
@@ -439,7 +439,7 @@ impl Definition {
                 event_type: definition.map_or(metric.name.as_str(), |definition| {
                     definition.event_type.as_str()
                 }),
-                window: (definition.and_then(MetricDefinition::own_window))
+                window: (definition.and_then(MetricDefinition::declared_window))
                     .unwrap_or(self.attribution_window),
                 definition,
             }

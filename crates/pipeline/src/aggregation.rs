@@ -198,10 +198,10 @@ impl Aggregator {
         if self.stopping.load(Ordering::Relaxed) {
             return Err(PipelineError::Stopping);
         }
-        let lease = self.take_lease()?;
+        let lease = self.acquire_lease()?;
         let outcome = self.run_under(lease.as_ref(), cause, attempt, scope);
         if let Some(held) = lease {
-            held.end();
+            held.release();
         }
         outcome
     }
@@ -255,13 +255,13 @@ impl Aggregator {
     }
 
     /// The lease, where other processes may aggregate as well.
-    fn take_lease(&self) -> Result<Option<HeldLease>, PipelineError> {
+    fn acquire_lease(&self) -> Result<Option<HeldLease>, PipelineError> {
         if !self.catalog.is_shared() {
             return Ok(None);
         }
         let (catalog, clock) = (Arc::clone(&self.catalog), Arc::clone(&self.clock));
         let stopping = Arc::clone(&self.stopping);
-        HeldLease::take(catalog, clock, &self.settings.lease, stopping).map(Some)
+        HeldLease::acquire(catalog, clock, &self.settings.lease, stopping).map(Some)
     }
 
     /// Returns how long to wait until a run is due, which is `interval` after the previous one,
@@ -319,7 +319,7 @@ impl Aggregator {
         touched.retain(|id| !frozen.contains(id));
         let n_frozen = n_touched - touched.len();
         let found_at = (self.clock)();
-        let places = self.give_places(run_id, &reading, &touched, data_time)?;
+        let places = self.allocate_places(run_id, &reading, &touched, data_time)?;
         let experiments = self.catalog.known_experiments(&touched)?;
         let limits = &self.settings.limits;
         let all = UserFilter::default();
@@ -427,7 +427,7 @@ impl Aggregator {
 
     /// Gives places to those of `touched` that are not registered, as far as there are any: those
     /// with the most events first.
-    fn give_places(
+    fn allocate_places(
         &self,
         run_id: i64,
         reading: &Reading,

@@ -81,8 +81,8 @@ impl Journaled {
         self.catalog.journal()
     }
 
-    pub(crate) fn view(&self, last: u64, except_for: Vec<u64>) -> View {
-        self.clickhouse.view(last, except_for)
+    pub(crate) fn view(&self, last: u64, unreadable: Vec<u64>) -> View {
+        self.clickhouse.view(last, unreadable)
     }
 
     pub(crate) fn touched(&self) -> Result<Vec<ExperimentId>, CatalogError> {

@@ -32,18 +32,18 @@ pub(crate) fn failed(
     let code = error.rdkafka_error_code();
     // librdkafka's own words for what it was built without.
     let is_lacking = error.to_string().contains("not available at build time");
-    let mend = if is_lacking {
+    let remedy = if is_lacking {
         Some(
             "this binary was built without the feature `kafka-tls`: build it with it, or change security.protocol and sasl.mechanism in `event_log`",
         )
     } else {
-        code.and_then(mend)
+        code.and_then(remedy)
     };
     PipelineError::Kafka {
         action,
         place: address.to_string(),
-        what: match mend {
-            Some(mend) => format!("{error}; {mend}"),
+        what: match remedy {
+            Some(remedy) => format!("{error}; {remedy}"),
             None => error.to_string(),
         },
         is_transient: !matches!(
@@ -63,7 +63,7 @@ pub(crate) fn failed(
 }
 
 /// Returns what a person can do about an error.
-pub(crate) fn mend(code: RDKafkaErrorCode) -> Option<&'static str> {
+pub(crate) fn remedy(code: RDKafkaErrorCode) -> Option<&'static str> {
     Some(match code {
         RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed => {
             "check sasl.mechanism, sasl.username and sasl.password in `event_log`"

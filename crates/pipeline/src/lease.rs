@@ -59,14 +59,14 @@ struct Shared {
 impl HeldLease {
     /// Acquires the lease and renews it until it is released. Runs are abandoned if it is lost or
     /// `stopping` is set.
-    pub(crate) fn take(
+    pub(crate) fn acquire(
         catalog: Arc<Catalog>,
         clock: Clock,
         settings: &LeaseSettings,
         stopping: Arc<AtomicBool>,
     ) -> Result<Self, PipelineError> {
         let length = i64::try_from(settings.length.as_micros()).unwrap_or(i64::MAX / 4);
-        let taken = catalog.take_lease(NAME, &settings.holder, length, clock())?;
+        let taken = catalog.acquire_lease(NAME, &settings.holder, length, clock())?;
         let lease = taken.map_err(|held| PipelineError::Held {
             holder: held.holder,
             until: held.expires_at,
@@ -119,9 +119,9 @@ impl HeldLease {
     }
 
     /// Releases the lease.
-    pub(crate) fn end(mut self) {
+    pub(crate) fn release(mut self) {
         self.stop();
-        if let Err(error) = self.catalog.end_lease(&self.lease) {
+        if let Err(error) = self.catalog.release_lease(&self.lease) {
             // It ends by itself a little later.
             tracing::warn!("could not give back the lease for aggregation: {error}");
         }

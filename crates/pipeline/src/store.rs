@@ -131,7 +131,9 @@ impl Store {
                 let journal = warehouse.journal()?;
                 Ok(Reading {
                     position: journal.last,
-                    view: warehouse.view(journal.last, journal.except_for()).into(),
+                    view: warehouse
+                        .view(journal.last, journal.unreadable_batches())
+                        .into(),
                     journal: Some(journal),
                 })
             }
@@ -165,8 +167,8 @@ impl Store {
             },
             #[cfg(feature = "clickhouse")]
             Self::ClickHouse(warehouse) => {
-                let (mark, except_for) = catalog.covered()?;
-                Ok((warehouse.view(mark.position, except_for).into(), mark))
+                let (mark, unreadable) = catalog.covered()?;
+                Ok((warehouse.view(mark.position, unreadable).into(), mark))
             }
         }
     }

@@ -111,13 +111,13 @@ mod tests {
         ] {
             assert_eq!(check(now, storage, newest), None);
         }
-        let told = check(NOW + 2 * DAY, Some(NOW), Some(NOW - DAY)).unwrap();
+        let message = check(NOW + 2 * DAY, Some(NOW), Some(NOW - DAY)).unwrap();
         assert!(
-            told.contains("ahead of") && told.contains("2024-10-04"),
-            "{told}"
+            message.contains("ahead of") && message.contains("2024-10-04"),
+            "{message}"
         );
-        let told = check(NOW - years, Some(NOW), Some(NOW)).unwrap();
-        assert!(told.contains("behind"), "{told}");
+        let message = check(NOW - years, Some(NOW), Some(NOW)).unwrap();
+        assert!(message.contains("behind"), "{message}");
     }
 
     #[test]

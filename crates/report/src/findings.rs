@@ -165,8 +165,8 @@ pub fn of_arrivals(subject: &Subject<'_>, computation: &Computation) -> Vec<Find
     let n_exposed = exposed_users(computation);
     let is_early_throughout = is_early_throughout(subject, computation);
     let of_type = |row: &EventCounts| {
-        let judged = judged(row);
-        let is_early = row.before_exposure >= FEW_EVENTS && is_early(row.before_exposure, judged);
+        let analysed = analysed(row);
+        let is_early = row.before_exposure >= FEW_EVENTS && is_early(row.before_exposure, analysed);
         let mut findings = Vec::new();
         if let Some(cause) = cause(subject.definition, row, n_exposed) {
             findings.push(Finding::WithoutExposure(row.clone(), cause));
@@ -174,7 +174,7 @@ pub fn of_arrivals(subject: &Subject<'_>, computation: &Computation) -> Vec<Find
         if is_early && is_early_throughout && !looks_back(subject, &row.event_type) {
             findings.push(Finding::BeforeExposure(row.clone()));
         }
-        let is_most = row.after_window as f64 >= MOST * judged as f64;
+        let is_most = row.after_window as f64 >= MOST * analysed as f64;
         if row.after_window >= FEW_EVENTS && is_most {
             findings.push(Finding::AfterWindow(row.clone()));
         }
@@ -246,13 +246,13 @@ pub fn never_came(subject: &Subject<'_>, computation: &Computation) -> Vec<Findi
 }
 
 /// Counts the events of users who are analysed.
-fn judged(row: &EventCounts) -> u64 {
+fn analysed(row: &EventCounts) -> u64 {
     let left_out = row.unexposed + row.excluded + row.unknown_variant;
     row.events.saturating_sub(left_out)
 }
 
-fn is_early(before_exposure: u64, judged: u64) -> bool {
-    before_exposure as f64 >= USUALLY_EARLY * judged as f64
+fn is_early(before_exposure: u64, analysed: u64) -> bool {
+    before_exposure as f64 >= USUALLY_EARLY * analysed as f64
 }
 
 /// Whether events come early in all types together, but those that a covariate looks back at.
@@ -262,7 +262,7 @@ fn is_early_throughout(subject: &Subject<'_>, computation: &Computation) -> bool
         .filter(|row| !looks_back(subject, &row.event_type))
         .collect();
     let before = rows.iter().map(|row| row.before_exposure).sum();
-    is_early(before, rows.iter().map(|row| judged(row)).sum())
+    is_early(before, rows.iter().map(|row| analysed(row)).sum())
 }
 
 /// Counts the users with any exposure, analysed or not.

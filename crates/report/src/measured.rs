@@ -130,7 +130,7 @@ fn analyses<'a>(
             kind,
             role: MetricRole::Exploratory,
             event_type: definition.map_or(metric, |defined| defined.event_type.as_str()),
-            window: (definition.and_then(MetricDefinition::own_window))
+            window: (definition.and_then(MetricDefinition::declared_window))
                 .unwrap_or(subject.definition.attribution_window),
             definition,
         }

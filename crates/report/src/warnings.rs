@@ -155,7 +155,7 @@ fn without_exposure(code: &str, row: &EventCounts, cause: Cause) -> Warning {
         Severity::Warning
     };
     Warning::new(severity, code, message)
-        .action(mend(row, cause))
+        .action(remedy(row, cause))
         .event_type(event_type)
         .count("events", *events)
         .count("unexposed", *unexposed)
@@ -165,7 +165,7 @@ fn without_exposure(code: &str, row: &EventCounts, cause: Cause) -> Warning {
 }
 
 /// Names the likeliest cause and its remedy.
-fn mend(row: &EventCounts, cause: Cause) -> String {
+fn remedy(row: &EventCounts, cause: Cause) -> String {
     let such = such_as(&row.unexposed_sample);
     match cause {
         Cause::NoExposures => format!(

@@ -10,7 +10,7 @@ use crate::clock::{self, Clock};
 use crate::configuration::{Current, Poller, Source};
 use crate::counters::add;
 use crate::forced::Forced;
-use crate::observer::{Observer, Told};
+use crate::observer::{Notifier, Observer};
 use crate::queue::Queue;
 use crate::seen::Seen;
 use crate::sender::{self, Outbox, Pace};
@@ -31,7 +31,9 @@ pub enum BuildError {
     )]
     NoConfiguration,
     /// The server's address is not a valid URL.
-    #[error("`{0}` is no address: give one such as https://trialog.example")]
+    #[error(
+        "`{0}` is no address: give one such as https://trialog.example"
+    )]
     BadServer(String),
     /// A configuration given in the program cannot be read.
     #[error("{0}")]
@@ -240,7 +242,7 @@ impl Builder {
     /// A setting is missing or cannot be used, or there is no thread.
     pub fn build(mut self) -> Result<Client, BuildError> {
         self.check()?;
-        let told = Told(self.observer.take());
+        let notifier = Notifier(self.observer.take());
         let queue = Queue::new(self.max_events, self.max_bytes);
         let outbox = Arc::new(Outbox::new(queue, self.pace.batch_events));
         let current = Arc::new(Current::default());
@@ -250,13 +252,13 @@ impl Builder {
                 .map_err(|error| BuildError::BadVariant(variant.clone(), error))?;
             forced.set(unit, experiment, Some(&variant));
         }
-        let etag = self.begin_with(&current, &outbox, &told)?;
+        let etag = self.begin_with(&current, &outbox, &notifier)?;
         let source = self.source();
         let transport = match self.transport.take() {
             Some(transport) => transport,
             None => self.to_server()?,
         };
-        sender::start(Arc::clone(&outbox), transport, self.pace, told.clone())?;
+        sender::start(Arc::clone(&outbox), transport, self.pace, notifier.clone())?;
         if let Some(source) = source {
             let poller = Poller {
                 current: Arc::clone(&current),
@@ -264,7 +266,7 @@ impl Builder {
                 source,
                 cache_file: self.cache_file.take(),
                 interval: self.poll_interval,
-                told,
+                notifier,
             };
             if let Err(error) = poller.start(etag) {
                 outbox.close(Duration::ZERO);
@@ -355,12 +357,12 @@ impl Builder {
         &self,
         current: &Current,
         outbox: &Outbox,
-        told: &Told,
+        notifier: &Notifier,
     ) -> Result<Option<String>, BuildError> {
         let counts = &outbox.queue.counts;
         if let Some(json) = &self.configuration {
             current
-                .take_over(json, counts, told)
+                .replace(json, counts, notifier)
                 .map_err(BuildError::BadConfiguration)?;
         }
         let Some(path) = &self.cache_file else {
@@ -369,7 +371,7 @@ impl Builder {
         let read = cache_file::read(path).map_err(|error| error.to_string());
         let taken = read.and_then(|copy| match copy {
             Some(sent) => {
-                current.take_over(&sent.text, counts, told)?;
+                current.replace(&sent.text, counts, notifier)?;
                 Ok(sent.etag)
             }
             None => Ok(None),
@@ -378,7 +380,7 @@ impl Builder {
         Ok(taken.unwrap_or_else(|reason| {
             let reason = format!("the copy in `{}` is not used: {reason}", path.display());
             add(&counts.configuration_failures, 1);
-            told.tell(|observer| observer.configuration_failed(&reason));
+            notifier.notify(|observer| observer.configuration_failed(&reason));
             None
         }))
     }

@@ -13,7 +13,7 @@ use trialog_model::configuration::Configuration;
 use crate::cache_file::{self, Sent};
 use crate::clock::monotonic;
 use crate::counters::{Counts, add};
-use crate::observer::Told;
+use crate::observer::Notifier;
 
 /// The configuration in use: replaced as a whole, read without waiting.
 #[derive(Default)]
@@ -32,11 +32,11 @@ impl Current {
     }
 
     /// Replaces the configuration by what was sent; fails if it cannot be read.
-    pub(crate) fn take_over(
+    pub(crate) fn replace(
         &self,
         text: &[u8],
         counts: &Counts,
-        told: &Told,
+        notifier: &Notifier,
     ) -> Result<(), String> {
         let read = Configuration::read(text)
             .map_err(|error| format!("the configuration cannot be read: {error}"))?;
@@ -44,7 +44,7 @@ impl Current {
             let reason = format!(
                 "an experiment is left out, which a newer version of the SDK may know: {error}"
             );
-            told.tell(|observer| observer.configuration_failed(&reason));
+            notifier.notify(|observer| observer.configuration_failed(&reason));
         }
         let n_experiments = read.configuration.experiments.len() + read.configuration.shipped.len();
         self.ruleset
@@ -52,7 +52,7 @@ impl Current {
         add(&counts.configurations, 1);
         *self.is_ready.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.ready.notify_all();
-        told.tell(|observer| observer.configured(n_experiments));
+        notifier.notify(|observer| observer.configured(n_experiments));
         Ok(())
     }
 
@@ -120,7 +120,7 @@ pub(crate) struct Poller {
     pub(crate) source: Box<dyn Source>,
     pub(crate) cache_file: Option<PathBuf>,
     pub(crate) interval: Duration,
-    pub(crate) told: Told,
+    pub(crate) notifier: Notifier,
 }
 
 /// The first wait after a failure, and the longest.
@@ -161,7 +161,7 @@ impl Poller {
         };
         let taken = self
             .current
-            .take_over(&sent.text, &self.outbox.queue.counts, &self.told);
+            .replace(&sent.text, &self.outbox.queue.counts, &self.notifier);
         taken.map_err(|reason| Failure { reason, wait: None })?;
         if let Some(path) = &self.cache_file
             && let Err(error) = cache_file::write(path, &sent)
@@ -177,8 +177,8 @@ impl Poller {
 
     fn fail(&self, reason: &str) {
         add(&self.outbox.queue.counts.configuration_failures, 1);
-        self.told
-            .tell(|observer| observer.configuration_failed(reason));
+        self.notifier
+            .notify(|observer| observer.configuration_failed(reason));
     }
 }
 

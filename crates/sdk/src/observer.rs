@@ -41,11 +41,11 @@ pub trait Observer: Send + Sync {
 
 /// Notifies the host's observer, if there is one.
 #[derive(Clone, Default)]
-pub(crate) struct Told(pub(crate) Option<Arc<dyn Observer>>);
+pub(crate) struct Notifier(pub(crate) Option<Arc<dyn Observer>>);
 
-impl Told {
+impl Notifier {
     /// Calls the observer and survives its panics.
-    pub(crate) fn tell(&self, what: impl FnOnce(&dyn Observer)) {
+    pub(crate) fn notify(&self, what: impl FnOnce(&dyn Observer)) {
         if let Some(observer) = &self.0 {
             // It panicked: its message went to the host's panic hook.
             let _ = catch_unwind(AssertUnwindSafe(|| what(observer.as_ref())));

@@ -11,7 +11,7 @@ use trialog_model::event::EventKind;
 use crate::backoff::Backoff;
 use crate::clock::monotonic;
 use crate::counters::add;
-use crate::observer::Told;
+use crate::observer::Notifier;
 use crate::queue::{Pushed, Queue};
 use crate::transport::{Batch, Delivery, Transport};
 
@@ -149,14 +149,14 @@ pub(crate) fn start(
     outbox: Arc<Outbox>,
     transport: Box<dyn Transport>,
     pace: Pace,
-    told: Told,
+    notifier: Notifier,
 ) -> std::io::Result<JoinHandle<()>> {
     let backoff = Backoff::new(pace.first_retry, pace.longest_retry);
     let mut sender = Sender {
         outbox,
         transport,
         pace,
-        told,
+        notifier,
         backoff,
         n_hurries: 0,
     };
@@ -169,7 +169,7 @@ struct Sender {
     outbox: Arc<Outbox>,
     transport: Box<dyn Transport>,
     pace: Pace,
-    told: Told,
+    notifier: Notifier,
     backoff: Backoff,
     /// Wishes to hurry that were met.
     n_hurries: u64,
@@ -270,11 +270,11 @@ impl Sender {
                     self.backoff.reset();
                     self.outbox.settle(n_events - n_refused, n_refused);
                     let took = monotonic() - started;
-                    self.told
-                        .tell(|observer| observer.delivered(kind, n_events - n_refused, took));
+                    self.notifier
+                        .notify(|observer| observer.delivered(kind, n_events - n_refused, took));
                     if n_refused > 0 {
-                        self.told
-                            .tell(|observer| observer.refused(kind, n_refused, &reason));
+                        self.notifier
+                            .notify(|observer| observer.refused(kind, n_refused, &reason));
                     }
                     return true;
                 }
@@ -284,15 +284,15 @@ impl Sender {
                 }
                 Delivery::TooLarge => {
                     self.outbox.settle(0, 1);
-                    self.told
-                        .tell(|observer| observer.refused(kind, 1, "the event is too large"));
+                    self.notifier
+                        .notify(|observer| observer.refused(kind, 1, "the event is too large"));
                     return true;
                 }
                 Delivery::Failed { reason, wait } => {
                     add(&self.outbox.queue.counts.retries, 1);
                     let wait = self.backoff.next(wait);
-                    self.told
-                        .tell(|observer| observer.retrying(kind, n_events, wait, &reason));
+                    self.notifier
+                        .notify(|observer| observer.retrying(kind, n_events, wait, &reason));
                     self.wait_to_retry(wait);
                 }
             }

@@ -93,7 +93,7 @@ async fn load_keys(app: &Arc<App>) -> Answer<()> {
 }
 
 fn admit(app: &Arc<App>, request: &Request) -> Answer<Admitted> {
-    if secret::stands_in(&request.uri().to_string()) {
+    if secret::contains_key(&request.uri().to_string()) {
         return Err(Problem::bad_request(
             "an API key stands in the address, which proxies and browsers write down: revoke that key, and send another in the header `Authorization: Bearer`; a user whose id looks like one can be named by the number that `trialog user-id` prints",
         ));
@@ -217,11 +217,11 @@ fn tell(line: Option<String>) {
     }
 }
 
-/// How often [`tell_refusals`] must be called.
-pub(crate) const TELL_EVERY: Duration = Duration::from_secs(60);
+/// How often [`log_refusals`] must be called.
+pub(crate) const LOG_REFUSALS_EVERY: Duration = Duration::from_secs(60);
 
 /// Logs how many requests were rejected since the last line about them.
-pub(crate) fn tell_refusals(app: &App) {
+pub(crate) fn log_refusals(app: &App) {
     tell(app.refusals.rest((app.clock)()));
 }
 

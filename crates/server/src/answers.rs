@@ -89,7 +89,7 @@ impl Answers {
         let who = response.extensions().get().cloned().unwrap_or(Who::Crowd);
         let mut hold = self.budget.hold(who);
         if !is_repeatable {
-            hold.insist(n_bytes);
+            hold.force_resize(n_bytes);
         } else if hold.resize(n_bytes).is_err() {
             return Err(unread());
         }

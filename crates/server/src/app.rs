@@ -232,7 +232,7 @@ impl App {
     /// # Errors
     ///
     /// The catalog cannot be read.
-    pub fn asks_for_keys(&self) -> Result<bool, CatalogError> {
+    pub fn requires_keys(&self) -> Result<bool, CatalogError> {
         self.keyring.load(&self.catalog)?;
         Ok(!self.keyring.is_empty())
     }

@@ -110,7 +110,7 @@ impl Hold {
 
     /// Counts `n_bytes` even if there is no room, because data that are already in memory cannot
     /// be rejected.
-    pub(crate) fn insist(&mut self, n_bytes: usize) {
+    pub(crate) fn force_resize(&mut self, n_bytes: usize) {
         let more = signed(n_bytes) - self.n_bytes;
         self.budget.state().add(&self.who, more);
         self.n_bytes += more;
@@ -177,7 +177,7 @@ mod tests {
     fn what_is_insisted_on_counts_until_it_is_gone() {
         let budget = Budget::new(100);
         let mut answer = budget.hold(key("a"));
-        answer.insist(150);
+        answer.force_resize(150);
         assert!(!budget.has_room(&key("b"), 0), "nothing is free");
         drop(answer);
         assert!(budget.has_room(&key("b"), 50) && !budget.has_room(&key("b"), 51));

@@ -81,14 +81,14 @@ fn is_sane(id: &str) -> bool {
 }
 
 /// Adds the id to the request, and the headers to the response.
-pub(crate) async fn dress(
+pub(crate) async fn add_response_headers(
     State(app): State<Arc<App>>,
     mut request: Request,
     next: Next,
 ) -> Response {
     let id = app.request_ids.id_from_headers(request.headers());
     let path = request.uri().path();
-    let dressing = Dressing {
+    let context = ResponseContext {
         id: id.clone(),
         is_ofrep: path.starts_with("/ofrep/"),
         is_tls: (request.extensions().get::<Peer>()).is_some_and(|peer| peer.is_tls),
@@ -97,10 +97,10 @@ pub(crate) async fn dress(
     request.extensions_mut().insert(id.clone());
     let span = tracing::info_span!("request", id = %id.0);
     let response = next.run(request).instrument(span).await;
-    let dressed = dressing.put_on(response);
-    let mut response = match app.answers.count(dressed, is_repeatable).await {
+    let response = context.add_to(response);
+    let mut response = match app.answers.count(response, is_repeatable).await {
         Ok(response) => response,
-        Err(problem) => dressing.put_on(problem.into_response()),
+        Err(problem) => context.add_to(problem.into_response()),
     };
     if let Ok(value) = HeaderValue::from_str(&(app.clock)().to_http_date()) {
         response.headers_mut().insert(header::DATE, value);
@@ -109,14 +109,14 @@ pub(crate) async fn dress(
 }
 
 /// The request's properties that the headers of its response depend on.
-struct Dressing {
+struct ResponseContext {
     id: RequestId,
     is_ofrep: bool,
     is_tls: bool,
 }
 
-impl Dressing {
-    fn put_on(&self, mut response: Response) -> Response {
+impl ResponseContext {
+    fn add_to(&self, mut response: Response) -> Response {
         if let Some(Document(mut members)) = response.extensions_mut().remove() {
             members.insert("request_id".to_owned(), (*self.id.0).into());
             if let (true, Some(detail)) = (self.is_ofrep, members.get("detail").cloned()) {

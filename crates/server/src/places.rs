@@ -43,7 +43,7 @@ struct State {
     /// The step at which it became what it is.
     since: AtomicU64,
     /// Notified when the place was given to another connection.
-    given_away: Notify,
+    evicted: Notify,
 }
 
 impl Places {
@@ -71,7 +71,7 @@ impl Places {
             has_asked: AtomicBool::new(false),
             is_in_work: AtomicBool::new(false),
             since: AtomicU64::new(self.next_step()),
-            given_away: Notify::new(),
+            evicted: Notify::new(),
         });
         let id = table.next;
         table.next += 1;
@@ -94,7 +94,7 @@ impl Places {
             state.address == *address && is_stranger && !state.is_in_work()
         };
         let n_own = table.taken.values().filter(|state| is_own(state)).count();
-        n_own < (self.max / 4).max(1) || table.give_away(|state| is_own(state).then_some(0))
+        n_own < (self.max / 4).max(1) || table.evict(|state| is_own(state).then_some(0))
     }
 
     /// Returns whether an unreserved place is free, after closing a connection if necessary.
@@ -107,7 +107,7 @@ impl Places {
             *of_address.entry(state.address.clone()).or_default() += 1;
         }
         // The least gives way: strangers of the largest address, then those who are idle.
-        table.give_away(|state| {
+        table.evict(|state| {
             if state.is_reserved {
                 None
             } else if !state.is_known() {
@@ -131,7 +131,7 @@ impl Places {
 impl Table {
     /// Closes the connection of the lowest rank: idle ones first, and of those the one that has
     /// been idle the longest; false if `rank` excludes all.
-    fn give_away(&mut self, rank: impl Fn(&State) -> Option<usize>) -> bool {
+    fn evict(&mut self, rank: impl Fn(&State) -> Option<usize>) -> bool {
         let ranked = self.taken.iter().filter_map(|(id, state)| {
             let since = state.since.load(Ordering::Relaxed);
             Some((rank(state)?, state.is_in_work(), since, *id))
@@ -140,7 +140,7 @@ impl Table {
             return false;
         };
         if let Some(state) = self.remove(id) {
-            state.given_away.notify_one();
+            state.evicted.notify_one();
         }
         true
     }
@@ -177,8 +177,8 @@ impl Place {
     }
 
     /// Completes when the connection must close, because another one has its place.
-    pub(crate) async fn given_away(&self) {
-        self.state.given_away.notified().await;
+    pub(crate) async fn evicted(&self) {
+        self.state.evicted.notified().await;
     }
 
     /// Returns whether the request that is being handled may be completed although another

@@ -189,24 +189,24 @@ impl From<CatalogError> for Problem {
         let status = match &error {
             CatalogError::NotFound { .. } => StatusCode::NOT_FOUND,
             CatalogError::UnknownLayer(..) => {
-                return Self::new(StatusCode::UNPROCESSABLE_ENTITY, told(&error))
+                return Self::new(StatusCode::UNPROCESSABLE_ENTITY, details(&error))
                     .with("field", json!("layer"));
             }
             CatalogError::LayerFull { free, n_free, .. } => {
                 let free: Vec<_> = free.iter().map(|range| [range.start, range.end]).collect();
-                return Self::new(StatusCode::CONFLICT, told(&error))
+                return Self::new(StatusCode::CONFLICT, details(&error))
                     .with("field", json!("allocation"))
                     .with("free", json!(free))
                     .with("free_share", json!(f64::from(*n_free) / 10_000.0));
             }
             CatalogError::Locked { fields, .. } => {
                 let fields = json!(fields);
-                return Self::new(StatusCode::CONFLICT, told(&error))
+                return Self::new(StatusCode::CONFLICT, details(&error))
                     .with("field", fields[0].clone())
                     .with("fields", fields);
             }
             CatalogError::NoVariant { .. } => {
-                return Self::new(StatusCode::UNPROCESSABLE_ENTITY, told(&error))
+                return Self::new(StatusCode::UNPROCESSABLE_ENTITY, details(&error))
                     .with("field", json!("ship"));
             }
             CatalogError::Exists { .. }
@@ -222,16 +222,16 @@ impl From<CatalogError> for Problem {
             CatalogError::Stale { .. } => StatusCode::PRECONDITION_FAILED,
             CatalogError::NotAFile { .. } => StatusCode::NOT_IMPLEMENTED,
             error if error.is_transient() => {
-                return Self::unavailable(told(error), 5);
+                return Self::unavailable(details(error), 5);
             }
-            _ => return Self::internal(told(&error)),
+            _ => return Self::internal(details(&error)),
         };
-        Self::new(status, told(&error))
+        Self::new(status, details(&error))
     }
 }
 
 /// An error of the catalog, with the route that does what it advises.
-fn told(error: &CatalogError) -> String {
+fn details(error: &CatalogError) -> String {
     match route(error) {
         Some(route) => format!("{error} ({route})"),
         None => error.to_string(),

@@ -69,7 +69,7 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(from_fn_with_state(Arc::clone(&app), access::guard))
         .layer(from_fn_with_state(Arc::clone(&app), cors::share))
         .layer(from_fn_with_state(Arc::clone(&app), observe::observe))
-        .layer(from_fn_with_state(app, headers::dress))
+        .layer(from_fn_with_state(app, headers::add_response_headers))
 }
 
 fn routes() -> Routes {

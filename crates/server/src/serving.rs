@@ -120,18 +120,18 @@ pub async fn serve(
     drop(stopped);
     let mut shutdown = std::pin::pin!(shutdown);
     // Both branches may be left and begun again.
-    while tokio::time::timeout(access::TELL_EVERY, shutdown.as_mut())
+    while tokio::time::timeout(access::LOG_REFUSALS_EVERY, shutdown.as_mut())
         .await
         .is_err()
     {
-        access::tell_refusals(&app);
+        access::log_refusals(&app);
     }
     // Nobody listens any more where there are no connections left.
     let _ = stop.send(true);
     while accepting.join_next().await.is_some() {}
     // What clients left behind may still be under way.
     app.pools.jobs.idle().await;
-    access::tell_refusals(&app);
+    access::log_refusals(&app);
     let note = |app: &App| Ok(app.keyring.note_uses(&app.catalog)?);
     if let Err(problem) = pools::upkeep(&app, note).await {
         let reason = problem.detail();
@@ -215,7 +215,7 @@ async fn converse(
     };
     let shaken = tokio::select! {
         _ = stopped.changed() => return,
-        () = place.given_away() => return,
+        () = place.evicted() => return,
         shaken = tokio::time::timeout(doors.limits.header_timeout, tls.acceptor().accept(stream)) => shaken,
     };
     match shaken {
@@ -262,7 +262,7 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         }
     });
     let connection = http1::Builder::new()
-        // Its own stays in the future once the clock was there; `headers::dress` has one.
+        // Its own stays in the future once the clock was there; `headers::add_response_headers` has one.
         .auto_date_header(false)
         // `Watched` has the deadlines.
         .header_read_timeout(None)
@@ -280,7 +280,7 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             connection.as_mut().graceful_shutdown();
             connection.await
         }
-        () = place.given_away() => {
+        () = place.evicted() => {
             if !place.may_finish() {
                 return;
             }

@@ -331,7 +331,7 @@ mod tests {
     }
 
     /// Does nothing until its flag is set.
-    fn until_told(flag: &Flag) {
+    fn wait_for_flag(flag: &Flag) {
         while !flag.load(Ordering::Relaxed) {
             std::thread::yield_now();
         }
@@ -405,7 +405,7 @@ mod tests {
             let request = tokio::spawn(async move {
                 let work = move |flag: &Flag| {
                     begun.send(()).unwrap();
-                    until_told(flag);
+                    wait_for_flag(flag);
                     Ok(())
                 };
                 first.run(work).await
@@ -433,7 +433,7 @@ mod tests {
                 },
                 &jobs,
             );
-            let client = pool.turn().await.unwrap().detach(until_told);
+            let client = pool.turn().await.unwrap().detach(wait_for_flag);
             jobs.stop();
             jobs.idle().await;
             drop(client);

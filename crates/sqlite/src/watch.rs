@@ -150,8 +150,11 @@ mod tests {
             let watch = Watch::new(&path);
             watch.check_length().unwrap();
             spoil(&path);
-            let told = watch.check_length().unwrap_err();
-            assert!(told.contains(what) && told.contains("restore"), "{told}");
+            let message = watch.check_length().unwrap_err();
+            assert!(
+                message.contains(what) && message.contains("restore"),
+                "{message}"
+            );
         }
     }
 

@@ -233,14 +233,14 @@ impl Access {
 /// Rejects a directory without data, such as a mistyped path.
 pub(crate) fn check_holds_data(directory: &Path) -> anyhow::Result<()> {
     let shown = directory.display();
-    let mend = "give the right --data-dir; `trialog serve`, `import`, `aggregate` and `keys create` make a new one";
+    let remedy = "give the right --data-dir; `trialog serve`, `import`, `aggregate` and `keys create` make a new one";
     if !directory.is_dir() {
-        bail!("there is no data directory `{shown}`: {mend}");
+        bail!("there is no data directory `{shown}`: {remedy}");
     }
     // One of the two may be in a service.
     let is_there = |name: &&str| directory.join(name).exists();
     if !["catalog.sqlite", "warehouse.sqlite"].iter().any(is_there) {
-        bail!("there is no data in the directory `{shown}`: {mend}");
+        bail!("there is no data in the directory `{shown}`: {remedy}");
     }
     Ok(())
 }

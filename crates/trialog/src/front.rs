@@ -103,7 +103,7 @@ pub(crate) fn check(
 pub(crate) fn tell(node: &Node, url: &str) -> anyhow::Result<()> {
     println!("listening on {url}");
     std::io::stdout().flush()?;
-    if !node.app.asks_for_keys()? {
+    if !node.app.requires_keys()? {
         eprintln!("no API keys: {url} answers on this machine only");
     }
     Ok(())

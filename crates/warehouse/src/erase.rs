@@ -76,7 +76,7 @@ impl Doomed {
     }
 
     /// Adds the rows of `block` that remain to `kept`, and counts the others.
-    fn sift(&self, block: &Block, kept: &mut Batch) -> u64 {
+    fn split_off(&self, block: &Block, kept: &mut Batch) -> u64 {
         let mut experiments = vec![None; block.experiments.len()];
         let mut names = vec![None; block.names.len()];
         let (mut from, mut n_doomed) = (0, 0);
@@ -94,7 +94,7 @@ impl Doomed {
     /// Returns `block` without its doomed rows, and the number of those.
     pub(crate) fn without(&self, kind: EventKind, block: &Block) -> (Block, u64) {
         let mut kept = Batch::new(kind);
-        let n_doomed = self.sift(block, &mut kept);
+        let n_doomed = self.split_off(block, &mut kept);
         match n_doomed {
             0 => (block.clone(), 0),
             _ => (kept.into_block(), n_doomed),
@@ -256,7 +256,7 @@ fn rewrite(
     let (kind, sequences) = (run.record.kind, run.record.sequences);
     let file = Run::file_name(sequences, run.record.id);
     let mut writer = RunWriter::create(&shared.events, kind, &file)?;
-    let (n_kept, n_doomed) = match sift_run(shared, run, doomed, &mut writer) {
+    let (n_kept, n_doomed) = match rewrite_run(shared, run, doomed, &mut writer) {
         Ok(counts) => counts,
         Err(error) => {
             writer.abandon();
@@ -291,7 +291,7 @@ fn rewrite(
 }
 
 /// Writes the rows of `run` that stay; the numbers of those and of the others.
-fn sift_run(
+fn rewrite_run(
     shared: &Shared,
     run: &Arc<Run>,
     doomed: &Doomed,
@@ -305,7 +305,7 @@ fn sift_run(
     loop {
         let block = reader.next_block()?;
         if let Some(block) = &block {
-            n_doomed += doomed.sift(block, &mut kept);
+            n_doomed += doomed.split_off(block, &mut kept);
         }
         if kept.len() >= ROW_GROUP_ROWS || (block.is_none() && !kept.is_empty()) {
             n_kept += kept.len() as u64;

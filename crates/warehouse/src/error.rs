@@ -21,7 +21,7 @@ pub enum WarehouseError {
         source: io::Error,
     },
     /// A data file does not hold what was written to it.
-    #[error("`{}` is damaged: {what}; {}, no result is computed from it", path.display(), mend(path))]
+    #[error("`{}` is damaged: {what}; {}, no result is computed from it", path.display(), remedy(path))]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -142,7 +142,7 @@ impl From<OpenError> for WarehouseError {
 }
 
 /// A file with events never changes, so the one of a backup that has its name is the same.
-fn mend(path: &Path) -> &'static str {
+fn remedy(path: &Path) -> &'static str {
     if path
         .extension()
         .is_some_and(|extension| extension == "parquet")

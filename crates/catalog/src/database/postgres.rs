@@ -157,7 +157,7 @@ impl Pool {
                     self.note_closed();
                 }
                 Err(error) => {
-                    self.give_back(pooled);
+                    self.put_back(pooled);
                     return Err(DatabaseError::Postgres(error));
                 }
             }
@@ -183,7 +183,7 @@ impl Pool {
         }
     }
 
-    fn give_back(&self, pooled: Pooled) {
+    fn put_back(&self, pooled: Pooled) {
         if pooled.client.is_closed() {
             self.note_closed();
             return;
@@ -211,7 +211,7 @@ impl Drop for Lent<'_> {
         match self.pooled.take() {
             // In the middle of a transaction that nobody ends any more.
             Some(_) if std::thread::panicking() => self.pool.note_closed(),
-            Some(pooled) => self.pool.give_back(pooled),
+            Some(pooled) => self.pool.put_back(pooled),
             None => {}
         }
     }
@@ -378,7 +378,7 @@ pub(super) fn describe(error: &postgres::Error) -> String {
 }
 
 /// What a person can do about an error of the server.
-fn mend(code: &SqlState) -> Option<&'static str> {
+fn remedy(code: &SqlState) -> Option<&'static str> {
     Some(match code.code() {
         "28P01" | "28000" => "check the user and the password in `catalog`",
         "3D000" => "create the database that `catalog` names: CREATE DATABASE trialog",
@@ -390,10 +390,10 @@ fn mend(code: &SqlState) -> Option<&'static str> {
 }
 
 fn chain(error: &postgres::Error) -> String {
-    if let Some(told) = error.as_db_error() {
-        return match mend(told.code()).or(told.hint()) {
-            Some(mend) => format!("{}; {mend}", told.message()),
-            None => told.message().to_owned(),
+    if let Some(server_error) = error.as_db_error() {
+        return match remedy(server_error.code()).or(server_error.hint()) {
+            Some(remedy) => format!("{}; {remedy}", server_error.message()),
+            None => server_error.message().to_owned(),
         };
     }
     match error.source() {

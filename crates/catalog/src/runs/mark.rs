@@ -36,7 +36,7 @@ impl Catalog {
 
 /// Moves the mark to where `run` read, except for batches that were not finished then.
 pub(super) fn advance(transaction: &Connection<'_>, run: &FinishedRun) -> database::Result<()> {
-    let except_for = (run.journal.as_ref()).map_or_else(Vec::new, JournalState::except_for);
+    let unreadable = (run.journal.as_ref()).map_or_else(Vec::new, JournalState::unreadable_batches);
     transaction.execute(
         "INSERT INTO pipeline_state (source, position, data_time, run_id, except_for)
          VALUES (?1, ?2, ?3, ?4, ?5)
@@ -48,7 +48,7 @@ pub(super) fn advance(transaction: &Connection<'_>, run: &FinishedRun) -> databa
             run.position.cast_signed(),
             run.data_time.0,
             run.run_id,
-            to_column(&except_for)
+            to_column(&unreadable)
         ],
     )?;
     Ok(())

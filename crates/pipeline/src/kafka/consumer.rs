@@ -24,7 +24,7 @@ use trialog_model::time::UnixMicros;
 use super::buffer::{Buffer, Message};
 use super::lag::{ConsumerMetrics, PartitionLabels, of_topic};
 use super::writer::{Assigned, Assignments, DeadLetters, Report, Work, Writer};
-use super::{KafkaAddress, failed, mend};
+use super::{KafkaAddress, failed, remedy};
 use crate::clock::Clock;
 use crate::error::PipelineError;
 use crate::store::Store;
@@ -433,8 +433,8 @@ impl Reader {
 
     /// Logs an error unless it is the one of last time.
     fn note_error(&mut self, error: &KafkaError) {
-        let mend = error.rdkafka_error_code().and_then(mend);
-        let text = mend.map_or_else(|| error.to_string(), |mend| format!("{error}; {mend}"));
+        let remedy = error.rdkafka_error_code().and_then(remedy);
+        let text = remedy.map_or_else(|| error.to_string(), |remedy| format!("{error}; {remedy}"));
         if self.last_error.as_ref() != Some(&text) {
             tracing::warn!(topic = self.topic, "cannot read the event log: {text}");
             self.last_error = Some(text);

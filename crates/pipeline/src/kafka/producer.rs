@@ -10,7 +10,7 @@ use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProd
 use trialog_warehouse::WarehouseError;
 use trialog_warehouse::embedded::{Refused, Reply, Submission};
 
-use super::{KafkaAddress, failed, mend, message};
+use super::{KafkaAddress, failed, message, remedy};
 use crate::error::PipelineError;
 
 /// The maximum number of bytes of events that wait for the brokers. Beyond it, senders must retry.
@@ -92,11 +92,11 @@ impl ProducerContext for Deliveries {
 
     fn delivery(&self, result: &DeliveryResult<'_>, pending: Arc<Pending>) {
         if let Err((error, _)) = result {
-            let mend = error
+            let remedy = error
                 .rdkafka_error_code()
-                .and_then(mend)
+                .and_then(remedy)
                 .unwrap_or("send these events again shortly");
-            pending.fail(format!("{error}; {mend}"));
+            pending.fail(format!("{error}; {remedy}"));
         }
         pending.end_one();
     }

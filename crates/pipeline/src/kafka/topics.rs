@@ -91,15 +91,15 @@ pub async fn create(address: &KafkaAddress, layout: Layout) -> Result<Vec<Topic>
 
 /// Keeps the most informative error, rather than that no broker answered.
 #[derive(Default)]
-struct Said(Mutex<Option<KafkaError>>);
+struct LastError(Mutex<Option<KafkaError>>);
 
-impl Said {
+impl LastError {
     fn take(&self) -> Option<KafkaError> {
         (self.0.lock().unwrap_or_else(PoisonError::into_inner)).take()
     }
 }
 
-impl ClientContext for Said {
+impl ClientContext for LastError {
     fn error(&self, error: KafkaError, _: &str) {
         use RDKafkaErrorCode::{Authentication, SSL, SaslAuthenticationFailed};
         let code = error.rdkafka_error_code();
@@ -109,7 +109,7 @@ impl ClientContext for Said {
     }
 }
 
-impl ConsumerContext for Said {}
+impl ConsumerContext for LastError {}
 
 /// Returns the topics as the cluster has them.
 ///
@@ -120,8 +120,8 @@ pub fn list(address: &KafkaAddress) -> Result<Vec<Topic>, PipelineError> {
     let action = "look at the topics";
     let wrong = |error: &KafkaError| failed(action, address, error);
     let config = address.config(&[("group.id", "trialog.look")]);
-    let consumer: BaseConsumer<Said> =
-        (config.create_with_context(Said::default())).map_err(|error| wrong(&error))?;
+    let consumer: BaseConsumer<LastError> =
+        (config.create_with_context(LastError::default())).map_err(|error| wrong(&error))?;
     let metadata = consumer.fetch_metadata(None, TIMEOUT).map_err(|error| {
         // What the connection died of is told to the context.
         consumer.poll(POLL);

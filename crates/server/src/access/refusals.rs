@@ -77,13 +77,13 @@ impl Counts {
             "missing scopes",
             "keys that cannot be read",
         ];
-        let told: Vec<String> = (reasons.iter().zip(counted))
+        let details: Vec<String> = (reasons.iter().zip(counted))
             .filter(|(_, n_refused)| *n_refused > 0)
             .map(|(reason, n_refused)| format!("{n_refused} for {reason}"))
             .collect();
         format!(
             "refused {total} requests: {}; the last: {last}",
-            told.join(", ")
+            details.join(", ")
         )
     }
 }

@@ -55,7 +55,7 @@ pub(crate) fn matches(key: &str, kept: &[u8; 32]) -> bool {
 
 /// Returns whether `text` contains a key, percent-encoded or not: the prefix, an id, `_`, and as
 /// many hexadecimal digits as a secret has. Names that only begin like a key do not count.
-pub(crate) fn stands_in(text: &str) -> bool {
+pub(crate) fn contains_key(text: &str) -> bool {
     let plain = percent_decoded(text);
     let is_key = |(at, _): (usize, &str)| {
         let (id, secret) = plain[at + PREFIX.len()..].split_once('_')?;
@@ -118,7 +118,7 @@ mod tests {
             escaped,
             local_from_random(&[7; RANDOM_BYTES]),
         ] {
-            assert!(stands_in(&text), "{text}");
+            assert!(contains_key(&text), "{text}");
         }
         for text in [
             "/v1/keys/abababababab",
@@ -130,7 +130,7 @@ mod tests {
             "%4",
             "tlk_%zz",
         ] {
-            assert!(!stands_in(text), "{text}");
+            assert!(!contains_key(text), "{text}");
         }
     }
 

@@ -22,7 +22,7 @@ use crate::config::Config;
 use crate::front::{self, Front, bind};
 use crate::node::{Node, runtime};
 use crate::show::{Table, flag, number};
-use crate::stop::told_to_stop;
+use crate::stop::stop_signal;
 
 /// Events per request.
 const BATCH: usize = 5_000;
@@ -74,7 +74,7 @@ pub(crate) fn run(mut config: Config, args: &DemoArgs) -> anyhow::Result<ExitCod
                 aggregator.stop();
                 app.stop();
             };
-            told_to_stop(config.shutdown_timeout, begin)?.await;
+            stop_signal(config.shutdown_timeout, begin)?.await;
             tokio::task::spawn_blocking(move || drop(scheduler)).await?;
         }
         drop(stop);

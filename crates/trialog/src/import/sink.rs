@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use anyhow::{Context, bail};
 use axum::http::StatusCode;
 use serde_json::Value;
-use trialog_model::cell::stands_for_nobody;
+use trialog_model::cell::is_placeholder_id;
 use trialog_model::event::{Event, EventError, EventKind};
 use trialog_model::time::UnixMicros;
 use trialog_model::user_id::event_fingerprint;
@@ -247,7 +247,7 @@ fn write_line(lines: &mut Vec<u8>, kind: EventKind, event: &Event<'_>, fingerpri
     let mut add = |name: &str, value: Value| fields.insert(name.to_owned(), value);
     let text = event.user_text.as_deref();
     // The server may take no such word as an id, which was allowed here.
-    let text = text.filter(|text| !stands_for_nobody(text));
+    let text = text.filter(|text| !is_placeholder_id(text));
     add(
         "user_id",
         text.map_or_else(|| event.user_id.into(), Value::from),

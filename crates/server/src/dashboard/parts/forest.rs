@@ -91,7 +91,7 @@ impl Forest {
         let ends = first.zip(last).map_or_else(String::new, |(first, last)| {
             format!(" Ticks from {} to {}.", first.label, last.label)
         });
-        let told: Vec<String> = estimates
+        let details: Vec<String> = estimates
             .iter()
             .map(|estimate| format!("{}: {}", estimate.label, estimate.text))
             .collect();
@@ -100,7 +100,7 @@ impl Forest {
             title: title.to_owned(),
             description: format!(
                 "Difference relative to the control.{ends} {}.",
-                told.join("; ")
+                details.join("; ")
             ),
             height: axis + AXIS_HEIGHT,
             axis,

@@ -120,10 +120,10 @@ fn writable(directory: &Path) -> Finding {
         if path.exists()
             && let Err(error) = access(&path, wanted)
         {
-            let mend = "run as the user whom it belongs to, or change its owner";
+            let remedy = "run as the user whom it belongs to, or change its owner";
             return Finding::failed(
                 "data_dir",
-                format!("`{}` cannot be written: {error}; {mend}", path.display()),
+                format!("`{}` cannot be written: {error}; {remedy}", path.display()),
             );
         }
     }
@@ -209,12 +209,12 @@ fn free(space: Space, least: u64) -> Finding {
     } = space;
     let shown = format!("{} of {} are free", mib(free_bytes), mib(total_bytes));
     if free_bytes < least {
-        let mend = format!("`min_free_disk` asks for {}: free space", mib(least));
-        return Finding::failed("disk_space", format!("{shown}, {mend}"));
+        let remedy = format!("`min_free_disk` asks for {}: free space", mib(least));
+        return Finding::failed("disk_space", format!("{shown}, {remedy}"));
     }
     if free_bytes < least.saturating_mul(4) {
-        let mend = "less than four times `min_free_disk`: a merge of large files needs as much as they take";
-        return Finding::warning("disk_space", format!("{shown}, {mend}"));
+        let remedy = "less than four times `min_free_disk`: a merge of large files needs as much as they take";
+        return Finding::warning("disk_space", format!("{shown}, {remedy}"));
     }
     Finding::good("disk_space", shown)
 }
@@ -292,7 +292,9 @@ fn clock_against(now: UnixMicros, last: Option<UnixMicros>) -> Finding {
     if now < EARLIEST || now >= LATEST {
         return Finding::failed(
             "clock",
-            format!("the clock shows {shown}: set it, events are judged by it"),
+            format!(
+                "the clock shows {shown}: set it, events are judged by it"
+            ),
         );
     }
     match last {
