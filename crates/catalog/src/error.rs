@@ -27,7 +27,7 @@ pub enum CatalogError {
     },
     /// The address of the database cannot be read.
     #[error(
-        "`catalog` is no address of a PostgreSQL database: {0}; give one such as postgres://user:password@host:5432/trialog"
+        "`catalog` is not an address of a PostgreSQL database: {0}; give one such as postgres://user:password@host:5432/trialog"
     )]
     BadAddress(String),
     /// The database was written by a newer version.
@@ -65,7 +65,7 @@ pub enum CatalogError {
         name: String,
     },
     /// Another process took over the source of a batch.
-    #[error("another process takes in `{source_name}` now, so this batch is left to it")]
+    #[error("another process ingests `{source_name}` now and stores these events")]
     SourceLost {
         /// The source.
         source_name: String,
@@ -111,7 +111,7 @@ pub enum CatalogError {
         fields: Vec<String>,
     },
     /// No change of the experiment waits to be confirmed.
-    #[error("nothing of `{0}` was changed after its start that nobody has confirmed")]
+    #[error("`{0}` has no change after its start that needs confirmation")]
     NothingToConfirm(ExperimentId),
     /// Experiments name the metric definition.
     #[error("metric `{metric}` is named by experiment `{experiment}`{}: take it out of the `metrics` there first", and_others(*.n_others))]

@@ -41,7 +41,7 @@ pub enum PipelineError {
     },
     /// Another process is aggregating now.
     #[error(
-        "`{holder}` aggregates at present: its results are published soon, or try again when its lease has ended at {until}"
+        "`{holder}` is aggregating now: wait for its results, or try again after its lease ends at {until}"
     )]
     Held {
         /// Who.
@@ -50,7 +50,7 @@ pub enum PipelineError {
         until: UnixMicros,
     },
     /// The warehouse accepts no more events now.
-    #[error("the warehouse cannot take more events at present: {0}")]
+    #[error("the warehouse cannot accept more events now: {0}")]
     Busy(String),
     /// Kafka cannot be reached or refuses something.
     #[cfg(feature = "kafka")]

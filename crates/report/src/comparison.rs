@@ -257,7 +257,7 @@ fn adjust_family(
 }
 
 const EXPLORATORY: &str = "nobody declared this event type as a metric of the experiment";
-const NO_DIRECTION: &str = "the guardrail declares no direction, so nobody can say whether it is harmed: say which way is good, by `direction` in its definition or --increase or --decrease of `trialog analyze`";
+const NO_DIRECTION: &str = "the guardrail has no direction, so the test cannot tell harm from improvement: set `direction` in its definition, or give --increase or --decrease to `trialog analyze`";
 pub(crate) const TIED: &str = "too many users share one value about this quantile, as where it lies among users without an event, so no test of it keeps its level: take another level, a sum, or `:conversion`";
 const SPARSE: &str = "the smaller arm's own variance is far below that of both arms, so it has probably missed the rare large values: wait for more users, or split them more evenly";
 

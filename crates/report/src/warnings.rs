@@ -169,10 +169,10 @@ fn remedy(row: &EventCounts, cause: Cause) -> String {
     let such = such_as(&row.unexposed_sample);
     match cause {
         Cause::NoExposures => format!(
-            "no exposure of anybody came in, so log an assignment event when a user sees a variant, under the id that these events carry{such}"
+            "no exposure came in, so log an assignment event when a user sees a variant, under the id that these events carry{such}"
         ),
         Cause::OutsideDates => format!(
-            "no exposure of anybody lies between `start_at` and `end_at` of the experiment, so change these dates, or log an assignment event when a user sees a variant{such}"
+            "no exposure lies between `start_at` and `end_at` of the experiment, so change these dates, or log an assignment event when a user sees a variant{such}"
         ),
         Cause::OtherIds => format!(
             "the events most likely carry another kind of id than the exposures{such}; check which id both sides send (ids that are text are shown as the integer that `trialog user-id TEXT` gives)"

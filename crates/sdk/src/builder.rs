@@ -32,7 +32,7 @@ pub enum BuildError {
     NoConfiguration,
     /// The server's address is not a valid URL.
     #[error(
-        "`{0}` is no address: give one such as https://trialog.example"
+        "the server address `{0}` is not a valid URL: give one such as https://trialog.example"
     )]
     BadServer(String),
     /// A configuration given in the program cannot be read.
@@ -47,7 +47,7 @@ pub enum BuildError {
         range: &'static str,
     },
     /// A variant that is forced has no such name.
-    #[error("the variant `{0}` that is forced {1}")]
+    #[error("the forced variant `{0}` {1}")]
     BadVariant(String, trialog_model::ids::NameError),
     /// The system cannot start a thread.
     #[error("cannot start a thread: {0}")]

@@ -53,7 +53,7 @@ const TAGS: &[(&str, &str)] = &[
     ("system", "Health, counts, and this document."),
 ];
 
-const DESCRIPTION: &str = "Logs A/B tests and analyses them.\n\nTimes are RFC 3339 in UTC. Rates, p-values and relative differences are fractions. Every error is a problem document (RFC 9457).\n\nObjects in answers may gain members; a client passes over those that it does not know. What each member means stands in docs/api.md.";
+const DESCRIPTION: &str = "Logs A/B tests and analyses them.\n\nTimes are RFC 3339 in UTC. Rates, p-values and relative differences are fractions. Every error is a problem document (RFC 9457).\n\nLater versions may add members to objects in answers; a client must ignore members that it does not know.";
 
 /// Returns the document.
 pub fn document() -> Value {

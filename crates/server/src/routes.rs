@@ -154,7 +154,7 @@ async fn no_route(uri: Uri, headers: HeaderMap) -> Response {
     let problem = Problem::new(
         StatusCode::NOT_FOUND,
         format!(
-            "there is nothing at `{}`: docs/api.md lists the paths",
+            "there is no path `{}`: GET /openapi.json lists all paths",
             uri.path()
         ),
     );

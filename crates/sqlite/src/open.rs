@@ -45,7 +45,7 @@ impl Reach<'_> {
             Some(told) => Err(damaged(
                 path,
                 format!(
-                    "it is missing or empty, but changes up to {told} were acknowledged, as `{}` tells",
+                    "it is missing or empty, but changes up to {told} were acknowledged, as `{}` records",
                     self.told.display()
                 ),
             )),
@@ -69,7 +69,7 @@ impl Reach<'_> {
         Err(damaged(
             path,
             format!(
-                "it ends at {reached}, but changes up to {told} were acknowledged, as `{}` tells: \
+                "it ends at {reached}, but changes up to {told} were acknowledged, as `{}` records: \
                  its log `{}` lost its end, or the file is older than the others",
                 self.told.display(),
                 crate::pin::log_of(path).display()

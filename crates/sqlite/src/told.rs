@@ -68,7 +68,7 @@ impl ToldFile {
         if told.is_none() && !is_new {
             tracing::warn!(
                 file = %path.display(),
-                "`{}` is damaged and is written anew by the next start of a server: whether all is there that was written before this start cannot be told",
+                "`{}` is damaged; the next start of a server writes it again, but this start cannot check whether an acknowledged change is missing",
                 path.display()
             );
         }

@@ -203,7 +203,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "allow_placeholder_ids",
         Kind::Switch,
         Default::Value("false"),
-        "Take words that stand for nobody, such as null and undefined, as user ids",
+        "Accept placeholder words such as null and undefined as user ids",
     ),
     Setting::new(
         "max_header",
@@ -323,7 +323,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "shutdown_timeout",
         Kind::Length,
         Default::Value("30s"),
-        "How long a server that was told to stop waits for requests under way before it ends all the same",
+        "How long a stopping server waits for requests under way before it closes their connections",
     ),
     Setting::new(
         "log",

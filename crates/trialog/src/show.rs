@@ -479,7 +479,7 @@ fn notes(metric: &MetricReport) -> Vec<String> {
             let verdict = match verdict {
                 Guardrail::Kept => "kept",
                 Guardrail::Violated => "violated",
-                Guardrail::Inconclusive => "cannot be told yet",
+                Guardrail::Inconclusive => "inconclusive",
             };
             let margin = guard.margin * 100.0;
             notes.push(format!(

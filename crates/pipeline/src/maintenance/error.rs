@@ -32,7 +32,7 @@ pub enum MaintenanceError {
     #[error("`{}` exists: give a directory that does not", .0.display())]
     Exists(PathBuf),
     /// The directory is no backup, or half of one.
-    #[error("`{}` is no complete backup: {why}", path.display())]
+    #[error("`{}` is not a complete backup: {why}", path.display())]
     NoBackup {
         /// The directory.
         path: PathBuf,

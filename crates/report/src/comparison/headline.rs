@@ -7,7 +7,7 @@ use super::{Comparison, Flag, Headline, Looks, Terms, always_valid, desirable, e
 use crate::Measured;
 use crate::standing::{self, Standing};
 
-const UNCONFIRMED: &str = "what results are tested with was changed after the start, and nobody has confirmed it: no verdict until somebody does";
+const UNCONFIRMED: &str = "settings that results are tested with were changed after the start: there is no verdict until the change is confirmed";
 
 /// Decides the headline of `comparison`. `at_once` is the adjusted p-value of its one look,
 /// `always` that of the always-valid test.

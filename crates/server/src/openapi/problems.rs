@@ -110,7 +110,7 @@ pub(crate) fn problem() -> Schema {
         ),
         field("title", text(), "The phrase of the status."),
         field("status", integer(400), "The status of the answer."),
-        field("detail", text(), "What is wrong, and how to mend it."),
+        field("detail", text(), "What is wrong, and how to fix it."),
         optional("field", text(), "The field or parameter that is to blame."),
         optional("reason", text(), "What is wrong with it."),
         optional(

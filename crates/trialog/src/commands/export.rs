@@ -42,7 +42,7 @@ fn request(options: &ExportArgs) -> anyhow::Result<String> {
         Some("parquet" | "pq") => "parquet",
         Some("csv") => "csv",
         _ => bail!(
-            "`{}` does not tell its format: give it the ending .parquet or .csv",
+            "`{}` does not show the format: end the name with .parquet or .csv",
             options.file.display()
         ),
     };

@@ -123,7 +123,10 @@ impl Source {
         if self.is_pipe() {
             return self.content_format();
         }
-        anyhow::bail!("{} does not tell its format: give {option}", self.shown)
+        anyhow::bail!(
+            "the name of {} does not show its format: give {option}",
+            self.shown
+        )
     }
 
     fn content_format(&self) -> anyhow::Result<FileFormat> {

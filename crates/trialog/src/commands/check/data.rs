@@ -181,7 +181,7 @@ fn disk(directory: &Path, least: u64) -> Vec<Finding> {
         Err(error) => {
             return vec![Finding::failed(
                 "disk_space",
-                format!("cannot be told: {error}"),
+                format!("cannot read the free space: {error}"),
             )];
         }
     };
@@ -236,7 +236,7 @@ fn durable(directory: &Path) -> Finding {
     match file_system(directory) {
         Err(error) => Finding::warning(
             "fsync",
-            format!("the file system's kind cannot be told: {error}"),
+            format!("the kind of the file system cannot be determined: {error}"),
         ),
         Ok(FileSystem::Local) => Finding::good("fsync", "the file system takes fsync"),
         Ok(FileSystem::Memory) => Finding::warning(
@@ -293,7 +293,7 @@ fn clock_against(now: UnixMicros, last: Option<UnixMicros>) -> Finding {
         return Finding::failed(
             "clock",
             format!(
-                "the clock shows {shown}: set it, events are judged by it"
+                "the clock shows {shown}: set it, because the server validates event times against it"
             ),
         );
     }

@@ -198,7 +198,7 @@ fn check(wanted: &Definition, known: &Value, confirm: bool) -> anyhow::Result<()
             let locked = present.locked_changes(wanted);
             if !confirm && !locked.is_empty() {
                 bail!(
-                    "it has started, and results are tested with {}: --confirm changes it all the same, and the sequence of looks starts anew",
+                    "it has started, and results are tested with {}: --confirm applies the change anyway, and the sequence of looks starts anew",
                     locked.join(", ")
                 );
             }

@@ -203,7 +203,7 @@ fn guard(guardrail: &NonInferiority) -> Option<String> {
     let verdict = match guardrail.verdict? {
         Guardrail::Kept => "kept",
         Guardrail::Violated => "violated",
-        Guardrail::Inconclusive => "cannot be told yet",
+        Guardrail::Inconclusive => "inconclusive",
     };
     Some(format!(
         "no more than {margin} % worse: {verdict} by this look"
