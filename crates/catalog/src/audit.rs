@@ -1,6 +1,6 @@
 //! Records the audit trail: who changed what, when, and how.
 //!
-//! An entry is written in the transaction of the change it tells of, so
+//! An entry is written in the transaction of the change that it records, so
 //! neither exists without the other.
 
 use std::fmt;

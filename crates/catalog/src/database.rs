@@ -76,7 +76,7 @@ impl DatabaseError {
 /// The reason why a transaction is rolled back.
 #[derive(Debug)]
 pub enum Abort<E = CatalogError> {
-    /// The database failed; whoever runs the transaction adds what was tried.
+    /// The database failed; the caller of the transaction adds the action.
     Database(DatabaseError),
     /// The change is not allowed.
     Refused(E),

@@ -5,7 +5,7 @@
 //! lost its last commit, its log or the whole file does not reach the number
 //! in `GENERATION` beside it, and is refused: keys that were revoked would work
 //! again, and without any key everybody on this machine would get in. The file
-//! is written after the commit and before anybody is told of it. A catalog that
+//! is written after the commit and before it is acknowledged. A catalog that
 //! is ahead of the file was killed between the two, and lost nothing.
 
 use std::path::{Path, PathBuf};
@@ -242,7 +242,7 @@ mod tests {
         killed.put(2, |_| {});
         fs::remove_file(killed.directory.path().join(FILES[2])).unwrap();
         assert!(killed.opens(), "without GENERATION");
-        // Killed between the commit and what tells of it.
+        // Killed between the commit and its record.
         killed.put(2, |_| {});
         let told = killed.directory.path().join(FILES[2]);
         let number = ToldFile::read(&told).unwrap().unwrap();

@@ -154,7 +154,7 @@ impl Catalog {
                     params![batch, claim.epoch],
                 )?;
             // A run that read a finished batch removes its row, so none at all means that it
-            // was finished before and its caller was not told.
+            // was finished before and its caller was not notified.
             let is_known = || {
                 let sql = "SELECT count(*) > 0 FROM batches WHERE batch = ?1";
                 transaction.query_row(sql, [batch], |row| row.get::<bool>(0))

@@ -1,7 +1,7 @@
 //! Stores API keys: their scopes, expiry and last use.
 //!
 //! Of a key's secret only the SHA-256 is here. A key is never deleted while
-//! it is in use or was revoked lately, so that it can be told who had access.
+//! it is in use or was revoked lately, so that it is known who had access.
 
 use std::str::FromStr;
 

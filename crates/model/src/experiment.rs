@@ -296,7 +296,7 @@ impl Definition {
     ///
     /// # Errors
     ///
-    /// The first field that breaks a rule, with the mend.
+    /// The first field that breaks a rule, with the remedy.
     pub fn check(&self) -> Result<(), DocumentError> {
         self.check_names()?;
         self.check_variants()?;

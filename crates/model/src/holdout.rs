@@ -33,7 +33,7 @@ impl LayerDefinition {
     ///
     /// # Errors
     ///
-    /// The first field that breaks a rule, with the mend.
+    /// The first field that breaks a rule, with the remedy.
     pub fn check(&self) -> Result<(), FieldError> {
         self.name.check_new().map_err(|error| FieldError {
             field: "name",
@@ -80,7 +80,7 @@ impl HoldoutDefinition {
     ///
     /// # Errors
     ///
-    /// The first field that breaks a rule, with the mend.
+    /// The first field that breaks a rule, with the remedy.
     pub fn check(&self) -> Result<(), DocumentError> {
         let n_held_out = if self.size.is_finite() {
             n_of_share(self.size)

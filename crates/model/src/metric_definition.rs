@@ -192,7 +192,7 @@ impl MetricDefinition {
     ///
     /// # Errors
     ///
-    /// The first thing that is wrong, with the mend.
+    /// The first thing that is wrong, with the remedy.
     pub fn from_json(fields: Value) -> Result<Self, NotAMetric> {
         let definition: Self = document::from_value(fields)?;
         definition.check()?;

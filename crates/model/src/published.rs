@@ -2,7 +2,7 @@
 //! they reach.
 //!
 //! The catalog stores these types, and reports are made of them. They hold sums and counts;
-//! tests and intervals are computed when somebody reads them.
+//! tests and intervals are computed when a client reads them.
 
 mod events;
 mod more;

@@ -1,7 +1,7 @@
 //! Parses events from JSON: one object, an array of objects, or one object per line.
 //!
 //! A body whose outer form is broken is refused whole. Inside a sound body
-//! every event is judged on its own, so one bad event spoils no other.
+//! every event is validated separately, so one bad event spoils no other.
 
 use std::borrow::Cow;
 

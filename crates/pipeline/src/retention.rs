@@ -97,7 +97,7 @@ impl DailyDrop {
             .and_then(|warehouse| retain(catalog, warehouse, keep, now, Mode::Apply));
         match retained {
             Ok(_) => *last = before,
-            // Asked once a day: the answer is the same until somebody confirms, or a day passed.
+            // Checked once a day: the result is the same until an operator confirms, or a day passed.
             Err(MaintenanceError::Unconfirmed(why)) => {
                 tracing::error!("no old events were dropped: {why}");
                 *last = before;

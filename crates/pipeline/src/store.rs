@@ -161,7 +161,7 @@ impl Store {
                 if snapshot.position == mark.position {
                     return Ok((snapshot.into(), mark));
                 }
-                // A run is between its two last steps: it has told the catalog
+                // A run is between its two last steps: it has notified the catalog
                 // and is about to tell the warehouse.
                 std::thread::yield_now();
             },
@@ -343,7 +343,7 @@ fn write_embedded(
         batch: batch.clone(),
         mark: Some(mark.clone()),
         received_at: now.0,
-        // Whoever does not wait any more was told to stop.
+        // A caller that no longer waits was asked to stop.
         reply: Box::new(move |outcome| drop(done.send(outcome))),
     };
     match warehouse.submit(submission) {

@@ -80,9 +80,9 @@ pub struct Undeclared {
 /// The likeliest reason why users without an exposure send events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
-    /// No exposure of anybody came in.
+    /// No exposure came in.
     NoExposures,
-    /// No exposure of anybody lies within the dates of the experiment.
+    /// No exposure lies within the dates of the experiment.
     OutsideDates,
     /// The events carry another kind of id than the exposures.
     OtherIds,
@@ -364,7 +364,7 @@ pub fn imbalance(
     (treatment, of_treatment): (&str, &Summary),
 ) -> Option<Imbalance> {
     let test = welch(of_control, of_treatment);
-    // Without spread in either arm there is no test, and a difference all the same.
+    // Without spread in either arm there is a difference but no test.
     let is_apart = test.standard_error == Some(0.0) && test.difference != 0.0;
     let p_value = test.p_value.or(is_apart.then_some(0.0))?;
     (p_value < IMBALANCE_LEVEL).then(|| Imbalance {

@@ -147,7 +147,7 @@ fn assemble(
     let terms = Terms::from_definition(definition, control.as_deref(), choices, looks);
     let report = |measured: Measured| (metric_report(&measured, &terms), measured);
     let mut reports: Vec<_> = measured.into_iter().map(report).collect();
-    // Only variants that somebody can be assigned are tested for sure; others that have a
+    // Only variants that users can be assigned are tested for sure; others that have a
     // comparison are counted where they have it.
     let with_weight = |variant: &&VariantWeight| variant.weight > 0.0;
     let n_treatments = (definition.variants.iter().filter(with_weight).count()).saturating_sub(1);

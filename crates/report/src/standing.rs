@@ -130,7 +130,7 @@ impl Standing {
     /// Returns the standing after the last look of `sequence`, as far as it still counts.
     ///
     /// Looks at data that are gone, or by another definition, count no longer. The planned
-    /// look was taken all the same: taking it again would spend its alpha again, so its
+    /// look still counts: repeating it would spend its alpha again, so its
     /// outcome stays where its definition does.
     #[must_use]
     pub fn from_sequence(sequence: &Sequence) -> Option<Self> {

@@ -23,7 +23,7 @@ use crate::value::MetricValue;
 /// Assigns units to variants and logs what they see and do; see the crate's page.
 ///
 /// Clones are one client. When the last one is dropped, what waits is still sent for a
-/// while in the background; [`Client::shutdown`] waits for that and tells what is left.
+/// while in the background; [`Client::shutdown`] waits for that and returns what is left.
 #[derive(Clone)]
 pub struct Client(Arc<Inner>);
 

@@ -249,7 +249,7 @@ impl Sender {
             &self.outbox.queue.counts.contexts_left_out,
             assignments.n_left_out,
         );
-        // What a unit saw goes before what it did.
+        // Exposures are sent before metric events.
         [
             (EventKind::Assignment, assignments),
             (EventKind::Metric, metrics),

@@ -126,7 +126,7 @@ pub struct App {
 impl App {
     /// Records that this process runs every `interval`, so that responses can name the next run.
     pub fn runs_every(&self, interval: Duration) {
-        // It is told once, when its schedule starts.
+        // It is set once, when the schedule starts.
         let _ = self.interval.set(interval);
     }
 

@@ -253,7 +253,7 @@ fn busy(app: &App) -> Problem {
 /// Reads and drops a body that is rejected: a client that is still sending when its connection is
 /// closed sees a reset instead of the response.
 ///
-/// A client that waits to be told to go on (`Expect`) sends nothing.
+/// A client that waits for permission (`Expect`) sends nothing.
 pub(crate) async fn discard(headers: &HeaderMap, mut body: Body) {
     if headers.contains_key(header::EXPECT) {
         return;

@@ -2,7 +2,7 @@
 //!
 //! A caller may take as long as it holds no more than what is still free. Alone it gets half;
 //! where `n` callers take all that they can, each holds one part in `n + 1`, and as much is
-//! left for the next one. So whoever held nothing so far always finds room, however much the
+//! left for the next one. So a caller that held nothing so far always finds room, however much the
 //! others want.
 
 use std::collections::HashMap;

@@ -1,9 +1,9 @@
 //! Caches the ruleset for evaluations, prepared once for each version of the configuration.
 //!
-//! A glance at the catalog's count of writes tells whether the ruleset is the newest. Where
+//! The catalog's count of writes shows whether the ruleset is the newest. Where
 //! every change passes the one catalog of the process, an evaluation never sees an older one
 //! than the change that was answered before it; of a change that another process made in a
-//! shared catalog this one is told within moments.
+//! shared catalog this one is notified within moments.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};

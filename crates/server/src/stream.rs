@@ -38,7 +38,7 @@ pub(crate) fn body(
             return;
         }
         tracing::warn!("an answer ended early: {reason}");
-        // A client that has gone away since need not be told.
+        // A client that has gone away since needs no notice.
         let _ = sender.sender.blocking_send(Err(io::Error::other(reason)));
     });
     Body::new(Receiver {

@@ -25,7 +25,7 @@ struct State {
     n_free: usize,
     running: HashMap<Who, usize>,
     waiting: HashMap<Who, VecDeque<oneshot::Sender<Turn>>>,
-    /// The waiting callers, each once, whoever is next first.
+    /// The waiting callers, each once, the next one first.
     round: VecDeque<Who>,
 }
 
@@ -139,7 +139,7 @@ impl Turns {
         Ok(receiver)
     }
 
-    /// Gives every free place to whoever waits for one.
+    /// Gives every free place to a waiting caller.
     fn pass_on(self: &Arc<Self>) {
         loop {
             let next = {

@@ -382,7 +382,7 @@ mod tests {
             let refused = on_behalf_of(key("a"), pool.turn()).await.map(drop);
             let status = refused.unwrap_err().status();
             assert_eq!(status, axum::http::StatusCode::TOO_MANY_REQUESTS);
-            // Who has no limit may wait all the same, as others may.
+            // A caller without a limit may wait as others may.
             let local = Arc::clone(&pool);
             let local = tokio::spawn(async move { local.turn().await.map(drop) });
             while pool.present.available_permits() > 0 {

@@ -21,7 +21,7 @@ pub struct SchemaVersions {
 /// Opens the file at `path` for reading, and leaves no file behind.
 ///
 /// Where no process has the file open, SQLite would create its shared-memory
-/// file beside it, which would then belong to whoever looks. The file is
+/// file beside it, which would then belong to the user who inspects. The file is
 /// opened as one that nobody changes in that case; what a crash left in the
 /// log is not seen then.
 ///

@@ -55,7 +55,7 @@ impl Watch {
     ///
     /// # Errors
     ///
-    /// The file, what happened to it, and the mend, in words.
+    /// The file, what happened to it, and the remedy, in words.
     pub fn check(&self) -> Result<(), String> {
         self.files.iter().try_for_each(Watched::check)
     }
@@ -65,7 +65,7 @@ impl Watch {
     ///
     /// # Errors
     ///
-    /// The file, what happened to it, and the mend, in words.
+    /// The file, what happened to it, and the remedy, in words.
     pub fn check_length(&self) -> Result<(), String> {
         self.check()?;
         match is_whole(&self.path) {

@@ -7,7 +7,7 @@ const SPARSE: f64 = 1.5;
 
 /// The variance of a difference of means, from each arm alone and from both together.
 ///
-/// A small arm that has missed the rare events has almost no variance of its own, so
+/// A small arm that has missed the rare events has almost no variance, so
 /// that a sequential test by it calls every such look significant. The larger of the
 /// two variances keeps the level.
 ///

@@ -11,7 +11,7 @@ const USUAL_CONCENTRATION: f64 = 1_000.0;
 /// The e-process of arm sizes against weights.
 ///
 /// Under the weights it exceeds 1/p at any look with a probability of at most p (Ville),
-/// so it may be looked at whenever somebody likes.
+/// so it is valid at any number of looks.
 ///
 /// ```
 /// use trialog_stats::SequentialSrm;

@@ -1,6 +1,6 @@
 //! Prints every text of the commands to standard output and error.
 //!
-//! Names and texts come from whoever may send them. A character that a terminal obeys
+//! Names and texts come from every sender. A character that a terminal obeys
 //! instead of showing it, or that nobody can see, is printed by its number, as `\u009b`,
 //! which in a JSON document is the same text. The macros below stand in for those of the
 //! standard library.

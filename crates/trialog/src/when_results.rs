@@ -14,7 +14,7 @@ pub(crate) fn line(config: &Config, access: &Access, now: UnixMicros) -> String 
     match access {
         Access::Directory(_) => without_server(&command),
         Access::Server { .. } => {
-            // A key that may only ingest is not told: then the time is left out.
+            // A key that may only ingest cannot read it: then the time is left out.
             let pipeline = access.get("/v1/pipeline").unwrap_or_default();
             with_server(&command, next_run(&pipeline), now)
         }

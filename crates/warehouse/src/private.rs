@@ -34,7 +34,7 @@ struct Narrowed {
 
 /// Removes the permissions of group and others from the data directory and its files.
 ///
-/// Logs how many were wider. What belongs to somebody else cannot be changed: the log
+/// Logs how many were wider. Files of other users cannot be changed: the log
 /// says so, and the process goes on. Links are not followed.
 pub(crate) fn narrow(directory: &Path) {
     let mut narrowed = Narrowed::default();

@@ -113,7 +113,7 @@ impl Pool {
     /// Opens a connection outside the pool.
     pub(crate) fn connect(&self) -> Result<Client> {
         let refused = |error: postgres::Error| match error.as_db_error() {
-            // It answered, and what it says stays so until somebody changes something.
+            // It answered, and its answer stays valid until a client changes something.
             Some(_) if !is_transient(&error) => DatabaseError::Postgres(error),
             Some(_) => DatabaseError::Unreachable(chain(&error)),
             None => DatabaseError::Unreachable(format!(

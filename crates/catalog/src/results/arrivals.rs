@@ -129,7 +129,7 @@ pub(crate) fn keep_in_samples(
         .collect::<database::Result<_>>()?;
     let mut n_changed = 0;
     for (id, computed_at, key, text) in rows {
-        // A body that cannot be read is reported by whoever reads the results.
+        // A body that cannot be read is reported by the reader of the results.
         let Some(mut counts) = parse(&text) else {
             continue;
         };

@@ -412,7 +412,7 @@ impl Reader {
             wait = Duration::ZERO;
             match polled {
                 Ok(message) if self.consumer.context().has_changes() => {
-                    // Rebalanced before this message: whose it is depends on what changed.
+                    // Rebalanced before this message: its owner depends on what changed.
                     let message = message.detach();
                     self.take_changes();
                     self.take(&message);
@@ -598,7 +598,7 @@ impl Reader {
         part.position = position;
         let lag = part.end.saturating_sub(position).max(0);
         let first_passed = part.first_passed.take();
-        // Until librdkafka tells of it.
+        // Until librdkafka reports it.
         let labels = self.consumer.context().labels(assigned.partition);
         self.metrics.lag.get_or_create(&labels).set(lag);
         if position > 0 {

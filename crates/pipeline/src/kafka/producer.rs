@@ -146,7 +146,7 @@ impl Producer {
             return Err(Refused::Full);
         }
         let pending = Arc::new(Pending {
-            // One more, so that nobody is told before the last message was handed over.
+            // One more, so that the sender gets no reply before the last message was passed on.
             n_left: AtomicUsize::new(batch.len() + 1),
             n_bytes,
             queued_bytes: Arc::clone(&self.queued_bytes),

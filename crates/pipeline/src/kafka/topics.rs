@@ -123,7 +123,7 @@ pub fn list(address: &KafkaAddress) -> Result<Vec<Topic>, PipelineError> {
     let consumer: BaseConsumer<LastError> =
         (config.create_with_context(LastError::default())).map_err(|error| wrong(&error))?;
     let metadata = consumer.fetch_metadata(None, TIMEOUT).map_err(|error| {
-        // What the connection died of is told to the context.
+        // The context receives the reason why the connection failed.
         consumer.poll(POLL);
         wrong(&consumer.context().take().unwrap_or(error))
     })?;

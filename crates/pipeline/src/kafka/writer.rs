@@ -56,7 +56,7 @@ pub(super) enum Report {
         next_offset: i64,
         n_bytes: usize,
     },
-    /// It was not stored, and is left to whoever has the partition now. Where that is this
+    /// It was not stored, and is left to the present owner of the partition. Where that is this
     /// consumer after all, it has to claim the partition again.
     Left { assigned: Assigned, n_bytes: usize },
 }

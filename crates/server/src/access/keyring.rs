@@ -1,7 +1,7 @@
 //! Keeps the API keys in memory, so that no request waits for the catalog.
 //!
 //! Where the catalog is a file, the process that holds it is the only one that
-//! changes keys; where others share it, its count of writes tells when to read
+//! changes keys; where others share it, its count of writes shows when to read
 //! them again. So what is in memory is what is in the catalog. At most
 //! [`trialog_catalog::keys::MAX_KEYS`] are held.
 

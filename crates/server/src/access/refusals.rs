@@ -1,7 +1,7 @@
 //! Logs rejected requests: the first at once, the others as counts.
 //!
 //! Whoever has no key can be refused thousands of times a second, and a line for each fills
-//! the disk. So a line is written at most once a minute, and tells how many there were.
+//! the disk. So a line is written at most once a minute, and has the number of rejections.
 
 use std::sync::{Mutex, PoisonError};
 

@@ -80,7 +80,7 @@ pub(super) struct Habit {
 /// The draw of a user that decides a habit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Luck {
-    /// One draw for all: whoever takes a rarer step takes the commoner ones first.
+    /// One draw for all: a user who takes a rarer step takes the commoner ones first.
     Funnel,
     /// A separate draw.
     Own,

@@ -54,7 +54,7 @@ pub trait WinsorisedSums: Default {
 ///         tally
 ///     })
 ///     .collect();
-/// // So few values are all told apart, so one pass is enough.
+/// // So few values are all counted separately, so one pass is enough.
 /// passes.add_tallies(&tallies, true);
 /// assert!(passes.is_done());
 /// assert_eq!(passes.ends(), Some([None, Some(3)]));

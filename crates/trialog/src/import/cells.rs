@@ -136,7 +136,7 @@ impl<'m> Layout<'m> {
             event_fingerprint: get(self.event_fingerprint, Meaning::Text),
             context,
         };
-        // The first field at fault is told, in the same order as over HTTP.
+        // The message names the first field at fault, in the same order as over HTTP.
         let is_before = |field| ["experiment_id", "user_id", kind.name_field()].contains(&field);
         match (validate(kind, raw, self.rules), time_error) {
             (Ok(event), None) => Ok(Some(event)),

@@ -137,7 +137,7 @@ impl Source {
         }
         let mut start = Vec::new();
         let text = self.bytes(&ProgressBar::hidden())?;
-        // What is damaged here is told when it is read.
+        // Damage is reported when the content is read.
         let _ = text.take(1024).read_to_end(&mut start);
         let is_sign = |byte: &&u8| byte.is_ascii_graphic();
         Ok(match start.iter().find(is_sign) {
