@@ -144,7 +144,7 @@ impl Pinned {
         self.runs.iter().map(file).collect()
     }
 
-    /// Verifies every byte of the run at `path`, and that its last position is plausible.
+    /// Verifies every byte of the run at `path`, and that the run holds no event beyond the position.
     ///
     /// # Errors
     ///

@@ -55,7 +55,7 @@ pub trait WinsorisedSums: Default {
 ///     })
 ///     .collect();
 /// // So few values are all counted separately, so one pass is enough.
-/// passes.add_tallies(&tallies, true);
+/// passes.take_tallies(&tallies, true);
 /// assert!(passes.is_done());
 /// assert_eq!(passes.ends(), Some([None, Some(3)]));
 /// assert_eq!(passes.sums().unwrap().iter().map(|sum| sum.0).collect::<Vec<_>>(), [6, 9]);
@@ -139,7 +139,7 @@ impl<S: WinsorisedSums> RankPasses<S> {
     /// the sums need.
     ///
     /// `None` where a sum leaves its range.
-    pub fn add_tallies(&mut self, tallies: &[RankTally], are_complete: bool) -> Option<()> {
+    pub fn take_tallies(&mut self, tallies: &[RankTally], are_complete: bool) -> Option<()> {
         match self.goal {
             RankGoal::Quantile(level) => {
                 for (search, tally) in self.searches.iter_mut().zip(tallies) {
@@ -152,7 +152,7 @@ impl<S: WinsorisedSums> RankPasses<S> {
     }
 
     /// Adds the clipped sums of each group, which a pass with the ends has computed.
-    pub fn add_sums(&mut self, sums: Vec<S>) {
+    pub fn take_sums(&mut self, sums: Vec<S>) {
         self.sums = Some(sums);
     }
 

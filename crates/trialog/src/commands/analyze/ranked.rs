@@ -100,10 +100,10 @@ impl Ranked {
             return;
         }
         if self.passes.ends().is_some() {
-            self.passes.add_sums(std::mem::take(&mut self.clipped));
+            self.passes.take_sums(std::mem::take(&mut self.clipped));
         } else {
             // Moments do not overflow.
-            let _ = (self.passes).add_tallies(&self.tallies, !self.without_zeros);
+            let _ = (self.passes).take_tallies(&self.tallies, !self.without_zeros);
             for (variant, tally) in self.tallies.iter_mut().enumerate() {
                 *tally = self.passes.tally(variant);
             }
