@@ -182,6 +182,34 @@ impl<'a> Connection<'a> {
         columns: &[&str],
         rows: &[Cells<'_>],
     ) -> Result<()> {
+        self.insert_chunks(table, columns, None, rows)
+    }
+
+    /// Inserts rows as [`Self::insert_all`] does into a table whose rows SQLite seals. `columns` are
+    /// all of its columns but the seal, in the order of the table. Each row is written once, with
+    /// its seal, and not a second time by the trigger that adds a missing one.
+    pub(crate) fn insert_sealed(
+        &self,
+        table: &str,
+        columns: &[&str],
+        rows: &[Cells<'_>],
+    ) -> Result<()> {
+        let seal = match self {
+            Self::Sqlite(_) => Some("row_seal"),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => None,
+        };
+        self.insert_chunks(table, columns, seal, rows)
+    }
+
+    /// `seal` names the function that computes the column `seal` from the other columns.
+    fn insert_chunks(
+        &self,
+        table: &str,
+        columns: &[&str],
+        seal: Option<&str>,
+        rows: &[Cells<'_>],
+    ) -> Result<()> {
         for some in rows.chunks(ROWS_OF_A_STATEMENT) {
             let mut number = 0;
             let mut row = || {
@@ -191,11 +219,17 @@ impl<'a> Connection<'a> {
                         format!("?{number}")
                     })
                     .collect();
-                format!("({})", cells.join(", "))
+                let cells = cells.join(", ");
+                match seal {
+                    Some(seal) => format!("({cells}, {seal}({cells}))"),
+                    None => format!("({cells})"),
+                }
             };
             let values: Vec<String> = some.iter().map(|_| row()).collect();
-            let (columns, values) = (columns.join(", "), values.join(", "));
-            let sql = format!("INSERT INTO {table} ({columns}) VALUES {values}");
+            let values = values.join(", ");
+            let seal = seal.map_or("", |_| ", seal");
+            let columns = columns.join(", ");
+            let sql = format!("INSERT INTO {table} ({columns}{seal}) VALUES {values}");
             let cells: Vec<&dyn Parameter> = some.iter().flatten().map(AsRef::as_ref).collect();
             self.execute(&sql, cells.as_slice())?;
         }

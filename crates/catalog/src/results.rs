@@ -357,7 +357,7 @@ impl<'c> Writing<'c> {
             ],
             &self.metrics,
         )?;
-        transaction.insert_all(
+        transaction.insert_sealed(
             "analysis_results",
             &["experiment_id", "computed_at", "analysis", "key", "body"],
             &self.analyses,

@@ -25,6 +25,7 @@ use crate::compute::{Limits, compute};
 use crate::error::PipelineError;
 use crate::lease::{HeldLease, LeaseSettings};
 use crate::look::{Looking, Wait, look};
+use crate::parallel::in_parallel;
 use crate::retention::{DailyDrop, Keep};
 use crate::store::{Reading, Store};
 use crate::subject;
@@ -342,17 +343,22 @@ impl Aggregator {
             data_time,
             run_id,
         };
-        let outcomes = (experiments.iter().zip(computed).zip(plans).enumerate()).map(
-            |(at, ((experiment, computed), wait))| Outcome {
+        let n_threads = self.settings.n_threads;
+        let reported = in_parallel(experiments.len(), n_threads, |at| {
+            let (experiment, outcome) = (&experiments[at], &computed[at].outcome);
+            let Ok(sums) = outcome else {
+                return (Vec::new(), Vec::new());
+            };
+            let look = look(experiment, sums, computed_at, plans[at]);
+            (codes(experiment, sums), looking.rows(at, &look, published))
+        });
+        let outcomes = (experiments.iter().zip(computed).zip(plans).zip(reported)).map(
+            |(((experiment, computed), wait), (warnings, analyses))| Outcome {
                 experiment: experiment.definition.experiment_id.clone(),
                 revision: experiment.revision,
                 recompute_at: wait.until(computed.next_event_at, data_time),
-                warnings: (computed.outcome.as_ref())
-                    .map_or_else(|_| Vec::new(), |computed| codes(experiment, computed)),
-                analyses: (computed.outcome.as_ref()).map_or_else(
-                    |_| Vec::new(),
-                    |sums| looking.rows(at, &look(experiment, sums, computed_at, wait), published),
-                ),
+                warnings,
+                analyses,
                 computed: computed.outcome.map_err(|error| error.to_string()),
             },
         );

@@ -18,6 +18,7 @@ pub mod kafka;
 pub mod lease;
 mod look;
 pub mod maintenance;
+mod parallel;
 mod retention;
 pub mod retry;
 pub mod schedule;

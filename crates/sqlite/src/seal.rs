@@ -49,7 +49,7 @@ impl Table {
             keys.join(" AND ")
         );
         format!(
-            "CREATE TEMP TRIGGER IF NOT EXISTS seal_{name}_insert AFTER INSERT ON main.{name} {set}
+            "CREATE TEMP TRIGGER IF NOT EXISTS seal_{name}_insert AFTER INSERT ON main.{name} WHEN new.seal IS NULL {set}
              CREATE TEMP TRIGGER IF NOT EXISTS seal_{name}_update AFTER UPDATE OF {} ON main.{name} {set}",
             self.columns.join(", ")
         )

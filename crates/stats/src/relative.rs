@@ -84,8 +84,8 @@ pub(crate) fn relative_to(a: &Estimate, b: &Estimate, difference: f64) -> Option
     })
 }
 
-/// Computes Fieller's interval of `b / a - 1` at `critical` standard errors: all lifts L with `(b
-/// - (1 + L) a)² <= critical² (var_b + (1 + L)² var_a)`. `None` if a may be 0, so that those L
+/// Computes Fieller's interval of `b / a - 1` at `critical` standard errors: all lifts L with
+/// `(b - (1 + L) a)² <= critical² (var_b + (1 + L)² var_a)`. `None` if a may be 0, so that those L
 /// have no ends. The caller knows `difference`, b - a, better than from its parts.
 pub(crate) fn fieller(
     a: &Estimate,
