@@ -255,7 +255,7 @@ fn entry(row: &Row<'_>) -> database::Result<Entry> {
     };
     Ok(Entry {
         entry,
-        at: UnixMicros(row.get(1)?),
+        at: row.get(1)?,
         actor: Actor(row.get(2)?),
         subject: row.get(3)?,
         name: row.get(4)?,

@@ -83,7 +83,7 @@ impl Catalog {
                         )));
                     }
                     Ok(Dropped {
-                        before: UnixMicros(row.get(1)?),
+                        before: row.get(1)?,
                         events: row.get(2)?,
                     })
                 })

@@ -225,8 +225,8 @@ fn erasure(row: &Row<'_>) -> database::Result<Erasure> {
     }
     Ok(Erasure {
         erasure_id: row.get(0)?,
-        requested_at: UnixMicros(row.get(1)?).to_rfc3339(),
-        finished_at: (row.get::<Option<i64>>(2)?).map(|time| UnixMicros(time).to_rfc3339()),
+        requested_at: row.get::<UnixMicros>(1)?.to_rfc3339(),
+        finished_at: (row.get::<Option<UnixMicros>>(2)?).map(UnixMicros::to_rfc3339),
         actor: row.get(3)?,
         salt: row.get(4)?,
         user_hash: row.get(5)?,

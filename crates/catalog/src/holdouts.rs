@@ -89,17 +89,14 @@ impl Document for Holdout {
 
     fn from_row(row: &Row<'_>) -> database::Result<Self> {
         let status: String = row.get(1)?;
-        let time = |column: usize| -> database::Result<Option<UnixMicros>> {
-            Ok(row.get::<Option<i64>>(column)?.map(UnixMicros))
-        };
         Ok(Self {
             definition: documents::definition(row, 2)?,
             status: Status::parse(&status)
                 .ok_or_else(|| corrupt(format!("`{status}` is no status")))?,
-            created_at: UnixMicros(row.get(3)?),
-            updated_at: UnixMicros(row.get(4)?),
-            started_at: time(5)?,
-            stopped_at: time(6)?,
+            created_at: row.get(3)?,
+            updated_at: row.get(4)?,
+            started_at: row.get(5)?,
+            stopped_at: row.get(6)?,
             revision: row.get(7)?,
         })
     }
@@ -134,17 +131,16 @@ impl Document for Holdout {
             revision: known.map_or(1, |known| known.revision + 1),
             ..self
         };
-        let time = |time: Option<UnixMicros>| time.map(|time| time.0);
         Self::TABLE.upsert(
             transaction,
             params![
                 current.definition.name.as_str(),
                 current.status.as_str(),
                 to_json(&current.definition),
-                current.created_at.0,
-                current.updated_at.0,
-                time(current.started_at),
-                time(current.stopped_at),
+                current.created_at,
+                current.updated_at,
+                current.started_at,
+                current.stopped_at,
                 current.revision,
             ],
         )?;

@@ -96,18 +96,15 @@ fn key(row: &Row<'_>) -> database::Result<Key> {
     }
     let scopes: String = row.get(2)?;
     let scopes: Result<Vec<Scope>, String> = scopes.split(' ').map(str::parse).collect();
-    let time = |column| -> database::Result<Option<UnixMicros>> {
-        Ok(row.get::<Option<i64>>(column)?.map(UnixMicros))
-    };
     Ok(Key {
         name: row.get(1)?,
         scopes: scopes.map_err(|error| corrupt(format!("the API key `{id}`: {error}")))?,
         secret_hash: row.get(3)?,
-        created_at: UnixMicros(row.get(4)?),
+        created_at: row.get(4)?,
         created_by: row.get(5)?,
-        expires_at: time(6)?,
-        revoked_at: time(7)?,
-        last_used_at: time(8)?,
+        expires_at: row.get(6)?,
+        revoked_at: row.get(7)?,
+        last_used_at: row.get(8)?,
         id,
     })
 }

@@ -65,8 +65,8 @@ impl Document for Layer {
     fn from_row(row: &Row<'_>) -> database::Result<Self> {
         Ok(Self {
             definition: documents::definition(row, 1)?,
-            created_at: UnixMicros(row.get(2)?),
-            updated_at: UnixMicros(row.get(3)?),
+            created_at: row.get(2)?,
+            updated_at: row.get(3)?,
             revision: row.get(4)?,
             owned: Vec::new(),
         })

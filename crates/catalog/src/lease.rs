@@ -76,7 +76,7 @@ impl Catalog {
                 |row| {
                     Ok(Held {
                         holder: row.get(0)?,
-                        expires_at: UnixMicros(row.get(1)?),
+                        expires_at: row.get(1)?,
                     })
                 },
             );

@@ -88,9 +88,7 @@ impl Catalog {
                 WHERE experiment_id = ?1 AND computed_at >= ?2 AND computed_at < ?3
                 ORDER BY computed_at";
             (connection.prepare_cached(sql)?)
-                .query_map(params![experiment.as_str(), from, to], |row| {
-                    Ok(UnixMicros(row.get(0)?))
-                })?
+                .query_map(params![experiment.as_str(), from, to], |row| row.get(0))?
                 .collect()
         })
     }

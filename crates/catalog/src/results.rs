@@ -129,7 +129,7 @@ fn read_published(
     let header = |row: &Row<'_>| {
         let sealed: (i64, u32) = (row.get(6)?, row.get(7)?);
         let published = Published {
-            computed_at: UnixMicros(row.get(0)?),
+            computed_at: row.get(0)?,
             run_id: row.get(1)?,
             mark,
             computation: Computation {

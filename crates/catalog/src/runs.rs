@@ -84,8 +84,8 @@ impl Catalog {
         self.read("read the last run", |connection| {
             let sql = "SELECT finished_at FROM pipeline_runs
                 WHERE status = 'succeeded' ORDER BY run_id DESC LIMIT 1";
-            let found = connection.query_row(sql, params![], |row| row.get::<i64>(0));
-            Ok(found.optional()?.map(UnixMicros))
+            let found = connection.query_row(sql, params![], |row| row.get(0));
+            found.optional()
         })
     }
 
@@ -129,7 +129,7 @@ impl Catalog {
                 let sql = "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)";
                 connection.query_row(sql, params![], |row| row.get(0))
             });
-            return now.ok().map(UnixMicros);
+            return now.ok();
         };
         file.written_at()
     }
@@ -193,8 +193,8 @@ impl Catalog {
                 cause: row.get(1)?,
                 attempt: row.get(2)?,
                 status: RunStatus::parse(&row.get::<String>(3)?),
-                started_at: UnixMicros(row.get(4)?),
-                finished_at: row.get::<Option<i64>>(5)?.map(UnixMicros),
+                started_at: row.get(4)?,
+                finished_at: row.get(5)?,
                 position: row.get::<Option<i64>>(6)?.map(i64::cast_unsigned),
                 n_experiments: row.get(7)?,
                 n_failed: row.get(8)?,

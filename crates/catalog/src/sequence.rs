@@ -93,10 +93,10 @@ fn breaks(connection: &Connection<'_>, experiment: &str) -> database::Result<Vec
         let word: String = row.get(1)?;
         let reason = (BreakReason::ALL.into_iter()).find(|reason| reason.as_str() == word);
         let fields: String = row.get(4)?;
-        let confirmed_at = row.get::<Option<i64>>(5)?.map(UnixMicros);
+        let confirmed_at = row.get::<Option<UnixMicros>>(5)?;
         Ok(Break {
             reason: reason.ok_or_else(|| unreadable(1, format!("`{word}` is no reason")))?,
-            at: UnixMicros(row.get(2)?),
+            at: row.get(2)?,
             after_run: row.get(7)?,
             actor: row.get(3)?,
             fields: fields.lines().map(str::to_owned).collect(),
@@ -118,7 +118,7 @@ fn sequence(
     let id = experiment.as_str();
     let look = |row: &Row<'_>| {
         Ok(PastLook {
-            at: UnixMicros(row.get(0)?),
+            at: row.get(0)?,
             run_id: row.get(1)?,
         })
     };

@@ -1,5 +1,7 @@
 //! Converts values to parameters of statements and from columns of rows.
 
+use trialog_model::time::UnixMicros;
+
 /// A value of one of the types that both databases have.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Value<'v> {
@@ -41,6 +43,18 @@ macro_rules! integers {
     )*};
 }
 integers!(i64, u64, u32, u16, usize);
+
+impl Parameter for UnixMicros {
+    fn value(&self) -> Value<'_> {
+        self.0.value()
+    }
+}
+
+impl Column for UnixMicros {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        i64::read(value).map(Self)
+    }
+}
 
 impl Parameter for f64 {
     fn value(&self) -> Value<'_> {

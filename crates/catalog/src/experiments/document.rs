@@ -54,9 +54,6 @@ impl Document for Experiment {
     }
 
     fn from_row(row: &Row<'_>) -> database::Result<Self> {
-        let time = |column: usize| -> database::Result<Option<UnixMicros>> {
-            Ok(row.get::<Option<i64>>(column)?.map(UnixMicros))
-        };
         let status: String = row.get(1)?;
         let life = row.get::<Option<String>>(15)?;
         let life = Life::from_column(life.as_deref()).map_err(|error| unreadable(15, error))?;
@@ -66,11 +63,11 @@ impl Document for Experiment {
             definition: documents::definition(row, 2)?,
             defined_metrics: Vec::new(),
             ranges: Vec::new(),
-            created_at: UnixMicros(row.get(3)?),
-            updated_at: UnixMicros(row.get(4)?),
-            started_at: time(5)?,
-            stopped_at: time(6)?,
-            archived_at: time(11)?,
+            created_at: row.get(3)?,
+            updated_at: row.get(4)?,
+            started_at: row.get(5)?,
+            stopped_at: row.get(6)?,
+            archived_at: row.get(11)?,
             decision: life.decision,
             pauses: life.pauses,
             at_stop: life.at_stop,
@@ -242,7 +239,6 @@ pub(super) fn insert(
 
 /// Writes the row of a known experiment; what runs note in it stays.
 fn update(transaction: &Connection<'_>, changed: &Experiment) -> database::Result<()> {
-    let time = |time: Option<UnixMicros>| time.map(|time| time.0);
     let life = Life {
         decision: changed.decision.clone(),
         pauses: changed.pauses.clone(),
@@ -257,10 +253,10 @@ fn update(transaction: &Connection<'_>, changed: &Experiment) -> database::Resul
             changed.definition.experiment_id.as_str(),
             changed.status.as_str(),
             to_json(&changed.definition),
-            changed.updated_at.0,
-            time(changed.started_at),
-            time(changed.stopped_at),
-            time(changed.archived_at),
+            changed.updated_at,
+            changed.started_at,
+            changed.stopped_at,
+            changed.archived_at,
             changed.revision,
             changed.definition.owner,
             changed.change,

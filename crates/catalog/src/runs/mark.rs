@@ -69,7 +69,7 @@ fn covered(connection: &Connection<'_>) -> database::Result<(HighWaterMark, Vec<
         let position: i64 = row.get(1)?;
         let mark = HighWaterMark {
             position: position.cast_unsigned(),
-            data_time: UnixMicros(row.get(2)?),
+            data_time: row.get(2)?,
             run_id: row.get(3)?,
         };
         Ok((mark, numbers(&row.get::<String>(4)?)))
@@ -104,7 +104,7 @@ pub(crate) fn mark_at(
         let position: i64 = row.get(0)?;
         Ok(HighWaterMark {
             position: position.cast_unsigned(),
-            data_time: UnixMicros(row.get(1)?),
+            data_time: row.get(1)?,
             run_id: row.get(2)?,
         })
     };
