@@ -350,6 +350,12 @@ impl Parameters for &[&dyn Parameter] {
     }
 }
 
+impl Parameters for &Cells<'_> {
+    fn values(&self) -> Vec<Value<'_>> {
+        self.iter().map(|cell| cell.value()).collect()
+    }
+}
+
 /// The cells of a row.
 macro_rules! cells {
     ($($cell:expr),* $(,)?) => {

@@ -13,7 +13,7 @@ use trialog_model::time::UnixMicros;
 use crate::audit::{self, Edit, Event, Subject};
 use crate::connection::Catalog;
 use crate::database::{
-    self, Abort, Connection, Optional, Parameters, Row, corrupt, params, unreadable,
+    self, Abort, Cells, Connection, Optional, Parameters, Row, cells, corrupt, params, unreadable,
 };
 use crate::error::CatalogError;
 
@@ -48,21 +48,27 @@ impl Table {
         )
     }
 
+    /// Returns the place of a column that every row has.
+    fn position(self, column: &str) -> usize {
+        let position = self.columns.iter().position(|name| *name == column);
+        position.unwrap_or(self.columns.len())
+    }
+
     /// Writes a row over the one with the same name.
-    pub(crate) fn upsert(
+    fn upsert(
         self,
         transaction: &Connection<'_>,
-        values: impl Parameters,
+        columns: &[&str],
+        values: &Cells<'_>,
     ) -> database::Result<()> {
-        let numbers: Vec<String> = (1..=self.columns.len()).map(|n| format!("?{n}")).collect();
-        let set = self.columns.iter().skip(1);
-        let set: Vec<String> = set
+        let numbers: Vec<String> = (1..=columns.len()).map(|n| format!("?{n}")).collect();
+        let set: Vec<String> = (columns.iter())
             .map(|name| format!("{name} = excluded.{name}"))
             .collect();
         let sql = format!(
             "INSERT INTO {} ({}) VALUES ({}) ON CONFLICT ({}) DO UPDATE SET {}",
             self.name,
-            self.columns.join(", "),
+            columns.join(", "),
             numbers.join(", "),
             self.key(),
             set.join(", "),
@@ -77,7 +83,47 @@ impl Table {
     }
 }
 
+/// The columns of a table that has no others.
+pub(crate) const COLUMNS: [&str; 5] =
+    ["name", "definition", "created_at", "updated_at", "revision"];
+
+/// The fields that every kind has, to be replaced where they change.
+#[derive(Debug)]
+pub struct Common<'d, T> {
+    pub(crate) definition: &'d mut T,
+    pub(crate) created_at: UnixMicros,
+    pub(crate) updated_at: &'d mut UnixMicros,
+    /// The number of its state.
+    pub(crate) state: &'d mut i64,
+}
+
+/// The methods of [`Document`] that lend the fields which every kind has; `$state` is the one
+/// with the number of its state.
+macro_rules! common_fields {
+    ($state:ident) => {
+        fn common(&mut self) -> $crate::documents::Common<'_, Self::Definition> {
+            $crate::documents::Common {
+                definition: &mut self.definition,
+                created_at: self.created_at,
+                updated_at: &mut self.updated_at,
+                state: &mut self.$state,
+            }
+        }
+
+        fn definition(&self) -> &Self::Definition {
+            &self.definition
+        }
+
+        fn state(&self) -> i64 {
+            self.$state
+        }
+    };
+}
+pub(crate) use common_fields;
+
 /// A kind of named document: what it is, how it is stored, and what happens beside that.
+///
+/// Its row has [`COLUMNS`], and those that [`Document::FURTHER`] names.
 pub trait Document: Clone {
     /// The type of its name.
     type Name: Display;
@@ -88,6 +134,11 @@ pub trait Document: Clone {
     const SUBJECT: Subject;
     /// Where it is stored.
     const TABLE: Table;
+    /// The columns that not every kind has.
+    const FURTHER: &'static [&'static str] = &[];
+
+    /// Lends the fields that every kind has.
+    fn common(&mut self) -> Common<'_, Self::Definition>;
 
     /// Returns its definition.
     fn definition(&self) -> &Self::Definition;
@@ -99,7 +150,26 @@ pub trait Document: Clone {
     fn state(&self) -> i64;
 
     /// Reads a row of the table, without what other tables have about it.
-    fn from_row(row: &Row<'_>) -> database::Result<Self>;
+    fn from_row(row: &Row<'_>) -> database::Result<Self> {
+        let at = |column: &str| Self::TABLE.position(column);
+        let definition = definition(row, at("definition"))?;
+        let mut found = Self::created(definition, row.get(at("created_at"))?, None);
+        let common = found.common();
+        *common.updated_at = row.get(at("updated_at"))?;
+        *common.state = row.get(at("revision"))?;
+        found.read_further(row)?;
+        Ok(found)
+    }
+
+    /// Reads the columns that not every kind has.
+    fn read_further(&mut self, _row: &Row<'_>) -> database::Result<()> {
+        Ok(())
+    }
+
+    /// Returns the cells of the columns that not every kind has.
+    fn further(&self) -> Cells<'static> {
+        Vec::new()
+    }
 
     /// Adds what other tables have about it.
     fn complete(self, _connection: &Connection<'_>) -> database::Result<Self> {
@@ -115,7 +185,11 @@ pub trait Document: Clone {
     fn created(definition: Self::Definition, at: UnixMicros, placeholder: Option<&Self>) -> Self;
 
     /// Makes the next state, with another definition.
-    fn redefined(&self, definition: Self::Definition) -> Self;
+    fn redefined(&self, definition: Self::Definition) -> Self {
+        let mut next = self.clone();
+        *next.common().definition = definition;
+        next
+    }
 
     /// Checks that people may change it.
     fn check_editable(&self) -> Result<(), CatalogError> {
@@ -135,11 +209,26 @@ pub trait Document: Clone {
 
     /// Writes its row over that of `known`, with the next number, and returns what was written.
     fn write(
-        self,
+        mut self,
         transaction: &Connection<'_>,
         edit: &Edit,
         known: Option<&Self>,
-    ) -> database::Result<Self>;
+    ) -> database::Result<Self> {
+        let common = self.common();
+        *common.updated_at = edit.at;
+        *common.state = known.map_or(1, |known| known.state() + 1);
+        let mut row: Cells<'static> = cells![
+            Self::name_of(common.definition).to_string(),
+            to_json(common.definition),
+            common.created_at,
+            *common.updated_at,
+            *common.state,
+        ];
+        row.extend(self.further());
+        let columns = [&COLUMNS, Self::FURTHER].concat();
+        Self::TABLE.upsert(transaction, &columns, &row)?;
+        Ok(self)
+    }
 
     /// Updates what depends on it, once it is written.
     fn follow_up(

@@ -9,8 +9,8 @@ use trialog_sqlite::{Migration, sql};
 
 use crate::audit::{self, Edit, Subject};
 use crate::connection::Catalog;
-use crate::database::{self, Connection, Row, corrupt, params};
-use crate::documents::{self, Document, Table, to_json};
+use crate::database::{self, Cells, Connection, Row, cells, corrupt, params};
+use crate::documents::{self, Document, Table};
 use crate::error::CatalogError;
 use crate::experiments::sync_holdout_experiment;
 
@@ -74,31 +74,25 @@ impl Document for Holdout {
             "revision",
         ],
     };
+    const FURTHER: &[&str] = &["status", "started_at", "stopped_at"];
 
-    fn definition(&self) -> &HoldoutDefinition {
-        &self.definition
-    }
+    documents::common_fields!(revision);
 
     fn name_of(definition: &HoldoutDefinition) -> &HoldoutName {
         &definition.name
     }
 
-    fn state(&self) -> i64 {
-        self.revision
+    fn read_further(&mut self, row: &Row<'_>) -> database::Result<()> {
+        let status: String = row.get(1)?;
+        self.status =
+            Status::parse(&status).ok_or_else(|| corrupt(format!("`{status}` is no status")))?;
+        self.started_at = row.get(5)?;
+        self.stopped_at = row.get(6)?;
+        Ok(())
     }
 
-    fn from_row(row: &Row<'_>) -> database::Result<Self> {
-        let status: String = row.get(1)?;
-        Ok(Self {
-            definition: documents::definition(row, 2)?,
-            status: Status::parse(&status)
-                .ok_or_else(|| corrupt(format!("`{status}` is no status")))?,
-            created_at: row.get(3)?,
-            updated_at: row.get(4)?,
-            started_at: row.get(5)?,
-            stopped_at: row.get(6)?,
-            revision: row.get(7)?,
-        })
+    fn further(&self) -> Cells<'static> {
+        cells![self.status.as_str(), self.started_at, self.stopped_at]
     }
 
     fn created(definition: HoldoutDefinition, at: UnixMicros, _placeholder: Option<&Self>) -> Self {
@@ -111,40 +105,6 @@ impl Document for Holdout {
             stopped_at: None,
             revision: 1,
         }
-    }
-
-    fn redefined(&self, definition: HoldoutDefinition) -> Self {
-        Self {
-            definition,
-            ..self.clone()
-        }
-    }
-
-    fn write(
-        self,
-        transaction: &Connection<'_>,
-        edit: &Edit,
-        known: Option<&Self>,
-    ) -> database::Result<Self> {
-        let current = Self {
-            updated_at: edit.at,
-            revision: known.map_or(1, |known| known.revision + 1),
-            ..self
-        };
-        Self::TABLE.upsert(
-            transaction,
-            params![
-                current.definition.name.as_str(),
-                current.status.as_str(),
-                to_json(&current.definition),
-                current.created_at,
-                current.updated_at,
-                current.started_at,
-                current.stopped_at,
-                current.revision,
-            ],
-        )?;
-        Ok(current)
     }
 
     fn follow_up(

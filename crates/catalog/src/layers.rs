@@ -9,8 +9,8 @@ use trialog_model::ids::{ExperimentId, LayerName};
 use trialog_model::ranges::free;
 use trialog_model::time::UnixMicros;
 
-use crate::audit::{Edit, Subject};
-use crate::database::{self, Abort, Connection, Row, params};
+use crate::audit::Subject;
+use crate::database::{self, Abort, Connection, Row};
 use crate::documents::{self, Deletable, Document, Table};
 use crate::error::CatalogError;
 use crate::experiments;
@@ -47,29 +47,13 @@ impl Document for Layer {
     const SUBJECT: Subject = Subject::Layer;
     const TABLE: Table = Table {
         name: "layers",
-        columns: &["name", "definition", "created_at", "updated_at", "revision"],
+        columns: &documents::COLUMNS,
     };
 
-    fn definition(&self) -> &LayerDefinition {
-        &self.definition
-    }
+    documents::common_fields!(revision);
 
     fn name_of(definition: &LayerDefinition) -> &LayerName {
         &definition.name
-    }
-
-    fn state(&self) -> i64 {
-        self.revision
-    }
-
-    fn from_row(row: &Row<'_>) -> database::Result<Self> {
-        Ok(Self {
-            definition: documents::definition(row, 1)?,
-            created_at: row.get(2)?,
-            updated_at: row.get(3)?,
-            revision: row.get(4)?,
-            owned: Vec::new(),
-        })
     }
 
     fn complete(mut self, connection: &Connection<'_>) -> database::Result<Self> {
@@ -90,37 +74,6 @@ impl Document for Layer {
             revision: 1,
             owned: Vec::new(),
         }
-    }
-
-    fn redefined(&self, definition: LayerDefinition) -> Self {
-        Self {
-            definition,
-            ..self.clone()
-        }
-    }
-
-    fn write(
-        self,
-        transaction: &Connection<'_>,
-        edit: &Edit,
-        known: Option<&Self>,
-    ) -> database::Result<Self> {
-        let current = Self {
-            updated_at: edit.at,
-            revision: known.map_or(1, |known| known.revision + 1),
-            ..self
-        };
-        Self::TABLE.upsert(
-            transaction,
-            params![
-                current.definition.name.as_str(),
-                documents::to_json(&current.definition),
-                current.created_at.0,
-                current.updated_at.0,
-                current.revision,
-            ],
-        )?;
-        Ok(current)
     }
 }
 
@@ -143,7 +96,7 @@ mod tests {
 
     use super::*;
     use crate::Catalog;
-    use crate::audit::Actor;
+    use crate::audit::{Actor, Edit};
     use crate::experiments::Experiment;
 
     fn edit() -> Edit {

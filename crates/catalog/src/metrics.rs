@@ -2,17 +2,16 @@
 
 use std::ops::ControlFlow;
 
-use serde_json::Value;
 use trialog_model::experiment::Definition;
 use trialog_model::ids::{HoldoutName, MetricName};
 use trialog_model::metric::MetricRef;
 use trialog_model::metric_definition::MetricDefinition;
 use trialog_model::time::UnixMicros;
 
-use crate::audit::{self, Edit, Subject};
+use crate::audit::{Edit, Subject};
 use crate::configuration;
 use crate::connection::Catalog;
-use crate::database::{self, Abort, Connection, Row, params};
+use crate::database::{self, Abort, Connection};
 use crate::documents::{self, Deletable, Document, Table, read_row};
 use crate::error::CatalogError;
 use crate::experiments::{self, Experiment};
@@ -49,28 +48,13 @@ impl Document for Metric {
     const SUBJECT: Subject = Subject::Metric;
     const TABLE: Table = Table {
         name: "metric_definitions",
-        columns: &["name", "definition", "created_at", "updated_at", "revision"],
+        columns: &documents::COLUMNS,
     };
 
-    fn definition(&self) -> &MetricDefinition {
-        &self.definition
-    }
+    documents::common_fields!(revision);
 
     fn name_of(definition: &MetricDefinition) -> &MetricName {
         &definition.name
-    }
-
-    fn state(&self) -> i64 {
-        self.revision
-    }
-
-    fn from_row(row: &Row<'_>) -> database::Result<Self> {
-        Ok(Self {
-            definition: documents::definition(row, 1)?,
-            created_at: row.get(2)?,
-            updated_at: row.get(3)?,
-            revision: row.get(4)?,
-        })
     }
 
     fn created(definition: MetricDefinition, at: UnixMicros, _placeholder: Option<&Self>) -> Self {
@@ -79,13 +63,6 @@ impl Document for Metric {
             created_at: at,
             updated_at: at,
             revision: 1,
-        }
-    }
-
-    fn redefined(&self, definition: MetricDefinition) -> Self {
-        Self {
-            definition,
-            ..self.clone()
         }
     }
 
@@ -98,30 +75,6 @@ impl Document for Metric {
         let before = known.map(Self::definition);
         note_locked_changes(transaction, edit, before, &current.definition)?;
         Ok(documents::action(known))
-    }
-
-    fn write(
-        self,
-        transaction: &Connection<'_>,
-        edit: &Edit,
-        known: Option<&Self>,
-    ) -> database::Result<Self> {
-        let current = Self {
-            updated_at: edit.at,
-            revision: known.map_or(1, |known| known.revision + 1),
-            ..self
-        };
-        Self::TABLE.upsert(
-            transaction,
-            params![
-                current.definition.name.as_str(),
-                Value::Object(audit::fields(&current.definition)).to_string(),
-                current.created_at.0,
-                current.updated_at.0,
-                current.revision,
-            ],
-        )?;
-        Ok(current)
     }
 
     /// Makes the experiments that name it due, if it means something else now.
@@ -273,6 +226,7 @@ mod tests {
 
     use super::*;
     use crate::audit::Actor;
+    use crate::database::params;
 
     const NOW: UnixMicros = UnixMicros(1_700_000_000_000_000);
 

@@ -4,7 +4,7 @@ use trialog_model::time::UnixMicros;
 
 /// A value of one of the types that both databases have.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Value<'v> {
+pub enum Value<'v> {
     Null,
     Integer(i64),
     Real(f64),
@@ -13,7 +13,7 @@ pub(crate) enum Value<'v> {
 }
 
 /// A type that can be a parameter.
-pub(crate) trait Parameter {
+pub trait Parameter {
     fn value(&self) -> Value<'_>;
 }
 

@@ -41,16 +41,10 @@ impl Document for Experiment {
         ],
     };
 
-    fn definition(&self) -> &Definition {
-        &self.definition
-    }
+    documents::common_fields!(change);
 
     fn name_of(definition: &Definition) -> &ExperimentId {
         &definition.experiment_id
-    }
-
-    fn state(&self) -> i64 {
-        self.change
     }
 
     fn from_row(row: &Row<'_>) -> database::Result<Self> {
@@ -98,13 +92,6 @@ impl Document for Experiment {
         Self {
             status: Status::Draft,
             ..placeholder.map_or_else(unknown, |known| known.redefined(definition.clone()))
-        }
-    }
-
-    fn redefined(&self, definition: Definition) -> Self {
-        Self {
-            definition,
-            ..self.clone()
         }
     }
 
