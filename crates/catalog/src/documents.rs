@@ -4,6 +4,7 @@
 //! are the same for all of them: one transaction, with its entry in the audit trail.
 
 use std::fmt::Display;
+use std::ops::ControlFlow;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -120,6 +121,17 @@ macro_rules! common_fields {
     };
 }
 pub(crate) use common_fields;
+
+/// Which documents to list, and how many.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// Only those with this in their texts, in any case.
+    pub search: Option<String>,
+    /// Only those whose name comes after this one.
+    pub after: Option<String>,
+    /// At most this many.
+    pub limit: u32,
+}
 
 /// A kind of named document: what it is, how it is stored, and what happens beside that.
 ///
@@ -241,6 +253,11 @@ pub trait Document: Clone {
         Ok(())
     }
 
+    /// Whether one of its texts has `needle`, which is in lower case.
+    fn has(&self, _needle: &str) -> bool {
+        true
+    }
+
     /// Returns the fields that the audit trail compares.
     fn fields(&self) -> Map<String, Value> {
         audit::fields(self.definition())
@@ -296,7 +313,11 @@ pub(crate) fn select<D: Document>(
     condition: &str,
     parameters: impl Parameters,
 ) -> database::Result<Vec<D>> {
-    let found: Vec<D> = rows(connection, condition, parameters)?;
+    complete(connection, rows(connection, condition, parameters)?)
+}
+
+/// Adds what other tables have about `found`.
+fn complete<D: Document>(connection: &Connection<'_>, found: Vec<D>) -> database::Result<Vec<D>> {
     let complete = |found: D| found.complete(connection);
     found.into_iter().map(complete).collect()
 }
@@ -440,21 +461,32 @@ impl Catalog {
         })?
     }
 
-    /// Reads at most `limit` documents in the order of their names, those after `after`.
+    /// Lists documents in the order of their names.
     ///
     /// # Errors
     ///
     /// The database cannot be read.
-    pub fn list<D: Document>(
-        &self,
-        after: Option<&str>,
-        limit: u32,
-    ) -> Result<Vec<D>, CatalogError> {
+    pub fn list<D: Document>(&self, listing: &Listing) -> Result<Vec<D>, CatalogError> {
         let key = D::TABLE.key();
-        let page = format!("WHERE {key} > ?1 ORDER BY {key} LIMIT ?2");
+        let sql = D::TABLE.select(&format!("WHERE {key} > ?1 ORDER BY {key} LIMIT ?2"));
+        let needle = listing.search.as_deref().map(str::to_lowercase);
+        // A search compares the texts of rows one after the other until it has found enough.
+        let most = needle.as_ref().map_or(listing.limit, |_| u32::MAX);
+        let after = listing.after.as_deref().unwrap_or_default();
         let action = format!("list {}s", D::SUBJECT.as_str());
         self.read(&action, |connection| {
-            select(connection, &page, params![after.unwrap_or_default(), limit])
+            let mut page: Vec<D> = Vec::new();
+            connection.each(&sql, params![after, most], |row| {
+                if page.len() >= listing.limit as usize {
+                    return Ok(ControlFlow::Break(()));
+                }
+                let found: D = read_row(row)?;
+                if needle.as_ref().is_none_or(|needle| found.has(needle)) {
+                    page.push(found);
+                }
+                Ok(ControlFlow::Continue(()))
+            })?;
+            complete(connection, page)
         })
     }
 

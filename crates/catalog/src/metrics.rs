@@ -1,7 +1,5 @@
 //! Metric definitions, and which experiments name them.
 
-use std::ops::ControlFlow;
-
 use trialog_model::experiment::Definition;
 use trialog_model::ids::{HoldoutName, MetricName};
 use trialog_model::metric::MetricRef;
@@ -10,9 +8,8 @@ use trialog_model::time::UnixMicros;
 
 use crate::audit::{Edit, Subject};
 use crate::configuration;
-use crate::connection::Catalog;
 use crate::database::{self, Abort, Connection};
-use crate::documents::{self, Deletable, Document, Table, read_row};
+use crate::documents::{self, Deletable, Document, Table};
 use crate::error::CatalogError;
 use crate::experiments::{self, Experiment};
 use crate::links::{self, LinkKind};
@@ -28,17 +25,6 @@ pub struct Metric {
     pub updated_at: UnixMicros,
     /// Counts its states.
     pub revision: i64,
-}
-
-/// Which definitions to list, and how many.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct MetricListing {
-    /// Only those with this in their name, event type, owner or description, in any case.
-    pub search: Option<String>,
-    /// Only those whose name comes after this one.
-    pub after: Option<String>,
-    /// At most this many.
-    pub limit: u32,
 }
 
 impl Document for Metric {
@@ -94,6 +80,17 @@ impl Document for Metric {
         let link = [LinkKind::Metric.as_str(), self.definition.name.as_str()];
         transaction.execute(sql, link).map(drop)
     }
+
+    /// Whether its name, event type, owner or description has `needle`.
+    fn has(&self, needle: &str) -> bool {
+        let texts = [
+            Some(self.definition.name.as_str()),
+            Some(self.definition.event_type.as_str()),
+            self.definition.owner.as_deref(),
+            self.definition.description.as_deref(),
+        ];
+        (texts.into_iter().flatten()).any(|text| text.to_lowercase().contains(needle))
+    }
 }
 
 impl Deletable for Metric {
@@ -126,33 +123,6 @@ pub(crate) fn defined(
         defined.extend(found.map(|metric| metric.definition));
     }
     Ok(defined)
-}
-
-impl Catalog {
-    /// Lists metric definitions in the order of their names.
-    ///
-    /// # Errors
-    ///
-    /// The database cannot be read.
-    pub fn list_metrics(&self, listing: &MetricListing) -> Result<Vec<Metric>, CatalogError> {
-        let needle = (listing.search.as_deref()).map_or_else(String::new, str::to_lowercase);
-        let after = listing.after.as_deref().unwrap_or_default();
-        self.read("list metric definitions", |connection| {
-            let sql = Metric::TABLE.select("WHERE name > ?1 ORDER BY name");
-            let mut page = Vec::new();
-            connection.each(&sql, [after], |row| {
-                if page.len() >= listing.limit as usize {
-                    return Ok(ControlFlow::Break(()));
-                }
-                let found: Metric = read_row(row)?;
-                if has(&found.definition, &needle) {
-                    page.push(found);
-                }
-                Ok(ControlFlow::Continue(()))
-            })?;
-            Ok(page)
-        })
-    }
 }
 
 /// Notes what changes of the metric that `changed` defines for the started experiments that it
@@ -209,24 +179,16 @@ fn locked_fields(
         .collect()
 }
 
-fn has(definition: &MetricDefinition, needle: &str) -> bool {
-    let texts = [
-        Some(definition.name.as_str()),
-        Some(definition.event_type.as_str()),
-        definition.owner.as_deref(),
-        definition.description.as_deref(),
-    ];
-    (texts.into_iter().flatten()).any(|text| text.to_lowercase().contains(needle))
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
     use trialog_model::ids::ExperimentId;
 
     use super::*;
+    use crate::Catalog;
     use crate::audit::Actor;
     use crate::database::params;
+    use crate::documents::Listing;
 
     const NOW: UnixMicros = UnixMicros(1_700_000_000_000_000);
 
@@ -346,12 +308,12 @@ mod tests {
             catalog.create::<Metric>(&definition, &edit()).unwrap();
         }
         let names = |search: Option<&str>, after: Option<&str>| -> Vec<String> {
-            let listing = MetricListing {
+            let listing = Listing {
                 search: search.map(str::to_owned),
                 after: after.map(str::to_owned),
                 limit: 2,
             };
-            let listed = catalog.list_metrics(&listing).unwrap();
+            let listed: Vec<Metric> = catalog.list(&listing).unwrap();
             (listed.into_iter())
                 .map(|metric| metric.definition.name.into())
                 .collect()

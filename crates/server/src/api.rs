@@ -14,5 +14,6 @@ pub(crate) mod layers;
 pub(crate) mod maintenance;
 pub(crate) mod metric_definitions;
 pub(crate) mod pipeline;
+pub(crate) mod resource;
 pub(crate) mod results;
 mod types;

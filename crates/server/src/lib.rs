@@ -17,7 +17,6 @@ mod dashboard;
 mod edit;
 mod headers;
 mod limits;
-mod named;
 mod names;
 mod observe;
 pub mod openapi;

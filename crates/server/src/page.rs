@@ -1,5 +1,7 @@
 //! Lists page by page: how long a page is, and where the next one begins.
 
+use trialog_catalog::documents::Listing;
+
 use crate::problem::{Answer, Problem};
 use crate::query::pairs;
 
@@ -31,20 +33,23 @@ pub(crate) fn next<T>(page: &[T], limit: u32, key: impl Fn(&T) -> String) -> Opt
     page.last().filter(|_| is_full).map(key)
 }
 
-/// Parses the parameters `after` and `limit` of a list that has no others.
-pub(crate) fn plain_page(query: &str) -> Answer<(Option<String>, u32)> {
-    let (mut after, mut n) = (None, PAGE);
+/// Parses the parameters of a list in the order of names; `q` is one where it `is_searched`.
+pub(crate) fn listing(query: &str, is_searched: bool) -> Answer<Listing> {
+    let mut listing = Listing {
+        limit: PAGE,
+        ..Listing::default()
+    };
     for (name, value) in pairs(query)? {
         match name.as_str() {
-            "after" => after = Some(value),
-            "limit" => n = limit(&value)?,
+            "q" if is_searched => listing.search = Some(search(value)?),
+            "after" => listing.after = Some(value),
+            "limit" => listing.limit = limit(&value)?,
             other => {
-                return Err(Problem::bad_field(
-                    other,
-                    "is no parameter here: use after or limit",
-                ));
+                let search = if is_searched { "q, " } else { "" };
+                let reason = format!("is no parameter here: use {search}after or limit");
+                return Err(Problem::bad_field(other, &reason));
             }
         }
     }
-    Ok((after, n))
+    Ok(listing)
 }

@@ -7,10 +7,14 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::{MethodRouter, delete, get, post};
+use trialog_catalog::experiments::Experiment;
+use trialog_catalog::holdouts::Holdout;
+use trialog_catalog::layers::Layer;
+use trialog_catalog::metrics::Metric;
 
 use crate::api::{
     audit, breakdown, calc, evaluation, events, experiments, export, health, holdouts, keys,
-    layers, maintenance, metric_definitions, pipeline, results,
+    maintenance, pipeline, resource, results,
 };
 use crate::app::App;
 use crate::problem::Problem;
@@ -78,46 +82,37 @@ fn routes() -> Routes {
         .route("/v1/events/metrics", post(events::metrics))
         .route(
             "/v1/experiments",
-            get(experiments::list).post(experiments::create),
+            get(experiments::list).post(resource::create::<Experiment>),
         )
         .route(
             "/v1/experiments/{id}",
-            get(experiments::read)
-                .patch(experiments::change)
-                .delete(experiments::delete),
+            resource::one::<Experiment>().delete(experiments::delete),
         )
-        .route("/v1/experiments/{id}/start", post(experiments::start))
-        .route("/v1/experiments/{id}/stop", post(experiments::stop))
-        .route("/v1/experiments/{id}/resume", post(experiments::resume))
+        .route("/v1/experiments/{id}/start", experiments::start())
+        .route("/v1/experiments/{id}/stop", experiments::stop())
+        .route("/v1/experiments/{id}/resume", experiments::resume())
         .route("/v1/experiments/{id}/decide", post(experiments::decide))
-        .route("/v1/experiments/{id}/archive", post(experiments::archive))
-        .route("/v1/experiments/{id}/confirm", post(experiments::confirm))
+        .route("/v1/experiments/{id}/archive", experiments::archive())
+        .route("/v1/experiments/{id}/confirm", experiments::confirm())
         .route("/v1/experiments/{id}/audit", get(audit::of_experiment))
         .route("/v1/audit", get(audit::all))
-        .route(
-            "/v1/metrics",
-            get(metric_definitions::list).post(metric_definitions::create),
-        )
+        .route("/v1/metrics", resource::all::<Metric>())
         .route(
             "/v1/metrics/{name}",
-            get(metric_definitions::read)
-                .patch(metric_definitions::change)
-                .delete(metric_definitions::delete),
+            resource::one::<Metric>().delete(resource::delete::<Metric>),
         )
-        .route("/v1/layers", get(layers::list).post(layers::create))
+        .route("/v1/layers", resource::all::<Layer>())
         .route(
             "/v1/layers/{name}",
-            get(layers::read)
-                .patch(layers::change)
-                .delete(layers::delete),
+            resource::one::<Layer>().delete(resource::delete::<Layer>),
         )
-        .route("/v1/holdouts", get(holdouts::list).post(holdouts::create))
+        .route("/v1/holdouts", resource::all::<Holdout>())
         .route(
             "/v1/holdouts/{name}",
-            get(holdouts::read).patch(holdouts::change),
+            get(resource::read::<Holdout>).patch(holdouts::change),
         )
-        .route("/v1/holdouts/{name}/start", post(holdouts::start))
-        .route("/v1/holdouts/{name}/stop", post(holdouts::stop))
+        .route("/v1/holdouts/{name}/start", holdouts::start())
+        .route("/v1/holdouts/{name}/stop", holdouts::stop())
         .route("/v1/sdk/config", get(evaluation::config))
         .route("/v1/assign", post(evaluation::assign))
         .route("/v1/track", post(evaluation::track))

@@ -8,79 +8,127 @@ mod list;
 pub(crate) use decide::decide;
 pub(crate) use definition::{confirmable, metric_name};
 pub(crate) use life::{archive, confirm, resume, start, stop};
-pub(crate) use list::{list, listing, next_page};
+pub(crate) use list::{ExperimentPage, list, listing, next_page};
 
 use std::sync::Arc;
 
-use axum::Json;
-use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::http::{Method, StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
+use axum::http::{Method, StatusCode};
+use axum::response::Response;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use trialog_catalog::CatalogError;
 use trialog_catalog::experiments::Experiment;
 use trialog_catalog::surfaces::SharedSurface;
 use trialog_model::document;
 use trialog_model::experiment::{Definition, Status};
 use trialog_model::ids::ExperimentId;
-use trialog_model::percent;
 use trialog_report::{Decided, Paused};
 
+use super::resource::{self, Resource, Words, answer, operations};
 use super::types::{BucketRange, Time, bucket_range};
 use crate::app::App;
-use crate::body::received;
-use crate::edit::{Editing, etag, merged, patch, take_confirmation};
-use crate::named::named;
+use crate::edit::Editing;
 use crate::openapi::derived;
 use crate::openapi::operation::Operation;
-use crate::openapi::schema::{self, Schema};
+use crate::openapi::schema::Schema;
 use crate::pools;
 use crate::problem::{Answer, Problem};
 
-/// What an `ETag` is.
-const TAG: &str = "Stands for this state of it; changes with each change.";
+impl Resource for Experiment {
+    type Shown = ShownExperiment;
+    type Page = ExperimentPage;
 
-const PATH: &str = "/v1/experiments";
+    const WORDS: Words = Words {
+        path: "/v1/experiments",
+        path_of_one: "/v1/experiments/{id}",
+        segment: "id",
+        max_chars: ExperimentId::MAX_CHARS,
+        example: "checkout",
+        member: "experiment_id",
+        renaming: "register a new experiment",
+        tag: "experiments",
+        many: "Experiments",
+        one: "The experiment.",
+        created: "It is registered.",
+        entity_tag: "Stands for this state of it; changes with each change.",
+    };
+    const CONFIRMS_CHANGE: bool = true;
+
+    fn read(fields: Value) -> Answer<Definition> {
+        let definition: Definition = document::from_value(fields).map_err(Problem::unreadable)?;
+        definition.check()?;
+        definition.check_variant_names(&[])?;
+        Ok(definition)
+    }
+
+    fn read_change(&self, fields: Value) -> Answer<Definition> {
+        let mend = match self.status {
+            Status::Unregistered => Some("register it first"),
+            Status::Archived => Some("it is put away for good and cannot change"),
+            Status::Draft | Status::Running | Status::Stopped => None,
+        };
+        if let Some(mend) = mend {
+            let refused = CatalogError::WrongStatus {
+                experiment: self.definition.experiment_id.clone(),
+                status: self.status,
+                mend,
+            };
+            return Err(refused.into());
+        }
+        let changed: Definition = document::from_value(fields).map_err(Problem::unreadable)?;
+        self.keep_name(&changed)?;
+        changed.check()?;
+        changed.check_variant_names(&self.definition.variants)?;
+        if self.status != Status::Draft {
+            (self.definition.check_change_after_start(&changed))
+                .map_err(|error| Problem::from(error).with_status(StatusCode::CONFLICT))?;
+        }
+        Ok(changed)
+    }
+
+    /// Shows it with the experiments that touch the same surfaces.
+    fn with_warnings(self, app: &App) -> Answer<ShownExperiment> {
+        let shared = app.catalog.shared_surfaces(&self.definition)?;
+        Ok(ShownExperiment {
+            warnings: shared.iter().map(SurfaceWarning::from).collect(),
+            ..self.into()
+        })
+    }
+
+    fn page(experiments: Vec<ShownExperiment>, next: Option<String>) -> ExperimentPage {
+        ExperimentPage { experiments, next }
+    }
+}
 
 pub(crate) fn operations() -> Vec<Operation> {
-    let read = of_one(
-        Method::GET,
-        "/v1/experiments/{id}",
-        "getExperiment",
-        "Reads an experiment",
-    );
+    let change = json!({ "owner": "checkout team", "hypothesis": null });
     let registry = [
         list::operation(),
-        create_operation(),
-        read,
-        change_operation(),
-        delete_operation(),
+        operations::create::<Experiment>(
+            "registerExperiment",
+            "Registers an experiment",
+            definition_example(),
+        )
+        .describe("Makes a draft. Events of the experiment that came before stay."),
+        operations::read::<Experiment>("getExperiment", "Reads an experiment"),
+        operations::change::<Experiment>("changeExperiment", change)
+            .describe("Null puts a member back to its default. After the start, salt, variants and layer are frozen, allocation may only grow, and primary metrics stay as they are. A change of `alpha`, `attribution_window`, `control`, `plan` or `start_at` is refused then, as results are tested with them; with `confirm` the sequence of looks starts anew, and there is no verdict until somebody confirms it. A change takes effect with the next run.")
+            .problems(&[409]),
+        operations::one::<Experiment>(
+            Method::DELETE,
+            Experiment::WORDS.path_of_one,
+            "deleteExperiment",
+            "Deletes a draft or an unregistered experiment",
+        )
+        .describe("With its results, and answers with it as it was. Its events and its audit trail stay: if more events come in, it is unregistered again. One that was started is archived instead.")
+        .if_match()
+        .problems(&[409]),
         decide::operation(),
     ];
     registry.into_iter().chain(life::operations()).collect()
-}
-
-fn create_operation() -> Operation {
-    Operation::new(
-        Method::POST,
-        PATH,
-        "registerExperiment",
-        "Registers an experiment",
-    )
-    .tag("experiments")
-    .describe("Makes a draft. Events of the experiment that came before stay.")
-    .body(
-        schema::reference("ExperimentDefinition"),
-        definition_example(),
-    )
-    .answers::<ShownExperiment>(StatusCode::CREATED, "It is registered.")
-    .answer_header(StatusCode::CREATED, "Location", "Where it is.")
-    .answer_header(StatusCode::CREATED, "ETag", TAG)
-    .problems(&[409, 422])
 }
 
 fn definition_example() -> Value {
@@ -95,48 +143,9 @@ fn definition_example() -> Value {
     })
 }
 
-fn change_operation() -> Operation {
-    of_one(Method::PATCH, "/v1/experiments/{id}", "changeExperiment", "Changes the members that the body names")
-        .describe("Null puts a member back to its default. After the start, salt, variants and layer are frozen, allocation may only grow, and primary metrics stay as they are. A change of `alpha`, `attribution_window`, `control`, `plan` or `start_at` is refused then, as results are tested with them; with `confirm` the sequence of looks starts anew, and there is no verdict until somebody confirms it. A change takes effect with the next run.")
-        .body(schema::reference("ExperimentChange"), json!({ "owner": "checkout team", "hypothesis": null }))
-        .if_match()
-        .problems(&[409, 422])
-}
-
-fn delete_operation() -> Operation {
-    of_one(
-        Method::DELETE,
-        "/v1/experiments/{id}",
-        "deleteExperiment",
-        "Deletes a draft or an unregistered experiment",
-    )
-    .describe("With its results, and answers with it as it was. Its events and its audit trail stay: if more events come in, it is unregistered again. One that was started is archived instead.")
-    .if_match()
-    .problems(&[409])
-}
-
-/// An operation on one experiment that answers with it.
-fn of_one(
-    method: Method,
-    path: &'static str,
-    id: &'static str,
-    summary: &'static str,
-) -> Operation {
-    experiment_segment(Operation::new(method, path, id, summary))
-        .tag("experiments")
-        .answers::<ShownExperiment>(StatusCode::OK, "The experiment.")
-        .answer_header(StatusCode::OK, "ETag", TAG)
-        .problems(&[404])
-}
-
-/// The experiment in a path.
+/// Describes the experiment in a path.
 pub(crate) fn experiment_segment(operation: Operation) -> Operation {
-    operation.segment(
-        "id",
-        schema::name(ExperimentId::MAX_CHARS),
-        "checkout",
-        "The experiment's id, percent-encoded.",
-    )
+    operations::segment::<Experiment>(operation)
 }
 
 /// The schemas of what clients send.
@@ -147,7 +156,7 @@ pub(crate) fn schemas() -> Vec<(&'static str, Schema)> {
 /// An experiment: its definition, and where it is in its life.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Experiment")]
-pub(super) struct ShownExperiment {
+pub(crate) struct ShownExperiment {
     #[serde(flatten)]
     #[schemars(schema_with = "definition_part")]
     definition: Definition,
@@ -229,109 +238,9 @@ impl From<&SharedSurface> for SurfaceWarning {
     }
 }
 
-/// The id in a path; an id that cannot exist is not found.
+/// Reads the id in a path; an id that cannot exist is not found.
 pub(crate) fn id(path: Result<Path<String>, PathRejection>) -> Answer<ExperimentId> {
-    named(path, "experiment has such an id", ExperimentId::new)
-}
-
-/// An experiment with its entity tag.
-fn answer(experiment: Experiment) -> Response {
-    let tag = etag(experiment.change);
-    (
-        [(header::ETAG, tag)],
-        Json(ShownExperiment::from(experiment)),
-    )
-        .into_response()
-}
-
-/// An experiment with its entity tag and what its owner should know.
-fn answer_with(experiment: Experiment, shared: &[SharedSurface]) -> Response {
-    let tag = etag(experiment.change);
-    let mut shown = ShownExperiment::from(experiment);
-    shown.warnings = shared.iter().map(SurfaceWarning::from).collect();
-    ([(header::ETAG, tag)], Json(shown)).into_response()
-}
-
-pub(crate) async fn create(
-    State(app): State<Arc<App>>,
-    Editing(edit): Editing,
-    body: Result<Bytes, BytesRejection>,
-) -> Answer<Response> {
-    let definition: Definition =
-        document::from_slice(&received(body)?).map_err(Problem::unreadable)?;
-    definition.check()?;
-    definition.check_variant_names(&[])?;
-    let (created, shared) = pools::change(&app, move |app| {
-        let created = app.catalog.create_experiment(&definition, &edit)?;
-        let shared = app.catalog.shared_surfaces(&definition)?;
-        Ok((created, shared))
-    })
-    .await?;
-    let id = percent::encode(created.definition.experiment_id.as_str());
-    let location = [(header::LOCATION, format!("{PATH}/{id}"))];
-    Ok((StatusCode::CREATED, location, answer_with(created, &shared)).into_response())
-}
-
-pub(crate) async fn read(
-    State(app): State<Arc<App>>,
-    path: Result<Path<String>, PathRejection>,
-) -> Answer<Response> {
-    let id = id(path)?;
-    let found = pools::query(&app, move |app| Ok(app.catalog.experiment(&id)?)).await?;
-    Ok(answer(found))
-}
-
-/// Replaces the fields that the body names; null puts one back to its default.
-pub(crate) async fn change(
-    State(app): State<Arc<App>>,
-    path: Result<Path<String>, PathRejection>,
-    Editing(mut edit): Editing,
-    body: Result<Bytes, BytesRejection>,
-) -> Answer<Response> {
-    let id = id(path)?;
-    let mut patch = patch(&received(body)?)?;
-    take_confirmation(&mut edit, &mut patch)?;
-    let (changed, shared) = pools::change(&app, move |app| {
-        let changed = (app.catalog).change(&id, &edit, |known| changed(known, patch))?;
-        let shared = app.catalog.shared_surfaces(&changed.definition)?;
-        Ok((changed, shared))
-    })
-    .await?;
-    Ok(answer_with(changed, &shared))
-}
-
-fn changed(known: &Experiment, patch: Map<String, Value>) -> Answer<Definition> {
-    let id = &known.definition.experiment_id;
-    let mend = match known.status {
-        Status::Unregistered => Some("register it first"),
-        Status::Archived => Some("it is put away for good and cannot change"),
-        Status::Draft | Status::Running | Status::Stopped => None,
-    };
-    if let Some(mend) = mend {
-        return Err(CatalogError::WrongStatus {
-            experiment: id.clone(),
-            status: known.status,
-            mend,
-        }
-        .into());
-    }
-    let definition: Definition =
-        document::from_value(merged(&known.definition, patch)?).map_err(Problem::unreadable)?;
-    if definition.experiment_id != *id {
-        return Err(Problem::broken_rule(
-            "experiment_id",
-            "cannot change: register a new experiment",
-        ));
-    }
-    definition.check()?;
-    definition.check_variant_names(&known.definition.variants)?;
-    if known.status != Status::Draft {
-        known
-            .definition
-            .check_change_after_start(&definition)
-            .map_err(|error| Problem::from(error).with_status(StatusCode::CONFLICT))?;
-    }
-    Ok(definition)
+    resource::name::<Experiment>(path)
 }
 
 /// Deletes a draft or an unregistered experiment, and answers with it as it was.
@@ -340,18 +249,10 @@ pub(crate) async fn delete(
     path: Result<Path<String>, PathRejection>,
     Editing(edit): Editing,
 ) -> Answer<Response> {
-    step(&app, path, move |app, id| {
-        Ok(app.catalog.delete::<Experiment>(&id, &edit)?)
+    let id = id(path)?;
+    pools::change(&app, move |app| {
+        let deleted: Experiment = app.catalog.delete(&id, &edit)?;
+        answer(deleted, app, resource::plain)
     })
     .await
-}
-
-async fn step(
-    app: &Arc<App>,
-    path: Result<Path<String>, PathRejection>,
-    step: impl FnOnce(&App, ExperimentId) -> Answer<Experiment> + Send + 'static,
-) -> Answer<Response> {
-    let id = id(path)?;
-    let stepped = pools::change(app, move |app| step(app, id)).await?;
-    Ok(answer(stepped))
 }

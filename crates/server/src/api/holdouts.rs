@@ -2,115 +2,103 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::rejection::{BytesRejection, PathRejection};
-use axum::extract::{Path, RawQuery, State};
-use axum::http::{Method, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use axum::routing::MethodRouter;
 use bytes::Bytes;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::Serialize;
-use serde_json::json;
-use trialog_catalog::CatalogError;
+use serde_json::{Value, json};
+use trialog_catalog::Catalog;
 use trialog_catalog::holdouts::{Holdout, InScope};
 use trialog_model::document;
 use trialog_model::experiment::Status;
 use trialog_model::holdout::{HoldoutDefinition, MAX_SCOPE};
 use trialog_model::ids::{ExperimentId, HoldoutName};
-use trialog_model::percent;
 
+use super::resource::{Resource, Words, answer, name, operations, plain, step};
 use super::types::Time;
 use crate::app::App;
 use crate::body::received;
-use crate::edit::{Editing, etag, merged, patch};
-use crate::named::named;
+use crate::edit::{Editing, merged, patch};
 use crate::openapi::derived;
 use crate::openapi::operation::Operation;
-use crate::openapi::schema::{self, Schema};
-use crate::page::{next, plain_page};
+use crate::openapi::schema::{self, Schema, free};
 use crate::pools;
 use crate::problem::{Answer, Problem};
 
 /// The most experiments that a warning names.
 const MAX_NAMED: usize = 10;
 
-const PATH: &str = "/v1/holdouts";
-const TAG: &str = "Stands for this state of it; changes with each change.";
+impl Resource for Holdout {
+    type Shown = ShownHoldout;
+    type Page = HoldoutPage;
+
+    const WORDS: Words = Words {
+        path: "/v1/holdouts",
+        path_of_one: "/v1/holdouts/{name}",
+        segment: "name",
+        max_chars: HoldoutName::MAX_CHARS,
+        example: "q3",
+        member: "name",
+        renaming: "it seeds the buckets, register another holdout",
+        tag: "holdouts",
+        many: "Holdouts",
+        one: "The holdout.",
+        created: "It is registered.",
+        entity_tag: "Stands for this state of it; changes with each change.",
+    };
+
+    fn read(fields: Value) -> Answer<HoldoutDefinition> {
+        let definition: HoldoutDefinition =
+            document::from_value(fields).map_err(Problem::unreadable)?;
+        definition.check()?;
+        Ok(definition)
+    }
+
+    fn read_change(&self, fields: Value) -> Answer<HoldoutDefinition> {
+        let changed = Self::read(fields)?;
+        self.keep_name(&changed)?;
+        if self.status != Status::Draft {
+            (self.definition.check_change_after_start(&changed))
+                .map_err(|error| Problem::from(error).with_status(StatusCode::CONFLICT))?;
+        }
+        Ok(changed)
+    }
+
+    fn page(holdouts: Vec<ShownHoldout>, next: Option<String>) -> HoldoutPage {
+        HoldoutPage { holdouts, next }
+    }
+}
 
 pub(crate) fn operations() -> Vec<Operation> {
-    let all = Operation::new(Method::GET, PATH, "listHoldouts", "Lists holdouts")
-        .query("after", schema::text(), "The `next` of the page before.")
-        .query("limit", schema::page_limit(), "Holdouts on a page.")
-        .answers::<HoldoutPage>(StatusCode::OK, "A page, in the order of names.");
-    let created = Operation::new(Method::POST, PATH, "registerHoldout", "Registers a holdout")
-        .describe("Makes a draft, and the experiment `holdout:<name>` that measures it.")
-        .body(
-            schema::reference("HoldoutDefinition"),
-            json!({ "name": "q3", "size": 0.05, "metrics": { "primary": ["purchase:sum"] }, "owner": "growth" }),
-        )
-        .answers::<ShownHoldout>(StatusCode::CREATED, "It is registered.")
-        .answer_header(StatusCode::CREATED, "Location", "Where it is.")
-        .answer_header(StatusCode::CREATED, "ETag", TAG)
-        .problems(&[409, 422]);
-    let changed = of_one(
-        Method::PATCH,
-        "/v1/holdouts/{name}",
-        "changeHoldout",
-        "Changes the members that the body names",
-    )
-    .describe("After the start its size cannot grow, nor its scope by an experiment that runs.")
-    .body(
-        schema::reference("HoldoutChange"),
-        json!({ "size": 0.04, "description": "everything of the quarter" }),
-    )
-    .if_match()
-    .problems(&[409, 422]);
-    let step = |path, id, summary| {
-        of_one(Method::POST, path, id, summary)
-            .if_match()
-            .problems(&[409])
-    };
-    [
-        all,
-        created,
-        of_one(
-            Method::GET,
-            "/v1/holdouts/{name}",
-            "getHoldout",
-            "Reads a holdout",
-        ),
-        changed,
-        step(
+    let example = json!({
+        "name": "q3", "size": 0.05, "metrics": { "primary": ["purchase:sum"] }, "owner": "growth",
+    });
+    let change = json!({ "size": 0.04, "description": "everything of the quarter" });
+    vec![
+        operations::list::<Holdout>("listHoldouts", "Lists holdouts"),
+        operations::create::<Holdout>("registerHoldout", "Registers a holdout", example)
+            .describe("Makes a draft, and the experiment `holdout:<name>` that measures it."),
+        operations::read::<Holdout>("getHoldout", "Reads a holdout"),
+        operations::change::<Holdout>("changeHoldout", change)
+            .describe(
+                "After the start its size cannot grow, nor its scope by an experiment that runs.",
+            )
+            .problems(&[409]),
+        operations::step::<Holdout>(
             "/v1/holdouts/{name}/start",
             "startHoldout",
             "Starts a draft: its units are held out from now on",
         ),
-        step(
+        operations::step::<Holdout>(
             "/v1/holdouts/{name}/stop",
             "stopHoldout",
             "Stops a holdout, for good: its units are let in",
         ),
     ]
-    .map(|operation| operation.tag("holdouts"))
-    .into()
-}
-
-fn of_one(
-    method: Method,
-    path: &'static str,
-    id: &'static str,
-    summary: &'static str,
-) -> Operation {
-    Operation::new(method, path, id, summary)
-        .segment(
-            "name",
-            schema::name(HoldoutName::MAX_CHARS),
-            "q3",
-            "The holdout's name, percent-encoded.",
-        )
-        .answers::<ShownHoldout>(StatusCode::OK, "The holdout.")
-        .answer_header(StatusCode::OK, "ETag", TAG)
-        .problems(&[404])
 }
 
 pub(crate) fn schemas() -> Vec<(&'static str, Schema)> {
@@ -124,9 +112,6 @@ pub(crate) fn schemas() -> Vec<(&'static str, Schema)> {
 }
 
 fn definition() -> Schema {
-    let free = |name, description: &str| {
-        schema::optional(name, schema::nullable(schema::chars(0, 4096)), description)
-    };
     let ids = json!({
         "type": ["array", "null"], "items": schema::name(ExperimentId::MAX_CHARS), "maxItems": MAX_SCOPE,
     });
@@ -159,7 +144,7 @@ fn definition() -> Schema {
 /// A holdout: what it is, and where it is in its life.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Holdout")]
-struct ShownHoldout {
+pub(crate) struct ShownHoldout {
     #[serde(flatten)]
     #[schemars(schema_with = "definition_part")]
     definition: HoldoutDefinition,
@@ -202,15 +187,15 @@ struct LosesUnits {
 
 /// A page of holdouts.
 #[derive(Serialize, JsonSchema)]
-struct HoldoutPage {
+pub(crate) struct HoldoutPage {
     /// The holdouts.
     holdouts: Vec<ShownHoldout>,
     /// What `after` takes for the next page; null on the last.
     next: Option<String>,
 }
 
-impl ShownHoldout {
-    fn new(holdout: Holdout, warnings: Vec<LosesUnits>) -> Self {
+impl From<Holdout> for ShownHoldout {
+    fn from(holdout: Holdout) -> Self {
         Self {
             experiment_id: holdout.definition.name.experiment_id().to_string(),
             definition: holdout.definition,
@@ -219,72 +204,25 @@ impl ShownHoldout {
             updated_at: holdout.updated_at.into(),
             started_at: holdout.started_at.map(Time::from),
             stopped_at: holdout.stopped_at.map(Time::from),
-            warnings,
+            warnings: Vec::new(),
         }
     }
 }
 
-/// A holdout with its entity tag.
-fn answer(holdout: Holdout, warnings: Vec<LosesUnits>) -> Response {
-    let tag = [(header::ETAG, etag(holdout.revision))];
-    (tag, Json(ShownHoldout::new(holdout, warnings))).into_response()
-}
-
-/// The name in a path; a name that cannot exist is not found.
-fn name(path: Result<Path<String>, PathRejection>) -> Answer<HoldoutName> {
-    named(path, "holdout has such a name", HoldoutName::new)
-}
-
-pub(crate) async fn create(
-    State(app): State<Arc<App>>,
-    Editing(edit): Editing,
-    body: Result<Bytes, BytesRejection>,
-) -> Answer<Response> {
-    let definition: HoldoutDefinition =
-        document::from_slice(&received(body)?).map_err(Problem::unreadable)?;
-    definition.check()?;
-    let created = pools::change(&app, move |app| {
-        Ok(app.catalog.create::<Holdout>(&definition, &edit)?)
-    })
-    .await?;
-    let name = percent::encode(created.definition.name.as_str());
-    let location = [(header::LOCATION, format!("/v1/holdouts/{name}"))];
-    Ok((StatusCode::CREATED, location, answer(created, Vec::new())).into_response())
-}
-
-pub(crate) async fn read(
-    State(app): State<Arc<App>>,
-    path: Result<Path<String>, PathRejection>,
-) -> Answer<Response> {
-    let name = name(path)?;
-    let found = pools::query(&app, move |app| Ok(app.catalog.get::<Holdout>(&name)?)).await?;
-    Ok(answer(found, Vec::new()))
-}
-
-/// Replaces the fields that the body names; null puts one back to its default.
+/// Replaces the fields that the body names; null puts one back to its default. A holdout that
+/// runs gains no experiment that runs or ships a variant.
 pub(crate) async fn change(
     State(app): State<Arc<App>>,
     path: Result<Path<String>, PathRejection>,
     Editing(edit): Editing,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<Response> {
-    let name = name(path)?;
+    let name = name::<Holdout>(path)?;
     let patch = patch(&received(body)?)?;
-    let changed = pools::change(&app, move |app| {
+    pools::change(&app, move |app| {
         let rules = app.catalog.configuration()?.rules;
-        app.catalog.change(&name, &edit, |known: &Holdout| {
-            let changed: HoldoutDefinition =
-                document::from_value(merged(&known.definition, patch)?)
-                    .map_err(Problem::unreadable)?;
-            changed.check()?;
-            if changed.name != known.definition.name {
-                let reason = "cannot change: it seeds the buckets, register another holdout";
-                return Err(Problem::broken_rule("name", reason));
-            }
-            if known.status != Status::Draft {
-                (known.definition.check_change_after_start(&changed))
-                    .map_err(|error| Problem::from(error).with_status(StatusCode::CONFLICT))?;
-            }
+        let changed = app.catalog.change(&name, &edit, |known: &Holdout| {
+            let changed = known.read_change(merged(&known.definition, patch)?)?;
             let running = rules.experiments.iter().map(|rules| &rules.experiment_id);
             let shipped = rules.shipped.iter().map(|rules| &rules.experiment_id);
             let joins = (running.chain(shipped))
@@ -295,10 +233,10 @@ pub(crate) async fn change(
                 }
                 _ => Ok(changed),
             }
-        })
+        })?;
+        answer(changed, app, plain)
     })
-    .await?;
-    Ok(answer(changed, Vec::new()))
+    .await
 }
 
 fn joins_while_running(experiment: &str) -> Problem {
@@ -308,23 +246,16 @@ fn joins_while_running(experiment: &str) -> Problem {
     Problem::broken_rule("experiments", &reason).with_status(StatusCode::CONFLICT)
 }
 
-pub(crate) async fn start(
-    State(app): State<Arc<App>>,
-    path: Result<Path<String>, PathRejection>,
-    Editing(edit): Editing,
-) -> Answer<Response> {
-    let name = name(path)?;
-    let (started, warnings) = pools::change(&app, move |app| {
-        let started = app.catalog.start_holdout(&name, &edit)?;
-        let warnings = warnings(app, &started)?;
-        Ok((started, warnings))
-    })
-    .await?;
-    Ok(answer(started, warnings))
+pub(crate) fn start() -> MethodRouter<Arc<App>> {
+    step(Catalog::start_holdout, show_started)
 }
 
-/// Names experiments that run or ship a variant already and lose units to the holdout.
-fn warnings(app: &App, started: &Holdout) -> Result<Vec<LosesUnits>, CatalogError> {
+pub(crate) fn stop() -> MethodRouter<Arc<App>> {
+    step(Catalog::stop_holdout, plain)
+}
+
+/// Shows a holdout with the experiments that run or ship a variant already and lose units to it.
+fn show_started(started: Holdout, app: &App) -> Answer<ShownHoldout> {
     let in_scope = app.catalog.in_scope(&started.definition, MAX_NAMED)?;
     let warning = |covered: InScope| {
         let id = covered.experiment_id;
@@ -341,35 +272,8 @@ fn warnings(app: &App, started: &Holdout) -> Result<Vec<LosesUnits>, CatalogErro
             experiment_id: id.to_string(),
         }
     };
-    Ok(in_scope.into_iter().map(warning).collect())
-}
-
-pub(crate) async fn stop(
-    State(app): State<Arc<App>>,
-    path: Result<Path<String>, PathRejection>,
-    Editing(edit): Editing,
-) -> Answer<Response> {
-    let name = name(path)?;
-    let stopped = pools::change(&app, move |app| {
-        Ok(app.catalog.stop_holdout(&name, &edit)?)
+    Ok(ShownHoldout {
+        warnings: in_scope.into_iter().map(warning).collect(),
+        ..started.into()
     })
-    .await?;
-    Ok(answer(stopped, Vec::new()))
-}
-
-pub(crate) async fn list(
-    State(app): State<Arc<App>>,
-    RawQuery(query): RawQuery,
-) -> Answer<Response> {
-    let (after, limit) = plain_page(query.as_deref().unwrap_or_default())?;
-    let found = pools::query(&app, move |app| {
-        Ok(app.catalog.list::<Holdout>(after.as_deref(), limit)?)
-    })
-    .await?;
-    let next = next(&found, limit, |holdout| holdout.definition.name.to_string());
-    let holdouts = found
-        .into_iter()
-        .map(|holdout| ShownHoldout::new(holdout, Vec::new()));
-    let holdouts = holdouts.collect();
-    Ok(Json(HoldoutPage { holdouts, next }).into_response())
 }

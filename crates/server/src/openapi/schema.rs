@@ -134,6 +134,11 @@ pub(crate) fn optional(name: &'static str, schema: Schema, description: &str) ->
     }
 }
 
+/// Describes a text of people's own, which may be left out.
+pub(crate) fn free(name: &'static str, description: &str) -> Field {
+    optional(name, nullable(chars(0, 4096)), description)
+}
+
 /// Describes an object. Members that are not named here may be added in later versions.
 pub(crate) fn object(fields: impl IntoIterator<Item = Field>) -> Schema {
     let mut properties = Map::new();

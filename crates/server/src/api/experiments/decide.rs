@@ -8,12 +8,12 @@ use axum::response::Response;
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
-use trialog_catalog::experiments::MAX_REASON_CHARS;
+use trialog_catalog::experiments::{Experiment, MAX_REASON_CHARS};
 use trialog_model::document;
 use trialog_model::ids::Variant;
 
-use super::life::change_of_life;
-use super::{answer, id};
+use super::id;
+use crate::api::resource::{answer, operations, plain};
 use crate::app::App;
 use crate::body::received;
 use crate::edit::Editing;
@@ -24,7 +24,7 @@ use crate::problem::{Answer, Problem};
 
 pub(super) fn operation() -> Operation {
     let example = json!({ "ship": "new", "reason": "sells 4 % more at the planned sample" });
-    change_of_life(
+    operations::step::<Experiment>(
         "/v1/experiments/{id}/decide",
         "decideExperiment",
         "Records what was decided after a stopped experiment",
@@ -62,11 +62,11 @@ pub(crate) async fn decide(
         return Err(Problem::broken_rule("ship", reason));
     };
     let reason = check_reason(request.reason.as_deref().unwrap_or_default())?.to_owned();
-    let decided = pools::change(&app, move |app| {
-        Ok(app.catalog.decide_experiment(&id, ship, &reason, &edit)?)
+    pools::change(&app, move |app| {
+        let decided = app.catalog.decide_experiment(&id, ship, &reason, &edit)?;
+        answer(decided, app, plain)
     })
-    .await?;
-    Ok(answer(decided))
+    .await
 }
 
 /// The reason without spaces around it, if it is one.

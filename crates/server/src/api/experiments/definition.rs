@@ -10,7 +10,7 @@ use trialog_model::ids::{ExperimentId, LayerName, MetricName, Variant};
 use trialog_model::metric::MetricKind;
 
 use crate::openapi::schema::{
-    Field, Schema, between_0_and_1, boolean, chars, closed, extended, field, integer, level, list,
+    Schema, between_0_and_1, boolean, chars, closed, extended, field, free, integer, level, list,
     matching, name, nullable, number, object, one_of, optional, positive, reference, resettable,
     text, time, with, with_defaults,
 };
@@ -131,10 +131,6 @@ fn definition() -> Schema {
         Ok(id) => with_defaults(fields, &Definition::unregistered(id)),
         Err(_) => fields,
     }
-}
-
-fn free(name: &'static str, description: &str) -> Field {
-    optional(name, nullable(chars(0, 4096)), description)
 }
 
 fn decision() -> Schema {

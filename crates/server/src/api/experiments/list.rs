@@ -12,6 +12,7 @@ use trialog_catalog::experiments::{Experiment, Listing, Order};
 use trialog_model::experiment::Status;
 
 use super::ShownExperiment;
+use crate::api::resource::Resource;
 use crate::app::App;
 use crate::openapi::operation::Operation;
 use crate::openapi::schema;
@@ -52,11 +53,11 @@ pub(super) fn operation() -> Operation {
 
 /// A page of experiments.
 #[derive(Serialize, JsonSchema)]
-struct ExperimentPage {
+pub(crate) struct ExperimentPage {
     /// The experiments.
-    experiments: Vec<ShownExperiment>,
+    pub(super) experiments: Vec<ShownExperiment>,
     /// What `after` takes for the next page; null on the last.
-    next: Option<String>,
+    pub(super) next: Option<String>,
 }
 
 pub(crate) async fn list(
@@ -69,7 +70,7 @@ pub(crate) async fn list(
         let found = app.catalog.list_experiments(&listing)?;
         let next = next_page(&found, &listing);
         let experiments = found.into_iter().map(ShownExperiment::from).collect();
-        Ok(Json(ExperimentPage { experiments, next }).into_response())
+        Ok(Json(Experiment::page(experiments, next)).into_response())
     })
     .await
 }

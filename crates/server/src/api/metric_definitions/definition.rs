@@ -7,7 +7,7 @@ use trialog_model::metric_definition::{Direction, WinsoriseOf};
 
 use crate::api::experiments::confirmable;
 use crate::openapi::schema::{
-    Schema, between_0_and_1, chars, closed, field, matching, name, nullable, object, one_of,
+    Schema, between_0_and_1, closed, field, free, matching, name, nullable, object, one_of,
     optional, reference, resettable, with,
 };
 use crate::openapi::window::{delay, window};
@@ -29,7 +29,6 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
 
 /// What a metric is.
 pub(super) fn definition() -> Schema {
-    let free = |name, description: &str| optional(name, nullable(chars(0, 4096)), description);
     object([
         field(
             "name",
