@@ -186,12 +186,13 @@ impl Config {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use clap::Parser;
 
     use super::*;
 
-    fn resolved(text: &str, flags: &[&str]) -> anyhow::Result<Config> {
+    /// Gathers the values of `flags` and of a file with `text`.
+    pub(crate) fn gathered(text: &str, flags: &[&str]) -> anyhow::Result<Values> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("trialog.toml");
         std::fs::write(&path, text).unwrap();
@@ -200,7 +201,11 @@ mod tests {
             .into_iter()
             .chain(flags.iter().copied())
             .chain(["serve"]);
-        from_values(&gather(&Cli::parse_from(arguments))?)
+        gather(&Cli::parse_from(arguments))
+    }
+
+    fn resolved(text: &str, flags: &[&str]) -> anyhow::Result<Config> {
+        from_values(&gathered(text, flags)?)
     }
 
     #[test]

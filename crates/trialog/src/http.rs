@@ -138,21 +138,11 @@ impl HttpConfig {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-    use crate::cli::Cli;
-    use crate::config::gather;
+    use crate::config::tests::gathered;
 
     fn resolved(text: &str, flags: &[&str]) -> anyhow::Result<HttpConfig> {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("trialog.toml");
-        std::fs::write(&path, text).unwrap();
-        let path = path.display().to_string();
-        let arguments = ["trialog", "--config", &path]
-            .into_iter()
-            .chain(flags.iter().copied());
-        from_values(&gather(&Cli::parse_from(arguments.chain(["serve"])))?)
+        from_values(&gathered(text, flags)?)
     }
 
     #[test]

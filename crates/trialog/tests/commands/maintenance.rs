@@ -1,27 +1,12 @@
 //! Backup, restore, verification, erasure and export through the real binary,
 //! beside a running server and without one.
 
-#![expect(clippy::unwrap_used, reason = "a failing helper fails its test")]
-
-use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Stdio;
 
 use serde_json::Value;
 
-struct Fixture {
-    directory: tempfile::TempDir,
-}
-
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended by itself, which the test has noticed then.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use crate::fixture::{Fixture, SERVE, text};
 
 /// 40 users in two variants, every row twice; users 0 and 1 have several events.
 fn assignments() -> String {
@@ -65,89 +50,28 @@ fn forget_looks(results: &mut Value) {
     }
 }
 
-impl Fixture {
-    fn empty() -> Self {
-        Self {
-            directory: tempfile::tempdir().unwrap(),
-        }
-    }
-
-    fn filled() -> Self {
-        let fixture = Self::empty();
-        fixture.write("assignments.csv", &assignments());
-        fixture.write("metrics.csv", &metrics());
-        fixture.good("import assignments assignments.csv");
-        fixture.good("import metrics metrics.csv");
-        fixture.good("aggregate");
-        fixture
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn write(&self, name: &str, content: &str) {
-        let mut file = std::fs::File::create(self.path(name)).unwrap();
-        file.write_all(content.as_bytes()).unwrap();
-    }
-
-    fn command(&self, arguments: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_trialog"));
-        command
-            .current_dir(self.directory.path())
-            .args(arguments.split(' '))
-            .env("TRIALOG_DATA_DIR", "data");
-        command
-    }
-
-    fn run(&self, arguments: &str) -> Output {
-        self.command(arguments).output().unwrap()
-    }
-
-    fn good(&self, arguments: &str) -> String {
-        let output = self.run(arguments);
-        assert!(output.status.success(), "{arguments}: {}", text(&output));
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn json(&self, arguments: &str) -> Value {
-        serde_json::from_str(&self.good(&format!("{arguments} --format json"))).unwrap()
-    }
-
-    /// Everything that the results say, but when and up to where they were computed.
-    fn results(&self) -> Vec<Value> {
-        self.good("aggregate");
-        ["", " --segment platform=ios"]
-            .map(|filter| {
-                let mut results = self.json(&format!("results gate{filter}"));
-                for told in ["computed_at", "data_time", "position"] {
-                    results[told].take();
-                }
-                forget_looks(&mut results);
-                results
-            })
-            .to_vec()
-    }
-
-    fn serve(&self) -> Server {
-        let mut command = self.command("serve --listen 127.0.0.1:0");
-        command.stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut server = Server(command.spawn().unwrap());
-        let mut line = String::new();
-        BufReader::new(server.0.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        assert!(line.starts_with("listening on http://127.0.0.1:"), "{line}");
-        server
-    }
+/// A directory with the events and their results.
+fn filled() -> Fixture {
+    let fixture = Fixture::empty();
+    fixture.write("assignments.csv", assignments());
+    fixture.write("metrics.csv", metrics());
+    fixture.good("import assignments assignments.csv");
+    fixture.good("import metrics metrics.csv");
+    fixture.good("aggregate");
+    fixture
 }
 
-fn text(output: &Output) -> String {
-    format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    )
+/// Everything that the results say, but when and up to where they were computed.
+fn results(fixture: &Fixture) -> [Value; 2] {
+    fixture.good("aggregate");
+    ["", " --segment platform=ios"].map(|filter| {
+        let mut results = fixture.json(&format!("results gate{filter}"));
+        for told in ["computed_at", "data_time", "position"] {
+            results[told].take();
+        }
+        forget_looks(&mut results);
+        results
+    })
 }
 
 /// The first run of metric events below a data directory or a backup.
@@ -158,15 +82,14 @@ fn a_run(directory: &Path) -> PathBuf {
 
 #[test]
 fn a_backup_made_beside_a_server_starts_elsewhere_with_the_same_results() {
-    let fixture = Fixture::filled();
+    let fixture = filled();
     fixture.good("bench settle");
-    let before = fixture.results();
-    let server = fixture.serve();
-    let outside = fixture.run("backup elsewhere");
+    let before = results(&fixture);
+    let server = fixture.serve(SERVE);
+    let outside = fixture.error("backup elsewhere");
     assert!(
-        text(&outside).contains("does not lie below the server's directory for backups"),
-        "{}",
-        text(&outside)
+        outside.contains("does not lie below the server's directory for backups"),
+        "{outside}"
     );
     assert!(!fixture.path("elsewhere").exists());
     let report = fixture.json("backup data/backups/nightly");
@@ -176,12 +99,8 @@ fn a_backup_made_beside_a_server_starts_elsewhere_with_the_same_results() {
         Some(1)
     );
     drop(server);
-    let refused = fixture.run("restore data/backups/nightly");
-    assert!(
-        text(&refused).contains("holds data already"),
-        "{}",
-        text(&refused)
-    );
+    let refused = fixture.error("restore data/backups/nightly");
+    assert!(refused.contains("holds data already"), "{refused}");
     let restored = fixture.good("restore data/backups/nightly --data-dir other");
     assert!(restored.contains("every byte was checked"), "{restored}");
     let mut other = fixture.json("results gate --data-dir other");
@@ -196,7 +115,7 @@ fn a_backup_made_beside_a_server_starts_elsewhere_with_the_same_results() {
 
 #[test]
 fn a_damaged_backup_is_refused_and_names_the_file() {
-    let fixture = Fixture::filled();
+    let fixture = filled();
     fixture.good("bench settle");
     fixture.good("backup saved");
     let run = a_run(&fixture.path("saved"));
@@ -213,10 +132,10 @@ fn a_damaged_backup_is_refused_and_names_the_file() {
 
 #[test]
 fn verify_says_by_its_exit_code_what_it_found() {
-    let fixture = Fixture::filled();
+    let fixture = filled();
     fixture.good("bench settle");
     assert_eq!(fixture.json("verify")["recomputed"], 1);
-    let server = fixture.serve();
+    let server = fixture.serve(SERVE);
     assert_eq!(fixture.json("verify")["sound"], true);
     drop(server);
     assert_eq!(
@@ -236,21 +155,21 @@ fn verify_says_by_its_exit_code_what_it_found() {
 
 #[test]
 fn an_export_imported_again_gives_the_same_results() {
-    let fixture = Fixture::filled();
-    let expected = fixture.results();
+    let fixture = filled();
+    let expected = results(&fixture);
     for (form, with_server) in [
         ("parquet", false),
         ("csv", false),
         ("csv", true),
         ("parquet", true),
     ] {
-        let server = with_server.then(|| fixture.serve());
+        let server = with_server.then(|| fixture.serve(SERVE));
         let copy = Fixture::empty();
         for table in ["assignments", "metrics"] {
             let file = copy.path(&format!("{table}.{form}"));
             fixture.good(&format!("export {table} {}", file.display()));
         }
-        let other = with_server.then(|| copy.serve());
+        let other = with_server.then(|| copy.serve(SERVE));
         // Twice: what an exported event is a copy of, it stays a copy of.
         for repetition in 0..2 {
             for table in ["assignments", "metrics"] {
@@ -258,12 +177,12 @@ fn an_export_imported_again_gives_the_same_results() {
             }
             for table in ["assignments", "metrics"] {
                 copy.good(&format!("export {table} again.csv"));
-                let content = std::fs::read_to_string(copy.path("again.csv")).unwrap();
+                let content = copy.read("again.csv");
                 let mut lines = content.lines().skip(1);
                 assert!(lines.all(|line| line.starts_with('u')), "{content}");
             }
             assert_eq!(
-                copy.results(),
+                results(&copy),
                 expected,
                 "{form}, {with_server}, {repetition}"
             );
@@ -276,17 +195,16 @@ fn an_export_imported_again_gives_the_same_results() {
         fixture.path("again.csv").display()
     ));
     fixture.good("import metrics again.csv");
-    assert_eq!(fixture.results(), expected);
+    assert_eq!(results(&fixture), expected);
 }
 
 #[test]
 fn an_export_has_each_event_once_and_what_was_asked_for() {
-    let fixture = Fixture::filled();
+    let fixture = filled();
     let lines = |arguments: &str| -> Vec<String> {
         fixture.good(&format!("export {arguments}"));
         let name = arguments.split(' ').nth(1).unwrap();
-        let content = std::fs::read_to_string(fixture.path(name)).unwrap();
-        content.lines().map(str::to_owned).collect()
+        fixture.read(name).lines().map(str::to_owned).collect()
     };
     let all = lines("assignments a.csv --experiment gate");
     assert_eq!(all.len(), 41);
@@ -314,7 +232,7 @@ fn an_export_has_each_event_once_and_what_was_asked_for() {
         assert_eq!(output.status.code(), Some(1));
         assert!(text(&output).contains(reason), "{}", text(&output));
     }
-    let left = std::fs::read_dir(fixture.directory.path()).unwrap();
+    let left = std::fs::read_dir(fixture.path("")).unwrap();
     assert!(
         left.map(|entry| entry.unwrap().file_name())
             .all(|name| !name.to_string_lossy().ends_with("incomplete"))
@@ -323,15 +241,15 @@ fn an_export_has_each_event_once_and_what_was_asked_for() {
 
 #[test]
 fn a_forgotten_user_is_in_no_export_and_in_no_result() {
-    let fixture = Fixture::filled();
-    let users = |fixture: &Fixture| fixture.results()[0]["variants"][1]["users"].clone();
+    let fixture = filled();
+    let users = |fixture: &Fixture| results(fixture)[0]["variants"][1]["users"].clone();
     assert_eq!(users(&fixture), 20);
     let report = fixture.json("forget u3");
     // Two rows of the same assignment, three copies of an event and one more.
     assert_eq!(report["events"], 6);
     assert!(report["notes"][0].as_str().unwrap().contains("backups"));
     assert_eq!(users(&fixture), 19);
-    let server = fixture.serve();
+    let server = fixture.serve(SERVE);
     assert_eq!(
         fixture.json("forget u5")["experiments"],
         serde_json::json!(["gate"])
@@ -340,9 +258,9 @@ fn a_forgotten_user_is_in_no_export_and_in_no_result() {
     drop(server);
     assert_eq!(users(&fixture), 18);
     fixture.good("export assignments a.csv");
-    let left = std::fs::read_to_string(fixture.path("a.csv")).unwrap();
+    let left = fixture.read("a.csv");
     let id = fixture.good("user-id u3");
-    assert!(!left.contains(id.trim()) && !left.contains("\nu3,") && left.contains("\nu4,"));
+    assert!(!left.contains(&id) && !left.contains("\nu3,") && left.contains("\nu4,"));
     assert_eq!(fixture.json("verify")["sound"], true);
 }
 
@@ -364,13 +282,13 @@ fn files_in(directory: &Path) -> Vec<PathBuf> {
 #[test]
 fn an_erasure_that_was_killed_can_be_repeated_and_nothing_else_is_lost() {
     let expected = {
-        let fixture = Fixture::filled();
+        let fixture = filled();
         fixture.good("forget u3");
-        fixture.results()
+        results(&fixture)
     };
     // Killed when the first file has changed, the second, and so on.
     for n_changes in 1..6 {
-        let fixture = Fixture::filled();
+        let fixture = filled();
         fixture.good("bench settle");
         let events = fixture.path("data/events");
         let mut erasure = fixture
@@ -388,9 +306,9 @@ fn an_erasure_that_was_killed_can_be_repeated_and_nothing_else_is_lost() {
         erasure.wait().unwrap();
         assert_eq!(fixture.json("verify")["damage"], serde_json::json!([]));
         fixture.good("forget u3");
-        assert_eq!(fixture.results(), expected, "{n_changes} changes");
+        assert_eq!(results(&fixture), expected, "{n_changes} changes");
         fixture.good("export metrics left.csv");
-        let left = std::fs::read_to_string(fixture.path("left.csv")).unwrap();
-        assert!(!left.contains(fixture.good("user-id u3").trim()));
+        let left = fixture.read("left.csv");
+        assert!(!left.contains(&fixture.good("user-id u3")));
     }
 }

@@ -1,19 +1,10 @@
 //! `trialog check` and `trialog pipeline` through the real binary.
 
-#![expect(clippy::unwrap_used, reason = "a failing helper fails its test")]
-
-use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use serde_json::Value;
 
-fn trialog(directory: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_trialog"))
-        .args(["--data-dir", directory.to_str().unwrap()])
-        .args(arguments)
-        .output()
-        .unwrap()
-}
+use crate::fixture::Fixture;
 
 fn report(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
@@ -29,11 +20,10 @@ fn severity<'a>(report: &'a Value, check: &str) -> &'a str {
 
 #[test]
 fn a_sound_directory_is_good_and_is_not_changed() {
-    let directory = tempfile::tempdir().unwrap();
-    let data = directory.path().join("data");
-    assert!(trialog(&data, &["aggregate"]).status.success());
+    let fixture = Fixture::empty();
+    fixture.good("aggregate");
     let listing = || {
-        let mut names: Vec<_> = std::fs::read_dir(&data)
+        let mut names: Vec<_> = std::fs::read_dir(fixture.path("data"))
             .unwrap()
             .map(|entry| {
                 let entry = entry.unwrap();
@@ -47,10 +37,7 @@ fn a_sound_directory_is_good_and_is_not_changed() {
         names
     };
     let before = listing();
-    let output = trialog(
-        &data,
-        &["check", "--format", "json", "--min-free-disk", "1"],
-    );
+    let output = fixture.run("check --format json --min-free-disk 1");
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let report = report(&output);
     for check in [
@@ -68,15 +55,15 @@ fn a_sound_directory_is_good_and_is_not_changed() {
 
 #[test]
 fn a_warning_counts_only_when_strict_and_a_failure_always() {
-    let directory = tempfile::tempdir().unwrap();
-    let free = trialog_warehouse::disk::space(directory.path())
+    let fixture = Fixture::empty();
+    let free = trialog_warehouse::disk::space(&fixture.path(""))
         .unwrap()
         .free_bytes;
     let check = |least: u64, strict: bool| {
-        let least = least.to_string();
-        let mut arguments = vec!["check", "--format", "json", "--min-free-disk", &least];
-        arguments.extend(strict.then_some("--strict"));
-        let output = trialog(directory.path(), &arguments);
+        let strict = if strict { " --strict" } else { "" };
+        let output = fixture.run(&format!(
+            "check --format json --min-free-disk {least}{strict}"
+        ));
         let severity = severity(&report(&output), "disk_space").to_owned();
         (output.status.code().unwrap(), severity)
     };
@@ -87,12 +74,10 @@ fn a_warning_counts_only_when_strict_and_a_failure_always() {
 
 #[test]
 fn settings_that_cannot_be_used_are_a_finding_and_every_value_tells_its_source() {
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("trialog.toml");
-    std::fs::write(&file, "intervall = \"1h\"").unwrap();
-    let file_text = file.to_str().unwrap();
-    let arguments = ["check", "--format", "json", "--config", file_text];
-    let output = trialog(directory.path(), &arguments);
+    let fixture = Fixture::empty();
+    fixture.write("settings.toml", "intervall = \"1h\"");
+    let check = "check --format json --config settings.toml";
+    let output = fixture.run(check);
     assert_eq!(output.status.code(), Some(2));
     let found = report(&output);
     let detail = found["checks"][0]["detail"].as_str().unwrap();
@@ -101,8 +86,8 @@ fn settings_that_cannot_be_used_are_a_finding_and_every_value_tells_its_source()
         "{detail}"
     );
 
-    std::fs::write(&file, "interval = \"2h\"").unwrap();
-    let found = report(&trialog(directory.path(), &arguments));
+    fixture.write("settings.toml", "interval = \"2h\"");
+    let found = report(&fixture.run(check));
     let settings = found["settings"].as_array().unwrap();
     let interval = settings
         .iter()
@@ -110,21 +95,18 @@ fn settings_that_cannot_be_used_are_a_finding_and_every_value_tells_its_source()
         .unwrap();
     assert_eq!(
         (interval["value"].as_str(), interval["source"].as_str()),
-        (Some("2h"), Some(file_text))
+        (Some("2h"), Some("settings.toml"))
     );
 }
 
 #[test]
 fn the_pipeline_can_be_run_and_shown_from_the_command_line() {
-    let directory = tempfile::tempdir().unwrap();
-    let ran = trialog(directory.path(), &["pipeline", "run", "--format", "json"]);
-    assert_eq!(report(&ran)["run_id"], 1, "{ran:?}");
-    let shown = trialog(directory.path(), &["pipeline", "--format", "json"]);
-    let shown = report(&shown);
+    let fixture = Fixture::empty();
+    assert_eq!(fixture.json("pipeline run")["run_id"], 1);
+    let shown = fixture.json("pipeline");
     assert_eq!(shown["runs"][0]["status"], "succeeded");
     assert_eq!(shown["published"]["run_id"], 1);
-    let table = trialog(directory.path(), &["pipeline", "status"]);
-    let table = String::from_utf8(table.stdout).unwrap();
+    let table = fixture.good("pipeline status");
     assert!(
         table.contains("published up to position 0 by run 1"),
         "{table}"
@@ -133,11 +115,10 @@ fn the_pipeline_can_be_run_and_shown_from_the_command_line() {
 
 #[test]
 fn an_address_that_others_reach_takes_a_key_and_a_certificate() {
-    let directory = tempfile::tempdir().unwrap();
-    let check = |more: &[&str]| {
-        let arguments = ["check", "--format", "json", "--listen", "0.0.0.0:8080"];
-        let output = trialog(directory.path(), &[&arguments[..], more].concat());
-        let report = report(&output);
+    let fixture = Fixture::empty();
+    let check = |more: &str| {
+        let everywhere = "check --format json --listen 0.0.0.0:8080";
+        let report = report(&fixture.run(&format!("{everywhere}{more}")));
         let checks = report["checks"].as_array().unwrap();
         let found = checks
             .iter()
@@ -146,24 +127,16 @@ fn an_address_that_others_reach_takes_a_key_and_a_certificate() {
         let text = |field: &str| found[field].as_str().unwrap().to_owned();
         (text("severity"), text("detail"))
     };
-    let (found, detail) = check(&["--insecure-http"]);
+    let (found, detail) = check(" --insecure-http");
     assert_eq!(found, "failed");
     assert!(detail.contains("there is no API key"), "{detail}");
-    let made = trialog(
-        directory.path(),
-        &["keys", "create", "me", "--scope", "admin"],
-    );
-    assert!(made.status.success(), "{made:?}");
-    let (found, detail) = check(&[]);
+    fixture.good("keys create me --scope admin");
+    let (found, detail) = check("");
     assert_eq!(found, "failed");
     assert!(detail.contains("--tls-cert"), "{detail}");
-    let (found, detail) = check(&["--insecure-http"]);
+    let (found, detail) = check(" --insecure-http");
     assert_eq!(found, "good", "{detail}");
     assert!(detail.contains("1 API keys"), "{detail}");
-    let missing = ["--tls-cert", "none.pem", "--tls-key", "none.pem"];
-    let output = trialog(
-        directory.path(),
-        &[&["check", "--format", "json"], &missing[..]].concat(),
-    );
+    let output = fixture.run("check --format json --tls-cert none.pem --tls-key none.pem");
     assert_eq!(severity(&report(&output), "tls"), "failed");
 }

@@ -1,34 +1,18 @@
 //! The demo's stories through the real binary: what each says is what its report shows,
 //! whatever the seed.
 
-#![expect(clippy::unwrap_used, reason = "a failing helper fails its test")]
-
-use std::path::Path;
-use std::process::Command;
-
 use serde_json::Value;
 
-const SEEDS: [u64; 4] = [1, 2, 3, 4];
+use crate::fixture::Fixture;
 
-fn trialog(directory: &Path, arguments: &[&str]) -> String {
-    let done = Command::new(env!("CARGO_BIN_EXE_trialog"))
-        .args(arguments)
-        .arg("--data-dir")
-        .arg(directory)
-        .output()
-        .unwrap();
-    let error = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "{arguments:?}: {error}");
-    String::from_utf8(done.stdout).unwrap()
-}
+const SEEDS: [u64; 4] = [1, 2, 3, 4];
 
 /// The report of an experiment.
 struct Report(Value);
 
 impl Report {
-    fn read(directory: &Path, arguments: &[&str]) -> Self {
-        let arguments = [&["results"], arguments, &["--format", "json"]].concat();
-        Self(serde_json::from_str(&trialog(directory, &arguments)).unwrap())
+    fn read(fixture: &Fixture, arguments: &str) -> Self {
+        Self(fixture.json(&format!("results {arguments}")))
     }
 
     /// The comparison of `treatment` by the metric `name` of a kind.
@@ -68,29 +52,23 @@ const NOT_SIGNIFICANT: Option<bool> = None;
 #[test]
 fn every_story_is_true_for_every_seed() {
     for seed in SEEDS {
-        let directory = tempfile::tempdir().unwrap();
-        let data = directory.path().join("data");
-        let number = seed.to_string();
-        let listen = "127.0.0.1:0";
-        trialog(
-            &data,
-            &["demo", "--exit", "--seed", &number, "--listen", listen],
-        );
+        let fixture = Fixture::empty();
+        fixture.good(&format!("demo --exit --seed {seed} --listen 127.0.0.1:0"));
 
-        let checkout = Report::read(&data, &["checkout_one_page"]);
+        let checkout = Report::read(&fixture, "checkout_one_page");
         let verdict = checkout.verdict("purchase", "conversion", "one_page");
         assert_eq!(verdict, BETTER, "seed {seed}: the checkout sells more");
         let verdict = checkout.verdict("refund", "conversion", "one_page");
         assert_ne!(verdict, WORSE, "seed {seed}: refunds are as before");
-        let ios = Report::read(&data, &["checkout_one_page", "--segment", "platform=ios"]);
+        let ios = Report::read(&fixture, "checkout_one_page --segment platform=ios");
         let verdict = ios.verdict("purchase", "conversion", "one_page");
         assert_eq!(verdict, BETTER, "seed {seed}: strong on iOS");
 
-        let same = Report::read(&data, &["homepage_aa"]);
+        let same = Report::read(&fixture, "homepage_aa");
         let verdict = same.verdict("signup", "conversion", "home_again");
         assert_eq!(verdict, NOT_SIGNIFICANT, "seed {seed}: nothing differs");
 
-        let ranking = Report::read(&data, &["search_ranking"]);
+        let ranking = Report::read(&fixture, "search_ranking");
         let verdict = ranking.verdict("result_click", "conversion", "meaning");
         assert_eq!(verdict, BETTER, "seed {seed}: meaning helps");
         let verdict = ranking.verdict("search_abandon", "conversion", "popularity");
@@ -101,7 +79,7 @@ fn every_story_is_true_for_every_seed() {
         let verdict = ranking.verdict("search_abandon", "conversion", "meaning");
         assert_ne!(verdict, WORSE, "seed {seed}: meaning does not");
 
-        let badges = Report::read(&data, &["streak_badges"]);
+        let badges = Report::read(&fixture, "streak_badges");
         let verdict = badges.verdict("lesson_complete", "conversion", "badge");
         assert_eq!(
             verdict, BETTER,
@@ -111,7 +89,7 @@ fn every_story_is_true_for_every_seed() {
         let verdict = ranking.verdict("result_click", "conversion", "popularity");
         assert_eq!(verdict, WORSE, "seed {seed}: popularity is worse");
 
-        let trial = Report::read(&data, &["trial_length"]);
+        let trial = Report::read(&fixture, "trial_length");
         let subscribe = trial.comparison("subscribe", "conversion", "trial_30d");
         let [low, high] = [0, 1].map(|end| subscribe["ci"][end].as_f64().unwrap());
         assert!(
@@ -120,7 +98,7 @@ fn every_story_is_true_for_every_seed() {
         );
         assert_eq!(trial.warnings(), ["stopped_early"], "seed {seed}");
 
-        let redirect = Report::read(&data, &["landing_redirect"]);
+        let redirect = Report::read(&fixture, "landing_redirect");
         assert!(redirect.fails_the_sample_ratio(), "seed {seed}");
         assert!(!redirect.warnings().is_empty(), "seed {seed}");
         assert!(!trial.fails_the_sample_ratio(), "seed {seed}");
