@@ -14,6 +14,7 @@ mod output;
 mod planning;
 mod rates;
 mod samples;
+mod segments;
 mod sequential;
 
 use serde_json::Value;
@@ -60,7 +61,7 @@ pub enum CalcError {
 }
 
 /// Every family, in the order of the documentation.
-pub const FAMILIES: [Family; 23] = [
+pub const FAMILIES: [Family; 24] = [
     means::WELCH,
     means::COHENS_D,
     means::NON_INFERIORITY,
@@ -79,6 +80,7 @@ pub const FAMILIES: [Family; 23] = [
     means::CUPED,
     means::RATIO,
     means::ANOVA,
+    segments::HETEROGENEITY,
     samples::WINSORIZE,
     samples::QUANTILE,
     rates::BAYES_RATE,

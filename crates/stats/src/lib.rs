@@ -32,6 +32,7 @@ mod effect;
 mod error;
 pub mod group_sequential;
 mod guarded;
+mod heterogeneity;
 mod interval;
 mod moments;
 mod msprt;
@@ -66,6 +67,10 @@ pub use cuped::{CovariateSummary, Cuped, cuped};
 pub use effect::{EffectSize, effect_size};
 pub use error::StatsError;
 pub use guarded::GuardedVariance;
+pub use heterogeneity::{
+    CochranQ, Heterogeneity, PooledEffect, SegmentDifference, SegmentEffect, SegmentTrend, WelchF,
+    heterogeneity,
+};
 pub use interval::Interval;
 pub use moments::{CoMoments, Moments};
 pub use msprt::{Msprt, Running, msprt};

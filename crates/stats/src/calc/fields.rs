@@ -165,6 +165,19 @@ impl<'a> Fields<'a> {
         arm.summary_of("n", "mean", "var")
     }
 
+    /// The arm `name` as of [`Self::summary`]; `None` where it has no units.
+    pub(super) fn optional_summary(&self, name: &str) -> Result<Option<Summary>, CalcError> {
+        self.object(name, &["n", "mean", "var"])?
+            .summary_or_nobody()
+    }
+
+    /// The summary in the fields `n`, `mean` and `var`; `None` without units.
+    pub(super) fn summary_or_nobody(&self) -> Result<Option<Summary>, CalcError> {
+        let has_units = self.count("n")? > 0;
+        let summary = || self.summary_of("n", "mean", "var");
+        has_units.then(summary).transpose()
+    }
+
     /// The summary in these fields.
     pub(super) fn summary_of(
         &self,
