@@ -11,6 +11,7 @@ mod fields;
 mod means;
 mod multiple;
 mod output;
+mod over_time;
 mod planning;
 mod rates;
 mod samples;
@@ -61,7 +62,7 @@ pub enum CalcError {
 }
 
 /// Every family, in the order of the documentation.
-pub const FAMILIES: [Family; 24] = [
+pub const FAMILIES: [Family; 25] = [
     means::WELCH,
     means::COHENS_D,
     means::NON_INFERIORITY,
@@ -80,6 +81,7 @@ pub const FAMILIES: [Family; 24] = [
     means::CUPED,
     means::RATIO,
     means::ANOVA,
+    over_time::STABILITY,
     segments::HETEROGENEITY,
     samples::WINSORIZE,
     samples::QUANTILE,
