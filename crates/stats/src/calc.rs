@@ -62,7 +62,7 @@ pub enum CalcError {
 }
 
 /// Every family, in the order of the documentation.
-pub const FAMILIES: [Family; 25] = [
+pub const FAMILIES: [Family; 26] = [
     means::WELCH,
     means::COHENS_D,
     means::NON_INFERIORITY,
@@ -81,6 +81,7 @@ pub const FAMILIES: [Family; 25] = [
     means::CUPED,
     means::RATIO,
     means::ANOVA,
+    over_time::NOVELTY,
     over_time::STABILITY,
     segments::HETEROGENEITY,
     samples::WINSORIZE,

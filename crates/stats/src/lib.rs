@@ -22,12 +22,14 @@
 mod alpha;
 mod anova;
 mod bayes;
+mod bins;
 #[cfg(feature = "calc")]
 pub mod calc;
 mod comparison;
 mod confidence_sequence;
 mod contingency;
 mod cuped;
+mod dense;
 mod effect;
 mod error;
 pub mod group_sequential;
@@ -38,6 +40,7 @@ mod moments;
 mod msprt;
 mod multiplicity;
 mod non_inferiority;
+mod novelty;
 pub mod power;
 mod proportion;
 mod quantile;
@@ -61,6 +64,7 @@ pub use bayes::{
     BetaPosterior, Choice, DifferenceType, NormalPosterior, NormalPrior, choose_rate,
     difference_of, normal_posterior,
 };
+pub use bins::BinMoments;
 pub use comparison::{Comparison, NoRelative, Sample};
 pub use confidence_sequence::{ConfidenceSequence, confidence_sequence};
 pub use contingency::{ChiSquared, Fisher, chi_squared, fisher_exact};
@@ -79,6 +83,7 @@ pub use multiplicity::{
     Correction, adjust, benjamini_hochberg, benjamini_yekutieli, bonferroni, holm,
 };
 pub use non_inferiority::{Better, Guardrail, NonInferiority, lift_interval, non_inferiority};
+pub use novelty::{DayEffect, EffectTrend, LogRatio, Novelty, NoveltySlope, Omnibus, novelty};
 pub use proportion::Proportion;
 pub use quantile::{
     QuantileSummary, order_statistic_interval, quantile_levels, quantile_of_sorted, quantile_test,

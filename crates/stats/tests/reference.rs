@@ -14,7 +14,7 @@ use serde_json::Value;
 use trialog_stats::calc::{FAMILIES, calc};
 
 /// How many cases each family has, so that none goes missing.
-const CASES: [(&str, usize); 25] = [
+const CASES: [(&str, usize); 26] = [
     ("always_valid_guarded", 27),
     ("anova_2x2", 28),
     ("bayesian_beta_binomial", 22),
@@ -27,6 +27,7 @@ const CASES: [(&str, usize); 25] = [
     ("moments", 36),
     ("multiple_comparisons", 35),
     ("non_inferiority", 29),
+    ("novelty", 29),
     ("power", 137),
     ("quantile_metric", 22),
     ("ratio_metric", 27),

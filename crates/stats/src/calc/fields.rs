@@ -50,6 +50,32 @@ impl<'a> Fields<'a> {
             .collect()
     }
 
+    /// The lists of numbers in the list `name`.
+    pub(super) fn number_rows(&self, name: &str) -> Result<Vec<Vec<f64>>, CalcError> {
+        self.rows(name, &|place, item| {
+            number(item).ok_or_else(|| self.fault(place, "is not a number"))
+        })
+    }
+
+    /// The lists in the list `name`, each item read by `read`, which gets the way to it.
+    fn rows<T>(
+        &self,
+        name: &str,
+        read: &dyn Fn(&str, &'a Value) -> Result<T, CalcError>,
+    ) -> Result<Vec<Vec<T>>, CalcError> {
+        let mut rows = Vec::new();
+        for (row, cells) in self.items(name)?.iter().enumerate() {
+            let place = format!("{name}[{row}]");
+            let Value::Array(cells) = cells else {
+                return Err(self.fault(&place, "is not a list"));
+            };
+            let cells = cells.iter().enumerate();
+            let cells = cells.map(|(column, cell)| read(&format!("{place}[{column}]"), cell));
+            rows.push(cells.collect::<Result<_, _>>()?);
+        }
+        Ok(rows)
+    }
+
     pub(super) fn has(&self, name: &str) -> bool {
         self.members.get(name).is_some_and(|value| !value.is_null())
     }
