@@ -8,6 +8,7 @@
 
 mod cost;
 mod fields;
+mod interactions;
 mod means;
 mod multiple;
 mod output;
@@ -62,7 +63,7 @@ pub enum CalcError {
 }
 
 /// Every family, in the order of the documentation.
-pub const FAMILIES: [Family; 26] = [
+pub const FAMILIES: [Family; 27] = [
     means::WELCH,
     means::COHENS_D,
     means::NON_INFERIORITY,
@@ -84,6 +85,7 @@ pub const FAMILIES: [Family; 26] = [
     over_time::NOVELTY,
     over_time::STABILITY,
     segments::HETEROGENEITY,
+    interactions::INTERACTION,
     samples::WINSORIZE,
     samples::QUANTILE,
     rates::BAYES_RATE,

@@ -35,6 +35,7 @@ mod error;
 pub mod group_sequential;
 mod guarded;
 mod heterogeneity;
+mod interaction;
 mod interval;
 mod moments;
 mod msprt;
@@ -75,6 +76,9 @@ pub use guarded::GuardedVariance;
 pub use heterogeneity::{
     CochranQ, Heterogeneity, PooledEffect, SegmentDifference, SegmentEffect, SegmentTrend, WelchF,
     heterogeneity,
+};
+pub use interaction::{
+    ContrastTest, Independence, Interaction, InteractionContrast, WelchJames, interaction,
 };
 pub use interval::Interval;
 pub use moments::{CoMoments, Moments};

@@ -50,6 +50,17 @@ impl<'a> Fields<'a> {
             .collect()
     }
 
+    /// The lists of objects in the list `name`.
+    pub(super) fn object_rows(
+        &self,
+        name: &str,
+        known: &[&str],
+    ) -> Result<Vec<Vec<Self>>, CalcError> {
+        self.rows(name, &|place, item| {
+            Self::of(item, self.place(place), known)
+        })
+    }
+
     /// The lists of numbers in the list `name`.
     pub(super) fn number_rows(&self, name: &str) -> Result<Vec<Vec<f64>>, CalcError> {
         self.rows(name, &|place, item| {
