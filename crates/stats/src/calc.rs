@@ -8,6 +8,7 @@
 
 mod cost;
 mod fields;
+mod holdouts;
 mod interactions;
 mod means;
 mod multiple;
@@ -63,7 +64,7 @@ pub enum CalcError {
 }
 
 /// Every family, in the order of the documentation.
-pub const FAMILIES: [Family; 27] = [
+pub const FAMILIES: [Family; 28] = [
     means::WELCH,
     means::COHENS_D,
     means::NON_INFERIORITY,
@@ -86,6 +87,7 @@ pub const FAMILIES: [Family; 27] = [
     over_time::STABILITY,
     segments::HETEROGENEITY,
     interactions::INTERACTION,
+    holdouts::ACCOUNTING,
     samples::WINSORIZE,
     samples::QUANTILE,
     rates::BAYES_RATE,

@@ -35,6 +35,7 @@ mod error;
 pub mod group_sequential;
 mod guarded;
 mod heterogeneity;
+mod holdout_accounting;
 mod interaction;
 mod interval;
 mod moments;
@@ -76,6 +77,9 @@ pub use guarded::GuardedVariance;
 pub use heterogeneity::{
     CochranQ, Heterogeneity, PooledEffect, SegmentDifference, SegmentEffect, SegmentTrend, WelchF,
     heterogeneity,
+};
+pub use holdout_accounting::{
+    Claim, EffectPrior, HoldoutAccounting, HoldoutGap, holdout_accounting,
 };
 pub use interaction::{
     ContrastTest, Independence, Interaction, InteractionContrast, WelchJames, interaction,

@@ -14,7 +14,7 @@ use serde_json::Value;
 use trialog_stats::calc::{FAMILIES, calc};
 
 /// How many cases each family has, so that none goes missing.
-const CASES: [(&str, usize); 27] = [
+const CASES: [(&str, usize); 28] = [
     ("always_valid_guarded", 27),
     ("anova_2x2", 28),
     ("bayesian_beta_binomial", 22),
@@ -24,6 +24,7 @@ const CASES: [(&str, usize); 27] = [
     ("cuped", 30),
     ("fisher_exact", 23),
     ("heterogeneity", 32),
+    ("holdout_accounting", 17),
     ("interaction", 34),
     ("moments", 36),
     ("multiple_comparisons", 35),
