@@ -8,12 +8,16 @@
 
 mod cost;
 mod fields;
+mod holdouts;
+mod interactions;
 mod means;
 mod multiple;
 mod output;
+mod over_time;
 mod planning;
 mod rates;
 mod samples;
+mod segments;
 mod sequential;
 
 use serde_json::Value;
@@ -60,7 +64,7 @@ pub enum CalcError {
 }
 
 /// Every family, in the order of the documentation.
-pub const FAMILIES: [Family; 23] = [
+pub const FAMILIES: [Family; 28] = [
     means::WELCH,
     means::COHENS_D,
     means::NON_INFERIORITY,
@@ -79,6 +83,11 @@ pub const FAMILIES: [Family; 23] = [
     means::CUPED,
     means::RATIO,
     means::ANOVA,
+    over_time::NOVELTY,
+    over_time::STABILITY,
+    segments::HETEROGENEITY,
+    interactions::INTERACTION,
+    holdouts::ACCOUNTING,
     samples::WINSORIZE,
     samples::QUANTILE,
     rates::BAYES_RATE,

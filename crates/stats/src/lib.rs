@@ -22,21 +22,27 @@
 mod alpha;
 mod anova;
 mod bayes;
+mod bins;
 #[cfg(feature = "calc")]
 pub mod calc;
 mod comparison;
 mod confidence_sequence;
 mod contingency;
 mod cuped;
+mod dense;
 mod effect;
 mod error;
 pub mod group_sequential;
 mod guarded;
+mod heterogeneity;
+mod holdout_accounting;
+mod interaction;
 mod interval;
 mod moments;
 mod msprt;
 mod multiplicity;
 mod non_inferiority;
+mod novelty;
 pub mod power;
 mod proportion;
 mod quantile;
@@ -47,6 +53,7 @@ mod sequential_srm;
 pub mod special;
 mod sprt;
 mod srm;
+mod stability;
 mod summary;
 mod two_proportion;
 mod welch;
@@ -59,6 +66,7 @@ pub use bayes::{
     BetaPosterior, Choice, DifferenceType, NormalPosterior, NormalPrior, choose_rate,
     difference_of, normal_posterior,
 };
+pub use bins::BinMoments;
 pub use comparison::{Comparison, NoRelative, Sample};
 pub use confidence_sequence::{ConfidenceSequence, confidence_sequence};
 pub use contingency::{ChiSquared, Fisher, chi_squared, fisher_exact};
@@ -66,6 +74,16 @@ pub use cuped::{CovariateSummary, Cuped, cuped};
 pub use effect::{EffectSize, effect_size};
 pub use error::StatsError;
 pub use guarded::GuardedVariance;
+pub use heterogeneity::{
+    CochranQ, Heterogeneity, PooledEffect, SegmentDifference, SegmentEffect, SegmentTrend, WelchF,
+    heterogeneity,
+};
+pub use holdout_accounting::{
+    Claim, EffectPrior, HoldoutAccounting, HoldoutGap, holdout_accounting,
+};
+pub use interaction::{
+    ContrastTest, Independence, Interaction, InteractionContrast, WelchJames, interaction,
+};
 pub use interval::Interval;
 pub use moments::{CoMoments, Moments};
 pub use msprt::{Msprt, Running, msprt};
@@ -73,6 +91,7 @@ pub use multiplicity::{
     Correction, adjust, benjamini_hochberg, benjamini_yekutieli, bonferroni, holm,
 };
 pub use non_inferiority::{Better, Guardrail, NonInferiority, lift_interval, non_inferiority};
+pub use novelty::{DayEffect, EffectTrend, LogRatio, Novelty, NoveltySlope, Omnibus, novelty};
 pub use proportion::Proportion;
 pub use quantile::{
     QuantileSummary, order_statistic_interval, quantile_levels, quantile_of_sorted, quantile_test,
@@ -83,6 +102,7 @@ pub use relative::{Estimate, Relative, relative_difference};
 pub use sequential_srm::{SequentialSrm, SrmLook};
 pub use sprt::{Decision, Sprt};
 pub use srm::{Srm, sample_ratio_mismatch};
+pub use stability::{Stability, StabilityLook, stability};
 pub use summary::Summary;
 pub use two_proportion::{TwoProportion, two_proportion_z};
 pub use welch::{Welch, welch};

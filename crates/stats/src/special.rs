@@ -5,6 +5,7 @@
 //! reliable for the degrees of freedom of experiments with millions of units.
 
 mod beta;
+mod f_distribution;
 mod gamma;
 mod noncentral;
 mod normal;
@@ -17,6 +18,8 @@ pub(crate) use beta::{
     LARGEST_SHAPE, density as beta_density, deviance, quantile as beta_quantile, stirling_error,
     tails as tails_of_beta,
 };
+pub use f_distribution::f_upper_tail;
+pub(crate) use f_distribution::tail as f_tail;
 pub use gamma::chi_squared_upper_tail;
 pub(crate) use gamma::{chi_squared_tail, half_gamma_ratio};
 pub(crate) use noncentral::two_sided_tail as noncentral_t_tail;

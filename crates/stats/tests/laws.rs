@@ -11,8 +11,10 @@ use trialog_stats::group_sequential::{Boundary, group_sequential};
 use trialog_stats::power::{Design, Metric, RateTest};
 use trialog_stats::special::beta_tails;
 use trialog_stats::{
-    Alpha, BetaPosterior, Estimate, Moments, RatioSums, Summary, chi_squared, choose_rate,
-    confidence_sequence, fisher_exact, msprt, ratio_test, winsorize,
+    Alpha, BetaPosterior, BinMoments, Claim, Estimate, Moments, RatioSums, SegmentDifference,
+    StabilityLook, Summary, chi_squared, choose_rate, confidence_sequence, fisher_exact,
+    heterogeneity, holdout_accounting, interaction, msprt, novelty, ratio_test, stability,
+    winsorize,
 };
 
 fn config(cases: u32) -> ProptestConfig {
@@ -244,5 +246,157 @@ proptest! {
             let plan = group_sequential(boundary, &even, alpha).unwrap();
             prop_assert!(is_close(*plan.cumulative_alpha_spent.last().unwrap(), alpha.get(), 1e-9));
         }
+    }
+}
+
+fn segments() -> impl Strategy<Value = Vec<SegmentDifference>> {
+    let segment = (-10.0..10.0, 0.01..10.0, 1.0..1e6);
+    let segment = segment.prop_map(|(difference, variance, df): (f64, f64, f64)| {
+        let segment = SegmentDifference {
+            difference,
+            variance,
+            df,
+            score: None,
+        };
+        segment.with_score((7.0 * difference).sin())
+    });
+    prop::collection::vec(segment, 2..12)
+}
+
+/// Values of some users in the bins of three to six days, and the number of bins.
+fn users() -> impl Strategy<Value = (Vec<Vec<f64>>, Vec<Vec<f64>>)> {
+    (3_usize..7).prop_flat_map(|n_bins| {
+        let user = || prop::collection::vec(0.0_f64..5.0, n_bins);
+        (
+            prop::collection::vec(user(), 5..30),
+            prop::collection::vec(user(), 5..30),
+        )
+    })
+}
+
+fn bins(users: &[Vec<f64>]) -> BinMoments {
+    let mut moments = BinMoments::default();
+    users.iter().for_each(|user| moments.push(user).unwrap());
+    moments
+}
+
+proptest! {
+    #![proptest_config(config(500))]
+
+    #[test]
+    fn heterogeneity_depends_on_neither_order_nor_scale_nor_a_common_shift(
+        segments in segments(),
+        scale in 1e-6_f64..1e6,
+        shift in -5.0_f64..5.0,
+    ) {
+        let moved = segments.iter().rev().map(|segment| SegmentDifference {
+            difference: scale * (segment.difference + shift),
+            variance: scale * scale * segment.variance,
+            ..*segment
+        });
+        let moved: Vec<_> = moved.collect();
+        let one = heterogeneity(&segments, Alpha::P05).unwrap().unwrap();
+        let other = heterogeneity(&moved, Alpha::P05).unwrap().unwrap();
+        prop_assert!(is_close(one.f.f, other.f.f, 1e-9));
+        prop_assert!(is_close(one.f.p_value, other.f.p_value, 1e-8));
+        let apart: f64 = one.tau_squared - other.tau_squared / scale / scale;
+        prop_assert!(apart.abs() <= 1e-9 * (1.0 + one.tau_squared));
+        for (index, effect) in one.segments.iter().enumerate() {
+            let same = &other.segments[segments.len() - 1 - index];
+            prop_assert!((effect.contrast - same.contrast / scale).abs() <= 1e-11);
+            prop_assert!(is_close(effect.df, same.df, 1e-9));
+        }
+        let last = segments.len() - 1;
+        let named: Vec<usize> = other.named.iter().map(|index| last - index).collect();
+        prop_assert_eq!(&one.named, &named);
+        // Shrinking goes towards the middle and never beyond the noise.
+        for (segment, effect) in segments.iter().zip(&one.segments) {
+            prop_assert!(effect.shrunk_sd <= segment.variance.sqrt() * (1.0 + 1e-12));
+        }
+    }
+
+    #[test]
+    fn two_segments_are_one_contrast(segments in segments()) {
+        let found = heterogeneity(&segments[..2], Alpha::P05).unwrap().unwrap();
+        let [first, second] = [&found.segments[0], &found.segments[1]];
+        prop_assert!(is_close(found.f.p_value, first.p_value, 1e-9));
+        prop_assert!(is_close(first.contrast, -second.contrast, 1e-12));
+        prop_assert!(found.named.is_empty());
+    }
+
+    #[test]
+    fn the_slope_has_the_error_of_one_score_per_user(
+        (users_a, users_b) in users(),
+        scale in 1e-3_f64..1e3,
+    ) {
+        let (a, b) = (bins(&users_a), bins(&users_b));
+        let found = novelty(&a, &b).unwrap();
+        prop_assume!(found.slope.is_some());
+        let slope = found.slope.unwrap();
+        let logs: Vec<f64> = (1..=a.n_bins()).map(|day| (day as f64).ln()).collect();
+        let middle = logs.iter().sum::<f64>() / logs.len() as f64;
+        let squares: f64 = logs.iter().map(|x| (x - middle) * (x - middle)).sum();
+        let variance = |users: &[Vec<f64>], arm: &BinMoments| {
+            let score = |user: &Vec<f64>| -> f64 {
+                let days = user.iter().zip(arm.means()).zip(&logs);
+                days.map(|((y, mean), x)| (x - middle) / squares * y / mean).sum()
+            };
+            let scores: Moments = users.iter().map(score).collect();
+            scores.variance().unwrap() / users.len() as f64
+        };
+        let want = (variance(&users_a, &a) + variance(&users_b, &b)).sqrt();
+        prop_assert!(is_close(slope.standard_error, want, 1e-9));
+        // Neither the unit nor which arm is the control changes what it says.
+        let scaled: Vec<Vec<f64>> = users_a
+            .iter()
+            .map(|user| user.iter().map(|y| scale * y).collect())
+            .collect();
+        let other = novelty(&b, &bins(&scaled)).unwrap().slope.unwrap();
+        prop_assert!((slope.estimate + other.estimate).abs() < 1e-11);
+        prop_assert!(is_close(slope.standard_error, other.standard_error, 1e-9));
+    }
+
+    #[test]
+    fn what_all_looks_have_in_common_lies_in_each_of_them(
+        arms in prop::collection::vec((arm(), arm()), 1..20),
+    ) {
+        let looks: Vec<StabilityLook> = (arms.iter())
+            .map(|(a, b)| StabilityLook::from_arms(a, b, Alpha::P05, 5_000.0).unwrap())
+            .collect();
+        let found = stability(&looks, Some(1.0)).unwrap();
+        if let Some(common) = found.intersection {
+            for look in &looks {
+                let interval = look.interval.unwrap();
+                prop_assert!(interval.contains(common.low) && interval.contains(common.high));
+            }
+        }
+        let since = found.stable_since.unwrap();
+        let interval = looks[since].interval.unwrap();
+        prop_assert!(looks[since..].iter().all(|look| interval.contains(look.estimate)));
+    }
+
+    #[test]
+    fn two_variants_of_each_are_one_contrast(
+        [first, second, third, fourth] in prop::array::uniform4(arm()),
+    ) {
+        let cells = [vec![Some(first), Some(second)], vec![Some(third), Some(fourth)]];
+        let found = interaction(&cells, Alpha::P05, 0.8).unwrap();
+        let (test, contrast) = (found.interaction.unwrap(), found.contrasts[0].test.unwrap());
+        let t = contrast.estimate / contrast.standard_error;
+        prop_assert!(is_close(test.f, t * t, 1e-9));
+        prop_assert!(is_close(test.df2, contrast.df, 1e-9));
+        prop_assert!(is_close(test.p_value, contrast.p_value, 1e-8));
+    }
+
+    #[test]
+    fn claims_that_the_holdout_shows_leave_no_gap(
+        (held_out, in_scope) in (arm(), arm()),
+        share in 0.01_f64..1.0,
+    ) {
+        let difference = in_scope.mean() - held_out.mean();
+        let claim = Claim { effect: difference / share, standard_error: 0.1, share };
+        let found = holdout_accounting(Some(&held_out), Some(&in_scope), &[claim], None).unwrap();
+        prop_assert!(found.gap.unwrap().p_value > 0.999);
+        prop_assert!((found.kept.unwrap() - 1.0).abs() < 1e-9);
     }
 }

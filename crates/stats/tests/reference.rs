@@ -14,7 +14,7 @@ use serde_json::Value;
 use trialog_stats::calc::{FAMILIES, calc};
 
 /// How many cases each family has, so that none goes missing.
-const CASES: [(&str, usize); 23] = [
+const CASES: [(&str, usize); 28] = [
     ("always_valid_guarded", 27),
     ("anova_2x2", 28),
     ("bayesian_beta_binomial", 22),
@@ -23,9 +23,13 @@ const CASES: [(&str, usize); 23] = [
     ("cohens_d", 22),
     ("cuped", 30),
     ("fisher_exact", 23),
+    ("heterogeneity", 32),
+    ("holdout_accounting", 17),
+    ("interaction", 34),
     ("moments", 36),
     ("multiple_comparisons", 35),
     ("non_inferiority", 29),
+    ("novelty", 29),
     ("power", 137),
     ("quantile_metric", 22),
     ("ratio_metric", 27),
@@ -35,6 +39,7 @@ const CASES: [(&str, usize); 23] = [
     ("sequential_sprt_bernoulli", 25),
     ("sequential_srm", 35),
     ("srm_chi2", 25),
+    ("stability", 16),
     ("two_proportion_z", 30),
     ("welch_t", 43),
     ("winsorize", 18),

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use trialog_stats::calc::{FAMILIES, calc};
 
 /// What may be null although there is a result.
-const OPTIONAL: [&str; 21] = [
+const OPTIONAL: [&str; 30] = [
     "lift_ci",
     "relative",
     "odds_ratio",
@@ -29,6 +29,15 @@ const OPTIONAL: [&str; 21] = [
     "adjusted_var_b",
     "F",
     "unit_variance_a",
+    "trend",
+    "residual",
+    "omnibus",
+    "per_doubling_ci",
+    "intersection",
+    "stable_since",
+    "precise_since",
+    "lift",
+    "kept",
 ];
 
 /// Values that a number of an example is replaced by.

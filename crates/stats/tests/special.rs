@@ -1,8 +1,8 @@
 //! Special functions against values computed with 60 digits (mpmath 1.4).
 
 use trialog_stats::special::{
-    chi_squared_upper_tail, normal_quantile, normal_upper_tail, t_critical, t_quantile,
-    t_two_sided_tail,
+    chi_squared_upper_tail, f_upper_tail, normal_quantile, normal_upper_tail, t_critical,
+    t_quantile, t_two_sided_tail,
 };
 use trialog_stats::{Alpha, StatsError};
 
@@ -83,6 +83,27 @@ const NORMAL_QUANTILES: [[f64; 2]; 13] = [
     [0.999999, 4.753424308817087],
 ];
 
+/// f, df1, df2, P(F > f).
+const F_TAILS: [[f64; 4]; 17] = [
+    [0.3, 2.0, 1.0, 0.7905694150420949],
+    [0.01, 3.0, 4.5, 0.9984252127103681],
+    [1.0, 3.0, 4.5, 0.47127149378516064],
+    [40.0, 3.0, 4.5, 0.0011011532859368264],
+    [0.9, 5.0, 37.25, 0.49131715833679523],
+    [2.5, 5.0, 37.25, 0.0476357964282899],
+    [60.0, 5.0, 37.25, 8.525673817518867e-17],
+    [0.5, 49.0, 1200.5, 0.9985066784769914],
+    [1.5, 49.0, 1200.5, 0.015507488132763324],
+    [9.0, 49.0, 1200.5, 2.9482239291839946e-53],
+    [1.7, 7.0, 1e6, 0.10389714295606195],
+    [80.0, 7.0, 1e6, 1.0744270028112295e-116],
+    [1.7, 7.0, 1e9, 0.10389575439606401],
+    [80.0, 7.0, 1e9, 9.948977018991233e-117],
+    [3.5, 2.0, 1e12, 0.03019738342268842],
+    [0.98, 999.0, 5e4, 0.6668141634495981],
+    [1.3, 999.0, 5e4, 6.24302057304072e-10],
+];
+
 #[track_caller]
 fn assert_close(got: f64, want: f64, relative: f64) {
     let error = (got / want - 1.0).abs();
@@ -115,6 +136,29 @@ fn chi_squared_tails_keep_their_digits() {
     }
     assert_close(chi_squared_upper_tail(0.0, 3.0).unwrap(), 1.0, 0.0);
     assert!(chi_squared_upper_tail(f64::INFINITY, 3.0).unwrap() <= 0.0);
+}
+
+#[test]
+fn f_tails_keep_their_digits() {
+    for [f, df1, df2, p] in F_TAILS {
+        assert_close(f_upper_tail(f, df1, df2).unwrap(), p, 1e-11);
+    }
+    // One degree of freedom above is the square of t, and a known denominator is chi-squared.
+    assert_close(
+        f_upper_tail(4.41, 1.0, 17.5).unwrap(),
+        t_two_sided_tail(2.1, 17.5).unwrap(),
+        1e-14,
+    );
+    for df2 in [1e14, 1e16, f64::INFINITY] {
+        assert_close(
+            f_upper_tail(2.5, 4.0, df2).unwrap(),
+            chi_squared_upper_tail(10.0, 4.0).unwrap(),
+            1e-12,
+        );
+    }
+    assert_close(f_upper_tail(-1.0, 3.0, 5.0).unwrap(), 1.0, 0.0);
+    assert!(f_upper_tail(f64::INFINITY, 3.0, 5.0).unwrap() <= 0.0);
+    assert!((0.0..1e-300).contains(&f_upper_tail(f64::MAX, 3.0, 5.0).unwrap()));
 }
 
 #[test]
@@ -165,4 +209,7 @@ fn arguments_out_of_range_are_refused() {
     assert_eq!(normal_quantile(0.0), Err(StatsError::Probability(0.0)));
     assert!(chi_squared_upper_tail(1.0, 0.0).is_err());
     assert!(chi_squared_upper_tail(f64::NAN, 1.0).is_err());
+    for [f, df1, df2] in [[f64::NAN, 2.0, 2.0], [1.0, 0.5, 2.0], [1.0, 2.0, f64::NAN]] {
+        assert!(f_upper_tail(f, df1, df2).is_err());
+    }
 }

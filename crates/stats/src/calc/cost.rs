@@ -31,6 +31,8 @@ pub fn cost_micros(family: &str, input: &Value) -> u64 {
         "sequential_group" => group(input),
         "fisher_exact" => 0.03 * sum(&input["table"]).sqrt(),
         "power" => power(input),
+        "heterogeneity" => heterogeneity(input),
+        "interaction" => interaction(input),
         _ => 0.0,
     };
     let levels = LEVEL
@@ -66,6 +68,20 @@ fn power(input: &Value) -> f64 {
         (Some("t_means"), _) => 2_000.0,
         _ => 50.0,
     }
+}
+
+/// Naming a segment compares all that are left anew.
+fn heterogeneity(input: &Value) -> f64 {
+    let n_segments = input["segments"].as_array().map_or(0, Vec::len) as f64;
+    10.0 * n_segments + n_segments * n_segments
+}
+
+/// Contrasts of all cells with one another, and a factor of their covariances.
+fn interaction(input: &Value) -> f64 {
+    let rows = input["cells"].as_array().into_iter().flatten();
+    let lengths = rows.map(|row| row.as_array().map_or(0, Vec::len));
+    let n_cells = lengths.sum::<usize>() as f64;
+    5.0 * n_cells + 0.003 * n_cells.powi(3)
 }
 
 fn n_values(input: &Value) -> f64 {
@@ -109,6 +125,8 @@ mod tests {
         let rates = |n: u64| json!({"a": arm(n), "b": arm(n)});
         let levels = |n: usize| json!({"a": arm(100), "b": arm(100), "alphas": vec![0.05; n]});
         let exact = |n: u64| json!({"table": [[n, n], [n, n]]});
+        let segments = |n: usize| json!({"segments": vec![json!({}); n]});
+        let cells = |n: usize| json!({"cells": vec![vec![json!({}); n]; n]});
         let design = |method: &str| json!({"method": method, "solve_for": "n"});
         for (family, cheap, dear) in [
             (
@@ -125,6 +143,8 @@ mod tests {
             ("two_proportion_z", levels(1), levels(1_000)),
             ("fisher_exact", exact(10), exact(1_000_000_000)),
             ("power", design("z_means"), design("t_means")),
+            ("heterogeneity", segments(100), segments(1_000)),
+            ("interaction", cells(5), cells(20)),
             (
                 "moments",
                 json!({"values": [1]}),

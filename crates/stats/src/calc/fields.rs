@@ -52,6 +52,43 @@ impl<'a> Fields<'a> {
             .collect()
     }
 
+    /// The lists of objects in the list `name`.
+    pub(super) fn object_rows(
+        &self,
+        name: &str,
+        known: &[&str],
+    ) -> Result<Vec<Vec<Self>>, CalcError> {
+        self.rows(name, &|place, item| {
+            Self::of(item, self.place(place), known)
+        })
+    }
+
+    /// The lists of numbers in the list `name`.
+    pub(super) fn number_rows(&self, name: &str) -> Result<Vec<Vec<f64>>, CalcError> {
+        self.rows(name, &|place, item| {
+            number(item).ok_or_else(|| self.fault(place, "is not a number"))
+        })
+    }
+
+    /// The lists in the list `name`, each item read by `read`, which gets the way to it.
+    fn rows<T>(
+        &self,
+        name: &str,
+        read: &dyn Fn(&str, &'a Value) -> Result<T, CalcError>,
+    ) -> Result<Vec<Vec<T>>, CalcError> {
+        let mut rows = Vec::new();
+        for (row, cells) in self.items(name)?.iter().enumerate() {
+            let place = format!("{name}[{row}]");
+            let Value::Array(cells) = cells else {
+                return Err(self.fault(&place, "is not a list"));
+            };
+            let cells = cells.iter().enumerate();
+            let cells = cells.map(|(column, cell)| read(&format!("{place}[{column}]"), cell));
+            rows.push(cells.collect::<Result<_, _>>()?);
+        }
+        Ok(rows)
+    }
+
     pub(super) fn has(&self, name: &str) -> bool {
         self.members.get(name).is_some_and(|value| !value.is_null())
     }
@@ -165,6 +202,19 @@ impl<'a> Fields<'a> {
     pub(super) fn summary(&self, name: &str) -> Result<Summary, CalcError> {
         let arm = self.object(name, &["n", "mean", "var"])?;
         arm.summary_of("n", "mean", "var")
+    }
+
+    /// Builds the arm `name` as [`Self::summary`] does; `None` where it has no units.
+    pub(super) fn optional_summary(&self, name: &str) -> Result<Option<Summary>, CalcError> {
+        self.object(name, &["n", "mean", "var"])?
+            .summary_or_nobody()
+    }
+
+    /// Builds the summary in the fields `n`, `mean` and `var`; `None` without units.
+    pub(super) fn summary_or_nobody(&self) -> Result<Option<Summary>, CalcError> {
+        let has_units = self.count("n")? > 0;
+        let summary = || self.summary_of("n", "mean", "var");
+        has_units.then(summary).transpose()
     }
 
     /// Builds the summary in these fields.
