@@ -10,6 +10,8 @@ mod cost;
 mod fields;
 mod holdouts;
 mod interactions;
+mod funnels;
+mod interleaving;
 mod means;
 mod multiple;
 mod output;
@@ -64,7 +66,7 @@ pub enum CalcError {
 }
 
 /// Every family, in the order of the documentation.
-pub const FAMILIES: [Family; 28] = [
+pub const FAMILIES: [Family; 32] = [
     means::WELCH,
     means::COHENS_D,
     means::NON_INFERIORITY,
@@ -93,6 +95,10 @@ pub const FAMILIES: [Family; 28] = [
     rates::BAYES_RATE,
     means::BAYES_MEAN,
     samples::MOMENTS,
+    funnels::MATCH,
+    funnels::FUNNEL,
+    funnels::TIME_TO_STEP,
+    interleaving::PREFERENCE,
 ];
 
 /// Computes `input` by the family called `name`.

@@ -32,11 +32,14 @@ mod cuped;
 mod dense;
 mod effect;
 mod error;
+mod funnel;
+mod funnel_match;
 pub mod group_sequential;
 mod guarded;
 mod heterogeneity;
 mod holdout_accounting;
 mod interaction;
+mod interleaving_preference;
 mod interval;
 mod moments;
 mod msprt;
@@ -55,6 +58,7 @@ mod sprt;
 mod srm;
 mod stability;
 mod summary;
+mod time_to_step;
 mod two_proportion;
 mod welch;
 mod wide;
@@ -73,6 +77,8 @@ pub use contingency::{ChiSquared, Fisher, chi_squared, fisher_exact};
 pub use cuped::{CovariateSummary, Cuped, cuped};
 pub use effect::{EffectSize, effect_size};
 pub use error::StatsError;
+pub use funnel::{FunnelComparison, FunnelCounts, FunnelStep, compare_funnels};
+pub use funnel_match::{FunnelMatcher, FunnelSteps, MAX_FUNNEL_STEPS};
 pub use guarded::GuardedVariance;
 pub use heterogeneity::{
     CochranQ, Heterogeneity, PooledEffect, SegmentDifference, SegmentEffect, SegmentTrend, WelchF,
@@ -84,6 +90,7 @@ pub use holdout_accounting::{
 pub use interaction::{
     ContrastTest, Independence, Interaction, InteractionContrast, WelchJames, interaction,
 };
+pub use interleaving_preference::{DeltaTest, InterleavingPreference};
 pub use interval::Interval;
 pub use moments::{CoMoments, Moments};
 pub use msprt::{Msprt, Running, msprt};
@@ -104,6 +111,7 @@ pub use sprt::{Decision, Sprt};
 pub use srm::{Srm, sample_ratio_mismatch};
 pub use stability::{Stability, StabilityLook, stability};
 pub use summary::Summary;
+pub use time_to_step::{ReachedBy, StepQuantile, TimeToStep};
 pub use two_proportion::{TwoProportion, two_proportion_z};
 pub use welch::{Welch, welch};
 pub use winsorize::{Winsorized, winsorize};

@@ -14,7 +14,7 @@ use serde_json::Value;
 use trialog_stats::calc::{FAMILIES, calc};
 
 /// How many cases each family has, so that none goes missing.
-const CASES: [(&str, usize); 28] = [
+const CASES: [(&str, usize); 32] = [
     ("always_valid_guarded", 27),
     ("anova_2x2", 28),
     ("bayesian_beta_binomial", 22),
@@ -26,6 +26,9 @@ const CASES: [(&str, usize); 28] = [
     ("heterogeneity", 32),
     ("holdout_accounting", 17),
     ("interaction", 34),
+    ("funnel", 28),
+    ("funnel_match", 73),
+    ("interleaving_preference", 23),
     ("moments", 36),
     ("multiple_comparisons", 35),
     ("non_inferiority", 29),
@@ -40,6 +43,7 @@ const CASES: [(&str, usize); 28] = [
     ("sequential_srm", 35),
     ("srm_chi2", 25),
     ("stability", 16),
+    ("time_to_step", 24),
     ("two_proportion_z", 30),
     ("welch_t", 43),
     ("winsorize", 18),

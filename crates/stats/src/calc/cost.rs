@@ -12,6 +12,8 @@ const OBJECT: f64 = 20.0;
 const VALUE: f64 = 2.0;
 /// What a level takes: intervals are computed anew for each.
 const LEVEL: f64 = 10.0;
+/// What a step of a variant takes: six intervals and a test.
+const STEP: f64 = 10.0;
 
 /// Estimates how many microseconds `calc` takes for `input`. The estimate of an invalid input is
 /// arbitrary.
@@ -33,6 +35,8 @@ pub fn cost_micros(family: &str, input: &Value) -> u64 {
         "power" => power(input),
         "heterogeneity" => heterogeneity(input),
         "interaction" => interaction(input),
+        "funnel" => STEP * n_values(&input["variants"]),
+        "time_to_step" => 0.1 * n_values(&input["times"]) * n_values(&input["levels"]),
         _ => 0.0,
     };
     let levels = LEVEL
@@ -127,6 +131,8 @@ mod tests {
         let exact = |n: u64| json!({"table": [[n, n], [n, n]]});
         let segments = |n: usize| json!({"segments": vec![json!({}); n]});
         let cells = |n: usize| json!({"cells": vec![vec![json!({}); n]; n]});
+        let variants = |n: usize| json!({"variants": vec![json!({"steps": [2, 1]}); n]});
+        let levelled = |n: usize| json!({"times": vec![1; 1_000], "levels": vec![0.5; n]});
         let design = |method: &str| json!({"method": method, "solve_for": "n"});
         for (family, cheap, dear) in [
             (
@@ -145,6 +151,8 @@ mod tests {
             ("power", design("z_means"), design("t_means")),
             ("heterogeneity", segments(100), segments(1_000)),
             ("interaction", cells(5), cells(20)),
+            ("funnel", variants(10), variants(100)),
+            ("time_to_step", levelled(1), levelled(1_000)),
             (
                 "moments",
                 json!({"values": [1]}),
