@@ -1,6 +1,6 @@
-//! The audit trail: who changed what, when, from what, to what.
+//! Records the audit trail: who changed what, when, and how.
 //!
-//! An entry is written in the transaction of the change it tells of, so
+//! An entry is written in the transaction of the change that it records, so
 //! neither exists without the other.
 
 use std::fmt;
@@ -12,32 +12,32 @@ use crate::connection::Catalog;
 use crate::database::{self, Connection, Row, corrupt, params, unreadable};
 use crate::error::CatalogError;
 
-/// The words for who does something without a key of their own.
+/// The words for actors without an access key.
 const WORDS: [&str; 3] = ["anonymous", "local", "retention"];
 /// What the name of a key begins with where it is one of the words.
 const KEY_PREFIX: &str = "key:";
 
-/// Who does something: the name of an access key, or one of the two others.
+/// The author of a change: the name of an access key, or a reserved word.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Actor(String);
 
 impl Actor {
-    /// An actor of this name.
+    /// Creates an actor with this name.
     pub fn new(name: impl Into<String>) -> Self {
         Self(name.into())
     }
 
-    /// A client that did not say who it is.
+    /// Returns the actor for a client without a key.
     pub fn anonymous() -> Self {
         Self::new("anonymous")
     }
 
-    /// Somebody who has the data directory itself.
+    /// Returns the actor for a person or process with access to the data directory.
     pub fn local() -> Self {
         Self::new("local")
     }
 
-    /// Whoever has the access key `name`: its name, unless that would be somebody else's word.
+    /// Returns the actor for the access key `name`: its name, unless the name is reserved.
     ///
     /// Earlier versions gave keys such names.
     ///
@@ -53,13 +53,13 @@ impl Actor {
         }
     }
 
-    /// Whether no key may have `name`, since the audit trail means somebody else by it.
+    /// Returns whether no key may have `name`, because the audit trail reserves it.
     pub fn is_reserved(name: &str) -> bool {
         let plain = name.trim().to_lowercase();
         WORDS.contains(&plain.as_str()) || plain.starts_with(KEY_PREFIX)
     }
 
-    /// The name.
+    /// Returns the name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -71,7 +71,7 @@ impl fmt::Display for Actor {
     }
 }
 
-/// Who changes something, when, and which state of it they have seen.
+/// The author and time of a change, and the state of the object that the author saw.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edit {
     /// Who.
@@ -85,7 +85,7 @@ pub struct Edit {
 }
 
 impl Edit {
-    /// A change by `actor`, whatever the present state is.
+    /// Creates a change by `actor` that does not depend on the present state.
     pub fn new(actor: Actor, at: UnixMicros) -> Self {
         Self {
             actor,
@@ -111,7 +111,7 @@ impl Edit {
     }
 }
 
-/// A kind of thing that the catalog keeps by its name.
+/// A kind of object that the catalog stores by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subject {
     /// An experiment.
@@ -127,7 +127,7 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// The word for it in JSON, in the catalog and in messages.
+    /// Returns the word for it in JSON, in the catalog and in messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Experiment => "experiment",
@@ -138,7 +138,7 @@ impl Subject {
         }
     }
 
-    /// The word with its article, for messages.
+    /// Returns the word with its article, for messages.
     pub(crate) fn with_article(self) -> &'static str {
         match self {
             Self::Experiment => "an experiment",
@@ -149,7 +149,7 @@ impl Subject {
         }
     }
 
-    /// What to do instead of creating one whose name is taken.
+    /// Returns what to do instead of creating an object whose name is taken.
     pub(crate) fn instead_of_creating(self) -> &'static str {
         match self {
             Self::Key => "revoke it first, or give the new one another name",
@@ -158,7 +158,7 @@ impl Subject {
     }
 }
 
-/// A change, as the audit trail shows it.
+/// A change as the audit trail shows it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
     /// Its number, which grows.
@@ -180,7 +180,7 @@ pub struct Entry {
     pub to: Option<Value>,
 }
 
-/// What is changed, and how.
+/// A change that is being recorded.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Event<'a> {
     pub(crate) subject: Subject,
@@ -216,7 +216,7 @@ pub(crate) fn record(
     Ok(())
 }
 
-/// The fields of a definition, to be compared.
+/// Returns the fields of a definition for comparison.
 pub(crate) fn fields(definition: &impl serde::Serialize) -> Map<String, Value> {
     match serde_json::to_value(definition) {
         Ok(Value::Object(fields)) => fields,
@@ -266,8 +266,8 @@ fn entry(row: &Row<'_>) -> database::Result<Entry> {
 }
 
 impl Catalog {
-    /// At most `limit` entries after number `after`, oldest first: all, or
-    /// those about one thing.
+    /// Returns at most `limit` entries after number `after`, oldest first: all, or those about one
+    /// object.
     ///
     /// # Errors
     ///

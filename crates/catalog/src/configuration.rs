@@ -1,6 +1,6 @@
-//! What SDKs and the evaluation over HTTP decide by: experiments and holdouts that run, and
-//! variants that are shipped; and the controls that OpenFeature clients get where a unit has
-//! no variant.
+//! Builds the configuration that SDKs and evaluations over HTTP use: running experiments and
+//! holdouts, and shipped variants. Also returns the controls that OpenFeature clients receive if a
+//! unit has no variant.
 
 use serde_json::Value;
 use trialog_model::configuration::{Configuration, ExperimentRules, HoldoutRules, ShippedRules};
@@ -13,7 +13,7 @@ use crate::database::{self, Connection, params};
 use crate::error::CatalogError;
 use crate::{experiments, holdouts, metrics};
 
-/// The configuration at one version of it.
+/// The configuration at one version.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Versioned {
     /// Grows with each change of what it holds.
@@ -27,7 +27,7 @@ pub struct Versioned {
     pub stopped: Vec<Control>,
 }
 
-/// The most stopped experiments of which the controls are read.
+/// The maximum number of stopped experiments whose controls are read.
 ///
 /// Stopped experiments pile up over the years, and clients that ask for all flags get each
 /// of them. What exceeds this is still answered to those who ask for it by name.
@@ -40,12 +40,12 @@ pub struct Control {
     pub experiment_id: ExperimentId,
     /// The variant's name.
     pub variant: Variant,
-    /// What it stands for, where the definition says so.
+    /// The value of the control in the application, if the definition has one.
     pub value: Option<Value>,
 }
 
 impl Control {
-    /// The control of `definition`; `None` if it declares no variant.
+    /// Returns the control of `definition`; `None` if it declares no variant.
     pub fn of(definition: &Definition) -> Option<Self> {
         let control = definition.control()?;
         let is_control = |arm: &&VariantWeight| arm.variant == *control;
@@ -63,7 +63,7 @@ pub(crate) const CREATE_TABLE: Migration = sql!(
      INSERT INTO configuration (version) VALUES (1);"
 );
 
-/// Notes that the configuration may be another one.
+/// Records that the configuration may have changed.
 pub(crate) fn touch(transaction: &Connection<'_>) -> database::Result<()> {
     transaction
         .prepare_cached("UPDATE configuration SET version = version + 1")?
@@ -71,7 +71,7 @@ pub(crate) fn touch(transaction: &Connection<'_>) -> database::Result<()> {
     Ok(())
 }
 
-/// Notes that the experiment whose last state had the number `change` is deleted.
+/// Records the deletion of the experiment whose last state had the number `change`.
 pub(crate) fn note_deleted(transaction: &Connection<'_>, change: i64) -> database::Result<()> {
     transaction.execute(
         "UPDATE configuration SET version = version + 1,
@@ -88,7 +88,8 @@ fn version(connection: &Connection<'_>) -> database::Result<i64> {
 }
 
 impl Catalog {
-    /// The version of the configuration: another one wherever it may have changed.
+    /// Returns the version of the configuration, which changes whenever the configuration may
+    /// have.
     ///
     /// # Errors
     ///
@@ -97,7 +98,7 @@ impl Catalog {
         self.read("read the configuration's version", version)
     }
 
-    /// The configuration.
+    /// Returns the configuration.
     ///
     /// # Errors
     ///

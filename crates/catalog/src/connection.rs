@@ -1,4 +1,4 @@
-//! The catalog's database: `catalog.sqlite` in a directory, or PostgreSQL.
+//! Opens the catalog's database: `catalog.sqlite` in a directory, or PostgreSQL.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -19,7 +19,7 @@ use crate::schema::MIGRATIONS;
 /// How many queries read a SQLite file at a time; more wait for one of them.
 const N_READERS: usize = 4;
 
-/// The catalog.
+/// The catalog: registry, results and runs.
 #[derive(Debug)]
 pub struct Catalog {
     engine: Engine,
@@ -35,9 +35,8 @@ enum Engine {
     Postgres(crate::postgres::Server),
 }
 
-/// `catalog.sqlite`: the one connection that writes, and those that read. In
-/// WAL mode readers and the writer do not wait for each other, so pages are
-/// shown while a run is published.
+/// `catalog.sqlite`: one connection that writes, and others that read. In WAL mode readers and the
+/// writer do not block each other, so pages are shown while a run is published.
 #[derive(Debug)]
 pub(crate) struct SqliteFile {
     // Closed before the one that writes, which then can put the log away.
@@ -45,26 +44,26 @@ pub(crate) struct SqliteFile {
     connection: Mutex<SqliteConnection>,
     next_reader: AtomicUsize,
     path: PathBuf,
-    /// What is told of it outside of it, and its files; none where it is only read.
+    /// The record of the last commit and the watch of the files; `None` if the file is only read.
     guard: Option<Guard>,
 }
 
-/// What finds out that the file lost something.
+/// Detects that the file lost something.
 #[derive(Debug)]
 pub(crate) struct Guard {
     pub(crate) told: ToldFile,
     pub(crate) watch: Watch,
 }
 
-/// What a transaction keeps others from.
+/// The scope of a transaction's lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Writes {
-    /// The registry: one after the other, and whoever keeps some of it in memory is told.
+    /// The registry: one transaction at a time. Caches of the registry are invalidated.
     Registry,
     /// The journal's list of batches: one after the other.
     Journal,
-    /// Rows of its own, which it locks one by one, so that many go on at a time where the
-    /// database can do that.
+    /// The transaction's rows only, which it locks one by one, so that many can run at a time if
+    /// the database supports that.
     Rows,
 }
 
@@ -98,9 +97,9 @@ impl Catalog {
         Ok(catalog)
     }
 
-    /// Connects to the catalog in the PostgreSQL database at `url`, which has
-    /// the form `postgres://user:password@host:port/database?sslmode=require`,
-    /// and brings its tables where they are not there yet.
+    /// Connects to the catalog in the PostgreSQL database at `url`, which has the form
+    /// `postgres://user:password@host:port/database?sslmode=require`, and creates the tables that
+    /// are missing.
     ///
     /// # Errors
     ///
@@ -117,7 +116,7 @@ impl Catalog {
         Ok(catalog)
     }
 
-    /// A catalog that reads through `connection` alone.
+    /// Creates a catalog that reads through `connection` alone.
     pub(crate) fn pinned_to(connection: SqliteConnection, path: PathBuf) -> Self {
         Self::of_file(SqliteFile::new(connection, Vec::new(), path))
     }
@@ -130,18 +129,18 @@ impl Catalog {
         }
     }
 
-    /// Where the catalog is: a path, or an address without a password.
+    /// Returns the place of the catalog: a path, or an address without a password.
     pub fn place(&self) -> &str {
         &self.place
     }
 
-    /// Whether other processes may write to it as well.
+    /// Returns whether other processes may write to the catalog as well.
     pub fn is_shared(&self) -> bool {
         !matches!(self.engine, Engine::Sqlite(_))
     }
 
-    /// Which file of the catalog was removed, replaced or cut short beneath this process, with
-    /// the mend.
+    /// Returns which file of the catalog was removed, replaced or truncated beneath this process,
+    /// with the remedy.
     pub fn lost_file(&self) -> Option<String> {
         match &self.engine {
             Engine::Sqlite(file) => file.lost_file(),
@@ -150,7 +149,7 @@ impl Catalog {
         }
     }
 
-    /// The SQLite file, for what only a file can do.
+    /// Returns the SQLite file, for operations that need a file.
     pub(crate) fn file(&self, what: &'static str) -> Result<&SqliteFile, CatalogError> {
         #[cfg(not(feature = "postgres"))]
         let _ = what;
@@ -161,8 +160,7 @@ impl Catalog {
         }
     }
 
-    /// Runs `query`, which sees one state of the database whatever is committed
-    /// meanwhile.
+    /// Runs `query`, which sees one state of the database regardless of concurrent commits.
     pub(crate) fn read<T>(
         &self,
         action: &str,
@@ -177,7 +175,7 @@ impl Catalog {
     }
 
     /// Runs `change` in one transaction, which is rolled back if it fails, and returns the error
-    /// that `change` refused with; a failure of the database is reported as a failure of `action`.
+    /// of `change`. A failure of the database is reported as a failure of `action`.
     pub(crate) fn write<T, E: From<CatalogError>>(
         &self,
         action: &str,
@@ -186,8 +184,8 @@ impl Catalog {
         self.write_as(Writes::Registry, action, change)
     }
 
-    /// Runs `change` as [`Catalog::write`] does, beside other transactions where `writes` allows
-    /// it.
+    /// Runs `change` as [`Catalog::write`] does, concurrently with other transactions if `writes`
+    /// allows it.
     pub(crate) fn write_as<T, E: From<CatalogError>>(
         &self,
         writes: Writes,
@@ -209,8 +207,8 @@ impl Catalog {
         Ok(outcome)
     }
 
-    /// How often something was written through this catalog, or, as far as it was told by
-    /// now, by others: what was read before is still so while the number is the same.
+    /// Counts the writes through this catalog and those by others that it has been notified of.
+    /// Cached data are valid while the number stays the same.
     pub fn n_writes(&self) -> u64 {
         let n_writes = self.n_writes.load(Ordering::Acquire);
         match &self.engine {
@@ -291,16 +289,16 @@ impl SqliteFile {
         Some(reader.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// When the file or its log was written last, by the file system's clock.
+    /// Returns when the file or its log was last written, by the file system's clock.
     pub(crate) fn written_at(&self) -> Option<UnixMicros> {
         let log = self.path.with_extension("sqlite-wal");
-        let of = |path: &Path| std::fs::metadata(path).ok()?.modified().ok();
-        let latest = of(&log).max(of(&self.path))?;
+        let modified_at = |path: &Path| std::fs::metadata(path).ok()?.modified().ok();
+        let latest = modified_at(&log).max(modified_at(&self.path))?;
         let since = latest.duration_since(UNIX_EPOCH).ok()?;
         i64::try_from(since.as_micros()).ok().map(UnixMicros)
     }
 
-    /// Which of its files was removed, replaced or cut short since it was opened.
+    /// Returns which of its files was removed, replaced or truncated since it was opened.
     pub(crate) fn lost_file(&self) -> Option<String> {
         let guard = self.guard.as_ref()?;
         match self.connection.try_lock() {

@@ -1,4 +1,4 @@
-//! The two databases that a catalog can be in, behind one way to ask them.
+//! Queries the two databases that can hold a catalog through one interface.
 //!
 //! A statement is written once, with `?1` for its first parameter, and is
 //! checked on both. Where the two differ in more than a word, the statement
@@ -22,7 +22,7 @@ use crate::error::CatalogError;
 
 pub(crate) use value::{Column, Parameter, Value};
 
-/// Why a database did not do what it was asked.
+/// An error of a database.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DatabaseError {
@@ -36,7 +36,7 @@ pub enum DatabaseError {
     /// PostgreSQL cannot be reached.
     #[error("{0}")]
     Unreachable(String),
-    /// A query that gives one row gave none.
+    /// A query that must return a row returned none.
     #[error("there is no row")]
     NoRow,
     /// A column does not hold what it should.
@@ -62,7 +62,7 @@ impl From<rusqlite::Error> for DatabaseError {
 }
 
 impl DatabaseError {
-    /// Whether the same may well succeed later: the database cannot be reached at present.
+    /// Returns whether a retry may succeed: the database cannot be reached now.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable(_) => true,
@@ -73,10 +73,10 @@ impl DatabaseError {
     }
 }
 
-/// Why a transaction is rolled back.
+/// The reason why a transaction is rolled back.
 #[derive(Debug)]
 pub enum Abort<E = CatalogError> {
-    /// The database failed; whoever runs the transaction adds what was tried.
+    /// The database failed; the caller of the transaction adds the action.
     Database(DatabaseError),
     /// The change is not allowed.
     Refused(E),
@@ -95,7 +95,7 @@ impl<E: From<CatalogError>> From<CatalogError> for Abort<E> {
 }
 
 impl Abort {
-    /// Converts to the error of a caller that has reasons of its own to refuse.
+    /// Converts to the error of a caller that can reject a change for other reasons.
     pub(crate) fn into_callers<E: From<CatalogError>>(self) -> Abort<E> {
         match self {
             Self::Database(error) => Abort::Database(error),
@@ -106,18 +106,18 @@ impl Abort {
 
 pub(crate) type Result<T> = std::result::Result<T, DatabaseError>;
 
-/// A column that does not hold what it should.
+/// Builds the error for a column that does not hold the expected type.
 pub(crate) fn unreadable(column: usize, what: impl ToString) -> DatabaseError {
     let what = what.to_string();
     DatabaseError::Column { column, what }
 }
 
-/// What is wrong with something that was read.
+/// Builds the error for data that are not as they were written.
 pub(crate) fn corrupt(what: String) -> DatabaseError {
     DatabaseError::Corrupt(what)
 }
 
-/// A database inside of a transaction.
+/// A database inside a transaction.
 pub enum Connection<'a> {
     Sqlite(&'a rusqlite::Connection),
     #[cfg(feature = "postgres")]
@@ -125,13 +125,13 @@ pub enum Connection<'a> {
 }
 
 impl<'a> Connection<'a> {
-    /// The statement `sql`, which is prepared once.
+    /// Returns the statement `sql`, prepared once.
     pub(crate) fn prepare_cached<'s>(&'s self, sql: &'s str) -> Result<Statement<'s, 'a>> {
         let connection = self;
         Ok(Statement { connection, sql })
     }
 
-    /// Runs `sql` and gives the number of rows that it changed.
+    /// Runs `sql` and returns the number of rows that it changed.
     pub(crate) fn execute(&self, sql: &str, parameters: impl Parameters) -> Result<usize> {
         let values = parameters.values();
         match self {
@@ -141,7 +141,7 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// The first row of `sql`; [`DatabaseError::NoRow`] where there is none.
+    /// Returns the first row of `sql`; [`DatabaseError::NoRow`] if there is none.
     pub(crate) fn query_row<T>(
         &self,
         sql: &str,
@@ -159,7 +159,7 @@ impl<'a> Connection<'a> {
         found.ok_or(DatabaseError::NoRow)
     }
 
-    /// Hands the rows of `sql` to `each` until it breaks off.
+    /// Passes the rows of `sql` to `each` until it breaks.
     pub(crate) fn each(
         &self,
         sql: &str,
@@ -174,8 +174,8 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Inserts rows into `columns` of a table, many with each statement: with a server, each
-    /// statement is a way there and back.
+    /// Inserts rows into `columns` of a table, many with each statement, because each statement is
+    /// a round trip to the server.
     pub(crate) fn insert_all(
         &self,
         table: &str,
@@ -202,7 +202,7 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
-    /// The one of two statements that is for this database.
+    /// Returns the one of two statements that is for this database.
     pub(crate) fn choose<'s>(&self, sqlite: &'s str, postgres: &'s str) -> &'s str {
         match self {
             Self::Sqlite(_) => sqlite,
@@ -215,7 +215,7 @@ impl<'a> Connection<'a> {
     }
 }
 
-/// The cells of a row that is inserted.
+/// The cells of a row to insert.
 pub(crate) type Cells<'c> = Vec<Box<dyn Parameter + 'c>>;
 
 /// Rows that a statement inserts at most; there is a statement for each number of them.
@@ -240,7 +240,7 @@ impl Statement<'_, '_> {
         self.connection.query_row(self.sql, parameters, map)
     }
 
-    /// All rows.
+    /// Returns all rows.
     pub(crate) fn query_map<T>(
         &mut self,
         parameters: impl Parameters,
@@ -255,7 +255,7 @@ impl Statement<'_, '_> {
     }
 }
 
-/// A row of an answer.
+/// A row of a result.
 pub enum Row<'r> {
     Sqlite(&'r rusqlite::Row<'r>),
     #[cfg(feature = "postgres")]
@@ -263,7 +263,7 @@ pub enum Row<'r> {
 }
 
 impl Row<'_> {
-    /// The value in a column, counted from 0.
+    /// Returns the value in a column, counted from 0.
     pub(crate) fn get<T: Column>(&self, column: usize) -> Result<T> {
         let value = match self {
             Self::Sqlite(row) => sqlite::value(row, column)?,
@@ -273,8 +273,8 @@ impl Row<'_> {
         T::read(&value).ok_or_else(|| unreadable(column, format!("{value:?} has the wrong type")))
     }
 
-    /// Whether the row, which has all columns of its table in order and then the seal, is
-    /// what was written. PostgreSQL has checksums of its own, so its rows have no seal.
+    /// Returns whether the row, which has all columns of its table in order and then the seal, is
+    /// as it was written. PostgreSQL has checksums of its own, so its rows have no seal.
     pub(crate) fn is_sound(&self, n_columns: usize) -> Result<bool> {
         match self {
             Self::Sqlite(row) => Ok(seal::is_sound(row, n_columns)?),
@@ -284,7 +284,7 @@ impl Row<'_> {
     }
 }
 
-/// A row that may not be there.
+/// A row that may be absent.
 pub(crate) trait Optional<T> {
     fn optional(self) -> Result<Option<T>>;
 }

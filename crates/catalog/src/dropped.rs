@@ -1,4 +1,4 @@
-//! Experiments of which retention dropped events: their results stay as they are.
+//! Records the experiments whose events retention dropped: their results stay as they are.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use crate::error::CatalogError;
 use crate::results::keep_in_samples;
 use crate::sequence::{self, NewBreak};
 
-/// What retention dropped of an experiment.
+/// The events of an experiment that retention dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Dropped {
     /// Events before this time are gone.
@@ -22,8 +22,8 @@ pub struct Dropped {
 }
 
 impl Catalog {
-    /// Notes that events before `before` are about to be dropped, with their
-    /// numbers by experiment: from now on none of these is recomputed.
+    /// Records that events before `before` are about to be dropped, with their numbers by
+    /// experiment. From now on these experiments are not recomputed.
     ///
     /// # Errors
     ///
@@ -66,7 +66,7 @@ impl Catalog {
         })
     }
 
-    /// What was dropped of `experiment`, if anything was.
+    /// Returns what was dropped of `experiment`, if anything was.
     ///
     /// # Errors
     ///
@@ -91,7 +91,7 @@ impl Catalog {
         })
     }
 
-    /// All experiments of which something was dropped.
+    /// Returns all experiments of which something was dropped.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! The audit of erasures: that a user's events were removed, never whose.
+//! Records erasures: that the events of a user were removed, but not of whom.
 //!
 //! A user is written down as a hash with a key that never leaves the catalog (its table is
 //! `hidden_keys`), since the ids of users can be counted through: whoever has a row of the
@@ -21,7 +21,7 @@ use crate::sequence::{self, NewBreak};
 /// An erasure before it begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ErasureRequest<'a> {
-    /// Who asked.
+    /// The actor who requested the erasure.
     pub actor: &'a str,
     /// Random text that is hashed together with the user.
     pub salt: &'a str,
@@ -35,7 +35,7 @@ pub struct ErasureRequest<'a> {
     pub experiments: &'a [ExperimentId],
 }
 
-/// An erasure, as the audit shows it.
+/// An erasure as the audit shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Erasure {
     /// Its number.
@@ -47,12 +47,12 @@ pub struct Erasure {
     /// When all was removed; null where the process ended before.
     #[schemars(extend("format" = "date-time"))]
     pub finished_at: Option<String>,
-    /// Who asked.
+    /// The actor who requested the erasure.
     pub actor: String,
     /// What was hashed together with the user.
     pub salt: String,
     /// HMAC-SHA256 of the salt and the user with a key that never leaves the catalog: only the
-    /// catalog can tell whether it is of a user.
+    /// catalog can check whether the erasure is of a given user.
     pub user_hash: String,
     /// The one experiment; null for all.
     pub experiment: Option<String>,
@@ -63,8 +63,8 @@ pub struct Erasure {
 }
 
 impl Catalog {
-    /// Notes that an erasure begins, and makes its experiments due, so that
-    /// none keeps results with the user whatever happens next.
+    /// Records that an erasure begins, and marks its experiments for recomputation, so that none
+    /// keeps results with the user even if the process ends.
     ///
     /// # Errors
     ///
@@ -107,7 +107,7 @@ impl Catalog {
         })
     }
 
-    /// Notes that everything of an erasure is removed.
+    /// Records that an erasure is complete.
     ///
     /// # Errors
     ///
@@ -127,7 +127,7 @@ impl Catalog {
         })
     }
 
-    /// The last erasures, newest first; of `user` alone where one is given.
+    /// Returns the last erasures, newest first; only those of `user` if it is given.
     ///
     /// # Errors
     ///
@@ -204,7 +204,7 @@ fn key(connection: &Connection<'_>) -> database::Result<String> {
     )
 }
 
-/// What stands for `user` in the audit.
+/// Computes the hash that stands for `user` in the audit.
 fn keyed(key: &str, salt: &str, user: i64) -> String {
     // Earlier versions kept the inner hash.
     with_key(key, &hex(&Sha256::digest(format!("{salt}:{user}"))))

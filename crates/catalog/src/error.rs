@@ -1,4 +1,4 @@
-//! What can go wrong in the catalog, and what a person can do about it.
+//! Defines the errors of the catalog and what a person can do about them.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use trialog_sqlite::{OpenError, RESTORE_ALL, is_damage};
 use crate::audit::Subject;
 use crate::database::DatabaseError;
 
-/// Why the catalog could not do what was asked.
+/// An error of the catalog.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CatalogError {
@@ -27,7 +27,7 @@ pub enum CatalogError {
     },
     /// The address of the database cannot be read.
     #[error(
-        "`catalog` is no address of a PostgreSQL database: {0}; give one such as postgres://user:password@host:5432/trialog"
+        "`catalog` is not an address of a PostgreSQL database: {0}; give one such as postgres://user:password@host:5432/trialog"
     )]
     BadAddress(String),
     /// The database was written by a newer version.
@@ -39,7 +39,7 @@ pub enum CatalogError {
         place: String,
         /// The version found.
         found: i64,
-        /// The newest version this binary knows.
+        /// The newest version that this binary knows.
         known: i64,
         /// The version of Trialog that wrote it.
         needs: String,
@@ -47,7 +47,7 @@ pub enum CatalogError {
     /// A source that may be used once was used with other events.
     #[error("the source of these events was used before with other events")]
     SourceUsed,
-    /// What was asked for needs the catalog to be a file.
+    /// The operation needs the catalog to be a file.
     #[error("the catalog is in PostgreSQL, so {what}")]
     NotAFile {
         /// What cannot be done, and what can be done instead.
@@ -65,7 +65,7 @@ pub enum CatalogError {
         name: String,
     },
     /// Another process took over the source of a batch.
-    #[error("another process takes in `{source_name}` now, so this batch is left to it")]
+    #[error("another process ingests `{source_name}` now and stores these events")]
     SourceLost {
         /// The source.
         source_name: String,
@@ -86,7 +86,7 @@ pub enum CatalogError {
     NotFound {
         /// The kind.
         subject: Subject,
-        /// The name that was asked for.
+        /// The requested name.
         name: String,
         /// Names that there are, as the end of the message; may be empty.
         there_are: String,
@@ -111,7 +111,7 @@ pub enum CatalogError {
         fields: Vec<String>,
     },
     /// No change of the experiment waits to be confirmed.
-    #[error("nothing of `{0}` was changed after its start that nobody has confirmed")]
+    #[error("`{0}` has no change after its start that needs confirmation")]
     NothingToConfirm(ExperimentId),
     /// Experiments name the metric definition.
     #[error("metric `{metric}` is named by experiment `{experiment}`{}: take it out of the `metrics` there first", and_others(*.n_others))]
@@ -123,15 +123,15 @@ pub enum CatalogError {
         /// How many more do.
         n_others: u64,
     },
-    /// An experiment names a layer that is not registered; the text tells those that are.
+    /// An experiment names a layer that is not registered. The text lists the registered ones.
     #[error("`layer` is `{0}`, which is not registered: register it first, or check its name{1}")]
     UnknownLayer(LayerName, String),
     /// A layer has too few free buckets.
-    #[error("the experiment needs {n_wanted} of the 10000 buckets of the layer `{layer}`, of which {n_free} are free{}: {}", ranges(.free), mend_of_full(*.n_free))]
+    #[error("the experiment needs {n_wanted} of the 10000 buckets of the layer `{layer}`, of which {n_free} are free{}: {}", ranges(.free), remedy_for_full_layer(*.n_free))]
     LayerFull {
         /// The layer.
         layer: LayerName,
-        /// The buckets that the experiment asks for.
+        /// The buckets that the experiment needs.
         n_wanted: u16,
         /// The buckets that it can have.
         n_free: u16,
@@ -181,10 +181,10 @@ pub enum CatalogError {
     NoResume {
         /// The experiment.
         experiment: ExperimentId,
-        /// What is not as it was, and what can be done instead.
+        /// The precondition that failed, and what to do instead.
         reason: String,
     },
-    /// The experiment has no such variant; the text tells those that it has.
+    /// The experiment has no such variant. The text lists its variants.
     #[error("experiment `{experiment}` has no variant `{variant}`{there_are}")]
     NoVariant {
         /// The experiment.
@@ -213,7 +213,7 @@ pub enum CatalogError {
 }
 
 impl CatalogError {
-    /// Makes the error for a name that does not exist, without the names that there are.
+    /// Builds the error for a name that does not exist, without suggestions.
     pub fn not_found(subject: Subject, name: impl Into<String>) -> Self {
         Self::NotFound {
             subject,
@@ -246,7 +246,7 @@ impl CatalogError {
         }
     }
 
-    /// Whether the same may well succeed later: the database cannot be reached at present.
+    /// Returns whether a retry may succeed: the database cannot be reached now.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Database { reason, .. } if reason.is_transient())
     }
@@ -281,7 +281,7 @@ fn ranges(free: &[Range<u16>]) -> String {
     }
 }
 
-fn mend_of_full(n_free: u16) -> String {
+fn remedy_for_full_layer(n_free: u16) -> String {
     match n_free {
         0 => "stop an experiment of the layer first".to_owned(),
         n => format!(

@@ -1,4 +1,4 @@
-//! What was once so and stays so, whatever becomes of the rows that it was so of.
+//! Records facts that stay true after the rows that caused them are gone.
 
 use trialog_model::time::UnixMicros;
 
@@ -9,7 +9,7 @@ use crate::error::CatalogError;
 /// There was an API key.
 const API_KEYS: &str = "api_keys";
 
-/// Notes that there is an API key, in the transaction that keeps the first one.
+/// Records that an API key exists, in the transaction that stores the first one.
 pub(crate) fn note_keys(transaction: &Connection<'_>, now: UnixMicros) -> database::Result<()> {
     transaction.execute(
         "INSERT INTO facts (fact, since) VALUES (?1, ?2) ON CONFLICT (fact) DO NOTHING",
@@ -19,8 +19,8 @@ pub(crate) fn note_keys(transaction: &Connection<'_>, now: UnixMicros) -> databa
 }
 
 impl Catalog {
-    /// Whether there ever was an API key: if so, nobody gets in without one any more, also
-    /// where the keys are gone.
+    /// Returns whether there ever was an API key. If so, requests need a key, even if all keys are
+    /// gone.
     ///
     /// # Errors
     ///

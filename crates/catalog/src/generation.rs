@@ -1,11 +1,11 @@
-//! The generation of the catalog: how many changes were committed, told in the
-//! database and outside of it.
+//! Counts committed changes in the database and in a file outside of it: the generation of the
+//! catalog.
 //!
 //! Every transaction that writes counts the generation up, so a catalog that
 //! lost its last commit, its log or the whole file does not reach the number
 //! in `GENERATION` beside it, and is refused: keys that were revoked would work
 //! again, and without any key everybody on this machine would get in. The file
-//! is written after the commit and before anybody is told of it. A catalog that
+//! is written after the commit and before it is acknowledged. A catalog that
 //! is ahead of the file was killed between the two, and lost nothing.
 
 use std::path::{Path, PathBuf};
@@ -19,12 +19,12 @@ use crate::connection::Guard;
 use crate::database::DatabaseError;
 use crate::error::CatalogError;
 
-/// The file in `directory` that tells the generation.
+/// Returns the path of the file in `directory` that records the generation.
 pub(crate) fn file(directory: &Path) -> PathBuf {
     directory.join("GENERATION")
 }
 
-/// How far a catalog has come, and where that is told.
+/// Returns the last commit of a catalog and where it is recorded.
 pub(crate) fn reach(told: &Path) -> Reach<'_> {
     Reach { told, reached }
 }
@@ -44,7 +44,7 @@ pub(crate) fn next(transaction: &Connection) -> rusqlite::Result<u64> {
     Ok(next.cast_unsigned())
 }
 
-/// Guards the catalog at `path`, which `connection` has opened, from here on.
+/// Guards the catalog at `path`, which `connection` has opened.
 pub(crate) fn guard(
     connection: &Connection,
     path: &Path,
@@ -113,7 +113,7 @@ mod tests {
             }
         }
 
-        /// Puts the files there as they were, but for what `spoil` does to the one at `at`.
+        /// Restores the files, and applies `spoil` to the one at `at`.
         fn put(&self, at: usize, spoil: impl Fn(&mut Vec<u8>)) {
             for name in fs::read_dir(self.directory.path()).unwrap() {
                 fs::remove_file(name.unwrap().path()).unwrap();
@@ -242,7 +242,7 @@ mod tests {
         killed.put(2, |_| {});
         fs::remove_file(killed.directory.path().join(FILES[2])).unwrap();
         assert!(killed.opens(), "without GENERATION");
-        // Killed between the commit and what tells of it.
+        // Killed between the commit and its record.
         killed.put(2, |_| {});
         let told = killed.directory.path().join(FILES[2]);
         let number = ToldFile::read(&told).unwrap().unwrap();

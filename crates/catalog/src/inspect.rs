@@ -1,4 +1,4 @@
-//! What the catalog of a directory tells without being opened for writing.
+//! Inspects the catalog of a directory without opening it for writing.
 
 use std::path::Path;
 
@@ -9,10 +9,10 @@ use trialog_sqlite::{SchemaVersions, open_read_only, schema_version};
 use crate::error::CatalogError;
 use crate::schema::MIGRATIONS;
 
-/// What a look at `catalog.sqlite` tells.
+/// The findings of an inspection of `catalog.sqlite`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Inspected {
-    /// The version of its schema, and the newest that this binary knows.
+    /// The schema version of the file, and the newest that this binary knows.
     pub schema: SchemaVersions,
     /// When the latest of the last runs ended: results computed then carry it.
     pub last_computed_at: Option<UnixMicros>,
@@ -23,7 +23,7 @@ pub struct Inspected {
 /// The schema version that brought API keys.
 const KEYS_SINCE: i64 = 3;
 
-/// Looks at the catalog in `directory` and changes nothing; none where there is none.
+/// Inspects the catalog in `directory` without changing it; `None` if there is none.
 ///
 /// # Errors
 ///

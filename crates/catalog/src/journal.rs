@@ -1,4 +1,4 @@
-//! The journal of a warehouse that keeps none itself: which batches there are.
+//! Keeps the journal of batches for a warehouse without one.
 //!
 //! A batch is begun here, then inserted into the warehouse under its number,
 //! then finished here in one transaction with the position of its source. What
@@ -22,7 +22,7 @@ use crate::runs;
 /// How long a batch may be pending; sources that are read again abandon theirs much sooner.
 const PENDING_MICROS: i64 = 3_600_000_000;
 
-/// A source that this process takes in.
+/// A source that this process ingests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     /// The source.
@@ -33,7 +33,7 @@ pub struct Claim {
     pub position: Option<i64>,
 }
 
-/// Which batches are finished at one moment.
+/// The finished batches at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct JournalState {
     /// The number of the last batch that was begun; 0 before the first.
@@ -45,8 +45,8 @@ pub struct JournalState {
 }
 
 impl JournalState {
-    /// The batches up to the last that nobody may read.
-    pub fn except_for(&self) -> Vec<u64> {
+    /// Returns the batches up to the last one that readers must skip.
+    pub fn unreadable_batches(&self) -> Vec<u64> {
         let mut all: Vec<u64> = self
             .pending
             .iter()
@@ -58,7 +58,7 @@ impl JournalState {
     }
 }
 
-/// How far a source has come with a batch.
+/// The position of a source after a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
     /// The source.
@@ -70,7 +70,7 @@ pub struct Mark {
 }
 
 impl Catalog {
-    /// Claims `source` for this process, and abandons what an earlier claim left pending.
+    /// Claims `source` for this process, and abandons the pending batches of an earlier claim.
     ///
     /// # Errors
     ///
@@ -97,10 +97,10 @@ impl Catalog {
         })
     }
 
-    /// Begins a batch with events of `experiments`, all of which are touched from now on, and
-    /// gives its number. Batches are numbered in the order in which they begin. A source has one
-    /// of them under way at a time: one that was begun before and not finished, such as one whose
-    /// number never came back, is abandoned.
+    /// Begins a batch with events of `experiments`, marks all of them as touched, and returns its
+    /// number. Batches are numbered in the order in which they begin. A source has one batch under
+    /// way at a time: an earlier one that was not finished, for example because its number never
+    /// reached the caller, is abandoned.
     ///
     /// # Errors
     ///
@@ -129,7 +129,7 @@ impl Catalog {
         })
     }
 
-    /// Finishes a batch that the warehouse has stored, together with the positions after it.
+    /// Finishes a batch that the warehouse has stored, and stores the positions after it.
     ///
     /// # Errors
     ///
@@ -154,7 +154,7 @@ impl Catalog {
                     params![batch, claim.epoch],
                 )?;
             // A run that read a finished batch removes its row, so none at all means that it
-            // was finished before and its caller was not told.
+            // was finished before and its caller was not notified.
             let is_known = || {
                 let sql = "SELECT count(*) > 0 FROM batches WHERE batch = ?1";
                 transaction.query_row(sql, [batch], |row| row.get::<bool>(0))
@@ -182,7 +182,7 @@ impl Catalog {
         })
     }
 
-    /// Gives up a batch that cannot be stored: nobody will read what there may be of it.
+    /// Abandons a batch that cannot be stored. Readers skip it.
     ///
     /// # Errors
     ///
@@ -198,7 +198,7 @@ impl Catalog {
         })
     }
 
-    /// How far `source` has been stored.
+    /// Returns the stored position of `source`.
     ///
     /// # Errors
     ///
@@ -211,7 +211,7 @@ impl Catalog {
         })
     }
 
-    /// Which batches are finished now.
+    /// Returns which batches are finished now.
     ///
     /// # Errors
     ///
@@ -236,7 +236,7 @@ impl Catalog {
         })
     }
 
-    /// Experiments with events that no published run covers, in order.
+    /// Returns the experiments with events that no published run covers, in order.
     ///
     /// # Errors
     ///
@@ -251,7 +251,7 @@ impl Catalog {
         })
     }
 
-    /// Forgets the positions of requests that came before `before`.
+    /// Removes the positions of requests before `before`.
     ///
     /// # Errors
     ///
@@ -290,8 +290,9 @@ fn lost(claim: &Claim) -> CatalogError {
     }
 }
 
-/// Notes that `batch` has events of `experiments`. Each source keeps its own note, with its last
-/// batch: those before it are finished or abandoned, while those of other sources may be pending.
+/// Records that `batch` has events of `experiments`. Each source has its own note with its last
+/// batch: earlier batches of the source are finished or abandoned, while those of other sources
+/// may be pending.
 fn touch(
     transaction: &Connection<'_>,
     experiments: &[&str],
@@ -312,9 +313,9 @@ fn touch(
     Ok(())
 }
 
-/// Clears what a run has covered: experiments of whose sources it read the last batch, and
+/// Removes what a run has covered: experiments of whose sources it read the last batch, and
 /// finished batches. Abandons batches that have been pending for so long that their process is
-/// gone; one that is not is told so when it finishes, and begins again.
+/// gone; a process that is still alive is notified when it finishes, and begins again.
 pub(crate) fn clear(
     transaction: &Connection<'_>,
     covered: &JournalState,
@@ -370,7 +371,10 @@ mod tests {
         let marks = [mark(&claim, 20)];
         catalog.finish_batch(&claim, second, &marks, NOW).unwrap();
         let state = catalog.journal().unwrap();
-        assert_eq!((state.last, state.except_for()), (second, vec![first]));
+        assert_eq!(
+            (state.last, state.unreadable_batches()),
+            (second, vec![first])
+        );
         let touched: Vec<String> = (catalog.touched_experiments().unwrap().into_iter())
             .map(String::from)
             .collect();
@@ -434,7 +438,7 @@ mod tests {
             .unwrap();
     }
 
-    /// What a run does that read what `covered` says.
+    /// Publishes a run that read what `covered` says.
     fn cover(catalog: &Catalog, covered: &JournalState, now: UnixMicros) {
         let cleared = catalog.write_as(Writes::Rows, "cover", |transaction| {
             Ok::<_, Abort>(clear(transaction, covered, now)?)

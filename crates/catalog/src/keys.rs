@@ -1,7 +1,7 @@
-//! API keys: who may call, with which scopes, until when.
+//! Stores API keys: their scopes, expiry and last use.
 //!
 //! Of a key's secret only the SHA-256 is here. A key is never deleted while
-//! it is in use or was revoked lately, so that it can be told who had access.
+//! it is in use or was revoked lately, so that it is known who had access.
 
 use std::str::FromStr;
 
@@ -15,7 +15,7 @@ use crate::database::{self, Connection, Optional, Row, corrupt, params};
 use crate::error::CatalogError;
 use crate::facts;
 
-/// The most keys that are kept, revoked ones included.
+/// The maximum number of keys that are stored, revoked ones included.
 pub const MAX_KEYS: usize = 10_000;
 
 /// What a key allows.
@@ -39,7 +39,7 @@ impl Scope {
     /// All scopes.
     pub const ALL: [Self; 4] = [Self::Sdk, Self::Ingest, Self::Read, Self::Admin];
 
-    /// Its name, as in the API.
+    /// Returns the name of the scope in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Sdk => "sdk",
@@ -60,7 +60,7 @@ impl FromStr for Scope {
     }
 }
 
-/// A key as the catalog knows it.
+/// A key as the catalog stores it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
     /// Names it for good; a part of the key itself, and no secret.
@@ -136,7 +136,7 @@ fn make_room(connection: &Connection<'_>, most: usize) -> database::Result<bool>
 }
 
 impl Catalog {
-    /// All keys, the oldest first; at most [`MAX_KEYS`].
+    /// Returns all keys, the oldest first; at most [`MAX_KEYS`].
     ///
     /// # Errors
     ///
@@ -151,7 +151,7 @@ impl Catalog {
         })
     }
 
-    /// Keeps a new key.
+    /// Stores a new key.
     ///
     /// # Errors
     ///
@@ -190,7 +190,7 @@ impl Catalog {
         })
     }
 
-    /// Ends a key; one that was revoked before stays as it was.
+    /// Revokes a key. A key that was revoked before stays as it was.
     ///
     /// # Errors
     ///
@@ -205,7 +205,7 @@ impl Catalog {
         })
     }
 
-    /// Notes when keys were used last, all in one transaction.
+    /// Records when keys were last used, in one transaction.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Leases: of the processes that share a catalog, one at a time does a thing.
+//! Leases jobs: a lease lets one of the processes that share a catalog do a job.
 //!
 //! A lease has an end, so that one whose holder died passes on by itself, and
 //! an epoch that grows with each holder. Whoever does what the lease is for
@@ -12,7 +12,7 @@ use crate::connection::{Catalog, Writes};
 use crate::database::{self, Connection, Optional, params};
 use crate::error::CatalogError;
 
-/// A lease that this process was given.
+/// A lease that this process holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
     /// What it is for.
@@ -23,7 +23,7 @@ pub struct Lease {
     pub epoch: i64,
 }
 
-/// Who has a lease at present, when another one asks for it.
+/// The present holder of a lease that another process wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
     /// Who has it.
@@ -32,18 +32,18 @@ pub struct Held {
     pub expires_at: UnixMicros,
 }
 
-/// A lease that ends after more than so many lengths from now was taken by a clock that was
-/// ahead, and nobody renews it: it has ended.
+/// The number of lengths ahead at which the end of a lease is implausible. Such a lease was taken
+/// by a clock that was ahead, and no process renews it: it is treated as ended.
 const MOST_LENGTHS: i64 = 100;
 
 impl Catalog {
-    /// Takes the lease `name` for `length_micros` from now on, or tells who has it. Time is the
-    /// database's where it has a clock, so that the clocks of machines do not matter.
+    /// Acquires the lease `name` for `length_micros`, or returns its holder. Time is the
+    /// database's if it has a clock, so that the clocks of machines do not matter.
     ///
     /// # Errors
     ///
     /// The database cannot be written.
-    pub fn take_lease(
+    pub fn acquire_lease(
         &self,
         name: &str,
         holder: &str,
@@ -84,7 +84,7 @@ impl Catalog {
         })
     }
 
-    /// Lets `lease` end `length_micros` from now; false where another process has it by now.
+    /// Extends `lease` to `length_micros` from now; false if another process holds it by now.
     ///
     /// # Errors
     ///
@@ -106,12 +106,12 @@ impl Catalog {
         })
     }
 
-    /// Gives `lease` back, so that the next one need not wait for its end.
+    /// Releases `lease`, so that the next process need not wait for its end.
     ///
     /// # Errors
     ///
     /// The database cannot be written.
-    pub fn end_lease(&self, lease: &Lease) -> Result<(), CatalogError> {
+    pub fn release_lease(&self, lease: &Lease) -> Result<(), CatalogError> {
         let action = "end a lease";
         self.write_as(Writes::Rows, action, |transaction| {
             let ended = transaction.execute(
@@ -123,7 +123,8 @@ impl Catalog {
     }
 }
 
-/// Whether `lease` is still this process's; nobody takes it over before the transaction ends.
+/// Returns whether this process still holds `lease`. No process takes it over before the
+/// transaction ends.
 pub(crate) fn is_held(transaction: &Connection<'_>, lease: &Lease) -> database::Result<bool> {
     let held = transaction.execute(
         "UPDATE leases SET epoch = epoch WHERE name = ?1 AND epoch = ?2",
@@ -132,7 +133,7 @@ pub(crate) fn is_held(transaction: &Connection<'_>, lease: &Lease) -> database::
     Ok(held == 1)
 }
 
-/// The database's own time where it has a clock, else `now`; in microseconds since 1970.
+/// Returns the database's time if it has a clock, else `now`; in microseconds since 1970.
 fn clock(transaction: &Connection<'_>, now: UnixMicros) -> database::Result<i64> {
     let sql = transaction.choose(
         "SELECT CAST(?1 AS INTEGER)",
@@ -154,21 +155,21 @@ mod tests {
         let catalog = crate::testing::open(directory.path()).unwrap();
         let take = |holder, length| {
             catalog
-                .take_lease("aggregation", holder, length, NOW)
+                .acquire_lease("aggregation", holder, length, NOW)
                 .unwrap()
         };
         let first = take("a", LONG).unwrap();
         assert_eq!((first.holder.as_str(), first.epoch), ("a", 1));
         assert_eq!(take("b", LONG).unwrap_err().holder, "a");
         assert!(catalog.renew_lease(&first, LONG, NOW).unwrap());
-        catalog.end_lease(&first).unwrap();
+        catalog.release_lease(&first).unwrap();
         // This one ends as it begins.
         let second = take("b", 0).unwrap();
         assert_eq!(second.epoch, 2);
         let third = take("c", LONG).unwrap();
         assert_eq!(third.epoch, 3);
         assert!(!catalog.renew_lease(&second, LONG, NOW).unwrap());
-        catalog.end_lease(&second).unwrap();
+        catalog.release_lease(&second).unwrap();
         assert_eq!(
             take("d", LONG).unwrap_err().holder,
             "c",
@@ -177,7 +178,7 @@ mod tests {
         // By a clock that was years ahead; in PostgreSQL it is the server's clock that counts.
         if !catalog.is_shared() {
             let ahead = UnixMicros(NOW.0 + 10_000 * LONG);
-            let long = catalog.take_lease("aggregation", "e", LONG, ahead);
+            let long = catalog.acquire_lease("aggregation", "e", LONG, ahead);
             assert_eq!(long.unwrap().unwrap().epoch, 4);
             assert_eq!(take("f", LONG).unwrap().epoch, 5);
         }

@@ -1,4 +1,4 @@
-//! The catalog: everything that is small and must change atomically.
+//! Stores everything that is small and must change atomically.
 //!
 //! Experiments and their definitions, published results, the position up to
 //! which they were computed, and the history of runs. A published result and

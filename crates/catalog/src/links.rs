@@ -1,4 +1,5 @@
-//! What experiments name, so that those that name a thing are found: metrics and surfaces.
+//! Links experiments with the metrics and surfaces that they name, so that they can be found by
+//! them.
 
 mod steps;
 
@@ -11,7 +12,7 @@ use crate::database::{self, Connection, params};
 
 pub(crate) use steps::{create_metrics, create_surfaces};
 
-/// A kind of thing that experiments name.
+/// A kind of object that experiments name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum LinkKind {
     /// A metric, or an event type that may become one.
@@ -21,7 +22,7 @@ pub(crate) enum LinkKind {
 }
 
 impl LinkKind {
-    /// The word in the table.
+    /// Returns the word in the table.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Metric => "metric",
@@ -39,7 +40,7 @@ fn named(definition: &Definition) -> BTreeSet<(LinkKind, &str)> {
     metrics.chain(surfaces).collect()
 }
 
-/// Links an experiment with what it names now, instead of what it named before.
+/// Replaces the links of an experiment by those to what it names now.
 pub(crate) fn sync(
     transaction: &Connection<'_>,
     before: Option<&Definition>,

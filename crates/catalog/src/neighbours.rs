@@ -1,4 +1,4 @@
-//! What there is instead of a name that nobody knows.
+//! Suggests known names instead of an unknown one.
 //!
 //! A lookup of a name that does not exist reads at most [`N_AROUND`] names on either
 //! side of it in their order, and the names that it becomes when one of its characters
@@ -15,8 +15,7 @@ use crate::documents::Table;
 const N_AROUND: usize = 500;
 
 impl Table {
-    /// Makes the end of a message about `name`, which is none of these: those that there are,
-    /// and the nearest.
+    /// Ends a message about `name`, which does not exist, with the known names and the nearest.
     pub(crate) fn instead_of(
         self,
         connection: &Connection<'_>,

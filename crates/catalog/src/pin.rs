@@ -1,4 +1,4 @@
-//! The catalog as it is at one moment, whatever is written meanwhile.
+//! Pins the catalog at one moment, regardless of later writes.
 
 use std::path::Path;
 
@@ -13,8 +13,8 @@ use crate::generation;
 use crate::schema::MIGRATIONS;
 
 impl Catalog {
-    /// The catalog of this moment, for reading only. `meanwhile` runs while
-    /// nothing can be published, so what it fixes is of the same moment.
+    /// Returns the catalog as of now, for reading only. `meanwhile` runs while nothing can be
+    /// published, so what it pins is of the same moment.
     ///
     /// # Errors
     ///
@@ -27,7 +27,7 @@ impl Catalog {
         Ok((pinned, meanwhile()))
     }
 
-    /// The catalog in `directory`, which nobody has open, for reading only.
+    /// Opens the catalog in `directory`, which no process has open, for reading only.
     ///
     /// # Errors
     ///
@@ -61,7 +61,7 @@ impl Catalog {
         Ok(pin::scrub(&file.connection(), file.path())?)
     }
 
-    /// Everything in the file that is not as it was written.
+    /// Lists all damage in the file.
     ///
     /// # Errors
     ///
@@ -72,7 +72,7 @@ impl Catalog {
         found.map_err(|error| CatalogError::database("check", self.place())(error.into()))
     }
 
-    /// When results of `experiment` were published, from `from` on and before `to`.
+    /// Returns when results of `experiment` were published, from `from` on and before `to`.
     ///
     /// # Errors
     ///
@@ -95,7 +95,7 @@ impl Catalog {
         })
     }
 
-    /// Up to `limit` ids of experiments that come after `after`, in order.
+    /// Returns up to `limit` ids of experiments after `after`, in order.
     ///
     /// # Errors
     ///

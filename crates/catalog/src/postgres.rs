@@ -1,4 +1,4 @@
-//! The catalog in PostgreSQL: its tables, its locks, and what other processes changed.
+//! Manages the catalog in PostgreSQL: its tables, its locks, and the changes of other processes.
 //!
 //! Every process that shares a catalog listens for the notifications that each
 //! writing transaction sends, so that what it keeps in memory of the catalog is
@@ -134,7 +134,7 @@ impl Drop for Server {
     }
 }
 
-/// Looks at the catalog at `url` and changes nothing.
+/// Inspects the catalog at `url` without changing it.
 ///
 /// # Errors
 ///

@@ -22,9 +22,9 @@ use crate::error::CatalogError;
 use crate::runs::{high_water_mark, mark_at};
 
 impl Catalog {
-    /// The results of `experiment` by the last run, or by the last one that published at or
-    /// before `as_of`; `None` where there are none. Runs are in the order of their numbers: the
-    /// clock of one that came before may have been ahead.
+    /// Returns the results of `experiment` by the last run, or by the last one that published at
+    /// or before `as_of`; `None` if there are none. Runs are ordered by number, because the clock
+    /// of an earlier one may have been ahead.
     ///
     /// # Errors
     ///
@@ -52,7 +52,7 @@ impl Catalog {
         })
     }
 
-    /// The results of `experiment` that were published at `computed_at` and no other time.
+    /// Returns the results of `experiment` that were published exactly at `computed_at`.
     ///
     /// # Errors
     ///
@@ -73,8 +73,8 @@ impl Catalog {
 const MOST_LOOKS: i64 = 7 * 24 + 365;
 
 impl Catalog {
-    /// The rows of `experiment` that were published with the definitions of `fingerprint`, the
-    /// newest first; of the last 533 publications.
+    /// Returns the rows of `experiment` that were published with the definitions of `fingerprint`,
+    /// the newest first; of the last 533 publications.
     ///
     /// # Errors
     ///
@@ -303,7 +303,7 @@ impl<'c> Writing<'c> {
         self.analyses.extend(cells);
     }
 
-    /// How many rows there are.
+    /// Counts the rows.
     pub(crate) fn len(&self) -> usize {
         self.computations.len() + self.exposures.len() + self.metrics.len() + self.analyses.len()
     }
@@ -383,7 +383,7 @@ pub(crate) fn remove(transaction: &Connection<'_>, experiment: &str) -> database
     Ok(())
 }
 
-/// Of the computations of `experiment` before `before`, keeps the last of each UTC day.
+/// Keeps only the last computation of each UTC day of `experiment` before `before`.
 pub(crate) fn thin_out(
     transaction: &Connection<'_>,
     experiment: &str,

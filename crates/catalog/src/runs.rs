@@ -1,4 +1,4 @@
-//! The history of runs, and the moments at which they were published.
+//! Stores the history of runs and the times at which they were published.
 
 mod mark;
 mod publish;
@@ -16,7 +16,7 @@ use crate::error::CatalogError;
 pub(crate) use mark::{high_water_mark, mark_at};
 pub use publish::{FinishedRun, Outcome};
 
-/// What became of an attempt to run.
+/// The outcome of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(inline)]
 #[serde(rename_all = "snake_case")]
@@ -49,7 +49,7 @@ impl RunStatus {
     }
 }
 
-/// An attempt to run, as the history shows it.
+/// A run as the history shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunRecord {
     /// Its number.
@@ -68,14 +68,14 @@ pub struct RunRecord {
     pub position: Option<u64>,
     /// Experiments that it recomputed.
     pub n_experiments: Option<u64>,
-    /// Experiments among them that have an error of their own.
+    /// The number of experiments among them that failed.
     pub n_failed: Option<u64>,
     /// Why it failed.
     pub error: Option<String>,
 }
 
 impl Catalog {
-    /// When the last published run was published; none before the first.
+    /// Returns when the last published run was published; `None` before the first.
     ///
     /// # Errors
     ///
@@ -89,7 +89,8 @@ impl Catalog {
         })
     }
 
-    /// The first time from `at` on at which no run was published: rows are kept by it.
+    /// Returns the first time from `at` on at which no run was published. Rows are stored by this
+    /// time.
     ///
     /// # Errors
     ///
@@ -107,7 +108,7 @@ impl Catalog {
         })
     }
 
-    /// Whether a run was published between `from` and `to`, by its clock.
+    /// Returns whether a run was published between `from` and `to`, by its clock.
     ///
     /// # Errors
     ///
@@ -120,8 +121,8 @@ impl Catalog {
         })
     }
 
-    /// What the catalog's storage says the time is, right after something was written: the
-    /// file system, or the server of the database. None where it cannot be told.
+    /// Returns the time of the catalog's storage right after something was written: that of the
+    /// file system, or of the server of the database. `None` if it is not available.
     pub fn storage_time(&self) -> Option<UnixMicros> {
         let Ok(file) = self.file("it has a clock of its own") else {
             let now = self.read("read the time", |connection| {
@@ -133,7 +134,7 @@ impl Catalog {
         file.written_at()
     }
 
-    /// Notes that an attempt to run begins, and gives its number.
+    /// Records that a run begins, and returns its number.
     ///
     /// # Errors
     ///
@@ -152,7 +153,7 @@ impl Catalog {
         })
     }
 
-    /// Notes that a run failed; it published nothing.
+    /// Records that a run failed. It published nothing.
     ///
     /// # Errors
     ///
@@ -180,7 +181,7 @@ impl Catalog {
         })
     }
 
-    /// The last runs, newest first.
+    /// Returns the last runs, newest first.
     ///
     /// # Errors
     ///

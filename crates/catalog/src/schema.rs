@@ -1,4 +1,4 @@
-//! The tables of `catalog.sqlite`, one step per schema version.
+//! Defines the tables of `catalog.sqlite`, one step per schema version.
 //!
 //! Times are microseconds since 1970, UTC. Sums that exceed 64 bits are
 //! decimal text, so that they stay exact. A table with a column `seal` has a
@@ -6,8 +6,7 @@
 
 use trialog_sqlite::{Migration, sql};
 
-/// The steps from an empty file to the newest schema; a step that was
-/// released never changes.
+/// The steps from an empty file to the newest schema. A released step never changes.
 pub(crate) const MIGRATIONS: &[Migration] = &[
     sql!(EXPERIMENTS_AND_RESULTS),
     sql!(SEALS),
@@ -166,8 +165,8 @@ const MORE_SUMS: &str = "
 ALTER TABLE variant_metrics ADD COLUMN more TEXT;
 ";
 
-/// `change` numbers every state of every experiment in the order in which
-/// they came about. The seals are made anew, as they cover all columns.
+/// `change` numbers every state of every experiment in the order in which they were made. All rows
+/// are sealed again, because seals cover all columns.
 const LIFE_CYCLE: &str = "
 ALTER TABLE experiments ADD COLUMN archived_at INTEGER;
 ALTER TABLE experiments ADD COLUMN owner TEXT;

@@ -17,20 +17,20 @@ use crate::error::CatalogError;
 use crate::experiments::{self, Experiment};
 use crate::results::analyses;
 
-/// The analysis that holds the standing of a look; it has one row, without a key.
+/// The analysis that holds the standing of a look. It has one row, without a key.
 pub const STANDING: &str = "standing";
 
-/// What is written into the tables of breaks.
+/// A break to be written.
 pub(crate) struct NewBreak<'a> {
     pub(crate) experiment: &'a str,
     pub(crate) reason: BreakReason,
     pub(crate) at: UnixMicros,
     pub(crate) actor: &'a str,
-    /// The fields that were changed, each with a line of its own.
+    /// The changed fields, one per line.
     pub(crate) fields: &'a str,
 }
 
-/// Notes that looks from before `new` do not count.
+/// Records that looks before `new` do not count.
 pub(crate) fn note_break(transaction: &Connection<'_>, new: &NewBreak<'_>) -> database::Result<()> {
     transaction
         .prepare_cached(
@@ -47,7 +47,7 @@ pub(crate) fn note_break(transaction: &Connection<'_>, new: &NewBreak<'_>) -> da
     Ok(())
 }
 
-/// Notes that `fields` were changed after the start, beside those that nobody has confirmed yet.
+/// Records that `fields` were changed after the start, beside those that are not confirmed yet.
 pub(crate) fn note_change(
     transaction: &Connection<'_>,
     experiment: &str,
@@ -145,19 +145,19 @@ fn sequence(
 }
 
 impl Catalog {
-    /// The last looks at `experiments`, in their order.
+    /// Returns the last looks at `experiments`, in their order.
     ///
     /// # Errors
     ///
     /// The database cannot be read, or a row is not as it was written.
     pub fn sequences(&self, experiments: &[&ExperimentId]) -> Result<Vec<Sequence>, CatalogError> {
         self.read("read what looks have come to", |connection| {
-            let of = |id: &&ExperimentId| sequence(connection, id, i64::MAX, i64::MAX);
-            experiments.iter().map(of).collect()
+            let read = |id: &&ExperimentId| sequence(connection, id, i64::MAX, i64::MAX);
+            experiments.iter().map(read).collect()
         })
     }
 
-    /// The breaks in the sequence of looks at `experiment`, at most one of each reason.
+    /// Returns the breaks in the sequence of looks at `experiment`, at most one of each reason.
     ///
     /// # Errors
     ///
@@ -168,7 +168,8 @@ impl Catalog {
         })
     }
 
-    /// The look at `experiment` that the run `of_run` published, with the breaks up to `as_of`.
+    /// Returns the look at `experiment` that the run `of_run` published, with the breaks up to
+    /// `as_of`.
     ///
     /// # Errors
     ///
@@ -185,7 +186,7 @@ impl Catalog {
         })
     }
 
-    /// Confirms what was changed of `experiment` after its start.
+    /// Confirms the changes of `experiment` after its start.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Which experiments touch which parts of the product.
+//! Finds experiments that touch the same parts of the product.
 
 use trialog_model::experiment::Definition;
 use trialog_model::ids::ExperimentId;
@@ -11,8 +11,8 @@ use crate::experiments;
 /// The most experiments that a warning names for one surface.
 const MAX_NAMED: u32 = 10;
 
-/// An experiment that runs and touches a part of the product that another one touches
-/// too, without a layer that keeps their units apart.
+/// A running experiment that touches a part of the product that another one touches too, without a
+/// layer that keeps their units apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SharedSurface {
     /// The part of the product.

@@ -1,4 +1,4 @@
-//! A catalog for tests: SQLite, or PostgreSQL where `TRIALOG_TEST_CATALOG` says so.
+//! Opens catalogs for tests: SQLite, or PostgreSQL if `TRIALOG_TEST_CATALOG` says so.
 //!
 //! The same tests run on both: once as they are, once with the variable set to the
 //! address of a database, in which every test gets a schema of its own.
@@ -12,7 +12,7 @@ use std::path::Path;
 
 use crate::{Catalog, CatalogError};
 
-/// The catalog of the tests that work in `directory`; opened again, it is the same.
+/// Opens the catalog of the tests that work in `directory`. A second call opens the same one.
 ///
 /// # Errors
 ///

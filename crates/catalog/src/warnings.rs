@@ -1,4 +1,4 @@
-//! Which experiments the last runs found something wrong with, by code.
+//! Stores the warnings of the last runs by experiment and code.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +7,12 @@ use crate::database::{self, Cells, Connection, Parameter, Row, cells, params};
 use crate::error::CatalogError;
 use crate::runs::FinishedRun;
 
-/// Experiments whose old warnings one statement removes.
+/// The number of experiments whose old warnings one statement removes.
 const REMOVED_AT_A_TIME: usize = 32;
 
 impl Catalog {
-    /// How many experiments have a warning, by code; stopped and archived ones do not count,
-    /// as nobody can change anything about them.
+    /// Counts the experiments with a warning, by code. Stopped and archived ones do not count,
+    /// because their integration cannot be changed any more.
     ///
     /// # Errors
     ///

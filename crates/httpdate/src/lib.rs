@@ -1,4 +1,4 @@
-//! The dates of HTTP as hyper writes them, for every time that a clock can have.
+//! Formats the dates of HTTP as hyper writes them, for every time that a clock can have.
 //!
 //! hyper renders the header `Date` with the crate `httpdate` whenever it polls a connection, also
 //! where the header is switched off, and that crate panics before 1970 and after 9999. This one
@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use trialog_model::time::UnixMicros;
 
-/// A date as HTTP writes it; the nearest one that has a form.
+/// A date as HTTP writes it: the nearest one that has a form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HttpDate(UnixMicros);
 

@@ -1,4 +1,4 @@
-//! Who gets which variant: a pure function of a configuration and its arguments.
+//! Decides which variant a unit gets: a pure function of a configuration and its arguments.
 //!
 //! In this order, and each by a bucket of its own: forced, held out, not enrolled, not
 //! targeted, and else assigned. What is compared is prepared once, so that a decision
@@ -28,10 +28,10 @@ use places::Places;
 pub use prepared::{Arm, Holdout, Rules};
 pub use why::Step;
 
-/// What is known about a unit: the context that targeting looks at.
+/// The attributes of a unit that targeting conditions compare.
 pub type Context = Map<String, Value>;
 
-/// What becomes of a unit in an experiment.
+/// The outcome of an experiment's rules for one unit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Decision<'c> {
     /// This holdout keeps it out.
@@ -49,7 +49,7 @@ pub enum Decision<'c> {
 }
 
 impl<'c> Decision<'c> {
-    /// The word for it.
+    /// Returns the word that names the decision in JSON.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::HeldOut(_) => "held_out",
@@ -61,7 +61,7 @@ impl<'c> Decision<'c> {
         }
     }
 
-    /// The variant, where the unit gets one.
+    /// Returns the assigned variant; `None` if the unit gets none.
     pub fn arm(&self) -> Option<&'c Arm> {
         match self {
             Self::Assigned(arm) | Self::Forced(arm) | Self::Shipped(arm) => Some(arm),
@@ -70,11 +70,11 @@ impl<'c> Decision<'c> {
     }
 }
 
-/// The decision about every unit of an experiment that does not run.
+/// The decision for every unit of an experiment that does not run.
 pub const NOT_RUNNING: &str = "not_running";
 
-/// The decisions that give a unit no variant. OpenFeature clients get them as the name of
-/// the variant, so no variant may have such a name: see [`Definition::check_variant_names`].
+/// The decisions that give a unit no variant. OpenFeature clients receive them as the name of the
+/// variant, so no variant may have such a name: see [`Definition::check_variant_names`].
 ///
 /// [`Definition::check_variant_names`]: crate::experiment::Definition::check_variant_names
 pub const WITHOUT_VARIANT: [&str; 4] = ["not_enrolled", "held_out", "not_targeted", NOT_RUNNING];
@@ -95,7 +95,7 @@ pub struct Exposure<'c> {
 }
 
 impl<'c> Exposure<'c> {
-    /// The exposure to a variant that an application forces.
+    /// Builds the exposure to a variant that an application forces.
     pub fn forced(experiment_id: &'c ExperimentId, variant: &'c Variant) -> Self {
         let fingerprint = prepared::fingerprint(experiment_id, variant);
         Self {
@@ -140,12 +140,12 @@ struct Listing {
 }
 
 impl Ruleset {
-    /// Prepares `configuration`. Of two experiments with one id the last one counts.
+    /// Prepares `configuration`. If two experiments have the same id, the last one counts.
     pub fn new(configuration: &Configuration) -> Self {
         let holdouts: Vec<_> = configuration.holdouts.iter().map(Holdout::new).collect();
         let mut shared = prepared::Shared::default();
         let mut experiments: Vec<_> = (configuration.experiments.iter())
-            .map(|own| Rules::new(own, &holdouts, &mut shared))
+            .map(|experiment| Rules::new(experiment, &holdouts, &mut shared))
             .collect();
         // After those that run, whose places `listing` holds.
         let shipped = configuration.shipped.iter();
@@ -153,14 +153,14 @@ impl Ruleset {
             .extend(shipped.filter_map(|rules| Rules::shipped(rules, &holdouts, &mut shared)));
         let by_id = Places::new(&experiments);
         let mut listing: HashMap<EventType, Listing, Hasher> = HashMap::default();
-        for (place, own) in configuration.experiments.iter().enumerate() {
-            for event_type in &own.event_types {
-                let own = listing.entry(event_type.clone()).or_default();
-                own.experiments.push(place);
+        for (place, experiment) in configuration.experiments.iter().enumerate() {
+            for event_type in &experiment.event_types {
+                let listed = listing.entry(event_type.clone()).or_default();
+                listed.experiments.push(place);
             }
         }
-        for (place, own) in configuration.holdouts.iter().enumerate() {
-            for event_type in &own.event_types {
+        for (place, holdout) in configuration.holdouts.iter().enumerate() {
+            for event_type in &holdout.event_types {
                 listing
                     .entry(event_type.clone())
                     .or_default()
@@ -176,39 +176,43 @@ impl Ruleset {
         }
     }
 
-    /// The experiment `id`, if it runs or ships a variant.
+    /// Returns the experiment `id` if it runs or ships a variant.
     pub fn experiment(&self, id: &str) -> Option<&Rules> {
         self.by_id.find(id, &self.experiments)
     }
 
-    /// Every experiment that runs, then every one that ships a variant.
+    /// Returns every running experiment, then every one that ships a variant.
     pub fn experiments(&self) -> &[Rules] {
         &self.experiments
     }
 
-    /// Every holdout that runs.
+    /// Returns every running holdout.
     pub fn holdouts(&self) -> &[Holdout] {
         &self.holdouts
     }
 
-    /// The holdouts whose scope `experiment`, one of this ruleset, is in.
+    /// Returns the holdouts whose scope contains `experiment`, which belongs to this ruleset.
     pub fn holdouts_of(&self, experiment: &Rules) -> impl Iterator<Item = &Holdout> {
         (experiment.holdouts.iter()).filter_map(|place| self.holdouts.get(*place))
     }
 
-    /// The event type as the configuration has it, if anything lists it.
+    /// Returns the event type as the configuration spells it, if any experiment or holdout lists
+    /// it.
     pub fn event_type(&self, name: &str) -> Option<&EventType> {
-        self.listing.get_key_value(name).map(|(own, _)| own)
+        self.listing
+            .get_key_value(name)
+            .map(|(event_type, _)| event_type)
     }
 
-    /// How many experiments and holdouts list the event type: what [`Self::counting`] looks at.
+    /// Counts the experiments and holdouts that list the event type, which [`Self::counting`]
+    /// visits.
     pub fn n_listing(&self, event_type: &str) -> usize {
         let listing = self.listing.get(event_type);
-        listing.map_or(0, |own| own.experiments.len() + own.holdouts.len())
+        listing.map_or(0, |listed| listed.experiments.len() + listed.holdouts.len())
     }
 
-    /// Where an event of `unit` counts: the experiments that list its type and give the
-    /// unit a variant, and the holdouts that list it.
+    /// Returns the ids under which an event of `unit` counts: the experiments that list its type
+    /// and give the unit a variant, and the holdouts that list it.
     pub fn counting<'r: 'c, 'c>(
         &'r self,
         event_type: &str,
@@ -216,16 +220,17 @@ impl Ruleset {
         context: &'c Context,
     ) -> impl Iterator<Item = &'r ExperimentId> {
         let listing = self.listing.get(event_type);
-        let experiments = listing.map_or(&[][..], |own| &own.experiments);
-        let holdouts = listing.map_or(&[][..], |own| &own.holdouts);
+        let experiments = listing.map_or(&[][..], |listed| &listed.experiments);
+        let holdouts = listing.map_or(&[][..], |listed| &listed.holdouts);
         let enrolling = (experiments.iter())
             .map(|place| &self.experiments[*place])
-            .filter(move |own| self.decide(own, unit, context).arm().is_some())
+            .filter(move |rules| self.decide(rules, unit, context).arm().is_some())
             .map(Rules::experiment_id);
         enrolling.chain((holdouts.iter()).map(|place| self.holdouts[*place].experiment_id()))
     }
 
-    /// What becomes of `unit`, the user id as given, in `experiment`, one of this ruleset.
+    /// Decides what `unit`, the user id as given, gets in `experiment`, which belongs to this
+    /// ruleset.
     pub fn decide<'c>(
         &'c self,
         experiment: &'c Rules,
@@ -235,8 +240,8 @@ impl Ruleset {
         experiment.decide(&self.holdouts, unit, context, &mut ())
     }
 
-    /// What an evaluation of `experiment` lets `unit` see: the experiment's variant, if
-    /// it gets one, and the side of every holdout whose scope the experiment is in.
+    /// Returns what an evaluation of `experiment` exposes `unit` to: the experiment's variant, if
+    /// it gets one, and the side of every holdout whose scope contains the experiment.
     ///
     /// A forced unit is in no holdout: it is not analysed. An experiment that ships a
     /// variant has ended: only the holdouts are exposed to, since they measure what is
@@ -249,7 +254,7 @@ impl Ruleset {
     ) -> impl Iterator<Item = Exposure<'c>> {
         let forced = matches!(decision, Decision::Forced(_));
         let arm = decision.arm().filter(|_| !experiment.is_shipped());
-        let own = arm.map(|arm| Exposure {
+        let to_variant = arm.map(|arm| Exposure {
             experiment_id: experiment.experiment_id(),
             variant: arm.variant(),
             fingerprint: arm.exposure(),
@@ -257,7 +262,7 @@ impl Ruleset {
             start_at: experiment.start_at(),
         });
         let holdouts = self.holdouts_of(experiment).filter(move |_| !forced);
-        own.into_iter().chain(holdouts.map(move |holdout| {
+        to_variant.into_iter().chain(holdouts.map(move |holdout| {
             let (variant, fingerprint) = holdout.side(unit);
             Exposure {
                 experiment_id: holdout.experiment_id(),
@@ -269,7 +274,7 @@ impl Ruleset {
         }))
     }
 
-    /// The same decision with every step that led to it.
+    /// Decides as [`Self::decide`] does and records every step that led to the decision.
     pub fn explain<'c>(
         &'c self,
         experiment: &'c Rules,

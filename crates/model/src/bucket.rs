@@ -1,14 +1,14 @@
-//! The bucket of a unit: the one number that every assignment rule compares.
+//! Computes the bucket of a unit: the one number that every assignment rule compares.
 //!
 //! Contract: buckets are the same in every version, process and SDK. A change
 //! here would move people between variants of running experiments.
 
 use crate::murmur3::X86Hash32;
 
-/// How many buckets there are; buckets run from 0 to one less than this.
+/// The number of buckets. Buckets run from 0 to one less than this.
 pub const N_BUCKETS: u16 = 10_000;
 
-/// Bucket of `unit` under `salt`, from 0 to 9,999.
+/// Returns the bucket of `unit` under `salt`, from 0 to 9,999.
 ///
 /// [`bucket_hash`] modulo [`N_BUCKETS`]. As 2^32 is no multiple of 10,000, the
 /// first 7,296 buckets are likelier by one part in 429,496: far below anything
@@ -22,7 +22,7 @@ pub fn bucket(unit: &str, salt: &str) -> u16 {
     (bucket_hash(unit, salt) % u32::from(N_BUCKETS)) as u16
 }
 
-/// How many buckets the share `share` of units, 0 to 1, has: to the nearest one.
+/// Converts the share `share` of units, 0 to 1, to the nearest number of buckets.
 ///
 /// ```
 /// # use trialog_model::bucket::n_of_share;
@@ -32,7 +32,7 @@ pub fn n_of_share(share: f64) -> u16 {
     (share.clamp(0.0, 1.0) * f64::from(N_BUCKETS)).round() as u16
 }
 
-/// `MurmurHash3` x86 32 (seed 0) of the UTF-8 of `unit`, `:` and `salt`.
+/// Computes `MurmurHash3` x86 32 (seed 0) of the UTF-8 of `unit`, `:` and `salt`.
 ///
 /// `unit` is the user id as the caller gave it, in text. Either may be empty.
 /// Parts that contain `:` are not escaped: `("a:b", "c")` and `("a", "b:c")`
@@ -51,7 +51,7 @@ pub fn bucket_hash(unit: &str, salt: &str) -> u32 {
     hasher.finish()
 }
 
-/// The bucket of `unit` under the salt that `kind`, such as `variant:`, and `name` make.
+/// Returns the bucket of `unit` under the salt made of `kind`, such as `variant:`, and `name`.
 pub(crate) fn bucket_of(unit: &str, kind: &str, name: &[u8]) -> u16 {
     let mut hasher = X86Hash32::new(0);
     for part in [unit.as_bytes(), b":", kind.as_bytes(), name] {

@@ -1,4 +1,4 @@
-//! What a text in a table or in JSON stands for: numbers, zero, nobody.
+//! Classifies texts in tables and JSON: numbers, zero, missing values, placeholder ids.
 //!
 //! Every form that events are read from asks here, so that the same table
 //! means the same events as CSV, NDJSON, Parquet or an HTTP body.
@@ -8,7 +8,7 @@ use std::borrow::Cow;
 /// Digits of the longest whole number that is written out; BIGINT has 19.
 const MAX_DIGITS: usize = 64;
 
-/// Whether `text` is a number as JSON writes it.
+/// Returns whether `text` is a number as JSON writes it.
 ///
 /// An optional minus, digits without a leading zero, an optional fraction and
 /// an optional exponent. Identifiers such as `0072` or `+1` are not numbers.
@@ -19,10 +19,10 @@ const MAX_DIGITS: usize = 64;
 /// assert!(!is_number("0072") && !is_number("12e") && !is_number(""));
 /// ```
 pub fn is_number(text: &str) -> bool {
-    Parts::of(text).is_some()
+    Parts::from_text(text).is_some()
 }
 
-/// The whole number that `text` writes, in its shortest decimal form.
+/// Parses a whole number and returns its shortest decimal form.
 ///
 /// `None` where the text is not a JSON number, has a fraction other than zero,
 /// or has more than 64 digits.
@@ -34,7 +34,7 @@ pub fn is_number(text: &str) -> bool {
 /// assert_eq!(whole_number("1.5"), None);
 /// ```
 pub fn whole_number(text: &str) -> Option<Cow<'_, str>> {
-    let parts = Parts::of(text)?;
+    let parts = Parts::from_text(text)?;
     let is_plain = text.bytes().skip(1).all(|byte| byte.is_ascii_digit());
     if is_plain && text != "-0" {
         return (parts.whole.len() <= MAX_DIGITS).then_some(Cow::Borrowed(text));
@@ -56,7 +56,7 @@ pub fn whole_number(text: &str) -> Option<Cow<'_, str>> {
     Some(Cow::Owned(format!("{sign}{shown:0<n_digits$}")))
 }
 
-/// What `true` and `false` stand for, in whatever case.
+/// Parses `true` and `false`, whatever their case.
 ///
 /// ```
 /// # use trialog_model::cell::boolean;
@@ -73,7 +73,7 @@ pub fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-/// Whether `text` writes zero, in whatever spelling: `0`, `-0.00`, `.0`, `0e+00`.
+/// Returns whether `text` writes zero, however it is spelled: `0`, `-0.00`, `.0`, `0e+00`.
 ///
 /// ```
 /// # use trialog_model::cell::is_zero;
@@ -110,7 +110,7 @@ const NO_VALUE: &[&str] = &[
     "\\n",
 ];
 
-/// Whether `text` is what programs write for "no value": blank, `null`, `\N` and the like.
+/// Returns whether `text` is what programs write for "no value": blank, `null`, `\N` and the like.
 ///
 /// `NA` is one in capital letters only, as R writes it.
 ///
@@ -128,17 +128,17 @@ pub fn is_no_value(text: &str) -> bool {
             .any(|word| trimmed.eq_ignore_ascii_case(word))
 }
 
-/// Whether a user id is a word that stands for no user in particular.
+/// Returns whether a user id is a placeholder, a word that names no user in particular.
 ///
 /// What [`is_no_value`] knows, and `[object Object]`, which JavaScript writes
 /// where it was handed a whole object.
 ///
 /// ```
-/// # use trialog_model::cell::stands_for_nobody;
-/// assert!(stands_for_nobody("undefined") && stands_for_nobody("[object Object]"));
-/// assert!(!stands_for_nobody("anna"));
+/// # use trialog_model::cell::is_placeholder_id;
+/// assert!(is_placeholder_id("undefined") && is_placeholder_id("[object Object]"));
+/// assert!(!is_placeholder_id("anna"));
 /// ```
-pub fn stands_for_nobody(text: &str) -> bool {
+pub fn is_placeholder_id(text: &str) -> bool {
     is_no_value(text)
         || text
             .trim_matches(is_blank)
@@ -162,7 +162,7 @@ struct Parts<'t> {
 }
 
 impl<'t> Parts<'t> {
-    fn of(text: &'t str) -> Option<Self> {
+    fn from_text(text: &'t str) -> Option<Self> {
         let (is_negative, unsigned) = match text.strip_prefix('-') {
             Some(unsigned) => (true, unsigned),
             None => (false, text),
@@ -262,7 +262,7 @@ mod tests {
             "\\n1",
             "none@example.com",
         ] {
-            assert!(!stands_for_nobody(text), "{text}");
+            assert!(!is_placeholder_id(text), "{text}");
         }
         for text in [
             "",
@@ -278,7 +278,7 @@ mod tests {
             "nil",
             "<NA>",
         ] {
-            assert!(stands_for_nobody(text), "{text:?}");
+            assert!(is_placeholder_id(text), "{text:?}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! What decides about units, as `GET /v1/sdk/config` hands it to SDKs.
+//! Defines what decides about units, as `GET /v1/sdk/config` sends it to SDKs.
 //!
 //! It holds what an assignment needs and nothing else of an experiment: no hypothesis,
 //! owner or plan. Members that a reader does not know are passed over, so that an older
@@ -12,8 +12,8 @@ use crate::ids::{EventType, ExperimentId, HoldoutName, LayerName, Variant};
 use crate::metric_definition::MetricDefinition;
 use crate::time::UnixMicros;
 
-/// Everything that decides about units: experiments and holdouts that run, and
-/// experiments that ended with a variant that is shipped.
+/// Everything that decides about units: the running experiments and holdouts, and the ended
+/// experiments that ship a variant.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Configuration {
     /// The experiments that run.
@@ -21,13 +21,13 @@ pub struct Configuration {
     /// The holdouts that run.
     #[serde(default)]
     pub holdouts: Vec<HoldoutRules>,
-    /// The experiments that ended and ship a variant. They are not among `experiments`,
-    /// where a reader that does not know this member would take them for running ones.
+    /// The experiments that ended and ship a variant. They are not among `experiments`, where a
+    /// reader that does not know this member would take them for running ones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shipped: Vec<ShippedRules>,
 }
 
-/// What an assignment needs of an experiment.
+/// What assignment needs to know about an experiment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ExperimentRules {
     /// Its id.
@@ -35,7 +35,7 @@ pub struct ExperimentRules {
     /// Seeds the assignment; the id if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub salt: Option<String>,
-    /// The layer whose buckets it shares with others.
+    /// The layer in which the experiment shares buckets with others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer: Option<LayerName>,
     /// In a layer: the buckets that it owns, from the first on and before the second.
@@ -49,7 +49,7 @@ pub struct ExperimentRules {
     pub targeting: Vec<Condition>,
     /// The variants and their weights.
     pub variants: Vec<VariantWeight>,
-    /// Units that get a variant whatever the rules say.
+    /// Units that get a variant regardless of the rules.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub forced: Vec<ForcedVariant>,
     /// Exposures before this time are not looked at, so they are logged again after it.
@@ -64,8 +64,8 @@ pub struct ExperimentRules {
     pub event_types: Vec<EventType>,
 }
 
-/// What an answer needs of an experiment that ended and ships a variant: every unit that
-/// no holdout keeps out, and that meets the conditions, gets the variant.
+/// What an evaluation needs to know about an experiment that ended and ships a variant. Every unit
+/// that meets the conditions gets the variant, unless a holdout keeps it out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ShippedRules {
     /// Its id.
@@ -77,12 +77,12 @@ pub struct ShippedRules {
     pub targeting: Vec<Condition>,
     /// The variants with their values, for units that are forced to another one.
     pub variants: Vec<VariantWeight>,
-    /// Units that get a variant whatever the rules say.
+    /// Units that get a variant regardless of the rules.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub forced: Vec<ForcedVariant>,
 }
 
-/// What an assignment needs of a holdout.
+/// What assignment needs to know about a holdout.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HoldoutRules {
     /// Its name.
@@ -97,18 +97,18 @@ pub struct HoldoutRules {
     pub event_types: Vec<EventType>,
 }
 
-/// A configuration as it was read, and what could not be read of it.
+/// A parsed configuration, and the errors of the parts that could not be parsed.
 #[derive(Debug)]
 pub struct Read {
     /// What could be read.
     pub configuration: Configuration,
-    /// Why an experiment was left out, for each of those: it uses something that this
-    /// version does not know.
+    /// One error for each experiment that was left out because it uses something that this version
+    /// does not know.
     pub left_out: Vec<serde_json::Error>,
 }
 
 impl Configuration {
-    /// Reads what a server sent.
+    /// Parses what a server sent.
     ///
     /// An experiment that cannot be read is left out: it may use an operator that came
     /// later. A holdout that cannot be read makes all of it unreadable, since leaving it
@@ -168,7 +168,7 @@ fn readable<'a, T: Deserialize<'a>>(
 }
 
 impl ShippedRules {
-    /// What an answer needs of `definition`, which ships `variant`.
+    /// Builds the rules of `definition`, which ships `variant`.
     pub fn new(definition: &Definition, variant: Variant) -> Self {
         Self {
             experiment_id: definition.experiment_id.clone(),
@@ -181,8 +181,8 @@ impl ShippedRules {
 }
 
 impl ExperimentRules {
-    /// What an assignment needs of `definition`, which owns `ranges` of its layer;
-    /// `defined` are the metrics that it names, as far as they have a definition.
+    /// Builds the rules of `definition`, which owns `ranges` of its layer. `defined` holds the
+    /// definitions of the metrics that it names, as far as they are defined.
     pub fn new(
         definition: &Definition,
         ranges: Vec<[u16; 2]>,

@@ -1,4 +1,4 @@
-//! Exact decimal values: `DECIMAL(18,4)` held as an integer of 1/10,000 units.
+//! Stores exact decimal values: `DECIMAL(18,4)` as an integer of 1/10,000 units.
 //!
 //! Policy: no value passes through a binary float, and every digit of the text
 //! takes part in rounding. A sum of values is an integer sum and so exact in
@@ -30,7 +30,7 @@ const EXPONENT_LIMIT: i64 = 1 << 56;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Value(i64);
 
-/// Why a text is no metric value.
+/// The reason why a text is not a metric value.
 ///
 /// The message completes a sentence that names the field: it does not repeat
 /// the text, which may be long.
@@ -64,10 +64,10 @@ pub enum ValueError {
 }
 
 impl Value {
-    /// The number one: the value of a metric event that names none.
+    /// The number one: the value of a metric event that has no value.
     pub const ONE: Self = Self(UNITS_PER_ONE as i64);
 
-    /// Reads a value from its decimal text, rounding half to even.
+    /// Parses a decimal text, rounding half to even.
     ///
     /// Takes JSON numbers and what spreadsheets write into CSV: an optional
     /// sign (`+` too), digits with an optional point, at least one digit on
@@ -93,7 +93,7 @@ impl Value {
         parse_value(text.as_ref())
     }
 
-    /// Value of `units` 1/10,000, or `None` outside `-10^18 < units < 10^18`.
+    /// Converts `units` 1/10,000 to a value; `None` outside `-10^18 < units < 10^18`.
     ///
     /// ```
     /// # use trialog_model::decimal::Value;
@@ -108,7 +108,7 @@ impl Value {
         }
     }
 
-    /// The value in 1/10,000, `-10^18 < units < 10^18`.
+    /// Returns the value in 1/10,000, `-10^18 < units < 10^18`.
     ///
     /// ```
     /// # use trialog_model::decimal::Value;
@@ -133,7 +133,7 @@ impl fmt::Display for Value {
     }
 }
 
-/// Text of an exact sum given in 1/10,000, always with four decimals.
+/// Formats an exact sum given in 1/10,000, always with four decimals.
 ///
 /// ```
 /// # use trialog_model::decimal::format_units;
@@ -146,7 +146,7 @@ pub fn format_units(units: i128) -> String {
     format!("{sign}{}.{:04}", magnitude / one, magnitude % one)
 }
 
-/// Exact sum in 1/10,000 from its text: the inverse of [`format_units`].
+/// Parses an exact sum into 1/10,000: the inverse of [`format_units`].
 ///
 /// Also takes fewer decimals, as databases drop trailing zeros: `12.34`, `12`.
 /// Nothing is rounded. `None` for any other text, such as one with a fifth
@@ -280,7 +280,7 @@ fn append_digit(units: u64, digit: u8) -> Option<u64> {
     (units < LIMIT).then_some(units)
 }
 
-/// Exponent in `text`, zero when there is none; clamped, never overflowing.
+/// Parses the exponent in `text`, clamped so that it never overflows; zero if there is none.
 fn scan_exponent(text: &[u8]) -> Option<i64> {
     let (sign, digits) = match text {
         [] => return Some(0),
@@ -306,7 +306,7 @@ fn split_digits(text: &[u8]) -> (&[u8], &[u8]) {
     text.split_at(n_digits)
 }
 
-/// Names what is wrong with `text`, whose part after the sign is `body`.
+/// Describes what is wrong with `text`, whose part after the sign is `body`.
 fn fault(text: &[u8], body: &[u8]) -> ValueError {
     let is = |word: &str| body.eq_ignore_ascii_case(word.as_bytes());
     if text.is_empty() {

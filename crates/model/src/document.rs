@@ -1,4 +1,5 @@
-//! Definitions out of JSON documents: which field cannot be used and why, in plain words.
+//! Parses definitions from JSON documents and reports which field is wrong and why, in plain
+//! words.
 //!
 //! serde's own messages speak of the types of this program. This deserializer keeps
 //! the path to the value at fault, and says what it is and what to give instead.
@@ -26,7 +27,7 @@ const MAX_SHOWN: usize = 64;
 pub struct DocumentError {
     /// The way to the field, such as `variants[1].weight`; empty for the whole document.
     pub field: String,
-    /// What is wrong and how to mend it.
+    /// What is wrong and how to fix it.
     pub reason: String,
 }
 
@@ -62,7 +63,7 @@ impl DocumentError {
     }
 }
 
-/// Reads a definition from the bytes of a JSON document.
+/// Parses a definition from the bytes of a JSON document.
 ///
 /// # Errors
 ///
@@ -79,7 +80,7 @@ pub fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DocumentError>
     from_value(value(bytes)?)
 }
 
-/// Reads a definition from a JSON value.
+/// Parses a definition from a JSON value.
 ///
 /// # Errors
 ///
@@ -88,7 +89,7 @@ pub fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, DocumentError>
     T::deserialize(Node(value))
 }
 
-/// Reads a JSON value from the bytes of a document, in which no key stands twice.
+/// Parses a JSON value from the bytes of a document, and rejects duplicate keys.
 ///
 /// # Errors
 ///
@@ -101,7 +102,7 @@ pub fn value(bytes: &[u8]) -> Result<Value, DocumentError> {
     })
 }
 
-/// Says where a text stops being JSON, as the end of a sentence.
+/// Describes where a text stops being JSON, as the end of a sentence.
 ///
 /// ```
 /// use trialog_model::document::not_json;
@@ -309,7 +310,7 @@ impl<'de> serde::Deserializer<'de> for Node {
                 None => Err(DocumentError::custom("is an empty object")),
             },
             other => {
-                let known: Vec<String> = known.iter().map(|own| format!("`{own}`")).collect();
+                let known: Vec<String> = known.iter().map(|field| format!("`{field}`")).collect();
                 Err(DocumentError::custom(format_args!(
                     "is {}: give {}",
                     described(&unexpected(&other)),
@@ -319,7 +320,7 @@ impl<'de> serde::Deserializer<'de> for Node {
         }
     }
 
-    /// An array is no object, though serde would take its elements for the fields.
+    /// Rejects arrays, whose elements serde would otherwise take for the fields.
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _name: &'static str,

@@ -1,4 +1,4 @@
-//! Attribution windows and their text: `7d`, `36h`, `90m`, `30s`, `2w`, `none`.
+//! Parses attribution windows: `7d`, `36h`, `90m`, `30s`, `2w`, `none`.
 //!
 //! Configuration, the HTTP interface and the registry all carry this text.
 
@@ -21,7 +21,7 @@ const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
 const WEEK: i64 = 7 * DAY;
 
-/// Seconds in the longest window, 3,650 days.
+/// The seconds in the longest window, 3,650 days.
 pub const LONGEST_SECONDS: i64 = 3_650 * DAY;
 
 /// How long after the exposure a metric event still counts.
@@ -43,7 +43,7 @@ pub struct Window {
     seconds: Option<i64>,
 }
 
-/// Why a text is no attribution window.
+/// The reason why a text is not an attribution window.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WindowError {
@@ -89,15 +89,15 @@ pub enum WindowError {
 }
 
 impl Window {
-    /// The window of a metric that names none: seven days.
+    /// The default window of a metric: seven days.
     pub const DEFAULT: Self = Self {
         seconds: Some(7 * DAY),
     };
 
-    /// The window without an end of its own, written `none`.
+    /// The window without an end, written `none`.
     pub const UNBOUNDED: Self = Self { seconds: None };
 
-    /// Reads a window from its text.
+    /// Parses a window.
     ///
     /// The text is taken strictly: no spaces, sign, fraction or capital letters.
     ///
@@ -145,7 +145,7 @@ impl Window {
         }
     }
 
-    /// Length in microseconds, or `None` for the unbounded window.
+    /// Returns the length in microseconds; `None` for the unbounded window.
     ///
     /// ```
     /// # use trialog_model::duration::Window;
@@ -160,7 +160,7 @@ impl Window {
         }
     }
 
-    /// First Unix microsecond that no longer counts for a unit exposed then.
+    /// Returns the first Unix microsecond that no longer counts for a unit exposed at `exposure`.
     ///
     /// An event counts when `exposure <= timestamp < end`. Saturates at
     /// `i64::MAX`, which is also the end of the unbounded window.

@@ -1,4 +1,4 @@
-//! What an event is, and the rules that every event passes before it is kept.
+//! Defines events and the rules that every event must pass before it is stored.
 //!
 //! Both kinds of event have the same shape: somebody (`user_id`) in an
 //! experiment, at a time, with a name (the variant, or the event type) and a
@@ -14,13 +14,13 @@ use crate::json;
 use crate::time::{EARLIEST, MAX_AHEAD, TimeError, TimeUnit, UnixMicros};
 use crate::user_id::{event_fingerprint, is_integer_text, user_id_from_text};
 
-/// The most bytes that the context of an assignment may have.
+/// The maximum size of the context of an assignment, in bytes.
 pub const MAX_CONTEXT_BYTES: usize = 4096;
-/// The most keys that the context of an assignment may have.
+/// The maximum number of keys in the context of an assignment.
 pub const MAX_CONTEXT_KEYS: usize = 64;
-/// The most bytes that an `event_id` may have.
+/// The maximum length of an `event_id`, in bytes.
 pub const MAX_EVENT_ID_BYTES: usize = 64;
-/// The most bytes that a `user_id` given as text may have.
+/// The maximum length of a `user_id` given as text, in bytes.
 pub const MAX_USER_ID_BYTES: usize = 1024;
 
 /// Which of the two event streams an event belongs to.
@@ -36,7 +36,7 @@ impl EventKind {
     /// Both kinds, in the order in which they are written.
     pub const ALL: [Self; 2] = [Self::Assignment, Self::Metric];
 
-    /// The plural that paths and tables use: `assignments` or `metrics`.
+    /// Returns the plural that paths and tables use: `assignments` or `metrics`.
     pub fn plural(self) -> &'static str {
         match self {
             Self::Assignment => "assignments",
@@ -44,7 +44,7 @@ impl EventKind {
         }
     }
 
-    /// The JSON field of the time: `assigned_at` or `timestamp`.
+    /// Returns the JSON field of the time: `assigned_at` or `timestamp`.
     pub fn time_field(self) -> &'static str {
         match self {
             Self::Assignment => "assigned_at",
@@ -52,7 +52,7 @@ impl EventKind {
         }
     }
 
-    /// The JSON field of the name: `variant` or `event_type`.
+    /// Returns the JSON field of the name: `variant` or `event_type`.
     pub fn name_field(self) -> &'static str {
         match self {
             Self::Assignment => "variant",
@@ -60,7 +60,7 @@ impl EventKind {
         }
     }
 
-    /// The JSON field of the number: `forced` or `value`.
+    /// Returns the JSON field of the number: `forced` or `value`.
     pub fn value_field(self) -> &'static str {
         match self {
             Self::Assignment => "forced",
@@ -82,12 +82,12 @@ impl fmt::Display for EventKind {
     }
 }
 
-/// A valid event, borrowing its texts from what it was read from.
+/// A valid event. It borrows its texts from the input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event<'a> {
     /// The user, as stored (see [`user_id_from_text`]).
     pub user_id: i64,
-    /// The user id as it was sent, where it is a text and not an integer.
+    /// The user id as it was sent, if it is a text and not an integer.
     pub user_text: Option<Cow<'a, str>>,
     /// The experiment.
     pub experiment_id: Cow<'a, str>,
@@ -103,7 +103,7 @@ pub struct Event<'a> {
     pub context: Option<Cow<'a, str>>,
 }
 
-/// One field as it was read, before any rule was applied to it.
+/// A field as it was read, before any rule was applied to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RawField<'a> {
     /// The field is absent or null.
@@ -118,7 +118,7 @@ pub enum RawField<'a> {
     Object(Cow<'a, str>),
     /// A JSON array, as written.
     Array(&'a str),
-    /// A JSON string with an escape that stands for no character: half of a pair.
+    /// A JSON string with an escape that is half of a surrogate pair.
     HalfCharacter,
     /// A cell of a table that has no types, such as CSV.
     Cell(&'a str),
@@ -129,8 +129,8 @@ pub enum RawField<'a> {
 }
 
 impl RawField<'_> {
-    /// Without space around a text, which no form keeps, so that a table and the same events
-    /// over HTTP are alike. A blank stays: it stands for nobody.
+    /// Trims spaces around a text, so that a table and the same events over HTTP are stored alike.
+    /// A blank text stays: it is a placeholder id.
     fn trimmed(self) -> Self {
         let text = match self {
             Self::Text(text) if !text.trim().is_empty() => text,
@@ -181,7 +181,7 @@ pub struct RawEvent<'a> {
     pub context: RawField<'a>,
 }
 
-/// The rules of an intake beside those that every event passes.
+/// The rules that an intake adds to those of every event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rules {
     /// When the events were received: their times are at most 24 hours later.
@@ -217,7 +217,7 @@ pub enum Fault {
     TooLong,
     /// The number or time is outside of its range.
     OutOfRange,
-    /// The id is a word that stands for nobody, such as `null`.
+    /// The id is a placeholder, such as `null`.
     PlaceholderId,
     /// The value would be 0 once rounded.
     RoundsToZero,
@@ -235,7 +235,7 @@ impl Fault {
         Self::RoundsToZero,
     ];
 
-    /// Its name in answers and metrics.
+    /// Returns the name in answers and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Missing => "missing",
@@ -249,17 +249,17 @@ impl Fault {
     }
 }
 
-/// A field of a definition that a rule refused, and why.
+/// A field of a definition that a rule rejected, and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field} {reason}")]
 pub struct FieldError {
     /// The JSON name of the field.
     pub field: &'static str,
-    /// What is wrong and how to mend it.
+    /// What is wrong and how to fix it.
     pub reason: String,
 }
 
-/// Why an event was rejected: the first field that breaks a rule.
+/// The reason why an event was rejected: the first field that breaks a rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field} {reason}")]
 pub struct EventError {
@@ -267,7 +267,7 @@ pub struct EventError {
     pub field: &'static str,
     /// The kind of fault.
     pub fault: Fault,
-    /// What is wrong and how to mend it.
+    /// What is wrong and how to fix it.
     pub reason: String,
 }
 
@@ -307,7 +307,7 @@ fn too_long<T>(field: &'static str, n_bytes: usize, limit: usize) -> Result<T, E
     refuse(field, Fault::TooLong, reason)
 }
 
-/// Checks every field of `raw` and gives the event they make.
+/// Validates every field of `raw` and returns the event.
 ///
 /// # Errors
 ///
@@ -375,7 +375,7 @@ fn user_id(field: RawField<'_>, rules: Rules) -> Result<(i64, Option<Cow<'_, str
         RawField::Text(text) => text,
         RawField::Cell(text) => Cow::Borrowed(text),
         RawField::Integer(number) => return Ok((number, None)),
-        RawField::Number(digits) if !cell::stands_for_nobody(digits) => {
+        RawField::Number(digits) if !cell::is_placeholder_id(digits) => {
             return whole_user_id(digits).map(|number| (number, None));
         }
         RawField::Number(word) => Cow::Borrowed(word),
@@ -384,7 +384,7 @@ fn user_id(field: RawField<'_>, rules: Rules) -> Result<(i64, Option<Cow<'_, str
     if text.is_empty() {
         return refuse(FIELD, Fault::Missing, "is empty");
     }
-    if !rules.allows_placeholder_ids && cell::stands_for_nobody(&text) {
+    if !rules.allows_placeholder_ids && cell::is_placeholder_id(&text) {
         let reason = format!(
             "is `{}`, a word that stands for no user: leave out events of unknown users, or allow such ids with `allow_placeholder_ids`",
             clip(&text)

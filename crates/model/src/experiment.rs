@@ -17,24 +17,24 @@ use crate::semver;
 use crate::text::is_hazardous;
 use crate::time::UnixMicros;
 
-/// The most variants that an experiment may declare.
+/// The maximum number of variants that an experiment may declare.
 pub const MAX_VARIANTS: usize = 100;
-/// The most metrics that an experiment may name, over all roles.
+/// The maximum number of metrics that an experiment may name, over all roles.
 pub const MAX_METRICS: usize = 100;
 
-/// The most units that may be forced into variants.
+/// The maximum number of units that may be forced into variants.
 pub const MAX_FORCED: usize = 100;
-/// The most conditions of targeting.
+/// The maximum number of targeting conditions.
 pub const MAX_CONDITIONS: usize = 100;
-/// The most bytes of a variant's value, as JSON.
+/// The maximum size of a variant's value, in bytes of JSON.
 pub const MAX_VALUE_BYTES: usize = 16 * 1024;
 
 /// The least weight above 0: below it, ratios lose their digits.
 pub const MIN_WEIGHT: f64 = 1e-100;
-/// The greatest weight: any number of them can be added.
+/// The greatest weight: any number of such weights can be added.
 pub const MAX_WEIGHT: f64 = 1e100;
 
-/// Whether a variant may have the weight: 0, or between [`MIN_WEIGHT`] and [`MAX_WEIGHT`].
+/// Returns whether a variant may have the weight: 0, or between [`MIN_WEIGHT`] and [`MAX_WEIGHT`].
 ///
 /// ```
 /// use trialog_model::experiment::is_weight;
@@ -45,10 +45,10 @@ pub fn is_weight(weight: f64) -> bool {
     weight == 0.0 || (MIN_WEIGHT..=MAX_WEIGHT).contains(&weight)
 }
 
-/// The most units that a plan may ask for: JSON readers agree on integers up to here.
+/// The maximum number of units in a plan: JSON readers agree on integers up to here.
 pub const MAX_UNITS: u64 = (1 << 53) - 1;
 
-/// The least two-sided level of an experiment.
+/// The least two-sided significance level of an experiment.
 pub const MIN_ALPHA: f64 = 1e-12;
 
 /// What `POST /v1/experiments` takes; only the id and the variants are required.
@@ -208,7 +208,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Every named metric with its role.
+    /// Returns every named metric with its role.
     pub fn iter(&self) -> impl Iterator<Item = (&MetricRef, MetricRole)> {
         let with = |role| move |metric| (metric, role);
         (self.primary.iter().map(with(MetricRole::Primary)))
@@ -244,7 +244,7 @@ impl Status {
         Self::Archived,
     ];
 
-    /// The word used in JSON and in the catalog.
+    /// Returns the word used in JSON and in the catalog.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unregistered => "unregistered",
@@ -255,14 +255,14 @@ impl Status {
         }
     }
 
-    /// The status that `text` names.
+    /// Parses a status; `None` if `text` names none.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.as_str() == text)
     }
 }
 
 impl Definition {
-    /// What is assumed of an experiment that nobody has registered.
+    /// Builds the definition that is assumed for an unregistered experiment.
     pub fn unregistered(experiment_id: ExperimentId) -> Self {
         Self {
             experiment_id,
@@ -285,18 +285,18 @@ impl Definition {
         }
     }
 
-    /// The variant that the others are compared with, if any is declared.
+    /// Returns the variant that the others are compared with, if any is declared.
     pub fn control(&self) -> Option<&Variant> {
         self.control
             .as_ref()
             .or_else(|| self.variants.first().map(|first| &first.variant))
     }
 
-    /// Checks the rules that the types cannot state.
+    /// Checks the rules that the types cannot express.
     ///
     /// # Errors
     ///
-    /// The first field that breaks a rule, with the mend.
+    /// The first field that breaks a rule, with the remedy.
     pub fn check(&self) -> Result<(), DocumentError> {
         self.check_names()?;
         self.check_variants()?;
@@ -347,10 +347,10 @@ impl Definition {
         };
         plan.check()?;
         for metric in plan.mdes.keys() {
-            let is_own = |own: &MetricRef| {
+            let is_own = |primary: &MetricRef| {
                 let of_kind =
-                    metric.kind.is_none() || own.kind.is_none() || own.kind == metric.kind;
-                own.name == metric.name && of_kind
+                    metric.kind.is_none() || primary.kind.is_none() || primary.kind == metric.kind;
+                primary.name == metric.name && of_kind
             };
             let is_primary = self.metrics.primary.iter().any(is_own);
             require(is_primary, format!("plan.mdes.{metric}"), || {
@@ -360,16 +360,16 @@ impl Definition {
         Ok(())
     }
 
-    /// Rejects names that could not be shown as they are.
+    /// Rejects names that could not be displayed safely.
     fn check_names(&self) -> Result<(), DocumentError> {
         check_new("experiment_id", self.experiment_id.check_new())?;
         if let Some(layer) = &self.layer {
             check_new("layer", layer.check_new())?;
         }
-        for (index, own) in self.variants.iter().enumerate() {
+        for (index, declared) in self.variants.iter().enumerate() {
             check_new(
                 format!("variants[{index}].variant"),
-                own.variant.check_new(),
+                declared.variant.check_new(),
             )?;
         }
         for (index, surface) in self.surfaces.iter().enumerate() {
@@ -382,14 +382,14 @@ impl Definition {
         self.check_metric_names()
     }
 
-    /// Rejects metrics whose names could not be shown as they are.
+    /// Rejects metrics whose names could not be displayed safely.
     pub(crate) fn check_metric_names(&self) -> Result<(), DocumentError> {
         (self.metrics.iter())
             .try_for_each(|(metric, _)| check_new("metrics", metric.name.check_new()))
     }
 
-    /// Rejects variants that are named like a decision without a variant. Those among
-    /// `known`, the variants that the experiment has already, may stay.
+    /// Rejects variants that are named like a decision without a variant. Variants in `known`,
+    /// which the experiment already has, may stay.
     ///
     /// ```
     /// use trialog_model::experiment::Definition;
@@ -418,7 +418,7 @@ impl Definition {
         Ok(())
     }
 
-    /// Checks that an experiment that was started may become `changed`.
+    /// Checks that a started experiment may be changed to `changed`.
     ///
     /// Salt, variants, weights and layer are frozen, so nobody moves to
     /// another variant; allocation may only grow; primary metrics stay as
@@ -447,8 +447,8 @@ impl Definition {
         )
     }
 
-    /// The fields that results are tested with and that differ in `changed`: a test keeps its
-    /// level where they were chosen before anybody saw a result.
+    /// Returns the fields that results are tested with and that differ in `changed`. A test keeps
+    /// its level if they were chosen before anyone saw a result.
     ///
     /// ```
     /// use trialog_model::experiment::Definition;
@@ -504,15 +504,15 @@ impl Definition {
                 format!("has {n_bytes} bytes: at most {MAX_VALUE_BYTES} are allowed")
             })?;
         }
-        let has_weight = self.variants.iter().any(|own| own.weight > 0.0);
+        let has_weight = self.variants.iter().any(|declared| declared.weight > 0.0);
         require(has_weight, "variants", || {
             "have no weight above 0: nobody could be assigned one".to_owned()
         })?;
         let control = self.control();
-        let is_control = |own: &&VariantWeight| Some(&own.variant) == control;
+        let is_control = |declared: &&VariantWeight| Some(&declared.variant) == control;
         let of_control = self.variants.iter().find(is_control);
         require(
-            of_control.is_none_or(|own| own.weight > 0.0),
+            of_control.is_none_or(|declared| declared.weight > 0.0),
             "control",
             || {
                 "has weight 0, so there would be nobody to compare with: name another variant as the control".to_owned()
@@ -529,7 +529,7 @@ impl Definition {
         }
     }
 
-    /// The events of which its metrics are made, each once; `defined` are the metrics
+    /// Returns the event types of the experiment's metrics, each once. `defined` holds the metrics
     /// that have a definition.
     pub fn event_types(&self, defined: &[MetricDefinition]) -> Vec<EventType> {
         self.metrics.event_types(defined)
@@ -551,7 +551,10 @@ impl Definition {
             require(seen.insert(user_id), field("user_id"), || {
                 format!("is `{user_id}`, which stands there twice")
             })?;
-            let is_declared = self.variants.iter().any(|own| own.variant == *variant);
+            let is_declared = self
+                .variants
+                .iter()
+                .any(|declared| declared.variant == *variant);
             require(is_declared, field("variant"), || {
                 format!(
                     "`{variant}` is not among the variants{}",
@@ -562,7 +565,7 @@ impl Definition {
         Ok(())
     }
 
-    /// The variants, for a message about `name`, which is none of them.
+    /// Lists the variants for a message about `name`, which is not among them.
     fn there_are_variants(&self, name: &Variant) -> String {
         let variants: Vec<&str> = (self.variants.iter())
             .map(|declared| declared.variant.as_str())
@@ -592,12 +595,15 @@ impl Definition {
 }
 
 impl Metrics {
-    /// The events of which they are made, each once; `defined` are those that have a
+    /// Returns the event types of the metrics, each once. `defined` holds the metrics that have a
     /// definition.
     pub fn event_types(&self, defined: &[MetricDefinition]) -> Vec<EventType> {
         let mut event_types = BTreeSet::new();
         for (metric, _) in self.iter() {
-            match defined.iter().find(|own| own.name == metric.name) {
+            match defined
+                .iter()
+                .find(|definition| definition.name == metric.name)
+            {
                 Some(definition) => event_types.extend(definition.event_types().cloned()),
                 None => {
                     event_types.insert(metric.name.clone().into());
@@ -669,27 +675,29 @@ impl Plan {
             || "is not between 0 and 1: give a share such as 0.8".to_owned(),
         )?;
         let is_effect = |mde: f64| mde.is_finite() && mde > 0.0;
-        let mend = || "is not above 0: give an absolute difference in the metric's unit".to_owned();
-        require(self.mde.is_none_or(is_effect), "plan.mde", mend)?;
+        let remedy =
+            || "is not above 0: give an absolute difference in the metric's unit".to_owned();
+        require(self.mde.is_none_or(is_effect), "plan.mde", remedy)?;
         for (metric, mde) in &self.mdes {
-            require(is_effect(*mde), format!("plan.mdes.{metric}"), mend)?;
+            require(is_effect(*mde), format!("plan.mdes.{metric}"), remedy)?;
         }
         Ok(())
     }
 
-    /// The minimum detectable effect of a primary metric, the first of them where `is_first`.
+    /// Returns the minimum detectable effect of a primary metric. `is_first` says whether it is
+    /// the first one.
     pub fn mde_of(&self, metric: &str, kind: MetricKind, is_first: bool) -> Option<f64> {
-        let of = |with_kind: bool| {
-            (self.mdes.iter()).find(|(own, _)| {
-                own.name.as_str() == metric && own.kind == with_kind.then_some(kind)
+        let find = |with_kind: bool| {
+            (self.mdes.iter()).find(|(planned, _)| {
+                planned.name.as_str() == metric && planned.kind == with_kind.then_some(kind)
             })
         };
-        let own = of(true).or_else(|| of(false)).map(|(_, mde)| *mde);
-        own.or(self.mde.filter(|_| is_first))
+        let of_metric = find(true).or_else(|| find(false)).map(|(_, mde)| *mde);
+        of_metric.or(self.mde.filter(|_| is_first))
     }
 }
 
-/// The outcome of [`ExperimentId::check_new`] and its kin, as that of the field `field`.
+/// Converts the outcome of [`ExperimentId::check_new`] and its kin to one about the field `field`.
 pub(crate) fn check_new(
     field: impl Into<String>,
     outcome: Result<(), NameError>,
@@ -735,7 +743,7 @@ fn whole<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Er
     whole.ok_or_else(|| serde::de::Error::custom(format!("is {number}: give a whole number")))
 }
 
-/// Times in JSON: RFC 3339 text, or null.
+/// Serializes times in JSON: RFC 3339 text, or null.
 pub(crate) mod optional_time {
     use serde::{Deserialize, Deserializer, Serializer};
 
@@ -805,11 +813,17 @@ mod tests {
             "variants[1].weight"
         );
         assert_eq!(
-            break_it(&|d| d.variants.iter_mut().for_each(|own| own.weight = 0.0)),
+            break_it(&|d| d
+                .variants
+                .iter_mut()
+                .for_each(|declared| declared.weight = 0.0)),
             "variants"
         );
         assert_eq!(
-            break_it(&|d| d.variants.iter_mut().for_each(|own| own.weight = 1e308)),
+            break_it(&|d| d
+                .variants
+                .iter_mut()
+                .for_each(|declared| declared.weight = 1e308)),
             "variants[0].weight"
         );
         assert_eq!(

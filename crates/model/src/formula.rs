@@ -1,4 +1,4 @@
-//! Texts that a spreadsheet would compute: how they are written into CSV, and read again.
+//! Escapes texts that a spreadsheet would compute, for CSV, and reads them again.
 //!
 //! A cell that begins with `=`, `+`, `-`, `@`, a tab or a carriage return is a formula to
 //! spreadsheets, and a formula can send data away. Such a text gets an apostrophe in front,
@@ -9,7 +9,7 @@ use std::borrow::Cow;
 /// What spreadsheets put in front of a text.
 const APOSTROPHE: char = '\'';
 
-/// `text` as a cell that no spreadsheet computes.
+/// Returns `text` as a cell that no spreadsheet computes.
 ///
 /// ```
 /// use trialog_model::formula::{escaped, unescaped};
@@ -25,7 +25,7 @@ pub fn escaped(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// The text of which [`escaped`] made `cell`.
+/// Reverts [`escaped`].
 pub fn unescaped(cell: &str) -> &str {
     match cell.strip_prefix(APOSTROPHE) {
         Some(text) if is_formula(text) => text,
@@ -33,8 +33,8 @@ pub fn unescaped(cell: &str) -> &str {
     }
 }
 
-/// Whether a text begins like a formula and is no number; apostrophes in front are passed
-/// over, so that one more or less tells apart what was escaped from what was not.
+/// Returns whether `text` begins like a formula and is not a number. Leading apostrophes are
+/// skipped, so that escaping stays reversible.
 fn is_formula(text: &str) -> bool {
     let begins = |letter: char| {
         matches!(
@@ -50,7 +50,8 @@ fn is_formula(text: &str) -> bool {
 fn is_number(text: &str) -> bool {
     let digits = text.strip_prefix('-').unwrap_or(text);
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
-    let are_digits = |part: &str| !part.is_empty() && part.bytes().all(|own| own.is_ascii_digit());
+    let are_digits =
+        |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     are_digits(whole) && are_digits(fraction)
 }
 

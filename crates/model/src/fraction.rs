@@ -1,11 +1,11 @@
-//! Fractions as people write them: `0.1`, or `10%`.
+//! Parses fractions as people write them: `0.1`, or `10%`.
 
-/// Why a text is no fraction.
+/// The reason why a text is not a fraction.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("give a fraction such as 0.1, or a percentage such as 10%")]
 pub struct NotAFraction;
 
-/// Reads a fraction, plain or in percent: `10%` is 0.1.
+/// Parses a fraction, plain or in percent: `10%` is 0.1.
 ///
 /// # Errors
 ///
@@ -26,7 +26,7 @@ pub fn parse(text: &str) -> Result<f64, NotAFraction> {
     }
 }
 
-/// A difference, and what it is a difference of.
+/// A difference, absolute or relative.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Change {
     /// In the unit of the value, as `0.01` is and `1pp`, a percentage point.
@@ -35,12 +35,12 @@ pub enum Change {
     Relative(f64),
 }
 
-/// Why a text is no difference.
+/// The reason why a text is not a difference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("give a difference: absolute such as 0.01 or 1pp, or relative such as 5%")]
 pub struct NotAChange;
 
-/// Reads a difference: `0.01` and `1pp` are absolute, `5%` is relative.
+/// Parses a difference: `0.01` and `1pp` are absolute, `5%` is relative.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! Layers and holdouts: what the registry keeps beside experiments.
+//! Defines layers and holdouts, which the registry keeps beside experiments.
 
 use std::ops::Range;
 
@@ -11,7 +11,7 @@ use crate::event::FieldError;
 use crate::experiment::{Definition, Metrics, VariantWeight, check_new};
 use crate::ids::{ExperimentId, HoldoutName, LayerName, Variant};
 
-/// The most experiments that the scope of a holdout may name.
+/// The maximum number of experiments that the scope of a holdout may name.
 pub const MAX_SCOPE: usize = 1_000;
 
 /// A layer: its experiments own disjoint buckets, so they share no unit.
@@ -29,11 +29,11 @@ pub struct LayerDefinition {
 }
 
 impl LayerDefinition {
-    /// Checks the rules that the types cannot state.
+    /// Checks the rules that the types cannot express.
     ///
     /// # Errors
     ///
-    /// The first field that breaks a rule, with the mend.
+    /// The first field that breaks a rule, with the remedy.
     pub fn check(&self) -> Result<(), FieldError> {
         self.name.check_new().map_err(|error| FieldError {
             field: "name",
@@ -44,8 +44,8 @@ impl LayerDefinition {
     }
 }
 
-/// What `POST /v1/holdouts` takes: units that are kept out of experiments, to measure
-/// what those do together.
+/// What `POST /v1/holdouts` takes: units that are kept out of experiments to measure what those
+/// experiments do together.
 ///
 /// ```
 /// use trialog_model::holdout::HoldoutDefinition;
@@ -76,11 +76,11 @@ pub struct HoldoutDefinition {
 }
 
 impl HoldoutDefinition {
-    /// Checks the rules that the types cannot state.
+    /// Checks the rules that the types cannot express.
     ///
     /// # Errors
     ///
-    /// The first field that breaks a rule, with the mend.
+    /// The first field that breaks a rule, with the remedy.
     pub fn check(&self) -> Result<(), DocumentError> {
         let n_held_out = if self.size.is_finite() {
             n_of_share(self.size)
@@ -115,7 +115,7 @@ impl HoldoutDefinition {
         measurement.check_metrics()
     }
 
-    /// Checks that a holdout that was started may become `changed`.
+    /// Checks that a started holdout may be changed to `changed`.
     ///
     /// It may get smaller, which lets units in, and not grow, which would take units out
     /// of experiments that they are in; nor may its scope grow.
@@ -144,12 +144,12 @@ impl HoldoutDefinition {
         Ok(())
     }
 
-    /// Whether `experiment` is in its scope.
+    /// Returns whether `experiment` is in the scope.
     pub fn covers(&self, experiment: &ExperimentId) -> bool {
         (self.experiments.as_ref()).is_none_or(|all| all.contains(experiment))
     }
 
-    /// The experiment that measures it: units in the scope against those held out.
+    /// Builds the experiment that measures the holdout: units in the scope against those held out.
     pub fn measurement(&self) -> Definition {
         let held_out = f64::from(n_of_share(self.size)) / f64::from(N_BUCKETS);
         let variant = |name: &str, weight: f64| VariantWeight {
@@ -170,22 +170,23 @@ impl HoldoutDefinition {
     }
 }
 
-/// The variants of the measurement of a holdout that was started as `started` and is `now`: the
-/// share that is held out now, against the one that was in scope at the start. Units who were let
-/// in between belong to neither, see [`released`].
+/// Returns the variants of the measurement of a holdout that was started as `started` and is
+/// `now`: the share that is held out now, against the share that was in scope at the start. Units
+/// that were let in between belong to neither, see [`released`].
 pub fn remaining(now: &Definition, started: &Definition) -> Vec<VariantWeight> {
-    let is_held_out = |own: &VariantWeight| own.variant.as_str() == Holdout::HELD_OUT;
-    let held_out_now = now.variants.iter().find(|own| is_held_out(own));
+    let is_held_out = |declared: &VariantWeight| declared.variant.as_str() == Holdout::HELD_OUT;
+    let held_out_now = now.variants.iter().find(|declared| is_held_out(declared));
     let mut variants = started.variants.clone();
-    let held_out = variants.iter_mut().find(|own| is_held_out(own));
-    if let (Some(own), Some(now)) = (held_out, held_out_now) {
-        own.weight = now.weight;
+    let held_out = variants.iter_mut().find(|declared| is_held_out(declared));
+    if let (Some(declared), Some(now)) = (held_out, held_out_now) {
+        declared.weight = now.weight;
     }
     variants
 }
 
-/// The buckets whose units were let in after the start of the holdout that `measurement`
-/// measures: those below them are held out still, those above never were. Empty where none were.
+/// Returns the buckets whose units were let in after the start of the holdout that `measurement`
+/// measures. Units below them are still held out, units above never were. The range is empty if no
+/// units were let in.
 ///
 /// Its variants keep the share that was in scope at the start and the one that is held out now,
 /// so what lies between them was let in.
@@ -203,8 +204,9 @@ pub fn remaining(now: &Definition, started: &Definition) -> Vec<VariantWeight> {
 /// ```
 pub fn released(measurement: &Definition) -> Range<u16> {
     let share = |name: &str| {
-        let own = (measurement.variants.iter()).find(|own| own.variant.as_str() == name);
-        own.map_or(0, |own| n_of_share(own.weight))
+        let declared =
+            (measurement.variants.iter()).find(|declared| declared.variant.as_str() == name);
+        declared.map_or(0, |declared| n_of_share(declared.weight))
     };
     share(Holdout::HELD_OUT)..N_BUCKETS - share(Holdout::IN_SCOPE)
 }
@@ -260,12 +262,16 @@ mod tests {
 
     #[test]
     fn it_is_measured_as_an_experiment_with_the_shares_that_it_makes() {
-        let own = q3(0.05).measurement();
-        let weights: Vec<f64> = own.variants.iter().map(|own| own.weight).collect();
+        let measurement = q3(0.05).measurement();
+        let weights: Vec<f64> = measurement
+            .variants
+            .iter()
+            .map(|declared| declared.weight)
+            .collect();
         assert_eq!(
-            (weights[0], own.control().unwrap().as_str()),
+            (weights[0], measurement.control().unwrap().as_str()),
             (0.05, "held_out")
         );
-        assert_eq!(own.metrics, q3(0.05).metrics);
+        assert_eq!(measurement.metrics, q3(0.05).metrics);
     }
 }

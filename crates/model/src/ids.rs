@@ -1,4 +1,4 @@
-//! The names that events and definitions carry, each a type of its own.
+//! Defines the names that events and definitions carry, one type for each.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::text::is_hazardous;
 
-/// Why a text cannot be a name.
+/// The reason why a text cannot be a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NameError {
@@ -32,7 +32,7 @@ pub enum NameError {
         /// The byte offset of the first one.
         at: usize,
     },
-    /// The text holds a character that is obeyed instead of shown, or that nobody can see.
+    /// The text holds a character that a terminal obeys or that is invisible.
     #[error(
         "holds the character U+{character:04X} at byte {at}, which is obeyed instead of shown, or cannot be seen: remove it"
     )]
@@ -66,7 +66,8 @@ pub fn check_name(text: &str, max: usize) -> Result<(), NameError> {
     }
 }
 
-/// Checks a name that is new here: [`check_name`], and no hazardous character beyond ASCII.
+/// Checks a name that is new to the service: [`check_name`], and no hazardous character beyond
+/// ASCII.
 ///
 /// A name that is stored passes [`check_name`] alone, as earlier versions took more.
 ///
@@ -85,7 +86,10 @@ pub fn check_new_name(text: &str, max: usize) -> Result<(), NameError> {
     if text.is_ascii() {
         return Ok(());
     }
-    match text.char_indices().find(|(_, own)| is_hazardous(*own)) {
+    match text
+        .char_indices()
+        .find(|(_, character)| is_hazardous(*character))
+    {
         Some((at, character)) => Err(NameError::Hazardous {
             at,
             character: character.into(),
@@ -102,10 +106,10 @@ macro_rules! name_type {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// The most characters that such a name may have.
+            /// The maximum number of characters of such a name.
             pub const MAX_CHARS: usize = $max;
 
-            /// Checks `text` and keeps it.
+            /// Checks `text` and converts it to a name.
             ///
             /// # Errors
             ///
@@ -116,7 +120,7 @@ macro_rules! name_type {
                 Ok(Self(text.into()))
             }
 
-            /// Checks the name as one that is new here.
+            /// Checks a name that is new to the service.
             ///
             /// # Errors
             ///
@@ -125,7 +129,7 @@ macro_rules! name_type {
                 check_new_name(&self.0, Self::MAX_CHARS)
             }
 
-            /// The name as text.
+            /// Returns the name as text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -184,8 +188,8 @@ name_type! {
     EventType, 64
 }
 name_type! {
-    /// The name of a metric, which is an event type where nobody defined it:
-    /// 1 to 64 characters.
+    /// The name of a metric: 1 to 64 characters. A metric without a definition is named like its
+    /// event type.
     MetricName, 64
 }
 
@@ -200,10 +204,10 @@ name_type! {
 }
 
 impl HoldoutName {
-    /// What the ids of the experiments that measure holdouts begin with.
+    /// The prefix of the ids of the experiments that measure holdouts.
     pub const PREFIX: &str = "holdout:";
 
-    /// The reserved id under which the holdout is measured.
+    /// Returns the reserved id under which the holdout is measured.
     ///
     /// ```
     /// use trialog_model::ids::HoldoutName;
@@ -216,7 +220,7 @@ impl HoldoutName {
 }
 
 impl From<MetricName> for EventType {
-    /// The event type that is meant where nobody defined the metric.
+    /// Converts the name of a metric without a definition to its event type.
     fn from(name: MetricName) -> Self {
         Self(name.0)
     }

@@ -1,10 +1,10 @@
-//! How JSON that is kept may look: how deep it nests, and which keys it may not have.
+//! Limits JSON that is stored: how deep it nests, and which keys it may not have.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-/// How many levels of objects and arrays a document, a value or a context may have.
+/// The maximum number of levels of objects and arrays in a document, a value or a context.
 ///
 /// Readers of JSON give up at 128, and what is kept is shown inside of lists and pages.
 pub const MAX_DEPTH: usize = 64;
@@ -12,7 +12,7 @@ pub const MAX_DEPTH: usize = 64;
 /// What the keys begin with by which the JSON library passes values to itself.
 const PRIVATE: &str = "$serde_json::private::";
 
-/// Refuses a value at `depth` levels, from 0, where that is too deep.
+/// Rejects a value at `depth` levels, counted from 0, if that is too deep.
 pub(crate) fn check_depth<E: Error>(depth: usize) -> Result<(), E> {
     match depth {
         0..MAX_DEPTH => Ok(()),
@@ -22,7 +22,7 @@ pub(crate) fn check_depth<E: Error>(depth: usize) -> Result<(), E> {
     }
 }
 
-/// Refuses a key that would be taken for something else than a key.
+/// Rejects a key that serde would take for something else.
 pub(crate) fn check_key<E: Error>(key: &str) -> Result<(), E> {
     match key.starts_with(PRIVATE) {
         false => Ok(()),
@@ -32,8 +32,8 @@ pub(crate) fn check_key<E: Error>(key: &str) -> Result<(), E> {
     }
 }
 
-/// Checks that `text` is JSON that may be kept: at most [`MAX_DEPTH`] levels, no reserved
-/// key, and every text of whole characters.
+/// Checks that `text` is JSON that may be stored: at most [`MAX_DEPTH`] levels, no reserved key,
+/// and only whole characters in every text.
 ///
 /// ```
 /// use trialog_model::json::check;

@@ -1,9 +1,9 @@
-//! What happens to an experiment after its start: pauses, and the decision after it.
+//! Describes what happens to an experiment after its start: pauses, and the decision at its end.
 
 use crate::ids::Variant;
 use crate::time::UnixMicros;
 
-/// The decision after an experiment.
+/// The decision about an experiment after its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
     /// The variant that everybody gets; `None` where nothing is shipped.
@@ -16,7 +16,7 @@ pub struct Decision {
     pub at: UnixMicros,
 }
 
-/// A time in which a started experiment was stopped, before it was resumed.
+/// A period in which a started experiment was stopped, before it was resumed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pause {
     /// When it was stopped.

@@ -1,4 +1,4 @@
-//! Which metrics an experiment names, and in which role.
+//! Names the metrics of an experiment and their roles.
 
 use std::fmt;
 use std::str::FromStr;
@@ -37,7 +37,7 @@ impl MetricKind {
         Self::Quantile,
     ];
 
-    /// The word used in JSON and in `name:kind`.
+    /// Returns the word used in JSON and in `name:kind`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Conversion => "conversion",
@@ -49,17 +49,18 @@ impl MetricKind {
         }
     }
 
-    /// Whether it says more than an event type can: it needs a definition.
+    /// Returns whether the kind needs a definition, because an event type alone does not determine
+    /// it.
     pub fn needs_definition(self) -> bool {
         matches!(self, Self::Ratio | Self::Retention | Self::Quantile)
     }
 
-    /// Whether each user counts as yes or no.
+    /// Returns whether each user counts as yes or no.
     pub fn is_rate(self) -> bool {
         matches!(self, Self::Conversion | Self::Retention)
     }
 
-    /// A list of this kind only.
+    /// Returns a list of this kind only.
     pub fn alone(self) -> &'static [Self] {
         match self {
             Self::Conversion => &[Self::Conversion],
@@ -113,7 +114,7 @@ pub struct MetricRef {
 }
 
 impl MetricRef {
-    /// The kinds under which the metric is analysed where it has no definition.
+    /// Returns the kinds under which the metric is analysed if it has no definition.
     pub fn kinds(&self) -> &'static [MetricKind] {
         match self.kind {
             None => &[MetricKind::Conversion, MetricKind::Sum],

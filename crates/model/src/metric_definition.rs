@@ -1,4 +1,4 @@
-//! Metric definitions: what stands behind a metric's name.
+//! Defines metrics: what the name of a metric refers to.
 
 mod min_value;
 
@@ -14,7 +14,7 @@ use crate::experiment::Definition;
 use crate::ids::{EventType, MetricName, NameError};
 use crate::metric::{MetricKind, MetricRole};
 
-/// Which way is good.
+/// The direction in which a metric improves.
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(inline))]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -27,7 +27,7 @@ pub enum Direction {
 }
 
 impl Direction {
-    /// The word used in JSON.
+    /// Returns the word used in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Increase => "increase",
@@ -145,7 +145,7 @@ impl WinsoriseOf {
     /// Every choice.
     pub const ALL: [Self; 2] = [Self::AllUsers, Self::UsersWithEvent];
 
-    /// The word used in JSON.
+    /// Returns the word used in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::AllUsers => "all_users",
@@ -175,7 +175,7 @@ pub struct Covariate {
     pub period: Window,
 }
 
-/// Why something is no metric definition.
+/// The reason why a document is not a metric definition.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotAMetric {
@@ -188,11 +188,11 @@ pub enum NotAMetric {
 }
 
 impl MetricDefinition {
-    /// Reads and checks a definition.
+    /// Parses and checks a definition.
     ///
     /// # Errors
     ///
-    /// The first thing that is wrong, with the mend.
+    /// The first thing that is wrong, with the remedy.
     pub fn from_json(fields: Value) -> Result<Self, NotAMetric> {
         let definition: Self = document::from_value(fields)?;
         definition.check()?;
@@ -283,7 +283,7 @@ impl MetricDefinition {
                 return Err(rule("winsorise", "has a `lower` that is not below `upper`"));
             }
         }
-        if (self.covariate.as_ref()).is_some_and(|own| own.period.micros().is_none()) {
+        if (self.covariate.as_ref()).is_some_and(|covariate| covariate.period.micros().is_none()) {
             let reason = "has no beginning: give `period` a length such as 14d";
             return Err(rule("covariate", reason));
         }
@@ -327,23 +327,23 @@ impl MetricDefinition {
         Ok(())
     }
 
-    /// How long after exposure an event counts, where the definition says so.
-    pub fn own_window(&self) -> Option<Window> {
-        self.retention.map(|own| own.to).or(self.window)
+    /// Returns how long after exposure an event counts, if the definition says so.
+    pub fn declared_window(&self) -> Option<Window> {
+        self.retention.map(|retention| retention.to).or(self.window)
     }
 
-    /// The fields that results are tested with and that differ in `changed`.
+    /// Returns the fields that results are tested with and that differ in `changed`.
     ///
     /// ```
     /// use trialog_model::metric_definition::MetricDefinition;
-    /// let of = |fields| MetricDefinition::from_json(fields);
-    /// let known = of(serde_json::json!({"name": "buy", "kind": "sum", "event_type": "buy"}))?;
-    /// let changed = of(serde_json::json!({"name": "buy", "kind": "sum", "event_type": "order", "owner": "shop"}))?;
+    /// let parse = |fields| MetricDefinition::from_json(fields);
+    /// let known = parse(serde_json::json!({"name": "buy", "kind": "sum", "event_type": "buy"}))?;
+    /// let changed = parse(serde_json::json!({"name": "buy", "kind": "sum", "event_type": "order", "owner": "shop"}))?;
     /// assert_eq!(known.locked_changes(&changed), ["event_type"]);
     /// # Ok::<(), trialog_model::metric_definition::NotAMetric>(())
     /// ```
     pub fn locked_changes(&self, changed: &Self) -> Vec<&'static str> {
-        let direction = |own: &Self| own.direction.unwrap_or_default();
+        let direction = |metric: &Self| metric.direction.unwrap_or_default();
         let locked = [
             ("covariate", self.covariate == changed.covariate),
             ("delay", self.delay == changed.delay),
@@ -362,12 +362,12 @@ impl MetricDefinition {
         differing.map(|(field, _)| field).collect()
     }
 
-    /// Whether results of `self` and of `other` mean the same.
+    /// Returns whether results of `self` and of `other` mean the same.
     pub fn means_the_same(&self, other: &Self) -> bool {
-        let meaning = |own: &Self| Self {
+        let meaning = |metric: &Self| Self {
             description: None,
             owner: None,
-            ..own.clone()
+            ..metric.clone()
         };
         meaning(self) == meaning(other)
     }
@@ -382,8 +382,8 @@ fn rule(field: &'static str, reason: &str) -> FieldError {
     FieldError { field, reason }
 }
 
-/// A metric that an experiment names, with what stands behind the name: a
-/// definition, else the event type of this name.
+/// A metric that an experiment names, resolved: its definition, or else the event type of this
+/// name.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NamedMetric<'a> {
     /// The name.
@@ -401,12 +401,12 @@ pub struct NamedMetric<'a> {
 }
 
 impl MetricDefinition {
-    /// The events that it is made of.
+    /// Returns the event types that the metric uses.
     pub fn event_types(&self) -> impl Iterator<Item = &EventType> {
         let covariate = self
             .covariate
             .as_ref()
-            .and_then(|own| own.event_type.as_ref());
+            .and_then(|covariate| covariate.event_type.as_ref());
         [Some(&self.event_type), self.denominator.as_ref(), covariate]
             .into_iter()
             .flatten()
@@ -414,16 +414,19 @@ impl MetricDefinition {
 }
 
 impl Definition {
-    /// The metrics of the experiment in the order of their roles, where
-    /// `defined` are the definitions that there are.
+    /// Returns the metrics of the experiment in the order of their roles. `defined` holds the
+    /// known definitions.
     pub fn named_metrics<'a>(&'a self, defined: &'a [MetricDefinition]) -> Vec<NamedMetric<'a>> {
         let named = |(metric, role): (&'a crate::metric::MetricRef, MetricRole)| {
-            let definition = defined.iter().find(|own| own.name == metric.name);
+            let definition = defined
+                .iter()
+                .find(|definition| definition.name == metric.name);
             let kinds = match (metric.kind, definition) {
                 (None, Some(definition)) => definition.kind.alone(),
                 // What needs a definition is there only where a definition says so.
                 (Some(kind), definition)
-                    if kind.needs_definition() && definition.is_none_or(|own| own.kind != kind) =>
+                    if kind.needs_definition()
+                        && definition.is_none_or(|definition| definition.kind != kind) =>
                 {
                     &[]
                 }
@@ -433,8 +436,10 @@ impl Definition {
                 name: metric.name.as_str(),
                 role,
                 kinds,
-                event_type: definition.map_or(metric.name.as_str(), |own| own.event_type.as_str()),
-                window: (definition.and_then(MetricDefinition::own_window))
+                event_type: definition.map_or(metric.name.as_str(), |definition| {
+                    definition.event_type.as_str()
+                }),
+                window: (definition.and_then(MetricDefinition::declared_window))
                     .unwrap_or(self.attribution_window),
                 definition,
             }
@@ -462,7 +467,7 @@ mod tests {
     #[test]
     #[expect(clippy::too_many_lines, reason = "a table of cases")]
     fn each_kind_has_its_own_parts_and_no_others() {
-        let of = |fields: Value| {
+        let parse = |fields: Value| {
             let mut all = revenue();
             for (field, value) in fields.as_object().unwrap() {
                 all[field] = value.clone();
@@ -484,7 +489,7 @@ mod tests {
             json!({"winsorise": {"upper": 0.99, "of": "users_with_event"}}),
         ];
         for fields in good {
-            let outcome = of(fields.clone());
+            let outcome = parse(fields.clone());
             assert!(outcome.is_ok(), "{fields}: {outcome:?}");
         }
         let bad = [
@@ -533,7 +538,7 @@ mod tests {
             (json!({"margin": 0.0}), "margin"),
         ];
         for (fields, named) in bad {
-            match of(fields.clone()) {
+            match parse(fields.clone()) {
                 Err(NotAMetric::Rule(error)) => assert_eq!(error.field, named, "{fields}"),
                 other => panic!("{fields}: {other:?}"),
             }
@@ -558,7 +563,7 @@ mod tests {
         }))
         .unwrap();
         let kinds: Vec<_> = (experiment.named_metrics(&defined).iter())
-            .map(|own| own.kinds)
+            .map(|named| named.kinds)
             .collect();
         assert_eq!(kinds, [&[MetricKind::Ratio][..], &[], &[]]);
     }
@@ -573,7 +578,7 @@ mod tests {
         .unwrap();
         let named = experiment.named_metrics(&defined);
         let seen: Vec<_> = (named.iter())
-            .map(|own| (own.name, own.event_type, own.kinds))
+            .map(|named| (named.name, named.event_type, named.kinds))
             .collect();
         let both = [MetricKind::Conversion, MetricKind::Sum];
         assert_eq!(

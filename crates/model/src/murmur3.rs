@@ -1,11 +1,11 @@
-//! `MurmurHash3` in the two forms the service uses: x86 32 and x64 128.
+//! Implements `MurmurHash3` in the two forms the service uses: x86 32 and x64 128.
 //!
 //! Reference: Austin Appleby, `MurmurHash3.cpp`, public domain. Keys are hashed
 //! as they are: no normalisation, no terminator. These numbers decide variants
 //! and stored user ids, so they can never change. Not a defence against a
 //! caller who picks keys in order to collide.
 
-/// `MurmurHash3` x86 32 of `key`.
+/// Computes `MurmurHash3` x86 32 of `key`.
 ///
 /// Every key and seed has a hash; the empty key with seed 0 hashes to 0.
 ///
@@ -19,7 +19,7 @@ pub fn murmur3_x86_32(key: &[u8], seed: u32) -> u32 {
     hasher.finish()
 }
 
-/// `MurmurHash3` x64 128 of `key`, as its two 64-bit halves `(h1, h2)`.
+/// Computes `MurmurHash3` x64 128 of `key` and returns its two 64-bit halves `(h1, h2)`.
 ///
 /// The first eight bytes of the digest are `h1`, little endian. The empty key
 /// with seed 0 hashes to `(0, 0)`.
@@ -65,7 +65,7 @@ pub fn murmur3_x64_128(key: &[u8], seed: u32) -> (u64, u64) {
     (h1, h2.wrapping_add(h1))
 }
 
-/// `MurmurHash3` x86 32 of a key that arrives in parts, without joining them.
+/// Computes `MurmurHash3` x86 32 of a key that arrives in parts, without joining them.
 #[derive(Clone, Copy)]
 pub(crate) struct X86Hash32 {
     h1: u32,
@@ -73,7 +73,7 @@ pub(crate) struct X86Hash32 {
     pending: u32,
     /// How many bytes `pending` holds: 0 to 3.
     n_pending: u32,
-    /// Length so far; the reference takes it modulo 2^32.
+    /// Length so far; the reference implementation takes it modulo 2^32.
     len: u32,
 }
 

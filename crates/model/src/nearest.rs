@@ -1,13 +1,12 @@
-//! What a name that nobody knows may stand for: the names that there are, and the nearest.
+//! Suggests known names for an unknown one: lists them and finds the nearest.
 
-/// The most names that a message lists.
+/// The maximum number of names that a message lists.
 pub const MAX_LISTED: usize = 10;
 
 /// The most characters of a name that are compared.
 const LONGEST: usize = 64;
 
-/// Finds the one of `known` that `name` is most likely a slip of; `None` where none is
-/// near.
+/// Finds the name in `known` that `name` most likely misspells; `None` if none is near.
 ///
 /// ```
 /// use trialog_model::nearest::nearest;
@@ -27,8 +26,8 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .map(|(_, _, known)| known)
 }
 
-/// Lists `known` for a message about `name`, which is none of them, and asks for the
-/// nearest; empty where nothing is known. `more` says that there are others beside `known`.
+/// Lists `known` for a message about `name`, which is not among them, and suggests the nearest.
+/// The text is empty if `known` is. `more` says that there are other names beside `known`.
 ///
 /// ```
 /// use trialog_model::nearest::there_are;
@@ -41,8 +40,8 @@ pub fn there_are<S: AsRef<str>>(name: &str, known: &[S], more: bool) -> String {
     format!("{}{}", listed(name, known, more), question(nearest))
 }
 
-/// Lists `known`, at most [`MAX_LISTED`] of them: those nearest to `name`, in their order.
-/// `more` says that there are others beside `known`.
+/// Lists `known`, at most [`MAX_LISTED`] of them: those nearest to `name`, in their order. `more`
+/// says that there are other names beside `known`.
 ///
 /// ```
 /// use trialog_model::nearest::listed;

@@ -1,4 +1,4 @@
-//! Percent codes in addresses.
+//! Encodes and decodes percent codes in addresses.
 
 /// Encodes `text` as one segment of a path or one value of a query.
 ///
@@ -18,8 +18,7 @@ pub fn encode(text: &str) -> String {
     encoded
 }
 
-/// `text` with each percent code as the byte that it stands for; `None` where one of
-/// them is broken or the bytes are no text.
+/// Decodes each percent code of `text`; `None` if a code is broken or the bytes are not UTF-8.
 ///
 /// ```
 /// # use trialog_model::percent::decode;

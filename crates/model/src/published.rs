@@ -1,8 +1,8 @@
-//! What a run publishes of an experiment: exact sums by variant and metric, and how far they
-//! reach.
+//! Defines what a run publishes about an experiment: exact sums by variant and metric, and how far
+//! they reach.
 //!
 //! The catalog stores these types, and reports are made of them. They hold sums and counts;
-//! tests and intervals are computed when somebody reads them.
+//! tests and intervals are computed when a client reads them.
 
 mod events;
 mod more;
@@ -22,9 +22,9 @@ pub struct Computation {
     pub fingerprint: String,
     /// Users with a forced assignment.
     pub forced_users: u64,
-    /// Users whose variant was not among those that are aggregated.
+    /// The number of users whose variant is not among the aggregated ones.
     pub unknown_variant: u64,
-    /// Events whose type was not among those that are aggregated.
+    /// The number of events whose type is not among the aggregated ones.
     pub not_aggregated: u64,
     /// Users by variant.
     pub exposures: Vec<VariantExposures>,
@@ -35,7 +35,7 @@ pub struct Computation {
 }
 
 impl Computation {
-    /// A computation of `experiment` without users and events.
+    /// Builds a computation of `experiment` without users and events.
     pub fn empty(experiment: ExperimentId) -> Self {
         Self {
             experiment,
@@ -50,7 +50,7 @@ impl Computation {
     }
 }
 
-/// How many users were exposed to a variant.
+/// The number of users who were exposed to a variant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VariantExposures {
     /// The variant.

@@ -1,10 +1,10 @@
-//! Which buckets of a layer its experiments own, and which are free.
+//! Computes which buckets of a layer its experiments own and which are free.
 
 use std::ops::Range;
 
 use crate::bucket::N_BUCKETS;
 
-/// The buckets in none of `taken`, as ranges in order; `taken` may come in any order.
+/// Returns the buckets in none of `taken`, as ranges in order. `taken` may come in any order.
 ///
 /// ```
 /// use trialog_model::ranges::free;
@@ -27,13 +27,13 @@ pub fn free(taken: &[Range<u16>]) -> Vec<Range<u16>> {
     free
 }
 
-/// How many buckets `ranges` have, which do not overlap.
+/// Counts the buckets in `ranges`, which do not overlap.
 pub fn n_buckets(ranges: &[Range<u16>]) -> u16 {
     ranges.iter().map(|range| range.end - range.start).sum()
 }
 
-/// `own` grown or shrunk to `n` buckets, by `free` ones that are taken from the first
-/// on; none where they do not suffice. Growing gives up no bucket, so no unit leaves.
+/// Grows or shrinks `held` to `n` buckets, adding buckets of `free` from its start; `None` if they
+/// do not suffice. Growing gives up no bucket, so no unit leaves.
 ///
 /// ```
 /// use trialog_model::ranges::resized;
@@ -41,10 +41,10 @@ pub fn n_buckets(ranges: &[Range<u16>]) -> u16 {
 /// assert_eq!(resized(&[0..10], &[20..30], 4), Some(vec![0..4]));
 /// assert_eq!(resized(&[0..10], &[20..30], 21), None);
 /// ```
-pub fn resized(own: &[Range<u16>], free: &[Range<u16>], n: u16) -> Option<Vec<Range<u16>>> {
+pub fn resized(held: &[Range<u16>], free: &[Range<u16>], n: u16) -> Option<Vec<Range<u16>>> {
     let mut missing = n;
     let mut ranges: Vec<Range<u16>> = Vec::new();
-    for range in own.iter().chain(free) {
+    for range in held.iter().chain(free) {
         if missing == 0 {
             break;
         }
@@ -85,18 +85,18 @@ mod tests {
             let taken: Vec<_> = cuts.chunks_exact(2).rev().map(|pair| pair[0]..pair[1]).collect();
             let free = free(&taken);
             prop_assert_eq!(n_buckets(&free) + n_buckets(&taken), N_BUCKETS);
-            prop_assert!((0..N_BUCKETS).all(|own| contains(&free, own) != contains(&taken, own)));
+            prop_assert!((0..N_BUCKETS).all(|bucket| contains(&free, bucket) != contains(&taken, bucket)));
         }
 
         #[test]
         fn growing_keeps_what_is_owned_and_takes_only_what_is_free(
             first in 1..5_000u16, other in 5_000..9_000u16, n in 0..=N_BUCKETS,
         ) {
-            let own = resized(&[], &free(&[]), first).unwrap();
+            let first_ranges = resized(&[], &free(&[]), first).unwrap();
             let others = other..9_500;
-            let free = free(&[own[0].clone(), others.clone()]);
-            match resized(&own, &free, n) {
-                None => prop_assert!(n > n_buckets(&own) + n_buckets(&free)),
+            let free = free(&[first_ranges[0].clone(), others.clone()]);
+            match resized(&first_ranges, &free, n) {
+                None => prop_assert!(n > n_buckets(&first_ranges) + n_buckets(&free)),
                 Some(grown) => {
                     prop_assert_eq!(n_buckets(&grown), n);
                     let kept = n >= first;

@@ -1,15 +1,15 @@
-//! The order of versions, after Semantic Versioning 2.0.0.
+//! Orders versions by Semantic Versioning 2.0.0.
 
 use std::cmp::Ordering;
 
-/// How `a` compares with `b`; `None` where one of them is no version. A leading `v` and
-/// missing minor and patch numbers are taken; what follows `+` makes no difference.
+/// Compares two versions; `None` if one of them is not a version. A leading `v` and missing minor
+/// and patch numbers are allowed; what follows `+` is ignored.
 pub(crate) fn compare(a: &str, b: &str) -> Option<Ordering> {
     let (a, b) = (Version::parse(a)?, Version::parse(b)?);
     Some(a.core.cmp(&b.core).then_with(|| pre_releases(a.pre, b.pre)))
 }
 
-/// Whether `text` is a version.
+/// Returns whether `text` is a version.
 pub(crate) fn is_version(text: &str) -> bool {
     Version::parse(text).is_some()
 }
@@ -29,8 +29,8 @@ impl<'t> Version<'t> {
             Some((core, pre)) => (core, pre),
             None => (text, ""),
         };
-        let is_identifier = |own: &str| {
-            !own.is_empty() && own.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        let is_identifier = |text: &str| {
+            !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
         };
         if !pre.is_empty() && !pre.split('.').all(is_identifier) {
             return None;

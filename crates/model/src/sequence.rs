@@ -1,8 +1,8 @@
-//! The looks at an experiment, and the events after which earlier looks no longer count.
+//! Describes the looks at an experiment, and the events after which earlier looks no longer count.
 
 use crate::time::UnixMicros;
 
-/// When a look was published, and by which run.
+/// The time and the run that published a look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PastLook {
     /// When, by the clock of that run.
@@ -11,7 +11,7 @@ pub struct PastLook {
     pub run_id: i64,
 }
 
-/// Why past looks no longer count.
+/// The reason why past looks no longer count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BreakReason {
     /// A user's events were erased.
@@ -33,7 +33,7 @@ impl BreakReason {
         Self::Holdout,
     ];
 
-    /// The word in JSON and in the catalog.
+    /// Returns the word in JSON and in the catalog.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -56,7 +56,7 @@ pub struct Break {
     pub after_run: Option<i64>,
     /// Who caused it.
     pub actor: String,
-    /// The fields that were changed since somebody confirmed them; empty for other reasons.
+    /// The fields that were changed since the last confirmation; empty for other reasons.
     pub fields: Vec<String>,
     /// When and by whom the change was confirmed.
     pub confirmed: Option<(UnixMicros, String)>,
@@ -74,7 +74,7 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    /// Whether `look` still counts.
+    /// Returns whether `look` still counts.
     #[must_use]
     pub fn counts(&self, look: PastLook) -> bool {
         self.breaks.iter().all(|broken| match broken.after_run {

@@ -1,11 +1,10 @@
-//! What is shown of texts: characters that a name may not have, or that are shown by their
-//! number, and addresses without their passwords.
+//! Escapes texts for display: hazardous characters, and passwords in addresses.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Whether a name may not have `character`: it controls a terminal, turns the direction of
-/// the text around it, breaks a line, or cannot be seen.
+/// Returns whether a name may not have `character`, because it controls a terminal, turns the
+/// direction of the text around it, breaks a line, or is invisible.
 ///
 /// The joiners U+200C and U+200D are allowed: Persian, Indic scripts and emoji need them.
 ///
@@ -32,8 +31,8 @@ fn is_escaped(character: char) -> bool {
     is_hazardous(character) || matches!(character, '\u{ad}' | '\u{200c}' | '\u{200d}')
 }
 
-/// `text` for a terminal or a log: what would be obeyed instead of shown, and what nobody
-/// could see, as `\u009b`. A line break stays where `keeps_lines`, and so does a tab.
+/// Escapes `text` for a terminal or a log: control and invisible characters become codes such as
+/// `\u009b`. If `keeps_lines`, line breaks and tabs stay.
 ///
 /// The form is that of JSON, so that a JSON document is the same document after it.
 ///
@@ -66,8 +65,8 @@ pub fn escaped(text: &str, keeps_lines: bool) -> Cow<'_, str> {
 /// What ends an address in a text.
 const AFTER_ADDRESS: [char; 7] = ['`', '"', '\'', '<', '>', '(', ')'];
 
-/// `text` with `***` for the user and the password of every address in it, such as
-/// `http://user:password@host`.
+/// Replaces the user and the password of every address in `text`, such as
+/// `http://user:password@host`, by `***`.
 ///
 /// ```
 /// use trialog_model::text::without_passwords;

@@ -1,4 +1,4 @@
-//! Points in time as UTC microseconds, and their RFC 3339 text.
+//! Converts points in time: UTC microseconds and their RFC 3339 text.
 //!
 //! The reader is written by hand because every event passes through it. Where
 //! RFC 3339 leaves a choice: digits beyond microseconds are cut off, and a leap
@@ -34,16 +34,16 @@ const LAST: i64 = days_from_civil(10_000, 1, 1) * DAY - 1;
 #[derive(Default, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnixMicros(pub i64);
 
-/// Why something is no point in time.
+/// The reason why something is not a point in time.
 ///
 /// The message completes a sentence that names the field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TimeError {
-    /// Not of the form that RFC 3339 gives.
+    /// The text does not have the form of RFC 3339.
     #[error("is not an RFC 3339 time: write it like `2025-01-31T09:30:00Z`")]
     Malformed,
-    /// A date and a time of day, and nothing to say where on Earth.
+    /// The text has a date and a time of day but no zone.
     #[error("has no zone: add `Z` or an offset such as `+01:00`")]
     NoZone,
     /// Something after the time of day that is no zone.
@@ -71,7 +71,7 @@ pub enum TimeError {
 }
 
 impl UnixMicros {
-    /// Reads an RFC 3339 time with its zone.
+    /// Parses an RFC 3339 time with its zone.
     ///
     /// `YYYY-MM-DDTHH:MM:SS`, optionally a point and any number of digits, then
     /// `Z` or `±HH:MM`. `t`, `z` and a space for the `T` are accepted, as RFC
@@ -93,7 +93,7 @@ impl UnixMicros {
         parse(text.as_ref())
     }
 
-    /// Reads a time with its zone in any of the forms that databases write.
+    /// Parses a time with its zone in any of the forms that databases write.
     ///
     /// What [`Parts`] reads, where it names a zone.
     ///
@@ -113,7 +113,7 @@ impl UnixMicros {
         Self(parts.local - offset_seconds * SECOND).checked()
     }
 
-    /// Point in time of a number of `unit`s since 1970-01-01T00:00:00Z.
+    /// Converts a number of `unit`s since 1970-01-01T00:00:00Z to a point in time.
     ///
     /// Reads a decimal number, with a fraction or an exponent where it has one;
     /// what is below a microsecond is cut off.
@@ -156,7 +156,7 @@ impl UnixMicros {
         .checked()
     }
 
-    /// Point in time of `count` units since 1970-01-01T00:00:00Z.
+    /// Converts `count` units since 1970-01-01T00:00:00Z to a point in time.
     ///
     /// # Errors
     ///
@@ -175,7 +175,7 @@ impl UnixMicros {
         Self(micros.ok_or(TimeError::OutOfRange)?).checked()
     }
 
-    /// Point in time of `millis` milliseconds since 1970-01-01T00:00:00Z.
+    /// Converts `millis` milliseconds since 1970-01-01T00:00:00Z to a point in time.
     ///
     /// # Errors
     ///
@@ -193,7 +193,7 @@ impl UnixMicros {
         Self(micros).checked()
     }
 
-    /// RFC 3339 text in UTC, with six decimals unless they are all zero.
+    /// Writes the time as RFC 3339 in UTC, with six decimals unless they are all zero.
     ///
     /// Outside the years 0000 to 9999, which no constructor but the tuple one
     /// gives, the year has a sign and six digits, as in ISO 8601.
@@ -207,8 +207,9 @@ impl UnixMicros {
         self.to_string()
     }
 
-    /// The time as the header `Date` has it, to the second (RFC 9110 section 5.6.7). What lies
-    /// before 1970 or after the year 9999, for which it has no form, is the nearest that has one.
+    /// Writes the time as the header `Date` has it, to the second (RFC 9110 section 5.6.7). A time
+    /// before 1970 or after the year 9999, which the header cannot hold, becomes the nearest one
+    /// that it can.
     ///
     /// ```
     /// # use trialog_model::time::UnixMicros;
@@ -241,7 +242,7 @@ impl UnixMicros {
     }
 }
 
-/// What a number counts that stands for a time.
+/// The unit of a number that stands for a time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum TimeUnit {
     /// Seconds.
@@ -267,7 +268,7 @@ impl TimeUnit {
     }
 }
 
-/// A date and time of day as written, and its zone where it names one.
+/// A date and time of day as written, with its zone if it has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Parts {
     /// Microseconds from 1970-01-01T00:00:00 to the time of day as written.
@@ -277,7 +278,7 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// Reads a time in any of the forms that databases and programs write.
+    /// Parses a time in any of the forms that databases and programs write.
     ///
     /// `YYYY-MM-DD`, then nothing or `T` or a space and `HH:MM`, `HH:MM:SS` or
     /// `HH:MM:SS` with a point or comma and any number of digits; then nothing,
@@ -322,7 +323,7 @@ impl Parts {
     }
 }
 
-/// `HH:MM:SS` from the start of `text`, with seconds added where there are none.
+/// Splits `HH:MM:SS` from the start of `text`, adding seconds if there are none.
 fn split_clock(text: &[u8]) -> Result<([u8; 8], &[u8]), TimeError> {
     let (minutes, rest) = text.split_first_chunk::<5>().ok_or(TimeError::Malformed)?;
     let mut clock = *b"00:00:00";

@@ -1,4 +1,4 @@
-//! User ids given as text, and the 64-bit fingerprints of events.
+//! Hashes user ids given as text, and computes the 64-bit fingerprints of events.
 //!
 //! Contract: the numbers are stored and joined against, so they never change.
 //! Fingerprints come from `MurmurHash3` x64 128; among a million events of one
@@ -10,7 +10,7 @@ use crate::murmur3::murmur3_x64_128;
 /// Seed that keeps fingerprints of positions apart from those of event ids.
 const POSITION_SEED: u32 = 1;
 
-/// BIGINT under which the user `text` is stored.
+/// Returns the BIGINT under which the user `text` is stored.
 ///
 /// A canonical decimal integer within BIGINT is itself. Any other text is the
 /// first eight bytes, little endian, of its `MurmurHash3` x64 128 (seed 0): so
@@ -26,7 +26,7 @@ pub fn user_id_from_text(text: &str) -> i64 {
     canonical_integer(text).unwrap_or_else(|| murmur3_x64_128(text.as_bytes(), 0).0 as i64)
 }
 
-/// Whether `text` is stored as the integer that it writes, and not as a hash.
+/// Returns whether `text` is stored as the integer that it writes, and not as a hash.
 ///
 /// ```
 /// # use trialog_model::user_id::is_integer_text;
@@ -37,7 +37,7 @@ pub fn is_integer_text(text: &str) -> bool {
     canonical_integer(text).is_some()
 }
 
-/// Fingerprint of an event id: the first half of `MurmurHash3` x64 128, seed 0.
+/// Computes the fingerprint of an event id: the first half of `MurmurHash3` x64 128, seed 0.
 ///
 /// UUIDs are hashed as text, so `A1…` and `a1…` are different ids.
 ///
@@ -49,7 +49,7 @@ pub fn event_fingerprint(text: &str) -> u64 {
     murmur3_x64_128(text.as_bytes(), 0).0
 }
 
-/// Fingerprint of an event without an id, from the place it was read at.
+/// Computes the fingerprint of an event without an id, from the place it was read at.
 ///
 /// The first half of `MurmurHash3` x64 128 (seed 1) over the bytes of `source`, a
 /// zero byte, and `sequence` and `index` as eight bytes each, little endian.

@@ -1,7 +1,7 @@
-//! Events as JSON: one object, an array of objects, or one object per line.
+//! Parses events from JSON: one object, an array of objects, or one object per line.
 //!
 //! A body whose outer form is broken is refused whole. Inside a sound body
-//! every event is judged on its own, so one bad event spoils no other.
+//! every event is validated separately, so one bad event spoils no other.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use crate::document;
 use crate::event::{Event, EventError, EventKind, Fault, RawEvent, RawField, Rules, validate};
 
-/// Why a whole body was refused.
+/// The reason why a whole body was rejected.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BodyError {
@@ -71,8 +71,8 @@ pub enum Layout {
     Lines,
 }
 
-/// Reads every event of `body` and hands it, or the reason it is refused, to
-/// `each` together with its index (0-based, in the order of the body).
+/// Parses every event of `body` and passes it, or the reason why it is rejected, to `each`
+/// together with its 0-based index in the body.
 ///
 /// ```
 /// use trialog_model::event::EventKind;
@@ -139,9 +139,8 @@ pub fn decode<'a>(
     }
 }
 
-/// The elements of the array `name` in the object that `body` is, at most `most`, sound or
-/// not, so that one that is not JSON spoils no other. What else is in the object has to be
-/// JSON.
+/// Returns the elements of the array `name` in the object `body`, at most `most`. Elements are not
+/// parsed, so an invalid one does not spoil the others. The rest of the object must be JSON.
 ///
 /// ```
 /// use trialog_model::wire::elements;
@@ -190,17 +189,17 @@ pub fn elements<'a>(
             if at_place(value)? != b'[' || found.is_some() {
                 return Err(BodyError::NoArray(name));
             }
-            let mut own = Vec::new();
+            let mut elements = Vec::new();
             let end = array(body, value, |index, element| {
                 if index < most as u64 {
-                    own.push(element);
+                    elements.push(element);
                 }
                 index < most as u64
             })?;
             let Some(end) = end else {
                 return Err(BodyError::TooMany(most));
             };
-            found = Some(own);
+            found = Some(elements);
             end
         } else {
             let end = value_end(body, value).ok_or_else(incomplete)?;
@@ -219,7 +218,7 @@ pub fn elements<'a>(
     Ok(found)
 }
 
-/// Where JSON's own reader finds the first fault of `body`.
+/// Returns the error of the first fault that serde finds in `body`.
 fn not_json(body: &[u8]) -> BodyError {
     match serde_json::from_slice::<IgnoredAny>(body) {
         Ok(_) => BodyError::NotEvents,
@@ -227,7 +226,7 @@ fn not_json(body: &[u8]) -> BodyError {
     }
 }
 
-/// What some programs write before UTF-8 text.
+/// The byte order mark that some programs write before UTF-8 text.
 pub const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 fn decode_array<'a>(
@@ -244,8 +243,8 @@ fn decode_array<'a>(
     end.map_or(Ok(()), |end| nothing_follows(body, end, n_events))
 }
 
-/// Hands each element of the array at `start` to `each`, sound or not, as long as that wants
-/// more, and gives the place after the array; `None` where it did not.
+/// Passes each element of the array at `start`, parsed or not, to `each` until that returns false.
+/// Returns the place after the array; `None` if `each` ended early.
 fn array<'a>(
     body: &'a [u8],
     start: usize,
@@ -309,8 +308,8 @@ fn nothing_follows(body: &[u8], end: usize, n_events: u64) -> Result<(), BodyErr
     }
 }
 
-/// Where the value that begins at `from` ends: after its last bracket, or
-/// before the comma or bracket that ends what it stands in.
+/// Returns the end of the value that begins at `from`: after its last bracket, or before the comma
+/// or bracket that ends its container.
 ///
 /// Looks at brackets and strings only, so that one value that is not JSON, such
 /// as `NaN`, does not hide the others. `None` where the body ends before it.
@@ -335,7 +334,7 @@ fn value_end(body: &[u8], from: usize) -> Option<usize> {
     None
 }
 
-/// The place of the quote that ends the string whose text begins at `from`.
+/// Returns the place of the quote that ends the string whose text begins at `from`.
 fn string_end(body: &[u8], mut from: usize) -> Option<usize> {
     loop {
         let rest = body.get(from..)?;
@@ -369,7 +368,7 @@ fn decode_lines<'a>(body: &'a [u8], mut check: impl FnMut(u64, &'a [u8])) -> Res
     Ok(())
 }
 
-/// Whether the JSON object that begins on `line` does not end on it.
+/// Returns whether the JSON object that begins on `line` continues beyond it.
 pub fn breaks_off(line: &[u8]) -> bool {
     let start = skip_space(line, 0);
     line.get(start) == Some(&b'{') && value_end(line, start).is_none()
@@ -413,7 +412,7 @@ struct Metric<'a> {
     event_fingerprint: Option<&'a RawValue>,
 }
 
-/// A member that is there, also where it is null.
+/// Deserializes a member that is present, also if it is null.
 ///
 /// # Errors
 ///
@@ -424,7 +423,7 @@ pub fn present<'de, D: serde::Deserializer<'de>>(
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
-/// The value of a metric event: without the member it is 1, and null is not 1.
+/// Returns the value of a metric event. A missing member means 1; null does not.
 pub fn raw_value(raw: Option<&RawValue>) -> RawField<'_> {
     match raw {
         Some(raw) if raw.get() == "null" => RawField::Cell(""),
@@ -473,7 +472,7 @@ fn parse_event(kind: EventKind, text: &str) -> Result<RawEvent<'_>, EventError> 
     })
 }
 
-/// A JSON value, as written, as a field.
+/// Converts a JSON value, as written, to a field.
 pub fn raw_field(raw: Option<&RawValue>) -> RawField<'_> {
     let Some(raw) = raw else {
         return RawField::Absent;
@@ -501,7 +500,7 @@ fn unescape(literal: &str) -> Option<Cow<'_, str>> {
     }
 }
 
-/// How many keys the JSON object `text` has.
+/// Counts the keys of the JSON object `text`.
 ///
 /// # Errors
 ///

@@ -110,7 +110,7 @@ fn experiments_layers_and_holdouts_are_independent_of_each_other() {
     let mut holdouts = [[0_u64; 3]; 3];
     let mut against_holdout = [[0_u64; 3]; 3];
     units(|unit| {
-        let sides = experiments.map(|own| side(ruleset.decide(own, unit, &context)));
+        let sides = experiments.map(|rules| side(ruleset.decide(rules, unit, &context)));
         let (held, held_by_one) = (all.holds(unit), one.holds(unit));
         holdouts[usize::from(held)][usize::from(held_by_one)] += 1;
         if held {

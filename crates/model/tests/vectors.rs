@@ -116,9 +116,9 @@ fn decisions_agree_with_the_reference() {
         let config = case["input"]["config"].as_u64().expect("a configuration") as usize;
         let ruleset = &configs[config];
         let context = case["input"]["context"].as_object().expect("a context");
-        for own in ruleset.experiments() {
-            let decision = ruleset.decide(own, text(&case, "unit"), context);
-            let expected = &case["expected"][own.experiment_id().as_str()];
+        for rules in ruleset.experiments() {
+            let decision = ruleset.decide(rules, text(&case, "unit"), context);
+            let expected = &case["expected"][rules.experiment_id().as_str()];
             assert_eq!(expected["decision"], decision.as_str(), "{case}");
             let variant = decision.arm().map(|arm| arm.variant().as_str());
             let variant = variant.map_or(Json::Null, Json::from);

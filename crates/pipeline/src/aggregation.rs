@@ -1,4 +1,4 @@
-//! A run: from the last published position to the next, all or nothing.
+//! Runs the aggregation: from the last published position to the next, all or nothing.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -31,11 +31,11 @@ use crate::subject;
 use crate::telemetry::AggregationMetrics;
 use crate::trust::{RunTime, Witnesses};
 
-/// How long an `Idempotency-Key` is remembered; events without ids of their
-/// own stay exact beyond it, as their ids are made from the key.
+/// How long an `Idempotency-Key` is remembered. Repeated events without ids are recognised even
+/// later, because their ids are made from the key.
 const KEEP_KEYS_MICROS: i64 = 2 * 86_400_000_000;
 
-/// Which experiments a run recomputes.
+/// The experiments that a run recomputes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
     /// Those that were touched since the last published position.
@@ -44,7 +44,7 @@ pub enum Scope {
     Full,
 }
 
-/// What a run did.
+/// The outcome of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct RunReport {
     /// Its number.
@@ -66,8 +66,8 @@ pub struct RunReport {
     pub gave_way: u64,
     /// Experiments that keep their results, since retention dropped some of their events.
     pub frozen: usize,
-    /// Recomputed experiments whose integration looks wrong, by the code of the warning that
-    /// their results show.
+    /// The recomputed experiments with a warning about their integration, by the code of the
+    /// warning in their results.
     pub warnings: BTreeMap<&'static str, Warned>,
     /// When the last run was published, where that lies after this one: its clock was ahead, and
     /// this run computed all experiments anew.
@@ -78,7 +78,7 @@ pub struct RunReport {
     pub duration_ms: i64,
 }
 
-/// Experiments that have a warning.
+/// The experiments that have a warning.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(inline)]
 pub struct Warned {
@@ -92,10 +92,10 @@ pub struct Warned {
 /// Experiments that are named for each warning.
 const MAX_NAMED: usize = 5;
 
-/// How aggregation works.
+/// The settings of the aggregation.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// How much of what nobody declared is aggregated.
+    /// The limits on the aggregation of undeclared data.
     pub limits: Limits,
     /// Threads that fold.
     pub n_threads: usize,
@@ -103,7 +103,7 @@ pub struct Settings {
     pub keep_all_micros: i64,
     /// For how long events are kept; none keeps them for ever.
     pub keep_events_micros: Option<i64>,
-    /// The share of all events that retention drops at once without being told to.
+    /// The maximum share of all events that retention drops at once without confirmation.
     pub drop_at_most: f64,
     /// The lease under which one of several processes aggregates.
     pub lease: LeaseSettings,
@@ -124,7 +124,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// How long events are kept, and how much goes at once.
+    /// Returns how long events are kept, and how many may be dropped at once.
     pub(crate) fn keep(&self) -> Keep {
         Keep {
             micros: self.keep_events_micros,
@@ -148,7 +148,7 @@ pub struct Aggregator {
 }
 
 impl Aggregator {
-    /// An aggregator over the events in `store` that publishes to `catalog`.
+    /// Creates an aggregator over the events in `store` that publishes to `catalog`.
     pub fn new(
         catalog: Arc<Catalog>,
         store: impl Into<Store>,
@@ -174,20 +174,20 @@ impl Aggregator {
         }
     }
 
-    /// Lets no further run begin, and abandons one that is under way unless
-    /// it is about to publish. Events stay where they are for the next run.
+    /// Prevents further runs, and abandons one that is under way unless it is about to publish.
+    /// The events remain for the next run.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
     }
 
-    /// What was counted since the start, as of now.
+    /// Returns the counts since the start, updated now.
     pub fn metrics(&self) -> &AggregationMetrics {
         let (now, ingested) = ((self.clock)(), self.store.position());
         self.metrics.refresh(now, self.started_at, ingested.ok());
         &self.metrics
     }
 
-    /// Makes one attempt, waiting for a run that is under way.
+    /// Runs once, after waiting for a run that is under way.
     ///
     /// # Errors
     ///
@@ -198,10 +198,10 @@ impl Aggregator {
         if self.stopping.load(Ordering::Relaxed) {
             return Err(PipelineError::Stopping);
         }
-        let lease = self.take_lease()?;
+        let lease = self.acquire_lease()?;
         let outcome = self.run_under(lease.as_ref(), cause, attempt, scope);
         if let Some(held) = lease {
-            held.end();
+            held.release();
         }
         outcome
     }
@@ -214,7 +214,7 @@ impl Aggregator {
         attempt: u32,
         scope: Scope,
     ) -> Result<RunReport, PipelineError> {
-        let time = RunTime::of((self.clock)(), self.catalog.last_published_at()?);
+        let time = RunTime::from_clock((self.clock)(), self.catalog.last_published_at()?);
         if lease.is_some() {
             // Whoever held the lease before and did not end its run will not end it any more.
             self.catalog.mark_interrupted_runs()?;
@@ -255,17 +255,17 @@ impl Aggregator {
     }
 
     /// The lease, where other processes may aggregate as well.
-    fn take_lease(&self) -> Result<Option<HeldLease>, PipelineError> {
+    fn acquire_lease(&self) -> Result<Option<HeldLease>, PipelineError> {
         if !self.catalog.is_shared() {
             return Ok(None);
         }
         let (catalog, clock) = (Arc::clone(&self.catalog), Arc::clone(&self.clock));
         let stopping = Arc::clone(&self.stopping);
-        HeldLease::take(catalog, clock, &self.settings.lease, stopping).map(Some)
+        HeldLease::acquire(catalog, clock, &self.settings.lease, stopping).map(Some)
     }
 
-    /// How long to wait until a run is due that comes `interval` after the one before, whichever
-    /// process made that one.
+    /// Returns how long to wait until a run is due, which is `interval` after the previous one,
+    /// whichever process made that one.
     pub(crate) fn wait_until_due(&self, interval: Duration) -> Result<Duration, PipelineError> {
         let mark = self.catalog.high_water_mark()?;
         let due = mark
@@ -281,12 +281,12 @@ impl Aggregator {
         Ok(Duration::from_micros(left.max(0).unsigned_abs()))
     }
 
-    /// Whether other processes may aggregate as well.
+    /// Returns whether other processes may aggregate as well.
     pub(crate) fn is_one_of_many(&self) -> bool {
         self.catalog.is_shared()
     }
 
-    /// Held by a run; who holds it keeps runs of this process from beginning.
+    /// Locks the runs of this process: none begins while the guard is held.
     pub(crate) fn turn(&self) -> MutexGuard<'_, ()> {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -319,7 +319,7 @@ impl Aggregator {
         touched.retain(|id| !frozen.contains(id));
         let n_frozen = n_touched - touched.len();
         let found_at = (self.clock)();
-        let places = self.give_places(run_id, &reading, &touched, data_time)?;
+        let places = self.allocate_places(run_id, &reading, &touched, data_time)?;
         let experiments = self.catalog.known_experiments(&touched)?;
         let limits = &self.settings.limits;
         let all = UserFilter::default();
@@ -397,7 +397,7 @@ impl Aggregator {
         (self.daily_drop).run(&self.catalog, &self.store, keep, run.computed_at);
     }
 
-    /// Refuses a clock that cannot be right, and tells where that of the last run was not.
+    /// Rejects a clock that cannot be right, and logs if that of the last run was not.
     fn check_clock(&self, reading: &Reading, time: RunTime) -> Result<(), PipelineError> {
         let storage = self.catalog.storage_time();
         // Where events are not read for it, the server of the database speaks for both.
@@ -425,9 +425,9 @@ impl Aggregator {
         }
     }
 
-    /// Gives those of `touched` that nobody registered a place, as far as there are places: those
+    /// Gives places to those of `touched` that are not registered, as far as there are any: those
     /// with the most events first.
-    fn give_places(
+    fn allocate_places(
         &self,
         run_id: i64,
         reading: &Reading,
@@ -456,9 +456,9 @@ impl Aggregator {
         Ok(touched)
     }
 
-    /// Folds one experiment for the users that `filter` lets through, over
-    /// exactly the events that the last published run read; tells up to where.
-    /// It ends with an error soon after `abandoned` is set.
+    /// Folds one experiment for the users that `filter` accepts, over exactly the events that the
+    /// last published run read, and returns the position of that run. Ends with an error soon
+    /// after `abandoned` is set.
     ///
     /// # Errors
     ///
@@ -534,7 +534,7 @@ impl Aggregator {
         }
     }
 
-    /// The fingerprint that `experiment`'s rows carry when computed now.
+    /// Returns the fingerprint that `experiment`'s rows have if they are computed now.
     pub fn fingerprint(&self, experiment: &Experiment) -> String {
         crate::compute::fingerprint(experiment, &self.settings.limits)
     }
@@ -587,7 +587,7 @@ fn warned(run: &FinishedRun) -> BTreeMap<&'static str, Warned> {
     warnings
 }
 
-/// Logs that the places of experiments that nobody registered are taken, or nearly so.
+/// Logs that the places of unregistered experiments are taken, or nearly so.
 fn warn_of_places(run_id: i64, places: &Unregistered, limit: u64) {
     let is_crowded = limit > 0 && places.n_present >= limit - limit / 10;
     if places.left_out == 0 && places.gave_way == 0 && !is_crowded {

@@ -1,4 +1,5 @@
-//! Events into ClickHouse: begun in the journal, inserted, finished in the journal.
+//! Writes events to ClickHouse: begins a batch in the journal, inserts it, finishes it in the
+//! journal.
 //!
 //! Each step may be tried again: an insertion has its number, which the journal
 //! gives out, and until the last step nobody reads it. So a server that answers
@@ -34,11 +35,11 @@ const MAX_ROWS: usize = 100_000;
 /// How long submissions are gathered: an insertion makes a part on the server's disk, and
 /// many small ones are what it bears least.
 const LINGER: Duration = Duration::from_millis(100);
-/// Attempts to store submissions, all steps together, before their senders are told that it
-/// failed: about 15 s.
+/// The maximum number of attempts to store submissions, all steps together, before their senders
+/// receive an error: about 15 s.
 const MAX_ATTEMPTS: u32 = 8;
 
-/// ClickHouse with its journal.
+/// ClickHouse with a journal in the catalog.
 pub struct Journaled {
     clickhouse: ClickHouse,
     catalog: Arc<Catalog>,
@@ -55,7 +56,7 @@ struct Writer {
 }
 
 impl Journaled {
-    /// Keeps events in `clickhouse` and their journal in `catalog`.
+    /// Stores events in `clickhouse` and their journal in `catalog`.
     pub fn new(clickhouse: ClickHouse, catalog: Arc<Catalog>, clock: Clock) -> Arc<Self> {
         Arc::new(Self {
             clickhouse,
@@ -71,7 +72,7 @@ impl Journaled {
         self.clickhouse.place()
     }
 
-    /// The server itself.
+    /// Returns the ClickHouse database.
     pub fn server(&self) -> &ClickHouse {
         &self.clickhouse
     }
@@ -80,8 +81,8 @@ impl Journaled {
         self.catalog.journal()
     }
 
-    pub(crate) fn view(&self, last: u64, except_for: Vec<u64>) -> View {
-        self.clickhouse.view(last, except_for)
+    pub(crate) fn view(&self, last: u64, unreadable: Vec<u64>) -> View {
+        self.clickhouse.view(last, unreadable)
     }
 
     pub(crate) fn touched(&self) -> Result<Vec<ExperimentId>, CatalogError> {
@@ -100,7 +101,7 @@ impl Journaled {
         Ok(self.catalog.claim_source(source, (self.clock)())?)
     }
 
-    /// Stores `batch` and the positions after it, with as many `attempts` as there may be.
+    /// Stores `batch` and the positions after it, with at most `attempts` attempts.
     pub(crate) fn write(
         &self,
         claim: &Claim,
@@ -145,7 +146,7 @@ impl Journaled {
         })
     }
 
-    /// Queues `submission`; its reply is called once it is durable.
+    /// Queues `submission`, whose reply is called once it is durable.
     pub(crate) fn submit(self: &Arc<Self>, submission: Submission) -> Result<(), Refused> {
         let n_bytes = submission.batch.size_bytes();
         let queued = self.queued_bytes.fetch_add(n_bytes, Ordering::AcqRel);
@@ -182,17 +183,17 @@ impl Journaled {
 
     fn start(self: &Arc<Self>) -> std::io::Result<Writer> {
         let (submissions, queue) = sync_channel(QUEUE_LENGTH);
-        let own = Arc::clone(self);
+        let warehouse = Arc::clone(self);
         let thread = std::thread::Builder::new()
             .name("clickhouse-writer".to_owned())
-            .spawn(move || own.write_submissions(&queue))?;
+            .spawn(move || warehouse.write_submissions(&queue))?;
         Ok(Writer {
             submissions,
             thread,
         })
     }
 
-    /// Writes what is queued, and takes no more.
+    /// Rejects new submissions and writes the queued ones.
     pub(crate) fn close(&self) {
         self.closing.store(true, Ordering::Release);
         let writer = (self.writer.lock().unwrap_or_else(PoisonError::into_inner)).take();
@@ -227,7 +228,7 @@ impl Journaled {
         }
     }
 
-    /// Stores submissions of one kind in one batch, and tells each what became of it.
+    /// Stores submissions of one kind in one batch, and replies to each with its outcome.
     fn store(
         &self,
         source: &str,

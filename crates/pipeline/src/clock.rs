@@ -1,8 +1,8 @@
-//! Time as an argument: who reads the clock is decided where the process starts.
+//! Passes time as an argument: the process decides at its start which clock is read.
 
 use std::sync::Arc;
 
 use trialog_model::time::UnixMicros;
 
-/// Gives the present time whenever it is asked.
+/// A function that returns the present time.
 pub type Clock = Arc<dyn Fn() -> UnixMicros + Send + Sync>;

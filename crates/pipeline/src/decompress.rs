@@ -1,4 +1,4 @@
-//! Compressed input, read to its end or refused.
+//! Decompresses input to its end or rejects it.
 //!
 //! Both forms may be made of several parts, one after the other (`cat a.zst
 //! b.zst`). Checksums are verified, and what is cut short or followed by
@@ -13,7 +13,7 @@ use flate2::bufread::GzDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
-/// How input is compressed.
+/// The compression of an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
     /// It is not.
@@ -24,19 +24,19 @@ pub enum Compression {
     Zstd,
 }
 
-/// What decompressing may cost.
+/// Limits on the cost of decompressing.
 #[derive(Clone, Copy)]
 pub struct Bounds<'b> {
-    /// Memory that a zstd frame may ask for.
+    /// The maximum memory of a zstd frame.
     pub max_window_bytes: u64,
     /// Members of gzip, or frames of zstd.
     pub max_parts: u64,
-    /// Asked again for every 16 KiB of input: false gives up.
+    /// Called for every 16 KiB of input. Decompressing ends when it returns false.
     pub goes_on: &'b dyn Fn() -> bool,
 }
 
 impl Bounds<'_> {
-    /// For a file that somebody waits for: it takes as long as it takes.
+    /// Returns the bounds for a file: no time limit, because the user waits for it.
     pub fn of_file(max_window_bytes: u64) -> Self {
         Self {
             max_window_bytes,
@@ -47,7 +47,7 @@ impl Bounds<'_> {
 }
 
 impl Compression {
-    /// The decompressed content of `source`, within `bounds`.
+    /// Returns a reader of the decompressed content of `source`, within `bounds`.
     ///
     /// Reading gives an error of the kind `UnexpectedEof` where the input is
     /// cut short, `InvalidData` where it is damaged, goes on after its end or has too
@@ -238,7 +238,7 @@ impl<R: BufRead> Zstd<R> {
         }
     }
 
-    /// Compares what a frame gave with what it says of itself.
+    /// Compares what a frame contained with what its header says.
     fn end_frame(&mut self) -> io::Result<()> {
         let n_bytes = self.n_bytes.take().unwrap_or(0);
         let declared = self.decoder.content_size();

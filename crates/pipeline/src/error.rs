@@ -1,15 +1,15 @@
-//! Why a run or a query failed.
+//! Defines the errors of runs and queries.
 
 use trialog_catalog::CatalogError;
 use trialog_model::ids::ExperimentId;
 use trialog_model::time::UnixMicros;
 use trialog_warehouse::WarehouseError;
 
-/// Why a run or a query failed.
+/// An error of a run or a query.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PipelineError {
-    /// The process was told to stop.
+    /// The process is stopping.
     #[error(
         "the server is shutting down: nothing of this run was published, and the next one covers its events"
     )]
@@ -33,15 +33,15 @@ pub enum PipelineError {
     /// The clock cannot be right.
     #[error("{0}")]
     Clock(String),
-    /// What was asked for needs the embedded warehouse.
+    /// The operation needs the embedded warehouse.
     #[error("the events are in ClickHouse, so {what}")]
     NotEmbedded {
         /// What cannot be done, and what can be done instead.
         what: &'static str,
     },
-    /// Another process aggregates at present.
+    /// Another process is aggregating now.
     #[error(
-        "`{holder}` aggregates at present: its results are published soon, or try again when its lease has ended at {until}"
+        "`{holder}` is aggregating now: wait for its results, or try again after its lease ends at {until}"
     )]
     Held {
         /// Who.
@@ -49,8 +49,8 @@ pub enum PipelineError {
         /// When its lease ends unless it is renewed.
         until: UnixMicros,
     },
-    /// The warehouse takes no more at present.
-    #[error("the warehouse cannot take more events at present: {0}")]
+    /// The warehouse accepts no more events now.
+    #[error("the warehouse cannot accept more events now: {0}")]
     Busy(String),
     /// Kafka cannot be reached or refuses something.
     #[cfg(feature = "kafka")]
@@ -60,7 +60,7 @@ pub enum PipelineError {
         action: &'static str,
         /// The brokers and topics, without a password.
         place: String,
-        /// Why not, with the mend.
+        /// The reason, with the remedy.
         what: String,
         /// Whether the same may well succeed later.
         is_transient: bool,
@@ -78,7 +78,7 @@ impl From<WarehouseError> for PipelineError {
 }
 
 impl PipelineError {
-    /// Whether the same may well succeed later: a server cannot be reached at present.
+    /// Returns whether a retry may succeed: a server cannot be reached now.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Catalog(error) => error.is_transient(),
@@ -90,7 +90,7 @@ impl PipelineError {
         }
     }
 
-    /// Whether the process was told to stop, and nothing is wrong.
+    /// Returns whether the process is stopping, so that nothing is wrong.
     pub fn is_stopping(&self) -> bool {
         matches!(
             self,

@@ -1,4 +1,4 @@
-//! An event's way in: read, validated, and handed over to be made durable.
+//! Ingests events: reads, validates and submits them to be made durable.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,24 +18,24 @@ use crate::error::PipelineError;
 use crate::store::Store;
 use crate::telemetry::IngestMetrics;
 
-/// The most events that one request may carry, unless asked otherwise.
+/// The default maximum number of events in a request.
 pub const MAX_EVENTS: u64 = 100_000;
-/// The most bytes of an `Idempotency-Key`.
+/// The maximum length of an `Idempotency-Key`, in bytes.
 pub const MAX_KEY_BYTES: usize = 255;
 
-/// An event that was not accepted, and why.
+/// A rejected event and the reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Rejection {
     /// Its place in the request, from 0.
     pub index: u64,
-    /// The member that is to blame; `event` for all of it.
+    /// The member that is wrong; `event` for the whole event.
     pub field: &'static str,
-    /// What is wrong, and how to mend it.
+    /// What is wrong and how to fix it.
     pub reason: String,
 }
 
 impl Rejection {
-    /// The rejection of the event at `index`.
+    /// Creates the rejection of the event at `index`.
     pub fn new(index: u64, error: EventError) -> Self {
         Self {
             index,
@@ -45,10 +45,10 @@ impl Rejection {
     }
 }
 
-/// The most rejections of a request that are listed one by one.
+/// The maximum number of rejections of a request that are listed one by one.
 pub const MAX_LISTED: usize = 1_000;
 
-/// The rejected events of a request: the first ones, and how many by reason.
+/// The rejected events of a request: the first ones, and the number by reason.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rejections {
     /// The first [`MAX_LISTED`] of them.
@@ -57,7 +57,7 @@ pub struct Rejections {
 }
 
 impl Rejections {
-    /// Notes that the event at `index` was rejected.
+    /// Records that the event at `index` was rejected.
     pub fn note(&mut self, index: u64, error: EventError) {
         *self.counts.entry((error.field, error.fault)).or_default() += 1;
         if self.listed.len() < MAX_LISTED {
@@ -65,12 +65,12 @@ impl Rejections {
         }
     }
 
-    /// How many events were rejected.
+    /// Counts the rejected events.
     pub fn total(&self) -> u64 {
         self.counts.values().sum()
     }
 
-    /// How many were rejected for each field and kind of fault.
+    /// Counts the rejected events by field and kind of fault.
     pub fn by_reason(&self) -> Vec<RejectionCount> {
         let counts = self.counts.iter();
         let count = |(&(field, fault), &events): (&(&'static str, Fault), &u64)| RejectionCount {
@@ -82,10 +82,10 @@ impl Rejections {
     }
 }
 
-/// How many events were rejected for a field and a kind of fault.
+/// The number of events that were rejected for a field and a kind of fault.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct RejectionCount {
-    /// The member that is to blame; `event` for all of it.
+    /// The member that is wrong; `event` for the whole event.
     pub field: &'static str,
     /// The kind of fault.
     #[schemars(extend("enum" = Fault::ALL.map(Fault::as_str)))]
@@ -95,7 +95,7 @@ pub struct RejectionCount {
     pub events: u64,
 }
 
-/// A request's events, judged one by one.
+/// The events of a request after validation.
 #[derive(Debug)]
 pub struct Judged {
     /// The good ones.
@@ -107,7 +107,7 @@ pub struct Judged {
     pub repeated: bool,
 }
 
-/// Why a whole request was refused.
+/// The reason why a whole request was rejected.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum IngestError {
@@ -123,12 +123,12 @@ pub enum IngestError {
     /// The key was used with another body.
     #[error("the Idempotency-Key was used before with another body: use a new key for new events")]
     KeyReused,
-    /// What was stored before cannot be asked.
+    /// The position of the request's key cannot be read.
     #[error(transparent)]
     Store(#[from] PipelineError),
 }
 
-/// Where good events go, and where they are durable.
+/// The destination of valid events, where they become durable.
 #[derive(Clone)]
 pub enum Destination {
     /// The warehouse of this process.
@@ -151,8 +151,8 @@ impl From<Arc<Warehouse>> for Destination {
 }
 
 impl Destination {
-    /// The position of a source, as far as the destination keeps any. Topics do not: what is
-    /// sent there twice is counted once all the same.
+    /// Returns the position of a source if the destination stores one. Topics do not, but
+    /// duplicates in them are counted once.
     ///
     /// # Errors
     ///
@@ -165,7 +165,7 @@ impl Destination {
         }
     }
 
-    /// Queues `submission`; its reply is called once it is durable.
+    /// Queues `submission`, whose reply is called once it is durable.
     ///
     /// # Errors
     ///
@@ -179,7 +179,7 @@ impl Destination {
     }
 }
 
-/// Takes events in for one process.
+/// The ingest of one process.
 pub struct Ingest {
     destination: Destination,
     /// Tells this process's requests apart from those of any other.
@@ -189,7 +189,7 @@ pub struct Ingest {
     settings: IngestSettings,
 }
 
-/// What a process takes in.
+/// The settings of the ingest of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IngestSettings {
     /// The most events that one request may carry.
@@ -208,7 +208,7 @@ impl Default for IngestSettings {
 }
 
 impl Ingest {
-    /// Takes events in for `destination`; `started_at` names this process.
+    /// Creates the ingest to `destination`. `started_at` identifies this process.
     pub fn new(
         destination: impl Into<Destination>,
         started_at: UnixMicros,
@@ -223,12 +223,12 @@ impl Ingest {
         }
     }
 
-    /// What was counted since the start.
+    /// Returns the counts since the start.
     pub fn metrics(&self) -> &IngestMetrics {
         &self.metrics
     }
 
-    /// Reads the events of `body` and judges each of them.
+    /// Parses the events of `body` and validates each of them.
     ///
     /// An event without an id gets one from `key`, `body` and its index, or from this
     /// request and its index: with a key, delivery may be repeated. Here a key that is
@@ -266,8 +266,8 @@ impl Ingest {
         })
     }
 
-    /// Judges events that the server makes itself, each with the index in the request
-    /// under which it is told if it is refused.
+    /// Validates events that the server creates itself, each with the index in the request under
+    /// which a rejection is reported.
     ///
     /// # Errors
     ///
@@ -285,7 +285,7 @@ impl Ingest {
         judging.finish()
     }
 
-    /// The rules of events that are received at `now`.
+    /// Returns the rules of events that are received at `now`.
     pub fn rules(&self, now: UnixMicros) -> Rules {
         Rules {
             allows_placeholder_ids: self.settings.allows_placeholder_ids,
@@ -293,7 +293,7 @@ impl Ingest {
         }
     }
 
-    /// Notes that an event was rejected, for the metrics.
+    /// Counts a rejected event in the metrics.
     pub fn note_rejected(&self, kind: EventKind, error: &EventError) {
         self.metrics.note_rejected(kind, error);
     }
@@ -311,7 +311,7 @@ impl Ingest {
         }
     }
 
-    /// Queues the good events of a request; `reply` is called once they are durable.
+    /// Queues the valid events of a request. `reply` is called once they are durable.
     ///
     /// # Errors
     ///
@@ -343,8 +343,8 @@ impl Ingest {
     }
 }
 
-/// What this process is called as a source of events: no other has the same name, on whatever
-/// machine and started at whatever moment.
+/// Returns the name of this process as a source of events, which is unique over machines and
+/// starts.
 pub(crate) fn process_source(started_at: UnixMicros) -> String {
     format!("http:{}:{:016x}", started_at.0, fastrand::u64(..))
 }
@@ -360,7 +360,7 @@ struct Judging<'i> {
 }
 
 impl Judging<'_> {
-    /// Takes the event at `place`, of which a refusal tells `index`.
+    /// Adds the event at `place`. A rejection reports `index`.
     fn note(&mut self, place: u64, index: u64, event: Result<Event<'_>, EventError>) {
         self.n_events += 1;
         if self.n_events > self.ingest.settings.max_events {
@@ -395,13 +395,13 @@ impl Judging<'_> {
     }
 }
 
-/// What the ids of a request's events are made of: its key and its body. So two bodies with one
-/// key never take each other for a copy, also where nobody notices that the key was used twice.
+/// Returns the seed of the ids of a request's events: its key and its body. So two bodies with one
+/// key are never taken for copies, even if the reuse of the key is not detected.
 fn source_of_ids(mark: &SourceMark) -> String {
     format!("{}:{:016x}", mark.source, mark.position)
 }
 
-/// The mark of a request's key; its position stands for the body.
+/// Returns the mark of a request's key, whose position stands for the body.
 fn key_mark(key: &str, kind: EventKind, body: &[u8]) -> Result<SourceMark, IngestError> {
     if key.is_empty() || key.len() > MAX_KEY_BYTES {
         return Err(IngestError::BadKey(key.len()));

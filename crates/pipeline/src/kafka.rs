@@ -1,4 +1,4 @@
-//! Kafka between those who send events and the warehouse.
+//! Connects senders of events and the warehouse through Kafka.
 //!
 //! Events lie in two topics as JSON, keyed by their experiment. A [`Producer`]
 //! writes them and answers after the brokers did; [`Consumers`] take them to the
@@ -23,7 +23,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::error::PipelineError;
 
-/// An error of librdkafka, as ours.
+/// Converts an error of librdkafka.
 pub(crate) fn failed(
     action: &'static str,
     address: &KafkaAddress,
@@ -32,18 +32,18 @@ pub(crate) fn failed(
     let code = error.rdkafka_error_code();
     // librdkafka's own words for what it was built without.
     let is_lacking = error.to_string().contains("not available at build time");
-    let mend = if is_lacking {
+    let remedy = if is_lacking {
         Some(
             "this binary was built without the feature `kafka-tls`: build it with it, or change security.protocol and sasl.mechanism in `event_log`",
         )
     } else {
-        code.and_then(mend)
+        code.and_then(remedy)
     };
     PipelineError::Kafka {
         action,
         place: address.to_string(),
-        what: match mend {
-            Some(mend) => format!("{error}; {mend}"),
+        what: match remedy {
+            Some(remedy) => format!("{error}; {remedy}"),
             None => error.to_string(),
         },
         is_transient: !matches!(
@@ -62,8 +62,8 @@ pub(crate) fn failed(
     }
 }
 
-/// What a person can do about an error.
-pub(crate) fn mend(code: RDKafkaErrorCode) -> Option<&'static str> {
+/// Returns what a person can do about an error.
+pub(crate) fn remedy(code: RDKafkaErrorCode) -> Option<&'static str> {
     Some(match code {
         RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed => {
             "check sasl.mechanism, sasl.username and sasl.password in `event_log`"

@@ -1,4 +1,4 @@
-//! The lease under which one of several processes aggregates.
+//! Holds the lease under which one of several processes aggregates.
 //!
 //! It is renewed while a run goes on, in a thread of its own. Where that does
 //! not succeed in time, the run is abandoned; and should this process have been
@@ -21,13 +21,13 @@ const NAME: &str = "aggregation";
 /// How often a lease is renewed before it would end.
 const RENEWALS: u32 = 3;
 
-/// Who takes the lease, and for how long.
+/// The holder and the length of a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseSettings {
     /// What this process is called, for people.
     pub holder: String,
-    /// How long a lease lasts that nobody renews: so long a process that died keeps others from
-    /// aggregating.
+    /// The length of a lease without renewal, which is also how long a dead process prevents
+    /// others from aggregating.
     pub length: Duration,
 }
 
@@ -40,7 +40,7 @@ impl Default for LeaseSettings {
     }
 }
 
-/// The lease while this process has it.
+/// The lease while this process holds it.
 pub(crate) struct HeldLease {
     lease: Lease,
     catalog: Arc<Catalog>,
@@ -57,16 +57,16 @@ struct Shared {
 }
 
 impl HeldLease {
-    /// Takes the lease and renews it until it is ended. Runs are abandoned where it is lost, and
-    /// where `stopping` is set.
-    pub(crate) fn take(
+    /// Acquires the lease and renews it until it is released. Runs are abandoned if it is lost or
+    /// `stopping` is set.
+    pub(crate) fn acquire(
         catalog: Arc<Catalog>,
         clock: Clock,
         settings: &LeaseSettings,
         stopping: Arc<AtomicBool>,
     ) -> Result<Self, PipelineError> {
         let length = i64::try_from(settings.length.as_micros()).unwrap_or(i64::MAX / 4);
-        let taken = catalog.take_lease(NAME, &settings.holder, length, clock())?;
+        let taken = catalog.acquire_lease(NAME, &settings.holder, length, clock())?;
         let lease = taken.map_err(|held| PipelineError::Held {
             holder: held.holder,
             until: held.expires_at,
@@ -102,7 +102,7 @@ impl HeldLease {
         &self.lease
     }
 
-    /// Set where a run under this lease is to end without publishing.
+    /// Returns the flag that is set when a run under this lease must end without publishing.
     pub(crate) fn abandoned(&self) -> &Arc<AtomicBool> {
         &self.shared.abandoned
     }
@@ -111,17 +111,17 @@ impl HeldLease {
         self.shared.lost.load(Ordering::Acquire)
     }
 
-    /// That it was lost, as an error.
+    /// Builds the error for a lost lease.
     pub(crate) fn lost(&self) -> CatalogError {
         CatalogError::LeaseLost {
             name: self.lease.name.clone(),
         }
     }
 
-    /// Gives the lease back.
-    pub(crate) fn end(mut self) {
+    /// Releases the lease.
+    pub(crate) fn release(mut self) {
         self.stop();
-        if let Err(error) = self.catalog.end_lease(&self.lease) {
+        if let Err(error) = self.catalog.release_lease(&self.lease) {
             // It ends by itself a little later.
             tracing::warn!("could not give back the lease for aggregation: {error}");
         }

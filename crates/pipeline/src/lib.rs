@@ -1,4 +1,4 @@
-//! From events to published numbers: ingest, aggregation, schedule.
+//! Turns events into published numbers: ingest, aggregation, schedule.
 //!
 //! Ingest validates events and hands them to the warehouse, which makes them
 //! durable. A run folds the experiments that were touched since the last

@@ -23,20 +23,20 @@ use crate::subject;
 /// How long until an experiment that waits for its users to be mature is looked at again.
 const AGAIN_MICROS: i64 = 3_600_000_000;
 
-/// Whether the planned look is this one.
+/// Whether the next look is the planned one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wait {
-    /// There is none, it was taken, or users are missing.
+    /// No look is planned, it was taken, or users are missing.
     No,
-    /// The users are there and wait for their windows to close.
+    /// There are enough users, and their windows have yet to close.
     ForWindows,
     /// It is this one.
     Over,
 }
 
 impl Wait {
-    /// When the experiment is due, where the passing of time alone makes it so; `next` is when
-    /// an event makes it.
+    /// Returns when the experiment is due only because time passes. `next` is when an event makes
+    /// it due.
     pub(crate) fn until(self, next: Option<UnixMicros>, now: UnixMicros) -> Option<UnixMicros> {
         let again = UnixMicros(now.0.saturating_add(AGAIN_MICROS));
         match (self, next) {
@@ -47,7 +47,7 @@ impl Wait {
     }
 }
 
-/// What a run needs to know of earlier looks.
+/// What a run needs to know about earlier looks.
 pub(crate) struct Looking<'a> {
     view: &'a View,
     limits: &'a Limits,
@@ -85,7 +85,7 @@ impl<'a> Looking<'a> {
         })
     }
 
-    /// Whether the look at the experiment with this number is the planned one.
+    /// Decides whether the look at the experiment with this number is the planned one.
     pub(crate) fn wait(
         &self,
         number: usize,
@@ -117,7 +117,7 @@ impl<'a> Looking<'a> {
         })
     }
 
-    /// Whether each arm of `experiment` has `users` who were exposed before `before`.
+    /// Returns whether each arm of `experiment` has `users` who were exposed before `before`.
     fn have_users(
         &self,
         experiment: &Experiment,
@@ -151,7 +151,7 @@ impl<'a> Looking<'a> {
         Ok(computation.is_some_and(has_users))
     }
 
-    /// Makes the rows that are published with `look` at the experiment with this number: its
+    /// Builds the rows that are published with `look` at the experiment with this number: its
     /// standing, and the summary of its report for lists.
     pub(crate) fn rows(
         &self,
@@ -224,7 +224,7 @@ fn previous_standing(
     sequence: &Sequence,
 ) -> Result<Option<Standing>, CatalogError> {
     if sequence.standing.is_some() || sequence.looked_at.is_none() {
-        return Ok(Standing::of(sequence));
+        return Ok(Standing::from_sequence(sequence));
     }
     let fingerprint = fingerprint(experiment, limits);
     let looks = catalog.looks(&experiment.definition.experiment_id, &fingerprint)?;
@@ -235,7 +235,7 @@ fn previous_standing(
     Ok(Standing::of_looks(&subject(experiment), &counting))
 }
 
-/// The look that is about to be published.
+/// Builds the look that is about to be published.
 pub(crate) fn look<'a>(
     experiment: &'a Experiment,
     computation: &'a Computation,

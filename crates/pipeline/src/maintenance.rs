@@ -1,4 +1,4 @@
-//! Maintenance of the data: backup, restore, verification, erasure, retention, export.
+//! Maintains the data: backup, restore, verification, erasure, retention, export.
 //!
 //! Each of them sees the catalog and the warehouse of one moment, and none
 //! keeps events from being taken in.
@@ -39,7 +39,8 @@ pub struct Maintenance {
 }
 
 impl Maintenance {
-    /// Maintains `catalog` and the warehouse in `store`; a forced run goes through `aggregator`.
+    /// Creates the maintenance of `catalog` and the warehouse in `store`. A forced run goes
+    /// through `aggregator`.
     pub fn new(
         catalog: Arc<Catalog>,
         store: impl Into<Store>,
@@ -55,7 +56,7 @@ impl Maintenance {
         }
     }
 
-    /// The files with events; `what` says what cannot be done without.
+    /// Returns the embedded warehouse. `what` names the operation that is impossible without it.
     pub(crate) fn files(&self, what: &'static str) -> Result<&Arc<Warehouse>, PipelineError> {
         self.store.embedded(what)
     }
@@ -65,13 +66,13 @@ impl Maintenance {
     }
 }
 
-/// Told how far a piece of work has come: done, and in all.
+/// A callback that receives the progress of an operation: done, and in all.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
 
-/// Set when a piece of work is to end soon, without an outcome.
+/// Set to end an operation soon, without an outcome.
 pub type Flag = Arc<AtomicBool>;
 
-/// Gives [`WarehouseError::Abandoned`] once `flag` is set.
+/// Fails with [`WarehouseError::Abandoned`] once `flag` is set.
 pub(crate) fn go_on(flag: &AtomicBool) -> Result<(), WarehouseError> {
     match flag.load(Ordering::Relaxed) {
         true => Err(WarehouseError::Abandoned),

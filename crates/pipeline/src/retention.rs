@@ -1,4 +1,4 @@
-//! Retention by age: events older than a number of days are dropped.
+//! Drops events by age: those older than a number of days.
 //!
 //! An experiment that lost events cannot be computed from what is left
 //! without a change to its numbers. So it is frozen, before the first event
@@ -29,10 +29,10 @@ use crate::trust::Witnesses;
 
 const DAY_MICROS: i64 = 86_400_000_000;
 
-/// What retention is without files.
+/// The reason why retention needs the embedded warehouse.
 pub(crate) const NOT_EMBEDDED: &str = "retention is ClickHouse's: ALTER TABLE assignments and metric_events DROP PARTITION drops a month, or give them a TTL";
 
-/// What retention dropped, or would.
+/// The events that retention dropped, or would drop.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct RetentionReport {
     /// Events before this time are dropped; null where all are kept.
@@ -50,10 +50,10 @@ pub struct RetentionReport {
     pub runs_dropped: usize,
 }
 
-/// Whether anything is changed.
+/// Whether retention changes anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Only say what would be dropped.
+    /// Report what would be dropped.
     DryRun,
     /// Drop it, unless that is more than should go without a confirmation.
     Apply,
@@ -64,7 +64,7 @@ pub enum Mode {
 /// How many days before now the clock must have been seen, a day ago at the latest.
 const STEADY_DAYS: i64 = 8;
 
-/// How long events are kept, and how much goes at once.
+/// How long events are kept, and how many may be dropped at once.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Keep {
     /// For how long; `None` keeps them for ever.
@@ -73,7 +73,7 @@ pub(crate) struct Keep {
     pub(crate) drop_at_most: f64,
 }
 
-/// Drops old events after runs, once for each day.
+/// Drops old events after runs, once each day.
 #[derive(Debug, Default)]
 pub(crate) struct DailyDrop {
     /// Before which time events were last dropped by this process.
@@ -81,8 +81,8 @@ pub(crate) struct DailyDrop {
 }
 
 impl DailyDrop {
-    /// Drops the events that are too old at `now`, if that was not done yet for this day. The
-    /// caller holds the lease.
+    /// Drops the events that are too old at `now`, unless that was done on this day. The caller
+    /// holds the lease.
     pub(crate) fn run(&self, catalog: &Catalog, store: &Store, keep: Keep, now: UnixMicros) {
         let Some(keep_micros) = keep.micros else {
             return;
@@ -97,7 +97,7 @@ impl DailyDrop {
             .and_then(|warehouse| retain(catalog, warehouse, keep, now, Mode::Apply));
         match retained {
             Ok(_) => *last = before,
-            // Asked once a day: the answer is the same until somebody confirms, or a day passed.
+            // Checked once a day: the result is the same until an operator confirms, or a day passed.
             Err(MaintenanceError::Unconfirmed(why)) => {
                 tracing::error!("no old events were dropped: {why}");
                 *last = before;
@@ -140,7 +140,7 @@ fn check_steady(catalog: &Catalog, now: UnixMicros) -> Result<(), MaintenanceErr
 }
 
 /// Drops the events that are too old at `now`. The caller holds the lease, so that no run reads
-/// what is about to go.
+/// them meanwhile.
 pub(crate) fn retain(
     catalog: &Catalog,
     warehouse: &Warehouse,

@@ -1,11 +1,10 @@
-//! Retrying: how long to wait between attempts, and one counter for all attempts of a piece of
-//! work.
+//! Retries work: pauses between attempts, and counts all attempts of a piece of work.
 
 use std::time::Duration;
 
 use crate::error::PipelineError;
 
-/// How work that failed is retried.
+/// The policy for retrying failed work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retry {
     /// The wait after the first failure.
@@ -27,7 +26,7 @@ impl Default for Retry {
 }
 
 impl Retry {
-    /// How storing events is retried; whoever stores them says how often.
+    /// The policy for storing events. The caller chooses the number of attempts.
     #[cfg(any(feature = "clickhouse", feature = "kafka"))]
     pub(crate) const OF_STORING: Self = Self {
         first: Duration::from_millis(100),
@@ -55,12 +54,12 @@ pub(crate) struct Attempts<'a> {
 }
 
 impl<'a> Attempts<'a> {
-    /// Starts with attempt 1; `pause` waits after each failure and says whether to go on.
+    /// Starts with attempt 1. `pause` waits after each failure and returns whether to go on.
     pub(crate) fn new(pause: &'a mut dyn FnMut(u32, &PipelineError) -> bool) -> Self {
         Self { number: 1, pause }
     }
 
-    /// Retries `step`, which gets the number of the attempt, until it succeeds or `pause`
+    /// Retries `step`, which receives the number of the attempt, until it succeeds or `pause`
     /// returns false.
     pub(crate) fn retry<T>(
         &mut self,

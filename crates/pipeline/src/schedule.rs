@@ -1,4 +1,4 @@
-//! Runs in time: at an interval, and again after a failure, later each time.
+//! Schedules runs: at an interval, and again after a failure, with growing pauses.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -9,7 +9,7 @@ use crate::aggregation::{Aggregator, RunReport, Scope};
 use crate::error::PipelineError;
 use crate::retry::{Attempts, Retry};
 
-/// What started a run of the schedule.
+/// The cause of a run that the schedule started.
 pub const SCHEDULE: &str = "schedule";
 /// How often one of several processes looks whether a run is due.
 const LOOK: Duration = Duration::from_secs(5);
@@ -110,7 +110,7 @@ impl Scheduler {
         })
     }
 
-    /// What ends the schedule from elsewhere.
+    /// Returns a handle that stops the schedule.
     pub fn stopper(&self) -> Stopper {
         Stopper(Arc::clone(&self.stop))
     }
@@ -122,8 +122,8 @@ enum Turn {
     Wait(Duration),
 }
 
-/// Of several processes each looks at short intervals whether a run is due, so that it does not
-/// matter which of them makes it, and any takes over from one that died.
+/// Checks whether a run is due. Each of several processes checks at short intervals, so that it
+/// does not matter which of them runs, and any can replace one that died.
 fn turn(aggregator: &Aggregator, interval: Duration) -> Turn {
     if !aggregator.is_one_of_many() {
         return Turn::Run;
@@ -138,19 +138,19 @@ fn turn(aggregator: &Aggregator, interval: Duration) -> Turn {
     }
 }
 
-/// Lets a schedule start no further run.
+/// A handle that stops a schedule from starting further runs.
 #[derive(Debug, Clone)]
 pub struct Stopper(Arc<(Mutex<bool>, Condvar)>);
 
 impl Stopper {
-    /// Returns at once; a run under way goes on.
+    /// Stops the schedule without waiting for a run under way.
     pub fn stop(&self) {
         *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.0.1.notify_all();
     }
 }
 
-/// Waits for `length`; false as soon as it is time to stop.
+/// Waits for `length`; false as soon as the schedule is stopped.
 fn wait((stop, changed): &(Mutex<bool>, Condvar), length: Duration) -> bool {
     let guard = stop.lock().unwrap_or_else(PoisonError::into_inner);
     let (stop, _) = changed

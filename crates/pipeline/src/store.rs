@@ -1,4 +1,4 @@
-//! Where the events of this process are, and what a run reads of them.
+//! Opens the warehouse of this process, and reads for runs what it holds.
 //!
 //! The embedded warehouse numbers its own batches and holds its own journal.
 //! For ClickHouse the journal is in the catalog, see [`trialog_catalog::journal`].
@@ -42,7 +42,7 @@ impl From<Arc<Warehouse>> for Store {
     }
 }
 
-/// Everything that was stored by a moment.
+/// Everything stored up to one moment.
 pub(crate) struct Reading {
     pub(crate) view: View,
     /// The last position that it covers.
@@ -52,7 +52,7 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    /// The time of the newest event; `otherwise` where it takes reading them all to tell it.
+    /// Returns the time of the newest event; `otherwise` if only a full read could find it.
     pub(crate) fn newest_event(&self, otherwise: Option<UnixMicros>) -> Option<UnixMicros> {
         #[cfg(not(feature = "clickhouse"))]
         let _ = otherwise;
@@ -65,7 +65,7 @@ impl Reading {
 }
 
 impl Store {
-    /// The embedded warehouse, for what only files can do.
+    /// Returns the embedded warehouse, for operations that need files.
     ///
     /// # Errors
     ///
@@ -80,16 +80,16 @@ impl Store {
         }
     }
 
-    /// Where the events are, for people.
+    /// Returns the place of the events for display.
     pub fn place(&self) -> String {
         match self {
             Self::Embedded(_) => "the data directory".to_owned(),
             #[cfg(feature = "clickhouse")]
-            Self::ClickHouse(own) => own.place().to_owned(),
+            Self::ClickHouse(warehouse) => warehouse.place().to_owned(),
         }
     }
 
-    /// The last position that was made durable.
+    /// Returns the last durable position.
     ///
     /// # Errors
     ///
@@ -98,11 +98,11 @@ impl Store {
         match self {
             Self::Embedded(warehouse) => Ok(warehouse.position()),
             #[cfg(feature = "clickhouse")]
-            Self::ClickHouse(own) => Ok(own.journal()?.last),
+            Self::ClickHouse(warehouse) => Ok(warehouse.journal()?.last),
         }
     }
 
-    /// Whether events can be stored and read.
+    /// Checks that events can be stored and read.
     ///
     /// # Errors
     ///
@@ -111,11 +111,11 @@ impl Store {
     pub fn check_server(&self) -> Result<(), PipelineError> {
         match self {
             Self::Embedded(_) => Ok(()),
-            Self::ClickHouse(own) => Ok(own.server().check()?),
+            Self::ClickHouse(warehouse) => Ok(warehouse.server().check()?),
         }
     }
 
-    /// Everything stored by now; a run over it may be published next.
+    /// Returns everything stored by now, for a run that may be published next.
     pub(crate) fn reading(&self) -> Result<Reading, PipelineError> {
         match self {
             Self::Embedded(warehouse) => {
@@ -127,18 +127,20 @@ impl Store {
                 })
             }
             #[cfg(feature = "clickhouse")]
-            Self::ClickHouse(own) => {
-                let journal = own.journal()?;
+            Self::ClickHouse(warehouse) => {
+                let journal = warehouse.journal()?;
                 Ok(Reading {
                     position: journal.last,
-                    view: own.view(journal.last, journal.except_for()).into(),
+                    view: warehouse
+                        .view(journal.last, journal.unreadable_batches())
+                        .into(),
                     journal: Some(journal),
                 })
             }
         }
     }
 
-    /// Everything stored by now, for a reader that publishes nothing.
+    /// Returns everything stored by now, for a reader that publishes nothing.
     pub(crate) fn view(&self) -> Result<View, PipelineError> {
         match self {
             Self::Embedded(warehouse) => Ok(warehouse.reading_snapshot().into()),
@@ -147,7 +149,7 @@ impl Store {
         }
     }
 
-    /// What the last published run read, and up to where that is.
+    /// Returns what the last published run read, and its position.
     pub(crate) fn published(
         &self,
         catalog: &Catalog,
@@ -159,19 +161,19 @@ impl Store {
                 if snapshot.position == mark.position {
                     return Ok((snapshot.into(), mark));
                 }
-                // A run is between its two last steps: it has told the catalog
+                // A run is between its two last steps: it has notified the catalog
                 // and is about to tell the warehouse.
                 std::thread::yield_now();
             },
             #[cfg(feature = "clickhouse")]
-            Self::ClickHouse(own) => {
-                let (mark, except_for) = catalog.covered()?;
-                Ok((own.view(mark.position, except_for).into(), mark))
+            Self::ClickHouse(warehouse) => {
+                let (mark, unreadable) = catalog.covered()?;
+                Ok((warehouse.view(mark.position, unreadable).into(), mark))
             }
         }
     }
 
-    /// Experiments with events that came after the position `after`; all with events where it is 0.
+    /// Returns the experiments with events after the position `after`; all with events if it is 0.
     pub(crate) fn touched(
         &self,
         reading: &Reading,
@@ -186,10 +188,10 @@ impl Store {
             }
             #[cfg(feature = "clickhouse")]
             View::ClickHouse(view) => {
-                let Self::ClickHouse(own) = self else {
+                let Self::ClickHouse(warehouse) = self else {
                     return Ok(Vec::new());
                 };
-                let mut touched = own.touched()?;
+                let mut touched = warehouse.touched()?;
                 if after == 0 {
                     for kind in EventKind::ALL {
                         let ids = view.experiments(kind)?.into_iter();
@@ -201,7 +203,7 @@ impl Store {
         }
     }
 
-    /// About how many events there are of an experiment, where that is told at once.
+    /// Estimates the number of events of an experiment, if that needs no read of them.
     pub(crate) fn n_events(&self, reading: &Reading, id: &ExperimentId) -> u64 {
         match &reading.view {
             View::Embedded(snapshot) => EventKind::ALL
@@ -213,7 +215,7 @@ impl Store {
         }
     }
 
-    /// Notes that results up to `position` are published.
+    /// Records that results up to `position` are published.
     pub(crate) fn note_published(&self, position: u64) {
         match self {
             Self::Embedded(warehouse) => warehouse.publish(position),
@@ -222,7 +224,7 @@ impl Store {
         }
     }
 
-    /// The position of a source, as far as it was stored.
+    /// Returns the stored position of a source.
     ///
     /// # Errors
     ///
@@ -235,7 +237,7 @@ impl Store {
         }
     }
 
-    /// Queues `submission`; its reply is called once it is durable.
+    /// Queues `submission`, whose reply is called once it is durable.
     ///
     /// # Errors
     ///
@@ -248,7 +250,7 @@ impl Store {
         }
     }
 
-    /// Claims a source for a consumer, and says how far it has been stored.
+    /// Claims a source for a consumer, and returns its stored position.
     #[cfg(feature = "kafka")]
     pub(crate) fn claim(&self, source: &str) -> Result<Claim, PipelineError> {
         match self {
@@ -263,8 +265,8 @@ impl Store {
         }
     }
 
-    /// Stores `batch` of a claimed source and that it has come to `position`; once it returns,
-    /// both are durable.
+    /// Stores `batch` of a claimed source and the new `position` of the source; both are durable
+    /// on return.
     #[cfg(feature = "kafka")]
     pub(crate) fn write(
         &self,
@@ -295,21 +297,21 @@ impl Store {
         }
     }
 
-    /// Forgets request keys last used before `before`.
+    /// Removes request keys last used before `before`.
     pub(crate) fn forget_keys(&self, before: UnixMicros) -> Result<(), PipelineError> {
         match self {
             Self::Embedded(warehouse) => {
                 warehouse.forget_keys(before.0)?;
             }
             #[cfg(feature = "clickhouse")]
-            Self::ClickHouse(own) => {
-                own.forget_keys(before)?;
+            Self::ClickHouse(warehouse) => {
+                warehouse.forget_keys(before)?;
             }
         }
         Ok(())
     }
 
-    /// Lets an erasure under way end early, and none begin, as the process stops.
+    /// Ends an erasure under way early and prevents new ones, because the process stops.
     pub fn stop_erasing(&self) {
         match self {
             Self::Embedded(warehouse) => warehouse.stop_erasing(),
@@ -318,12 +320,12 @@ impl Store {
         }
     }
 
-    /// Ends what this process has open.
+    /// Closes the files and connections of this process.
     pub fn close(&self) {
         match self {
             Self::Embedded(warehouse) => warehouse.close(),
             #[cfg(feature = "clickhouse")]
-            Self::ClickHouse(own) => own.close(),
+            Self::ClickHouse(warehouse) => warehouse.close(),
         }
     }
 }
@@ -341,7 +343,7 @@ fn write_embedded(
         batch: batch.clone(),
         mark: Some(mark.clone()),
         received_at: now.0,
-        // Whoever does not wait any more was told to stop.
+        // A caller that no longer waits was asked to stop.
         reply: Box::new(move |outcome| drop(done.send(outcome))),
     };
     match warehouse.submit(submission) {

@@ -1,9 +1,9 @@
-//! From an experiment of the registry to the subject of a report.
+//! Converts an experiment of the registry to the subject of a report.
 
 use trialog_catalog::experiments::Experiment;
 use trialog_report::Subject;
 
-/// The subject of reports on `experiment`.
+/// Returns the subject of reports on `experiment`.
 #[must_use]
 pub fn subject(experiment: &Experiment) -> Subject<'_> {
     Subject {

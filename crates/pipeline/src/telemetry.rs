@@ -1,5 +1,5 @@
-//! What ingest and aggregation count, for Prometheus. A metric's doc comment
-//! is its help text. No label names an experiment: there may be any number.
+//! Counts for Prometheus what ingest and aggregation do. A metric's doc comment is its help text.
+//! No label names an experiment, because there may be any number of them.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
@@ -35,19 +35,19 @@ pub(crate) struct RejectedLabels {
     fault: &'static str,
 }
 
-/// Why a request was refused.
+/// The reason why a request was rejected.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct RefusedLabels {
     reason: &'static str,
 }
 
-/// What became of a run.
+/// The outcome of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct OutcomeLabels {
     outcome: &'static str,
 }
 
-/// What is wrong with an experiment.
+/// The code of a warning about an experiment.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct CodeLabels {
     code: &'static str,
@@ -90,7 +90,7 @@ impl IngestMetrics {
         });
     }
 
-    /// Notes a request that was refused since too many bodies were in work.
+    /// Counts a request that was rejected because too many bodies were being handled.
     pub fn note_busy(&self) {
         self.refuse("bodies_full");
     }
@@ -130,14 +130,14 @@ trialog_warehouse::metrics! {
 }
 
 impl AggregationMetrics {
-    /// Notes up to where results are published.
+    /// Updates the gauges of the published position.
     pub(crate) fn note_mark(&self, mark: &HighWaterMark) {
         self.position
             .set(i64::try_from(mark.position).unwrap_or(i64::MAX));
         self.data_time.set(seconds(mark.data_time));
     }
 
-    /// Notes how many experiments have each warning.
+    /// Updates the number of experiments with each warning.
     pub(crate) fn note_warnings(&self, counts: &BTreeMap<String, u64>) {
         for code in Finding::CODES {
             let count = counts.get(code).copied().unwrap_or(0);
@@ -146,7 +146,7 @@ impl AggregationMetrics {
         }
     }
 
-    /// Notes how a run ended.
+    /// Records how a run ended.
     pub(crate) fn note_run(&self, outcome: &Result<RunReport, PipelineError>) {
         let outcome = match outcome {
             Ok(report) => {
@@ -163,7 +163,7 @@ impl AggregationMetrics {
         self.runs.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
-    /// Brings what depends on the present up to date.
+    /// Updates what depends on the present time.
     pub(crate) fn refresh(&self, now: UnixMicros, started_at: UnixMicros, ingested: Option<u64>) {
         let published = self.data_time.get();
         let since = if published > 0.0 {

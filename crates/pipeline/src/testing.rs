@@ -1,4 +1,4 @@
-//! A catalog, a warehouse and an aggregator in one directory, for tests.
+//! Builds a catalog, a warehouse and an aggregator in one directory, for tests.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::aggregation::{Aggregator, Settings};
 use crate::clock::Clock;
 use crate::error::PipelineError;
 
-/// The parts of a process that keeps its data in one directory.
+/// The parts of a process that stores its data in one directory.
 pub struct Parts {
     /// The catalog: SQLite, or PostgreSQL where `TRIALOG_TEST_CATALOG` says so.
     pub catalog: Arc<Catalog>,

@@ -1,4 +1,4 @@
-//! Whether the clock can be right: what else tells the time is compared with it.
+//! Checks the clock against other sources of time.
 //!
 //! A clock may be wrong by years for five seconds, and what is published or
 //! dropped then would stay. Two witnesses know better: the time that the
@@ -12,13 +12,13 @@ use trialog_model::time::UnixMicros;
 
 use crate::error::PipelineError;
 
-/// How far the clock may be from both witnesses, in microseconds: a day.
+/// The largest difference between the clock and both witnesses, in microseconds: a day.
 pub(crate) const TOLERANCE_MICROS: i64 = 86_400_000_000;
-/// How far a run may lie before the last one and be counted as following it: clocks of
+/// How far the clock may be behind the last run while the next run still follows it. The clocks of
 /// several machines differ by less, and small corrections of a clock are smaller.
 pub(crate) const SKEW_MICROS: i64 = 60_000_000;
 
-/// What else tells the time; none where it cannot be told.
+/// Other sources of time; `None` where one is not available.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Witnesses {
     /// The time of what the catalog wrote last.
@@ -28,7 +28,7 @@ pub(crate) struct Witnesses {
 }
 
 impl Witnesses {
-    /// Refuses a `now` that both witnesses speak against.
+    /// Rejects a `now` that both witnesses contradict.
     ///
     /// # Errors
     ///
@@ -54,7 +54,7 @@ impl Witnesses {
     }
 }
 
-/// The time of a run beside the last one.
+/// The time of a run in relation to the last one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RunTime {
     /// The time that it counts as.
@@ -64,8 +64,8 @@ pub(crate) struct RunTime {
 }
 
 impl RunTime {
-    /// The time of a run that begins at `now` after one that was published at `last`.
-    pub(crate) fn of(now: UnixMicros, last: Option<UnixMicros>) -> Self {
+    /// Returns the time of a run that begins at `now` after one that was published at `last`.
+    pub(crate) fn from_clock(now: UnixMicros, last: Option<UnixMicros>) -> Self {
         match last {
             Some(last) if last.0.saturating_sub(now.0) > SKEW_MICROS => Self {
                 at: now,
@@ -111,32 +111,35 @@ mod tests {
         ] {
             assert_eq!(check(now, storage, newest), None);
         }
-        let told = check(NOW + 2 * DAY, Some(NOW), Some(NOW - DAY)).unwrap();
+        let message = check(NOW + 2 * DAY, Some(NOW), Some(NOW - DAY)).unwrap();
         assert!(
-            told.contains("ahead of") && told.contains("2024-10-04"),
-            "{told}"
+            message.contains("ahead of") && message.contains("2024-10-04"),
+            "{message}"
         );
-        let told = check(NOW - years, Some(NOW), Some(NOW)).unwrap();
-        assert!(told.contains("behind"), "{told}");
+        let message = check(NOW - years, Some(NOW), Some(NOW)).unwrap();
+        assert!(message.contains("behind"), "{message}");
     }
 
     #[test]
     fn a_run_follows_the_last_one_or_says_that_its_time_lies_before() {
-        let of = |now, last: Option<i64>| {
-            let time = RunTime::of(UnixMicros(now), last.map(UnixMicros));
+        let run_time = |now, last: Option<i64>| {
+            let time = RunTime::from_clock(UnixMicros(now), last.map(UnixMicros));
             (time.at.0, time.before_last.map(|last| last.0))
         };
-        assert_eq!(of(NOW, None), (NOW, None));
-        assert_eq!(of(NOW, Some(NOW - 5)), (NOW, None));
-        assert_eq!(of(NOW, Some(NOW + 5)), (NOW + 6, None));
-        assert_eq!(of(NOW, Some(NOW + 2 * DAY)), (NOW, Some(NOW + 2 * DAY)));
+        assert_eq!(run_time(NOW, None), (NOW, None));
+        assert_eq!(run_time(NOW, Some(NOW - 5)), (NOW, None));
+        assert_eq!(run_time(NOW, Some(NOW + 5)), (NOW + 6, None));
+        assert_eq!(
+            run_time(NOW, Some(NOW + 2 * DAY)),
+            (NOW, Some(NOW + 2 * DAY))
+        );
     }
 
     proptest! {
         #[test]
         fn no_time_whatever_is_too_odd(now: i64, last: Option<i64>, storage: Option<i64>, newest: Option<i64>) {
             let _ = check(now, storage, newest);
-            let time = RunTime::of(UnixMicros(now), last.map(UnixMicros));
+            let time = RunTime::from_clock(UnixMicros(now), last.map(UnixMicros));
             prop_assert!(time.at.0 >= now);
         }
     }

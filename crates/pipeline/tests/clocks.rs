@@ -82,7 +82,7 @@ fn a_look_after_a_break_counts_whatever_the_clock_said_at_the_break() {
     let sequences = system.catalog.sequences(&all).unwrap();
     let broken: Vec<_> = sequences
         .iter()
-        .filter(|own| !own.breaks.is_empty())
+        .filter(|sequence| !sequence.breaks.is_empty())
         .collect();
     assert!(!broken.is_empty(), "{id}");
     for sequence in broken {

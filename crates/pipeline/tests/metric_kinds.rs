@@ -181,17 +181,17 @@ fn gathered_of(user: &User, event: &str, hours: Range<i64>, least: i64) -> (i128
     let counts = |(hour, name, value): &&(i64, &str, i64)| {
         *name == event && hours.contains(hour) && user.exposed + hour < 0 && *value >= least
     };
-    let own: Vec<i128> = (user.events.iter().filter(counts))
+    let values: Vec<i128> = (user.events.iter().filter(counts))
         .map(|(_, _, value)| i128::from(*value))
         .collect();
-    (own.iter().sum(), own.len() as i128)
+    (values.iter().sum(), values.len() as i128)
 }
 
 fn sums(pairs: impl Iterator<Item = (i128, i128)> + Clone) -> MoreSums {
     MoreSums::Second {
         total: pairs.clone().map(|(_, second)| second).sum(),
         squared_total: pairs.clone().map(|(_, second)| second * second).sum(),
-        product: pairs.map(|(own, second)| own * second).sum(),
+        product: pairs.map(|(first, second)| first * second).sum(),
     }
 }
 
@@ -205,7 +205,7 @@ fn most_tied(totals: &[i128], level: f64) -> u64 {
     let ties = |rank: f64| {
         totals
             .iter()
-            .filter(|own| **own == totals[rank as usize])
+            .filter(|total| **total == totals[rank as usize])
             .count()
     };
     values.map(ties).max().unwrap() as u64
@@ -238,26 +238,26 @@ fn every_kind_is_what_its_definition_says() {
     let counts: Vec<i128> = users.iter().map(|user| buys(user).1 * 10_000).collect();
     let most = quantile(&mut counts.clone(), 0.9).round_ties_even() as i128;
     for variant in VARIANTS {
-        let own = || users.iter().filter(|user| user.variant == variant);
+        let of_variant = || users.iter().filter(|user| user.variant == variant);
         let more = |metric: &str| row_of(&computation, metric, variant).more.clone().unwrap();
 
         let visits = |user: &User| gathered(user, "visit", 0, WINDOW_HOURS).0;
         assert_eq!(
             more("aov"),
-            sums(own().map(|user| (buys(user).0, visits(user))))
+            sums(of_variant().map(|user| (buys(user).0, visits(user))))
         );
 
         let before = |user: &User| gathered(user, "buy", -60, 0).0;
         assert_eq!(
             more("adjusted"),
-            sums(own().map(|user| (buys(user).0, before(user))))
+            sums(of_variant().map(|user| (buys(user).0, before(user))))
         );
 
         let visits_before = |user: &User| gathered(user, "visit", -60, 0).0;
         let has_bought = |user: &User| i128::from(buys(user).1 > 0);
         assert_eq!(
             more("adjusted_rate"),
-            sums(own().map(|user| (has_bought(user), visits_before(user))))
+            sums(of_variant().map(|user| (has_bought(user), visits_before(user))))
         );
 
         let clipped = |values: Vec<i128>, [low, high]: [i128; 2], shown| MoreSums::Winsorised {
@@ -272,15 +272,15 @@ fn every_kind_is_what_its_definition_says() {
                 .count() as u64,
             ends: shown,
         };
-        let totals = own().map(|user| buys(user).0).collect();
+        let totals = of_variant().map(|user| buys(user).0).collect();
         assert_eq!(more("capped"), clipped(totals, ends, ends.map(Some)));
-        let numbers = own().map(|user| buys(user).1 * 10_000).collect();
+        let numbers = of_variant().map(|user| buys(user).1 * 10_000).collect();
         assert_eq!(
             more("capped_count"),
             clipped(numbers, [0, most], [None, Some(most)])
         );
 
-        let mut totals: Vec<i128> = own().map(|user| buys(user).0).collect();
+        let mut totals: Vec<i128> = of_variant().map(|user| buys(user).0).collect();
         let MoreSums::Quantile {
             quantile: found,
             tied: Some(tied),
@@ -292,14 +292,14 @@ fn every_kind_is_what_its_definition_says() {
         assert!((found - quantile(&mut totals, 0.9)).abs() < 1e-6, "{found}");
         assert_eq!(tied, most_tied(&totals, 0.9));
 
-        let ended = || own().filter(|user| user.exposed + 72 <= 0);
+        let ended = || of_variant().filter(|user| user.exposed + 72 <= 0);
         let back = row_of(&computation, "back", variant);
         assert_eq!(back.user_count, ended().count() as u64);
         let came = ended()
             .filter(|user| gathered(user, "visit", 24, 72).1 > 0)
             .count();
         assert_eq!(back.converted_users, came as u64);
-        assert!(back.converted_users > 0 && back.user_count < own().count() as u64);
+        assert!(back.converted_users > 0 && back.user_count < of_variant().count() as u64);
     }
 
     // The same from scratch, and as a drill-down that leaves nobody out.
@@ -371,13 +371,13 @@ fn with_choosy_metrics(system: &System) {
         json!({"name": "by_visits", "kind": "sum", "delay": "12h", "covariate": {"event_type": "visit", "period": "60h"}}),
     ];
     let mut names = Vec::new();
-    for own in &parts {
+    for metric in &parts {
         let mut fields = of_buys.clone();
-        for (field, value) in own.as_object().unwrap() {
+        for (field, value) in metric.as_object().unwrap() {
             fields[field] = value.clone();
         }
         define(system, fields);
-        names.push(own["name"].as_str().unwrap());
+        names.push(metric["name"].as_str().unwrap());
     }
     with_experiment(system, &names);
 }
@@ -401,24 +401,25 @@ fn events_below_the_min_value_or_outside_the_delayed_window_count_for_no_kind() 
     let ends = [0.05, 0.95].map(|level| quantile(&mut of_buyers, level).round_ties_even() as i128);
     assert!(ends[0] >= i128::from(LEAST) && of_buyers.len() < users.len());
     for variant in VARIANTS {
-        let own = || users.iter().filter(|user| user.variant == variant);
+        let of_variant = || users.iter().filter(|user| user.variant == variant);
         let row = |metric: &str| row_of(&computation, metric, variant);
         let more = |metric: &str| row(metric).more.clone().unwrap();
-        let sum =
-            |of: &dyn Fn(&User) -> (i128, i128)| -> i128 { own().map(|user| of(user).0).sum() };
+        let sum = |of: &dyn Fn(&User) -> (i128, i128)| -> i128 {
+            of_variant().map(|user| of(user).0).sum()
+        };
 
-        let n_buyers = own().filter(|user| sales(user).1 > 0).count() as u64;
-        assert!(n_buyers > 0 && n_buyers < own().count() as u64);
+        let n_buyers = of_variant().filter(|user| sales(user).1 > 0).count() as u64;
+        assert!(n_buyers > 0 && n_buyers < of_variant().count() as u64);
         assert_eq!(row("sale").converted_users, n_buyers);
-        let n_sales: i128 = own().map(|user| sales(user).1).sum();
+        let n_sales: i128 = of_variant().map(|user| sales(user).1).sum();
         assert_eq!(i128::from(row("sales").event_count), n_sales);
         assert_eq!(row("late").total, sum(&late));
 
         let visits = |user: &User| gathered(user, "visit", -5, 43).0;
-        let pairs = own().map(|user| (sales(user).0, visits(user)));
+        let pairs = of_variant().map(|user| (sales(user).0, visits(user)));
         assert_eq!(more("per_visit"), sums(pairs));
 
-        let ended = || own().filter(|user| user.exposed + 72 <= 0);
+        let ended = || of_variant().filter(|user| user.exposed + 72 <= 0);
         let came = |user: &&User| gathered_of(user, "buy", 24..72, LEAST).1 > 0;
         assert_eq!(row("kept").user_count, ended().count() as u64);
         assert_eq!(
@@ -426,7 +427,7 @@ fn events_below_the_min_value_or_outside_the_delayed_window_count_for_no_kind() 
             ended().filter(came).count() as u64
         );
 
-        let mut totals: Vec<i128> = own().map(|user| sales(user).0).collect();
+        let mut totals: Vec<i128> = of_variant().map(|user| sales(user).0).collect();
         let MoreSums::Quantile {
             quantile: found,
             tied: Some(tied),
@@ -444,21 +445,23 @@ fn events_below_the_min_value_or_outside_the_delayed_window_count_for_no_kind() 
             (total, _) => total.clamp(ends[0], ends[1]),
         };
         let expected = MoreSums::Winsorised {
-            total: own().map(clipped).sum(),
-            squared_total: own().map(|user| clipped(user).pow(2)).sum(),
-            users: own().filter(|user| clipped(user) != sales(user).0).count() as u64,
+            total: of_variant().map(clipped).sum(),
+            squared_total: of_variant().map(|user| clipped(user).pow(2)).sum(),
+            users: of_variant()
+                .filter(|user| clipped(user) != sales(user).0)
+                .count() as u64,
             ends: ends.map(Some),
         };
         assert_eq!(more("capped"), expected);
 
         // The period ends where an early window begins, so no event is on both sides.
         let before = |user: &User| gathered_of(user, "buy", -65..-5, LEAST).0;
-        let pairs = own().map(|user| (sales(user).0, before(user)));
+        let pairs = of_variant().map(|user| (sales(user).0, before(user)));
         assert_eq!(more("by_sales"), sums(pairs));
         // A late window leaves the period where it is; other events count whatever their value.
         let before = |user: &User| gathered(user, "visit", -60, 0).0;
         let later = |user: &User| gathered_of(user, "buy", 12..60, LEAST).0;
-        let pairs = own().map(|user| (later(user), before(user)));
+        let pairs = of_variant().map(|user| (later(user), before(user)));
         assert_eq!(more("by_visits"), sums(pairs));
     }
     system.aggregator.run("test", 1, Scope::Full).unwrap();

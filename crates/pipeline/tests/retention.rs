@@ -196,10 +196,10 @@ fn more_than_a_share_goes_with_a_confirmation_only() {
     run(&system);
     let all = events(&system.warehouse);
     assert_eq!((all["a"], all["b"]), (40, 20), "not by itself");
-    let told = refusal(&system, Mode::Apply);
+    let message = refusal(&system, Mode::Apply);
     assert!(
-        told.contains("40 of 60 events") && told.contains("--confirm"),
-        "{told}"
+        message.contains("40 of 60 events") && message.contains("--confirm"),
+        "{message}"
     );
     assert_eq!(system.maintenance.retain(Mode::DryRun).unwrap().events, 40);
     // What comes in makes the share smaller.
@@ -221,10 +221,10 @@ fn a_clock_that_jumped_drops_nothing_until_it_has_run_for_a_day() {
         run(&system);
         assert_eq!(events(&system.warehouse)["a"], 20);
     }
-    let told = refusal(&system, Mode::Apply);
+    let message = refusal(&system, Mode::Apply);
     assert!(
-        told.contains("may have jumped") && told.contains("--confirm"),
-        "{told}"
+        message.contains("may have jumped") && message.contains("--confirm"),
+        "{message}"
     );
     system.advance(-40 * 24 * HOUR);
     run(&system);

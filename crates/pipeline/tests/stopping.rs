@@ -37,11 +37,11 @@ impl System {
         let published = catalog.high_water_mark().unwrap().position;
         let options = Options::default();
         let warehouse = Arc::new(Warehouse::open(directory, lock, options, published).unwrap());
-        let (readings, own) = (
+        let (readings, stopped) = (
             AtomicI64::new(0),
             Arc::new(OnceLock::<Arc<Aggregator>>::new()),
         );
-        let known = Arc::clone(&own);
+        let known = Arc::clone(&stopped);
         let clock = Arc::new(move || {
             let reading = readings.fetch_add(1, Ordering::Relaxed);
             if reading == stop_at {
@@ -55,7 +55,7 @@ impl System {
             clock,
             Settings::default(),
         ));
-        assert!(own.set(Arc::clone(&aggregator)).is_ok());
+        assert!(stopped.set(Arc::clone(&aggregator)).is_ok());
         Self {
             catalog,
             warehouse,

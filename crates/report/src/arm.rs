@@ -1,4 +1,4 @@
-//! What a metric measures in each variant: from stored sums to the samples of tests.
+//! Converts stored sums of a metric in each variant to the samples of tests.
 
 use trialog_model::decimal::format_units;
 use trialog_model::metric::MetricKind;
@@ -17,11 +17,11 @@ pub struct Arm {
     pub sample: Option<Sample>,
 }
 
-/// What the integer 1 stands for in sums of values.
+/// The value of the integer 1 in sums of values.
 const UNIT: f64 = 1e-4;
 
 impl Arm {
-    /// The arm that `row` holds under `kind`; `definition` is what its name stands for.
+    /// Builds the arm that `row` holds under `kind`. `definition` is that of the metric.
     pub(crate) fn from_row(
         kind: MetricKind,
         row: &VariantMetric,
@@ -47,7 +47,7 @@ impl Arm {
     }
 }
 
-/// What the tests take; none without users.
+/// Returns the sample for the tests; `None` without users.
 pub(crate) fn sample(
     kind: MetricKind,
     row: &VariantMetric,
@@ -103,7 +103,7 @@ pub(crate) fn sample(
     }
 }
 
-/// The sum of what `kind` takes of users, of its squares, and its unit.
+/// Returns the sum and the sum of squares that `kind` uses, and their unit.
 fn exact(kind: MetricKind, row: &VariantMetric) -> ([i128; 2], f64) {
     match kind {
         MetricKind::Count => {

@@ -1,4 +1,4 @@
-//! The scorecard by segment: one report for each value of context keys.
+//! Breaks the scorecard down by segment: one report for each value of context keys.
 
 use std::collections::BTreeMap;
 
@@ -61,8 +61,8 @@ pub struct Segment {
 }
 
 impl Breakdown {
-    /// Puts the reports of segments together. `whole` is the report of all users, and each
-    /// segment has the values of `by`, none for all other values.
+    /// Joins the reports of segments. `whole` is the report of all users. Each segment has the
+    /// values of `by`, `None` for all other values.
     pub fn from_reports(
         whole: Report,
         by: Vec<String>,

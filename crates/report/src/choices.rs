@@ -1,4 +1,4 @@
-//! What a request may choose of a report.
+//! Defines the options of a request for a report.
 
 use trialog_model::ids::Variant;
 use trialog_model::metric::{MetricKind, MetricRef};
@@ -6,7 +6,7 @@ use trialog_stats::{Alpha, Correction};
 
 use crate::MetricReport;
 
-/// What a request may choose.
+/// The options of a request for a report.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Choices {
     /// Only this metric.
@@ -34,13 +34,13 @@ impl Default for Choices {
 }
 
 impl Choices {
-    /// The kind under which the request wants `metric`, if it names one.
+    /// Returns the kind under which the request wants `metric`, if it names one.
     pub(crate) fn kind_of(&self, metric: &str) -> Option<MetricKind> {
         let of_metric = (self.metric.as_ref()).filter(|chosen| chosen.name.as_str() == metric);
         self.kind.or(of_metric.and_then(|chosen| chosen.kind))
     }
 
-    /// Whether the request wants `report`.
+    /// Returns whether the request wants `report`.
     pub(crate) fn include(&self, report: &MetricReport) -> bool {
         let by_kind = self.kind.is_none_or(|kind| kind == report.kind);
         by_kind
@@ -62,7 +62,7 @@ pub fn correction(name: &str) -> Option<Option<Correction>> {
     }
 }
 
-/// The name of `correction` in requests and reports.
+/// Returns the name of `correction` in requests and reports.
 pub(crate) fn correction_name(correction: Option<Correction>) -> &'static str {
     match correction {
         None => "none",

@@ -1,4 +1,4 @@
-//! A treatment against the control, and the families in which p-values are adjusted.
+//! Compares treatments with the control, and adjusts p-values within their families.
 
 mod headline;
 mod power;
@@ -23,12 +23,12 @@ use super::{Measured, MetricReport};
 /// Below this adjusted p-value a difference that is not significant is trending.
 const TRENDING: f64 = 0.10;
 
-/// The test of `treatment` against `control`; none where an arm has no users.
+/// Tests `treatment` against `control`; `None` if an arm has no users.
 pub(crate) fn test(control: &Arm, treatment: &Arm) -> Option<trialog_stats::Comparison> {
-    trialog_stats::Comparison::of(control.sample.as_ref()?, treatment.sample.as_ref()?).ok()
+    trialog_stats::Comparison::between(control.sample.as_ref()?, treatment.sample.as_ref()?).ok()
 }
 
-/// The always-valid test of a look.
+/// Computes the always-valid test of a look.
 pub(crate) fn always_valid(
     test: &trialog_stats::Comparison,
     terms: &Terms<'_>,
@@ -36,7 +36,7 @@ pub(crate) fn always_valid(
     test.always_valid(terms.declared_alpha, terms.tuning().0)
 }
 
-/// Every arm against the control's; empty where the control has no users.
+/// Compares every arm with the control's; empty if the control has no users.
 pub(crate) fn compare_all(measured: &Measured, terms: &Terms<'_>) -> Vec<Comparison> {
     let name = |arm: &Arm| Some(arm.sums.variant.as_str()) == terms.control;
     let Some(control) = measured.arms.iter().find(|arm| name(arm)) else {
@@ -257,7 +257,7 @@ fn adjust_family(
 }
 
 const EXPLORATORY: &str = "nobody declared this event type as a metric of the experiment";
-const NO_DIRECTION: &str = "the guardrail declares no direction, so nobody can say whether it is harmed: say which way is good, by `direction` in its definition or --increase or --decrease of `trialog analyze`";
+const NO_DIRECTION: &str = "the guardrail has no direction, so the test cannot tell harm from improvement: set `direction` in its definition, or give --increase or --decrease to `trialog analyze`";
 pub(crate) const TIED: &str = "too many users share one value about this quantile, as where it lies among users without an event, so no test of it keeps its level: take another level, a sum, or `:conversion`";
 const SPARSE: &str = "the smaller arm's own variance is far below that of both arms, so it has probably missed the rare large values: wait for more users, or split them more evenly";
 

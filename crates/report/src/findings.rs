@@ -1,4 +1,4 @@
-//! What looks wrong in an integration: from a definition and what was computed of it.
+//! Finds problems of an integration from a definition and its computed results.
 //!
 //! Pure. A run counts the experiments with each finding, a report says each in words.
 
@@ -13,31 +13,32 @@ use trialog_stats::{Summary, welch};
 
 use crate::Subject;
 
-/// Fewer events than this of a type say nothing about its integration.
+/// The number of events of a type below which they say nothing about the integration.
 const FEW_EVENTS: u64 = 20;
-/// Up to this share of events is usual: bots, people who block one of two requests.
+/// The usual share of lost events: bots, and people who block one of two requests.
 const USUAL_SHARE: f64 = 0.05;
 /// Up to this share of the events of exposed users comes before the exposure by itself:
 /// some users were there before, and clocks differ. An exposure that is logged late shifts
 /// all types alike, so the share of one type and that of all types together have to exceed it.
 const USUALLY_EARLY: f64 = 0.15;
-/// From this share of unexposed senders on, nearly nobody is known by the id that events carry.
+/// The share of unexposed senders above which events probably carry another id than exposures.
 const NEARLY_ALL: f64 = 0.9;
-/// From this share on, a reader should know that most events come after the window.
+/// The share of late events above which a warning says that most events come after the window.
 const MOST: f64 = 0.5;
 /// Below this p-value arms differ before the exposure, as with the sample ratio.
 const IMBALANCE_LEVEL: f64 = 0.001;
 /// How unlikely an empty arm has to be under the planned split.
 const EMPTY_ARM_LEVEL: f64 = 0.001;
-/// What the integer 1 stands for in sums of values.
+/// The value of the integer 1 in sums of values.
 const UNIT: f64 = 1e-4;
 
-/// Something that looks wrong.
+/// A problem of an integration.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Finding {
     /// Events of users without an exposure, and the likeliest cause.
     WithoutExposure(EventCounts, Cause),
-    /// Events of exposed users before their exposure that no metric asks for.
+    /// Events of exposed users before their exposure, of a type that no metric counts before the
+    /// exposure.
     BeforeExposure(EventCounts),
     /// Events of exposed users after every window.
     AfterWindow(EventCounts),
@@ -72,16 +73,16 @@ pub struct Undeclared {
     pub declared: Vec<String>,
     /// Users of the undeclared ones.
     pub users: u64,
-    /// Whether nobody is of a declared one.
+    /// Whether all users are of undeclared variants.
     pub is_all: bool,
 }
 
-/// Why users without an exposure send events, most likely.
+/// The likeliest reason why users without an exposure send events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
-    /// No exposure of anybody came in.
+    /// No exposure came in.
     NoExposures,
-    /// No exposure of anybody lies within the dates of the experiment.
+    /// No exposure lies within the dates of the experiment.
     OutsideDates,
     /// The events carry another kind of id than the exposures.
     OtherIds,
@@ -102,7 +103,7 @@ pub struct OneArm {
     pub empty: Vec<String>,
 }
 
-/// A difference between arms that was there before the exposure.
+/// A difference between arms that existed before the exposure.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Imbalance {
     /// The metric whose covariate differs.
@@ -131,7 +132,7 @@ impl Finding {
         "events_never_came",
     ];
 
-    /// Its name for programs.
+    /// Returns the code of the finding in JSON.
     pub fn code(&self) -> &'static str {
         let at = match self {
             Self::WithoutExposure(..) => 0,
@@ -148,7 +149,7 @@ impl Finding {
     }
 }
 
-/// Everything that looks wrong in what was computed of `experiment`.
+/// Returns every finding about the computed results of `experiment`.
 pub fn find(subject: &Subject<'_>, computation: &Computation) -> Vec<Finding> {
     let mut findings = of_arrivals(subject, computation);
     findings.extend(one_arm(subject.definition, computation).map(Finding::OneArm));
@@ -159,13 +160,13 @@ pub fn find(subject: &Subject<'_>, computation: &Computation) -> Vec<Finding> {
     findings
 }
 
-/// What looks wrong in how events arrived, type by type.
+/// Returns the findings about how events arrived, type by type.
 pub fn of_arrivals(subject: &Subject<'_>, computation: &Computation) -> Vec<Finding> {
     let n_exposed = exposed_users(computation);
     let is_early_throughout = is_early_throughout(subject, computation);
     let of_type = |row: &EventCounts| {
-        let judged = judged(row);
-        let is_early = row.before_exposure >= FEW_EVENTS && is_early(row.before_exposure, judged);
+        let analysed = analysed(row);
+        let is_early = row.before_exposure >= FEW_EVENTS && is_early(row.before_exposure, analysed);
         let mut findings = Vec::new();
         if let Some(cause) = cause(subject.definition, row, n_exposed) {
             findings.push(Finding::WithoutExposure(row.clone(), cause));
@@ -173,7 +174,7 @@ pub fn of_arrivals(subject: &Subject<'_>, computation: &Computation) -> Vec<Find
         if is_early && is_early_throughout && !looks_back(subject, &row.event_type) {
             findings.push(Finding::BeforeExposure(row.clone()));
         }
-        let is_most = row.after_window as f64 >= MOST * judged as f64;
+        let is_most = row.after_window as f64 >= MOST * analysed as f64;
         if row.after_window >= FEW_EVENTS && is_most {
             findings.push(Finding::AfterWindow(row.clone()));
         }
@@ -185,7 +186,7 @@ pub fn of_arrivals(subject: &Subject<'_>, computation: &Computation) -> Vec<Find
     computation.arrivals.iter().flat_map(of_type).collect()
 }
 
-/// Users of variants that are not declared, where some are.
+/// Counts the users of undeclared variants; `None` if there are none.
 pub fn undeclared(definition: &Definition, computation: &Computation) -> Option<Finding> {
     let declared: Vec<String> = (definition.variants.iter())
         .map(|declared| declared.variant.to_string())
@@ -206,7 +207,7 @@ pub fn undeclared(definition: &Definition, computation: &Computation) -> Option<
     })
 }
 
-/// Event types of named metrics of which none came, where other types did.
+/// Returns the event types of named metrics that had no event, while other types had some.
 pub fn never_came(subject: &Subject<'_>, computation: &Computation) -> Vec<Finding> {
     let came: Vec<&str> = (computation.arrivals.iter())
         .map(|row| row.event_type.as_ref())
@@ -244,14 +245,14 @@ pub fn never_came(subject: &Subject<'_>, computation: &Computation) -> Vec<Findi
     missing.map(finding).collect()
 }
 
-/// The events of users who count.
-fn judged(row: &EventCounts) -> u64 {
+/// Counts the events of users who are analysed.
+fn analysed(row: &EventCounts) -> u64 {
     let left_out = row.unexposed + row.excluded + row.unknown_variant;
     row.events.saturating_sub(left_out)
 }
 
-fn is_early(before_exposure: u64, judged: u64) -> bool {
-    before_exposure as f64 >= USUALLY_EARLY * judged as f64
+fn is_early(before_exposure: u64, analysed: u64) -> bool {
+    before_exposure as f64 >= USUALLY_EARLY * analysed as f64
 }
 
 /// Whether events come early in all types together, but those that a covariate looks back at.
@@ -261,10 +262,10 @@ fn is_early_throughout(subject: &Subject<'_>, computation: &Computation) -> bool
         .filter(|row| !looks_back(subject, &row.event_type))
         .collect();
     let before = rows.iter().map(|row| row.before_exposure).sum();
-    is_early(before, rows.iter().map(|row| judged(row)).sum())
+    is_early(before, rows.iter().map(|row| analysed(row)).sum())
 }
 
-/// Users with any exposure, whatever became of them.
+/// Counts the users with any exposure, analysed or not.
 fn exposed_users(computation: &Computation) -> u64 {
     let of_variants: u64 = (computation.exposures.iter())
         .map(|row| row.user_count + row.crossover_users)
@@ -307,7 +308,7 @@ fn cause(definition: &Definition, row: &EventCounts, n_exposed: u64) -> Option<C
     })
 }
 
-/// Whether a metric asks for events of this type before the exposure.
+/// Returns whether a metric counts events of this type before the exposure.
 fn looks_back(subject: &Subject<'_>, event_type: &str) -> bool {
     let of_covariate = |metric: &MetricDefinition| {
         metric.covariate.as_ref().is_some_and(|covariate| {
@@ -318,7 +319,7 @@ fn looks_back(subject: &Subject<'_>, event_type: &str) -> bool {
     subject.defined_metrics.iter().any(of_covariate)
 }
 
-/// The one arm with users, where chance does not explain that the others have none.
+/// Returns the one arm with users, if chance does not explain that the others have none.
 pub fn one_arm(definition: &Definition, computation: &Computation) -> Option<OneArm> {
     let users = |variant: &str| {
         let rows = computation.exposures.iter();
@@ -356,14 +357,14 @@ pub fn one_arm(definition: &Definition, computation: &Computation) -> Option<One
     })
 }
 
-/// Whether the covariates of two arms differ by more than chance explains.
+/// Returns the difference between the covariates of two arms, if chance does not explain it.
 pub fn imbalance(
     metric: &str,
     (control, of_control): (&str, &Summary),
     (treatment, of_treatment): (&str, &Summary),
 ) -> Option<Imbalance> {
     let test = welch(of_control, of_treatment);
-    // Without spread in either arm there is no test, and a difference all the same.
+    // Without spread in either arm there is a difference but no test.
     let is_apart = test.standard_error == Some(0.0) && test.difference != 0.0;
     let p_value = test.p_value.or(is_apart.then_some(0.0))?;
     (p_value < IMBALANCE_LEVEL).then(|| Imbalance {
@@ -410,7 +411,7 @@ fn imbalances(subject: &Subject<'_>, computation: &Computation) -> Vec<Finding> 
         .collect()
 }
 
-/// Metrics whose upper end of winsorising is 0 in a variant that has a value at all.
+/// Returns the metrics whose upper end of winsorising is 0 in a variant that has a value.
 fn caps_of_zero(computation: &Computation) -> Vec<Finding> {
     let is_capped = |row: &&VariantMetric| {
         let ends = match row.more {

@@ -1,4 +1,4 @@
-//! Whether an experiment's numbers can be trusted: sample ratio, crossovers, plan.
+//! Checks whether an experiment's numbers can be trusted: sample ratio, crossovers, plan.
 
 mod users;
 mod warn;
@@ -17,7 +17,7 @@ use super::{Measured, Subject};
 /// Below this p-value the chi-squared check of the sample ratio fails: low, since people look
 /// often.
 const SRM_LEVEL: f64 = 0.001;
-/// Below this one the sequential check does, at whatever look.
+/// The level of the sequential check: it fails below this p-value, at any look.
 const SEQUENTIAL_SRM_LEVEL: f64 = 0.01;
 
 /// Whether the numbers can be trusted.
@@ -103,7 +103,7 @@ pub(super) fn progress(definition: &Definition, computation: &Computation) -> Op
     })
 }
 
-/// What the health of an experiment is made of.
+/// The inputs of the health check of an experiment.
 pub(super) struct Checked<'a> {
     pub(super) subject: Subject<'a>,
     pub(super) computation: &'a Computation,
@@ -112,11 +112,11 @@ pub(super) struct Checked<'a> {
     pub(super) srm: Option<f64>,
     /// Whether anything was published.
     pub(super) is_published: bool,
-    /// Whether the users were chosen by a filter, so that nothing tells how events arrive.
+    /// Whether a filter chose the users, so that the counts do not describe how events arrive.
     pub(super) is_filtered: bool,
-    /// Whether what became of events was counted.
+    /// Whether the run counted how the events were used.
     pub(super) counts_events: bool,
-    /// The fingerprint of the definition as it is now.
+    /// The fingerprint of the current definition.
     pub(super) current: &'a str,
 }
 
@@ -191,7 +191,7 @@ impl SrmReport {
 }
 
 impl Health {
-    /// Says that the results stay as they are, whatever else happens.
+    /// Marks the results as final: later runs do not change them.
     pub fn freeze(&mut self, dropped_before: UnixMicros) {
         // No run applies a changed definition any more.
         self.warnings
@@ -215,7 +215,7 @@ fn events(checked: &Checked<'_>) -> Option<Vec<EventCounts>> {
     (checked.counts_events && !is_older).then(|| arrivals.clone())
 }
 
-/// The variants that somebody can be assigned: those of weight 0 have no users to expect.
+/// Returns the variants that users can be assigned. Those of weight 0 have no expected users.
 pub(super) fn assigned(definition: &Definition) -> impl Iterator<Item = &VariantWeight> {
     definition
         .variants
@@ -223,7 +223,7 @@ pub(super) fn assigned(definition: &Definition) -> impl Iterator<Item = &Variant
         .filter(|variant| variant.weight > 0.0)
 }
 
-/// Users of the declared variants with a weight, in their order.
+/// Counts the users of the declared variants with a weight, in their order.
 pub(super) fn declared_counts(
     definition: &Definition,
     computation: &Computation,
@@ -248,7 +248,8 @@ pub(super) fn declared_counts(
         .collect()
 }
 
-/// The check, or why there is none: what was not measured did not pass.
+/// Runs the sample ratio check, or returns the reason why it cannot run: a check that did not run
+/// did not pass.
 fn srm(
     definition: &Definition,
     computation: &Computation,

@@ -1,4 +1,4 @@
-//! The results report: from published sums to tests, intervals and warnings.
+//! Builds the results report: from published sums to tests, intervals and warnings.
 //!
 //! Pure. The statistics are those of `trialog_stats`; what stands here is
 //! which test goes with which metric, which tests form a family, and what a
@@ -69,7 +69,7 @@ pub fn build(
     let computation = published.map_or(&empty, |published| &published.computation);
     let control = control(subject.definition, computation, choices)?;
     let measured = measured(subject, computation, control.as_deref(), choices);
-    let standing = Standing::of(sequence).filter(|_| filter.is_none());
+    let standing = Standing::from_sequence(sequence).filter(|_| filter.is_none());
     let mut health = health::health(&Checked {
         subject: *subject,
         computation,
@@ -124,7 +124,7 @@ pub fn from_measured(
     assemble(subject, computation, health, measured, None, choices)
 }
 
-/// Whether a request asks for what the planned look was made with.
+/// Returns whether a request asks for the control, level and correction of the planned look.
 fn is_as_planned(definition: &Definition, choices: &Choices) -> bool {
     let same_control =
         (choices.control.as_ref()).is_none_or(|variant| Some(variant) == definition.control());
@@ -147,7 +147,7 @@ fn assemble(
     let terms = Terms::from_definition(definition, control.as_deref(), choices, looks);
     let report = |measured: Measured| (metric_report(&measured, &terms), measured);
     let mut reports: Vec<_> = measured.into_iter().map(report).collect();
-    // Only variants that somebody can be assigned are tested for sure; others that have a
+    // Only variants that users can be assigned are tested for sure; others that have a
     // comparison are counted where they have it.
     let with_weight = |variant: &&VariantWeight| variant.weight > 0.0;
     let n_treatments = (definition.variants.iter().filter(with_weight).count()).saturating_sub(1);
@@ -183,7 +183,7 @@ fn assemble(
     })
 }
 
-/// The error for `metric`, which is none of `reports`.
+/// Builds the error for `metric`, which is not in `reports`.
 fn no_metric(metric: &MetricRef, reports: &[(MetricReport, Measured)]) -> FieldError {
     let name = metric.name.as_str();
     let mut known: Vec<&str> = Vec::new();
@@ -253,7 +253,8 @@ fn variants(definition: &Definition, computation: &Computation) -> Vec<VariantUs
     declared.chain(others).collect()
 }
 
-/// The variant asked for, else the declared one, else `control`, else the first.
+/// Chooses the control: the requested variant, else the declared one, else `control`, else the
+/// first.
 fn control(
     definition: &Definition,
     computation: &Computation,

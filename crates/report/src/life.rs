@@ -1,4 +1,4 @@
-//! The decision about an experiment and its pauses, as JSON shows them.
+//! Shows the decision about an experiment and its pauses as JSON.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -46,7 +46,7 @@ impl Decided {
         }
     }
 
-    /// What is shipped, in words.
+    /// Describes what is shipped, in words.
     pub fn outcome(&self) -> String {
         match &self.ship {
             Some(variant) => format!("ship `{variant}`"),

@@ -1,4 +1,4 @@
-//! Each metric under each of its kinds, as it was measured in every variant.
+//! Collects each metric under each of its kinds, as measured in every variant.
 
 use trialog_model::duration::Window;
 use trialog_model::metric::{MetricKind, MetricRole};
@@ -8,7 +8,7 @@ use trialog_model::published::Computation;
 use crate::arm::Arm;
 use crate::{Choices, Subject, variants};
 
-/// A metric under one kind, as it was measured in every variant.
+/// A metric under one kind, as measured in every variant.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Measured {
     /// The name of the metric.
@@ -33,7 +33,7 @@ pub struct Measured {
     pub arms: Vec<Arm>,
 }
 
-/// Every metric under each of its kinds, in every variant.
+/// Measures every metric under each of its kinds in every variant.
 pub(crate) fn measured(
     subject: &Subject<'_>,
     computation: &Computation,
@@ -73,9 +73,9 @@ pub(crate) fn measured(
     analyses.into_iter().map(measured).collect()
 }
 
-/// The direction of a metric with `role`. A guardrail has none unless its definition declares
-/// one, because a guardrail that guards the wrong way is worse than none; for other metrics
-/// more is good by default.
+/// Returns the direction of a metric with `role`. A guardrail has none unless its definition
+/// declares one, because a guardrail that guards the wrong way is worse than none. For other
+/// metrics, more is good by default.
 pub fn direction(role: MetricRole, declared: Option<Direction>) -> Option<Direction> {
     match role {
         MetricRole::Guardrail => declared,
@@ -130,7 +130,7 @@ fn analyses<'a>(
             kind,
             role: MetricRole::Exploratory,
             event_type: definition.map_or(metric, |defined| defined.event_type.as_str()),
-            window: (definition.and_then(MetricDefinition::own_window))
+            window: (definition.and_then(MetricDefinition::declared_window))
                 .unwrap_or(subject.definition.attribution_window),
             definition,
         }

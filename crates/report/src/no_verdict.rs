@@ -1,4 +1,4 @@
-//! Warnings about declared metrics that have no verdict, or little to base one on.
+//! Warns about declared metrics that have no verdict, or little evidence for one.
 
 use trialog_model::metric::MetricRole;
 
@@ -36,7 +36,7 @@ fn no_direction(metric: &str) -> Warning {
     about(
         metric,
         (Severity::Warning, "guardrail_without_direction"),
-        format!("the guardrail `{metric}` says nowhere which way is good, so it has no verdict"),
+        format!("the guardrail `{metric}` has no direction, so it has no verdict"),
         "define the metric with `\"direction\": \"decrease\"` or `\"increase\"`; --decrease or --increase of `trialog analyze`",
     )
 }
@@ -49,7 +49,7 @@ fn few_events(report: &MetricReport) -> Option<Warning> {
             name,
             (Severity::Info, "few_events"),
             format!(
-                "`{name}` ({}) has fewer than 5 converted or 5 unconverted users in an arm, so little can be told yet",
+                "`{name}` ({}) has fewer than 5 converted or 5 unconverted users in an arm, too few for a reliable result",
                 report.kind
             ),
             "the exact test is taken; wait for more users",

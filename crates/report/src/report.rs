@@ -1,4 +1,4 @@
-//! The report of an experiment's results, as the API answers with it.
+//! Defines the report of an experiment's results as the API returns it.
 //!
 //! Doc comments of fields describe them to users of the API.
 

@@ -1,4 +1,4 @@
-//! What a report says of the looks: since when they count, the planned one, what broke them.
+//! Reports the looks: since when they count, the planned one, and what interrupted them.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -102,13 +102,13 @@ pub(crate) fn report(
     }
 }
 
-/// Whether a change after the start waits for somebody to confirm it.
+/// Returns whether a change after the start still needs confirmation.
 pub(crate) fn is_unconfirmed(sequence: &Sequence) -> bool {
     (sequence.breaks.iter())
         .any(|broken| broken.reason == BreakReason::Definition && broken.confirmed.is_none())
 }
 
-/// Says why earlier looks no longer count.
+/// Warns why earlier looks no longer count.
 pub(crate) fn warn(warnings: &mut Vec<Warning>, sequence: &Sequence) {
     warnings.extend(sequence.breaks.iter().map(warning));
     warnings.sort_by_key(|warning| warning.severity);

@@ -1,4 +1,4 @@
-//! What the looks at an experiment have come to: the smallest p-values so far, and the outcome
+//! Keeps the results of the looks at an experiment: the smallest p-values so far, and the outcome
 //! of the planned look.
 //!
 //! Pure. A run makes the standing of each look from that of the look before and stores it
@@ -27,10 +27,10 @@ use crate::{Choices, Subject, control, health, measured};
 
 /// The version that standings are written in; one of another version counts as none.
 const VERSION: u32 = 1;
-/// Tests beyond which those of event types that nobody declared are not kept: they have no
-/// verdict, and a look would hold megabytes of them.
+/// The maximum number of stored tests of undeclared event types. Such tests have no verdict, and
+/// more of them would take megabytes per look.
 const MOST_EXPLORATORY: usize = 1_000;
-/// What the looks at an experiment have come to.
+/// The results of the looks at an experiment so far.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Standing {
     version: u32,
@@ -65,7 +65,7 @@ pub(crate) struct TestStanding {
     pub(crate) difference: f64,
 }
 
-/// The outcome of the planned look, which stands.
+/// The outcome of the planned look, which later looks do not change.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct PlannedLook {
     /// When it was published, in microseconds.
@@ -85,13 +85,13 @@ struct PlannedResult {
     headline: Headline,
 }
 
-/// The level that looks before and after the planned one spend, a fifth of `alpha`; all of it
-/// where nothing is planned.
+/// Returns the level that looks before and after the planned one spend: a fifth of `alpha`, or all
+/// of it if no look is planned.
 pub(crate) fn early(alpha: Alpha, is_planned: bool) -> Alpha {
     fifths(alpha, if is_planned { 1.0 } else { 5.0 })
 }
 
-/// The level that the planned look spends, of `alpha`.
+/// Returns the part of `alpha` that the planned look spends.
 pub(crate) fn planned(alpha: Alpha) -> Alpha {
     fifths(alpha, 4.0)
 }
@@ -100,7 +100,7 @@ fn fifths(alpha: Alpha, n: f64) -> Alpha {
     Alpha::new(alpha.get() * n / 5.0).unwrap_or(alpha)
 }
 
-/// A look that was computed and is about to be published.
+/// A computed look that is about to be published.
 #[derive(Debug, Clone, Copy)]
 pub struct Look<'a> {
     /// The experiment.
@@ -121,19 +121,19 @@ impl Standing {
         (standing.version == VERSION).then_some(standing)
     }
 
-    /// The standing as text.
+    /// Serializes the standing.
     #[must_use]
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// The standing after the last look of `sequence`, as far as that still counts.
+    /// Returns the standing after the last look of `sequence`, as far as it still counts.
     ///
     /// Looks at data that are gone, or by another definition, count no longer. The planned
-    /// look was taken all the same: taking it again would spend its alpha again, so its
+    /// look still counts: repeating it would spend its alpha again, so its
     /// outcome stays where its definition does.
     #[must_use]
-    pub fn of(sequence: &Sequence) -> Option<Self> {
+    pub fn from_sequence(sequence: &Sequence) -> Option<Self> {
         let looked_at = sequence.looked_at?;
         let standing = sequence.standing.as_deref().and_then(Self::parse)?;
         if sequence.counts(looked_at) {
@@ -145,7 +145,7 @@ impl Standing {
         })
     }
 
-    /// The standing after `look`, which follows that of `previous`.
+    /// Returns the standing after `look`, which follows the standing `previous`.
     #[must_use]
     pub fn next(previous: Option<&Self>, look: &Look<'_>) -> Self {
         let Look {
@@ -185,8 +185,8 @@ impl Standing {
         next
     }
 
-    /// The standing after looks of which the sums are still there, the newest first; the
-    /// sample ratio at them is not known any more.
+    /// Computes the standing after looks whose sums are still stored, the newest first. Their
+    /// sample ratios are no longer known.
     #[must_use]
     pub fn of_looks(
         subject: &Subject<'_>,
@@ -210,17 +210,17 @@ impl Standing {
             })
     }
 
-    /// When the first look that counts was published; none where only the last one does.
+    /// Returns when the first look that counts was published; `None` if only the last one counts.
     pub(crate) fn since(&self) -> Option<UnixMicros> {
         (self.looks > 0).then_some(UnixMicros(self.since))
     }
 
-    /// When the planned look was published, if it was.
+    /// Returns when the planned look was published, if it was.
     pub(crate) fn planned_at(&self) -> Option<UnixMicros> {
         self.planned.as_ref().map(|look| UnixMicros(look.at))
     }
 
-    /// The test of `treatment`, where it is made of what it was made of before.
+    /// Returns the standing of the test of `treatment` if its `basis` has not changed.
     pub(crate) fn test(&self, key: (&str, MetricKind, &str), basis: &str) -> Option<&TestStanding> {
         let is_same = |test: &&TestStanding| {
             let of_test = (test.metric.as_str(), test.kind, test.treatment.as_str());
@@ -229,7 +229,7 @@ impl Standing {
         self.tests.iter().find(is_same)
     }
 
-    /// What the planned look said of `treatment`, where the metric is what it was.
+    /// Returns what the planned look found for `treatment`, if the metric has not changed since.
     pub(crate) fn planned_headline(
         &self,
         key: (&str, MetricKind, &str),
@@ -249,7 +249,7 @@ impl Standing {
 }
 
 impl TestStanding {
-    /// When its first look was published.
+    /// Returns when the first look of the test was published.
     pub(crate) fn since(&self) -> UnixMicros {
         UnixMicros(self.since)
     }
@@ -323,7 +323,7 @@ fn tests(
     tests
 }
 
-/// The smaller p-value with its difference.
+/// Returns the smaller p-value with its difference.
 pub(crate) fn smaller(
     before: Option<&TestStanding>,
     now: Option<(f64, f64)>,

@@ -1,11 +1,11 @@
-//! The experiment that a report is about.
+//! Describes the experiment of a report.
 
 use trialog_model::experiment::{Definition, Status};
 use trialog_model::life::{Decision, Pause};
 use trialog_model::metric_definition::MetricDefinition;
 use trialog_model::time::UnixMicros;
 
-/// The experiment that a report is about: its definition and where it is in its life.
+/// The experiment of a report: its definition and its state.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Subject<'a> {
     /// The definition.
@@ -27,7 +27,8 @@ pub struct Subject<'a> {
 }
 
 impl<'a> Subject<'a> {
-    /// The subject of a report on data whose experiment nobody registered: a definition alone.
+    /// Builds the subject of a report on data without a registered experiment, from a definition
+    /// alone.
     pub fn from_definition(definition: &'a Definition) -> Self {
         Self {
             definition,
@@ -41,7 +42,7 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// The definition of the metric called `name`, if it has one.
+    /// Returns the definition of the metric called `name`, if it has one.
     pub fn defined_metric(&self, name: &str) -> Option<&'a MetricDefinition> {
         (self.defined_metrics.iter()).find(|metric| metric.name.as_str() == name)
     }

@@ -1,4 +1,4 @@
-//! What a list of experiments shows of a report.
+//! Summarises a report for lists of experiments.
 //!
 //! A run stores the summary with the sums that it publishes, so that a list of fifty
 //! experiments reads fifty short rows instead of building fifty reports.
@@ -18,7 +18,7 @@ pub const SUMMARY: &str = "summary";
 /// The version of the encoding, and of what a summary means.
 const VERSION: u32 = 1;
 
-/// What a list shows of a report.
+/// The part of a report that a list shows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// Where the experiment is in its life.
@@ -33,7 +33,7 @@ pub struct Summary {
     pub warnings: Vec<Warning>,
 }
 
-/// A summary as it is stored: with what it was made from.
+/// A summary as it is stored, with its basis.
 #[derive(Serialize, Deserialize)]
 struct Stored {
     version: u32,
@@ -42,7 +42,7 @@ struct Stored {
 }
 
 impl Summary {
-    /// Takes the summary out of `report`.
+    /// Extracts the summary from `report`.
     pub fn from_report(report: &Report) -> Self {
         Self {
             status: report.status,
@@ -53,7 +53,7 @@ impl Summary {
         }
     }
 
-    /// Writes the summary as text that says that it was made from `basis`.
+    /// Writes the summary with its `basis`.
     pub fn to_json(&self, basis: &str) -> String {
         let stored = Stored {
             version: VERSION,
@@ -72,9 +72,9 @@ impl Summary {
     }
 }
 
-/// Everything that a summary is made from beside the published sums, as one short text: the
-/// words of this version, the subject, the fingerprint `current` of its definition, and the
-/// breaks in its sequence of looks.
+/// Writes everything that a summary depends on beside the published sums: the words of this
+/// version, the subject, the fingerprint `current` of its definition, and the breaks in its
+/// sequence of looks.
 pub fn basis(subject: &Subject<'_>, current: &str, breaks: &[Break]) -> String {
     let breaks: Vec<_> = breaks.iter().map(SequenceBreak::from_break).collect();
     let pauses: Vec<_> = subject.pauses.iter().map(Paused::from_pause).collect();

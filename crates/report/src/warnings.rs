@@ -1,4 +1,4 @@
-//! What a reader of results has to know, in words: what is so, and what to do about it.
+//! Words the warnings of a report: what is wrong, and what to do about it.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ pub enum Severity {
 }
 
 impl Severity {
-    /// Its name in JSON.
+    /// Returns the name in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Error => "error",
@@ -97,7 +97,7 @@ impl Warning {
         self.number(name, count as f64)
     }
 
-    /// What is so and what to do, as one text.
+    /// Returns the message and the action as one text.
     pub fn text(&self) -> String {
         match &self.action {
             Some(action) => format!("{}: {action}", self.message),
@@ -106,7 +106,7 @@ impl Warning {
     }
 }
 
-/// What `finding` says.
+/// Words the warning about `finding`.
 pub(super) fn of_finding(finding: &Finding) -> Warning {
     let code = finding.code();
     match finding {
@@ -155,7 +155,7 @@ fn without_exposure(code: &str, row: &EventCounts, cause: Cause) -> Warning {
         Severity::Warning
     };
     Warning::new(severity, code, message)
-        .action(mend(row, cause))
+        .action(remedy(row, cause))
         .event_type(event_type)
         .count("events", *events)
         .count("unexposed", *unexposed)
@@ -164,15 +164,15 @@ fn without_exposure(code: &str, row: &EventCounts, cause: Cause) -> Warning {
         .count("before_exposure", row.before_exposure)
 }
 
-/// The likeliest cause and its mend.
-fn mend(row: &EventCounts, cause: Cause) -> String {
+/// Names the likeliest cause and its remedy.
+fn remedy(row: &EventCounts, cause: Cause) -> String {
     let such = such_as(&row.unexposed_sample);
     match cause {
         Cause::NoExposures => format!(
-            "no exposure of anybody came in, so log an assignment event when a user sees a variant, under the id that these events carry{such}"
+            "no exposure came in, so log an assignment event when a user sees a variant, under the id that these events carry{such}"
         ),
         Cause::OutsideDates => format!(
-            "no exposure of anybody lies between `start_at` and `end_at` of the experiment, so change these dates, or log an assignment event when a user sees a variant{such}"
+            "no exposure lies between `start_at` and `end_at` of the experiment, so change these dates, or log an assignment event when a user sees a variant{such}"
         ),
         Cause::OtherIds => format!(
             "the events most likely carry another kind of id than the exposures{such}; check which id both sides send (ids that are text are shown as the integer that `trialog user-id TEXT` gives)"
@@ -350,7 +350,7 @@ fn percent(part: u64, whole: u64) -> String {
     }
 }
 
-/// Three digits that tell.
+/// Formats a number with three significant digits.
 fn short(number: f64) -> String {
     let size = number.abs();
     if size == 0.0 {

@@ -62,7 +62,7 @@ async fn metrics(State(trialog): State<Client>) -> String {
 
 /// The value after `name` among the arguments.
 fn argument(name: &str) -> Option<String> {
-    let mut arguments = std::env::args().skip_while(|own| own != name);
+    let mut arguments = std::env::args().skip_while(|argument| argument != name);
     arguments.nth(1)
 }
 

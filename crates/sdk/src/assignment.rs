@@ -1,4 +1,4 @@
-//! What a call of `assign` tells the application.
+//! Defines what `assign` returns to the application.
 
 use std::sync::Arc;
 
@@ -6,12 +6,12 @@ use serde_json::Value;
 use trialog_model::assignment::Decision;
 use trialog_model::ids::Variant;
 
-/// Why a unit gets a variant, or none.
+/// The reason why a unit gets a variant, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// It gets a variant by the rules.
     Assigned,
-    /// It gets a variant whatever the rules say, and is not analysed.
+    /// It gets a variant regardless of the rules, and is not analysed.
     Forced,
     /// It gets the variant that every unit gets since the experiment ended; no exposure.
     Shipped,
@@ -27,7 +27,7 @@ pub enum Outcome {
     NotReady,
 }
 
-/// Which variant a unit gets, if any.
+/// The variant that a unit gets, if any.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Assignment {
     outcome: Outcome,
@@ -36,27 +36,27 @@ pub struct Assignment {
 }
 
 impl Assignment {
-    /// The variant; none where the application goes on as if there were no experiment.
+    /// Returns the variant; `None` if the application shall behave as if there were no experiment.
     pub fn variant(&self) -> Option<&str> {
         self.variant.as_ref().map(Variant::as_str)
     }
 
-    /// The variant, or `other` where there is none.
+    /// Returns the variant, or `other` if there is none.
     pub fn variant_or<'a>(&'a self, other: &'a str) -> &'a str {
         self.variant().unwrap_or(other)
     }
 
-    /// What the variant stands for, where the definition says so.
+    /// Returns the value of the variant, if the definition has one.
     pub fn value(&self) -> Option<&Value> {
         self.value.as_deref()
     }
 
-    /// Why.
+    /// Returns the reason.
     pub fn outcome(&self) -> Outcome {
         self.outcome
     }
 
-    /// No variant, for this reason.
+    /// Builds an assignment without a variant.
     pub(crate) fn none(outcome: Outcome) -> Self {
         Self {
             outcome,
@@ -65,7 +65,7 @@ impl Assignment {
         }
     }
 
-    /// A variant that the application forces.
+    /// Builds the assignment of a variant that the application forces.
     pub(crate) fn forced(variant: Variant, value: Option<Arc<Value>>) -> Self {
         Self {
             outcome: Outcome::Forced,

@@ -1,9 +1,9 @@
-//! How long to wait after a failure.
+//! Computes how long to wait after a failure.
 
 use std::time::Duration;
 
-/// Doubles from `first` to `most`, and draws from the upper half of that, so that many
-/// clients do not come back at the same moment.
+/// Doubles the wait from `first` to `most`, and draws from the upper half of it, so that clients
+/// do not retry all at the same moment.
 #[derive(Debug, Clone)]
 pub(crate) struct Backoff {
     first: Duration,
@@ -20,8 +20,8 @@ impl Backoff {
         }
     }
 
-    /// The wait after one more failure; never shorter than the server asked for, of which
-    /// an hour is believed.
+    /// Returns the wait after one more failure; never shorter than the server requested, up to an
+    /// hour.
     pub(crate) fn next(&mut self, asked: Option<Duration>) -> Duration {
         let doubled = self.first.saturating_mul(1 << self.n_failures.min(20));
         self.n_failures = self.n_failures.saturating_add(1);
@@ -35,7 +35,7 @@ impl Backoff {
     }
 }
 
-/// `interval`, a tenth longer or shorter.
+/// Returns `interval` a tenth longer or shorter.
 pub(crate) fn jittered(interval: Duration) -> Duration {
     interval.mul_f64(0.9 + fastrand::f64() / 5.0)
 }

@@ -1,4 +1,4 @@
-//! How a client is put together.
+//! Builds clients.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::clock::{self, Clock};
 use crate::configuration::{Current, Poller, Source};
 use crate::counters::add;
 use crate::forced::Forced;
-use crate::observer::{Observer, Told};
+use crate::observer::{Notifier, Observer};
 use crate::queue::Queue;
 use crate::seen::Seen;
 use crate::sender::{self, Outbox, Pace};
@@ -18,7 +18,7 @@ use crate::transport::Transport;
 use trialog_model::ids::Variant;
 use trialog_model::text::without_passwords;
 
-/// Why a client could not be built.
+/// The reason why a client could not be built.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
@@ -30,8 +30,10 @@ pub enum BuildError {
         "nothing says which experiments run: give `server`, a `configuration` or a `cache_file`"
     )]
     NoConfiguration,
-    /// The server's address is none.
-    #[error("`{0}` is no address: give one such as https://trialog.example")]
+    /// The server's address is not a valid URL.
+    #[error(
+        "the server address `{0}` is not a valid URL: give one such as https://trialog.example"
+    )]
     BadServer(String),
     /// A configuration given in the program cannot be read.
     #[error("{0}")]
@@ -45,9 +47,9 @@ pub enum BuildError {
         range: &'static str,
     },
     /// A variant that is forced has no such name.
-    #[error("the variant `{0}` that is forced {1}")]
+    #[error("the forced variant `{0}` {1}")]
     BadVariant(String, trialog_model::ids::NameError),
-    /// The system gives no thread.
+    /// The system cannot start a thread.
     #[error("cannot start a thread: {0}")]
     NoThread(std::io::Error),
 }
@@ -59,8 +61,8 @@ impl From<std::io::Error> for BuildError {
     }
 }
 
-/// Puts a [`Client`] together; every setting has a default but where events go and what
-/// is decided by.
+/// Builds a [`Client`]. Every setting has a default except the destination of events and the
+/// source of the configuration.
 pub struct Builder {
     server: Option<String>,
     api_key: Option<String>,
@@ -115,106 +117,106 @@ impl std::fmt::Debug for Builder {
 }
 
 impl Builder {
-    /// The server that the configuration comes from and, unless another transport is
-    /// given, events go to, such as `https://trialog.example`.
+    /// Sets the server that provides the configuration and, without another transport, receives
+    /// the events, such as `https://trialog.example`.
     #[must_use]
     pub fn server(mut self, server: impl Into<String>) -> Self {
         self.server = Some(server.into());
         self
     }
 
-    /// The key to send to the server; it has the scope `sdk`.
+    /// Sets the key for the server, which needs the scope `sdk`.
     #[must_use]
     pub fn api_key(mut self, key: impl Into<String>) -> Self {
         self.api_key = Some(key.into());
         self
     }
 
-    /// Where events go instead.
+    /// Sets another destination for events.
     #[must_use]
     pub fn transport(mut self, transport: impl Transport + 'static) -> Self {
         self.transport = Some(Box::new(transport));
         self
     }
 
-    /// A configuration that is there from the start, in the form of
-    /// `GET /v1/sdk/config`; without a server it stays.
+    /// Sets the initial configuration, in the form of `GET /v1/sdk/config`. Without a server it
+    /// never changes.
     #[must_use]
     pub fn configuration(mut self, json: impl Into<Vec<u8>>) -> Self {
         self.configuration = Some(json.into());
         self
     }
 
-    /// Where the last good configuration is kept, for a start without a network.
+    /// Sets the file that stores the last good configuration, for a start without a network.
     #[must_use]
     pub fn cache_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.cache_file = Some(path.into());
         self
     }
 
-    /// How often the configuration is looked for, a tenth more or less: 30 seconds
-    /// unless said otherwise.
+    /// Sets how often the configuration is fetched, a tenth more or less. The default is 30
+    /// seconds.
     #[must_use]
     pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.poll_interval = interval;
         self
     }
 
-    /// Events that may wait, 16,384 unless said otherwise, and their bytes, 16 MiB; the
-    /// newest is dropped beyond.
+    /// Sets how many events may wait, by default 16,384, and their bytes, by default 16 MiB. The
+    /// newest event is dropped beyond.
     #[must_use]
     pub fn buffer(mut self, max_events: usize, max_bytes: usize) -> Self {
         (self.max_events, self.max_bytes) = (max_events, max_bytes);
         self
     }
 
-    /// Events of a batch, 500 unless said otherwise, and how long an event waits for a
-    /// batch to fill, a second.
+    /// Sets the number of events in a batch, by default 500, and how long an event waits for a
+    /// batch to fill, by default a second.
     #[must_use]
     pub fn batches(mut self, events: usize, interval: Duration) -> Self {
         (self.pace.batch_events, self.pace.interval) = (events, interval);
         self
     }
 
-    /// The wait after a first failure, half a second unless said otherwise, and the
-    /// longest, a minute; it doubles in between.
+    /// Sets the wait after a first failure, by default half a second, and the longest wait, by
+    /// default a minute. The wait doubles in between.
     #[must_use]
     pub fn retries(mut self, first: Duration, longest: Duration) -> Self {
         (self.pace.first_retry, self.pace.longest_retry) = (first, longest);
         self
     }
 
-    /// How long one attempt to send may take: 10 seconds unless said otherwise.
+    /// Sets how long one attempt to send may take. The default is 10 seconds.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.pace.timeout = timeout;
         self
     }
 
-    /// Exposures that are remembered so as not to be logged again, in 8 bytes each:
-    /// 65,536 unless said otherwise.
+    /// Sets how many exposures are remembered so that they are not logged again, in 8 bytes each.
+    /// The default is 65,536.
     #[must_use]
     pub fn remembered_exposures(mut self, n: usize) -> Self {
         self.max_exposures = n;
         self
     }
 
-    /// How long a client that is dropped without a shutdown goes on sending in the
-    /// background: 5 seconds unless said otherwise.
+    /// Sets how long a client that is dropped without a shutdown goes on sending in the
+    /// background. The default is 5 seconds.
     #[must_use]
     pub fn linger(mut self, time: Duration) -> Self {
         self.linger = time;
         self
     }
 
-    /// Is told what the client's threads do.
+    /// Sets the observer, which is notified of what the client's threads do.
     #[must_use]
     pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
         self.observer = Some(observer);
         self
     }
 
-    /// The time that events carry; the system's unless said otherwise.
+    /// Sets the clock for the times of events. The default is the system's.
     #[must_use]
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = Some(clock);
@@ -240,7 +242,7 @@ impl Builder {
     /// A setting is missing or cannot be used, or there is no thread.
     pub fn build(mut self) -> Result<Client, BuildError> {
         self.check()?;
-        let told = Told(self.observer.take());
+        let notifier = Notifier(self.observer.take());
         let queue = Queue::new(self.max_events, self.max_bytes);
         let outbox = Arc::new(Outbox::new(queue, self.pace.batch_events));
         let current = Arc::new(Current::default());
@@ -250,13 +252,13 @@ impl Builder {
                 .map_err(|error| BuildError::BadVariant(variant.clone(), error))?;
             forced.set(unit, experiment, Some(&variant));
         }
-        let etag = self.begin_with(&current, &outbox, &told)?;
+        let etag = self.begin_with(&current, &outbox, &notifier)?;
         let source = self.source();
         let transport = match self.transport.take() {
             Some(transport) => transport,
             None => self.to_server()?,
         };
-        sender::start(Arc::clone(&outbox), transport, self.pace, told.clone())?;
+        sender::start(Arc::clone(&outbox), transport, self.pace, notifier.clone())?;
         if let Some(source) = source {
             let poller = Poller {
                 current: Arc::clone(&current),
@@ -264,7 +266,7 @@ impl Builder {
                 source,
                 cache_file: self.cache_file.take(),
                 interval: self.poll_interval,
-                told,
+                notifier,
             };
             if let Err(error) = poller.start(etag) {
                 outbox.close(Duration::ZERO);
@@ -349,18 +351,18 @@ impl Builder {
         Ok(())
     }
 
-    /// Takes over what is there before the first answer of a server; the tag of what came
-    /// from the disk.
+    /// Loads the configuration that is available before the first response of a server, and
+    /// returns the tag of the one from the disk.
     fn begin_with(
         &self,
         current: &Current,
         outbox: &Outbox,
-        told: &Told,
+        notifier: &Notifier,
     ) -> Result<Option<String>, BuildError> {
         let counts = &outbox.queue.counts;
         if let Some(json) = &self.configuration {
             current
-                .take_over(json, counts, told)
+                .replace(json, counts, notifier)
                 .map_err(BuildError::BadConfiguration)?;
         }
         let Some(path) = &self.cache_file else {
@@ -369,7 +371,7 @@ impl Builder {
         let read = cache_file::read(path).map_err(|error| error.to_string());
         let taken = read.and_then(|copy| match copy {
             Some(sent) => {
-                current.take_over(&sent.text, counts, told)?;
+                current.replace(&sent.text, counts, notifier)?;
                 Ok(sent.etag)
             }
             None => Ok(None),
@@ -378,7 +380,7 @@ impl Builder {
         Ok(taken.unwrap_or_else(|reason| {
             let reason = format!("the copy in `{}` is not used: {reason}", path.display());
             add(&counts.configuration_failures, 1);
-            told.tell(|own| own.configuration_failed(&reason));
+            notifier.notify(|observer| observer.configuration_failed(&reason));
             None
         }))
     }

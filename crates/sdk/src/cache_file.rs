@@ -1,4 +1,4 @@
-//! The last good configuration on the disk, for a start without a network.
+//! Stores the last good configuration on the disk, for a start without a network.
 
 use std::fs::File;
 use std::io::{self, Write};

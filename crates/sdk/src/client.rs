@@ -1,4 +1,4 @@
-//! The client: decides, and puts events into the buffer.
+//! Decides variants, and puts events into the buffer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::value::MetricValue;
 /// Assigns units to variants and logs what they see and do; see the crate's page.
 ///
 /// Clones are one client. When the last one is dropped, what waits is still sent for a
-/// while in the background; [`Client::shutdown`] waits for that and tells what is left.
+/// while in the background; [`Client::shutdown`] waits for that and returns what is left.
 #[derive(Clone)]
 pub struct Client(Arc<Inner>);
 
@@ -43,7 +43,7 @@ impl Drop for Inner {
     }
 }
 
-/// What a shutdown or a flush leaves.
+/// The events left after a shutdown or a flush.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Report {
     /// Events that the transport took, since the client was built.
@@ -61,7 +61,7 @@ impl std::fmt::Debug for Client {
 }
 
 impl Client {
-    /// Begins a client.
+    /// Starts to build a client.
     pub fn builder() -> Builder {
         Builder::default()
     }
@@ -84,10 +84,10 @@ impl Client {
         }))
     }
 
-    /// The variant that `unit` gets in `experiment`, which it sees now: logs the exposure
-    /// once for each unit, experiment and variant, and the side of every holdout whose
-    /// scope the experiment is in. An experiment that ended and ships a variant gives
-    /// that one to everybody, without an exposure to it.
+    /// Returns the variant of `unit` in `experiment` and logs the exposure, once for each unit,
+    /// experiment and variant, and the side of every holdout whose scope contains the experiment.
+    /// An experiment that ended and ships a variant assigns that one to all units, without an
+    /// exposure to it.
     ///
     /// `unit` is the user id in text, as everywhere else. Allocates nothing where the
     /// exposure is known.
@@ -107,13 +107,13 @@ impl Client {
         decision.into()
     }
 
-    /// The same in every experiment that runs or ships a variant, which `unit` sees all of; see
-    /// [`Client::decide_all`] for a look that is no exposure.
+    /// Assigns as [`Client::assign`] does in every experiment that runs or ships a variant, and
+    /// logs an exposure to all of them; see [`Client::decide_all`] for a look without exposures.
     pub fn assign_all(&self, unit: &str, context: &Context) -> Vec<(ExperimentId, Assignment)> {
         self.every(unit, context, true)
     }
 
-    /// The variant that `unit` would get in `experiment`; no exposure is logged.
+    /// Returns the variant that `unit` would get in `experiment`, without logging an exposure.
     pub fn decide(&self, unit: &str, experiment: &str, context: &Context) -> Assignment {
         if let Some(variant) = self.0.forced.get(unit, experiment) {
             let value = self.value_of(experiment, &variant);
@@ -129,26 +129,26 @@ impl Client {
         }
     }
 
-    /// The variants that `unit` would get in every experiment that runs or ships a
-    /// variant; no exposure is logged.
+    /// Returns the variants that `unit` would get in every experiment that runs or ships a
+    /// variant, without logging exposures.
     pub fn decide_all(&self, unit: &str, context: &Context) -> Vec<(ExperimentId, Assignment)> {
         self.every(unit, context, false)
     }
 
-    /// Every step of the decision about `unit` in `experiment`; empty where no such
-    /// experiment runs or ships a variant. Variants that the application forces are not looked at.
+    /// Returns every step of the decision about `unit` in `experiment`; empty if no such
+    /// experiment runs or ships a variant. Ignores variants that the application forces.
     pub fn explain(&self, unit: &str, experiment: &str, context: &Context) -> Vec<Step> {
         let ruleset = self.0.current.load();
         let rules = ruleset
             .as_ref()
-            .and_then(|own| Some((own, own.experiment(experiment)?)));
-        rules.map_or_else(Vec::new, |(own, rules)| {
-            own.explain(rules, unit, context.members()).1
+            .and_then(|ruleset| Some((ruleset, ruleset.experiment(experiment)?)));
+        rules.map_or_else(Vec::new, |(ruleset, rules)| {
+            ruleset.explain(rules, unit, context.members()).1
         })
     }
 
-    /// Logs what `unit` did: one event for each experiment that gives it a variant and
-    /// lists `event_type` among its metrics, and for each holdout that lists it.
+    /// Logs what `unit` did: one event for each experiment that gives it a variant and lists
+    /// `event_type` among its metrics, and for each holdout that lists it.
     ///
     /// ```
     /// # use trialog_sdk::{Client, Context, MemoryTransport, MetricValue};
@@ -189,7 +189,7 @@ impl Client {
         }
     }
 
-    /// Logs what `unit` did for `experiment` alone, whatever the configuration says.
+    /// Logs what `unit` did for `experiment` alone, regardless of the configuration.
     pub fn log_metric_for(
         &self,
         experiment: &str,
@@ -214,9 +214,9 @@ impl Client {
         }
     }
 
-    /// Forces `unit` into `variant` of `experiment` from now on, for tests and testers,
-    /// or lets the rules decide again where there is none. What is exposed so is marked,
-    /// and not analysed. A name that cannot be a variant's changes nothing.
+    /// Forces `unit` into `variant` of `experiment` from now on, for tests and testers; `None`
+    /// lets the rules decide again. Such exposures are marked, and not analysed. An invalid name
+    /// of a variant changes nothing.
     pub fn force(&self, unit: &str, experiment: &str, variant: Option<&str>) {
         match variant.map(Variant::new) {
             Some(Ok(variant)) => self.0.forced.set(unit, experiment, Some(&variant)),
@@ -230,7 +230,7 @@ impl Client {
         self.0.current.wait_until_ready(timeout)
     }
 
-    /// Fetches the configuration at once, in the background.
+    /// Fetches the configuration now, in the background.
     pub fn refresh(&self) {
         self.0.current.refresh();
     }
@@ -241,15 +241,15 @@ impl Client {
         self.report()
     }
 
-    /// Takes no more events, sends what waits, and waits for that, at most as long.
-    /// Assignments go on. Events that are offered later are dropped and counted.
+    /// Rejects new events, sends the queued ones, and waits for that, at most `timeout`.
+    /// Assignments still work. Later events are dropped and counted.
     pub fn shutdown(&self, timeout: Duration) -> Report {
         self.0.current.end();
         self.0.outbox.close(timeout);
         self.flush(timeout)
     }
 
-    /// What became of every event that was offered.
+    /// Returns the numbers of events by what happened to them.
     pub fn counters(&self) -> Counters {
         self.0.outbox.queue.counts.read()
     }

@@ -1,14 +1,14 @@
-//! The one place that reads a clock.
+//! Reads clocks: the only module that does.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use trialog_model::time::UnixMicros;
 
-/// The time that events carry; see [`crate::Builder::clock`].
+/// A function that returns the time for events; see [`crate::Builder::clock`].
 pub type Clock = Arc<dyn Fn() -> UnixMicros + Send + Sync>;
 
-/// The system's clock. It may jump; nothing but the time of events depends on it.
+/// Returns the system's clock. It may jump; only the times of events depend on it.
 pub(crate) fn system() -> Clock {
     Arc::new(|| {
         #[expect(clippy::disallowed_methods, reason = "the one place")]
@@ -20,7 +20,7 @@ pub(crate) fn system() -> Clock {
     })
 }
 
-/// A clock that never goes back, for waits and deadlines.
+/// Returns the time of a monotonic clock, for waits and deadlines.
 pub(crate) fn monotonic() -> Instant {
     Instant::now()
 }

@@ -1,4 +1,4 @@
-//! The configuration that calls decide by, and the thread that keeps it fresh.
+//! Holds the configuration for decisions, and refreshes it in a thread.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,9 +13,9 @@ use trialog_model::configuration::Configuration;
 use crate::cache_file::{self, Sent};
 use crate::clock::monotonic;
 use crate::counters::{Counts, add};
-use crate::observer::Told;
+use crate::observer::Notifier;
 
-/// The configuration in use: replaced whole, read without waiting.
+/// The configuration in use: replaced as a whole, read without waiting.
 #[derive(Default)]
 pub(crate) struct Current {
     ruleset: ArcSwapOption<Ruleset>,
@@ -31,12 +31,12 @@ impl Current {
         self.ruleset.load()
     }
 
-    /// Takes over what was sent; why not, where it cannot be read.
-    pub(crate) fn take_over(
+    /// Replaces the configuration by what was sent; fails if it cannot be read.
+    pub(crate) fn replace(
         &self,
         text: &[u8],
         counts: &Counts,
-        told: &Told,
+        notifier: &Notifier,
     ) -> Result<(), String> {
         let read = Configuration::read(text)
             .map_err(|error| format!("the configuration cannot be read: {error}"))?;
@@ -44,7 +44,7 @@ impl Current {
             let reason = format!(
                 "an experiment is left out, which a newer version of the SDK may know: {error}"
             );
-            told.tell(|own| own.configuration_failed(&reason));
+            notifier.notify(|observer| observer.configuration_failed(&reason));
         }
         let n_experiments = read.configuration.experiments.len() + read.configuration.shipped.len();
         self.ruleset
@@ -52,7 +52,7 @@ impl Current {
         add(&counts.configurations, 1);
         *self.is_ready.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.ready.notify_all();
-        told.tell(|own| own.configured(n_experiments));
+        notifier.notify(|observer| observer.configured(n_experiments));
         Ok(())
     }
 
@@ -66,13 +66,13 @@ impl Current {
         *waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// Fetches the configuration at once.
+    /// Requests a fetch of the configuration now.
     pub(crate) fn refresh(&self) {
         self.is_wanted.store(true, Ordering::SeqCst);
         self.wake();
     }
 
-    /// Ends the thread.
+    /// Stops the thread.
     pub(crate) fn end(&self) {
         self.is_over.store(true, Ordering::SeqCst);
         self.wake();
@@ -100,27 +100,27 @@ impl Current {
     }
 }
 
-/// Where a configuration comes from.
+/// A source of configurations.
 pub(crate) trait Source: Send {
     /// Fetches it; none where the one with `etag` is the newest.
     fn fetch(&mut self, etag: Option<&str>) -> Result<Option<Sent>, Failure>;
 }
 
-/// Why a configuration could not be fetched.
+/// The reason why a configuration could not be fetched.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) reason: String,
     pub(crate) wait: Option<Duration>,
 }
 
-/// What keeps a configuration fresh.
+/// Refreshes the configuration.
 pub(crate) struct Poller {
     pub(crate) current: Arc<Current>,
     pub(crate) outbox: Arc<crate::sender::Outbox>,
     pub(crate) source: Box<dyn Source>,
     pub(crate) cache_file: Option<PathBuf>,
     pub(crate) interval: Duration,
-    pub(crate) told: Told,
+    pub(crate) notifier: Notifier,
 }
 
 /// The first wait after a failure, and the longest.
@@ -161,7 +161,7 @@ impl Poller {
         };
         let taken = self
             .current
-            .take_over(&sent.text, &self.outbox.queue.counts, &self.told);
+            .replace(&sent.text, &self.outbox.queue.counts, &self.notifier);
         taken.map_err(|reason| Failure { reason, wait: None })?;
         if let Some(path) = &self.cache_file
             && let Err(error) = cache_file::write(path, &sent)
@@ -177,7 +177,8 @@ impl Poller {
 
     fn fail(&self, reason: &str) {
         add(&self.outbox.queue.counts.configuration_failures, 1);
-        self.told.tell(|own| own.configuration_failed(reason));
+        self.notifier
+            .notify(|observer| observer.configuration_failed(reason));
     }
 }
 
@@ -240,7 +241,7 @@ mod http {
                 StatusCode::NOT_MODIFIED => Ok(None),
                 StatusCode::OK => {
                     let tag = answer.headers().get(header::ETAG);
-                    let etag = tag.and_then(|own| own.to_str().ok()).map(str::to_owned);
+                    let etag = tag.and_then(|tag| tag.to_str().ok()).map(str::to_owned);
                     let text = (answer
                         .body_mut()
                         .with_config()

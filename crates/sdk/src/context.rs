@@ -1,11 +1,11 @@
-//! What the application knows about a unit.
+//! Holds what the application knows about a unit.
 
 use std::sync::Arc;
 
 use serde_json::Value;
 use trialog_model::assignment::Context as Members;
 
-/// What is known about a unit: what targeting looks at, and what its exposure carries.
+/// The attributes of a unit, for targeting and for its exposures.
 ///
 /// Cheap to clone: build it once for a request and pass it to every call.
 ///
@@ -18,24 +18,24 @@ use trialog_model::assignment::Context as Members;
 pub struct Context(Arc<Members>);
 
 impl Context {
-    /// Nothing is known.
+    /// Creates an empty context.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The same with `key`.
+    /// Returns the context with `key` added.
     #[must_use]
     pub fn with(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
         Arc::make_mut(&mut self.0).insert(key.into(), value.into());
         self
     }
 
-    /// What is known under `key`.
+    /// Returns the value under `key`.
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.0.get(key)
     }
 
-    /// About the bytes that it takes.
+    /// Estimates the size in bytes.
     pub(crate) fn n_bytes(&self) -> usize {
         n_bytes_of(&self.0)
     }

@@ -1,9 +1,9 @@
-//! What became of every event that was offered.
+//! Counts every event by what happened to it.
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What became of the events that the application offered, since the client was built.
+/// The numbers of the application's events since the client was built, by what happened to them.
 ///
 /// `offered = delivered + dropped.total() + queued`, exactly, whenever no call is in
 /// between.
@@ -28,10 +28,10 @@ pub struct Counters {
     pub configuration_failures: u64,
 }
 
-/// Events that are gone, by reason.
+/// The dropped events by reason.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Dropped {
-    /// The buffer was full: the newest event gives way.
+    /// The buffer was full: the newest event is dropped.
     pub full: u64,
     /// The event breaks a rule, such as a value out of range.
     pub invalid: u64,
@@ -42,14 +42,14 @@ pub struct Dropped {
 }
 
 impl Dropped {
-    /// All of them.
+    /// Returns the total.
     pub fn total(&self) -> u64 {
         self.full + self.invalid + self.refused + self.closed
     }
 }
 
 impl Counters {
-    /// The counters as Prometheus reads them, to be appended to what the host exports.
+    /// Writes the counters in the format of Prometheus, to be appended to what the host exports.
     ///
     /// ```
     /// let text = trialog_sdk::Counters::default().to_prometheus();
@@ -121,7 +121,7 @@ impl Counters {
     }
 }
 
-/// The counters where they are counted.
+/// The counters while they are counted.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) offered: AtomicU64,

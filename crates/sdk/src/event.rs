@@ -1,4 +1,4 @@
-//! An event between the call that offers it and the batch that carries it.
+//! Defines an event between the call that logs it and the batch that carries it.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use trialog_model::time::UnixMicros;
 
 use crate::context::Context;
 
-/// An event that waits. Everything in it is shared or fixed in size.
+/// A queued event. Everything in it is shared or fixed in size.
 #[derive(Debug)]
 pub(crate) struct Event {
     pub(crate) id: u128,
@@ -20,7 +20,7 @@ pub(crate) struct Event {
     pub(crate) what: What,
 }
 
-/// What the unit saw or did.
+/// The exposure or the action of the unit.
 #[derive(Debug)]
 pub(crate) enum What {
     Exposure {
@@ -107,8 +107,8 @@ struct Metric<'a> {
     event_id: &'a str,
 }
 
-/// A UUID of version 7 (RFC 9562, section 5.7): milliseconds, then 74 random bits, by
-/// which it is unique even where the clock jumps back.
+/// Creates a UUID of version 7 (RFC 9562, section 5.7): milliseconds, then 74 random bits, which
+/// keep it unique even if the clock jumps back.
 pub(crate) fn uuid_v7(at: UnixMicros, random: u128) -> u128 {
     let millis = (at.0.max(0) / 1_000) as u128 & 0xffff_ffff_ffff;
     let random_a = random >> 62 & 0xfff;
@@ -155,13 +155,13 @@ mod tests {
                 serde_json::from_slice::<serde_json::Value>(&line).unwrap(),
             )
         };
-        let (left_out, own) = line(Context::new().with("platform", "ios"));
+        let (left_out, written) = line(Context::new().with("platform", "ios"));
         assert_eq!(
-            (left_out, &own["context"]["platform"]),
+            (left_out, &written["context"]["platform"]),
             (false, &"ios".into())
         );
-        let (left_out, own) = line(Context::new().with("long", "x".repeat(5_000)));
-        assert!(left_out && own["context"].is_null());
-        assert_eq!(own["variant"], "a");
+        let (left_out, written) = line(Context::new().with("long", "x".repeat(5_000)));
+        assert!(left_out && written["context"].is_null());
+        assert_eq!(written["variant"], "a");
     }
 }

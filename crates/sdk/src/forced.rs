@@ -1,4 +1,4 @@
-//! Variants that the application forces, for its tests and its testers.
+//! Stores variants that the application forces, for its tests and its testers.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use trialog_model::ids::Variant;
 /// By experiment, then by unit.
 type ByExperiment = HashMap<String, HashMap<String, Variant>>;
 
-/// Not used by nearly every client: then a look costs nothing.
+/// The forced variants. Few clients have any, and without any a lookup costs nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Forced {
     all: ArcSwapOption<ByExperiment>,
@@ -26,7 +26,7 @@ impl Forced {
         all.as_ref()?.get(experiment)?.get(unit).cloned()
     }
 
-    /// Forces `unit` into `variant`, or lets the rules decide again.
+    /// Forces `unit` into `variant`; `None` lets the rules decide again.
     pub(crate) fn set(&self, unit: &str, experiment: &str, variant: Option<&Variant>) {
         self.is_used.store(true, Ordering::Relaxed);
         self.all.rcu(|all| {

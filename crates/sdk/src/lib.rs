@@ -1,4 +1,4 @@
-//! Assigns in process and logs without ever waiting.
+//! Assigns variants in process and logs events without ever waiting.
 //!
 //! An application builds one [`Client`] and shares it. [`Client::assign`] is a pure
 //! function of the configuration that the client holds, allocates nothing, and logs the

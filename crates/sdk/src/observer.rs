@@ -1,4 +1,4 @@
-//! What the host may want to know as it happens.
+//! Notifies the host of what happens in the client.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use trialog_model::event::EventKind;
 
-/// Is told what the client's threads do, to feed the host's own metrics and logs.
+/// Receives notifications of what the client's threads do, to feed the host's metrics and logs.
 ///
 /// Called on the client's threads, never within a call of the application; a panic in it
 /// is caught. Totals are in [`crate::Client::counters`] as well.
@@ -39,13 +39,13 @@ pub trait Observer: Send + Sync {
     }
 }
 
-/// The host's observer, if there is one.
+/// Notifies the host's observer, if there is one.
 #[derive(Clone, Default)]
-pub(crate) struct Told(pub(crate) Option<Arc<dyn Observer>>);
+pub(crate) struct Notifier(pub(crate) Option<Arc<dyn Observer>>);
 
-impl Told {
-    /// Tells the observer, whatever it does.
-    pub(crate) fn tell(&self, what: impl FnOnce(&dyn Observer)) {
+impl Notifier {
+    /// Calls the observer and survives its panics.
+    pub(crate) fn notify(&self, what: impl FnOnce(&dyn Observer)) {
         if let Some(observer) = &self.0 {
             // It panicked: its message went to the host's panic hook.
             let _ = catch_unwind(AssertUnwindSafe(|| what(observer.as_ref())));

@@ -1,4 +1,4 @@
-//! The bounded buffer between the caller and the sending thread.
+//! Bounds the buffer between the caller and the sending thread.
 //!
 //! Policy: when the buffer is full, in events or in bytes, the *newest* event is dropped
 //! and counted. A caller never waits; an experiment must not slow what it measures.
@@ -19,7 +19,7 @@ pub(crate) struct Queue {
     pub(crate) counts: Counts,
 }
 
-/// What became of an event that was offered.
+/// The outcome of [`Queue::push`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pushed {
     /// It waits; with it there are so many.
@@ -68,7 +68,7 @@ impl Queue {
         add(&self.counts.invalid, 1);
     }
 
-    /// The oldest event that waits. It stays counted until [`Self::settle`].
+    /// Removes the oldest queued event. It stays counted until [`Self::settle`].
     pub(crate) fn pop(&self) -> Option<Event> {
         let event = self.events.pop()?;
         self.n_bytes.fetch_sub(size(&event), Ordering::Relaxed);
@@ -88,7 +88,7 @@ impl Queue {
         self.events.len()
     }
 
-    /// Drops every event that is offered from now on.
+    /// Makes the queue drop every event from now on.
     pub(crate) fn close(&self) {
         self.is_closed.store(true, Ordering::SeqCst);
     }

@@ -1,4 +1,4 @@
-//! Which exposures were logged already.
+//! Remembers which exposures were logged.
 //!
 //! A table of fixed size without locks: a fingerprint has eight places in which it may
 //! stand. Where all are taken, one gives way, and the exposure that stood there may be
@@ -8,7 +8,7 @@
 use std::hash::{BuildHasher, Hash};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Places in which one fingerprint may stand: a line of memory.
+/// The number of places in which a fingerprint may be stored: a cache line.
 const WAYS: usize = 8;
 
 /// The places of one fingerprint, in one line of memory.
@@ -22,12 +22,12 @@ pub(crate) struct Seen {
     hasher: foldhash::quality::RandomState,
 }
 
-/// An exposure that was noted just now.
+/// An exposure that was just recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Noted(u64);
 
 impl Seen {
-    /// A table for about `capacity` exposures.
+    /// Creates a table for about `capacity` exposures.
     pub(crate) fn new(capacity: usize) -> Self {
         let n_sets = (capacity / WAYS).next_power_of_two();
         let sets = (0..n_sets).map(|_| Set::default()).collect();
@@ -37,7 +37,7 @@ impl Seen {
         }
     }
 
-    /// Notes `exposure`; none where it was noted before.
+    /// Records `exposure`; `None` if it was recorded before.
     pub(crate) fn note(&self, exposure: &impl Hash) -> Option<Noted> {
         // 0 is an empty place.
         let fingerprint = self.hasher.hash_one(exposure).max(1);

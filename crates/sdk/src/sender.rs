@@ -1,4 +1,4 @@
-//! The thread that sends what waits, in batches by size and by time.
+//! Sends queued events from a thread, in batches by size and by time.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,11 +11,11 @@ use trialog_model::event::EventKind;
 use crate::backoff::Backoff;
 use crate::clock::monotonic;
 use crate::counters::add;
-use crate::observer::Told;
+use crate::observer::Notifier;
 use crate::queue::{Pushed, Queue};
 use crate::transport::{Batch, Delivery, Transport};
 
-/// How batches are cut and how long attempts last.
+/// The sizes of batches and the durations of attempts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pace {
     pub(crate) batch_events: usize,
@@ -41,7 +41,7 @@ pub(crate) struct Outbox {
 struct State {
     /// Events that were popped and are delivered or refused.
     n_settled: u64,
-    /// Until when a client that closes goes on.
+    /// Deadline for draining the queue after `close`.
     deadline: Option<Instant>,
     is_over: bool,
 }
@@ -59,7 +59,7 @@ impl Outbox {
         }
     }
 
-    /// Queues an event, and wakes the thread when a batch is full.
+    /// Queues an event, and wakes the thread if a batch is full.
     pub(crate) fn push(&self, event: crate::event::Event) -> Pushed {
         let pushed = self.queue.push(event);
         if let Pushed::Queued(n) = pushed
@@ -96,8 +96,8 @@ impl Outbox {
             if state.n_settled >= goal {
                 return true;
             }
-            let left = deadline.map_or(Duration::MAX, |own| {
-                own.saturating_duration_since(monotonic())
+            let left = deadline.map_or(Duration::MAX, |deadline| {
+                deadline.saturating_duration_since(monotonic())
             });
             if left.is_zero() || state.is_over {
                 return false;
@@ -110,7 +110,7 @@ impl Outbox {
         }
     }
 
-    /// Takes no more events and sends what waits within `time`, without waiting for that.
+    /// Rejects new events and sends the queued ones within `time`, without waiting for that.
     pub(crate) fn close(&self, time: Duration) {
         self.queue.close();
         let deadline = monotonic() + time.min(Duration::from_secs(86_400));
@@ -149,14 +149,14 @@ pub(crate) fn start(
     outbox: Arc<Outbox>,
     transport: Box<dyn Transport>,
     pace: Pace,
-    told: Told,
+    notifier: Notifier,
 ) -> std::io::Result<JoinHandle<()>> {
     let backoff = Backoff::new(pace.first_retry, pace.longest_retry);
     let mut sender = Sender {
         outbox,
         transport,
         pace,
-        told,
+        notifier,
         backoff,
         n_hurries: 0,
     };
@@ -169,7 +169,7 @@ struct Sender {
     outbox: Arc<Outbox>,
     transport: Box<dyn Transport>,
     pace: Pace,
-    told: Told,
+    notifier: Notifier,
     backoff: Backoff,
     /// Wishes to hurry that were met.
     n_hurries: u64,
@@ -212,7 +212,7 @@ impl Sender {
         }
     }
 
-    /// Whether somebody wishes to hurry since the last time it was asked.
+    /// Returns whether a caller asked to hurry since the last check.
     fn is_hurried(&mut self) -> bool {
         let n = self.outbox.hurries.load(Ordering::SeqCst);
         std::mem::replace(&mut self.n_hurries, n) != n
@@ -249,7 +249,7 @@ impl Sender {
             &self.outbox.queue.counts.contexts_left_out,
             assignments.n_left_out,
         );
-        // What a unit saw goes before what it did.
+        // Exposures are sent before metric events.
         [
             (EventKind::Assignment, assignments),
             (EventKind::Metric, metrics),
@@ -270,10 +270,11 @@ impl Sender {
                     self.backoff.reset();
                     self.outbox.settle(n_events - n_refused, n_refused);
                     let took = monotonic() - started;
-                    self.told
-                        .tell(|own| own.delivered(kind, n_events - n_refused, took));
+                    self.notifier
+                        .notify(|observer| observer.delivered(kind, n_events - n_refused, took));
                     if n_refused > 0 {
-                        self.told.tell(|own| own.refused(kind, n_refused, &reason));
+                        self.notifier
+                            .notify(|observer| observer.refused(kind, n_refused, &reason));
                     }
                     return true;
                 }
@@ -283,22 +284,22 @@ impl Sender {
                 }
                 Delivery::TooLarge => {
                     self.outbox.settle(0, 1);
-                    self.told
-                        .tell(|own| own.refused(kind, 1, "the event is too large"));
+                    self.notifier
+                        .notify(|observer| observer.refused(kind, 1, "the event is too large"));
                     return true;
                 }
                 Delivery::Failed { reason, wait } => {
                     add(&self.outbox.queue.counts.retries, 1);
                     let wait = self.backoff.next(wait);
-                    self.told
-                        .tell(|own| own.retrying(kind, n_events, wait, &reason));
+                    self.notifier
+                        .notify(|observer| observer.retrying(kind, n_events, wait, &reason));
                     self.wait_to_retry(wait);
                 }
             }
         }
     }
 
-    /// A transport that panics has failed, and the thread goes on.
+    /// Sends `batch` once. A panic of the transport counts as a failure, and the thread goes on.
     fn attempt(&mut self, kind: EventKind, batch: &Batch, timeout: Duration) -> Delivery {
         let transport = AssertUnwindSafe(&mut self.transport);
         let sent = catch_unwind(move || {

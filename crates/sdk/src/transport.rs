@@ -1,4 +1,4 @@
-//! Where events go.
+//! Sends events to their destination.
 
 mod file;
 #[cfg(feature = "http")]
@@ -24,7 +24,7 @@ pub(crate) use http::{agent, wait};
 pub use kafka::KafkaTransport;
 pub use memory::MemoryTransport;
 
-/// Takes batches of events; called on the client's own thread, which may wait.
+/// Sends batches of events. The client calls it on its own thread, which may wait.
 ///
 /// Delivery may repeat: every event carries an `event_id`, by which the analysis counts
 /// it once.
@@ -33,7 +33,7 @@ pub trait Transport: Send {
     fn send(&mut self, kind: EventKind, batch: &Batch, timeout: Duration) -> Delivery;
 }
 
-/// What became of a batch.
+/// The outcome of sending a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delivery {
     /// It is taken, but for `n_refused` events that break a rule.
@@ -49,13 +49,13 @@ pub enum Delivery {
     Failed {
         /// Why.
         reason: String,
-        /// How long to wait, where the other side says so.
+        /// How long to wait before the next attempt, if the receiver says so.
         wait: Option<Duration>,
     },
 }
 
 impl Delivery {
-    /// All of it is taken.
+    /// Reports that the receiver accepted the whole batch.
     pub fn taken() -> Self {
         Self::Taken {
             n_refused: 0,
@@ -63,7 +63,7 @@ impl Delivery {
         }
     }
 
-    /// It could not be sent now.
+    /// Reports that the batch could not be sent now.
     pub fn failed(reason: impl Into<String>) -> Self {
         Self::Failed {
             reason: reason.into(),
@@ -77,7 +77,7 @@ impl Delivery {
 pub struct Batch {
     lines: Vec<u8>,
     events: Vec<(ExperimentId, Range<usize>)>,
-    /// Exposures whose context was too large.
+    /// The number of exposures whose context was too large.
     pub(crate) n_left_out: u64,
 }
 
@@ -89,28 +89,28 @@ impl Batch {
         self.events.push((event.experiment_id.clone(), line));
     }
 
-    /// How many events there are.
+    /// Returns the number of events.
     pub fn len(&self) -> usize {
         self.events.len()
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no events.
     pub fn is_empty(&self) -> bool {
         self.events.is_empty()
     }
 
-    /// All of them, one JSON object on each line.
+    /// Returns all events, one JSON object on each line.
     pub fn lines(&self) -> &[u8] {
         &self.lines
     }
 
-    /// Each with its experiment, as one JSON object.
+    /// Returns each event with its experiment, as one JSON object.
     pub fn events(&self) -> impl Iterator<Item = (&ExperimentId, &[u8])> {
         (self.events.iter())
             .map(|(experiment, line)| (experiment, &self.lines[line.start..line.end - 1]))
     }
 
-    /// The first and the second half.
+    /// Splits the batch into two halves.
     pub(crate) fn halves(&self) -> [Self; 2] {
         let middle = self.events.len() / 2;
         let cut = self

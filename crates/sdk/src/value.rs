@@ -1,4 +1,4 @@
-//! Values of metric events, exact.
+//! Stores exact values of metric events.
 
 use std::io::{Cursor, Write};
 
@@ -13,7 +13,7 @@ use trialog_model::decimal::Value;
 pub struct MetricValue(pub(crate) Option<Value>);
 
 impl MetricValue {
-    /// What an event has that says nothing else.
+    /// The default value of an event.
     pub const ONE: Self = Self(Some(Value::ONE));
 }
 
@@ -72,7 +72,10 @@ mod tests {
         ] {
             assert_eq!(
                 text(float)
-                    .map(|own| own.trim_end_matches('0').trim_end_matches('.').to_owned())
+                    .map(|mantissa| mantissa
+                        .trim_end_matches('0')
+                        .trim_end_matches('.')
+                        .to_owned())
                     .unwrap(),
                 decimal
             );

@@ -42,8 +42,8 @@ fn an_assignment_whose_exposure_is_known_allocates_nothing() {
     let ask = || {
         for unit in &units {
             for id in &ids {
-                let own = client.assign(unit, id, &context);
-                std::hint::black_box((own.variant(), own.value()));
+                let assignment = client.assign(unit, id, &context);
+                std::hint::black_box((assignment.variant(), assignment.value()));
                 std::hint::black_box(client.decide(unit, id, &context));
             }
         }

@@ -1,4 +1,4 @@
-//! Who may do what: every request passes [`guard`] before its handler.
+//! Controls access: every request passes [`guard`] before its handler.
 //!
 //! Without any key, a server that listens on loopback answers everybody on
 //! this machine. From the first key on a request needs one whose scope covers
@@ -36,22 +36,22 @@ use refusals::Refusal;
 use scopes::Need;
 use trialog_catalog::audit::Actor;
 
-/// Fills its argument with randomness that nobody can guess.
+/// Fills its argument with unpredictable random bytes.
 pub type Randomness = fn(&mut [u8]) -> std::io::Result<()>;
 
-/// Marks a request that this process makes of itself: whoever can open the
-/// data directory needs no key. No request from outside can carry it.
+/// Marks a request that this process makes to itself. It needs no key, because whoever can open
+/// the data directory may do everything. No request from outside can carry it.
 #[derive(Debug, Clone, Copy)]
 pub struct InProcess;
 
-/// Whose request it is: who acts, and whose shares it takes.
+/// The identity of an admitted request: its actor, and the caller whose limits it uses.
 struct Admitted {
     actor: Actor,
     who: Who,
 }
 
-/// Lets a request pass to its handler, with its [`Actor`] and its [`Who`] in the extensions,
-/// or answers it. The answer has the [`Who`] too, as far as it is known.
+/// Passes a request to its handler, with its [`Actor`] and its [`Who`] in the extensions, or
+/// rejects it. The response carries the [`Who`] too, as far as it is known.
 pub(crate) async fn guard(
     State(app): State<Arc<App>>,
     mut request: Request,
@@ -93,7 +93,7 @@ async fn load_keys(app: &Arc<App>) -> Answer<()> {
 }
 
 fn admit(app: &Arc<App>, request: &Request) -> Answer<Admitted> {
-    if secret::stands_in(&request.uri().to_string()) {
+    if secret::contains_key(&request.uri().to_string()) {
         return Err(Problem::bad_request(
             "an API key stands in the address, which proxies and browsers write down: revoke that key, and send another in the header `Authorization: Bearer`; a user whose id looks like one can be named by the number that `trialog user-id` prints",
         ));
@@ -163,7 +163,7 @@ fn let_in(request: &Request, has_key: bool, who: &Who) -> Answer<()> {
     }
 }
 
-/// Whose request it is; `None` where no key is asked for.
+/// Authenticates a request; `None` if the server requires no key.
 fn authenticate(
     app: &App,
     request: &Request,
@@ -171,7 +171,7 @@ fn authenticate(
     now: UnixMicros,
 ) -> Answer<Option<Caller>> {
     let open = app.keyring.is_empty() && peer.is_none_or(|peer| peer.is_open);
-    match credential::of(request.headers())? {
+    match credential::from_headers(request.headers())? {
         None if open => {
             credential::check_host(request)?;
             credential::check_origin(request, &app.settings.cors_origins)?;
@@ -217,15 +217,15 @@ fn tell(line: Option<String>) {
     }
 }
 
-/// How often [`tell_refusals`] is to be called.
-pub(crate) const TELL_EVERY: Duration = Duration::from_secs(60);
+/// How often [`log_refusals`] must be called.
+pub(crate) const LOG_REFUSALS_EVERY: Duration = Duration::from_secs(60);
 
-/// Logs how many requests were refused since the last line about them.
-pub(crate) fn tell_refusals(app: &App) {
+/// Logs how many requests were rejected since the last line about them.
+pub(crate) fn log_refusals(app: &App) {
     tell(app.refusals.rest((app.clock)()));
 }
 
-/// 401 with both ways in: the header for programs, the dialog for browsers.
+/// Builds a 401 with both ways to send a key: the header for programs, the dialog for browsers.
 pub(crate) fn unauthorized(detail: impl Into<String>) -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, detail)
         .with_header(
@@ -283,7 +283,7 @@ fn note_use(app: &Arc<App>, now: UnixMicros) {
     });
 }
 
-/// Whether `method` only reads.
+/// Returns whether `method` only reads.
 pub(crate) fn is_safe(method: &Method) -> bool {
     [Method::GET, Method::HEAD, Method::OPTIONS].contains(method)
 }

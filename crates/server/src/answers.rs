@@ -1,4 +1,4 @@
-//! Large answers, counted until they are sent.
+//! Counts large responses until they are sent.
 //!
 //! A client that asks and does not read lets its answer wait in memory. Answers of more than
 //! [`SMALL_BYTES`] take of a budget that callers share ([`Budget`]) until the socket has taken
@@ -28,19 +28,19 @@ use crate::problem::{Answer, Problem};
 const SMALL_BYTES: usize = 16 << 10;
 /// Rejections that are listed where there is no room for all.
 const FEW: usize = 10;
-/// What a rejection takes in JSON beside its reason, and in all the forms that it has on its way.
+/// The size of a rejection in JSON beside its reason, in all the forms that it passes through.
 const REJECTION_BYTES: usize = 96;
 
 /// Marks a response whose bytes are held once, however many clients wait for them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shared;
 
-/// The answers that wait to be sent.
+/// The responses that wait to be sent.
 pub(crate) struct Answers {
     budget: Arc<Budget>,
 }
 
-/// Bytes that are counted as long as they are there.
+/// Bytes that are counted until they are dropped.
 struct Counted {
     bytes: Bytes,
     _hold: Hold,
@@ -58,8 +58,8 @@ impl Answers {
         Self { budget }
     }
 
-    /// Refuses a request of a caller whose answers wait in such a number that one more finds no
-    /// room, before anything is done.
+    /// Rejects a request before its work if the caller's unsent responses leave no room for one
+    /// more.
     pub(crate) fn check(&self, who: &Who) -> Answer<()> {
         match self.budget.has_room(who, SMALL_BYTES) {
             true => Ok(()),
@@ -67,17 +67,19 @@ impl Answers {
         }
     }
 
-    /// Cuts a list that finds no room.
+    /// Shortens a list for which there is no room.
     pub(crate) fn fit(&self, who: &Who, rejected: &mut Rejections) {
         let listed = rejected.listed.iter();
-        let n_bytes: usize = listed.map(|own| own.reason.len() + REJECTION_BYTES).sum();
+        let n_bytes: usize = listed
+            .map(|rejection| rejection.reason.len() + REJECTION_BYTES)
+            .sum();
         if n_bytes > SMALL_BYTES && !self.budget.has_room(who, n_bytes) {
             rejected.listed.truncate(FEW);
         }
     }
 
-    /// Counts `response` until it is sent, or refuses it where `is_repeatable` says that
-    /// nothing is lost with it.
+    /// Counts `response` until it is sent. If there is no room, rejects it when `is_repeatable`
+    /// says that nothing is lost.
     pub(crate) async fn count(&self, response: Response, is_repeatable: bool) -> Answer<Response> {
         let n_bytes = response.body().size_hint().exact().unwrap_or_default();
         let n_bytes = usize::try_from(n_bytes).unwrap_or(usize::MAX);
@@ -87,7 +89,7 @@ impl Answers {
         let who = response.extensions().get().cloned().unwrap_or(Who::Crowd);
         let mut hold = self.budget.hold(who);
         if !is_repeatable {
-            hold.insist(n_bytes);
+            hold.force_resize(n_bytes);
         } else if hold.resize(n_bytes).is_err() {
             return Err(unread());
         }
@@ -108,15 +110,16 @@ fn unread() -> Problem {
     )
 }
 
-/// Whether a request can be sent again without a difference, so that its answer may be refused
-/// after its work. An evaluation that logs an exposure logs the same one again, which counts once.
+/// Returns whether a request can be repeated safely, so that its response may be rejected after
+/// its work. An evaluation that logs an exposure logs the same one again, which counts once.
 pub(crate) fn is_repeatable(method: &Method, path: &str) -> bool {
     let evaluates = ["/ofrep/", "/v1/assign", "/v1/calc/"];
     [Method::GET, Method::HEAD].contains(method)
-        || evaluates.iter().any(|own| path.starts_with(own))
+        || evaluates.iter().any(|prefix| path.starts_with(prefix))
 }
 
-/// Whether a request brings events, which are taken whatever else its caller does not read.
+/// Returns whether a request brings events. Events are accepted even if their caller does not read
+/// its responses.
 pub(crate) fn brings_events(path: &str) -> bool {
     path.starts_with("/v1/events/") || path == "/v1/track"
 }

@@ -1,4 +1,4 @@
-//! What the handlers share.
+//! Holds what the handlers share.
 
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -92,7 +92,7 @@ impl Default for Settings {
     }
 }
 
-/// What the handlers share.
+/// The state that the handlers share.
 pub struct App {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) store: Store,
@@ -124,13 +124,13 @@ pub struct App {
 }
 
 impl App {
-    /// Notes that this process runs every `interval`, so that it can tell when the next run is.
+    /// Records that this process runs every `interval`, so that responses can name the next run.
     pub fn runs_every(&self, interval: Duration) {
-        // It is told once, when its schedule starts.
+        // It is set once, when the schedule starts.
         let _ = self.interval.set(interval);
     }
 
-    /// Puts the parts together.
+    /// Creates the state from its parts.
     pub fn new(
         catalog: Arc<Catalog>,
         store: impl Into<Store>,
@@ -178,7 +178,7 @@ impl App {
         }
     }
 
-    /// The same, with events going to `destination` instead of the warehouse.
+    /// Sends events to `destination` instead of the warehouse.
     #[must_use]
     pub fn with_destination(mut self, destination: Destination) -> Self {
         let now = (self.clock)();
@@ -187,37 +187,37 @@ impl App {
         self
     }
 
-    /// Shows what `consumers` count among the metrics.
+    /// Shows the counts of `consumers` among the metrics.
     #[cfg(feature = "kafka")]
     pub fn show_consumers(&self, consumers: Arc<Consumers>) {
         // A process has them once.
         let _ = self.consumers.set(consumers);
     }
 
-    /// The consumers of this process.
+    /// Returns the consumers of this process.
     #[cfg(feature = "kafka")]
     pub(crate) fn consumers(&self) -> Option<&Arc<Consumers>> {
         self.consumers.get()
     }
 
-    /// Lets work that takes long end, and no more of it begin, as the process is about to stop.
+    /// Ends long work and prevents more of it, because the process is about to stop.
     pub fn stop(&self) {
         self.pools.jobs.stop();
         self.store.stop_erasing();
     }
 
-    /// Backup, verification and the like over the same data.
+    /// Returns the maintenance operations on the same data.
     pub fn maintenance(&self) -> &Arc<Maintenance> {
         &self.maintenance
     }
 
-    /// Remembers in the file at `path` that there were API keys, beside the catalog: without it
-    /// a catalog that lost them would let everybody on this machine in.
+    /// Records in the file at `path`, beside the catalog, that there were API keys. Without it, a
+    /// catalog that lost its keys would admit everyone on this machine.
     pub fn remember_keys_at(&self, path: PathBuf) {
         self.keyring.remember_at(path);
     }
 
-    /// Whether there is an API key that is accepted at present.
+    /// Returns whether any API key is valid now.
     ///
     /// # Errors
     ///
@@ -227,18 +227,18 @@ impl App {
         Ok(self.keyring.has_usable((self.clock)()))
     }
 
-    /// Whether a request needs a key, wherever it comes from.
+    /// Returns whether requests need a key, wherever they come from.
     ///
     /// # Errors
     ///
     /// The catalog cannot be read.
-    pub fn asks_for_keys(&self) -> Result<bool, CatalogError> {
+    pub fn requires_keys(&self) -> Result<bool, CatalogError> {
         self.keyring.load(&self.catalog)?;
         Ok(!self.keyring.is_empty())
     }
 
-    /// Makes a key with all scopes that this process accepts as long as it
-    /// lives, for commands on the same machine.
+    /// Creates a key with all scopes for commands on the same machine. It is valid as long as this
+    /// process lives.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Request bodies: bounded, in time, decompressed.
+//! Receives request bodies: bounded, in time, decompressed.
 //!
 //! Memory is counted as it is needed, against the share of the caller ([`Budget`]): a client
 //! that announces a body and does not send it holds nothing. What takes long, decompressing
@@ -45,7 +45,7 @@ const FIRST_BYTES: usize = 256 << 10;
 const DISCARDED_BYTES: usize = 16 << 20;
 const DISCARDING_TIME: Duration = Duration::from_secs(2);
 
-/// A body in memory, counted against its caller's share until it is dropped.
+/// A body in memory, which is counted against its caller's share until it is dropped.
 pub(crate) struct HeldBody {
     pub(crate) bytes: Vec<u8>,
     hold: Hold,
@@ -80,12 +80,12 @@ pub(crate) struct Received {
 }
 
 impl Received {
-    /// Whether it is read in no time.
+    /// Returns whether the body is parsed in no time.
     pub(crate) fn is_small(&self) -> bool {
         self.coding == Compression::None && self.body.bytes.len() <= INLINE_BYTES
     }
 
-    /// Its content. This may take long where it is not small.
+    /// Returns the decompressed content. This may take long if the body is not small.
     pub(crate) fn unpack(self) -> Answer<HeldBody> {
         let Self {
             body,
@@ -125,8 +125,8 @@ pub(crate) async fn receive(
     receive_within(app, who, headers, body, app.settings.max_body_bytes).await
 }
 
-/// Receives the body before its handler does, so that no handler waits for a
-/// slow client. A body of events is left to its handler.
+/// Receives the body before its handler runs, so that no handler waits for a slow client. A body
+/// of events is left to its handler.
 pub(crate) async fn hold(
     app: &App,
     who: &Who,
@@ -152,7 +152,7 @@ pub(crate) async fn hold(
     Ok((request, Some(hold)))
 }
 
-/// Runs `work` on a thread for such work once it is the caller's turn.
+/// Runs `work` on a thread of the pool when it is the caller's turn.
 pub(crate) async fn in_turn<T: Send + 'static>(
     app: &App,
     who: &Who,
@@ -221,7 +221,7 @@ enum Stopped {
     Late,
 }
 
-/// Takes a body as it arrives: memory is counted when there is something to put into it.
+/// Collects a body as it arrives, counting memory as it grows.
 async fn collect(
     body: &mut Body,
     held: &mut HeldBody,
@@ -250,10 +250,10 @@ fn busy(app: &App) -> Problem {
     )
 }
 
-/// Reads and drops a body that is refused: a client that still sends when its
-/// connection is closed is told of a reset, not of the answer.
+/// Reads and drops a body that is rejected: a client that is still sending when its connection is
+/// closed sees a reset instead of the response.
 ///
-/// A client that waits to be told to go on (`Expect`) sends nothing.
+/// A client that waits for permission (`Expect`) sends nothing.
 pub(crate) async fn discard(headers: &HeaderMap, mut body: Body) {
     if headers.contains_key(header::EXPECT) {
         return;

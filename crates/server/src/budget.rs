@@ -1,8 +1,8 @@
-//! Memory that many callers share, so that one of them cannot starve the others.
+//! Shares memory among callers, so that one of them cannot starve the others.
 //!
 //! A caller may take as long as it holds no more than what is still free. Alone it gets half;
 //! where `n` callers take all that they can, each holds one part in `n + 1`, and as much is
-//! left for the next one. So whoever held nothing so far always finds room, however much the
+//! left for the next one. So a caller that held nothing so far always finds room, however much the
 //! others want.
 
 use std::collections::HashMap;
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::limits::Who;
 
-/// Bytes that are shared out.
+/// A number of bytes that callers share.
 #[derive(Debug)]
 pub(crate) struct Budget {
     state: Mutex<State>,
@@ -25,12 +25,12 @@ struct State {
 }
 
 impl State {
-    fn of(&self, who: &Who) -> i64 {
+    fn held_by(&self, who: &Who) -> i64 {
         self.held.get(who).copied().unwrap_or_default()
     }
 
     fn has_room(&self, who: &Who, n_bytes: i64) -> bool {
-        let held = self.of(who).saturating_add(n_bytes);
+        let held = self.held_by(who).saturating_add(n_bytes);
         held <= self.free.saturating_sub(n_bytes)
     }
 
@@ -40,13 +40,13 @@ impl State {
             Some(held) => *held = held.saturating_add(n_bytes),
             None => drop(self.held.insert(who.clone(), n_bytes)),
         }
-        if self.of(who) <= 0 {
+        if self.held_by(who) <= 0 {
             self.held.remove(who);
         }
     }
 }
 
-/// The caller has its share already.
+/// The caller's share is exhausted.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Full;
 
@@ -61,12 +61,12 @@ impl Budget {
         })
     }
 
-    /// Whether `who` could take `n_bytes` more now.
+    /// Returns whether `who` could take `n_bytes` more now.
     pub(crate) fn has_room(&self, who: &Who, n_bytes: usize) -> bool {
         self.state().has_room(who, signed(n_bytes))
     }
 
-    /// Nothing yet, in the name of `who`.
+    /// Creates an empty hold for `who`.
     pub(crate) fn hold(self: &Arc<Self>, who: Who) -> Hold {
         Hold {
             budget: Arc::clone(self),
@@ -80,7 +80,7 @@ impl Budget {
     }
 }
 
-/// What one request holds; dropping it gives it back.
+/// The bytes that one request holds until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Hold {
     budget: Arc<Budget>,
@@ -89,7 +89,7 @@ pub(crate) struct Hold {
 }
 
 impl Hold {
-    /// Takes what is lacking to `n_bytes`; gives back what is too much.
+    /// Grows or shrinks the hold to `n_bytes`.
     ///
     /// # Errors
     ///
@@ -108,8 +108,9 @@ impl Hold {
         Ok(())
     }
 
-    /// Counts `n_bytes` whether there is room or not: what is there cannot be refused any more.
-    pub(crate) fn insist(&mut self, n_bytes: usize) {
+    /// Counts `n_bytes` even if there is no room, because data that are already in memory cannot
+    /// be rejected.
+    pub(crate) fn force_resize(&mut self, n_bytes: usize) {
         let more = signed(n_bytes) - self.n_bytes;
         self.budget.state().add(&self.who, more);
         self.n_bytes += more;
@@ -138,7 +139,7 @@ mod tests {
         Who::Key(name.to_owned())
     }
 
-    /// Takes steps of a MiB until it may not, and gives what it holds.
+    /// Takes steps of a MiB until the budget rejects one, and returns the hold.
     fn take_all(budget: &Arc<Budget>, who: &str) -> (Hold, usize) {
         let mut hold = budget.hold(key(who));
         let n_steps = (1..).find(|step| hold.resize(step * MIB).is_err());
@@ -176,7 +177,7 @@ mod tests {
     fn what_is_insisted_on_counts_until_it_is_gone() {
         let budget = Budget::new(100);
         let mut answer = budget.hold(key("a"));
-        answer.insist(150);
+        answer.force_resize(150);
         assert!(!budget.has_room(&key("b"), 0), "nothing is free");
         drop(answer);
         assert!(budget.has_room(&key("b"), 50) && !budget.has_room(&key("b"), 51));

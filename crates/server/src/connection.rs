@@ -1,4 +1,4 @@
-//! A client's connection, which ends when the client is too slow.
+//! Closes a client's connection when the client is too slow.
 //!
 //! Between requests the client may be idle for a while; once a request has
 //! begun its head has to arrive soon. While a request is answered nothing is
@@ -21,7 +21,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::places::Busy;
 use crate::unreadable::answer_instead_of;
 
-/// Whether a request is in work, which its connection has to know.
+/// Whether a request is being handled, for its connection.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct InWork(Arc<Work>);
 
@@ -72,7 +72,7 @@ impl InWork {
     }
 }
 
-/// The body of an answer: when it is gone, the request is no longer in work.
+/// The body of a response. When it is dropped, the request is no longer being handled.
 pub(crate) struct Answering {
     pub(crate) body: axum::body::Body,
     pub(crate) in_work: InWork,
@@ -105,12 +105,12 @@ impl Body for Answering {
     }
 }
 
-/// Bytes that the system takes of an answer before the client has taken what came before.
+/// The number of bytes of a response that the system buffers before the client has read them.
 #[cfg(target_os = "linux")]
 const MAX_UNSENT_BYTES: u32 = 128 << 10;
 
-/// Sends small answers at once, and leaves what a client does not read where it is counted:
-/// otherwise the system takes up to some MiB for each connection.
+/// Sends small responses at once, and limits the system's buffer of unread ones, which would
+/// otherwise take some MiB for each connection.
 pub(crate) fn prepare(stream: &TcpStream) {
     // Both are refused only by a connection that is gone.
     let _ = stream.set_nodelay(true);
@@ -118,7 +118,7 @@ pub(crate) fn prepare(stream: &TcpStream) {
     let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(MAX_UNSENT_BYTES);
 }
 
-/// How long a client may take.
+/// The time limits of a client.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Patience {
     pub(crate) head: Duration,
@@ -148,12 +148,12 @@ pub(crate) struct Watched<S> {
     read_alarm: Alarm,
     write_alarm: Alarm,
     is_tls: bool,
-    /// What is written in place of hyper's own answer.
+    /// The bytes that are written in place of hyper's response.
     instead: Option<Bytes>,
 }
 
 impl<S> Watched<S> {
-    /// The first request of `stream` has to come at once.
+    /// Creates a connection on `stream`, whose first request must arrive in time.
     pub(crate) fn new(stream: S, in_work: InWork, patience: Patience, is_tls: bool) -> Self {
         Self {
             stream,
@@ -206,8 +206,8 @@ impl<S> Watched<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Watched<S> {
-    /// Whether something else is written in place of `bytes`: no request is in
-    /// work, and they are hyper's own answer to what it cannot read.
+    /// Returns whether `bytes` are replaced: no request is being handled, and they are hyper's
+    /// response to an unreadable one.
     fn is_replaced(&mut self, bytes: &[u8]) -> bool {
         if self.instead.is_none() && !self.in_work.is_so() {
             self.instead = answer_instead_of(bytes, self.is_tls).map(Bytes::from);
@@ -215,8 +215,7 @@ impl<S: AsyncWrite + Unpin> Watched<S> {
         self.instead.is_some()
     }
 
-    /// Writes what stands in place of `n_bytes` bytes, which count as written
-    /// when all of it is.
+    /// Writes the replacement of `n_bytes` bytes, which count as written when all of it is.
     fn write_instead(
         &mut self,
         context: &mut Context<'_>,
@@ -344,7 +343,7 @@ mod tests {
     const SOON: Duration = Duration::from_millis(20);
     const NEVER: Duration = Duration::from_secs(3_600);
 
-    /// A client that says nothing.
+    /// A client that sends nothing.
     struct Silent;
 
     impl AsyncRead for Silent {

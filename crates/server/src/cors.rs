@@ -1,5 +1,5 @@
-//! Pages of other origins: off unless an origin is listed, and then only for
-//! what an SDK in a browser calls.
+//! Admits pages of other origins: only listed ones, and only for the routes that an SDK in a
+//! browser calls.
 
 use std::sync::Arc;
 
@@ -17,20 +17,20 @@ const ANSWER_HEADERS: &str = "etag, retry-after, x-request-id";
 /// How long a browser may remember the answer to its question, in seconds.
 const MAX_AGE: &str = "7200";
 
-/// Whether `origin` is one of `allowed`; `*` is any.
+/// Returns whether `origin` is one of `allowed`; `*` is any.
 pub(crate) fn is_listed(allowed: &[String], origin: &str) -> bool {
-    let is_any = |own: &String| own == "*" && origin != "null";
-    (allowed.iter()).any(|own| is_any(own) || own.eq_ignore_ascii_case(origin))
+    let is_any = |listed: &String| listed == "*" && origin != "null";
+    (allowed.iter()).any(|listed| is_any(listed) || listed.eq_ignore_ascii_case(origin))
 }
 
-/// Answers a browser's question, and tells it what a page may read.
+/// Answers preflight requests, and adds the headers that let a page read the response.
 pub(crate) async fn share(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let allowed = &app.settings.cors_origins;
     if allowed.is_empty() || !is_for_browsers(request.uri().path()) {
         return next.run(request).await;
     }
     let origin = request.headers().get(header::ORIGIN).cloned();
-    let origin = origin.filter(|own| own.to_str().is_ok_and(|text| is_listed(allowed, text)));
+    let origin = origin.filter(|value| value.to_str().is_ok_and(|text| is_listed(allowed, text)));
     let is_question = request.method() == Method::OPTIONS
         && (request.headers()).contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
     let mut response = if is_question && origin.is_some() {

@@ -1,4 +1,4 @@
-//! The dashboard: pages for people, made on the server, that work without JavaScript.
+//! Serves the dashboard: pages that are rendered on the server and work without JavaScript.
 //!
 //! Every number comes from the results report, which the API answers too. A
 //! handler reads what a page needs; the page itself is a value made from that,
@@ -40,7 +40,7 @@ use trialog_model::percent;
 /// Experiments on a page of the list.
 const PAGE: u32 = 50;
 
-/// The dashboard's routes.
+/// Returns the dashboard's routes.
 pub(crate) fn routes() -> Routes {
     Routes::new()
         .route("/", get(list))
@@ -49,7 +49,7 @@ pub(crate) fn routes() -> Routes {
         .route("/static/{version}/{file}", get(assets::file))
 }
 
-/// The page for an address that does not exist, where a browser asks for it.
+/// Renders the page for an address that does not exist, if a browser requests it.
 pub(crate) fn not_found(problem: Problem, headers: &HeaderMap) -> Response {
     let accepted = headers
         .get(header::ACCEPT)
@@ -61,7 +61,7 @@ pub(crate) fn not_found(problem: Problem, headers: &HeaderMap) -> Response {
     }
 }
 
-/// `page` as an answer that nobody keeps.
+/// Renders `page` as a response that must not be cached.
 fn html(page: &impl Template) -> Response {
     match page.render() {
         Ok(text) => {
@@ -102,7 +102,7 @@ async fn list(
     Ok(html(&page))
 }
 
-/// The API's own listing, a shorter page at a time.
+/// Returns the listing of the API with a shorter page.
 fn listing(query: &Pairs) -> Answer<Listing> {
     let mut query = query.clone();
     if query::value(&query, "limit").is_empty() {

@@ -1,4 +1,4 @@
-//! What requests that change something have in common: who, when, `If-Match`, PATCH.
+//! Handles what changing requests have in common: actor, time, `If-Match`, PATCH.
 
 use std::sync::Arc;
 
@@ -13,8 +13,7 @@ use trialog_model::document;
 use crate::app::App;
 use crate::problem::{Answer, Problem};
 
-/// The change that a request asks for, by the [`Actor`] that the guard of
-/// access put among its extensions.
+/// The change of a request, by the [`Actor`] that the guard of access put among its extensions.
 pub(crate) struct Editing(pub(crate) Edit);
 
 impl FromRequestParts<Arc<App>> for Editing {
@@ -31,7 +30,7 @@ impl FromRequestParts<Arc<App>> for Editing {
     }
 }
 
-/// The entity tag of the state with this number.
+/// Returns the entity tag of the state with this number.
 pub(crate) fn etag(number: i64) -> String {
     format!("\"{number}\"")
 }
@@ -59,13 +58,13 @@ fn if_match(headers: &HeaderMap) -> Answer<Option<Vec<i64>>> {
     Ok(named)
 }
 
-/// The fields that a body asks to change.
+/// Returns the fields that a body changes.
 pub(crate) fn patch(body: &[u8]) -> Answer<Map<String, Value>> {
     let fields = document::value(body).and_then(document::from_value);
     fields.map_err(Problem::unreadable)
 }
 
-/// Takes `"confirm": true` out of what a body says: the change may be one after the start.
+/// Removes `"confirm": true` from a body: it allows a change after the start.
 pub(crate) fn take_confirmation(edit: &mut Edit, fields: &mut Map<String, Value>) -> Answer<()> {
     edit.confirmed = match fields.remove("confirm") {
         None | Some(Value::Null) => false,
@@ -75,7 +74,7 @@ pub(crate) fn take_confirmation(edit: &mut Edit, fields: &mut Map<String, Value>
     Ok(())
 }
 
-/// `known` with the fields of `patch`, of which null removes one.
+/// Returns `known` with the fields of `patch`. A null removes a field.
 pub(crate) fn merged(known: &impl Serialize, patch: Map<String, Value>) -> Answer<Value> {
     let mut merged =
         serde_json::to_value(known).map_err(|error| Problem::internal(error.to_string()))?;

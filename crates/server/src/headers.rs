@@ -1,5 +1,4 @@
-//! What every answer carries: its request's id, and headers that keep
-//! browsers from doing more with it than they should.
+//! Adds to every response its request's id, and headers that restrict what browsers do with it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,8 +19,8 @@ use crate::serving::Peer;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_ID_BYTES: usize = 64;
 
-/// Pages are rendered here, with a stylesheet and scripts of our own and
-/// nothing inline; images may be data.
+/// Pages are rendered here, with our stylesheet and scripts and nothing inline; images may be
+/// data.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 const FIXED: [(HeaderName, &str); 5] = [
@@ -42,7 +41,7 @@ const STRICT_TRANSPORT_SECURITY: &str = "max-age=31536000";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestId(pub Arc<str>);
 
-/// Makes ids that no other request of any process of this directory has.
+/// Creates ids that are unique among all processes of this directory.
 pub(crate) struct RequestIds {
     started_at: UnixMicros,
     n_requests: AtomicU64,
@@ -56,8 +55,8 @@ impl RequestIds {
         }
     }
 
-    /// The client's own id where it is sane, else a new one.
-    fn of(&self, headers: &HeaderMap) -> RequestId {
+    /// Returns the client's request id if it is sane, else a new one.
+    fn id_from_headers(&self, headers: &HeaderMap) -> RequestId {
         let given = headers
             .get(REQUEST_ID)
             .and_then(|value| value.to_str().ok());
@@ -81,15 +80,15 @@ fn is_sane(id: &str) -> bool {
         && !id.contains(crate::access::secret::PREFIX)
 }
 
-/// Gives the request its id and the answer its headers.
-pub(crate) async fn dress(
+/// Adds the id to the request, and the headers to the response.
+pub(crate) async fn add_response_headers(
     State(app): State<Arc<App>>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    let id = app.request_ids.of(request.headers());
+    let id = app.request_ids.id_from_headers(request.headers());
     let path = request.uri().path();
-    let dressing = Dressing {
+    let context = ResponseContext {
         id: id.clone(),
         is_ofrep: path.starts_with("/ofrep/"),
         is_tls: (request.extensions().get::<Peer>()).is_some_and(|peer| peer.is_tls),
@@ -98,10 +97,10 @@ pub(crate) async fn dress(
     request.extensions_mut().insert(id.clone());
     let span = tracing::info_span!("request", id = %id.0);
     let response = next.run(request).instrument(span).await;
-    let dressed = dressing.put_on(response);
-    let mut response = match app.answers.count(dressed, is_repeatable).await {
+    let response = context.add_to(response);
+    let mut response = match app.answers.count(response, is_repeatable).await {
         Ok(response) => response,
-        Err(problem) => dressing.put_on(problem.into_response()),
+        Err(problem) => context.add_to(problem.into_response()),
     };
     if let Ok(value) = HeaderValue::from_str(&(app.clock)().to_http_date()) {
         response.headers_mut().insert(header::DATE, value);
@@ -109,15 +108,15 @@ pub(crate) async fn dress(
     response
 }
 
-/// What the answer to a request is dressed with.
-struct Dressing {
+/// The request's properties that the headers of its response depend on.
+struct ResponseContext {
     id: RequestId,
     is_ofrep: bool,
     is_tls: bool,
 }
 
-impl Dressing {
-    fn put_on(&self, mut response: Response) -> Response {
+impl ResponseContext {
+    fn add_to(&self, mut response: Response) -> Response {
         if let Some(Document(mut members)) = response.extensions_mut().remove() {
             members.insert("request_id".to_owned(), (*self.id.0).into());
             if let (true, Some(detail)) = (self.is_ofrep, members.get("detail").cloned()) {
@@ -167,7 +166,7 @@ mod tests {
         if let Some(given) = given {
             headers.insert(REQUEST_ID, given.parse().unwrap());
         }
-        ids.of(&headers).0.to_string()
+        ids.id_from_headers(&headers).0.to_string()
     }
 
     #[test]
@@ -185,7 +184,7 @@ mod tests {
     fn no_two_requests_share_an_id() {
         let ids = RequestIds::new(UnixMicros(1));
         let none = HeaderMap::new();
-        assert_ne!(ids.of(&none), ids.of(&none));
+        assert_ne!(ids.id_from_headers(&none), ids.id_from_headers(&none));
     }
 
     #[test]

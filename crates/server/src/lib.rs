@@ -1,8 +1,8 @@
-//! The HTTP interface: handlers and problem documents.
+//! Serves the HTTP interface: handlers and problem documents.
 //!
 //! A handler reads its request, asks the pipeline or the catalog on a
 //! blocking thread, and writes the answer. Whatever can be decided without
-//! HTTP stands in `trialog_report`, which is pure.
+//! HTTP is in `trialog_report`, which is pure.
 #![forbid(unsafe_code)]
 
 mod access;

@@ -1,4 +1,4 @@
-//! How many requests a second a caller may make.
+//! Limits the requests per second of each caller.
 //!
 //! A bucket per key, or per address where there is no key, holds the requests
 //! of one second and fills evenly. What is kept of a bucket is the time at
@@ -14,7 +14,7 @@ use trialog_model::time::UnixMicros;
 const MAX_BUCKETS: usize = 10_000;
 const SECOND: i64 = 1_000_000;
 
-/// Whose bucket it is.
+/// The owner of a token bucket.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Who {
     Key(String),
@@ -26,7 +26,7 @@ pub(crate) enum Who {
 }
 
 impl Who {
-    /// An IPv6 client has a /64 of addresses, and one bucket.
+    /// Returns the caller at `ip`. An IPv6 client has a /64 of addresses, and one bucket.
     pub(crate) fn address(ip: IpAddr) -> Self {
         Self::Address(match ip.to_canonical() {
             IpAddr::V6(ip) => {
@@ -37,13 +37,13 @@ impl Who {
         })
     }
 
-    /// The caller whose requests have limits; none for those of this machine's own commands.
+    /// Returns the caller if its requests are limited; `None` for commands on this machine.
     pub(crate) fn limited(&self) -> Option<&Self> {
         (*self != Self::Local).then_some(self)
     }
 }
 
-/// All buckets.
+/// The token buckets of all callers.
 pub(crate) struct Rates {
     /// How much later a bucket is full for each request; 0 for no limit.
     cost_micros: i64,
@@ -51,7 +51,7 @@ pub(crate) struct Rates {
 }
 
 impl Rates {
-    /// Buckets of `per_second` requests; 0 sets no limit.
+    /// Creates buckets of `per_second` requests; 0 sets no limit.
     pub(crate) fn new(per_second: u32) -> Self {
         Self {
             cost_micros: SECOND.checked_div(i64::from(per_second)).unwrap_or(0),
@@ -59,8 +59,7 @@ impl Rates {
         }
     }
 
-    /// Takes a request of `who` from its bucket; where that is empty, the
-    /// seconds to wait.
+    /// Takes a token for a request of `who`. If the bucket is empty, returns the seconds to wait.
     pub(crate) fn refuse(&self, who: &Who, now: UnixMicros) -> Option<u32> {
         if self.cost_micros == 0 || who.limited().is_none() {
             return None;

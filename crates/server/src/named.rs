@@ -1,4 +1,4 @@
-//! Names in paths.
+//! Parses names in paths.
 
 use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
@@ -7,8 +7,8 @@ use trialog_model::ids::NameError;
 
 use crate::problem::{Answer, Problem};
 
-/// The name in a path, as `new` makes it; one that cannot exist is not found. `what` it
-/// names, and how, is told as in `no layer has such a name`.
+/// Parses a name in a path with `new`. A name that cannot exist is not found. `what` completes the
+/// message, as in `no layer has such a name`.
 pub(crate) fn named<T>(
     path: Result<Path<String>, PathRejection>,
     what: &str,

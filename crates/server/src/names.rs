@@ -1,5 +1,5 @@
-//! Which key first named an experiment: noted when events of a new name come in, so that a
-//! later run can share out the places of experiments that nobody registered.
+//! Records which key first named an experiment, when its first events come in, so that a later run
+//! can distribute the places of unregistered experiments.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
@@ -18,7 +18,7 @@ const MAX_SEEN: usize = 100_000;
 /// share of places for the others.
 const MAX_PER_REQUEST: usize = 1_000;
 
-/// The names that were noted already, as hashes with a secret start.
+/// The recorded names, as hashes with a secret seed.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
     hasher: RandomState,
@@ -26,8 +26,8 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    /// Notes that `who` sent events of `experiments`. Without a key there is nothing to note.
-    /// Where the catalog cannot be written, the events are stored all the same.
+    /// Records that `who` sent events of `experiments`; nothing without a key. If the catalog
+    /// cannot be written, the events are stored anyway.
     pub(crate) async fn note(
         &self,
         app: &Arc<App>,

@@ -1,5 +1,5 @@
-//! Every request is counted and, at debug level, logged: one line, without
-//! its body, its query or its headers.
+//! Counts every request and, at debug level, logs it: one line, without its body, its query or its
+//! headers.
 
 use std::sync::Arc;
 use std::time::Instant;

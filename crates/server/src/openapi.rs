@@ -1,4 +1,4 @@
-//! `GET /openapi.json`: the interface as an OpenAPI 3.1 document.
+//! Describes the interface as an OpenAPI 3.1 document, `GET /openapi.json`.
 //!
 //! One file per resource declares its operations and their schemas; limits,
 //! words and defaults come from the types and constants that hold them.
@@ -53,9 +53,9 @@ const TAGS: &[(&str, &str)] = &[
     ("system", "Health, counts, and this document."),
 ];
 
-const DESCRIPTION: &str = "Logs A/B tests and analyses them.\n\nTimes are RFC 3339 in UTC. Rates, p-values and relative differences are fractions. Every error is a problem document (RFC 9457).\n\nObjects in answers may gain members; a client passes over those that it does not know. What each member means stands in docs/api.md.";
+const DESCRIPTION: &str = "Logs A/B tests and analyses them.\n\nTimes are RFC 3339 in UTC. Rates, p-values and relative differences are fractions. Every error is a problem document (RFC 9457).\n\nLater versions may add members to objects in answers; a client must ignore members that it does not know.";
 
-/// The document.
+/// Returns the document.
 pub fn document() -> Value {
     let mut paths: Map<String, Value> = Map::new();
     let mut components: Map<String, Value> = schemas().into_iter().collect();
@@ -99,12 +99,12 @@ fn security_schemes() -> Value {
     })
 }
 
-/// The document as text: indented, members in alphabetical order.
+/// Returns the document as text: indented, members in alphabetical order.
 pub fn text() -> String {
     format!("{:#}\n", document())
 }
 
-/// Answers with the document.
+/// Serves the document.
 pub(crate) async fn serve() -> Response {
     // Anybody may ask for it: it is made once, and held once.
     static TEXT: LazyLock<Bytes> = LazyLock::new(|| text().into());

@@ -3,13 +3,13 @@
 use crate::problem::{Answer, Problem};
 use crate::query::pairs;
 
-/// How long a page is unless asked otherwise, and at most.
+/// The default and maximum length of a page.
 pub(crate) const PAGE: u32 = 100;
 pub(crate) const MAX_PAGE: u32 = 1_000;
-/// The longest search, in characters.
+/// The maximum length of a search, in characters.
 pub(crate) const MAX_SEARCH: usize = 200;
 
-/// The parameter `limit`.
+/// Parses the parameter `limit`.
 pub(crate) fn limit(value: &str) -> Answer<u32> {
     let limit = value.parse().ok();
     limit
@@ -17,7 +17,7 @@ pub(crate) fn limit(value: &str) -> Answer<u32> {
         .ok_or_else(|| Problem::bad_field("limit", "is not a number from 1 to 1000"))
 }
 
-/// The parameter `q`.
+/// Parses the parameter `q`.
 pub(crate) fn search(value: String) -> Answer<String> {
     if value.chars().count() > MAX_SEARCH {
         return Err(Problem::bad_field("q", "has more than 200 characters"));
@@ -25,13 +25,13 @@ pub(crate) fn search(value: String) -> Answer<String> {
     Ok(value)
 }
 
-/// The key of a full page's last element, after which the next page begins.
+/// Returns the key of a full page's last element, after which the next page begins.
 pub(crate) fn next<T>(page: &[T], limit: u32, key: impl Fn(&T) -> String) -> Option<String> {
     let is_full = page.len() as u64 >= u64::from(limit);
     page.last().filter(|_| is_full).map(key)
 }
 
-/// The parameters `after` and `limit` of a list that has no others.
+/// Parses the parameters `after` and `limit` of a list that has no others.
 pub(crate) fn plain_page(query: &str) -> Answer<(Option<String>, u32)> {
     let (mut after, mut n) = (None, PAGE);
     for (name, value) in pairs(query)? {

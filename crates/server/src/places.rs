@@ -1,4 +1,4 @@
-//! Who has a connection, and who gives way when there are too many.
+//! Limits the number of connections, and chooses which to close when there are too many.
 //!
 //! A connection is *known* once a request of it was let in by a key, or without one where none
 //! is asked for. When all places are taken a newcomer takes that of another: first of those who
@@ -20,7 +20,7 @@ const N_RESERVED: usize = 64;
 /// All connections.
 pub(crate) struct Places {
     max: usize,
-    /// Counts what connections do, to tell who did something last.
+    /// Counts the actions of all connections, to order them by their last one.
     step: AtomicU64,
     table: Mutex<Table>,
 }
@@ -42,12 +42,12 @@ struct State {
     is_in_work: AtomicBool,
     /// The step at which it became what it is.
     since: AtomicU64,
-    /// Notified when the place was given to somebody else.
-    given_away: Notify,
+    /// Notified when the place was given to another connection.
+    evicted: Notify,
 }
 
 impl Places {
-    /// At most `max` connections, beside the reserved ones.
+    /// Creates places for at most `max` connections, beside the reserved ones.
     pub(crate) fn new(max: usize) -> Arc<Self> {
         Arc::new(Self {
             max,
@@ -56,7 +56,7 @@ impl Places {
         })
     }
 
-    /// A place for a connection from `address`; `None` where there is not even a reserved one.
+    /// Returns a place for a connection from `address`; `None` if not even a reserved one is free.
     pub(crate) fn enter(self: &Arc<Self>, address: Who) -> Option<Place> {
         let mut table = self.table();
         let has_share = self.makes_room_within(&mut table, &address);
@@ -71,7 +71,7 @@ impl Places {
             has_asked: AtomicBool::new(false),
             is_in_work: AtomicBool::new(false),
             since: AtomicU64::new(self.next_step()),
-            given_away: Notify::new(),
+            evicted: Notify::new(),
         });
         let id = table.next;
         table.next += 1;
@@ -84,19 +84,20 @@ impl Places {
         })
     }
 
-    /// Whether `address` may have one more connection, after one of its own has given way where
-    /// it has its share of idle ones that asked for something without a good key: a quarter of
-    /// all. Those that have not asked yet do not count, as a client with a key may open many.
+    /// Returns whether `address` may have one more connection. If idle connections that sent
+    /// requests without a valid key already take its share, a quarter of all places, it closes one
+    /// of them first. Connections without a request yet do not count, as a client with a key may
+    /// open many.
     fn makes_room_within(&self, table: &mut Table, address: &Who) -> bool {
         let is_own = |state: &State| {
             let is_stranger = !state.is_known() && state.has_asked.load(Ordering::Relaxed);
             state.address == *address && is_stranger && !state.is_in_work()
         };
         let n_own = table.taken.values().filter(|state| is_own(state)).count();
-        n_own < (self.max / 4).max(1) || table.give_away(|state| is_own(state).then_some(0))
+        n_own < (self.max / 4).max(1) || table.evict(|state| is_own(state).then_some(0))
     }
 
-    /// Whether there is a place that is not reserved, after somebody has given way if need be.
+    /// Returns whether an unreserved place is free, after closing a connection if necessary.
     fn makes_room(&self, table: &mut Table) -> bool {
         if table.taken.len() - table.n_reserved < self.max {
             return true;
@@ -106,7 +107,7 @@ impl Places {
             *of_address.entry(state.address.clone()).or_default() += 1;
         }
         // The least gives way: strangers of the largest address, then those who are idle.
-        table.give_away(|state| {
+        table.evict(|state| {
             if state.is_reserved {
                 None
             } else if !state.is_known() {
@@ -128,9 +129,9 @@ impl Places {
 }
 
 impl Table {
-    /// Ends the connection of the least rank, of idle ones first, and of those the one that has
-    /// been so for the longest; false where `rank` gives none.
-    fn give_away(&mut self, rank: impl Fn(&State) -> Option<usize>) -> bool {
+    /// Closes the connection of the lowest rank: idle ones first, and of those the one that has
+    /// been idle the longest; false if `rank` excludes all.
+    fn evict(&mut self, rank: impl Fn(&State) -> Option<usize>) -> bool {
         let ranked = self.taken.iter().filter_map(|(id, state)| {
             let since = state.since.load(Ordering::Relaxed);
             Some((rank(state)?, state.is_in_work(), since, *id))
@@ -139,7 +140,7 @@ impl Table {
             return false;
         };
         if let Some(state) = self.remove(id) {
-            state.given_away.notify_one();
+            state.evicted.notify_one();
         }
         true
     }
@@ -161,7 +162,7 @@ impl State {
     }
 }
 
-/// A connection's place, until it is dropped.
+/// The place of a connection until it is dropped.
 pub(crate) struct Place {
     id: u64,
     state: Arc<State>,
@@ -169,22 +170,24 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Whether only health checks and requests with a key are answered, and one of them.
+    /// Returns whether the connection may make only one request, which must be a health check or
+    /// carry a key.
     pub(crate) fn is_reserved(&self) -> bool {
         self.state.is_reserved
     }
 
-    /// Completes when the connection has to end, as its place is somebody else's.
-    pub(crate) async fn given_away(&self) {
-        self.state.given_away.notified().await;
+    /// Completes when the connection must close, because another one has its place.
+    pub(crate) async fn evicted(&self) {
+        self.state.evicted.notified().await;
     }
 
-    /// Whether a request in work is to be answered although the place was given away.
+    /// Returns whether the request that is being handled may be completed although another
+    /// connection has the place.
     pub(crate) fn may_finish(&self) -> bool {
         self.state.is_known() && self.state.is_in_work()
     }
 
-    /// Begins a request; it ends when what is returned is dropped.
+    /// Begins a request, which ends when the returned guard is dropped.
     pub(crate) fn begin(self: &Arc<Self>) -> Busy {
         self.state.is_in_work.store(true, Ordering::Relaxed);
         self.state.has_asked.store(true, Ordering::Relaxed);
@@ -207,20 +210,20 @@ impl Drop for Place {
     }
 }
 
-/// A request in work on a connection.
+/// A request that is being handled on a connection.
 pub(crate) struct Busy {
     place: Arc<Place>,
     caller: Mutex<Option<Who>>,
 }
 
 impl Busy {
-    /// Whether the connection has a reserved place.
+    /// Returns whether the connection has a reserved place.
     pub(crate) fn is_reserved(&self) -> bool {
         self.place.is_reserved()
     }
 
-    /// Notes that the request was let in, and by whom unless that has no limit. False where the
-    /// caller has as many requests in work as one may: half of the places.
+    /// Records that the request was admitted, and its caller if that has a limit; false if the
+    /// caller already has the maximum of concurrent requests, half of the places.
     pub(crate) fn let_in(&self, caller: Option<Who>) -> bool {
         self.place.state.is_known.store(true, Ordering::Relaxed);
         let Some(caller) = caller else { return true };
@@ -272,7 +275,7 @@ mod tests {
         Some(Who::Key(name.to_owned()))
     }
 
-    /// Whether the place was given to somebody else.
+    /// Returns whether another connection has the place.
     fn is_lost(place: &Place) -> bool {
         !place.places.table().taken.contains_key(&place.id)
     }
@@ -293,9 +296,9 @@ mod tests {
         let places = Places::new(8);
         let known: Vec<_> = (0..5).map(|_| idle(&places, 9)).collect();
         let other = enter(&places, 2);
-        let own = [enter(&places, 1), enter(&places, 1)];
+        let of_one = [enter(&places, 1), enter(&places, 1)];
         let newcomer = enter(&places, 3);
-        assert!(is_lost(&own[0]) && !is_lost(&own[1]) && !is_lost(&other));
+        assert!(is_lost(&of_one[0]) && !is_lost(&of_one[1]) && !is_lost(&other));
         assert!(!newcomer.is_reserved() && known.iter().all(|place| !is_lost(place)));
     }
 
@@ -307,9 +310,9 @@ mod tests {
             drop(place.begin());
             place
         };
-        let own: Vec<_> = (0..5).map(ask).collect();
-        assert_eq!(own.iter().filter(|place| is_lost(place)).count(), 3);
-        assert!(!is_lost(&own[4]) && !own[4].is_reserved());
+        let strangers: Vec<_> = (0..5).map(ask).collect();
+        assert_eq!(strangers.iter().filter(|place| is_lost(place)).count(), 3);
+        assert!(!is_lost(&strangers[4]) && !strangers[4].is_reserved());
         // Who has shown a key does not count.
         let known: Vec<_> = (0..5).map(|_| idle(&places, 1)).collect();
         assert!(known.iter().all(|place| !is_lost(place)));

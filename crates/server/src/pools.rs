@@ -1,4 +1,4 @@
-//! The kinds of work that block, and how much of each there may be.
+//! Defines the kinds of blocking work and the limits of each.
 
 use std::sync::Arc;
 
@@ -31,8 +31,8 @@ const UPKEEP: Size = Size {
     retry_after_s: 1,
     is_long: false,
 };
-/// A piece takes seconds at most, as its cost is bounded before it begins. It only computes, so
-/// more at a time would take the cores from events.
+/// A calculation takes seconds at most, as its cost is checked before it begins. It only computes,
+/// so more at a time would take the cores from events.
 const CALC: Size = Size {
     what: "calculations",
     running: 1,
@@ -64,7 +64,7 @@ const RUNS: Size = Size {
     retry_after_s: 5,
     is_long: true,
 };
-/// A client that reads slowly keeps its place, so nobody waits for one.
+/// A client that reads slowly keeps its place, so requests do not wait for one.
 const EXPORTS: Size = Size {
     what: "exports, two at a time",
     running: 2,
@@ -73,7 +73,7 @@ const EXPORTS: Size = Size {
     is_long: true,
 };
 
-/// A pool for each kind of work.
+/// One pool for each kind of work.
 pub(crate) struct Pools {
     pub(crate) queries: Pool,
     pub(crate) changes: Pool,
@@ -112,7 +112,7 @@ impl Pools {
     }
 }
 
-/// Changes the catalog on a thread for such work; what has begun is finished.
+/// Changes the catalog on a blocking thread. A change that has begun is completed.
 pub(crate) async fn change<T: Send + 'static>(
     app: &Arc<App>,
     work: impl FnOnce(&App) -> Answer<T> + Send + 'static,
@@ -128,7 +128,7 @@ pub(crate) async fn query<T: Send + 'static>(
     on(&app.pools.queries, app, work).await
 }
 
-/// Brings up to date what requests are judged by, which no other work may keep waiting.
+/// Updates caches that requests depend on, and is never queued behind other work.
 pub(crate) async fn upkeep<T: Send + 'static>(
     app: &Arc<App>,
     work: impl FnOnce(&App) -> Answer<T> + Send + 'static,

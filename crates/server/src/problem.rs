@@ -1,4 +1,4 @@
-//! Errors as problem documents (RFC 9457): what happened, where, and the mend.
+//! Builds problem documents (RFC 9457): what happened, where, and how to fix it.
 
 use axum::Json;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
@@ -14,7 +14,7 @@ use trialog_pipeline::maintenance::MaintenanceError;
 
 use trialog_model::percent;
 
-/// An error on its way to the client.
+/// An error that is about to be sent to the client.
 #[derive(Debug)]
 pub(crate) struct Problem {
     status: StatusCode,
@@ -24,8 +24,8 @@ pub(crate) struct Problem {
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// The members of a problem document that a response carries: on its way out
-/// the id of the request is added to them.
+/// The members of a problem document that a response carries. The id of the request is added when
+/// it is sent.
 #[derive(Debug, Clone)]
 pub(crate) struct Document(pub(crate) Map<String, Value>);
 
@@ -44,14 +44,15 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, detail)
     }
 
-    /// A query parameter or field that cannot be used.
+    /// Builds the problem of a query parameter or field that cannot be used.
     pub(crate) fn bad_field(field: &str, reason: &str) -> Self {
         Self::bad_request(format!("`{field}` {reason}"))
             .with("field", json!(field))
             .with("reason", json!(reason))
     }
 
-    /// A field whose value could be read, and breaks a rule beside the others.
+    /// Builds the problem of a field whose value could be parsed and breaks a rule about other
+    /// fields.
     pub(crate) fn broken_rule(field: &str, reason: &str) -> Self {
         Self::bad_field(field, reason).with_status(StatusCode::UNPROCESSABLE_ENTITY)
     }
@@ -70,7 +71,7 @@ impl Problem {
         }
     }
 
-    /// A failure of ours; the cause is logged and told.
+    /// Builds the problem of an internal error, whose cause is logged and sent.
     pub(crate) fn internal(detail: impl Into<String>) -> Self {
         let detail = detail.into();
         tracing::error!("a request failed: {detail}");
@@ -81,12 +82,12 @@ impl Problem {
         self.status
     }
 
-    /// The same with another status.
+    /// Returns the problem with another status.
     pub(crate) fn with_status(self, status: StatusCode) -> Self {
         Self { status, ..self }
     }
 
-    /// The same with another detail.
+    /// Returns the problem with another detail.
     pub(crate) fn with_detail(self, detail: String) -> Self {
         Self { detail, ..self }
     }
@@ -95,7 +96,7 @@ impl Problem {
         &self.detail
     }
 
-    /// The field or parameter that is to blame.
+    /// Returns the field or parameter that is wrong.
     pub(crate) fn field(&self) -> Option<&str> {
         self.more.get("field").and_then(Value::as_str)
     }
@@ -110,7 +111,7 @@ impl Problem {
         self
     }
 
-    /// The members of the document.
+    /// Returns the members of the document.
     pub(crate) fn document(&self) -> Map<String, Value> {
         let mut document = self.more.clone();
         let title = self.status.canonical_reason().unwrap_or_default();
@@ -167,7 +168,8 @@ impl From<DocumentError> for Problem {
 }
 
 impl Problem {
-    /// A definition that cannot be read: a field is missing, unknown or of another kind.
+    /// Builds the problem of a definition that cannot be parsed: a field is missing, unknown or of
+    /// another type.
     #[expect(clippy::needless_pass_by_value, reason = "it is handed to `map_err`")]
     pub(crate) fn unreadable(error: DocumentError) -> Self {
         Self::bad_request(error.to_string()).about(&error)
@@ -187,24 +189,24 @@ impl From<CatalogError> for Problem {
         let status = match &error {
             CatalogError::NotFound { .. } => StatusCode::NOT_FOUND,
             CatalogError::UnknownLayer(..) => {
-                return Self::new(StatusCode::UNPROCESSABLE_ENTITY, told(&error))
+                return Self::new(StatusCode::UNPROCESSABLE_ENTITY, details(&error))
                     .with("field", json!("layer"));
             }
             CatalogError::LayerFull { free, n_free, .. } => {
                 let free: Vec<_> = free.iter().map(|range| [range.start, range.end]).collect();
-                return Self::new(StatusCode::CONFLICT, told(&error))
+                return Self::new(StatusCode::CONFLICT, details(&error))
                     .with("field", json!("allocation"))
                     .with("free", json!(free))
                     .with("free_share", json!(f64::from(*n_free) / 10_000.0));
             }
             CatalogError::Locked { fields, .. } => {
                 let fields = json!(fields);
-                return Self::new(StatusCode::CONFLICT, told(&error))
+                return Self::new(StatusCode::CONFLICT, details(&error))
                     .with("field", fields[0].clone())
                     .with("fields", fields);
             }
             CatalogError::NoVariant { .. } => {
-                return Self::new(StatusCode::UNPROCESSABLE_ENTITY, told(&error))
+                return Self::new(StatusCode::UNPROCESSABLE_ENTITY, details(&error))
                     .with("field", json!("ship"));
             }
             CatalogError::Exists { .. }
@@ -220,16 +222,16 @@ impl From<CatalogError> for Problem {
             CatalogError::Stale { .. } => StatusCode::PRECONDITION_FAILED,
             CatalogError::NotAFile { .. } => StatusCode::NOT_IMPLEMENTED,
             error if error.is_transient() => {
-                return Self::unavailable(told(error), 5);
+                return Self::unavailable(details(error), 5);
             }
-            _ => return Self::internal(told(&error)),
+            _ => return Self::internal(details(&error)),
         };
-        Self::new(status, told(&error))
+        Self::new(status, details(&error))
     }
 }
 
 /// An error of the catalog, with the route that does what it advises.
-fn told(error: &CatalogError) -> String {
+fn details(error: &CatalogError) -> String {
     match route(error) {
         Some(route) => format!("{error} ({route})"),
         None => error.to_string(),
@@ -305,5 +307,5 @@ impl From<MaintenanceError> for Problem {
     }
 }
 
-/// What every handler gives.
+/// The result of every handler.
 pub(crate) type Answer<T> = Result<T, Problem>;

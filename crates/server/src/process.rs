@@ -1,15 +1,15 @@
-//! What Linux tells about this process; nothing on other systems.
+//! Reads what Linux reports about this process; nothing on other systems.
 
 use std::fs;
 
-/// Open file descriptors.
+/// Counts the open file descriptors.
 pub(crate) fn open_fds() -> Option<u64> {
     // Reading the directory opens one more.
     let open = fs::read_dir("/proc/self/fd").ok()?.count() as u64;
     Some(open.saturating_sub(1))
 }
 
-/// The most file descriptors that may be open.
+/// Returns the maximum number of open file descriptors.
 pub(crate) fn max_fds() -> Option<u64> {
     let limits = fs::read_to_string("/proc/self/limits").ok()?;
     let line = limits
@@ -18,7 +18,7 @@ pub(crate) fn max_fds() -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// Bytes of memory that are resident.
+/// Returns the resident memory in bytes.
 pub(crate) fn resident_bytes() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status

@@ -1,4 +1,4 @@
-//! Query strings: their names and values.
+//! Parses query strings.
 
 use axum::extract::Query;
 use axum::http::Uri;

@@ -1,4 +1,4 @@
-//! The routes of the HTTP interface, and what every request passes on its way to them.
+//! Defines the routes of the HTTP interface, and the layers that every request passes.
 
 use std::sync::Arc;
 
@@ -69,7 +69,7 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(from_fn_with_state(Arc::clone(&app), access::guard))
         .layer(from_fn_with_state(Arc::clone(&app), cors::share))
         .layer(from_fn_with_state(Arc::clone(&app), observe::observe))
-        .layer(from_fn_with_state(app, headers::dress))
+        .layer(from_fn_with_state(app, headers::add_response_headers))
 }
 
 fn routes() -> Routes {
@@ -142,7 +142,7 @@ fn routes() -> Routes {
         .merge(process_routes())
 }
 
-/// The routes by which a process reports on itself, whatever its roles.
+/// Returns the routes by which a process reports on itself, whatever its roles.
 fn process_routes() -> Routes {
     Routes::new()
         .route("/healthz", get(health::alive))
@@ -154,7 +154,7 @@ async fn no_route(uri: Uri, headers: HeaderMap) -> Response {
     let problem = Problem::new(
         StatusCode::NOT_FOUND,
         format!(
-            "there is nothing at `{}`: docs/api.md lists the paths",
+            "there is no path `{}`: GET /openapi.json lists all paths",
             uri.path()
         ),
     );

@@ -1,9 +1,9 @@
-//! The ruleset that evaluations use: prepared once for each version of the configuration.
+//! Caches the ruleset for evaluations, prepared once for each version of the configuration.
 //!
-//! A glance at the catalog's count of writes tells whether the ruleset is the newest. Where
+//! The catalog's count of writes shows whether the ruleset is the newest. Where
 //! every change passes the one catalog of the process, an evaluation never sees an older one
 //! than the change that was answered before it; of a change that another process made in a
-//! shared catalog this one is told within moments.
+//! shared catalog this one is notified within moments.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -15,7 +15,7 @@ use trialog_model::assignment::{Arm, Rules, Ruleset};
 use trialog_model::ids::{ExperimentId, Variant};
 use trialog_model::murmur3::murmur3_x64_128;
 
-/// A version of the configuration, in the forms that are needed.
+/// A version of the configuration in the forms that evaluations need.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) ruleset: Ruleset,
@@ -32,7 +32,7 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
-    /// The control of `rules`, an experiment of this ruleset.
+    /// Returns the control of `rules`, an experiment of this ruleset.
     pub(crate) fn control<'p>(&self, rules: &'p Rules) -> Option<&'p Arm> {
         let named = self.controls.get(rules.experiment_id());
         named
@@ -40,7 +40,7 @@ impl Prepared {
             .or_else(|| rules.arms().first())
     }
 
-    /// The control of the experiment `id`, if it is one of `stopped`.
+    /// Returns the control of the experiment `id`, if it is one of `stopped`.
     pub(crate) fn stopped(&self, id: &str) -> Option<&Control> {
         let found =
             (self.stopped).binary_search_by(|control| control.experiment_id.as_str().cmp(id));
@@ -61,14 +61,14 @@ struct Current {
 }
 
 impl Rulesets {
-    /// The newest ruleset, if that can be told without reading the catalog.
+    /// Returns the newest ruleset, if it is known without reading the catalog.
     pub(crate) fn current(&self, catalog: &Catalog) -> Option<Arc<Prepared>> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         let current = current.as_ref()?;
         (current.n_writes == catalog.n_writes()).then(|| Arc::clone(&current.prepared))
     }
 
-    /// The newest ruleset; one request prepares it, others wait for that.
+    /// Returns the newest ruleset. One request prepares it while others wait.
     pub(crate) fn refresh(&self, catalog: &Catalog) -> Result<Arc<Prepared>, CatalogError> {
         let _preparing = self
             .preparing
@@ -111,7 +111,7 @@ fn prepare(catalog: &Catalog) -> Result<Prepared, CatalogError> {
     })
 }
 
-/// What stands for `bytes` in an `ETag`.
+/// Returns the hash of `bytes` for an `ETag`.
 pub(crate) fn fingerprint(bytes: &[u8]) -> String {
     let (high, low) = murmur3_x64_128(bytes, 0);
     format!("{high:016x}{low:016x}")

@@ -1,4 +1,4 @@
-//! Accepting connections, within limits, until told to stop.
+//! Accepts connections, within limits, until the server stops.
 //!
 //! A connection beyond the most takes the place of an idle one ([`places`](crate::places)), else
 //! a reserved one: there a request without a key is answered with 503, so that the client learns
@@ -35,13 +35,14 @@ use crate::tls::Tls;
 
 /// What a connection may buffer of a body.
 const MAX_BUFFER_BYTES: usize = 64 << 10;
-/// Hyper takes no smaller buffer.
+/// The smallest buffer that hyper allows.
 const MIN_BUFFER_BYTES: usize = 8 << 10;
 
 /// The limits of connections.
 #[derive(Debug, Clone, Copy)]
 pub struct Connections {
-    /// Connections at a time; beyond it idle ones give way, else the answer is 503.
+    /// The maximum number of connections. Beyond it idle ones are closed, or else the answer is
+    /// 503.
     pub max: usize,
     /// The request line and all headers; beyond it the answer is 431.
     pub max_header_bytes: usize,
@@ -65,7 +66,7 @@ impl Default for Connections {
     }
 }
 
-/// Where connections come in.
+/// A socket that accepts connections.
 #[derive(Debug)]
 pub struct Listener {
     /// The socket.
@@ -79,17 +80,17 @@ pub struct Listener {
 pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     pub(crate) is_tls: bool,
-    /// Only this machine reaches the socket: without any key, none is asked for.
+    /// Only this machine reaches the socket, so no key is needed while there are no keys.
     pub(crate) is_open: bool,
 }
 
-/// Whether `address` can be reached from this machine only.
+/// Returns whether `address` can be reached from this machine only.
 pub fn is_loopback(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
 
-/// Serves `app` on `listeners` until `shutdown`; then requests under way are
-/// finished, for which the caller sets a limit.
+/// Serves `app` on `listeners` until `shutdown`, then completes the requests under way, for which
+/// the caller sets a limit.
 ///
 /// # Errors
 ///
@@ -119,18 +120,18 @@ pub async fn serve(
     drop(stopped);
     let mut shutdown = std::pin::pin!(shutdown);
     // Both branches may be left and begun again.
-    while tokio::time::timeout(access::TELL_EVERY, shutdown.as_mut())
+    while tokio::time::timeout(access::LOG_REFUSALS_EVERY, shutdown.as_mut())
         .await
         .is_err()
     {
-        access::tell_refusals(&app);
+        access::log_refusals(&app);
     }
     // Nobody listens any more where there are no connections left.
     let _ = stop.send(true);
     while accepting.join_next().await.is_some() {}
     // What clients left behind may still be under way.
     app.pools.jobs.idle().await;
-    access::tell_refusals(&app);
+    access::log_refusals(&app);
     let note = |app: &App| Ok(app.keyring.note_uses(&app.catalog)?);
     if let Err(problem) = pools::upkeep(&app, note).await {
         let reason = problem.detail();
@@ -146,7 +147,7 @@ struct Doors {
     places: Arc<Places>,
 }
 
-/// Accepts until told to stop, then waits for its connections.
+/// Accepts connections until the server stops, then waits for them.
 async fn accept(
     listener: Listener,
     is_open: bool,
@@ -189,7 +190,8 @@ async fn accept(
     while connections.join_next().await.is_some() {}
 }
 
-/// A client that went away concerns nobody; a lack of file descriptors needs time.
+/// Waits after a failed accept: not at all if the client went away, longer if file descriptors are
+/// missing.
 async fn wait_after(error: &io::Error) {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     if [ConnectionAborted, ConnectionRefused, ConnectionReset].contains(&error.kind()) {
@@ -213,7 +215,7 @@ async fn converse(
     };
     let shaken = tokio::select! {
         _ = stopped.changed() => return,
-        () = place.given_away() => return,
+        () = place.evicted() => return,
         shaken = tokio::time::timeout(doors.limits.header_timeout, tls.acceptor().accept(stream)) => shaken,
     };
     match shaken {
@@ -260,7 +262,7 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         }
     });
     let connection = http1::Builder::new()
-        // Its own stays in the future once the clock was there; `headers::dress` has one.
+        // Its own stays in the future once the clock was there; `headers::add_response_headers` has one.
         .auto_date_header(false)
         // `Watched` has the deadlines.
         .header_read_timeout(None)
@@ -278,7 +280,7 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             connection.as_mut().graceful_shutdown();
             connection.await
         }
-        () = place.given_away() => {
+        () = place.evicted() => {
             if !place.may_finish() {
                 return;
             }

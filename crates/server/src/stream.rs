@@ -1,4 +1,4 @@
-//! Answers that are written while they are sent.
+//! Streams responses that are written while they are sent.
 
 use std::io::{self, Write};
 use std::pin::Pin;
@@ -17,9 +17,9 @@ const MAX_PIECES: usize = 8;
 
 type Piece = Result<Bytes, io::Error>;
 
-/// A body that `write` fills on a thread of `turn`. If it fails, the answer
-/// ends early, which a client can tell from its end. Once the client is gone,
-/// the flag that `write` gets is set.
+/// Returns a body that `write` fills on a thread of `turn`. If it fails, the response is cut off,
+/// which the client notices at its end. Once the client is gone, the flag that `write` gets is
+/// set.
 pub(crate) fn body(
     turn: Turn,
     write: impl FnOnce(&mut Sender, &Flag) -> Result<(), String> + Send + 'static,
@@ -38,7 +38,7 @@ pub(crate) fn body(
             return;
         }
         tracing::warn!("an answer ended early: {reason}");
-        // A client that has gone away since need not be told.
+        // A client that has gone away since needs no notice.
         let _ = sender.sender.blocking_send(Err(io::Error::other(reason)));
     });
     Body::new(Receiver {
@@ -47,7 +47,7 @@ pub(crate) fn body(
     })
 }
 
-/// Where an answer is written to.
+/// The writer of a response.
 pub(crate) struct Sender {
     sender: mpsc::Sender<Piece>,
     piece: Vec<u8>,

@@ -1,5 +1,5 @@
-//! `/metrics`: what every part counts, in Prometheus's text format. A metric's
-//! doc comment is its help text.
+//! Serves `/metrics`: the counts of all parts in Prometheus's text format. A metric's doc comment
+//! is its help text.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -27,7 +27,8 @@ const REQUEST_SECONDS: [f64; 12] = [
     0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0,
 ];
 
-/// A request, by what there are few of: the route is its template, the status its class.
+/// The labels of a request, which have few values: the route is its template, the status its
+/// class.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct RequestLabels {
     pub(crate) route: String,
@@ -63,7 +64,7 @@ trialog_warehouse::metrics! {
 }
 
 impl ServerMetrics {
-    /// The counts of a process that started at `started_at`.
+    /// Creates the counts of a process that started at `started_at`.
     pub(crate) fn started(started_at: UnixMicros) -> Self {
         let metrics = Self::new();
         let version = env!("CARGO_PKG_VERSION");
@@ -101,7 +102,7 @@ pub(crate) fn operations() -> Vec<Operation> {
     vec![counts]
 }
 
-/// Everything that is counted anywhere, as Prometheus reads it.
+/// Serves all counts as Prometheus reads them.
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Answer<impl IntoResponse> {
     let text = pools::query(&app, move |app| {
         let files = app.store.embedded("there are no files here").ok();

@@ -1,4 +1,4 @@
-//! TLS with a certificate that can be replaced while serving.
+//! Configures TLS with a certificate that can be replaced while serving.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -9,7 +9,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
 use tokio_rustls::rustls::{Error, ServerConfig};
 
-/// Why a certificate cannot be used.
+/// The reason why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
@@ -35,7 +35,7 @@ pub enum TlsError {
     },
 }
 
-/// A certificate with its key, as connections are accepted with it.
+/// A certificate with its key for accepting connections.
 #[derive(Debug)]
 pub struct Tls {
     certificate: PathBuf,
@@ -57,7 +57,7 @@ impl Tls {
         })
     }
 
-    /// Reads the files again; connections from now on get what is there.
+    /// Reads the files again. New connections use them.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Whose turn it is to have a thread for heavy work: callers take turns, however much one asks.
+//! Schedules threads for heavy work: callers take turns, however many requests one of them sends.
 //!
 //! So much runs at a time, and the last place is never taken by a caller that has another one.
 //! Who finds no place waits; places that become free go to the waiting callers one after the
@@ -14,7 +14,7 @@ use crate::limits::Who;
 /// Requests of a caller that may wait; one more is refused.
 const MAX_WAITING: usize = 256;
 
-/// Places for heavy work.
+/// The places for heavy work.
 #[derive(Debug)]
 pub(crate) struct Turns {
     state: Mutex<State>,
@@ -25,7 +25,7 @@ struct State {
     n_free: usize,
     running: HashMap<Who, usize>,
     waiting: HashMap<Who, VecDeque<oneshot::Sender<Turn>>>,
-    /// The waiting callers, each once, whoever is next first.
+    /// The waiting callers, each once, the next one first.
     round: VecDeque<Who>,
 }
 
@@ -49,13 +49,13 @@ impl State {
         }
     }
 
-    /// The next request that may run, with whose it is.
+    /// Returns the next request that may run, with its caller.
     fn next(&mut self) -> Option<(Who, oneshot::Sender<Turn>)> {
         let place = (self.round.iter()).position(|who| self.may_run(who))?;
         let who = self.round.remove(place)?;
         let queue = self.waiting.get_mut(&who)?;
         // Clients that went away are passed over.
-        let first = std::iter::from_fn(|| queue.pop_front()).find(|own| !own.is_closed());
+        let first = std::iter::from_fn(|| queue.pop_front()).find(|waiting| !waiting.is_closed());
         if queue.is_empty() {
             self.waiting.remove(&who);
         } else {
@@ -68,7 +68,7 @@ impl State {
     }
 }
 
-/// A place; dropping it lets the next one run.
+/// A place. Dropping it lets the next request run.
 #[derive(Debug)]
 pub(crate) struct Turn {
     turns: Arc<Turns>,
@@ -82,12 +82,12 @@ impl Drop for Turn {
     }
 }
 
-/// Too many requests of this caller wait already.
+/// Too many requests of this caller are already waiting.
 #[derive(Debug)]
 pub(crate) struct TooMany;
 
 impl Turns {
-    /// `n` places, and one more that no caller takes beside another.
+    /// Creates `n` places, and one more that no caller takes beside another.
     pub(crate) fn new(n: usize) -> Arc<Self> {
         let state = State {
             n_free: n.max(1) + 1,
@@ -100,7 +100,7 @@ impl Turns {
         })
     }
 
-    /// Waits for a place; a caller that goes away while it waits takes none.
+    /// Waits for a place. A caller that goes away while it waits takes none.
     ///
     /// # Errors
     ///
@@ -139,7 +139,7 @@ impl Turns {
         Ok(receiver)
     }
 
-    /// Gives every free place to whoever waits for one.
+    /// Gives every free place to a waiting caller.
     fn pass_on(self: &Arc<Self>) {
         loop {
             let next = {
@@ -229,7 +229,11 @@ mod tests {
         assert!(look(&mut quiet).is_none());
         drop(running);
         running = look(&mut quiet).expect("b goes before what else waits of a");
-        assert!(greedy[1..].iter_mut().all(|own| look(own).is_none()));
+        assert!(
+            greedy[1..]
+                .iter_mut()
+                .all(|waiting| look(waiting).is_none())
+        );
         drop(running);
         assert!(look(&mut greedy[1]).is_some());
     }

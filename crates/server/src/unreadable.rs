@@ -1,4 +1,4 @@
-//! What a client is told whose request cannot even be read.
+//! Answers clients whose requests cannot be parsed.
 //!
 //! hyper answers such a request by itself, with a status and nothing else,
 //! before anything of ours sees it. On its way out that answer is replaced by
@@ -9,8 +9,8 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use crate::headers::put_headers;
 use crate::problem::Problem;
 
-/// The answer in place of `head`, if that is one of hyper's own: a client
-/// error without the id that every answer of ours carries.
+/// Returns the response in place of `head`, if that is one of hyper's: a client error without the
+/// id that every response of ours carries.
 pub(crate) fn answer_instead_of(head: &[u8], is_tls: bool) -> Option<Vec<u8>> {
     let text = std::str::from_utf8(head).ok()?;
     let (version, rest) = text.split_once(' ')?;

@@ -1,4 +1,4 @@
-//! Work that blocks: a pool for each kind, so that no kind takes the threads of another.
+//! Runs blocking work: a pool for each kind, so that no kind takes the threads of another.
 //!
 //! A pool does so many pieces of work at a time, lets as many wait, and answers 429 beyond
 //! that. Where there is a queue, a caller may have half of it, so that one who asks for much
@@ -15,34 +15,34 @@ use crate::limits::Who;
 use crate::problem::{Answer, Problem};
 
 tokio::task_local! {
-    /// On whose behalf a request is handled; none where that has no limit.
+    /// The caller on whose behalf a request is handled; `None` if it has no limit.
     static CALLER: Option<Who>;
 }
 
-/// Handles a request on behalf of `caller`, whom pools give a share; none has no limit.
+/// Handles a request on behalf of `caller`, whose share the pools limit; `None` has no limit.
 pub(crate) async fn on_behalf_of<T>(caller: Option<Who>, handling: impl Future<Output = T>) -> T {
     CALLER.scope(caller, handling).await
 }
 
-/// Set when a piece of work is to end without an answer.
+/// Set to end a piece of work without an answer.
 pub(crate) type Flag = Arc<AtomicBool>;
 
-/// How much work of a kind there may be.
+/// The limits of a kind of work.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Size {
-    /// What is done, for messages.
+    /// The name of the work in messages.
     pub(crate) what: &'static str,
     /// Pieces of work at a time.
     pub(crate) running: usize,
     /// Pieces of work that wait for their turn; beyond them the answer is 429.
     pub(crate) waiting: usize,
-    /// When a client that is refused may ask again.
+    /// The seconds after which a rejected client may retry.
     pub(crate) retry_after_s: u32,
     /// Whether a piece takes long, so that none begins once the process stops.
     pub(crate) is_long: bool,
 }
 
-/// The work of one kind.
+/// The pool of one kind of work.
 pub(crate) struct Pool {
     size: Size,
     places: Arc<Semaphore>,
@@ -64,7 +64,7 @@ impl Pool {
         }
     }
 
-    /// Waits for a turn. A client that goes away meanwhile gives its place up.
+    /// Waits for a turn. A client that goes away meanwhile gives up its place.
     pub(crate) async fn turn(&self) -> Answer<Turn> {
         let busy = || {
             let what = self.size.what;
@@ -107,7 +107,7 @@ impl Pool {
         }))
     }
 
-    /// Does `work` when it is its turn, for a client who may go away.
+    /// Runs `work` in its turn, for a client that may go away.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Flag) -> Answer<T> + Send + 'static,
@@ -116,8 +116,8 @@ impl Pool {
         Ok(done)
     }
 
-    /// Does `work` when it is its turn; once begun, it goes on without its client and ends
-    /// early only when the process stops.
+    /// Runs `work` in its turn. Once begun, it goes on without its client, and ends early only
+    /// when the process stops.
     pub(crate) async fn finish<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Flag) -> Answer<T> + Send + 'static,
@@ -162,43 +162,43 @@ async fn on_thread<T: Send + 'static>(
     }
 }
 
-/// A place in a pool, which is free again when the thread that has it ends.
+/// A place in a pool, which is free again when its thread ends.
 pub(crate) struct Turn {
     job: Job,
     _place: (OwnedSemaphorePermit, OwnedSemaphorePermit, Option<Share>),
 }
 
 impl Turn {
-    /// Set when the work of this turn is to end.
+    /// Returns the flag that is set when the work of this turn must end.
     pub(crate) fn flag(&self) -> &Flag {
         &self.job.flag
     }
 
-    /// Does `work`, and gives the turn back for more of it.
+    /// Runs `work`, and returns the turn for more of it.
     pub(crate) async fn run<T: Send + 'static>(
         self,
         work: impl FnOnce(&Flag) -> Answer<T> + Send + 'static,
     ) -> Answer<(T, Self)> {
-        let client = Client::of(self.flag());
+        let client = Client::from_flag(self.flag());
         let answer = on_thread(move || work(self.flag()).map(|done| (done, self))).await;
         client.stays();
         answer
     }
 
-    /// Does `work` on a thread, for whoever holds the [`Client`] that is returned.
+    /// Runs `work` on a thread, for the holder of the returned [`Client`].
     pub(crate) fn detach(self, work: impl FnOnce(&Flag) + Send + 'static) -> Client {
-        let client = Client::of(self.flag());
+        let client = Client::from_flag(self.flag());
         let span = tracing::Span::current();
         tokio::task::spawn_blocking(move || span.in_scope(|| work(self.flag())));
         client
     }
 }
 
-/// The client of a piece of work: when it is dropped, the work is to end.
+/// The client of a piece of work. Dropping it ends the work.
 pub(crate) struct Client(Option<Flag>);
 
 impl Client {
-    fn of(flag: &Flag) -> Self {
+    fn from_flag(flag: &Flag) -> Self {
         Self(Some(Arc::clone(flag)))
     }
 
@@ -216,7 +216,7 @@ impl Drop for Client {
     }
 }
 
-/// All pieces of work under way; as many as the pools have places.
+/// All pieces of work under way, at most as many as the pools have places.
 pub(crate) struct Jobs {
     under_way: Mutex<UnderWay>,
     n_under_way: watch::Sender<usize>,
@@ -237,7 +237,7 @@ impl Jobs {
         })
     }
 
-    /// Lets work that takes long end, and no more of it begin.
+    /// Ends long work, and prevents more of it.
     pub(crate) fn stop(&self) {
         let mut under_way = self.under_way();
         under_way.is_stopping = true;
@@ -253,7 +253,7 @@ impl Jobs {
         let _ = count.wait_for(|n_under_way| *n_under_way == 0).await;
     }
 
-    /// Does `work`, which is short and counted elsewhere, on a thread for such work.
+    /// Runs short `work`, which is counted elsewhere, on a blocking thread.
     pub(crate) async fn run<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce() -> Answer<T> + Send + 'static,
@@ -331,7 +331,7 @@ mod tests {
     }
 
     /// Does nothing until its flag is set.
-    fn until_told(flag: &Flag) {
+    fn wait_for_flag(flag: &Flag) {
         while !flag.load(Ordering::Relaxed) {
             std::thread::yield_now();
         }
@@ -382,7 +382,7 @@ mod tests {
             let refused = on_behalf_of(key("a"), pool.turn()).await.map(drop);
             let status = refused.unwrap_err().status();
             assert_eq!(status, axum::http::StatusCode::TOO_MANY_REQUESTS);
-            // Who has no limit may wait all the same, as others may.
+            // A caller without a limit may wait as others may.
             let local = Arc::clone(&pool);
             let local = tokio::spawn(async move { local.turn().await.map(drop) });
             while pool.present.available_permits() > 0 {
@@ -405,7 +405,7 @@ mod tests {
             let request = tokio::spawn(async move {
                 let work = move |flag: &Flag| {
                     begun.send(()).unwrap();
-                    until_told(flag);
+                    wait_for_flag(flag);
                     Ok(())
                 };
                 first.run(work).await
@@ -433,7 +433,7 @@ mod tests {
                 },
                 &jobs,
             );
-            let client = pool.turn().await.unwrap().detach(until_told);
+            let client = pool.turn().await.unwrap().detach(wait_for_flag);
             jobs.stop();
             jobs.idle().await;
             drop(client);

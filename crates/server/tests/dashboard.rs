@@ -172,15 +172,15 @@ fn numbers(page: &str) -> Vec<(String, String)> {
 fn compare(page: &str, report: &Value) -> usize {
     let numbers = numbers(page);
     for (path, shown) in &numbers {
-        let own = report
+        let reported = report
             .pointer(path)
             .unwrap_or_else(|| panic!("the report has no {path}"));
         // Both pass through the same parser, which reads the last digit of a double its own way.
-        let read = match own {
+        let read = match reported {
             Value::String(_) => Ok(Value::String(shown.clone())),
             _ => serde_json::from_str(shown),
         };
-        assert_eq!(read.unwrap(), *own, "{path}");
+        assert_eq!(read.unwrap(), *reported, "{path}");
     }
     numbers.len()
 }

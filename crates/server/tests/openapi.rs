@@ -245,7 +245,10 @@ fn the_snapshot_in_the_documents_is_what_the_code_generates() {
 #[test]
 fn what_is_routed_is_documented_and_what_is_documented_is_routed() {
     let server = Server::new();
-    let documented_paths: BTreeSet<String> = operations().into_iter().map(|own| own.path).collect();
+    let documented_paths: BTreeSet<String> = operations()
+        .into_iter()
+        .map(|operation| operation.path)
+        .collect();
     let routed_paths: BTreeSet<String> = (trialog_server::paths().into_iter())
         .filter(|path| !PAGES.contains(path))
         .map(str::to_owned)
@@ -264,11 +267,13 @@ fn what_is_routed_is_documented_and_what_is_documented_is_routed() {
             if answer.status == 405 {
                 assert_eq!(answer.media, "application/problem+json");
                 let allow = answer.allow.unwrap_or_default().to_lowercase();
-                let allowed: BTreeSet<&str> =
-                    allow.split(',').filter(|own| *own != "head").collect();
+                let allowed: BTreeSet<&str> = allow
+                    .split(',')
+                    .filter(|method| *method != "head")
+                    .collect();
                 let routed = METHODS
                     .into_iter()
-                    .filter(|own| documented.contains(&(address.clone(), (*own).to_owned())));
+                    .filter(|method| documented.contains(&(address.clone(), (*method).to_owned())));
                 assert_eq!(allowed, routed.collect(), "Allow of {address}");
             }
         }
@@ -279,13 +284,16 @@ fn what_is_routed_is_documented_and_what_is_documented_is_routed() {
 fn every_example_is_accepted_and_every_answer_has_the_documented_form() {
     let server = Server::new();
     let operations = operations();
-    let ids: BTreeSet<&str> = operations.iter().map(|own| own.id()).collect();
+    let ids: BTreeSet<&str> = operations.iter().map(|operation| operation.id()).collect();
     let called: BTreeSet<&str> = CALLS.iter().chain(&OTHERS).map(|(id, _)| *id).collect();
     assert_eq!(ids, called, "each operation is called once");
     let document = document();
     let mut key = Value::Null;
     for (id, status) in OTHERS.iter().chain(&CALLS) {
-        let operation = operations.iter().find(|own| own.id() == *id).unwrap();
+        let operation = operations
+            .iter()
+            .find(|operation| operation.id() == *id)
+            .unwrap();
         if *id == "confirmChange" {
             // Something has to wait for it.
             let change = r#"{"alpha": 0.1, "confirm": true}"#;
@@ -298,7 +306,9 @@ fn every_example_is_accepted_and_every_answer_has_the_documented_form() {
         assert_eq!(answer.status, *status, "{id}: {text}");
         let response = &operation.json["responses"][status.to_string()];
         let content = response["content"].as_object().unwrap();
-        let media = content.keys().find(|own| answer.media.starts_with(*own));
+        let media = content
+            .keys()
+            .find(|known| answer.media.starts_with(*known));
         let media = media.unwrap_or_else(|| panic!("{id} answers {}", answer.media));
         if media == "application/json" && *id != "getOpenApi" {
             let body = serde_json::from_slice(&answer.body).unwrap();
@@ -333,7 +343,7 @@ fn every_reference_leads_somewhere_and_every_component_is_used() {
         let names = named.as_object().unwrap().keys();
         components.extend(names.map(|name| format!("#/components/{kind}/{name}")));
     }
-    components.retain(|own| !own.contains("/securitySchemes/"));
+    components.retain(|component| !component.contains("/securitySchemes/"));
     // Told of in a description: its lines are no JSON document.
     components.remove("#/components/schemas/VerifyReport");
     assert_eq!(references, components);
@@ -345,11 +355,13 @@ fn collect(value: &Value, references: &mut BTreeSet<String>) {
             references.extend(
                 members
                     .get("$ref")
-                    .map(|own| own.as_str().unwrap().to_owned()),
+                    .map(|reference| reference.as_str().unwrap().to_owned()),
             );
-            members.values().for_each(|own| collect(own, references));
+            members
+                .values()
+                .for_each(|member| collect(member, references));
         }
-        Value::Array(items) => items.iter().for_each(|own| collect(own, references)),
+        Value::Array(items) => items.iter().for_each(|item| collect(item, references)),
         _ => {}
     }
 }
@@ -379,8 +391,8 @@ impl Validator<'_> {
         }
         for choice in ["anyOf", "oneOf"] {
             if let Some(choices) = schema[choice].as_array() {
-                let fits = |own: &&Value| self.validate(own, value, at).is_ok();
-                if !choices.iter().any(|own| fits(&own)) {
+                let fits = |form: &&Value| self.validate(form, value, at).is_ok();
+                if !choices.iter().any(|form| fits(&form)) {
                     return fail("fits none of its forms");
                 }
             }
@@ -399,7 +411,10 @@ impl Validator<'_> {
         {
             return fail("is none of its words");
         }
-        if schema.get("const").is_some_and(|own| own != value) {
+        if schema
+            .get("const")
+            .is_some_and(|constant| constant != value)
+        {
             return fail("is another value");
         }
         if let (Some(number), Some(least)) = (value.as_f64(), schema["minimum"].as_f64())

@@ -1,4 +1,4 @@
-//! A handful of experiments whose true effects are known.
+//! Simulates a handful of experiments whose true effects are known.
 //!
 //! Contract: a scenario is built so that its data hold every difficulty that an
 //! analysis has to deal with (repeated and late deliveries, crossovers, testers,
@@ -19,7 +19,7 @@ mod wire;
 
 pub use wire::{AssignmentEvent, Context, Events, MetricEvent};
 
-/// An experiment, its story, and what is true of it.
+/// An experiment, its story, and its true effects.
 #[derive(Debug, Clone)]
 pub struct Scenario {
     /// What to register.
@@ -76,7 +76,7 @@ pub struct Segment {
     pub value: String,
 }
 
-/// The demo's experiments as they stand at `now`, in the order to show them.
+/// Returns the demo's experiments as of `now`, in the order to show them.
 ///
 /// Together they have about 200,000 events, all before `now`.
 ///

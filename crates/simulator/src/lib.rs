@@ -1,4 +1,4 @@
-//! Simulated experiments: a demo whose truth is known, and a population for benchmarks.
+//! Simulates experiments: a demo whose truth is known, and a population for benchmarks.
 //!
 //! Pure: no I/O, no clock. Times and seeds are arguments, and the same
 //! arguments give the same events on every machine.

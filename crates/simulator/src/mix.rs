@@ -1,4 +1,4 @@
-//! The hash behind everything that must be drawn again without being stored.
+//! Hashes numbers, so that everything drawn can be drawn again without being stored.
 //!
 //! `SplitMix64` (Steele, Lea and Flood 2014): a bijection of 64 bits, so that
 //! different inputs never share an output.
@@ -15,13 +15,13 @@ pub(crate) const fn mix(input: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// The part `draw / 2^64` of `range`, rounded down.
+/// Returns the part `draw / 2^64` of `range`, rounded down.
 #[inline]
 pub(crate) const fn share_of(range: u64, draw: u64) -> u64 {
     ((range as u128 * draw as u128) >> 64) as u64
 }
 
-/// A uniform number in `[0, 1)` from the upper bits of `draw`.
+/// Converts the upper bits of `draw` to a uniform number in `[0, 1)`.
 #[inline]
 pub(crate) const fn unit_interval(draw: u64) -> f64 {
     (draw >> 11) as f64 / (1u64 << 53) as f64

@@ -1,4 +1,4 @@
-//! A large population for measurements: experiments of very different size.
+//! Simulates a large population for measurements: experiments of very different size.
 //!
 //! Nothing is stored: every user's assignment and events are drawn again
 //! from the user's number, so the events of any slice of time can be had
@@ -12,7 +12,7 @@ const DAY: i64 = 24 * HOUR;
 /// Users' events spread over this long after their assignment.
 const ACTIVE: i64 = 14 * DAY;
 
-/// How large a population is.
+/// The size of a population.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Spec {
     /// Seeds everything.
@@ -29,7 +29,7 @@ pub struct Spec {
     pub days: u32,
 }
 
-/// An assignment, compact.
+/// A compact assignment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Assignment {
     /// The experiment's number.
@@ -46,7 +46,7 @@ pub struct Assignment {
     pub event_id: u64,
 }
 
-/// A metric event, compact.
+/// A compact metric event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Metric {
     /// The experiment's number.
@@ -63,7 +63,7 @@ pub struct Metric {
     pub event_id: u64,
 }
 
-/// Where the events of a refresh fall.
+/// The distribution of a refresh's events over experiments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Spread {
     /// In ten experiments, drawn evenly by size.
@@ -72,7 +72,7 @@ pub enum Spread {
     All,
 }
 
-/// One user in so many is a tester, whose assignments are forced.
+/// One user in this number is a tester, whose assignments are forced.
 const TESTERS_ONE_IN: u64 = 2_000;
 
 /// The event types, the frequent ones first.
@@ -106,8 +106,8 @@ pub struct Population {
 }
 
 impl Population {
-    /// The population of `spec`. Sizes follow a power law: the largest of
-    /// 1,000 experiments has about a tenth of all users.
+    /// Creates the population of `spec`. Sizes follow a power law: the largest of 1,000
+    /// experiments has about a tenth of all users.
     pub fn new(spec: Spec) -> Self {
         let shares: Vec<f64> = (0..spec.n_experiments)
             .map(|rank| 1.0 / (f64::from(rank) + 1.5).powf(0.95))
@@ -122,12 +122,12 @@ impl Population {
         Self { spec, first_users }
     }
 
-    /// The id of an experiment: `exp_0000` is the largest.
+    /// Returns the id of an experiment: `exp_0000` is the largest.
     pub fn experiment_id(experiment: u32) -> String {
         format!("exp_{experiment:04}")
     }
 
-    /// The context of a user's assignment.
+    /// Returns the context of a user's assignment.
     pub fn context(assignment: &Assignment) -> String {
         let draw = mix(assignment.user.cast_unsigned() ^ 0x00c0_ffee);
         let platform = PLATFORMS[(draw & 3) as usize];
@@ -138,7 +138,7 @@ impl Population {
         )
     }
 
-    /// How many slices of time there are.
+    /// Returns the number of slices of time.
     pub fn n_slices(&self) -> u32 {
         let span = i64::from(self.spec.days) * DAY + ACTIVE + DAY;
         let per_slice = 1_000_000 * span / (self.spec.n_metrics.max(1).cast_signed());
@@ -179,9 +179,8 @@ impl Population {
         }
     }
 
-    /// The assignments of a slice in order of time. One user in a hundred is
-    /// assigned again, one in two hundred to another variant; one in two
-    /// thousand is a tester.
+    /// Returns the assignments of a slice in order of time. One user in a hundred is assigned
+    /// again, one in two hundred to another variant; one in two thousand is a tester.
     pub fn assignments(&self, slice: u32) -> Vec<Assignment> {
         let span = self.span(slice);
         let mut assignments = Vec::new();
@@ -198,15 +197,15 @@ impl Population {
                 [Some(first), again]
                     .into_iter()
                     .flatten()
-                    .filter(|own| span.contains(&own.at)),
+                    .filter(|assignment| span.contains(&assignment.at)),
             );
         }
-        assignments.sort_unstable_by_key(|own| (own.at, own.user));
+        assignments.sort_unstable_by_key(|assignment| (assignment.at, assignment.user));
         assignments
     }
 
-    /// The metric events of a slice in order of time; one in a hundred is
-    /// delivered a second time, up to a day later.
+    /// Returns the metric events of a slice in order of time. One in a hundred is delivered a
+    /// second time, up to a day later.
     pub fn metrics(&self, slice: u32) -> Vec<Metric> {
         let span = self.span(slice);
         let mut metrics = Vec::new();
@@ -230,8 +229,8 @@ impl Population {
         metrics.into_iter().map(|(_, metric)| metric).collect()
     }
 
-    /// `fraction` of [`Spec::n_metrics`] new events of users that are
-    /// assigned already, from the day after the last assignments on.
+    /// Returns `fraction` of [`Spec::n_metrics`] new events of users that are assigned already,
+    /// from the day after the last assignments on.
     pub fn refresh(&self, fraction: f64, spread: Spread) -> Vec<Metric> {
         let n_events = (self.spec.n_metrics as f64 * fraction) as u64;
         let n_experiments = self.spec.n_experiments;
@@ -374,13 +373,13 @@ mod tests {
             .collect();
         let testers: std::collections::HashSet<i64> = all
             .iter()
-            .filter(|own| own.forced)
-            .map(|own| own.user)
+            .filter(|assignment| assignment.forced)
+            .map(|assignment| assignment.user)
             .collect();
         assert!((30..70).contains(&testers.len()), "{}", testers.len());
         assert!(
             all.iter()
-                .all(|own| own.forced == testers.contains(&own.user))
+                .all(|assignment| assignment.forced == testers.contains(&assignment.user))
         );
     }
 

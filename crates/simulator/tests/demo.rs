@@ -201,7 +201,7 @@ fn the_data_hold_every_difficulty() {
             let at = event.timestamp.0;
             let exposure = exposures
                 .get(&event.user_id)
-                .map_or(at, |own| own.assigned_at.0);
+                .map_or(at, |assigned| assigned.assigned_at.0);
             at < exposure || at >= exposure + WINDOW
         };
         assert!(
@@ -215,7 +215,11 @@ fn the_data_hold_every_difficulty() {
 fn copies_of_an_event_are_equal() {
     // Few testers are redelivered: among these seeds there are some.
     let mut n_forced_copies = 0;
-    let seeds = (13..23).flat_map(|seed| scenarios(NOW).into_iter().map(move |own| (seed, own)));
+    let seeds = (13..23).flat_map(|seed| {
+        scenarios(NOW)
+            .into_iter()
+            .map(move |scenario| (seed, scenario))
+    });
     for (seed, scenario) in seeds {
         let events = scenario.events(seed);
         let mut first: HashMap<&str, &AssignmentEvent> = HashMap::new();
@@ -278,9 +282,9 @@ fn exposed(events: &Events) -> HashMap<i64, &AssignmentEvent> {
         if testers.contains(&event.user_id) || variants[&event.user_id].len() > 1 {
             continue;
         }
-        let own = first.entry(event.user_id).or_insert(event);
-        if event.assigned_at < own.assigned_at {
-            *own = event;
+        let earliest = first.entry(event.user_id).or_insert(event);
+        if event.assigned_at < earliest.assigned_at {
+            *earliest = event;
         }
     }
     first
@@ -297,19 +301,19 @@ fn measure(
     people: &HashMap<i64, &AssignmentEvent>,
     events: &Events,
 ) -> (f64, f64) {
-    let is_meant = |own: &AssignmentEvent| {
+    let is_meant = |event: &AssignmentEvent| {
         let in_segment = said.segment.as_ref().is_none_or(|segment| {
             assert_eq!(segment.key, "platform");
-            segment.value == own.context.platform
+            segment.value == event.context.platform
         });
         let in_time = said
             .exposed
-            .is_none_or(|(from, to)| from <= own.assigned_at && own.assigned_at < to);
+            .is_none_or(|(from, to)| from <= event.assigned_at && event.assigned_at < to);
         in_segment && in_time
     };
     let mut totals: HashMap<i64, f64> = people
         .iter()
-        .filter(|(_, own)| is_meant(own))
+        .filter(|(_, event)| is_meant(event))
         .map(|(user, _)| (*user, 0.0))
         .collect();
     let mut seen = HashSet::new();
@@ -364,7 +368,7 @@ fn sample_ratio(scenario: &Scenario, people: &HashMap<i64, &AssignmentEvent>) ->
         let expected = people.len() as f64 * arm.weight / weights;
         let n_users = people
             .values()
-            .filter(|own| own.variant == arm.variant)
+            .filter(|event| event.variant == arm.variant)
             .count() as f64;
         (n_users - expected) * (n_users - expected) / expected
     });

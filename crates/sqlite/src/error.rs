@@ -1,12 +1,12 @@
-//! Why a SQLite file cannot be opened.
+//! Defines the errors of opening a SQLite file.
 
 use std::io;
 use std::path::PathBuf;
 
-/// The mend for a database that is damaged, lost its end, or is gone.
+/// The remedy for a database that is damaged, lost its end, or is missing.
 pub const RESTORE_ALL: &str = "restore a whole backup into an empty directory with `trialog restore`, as one file of it does not fit the others";
 
-/// Why a SQLite file cannot be opened.
+/// The reason why a SQLite file cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {

@@ -1,27 +1,27 @@
-//! Looking at a database without changing anything, also beside the process that writes it.
+//! Inspects a database without changing anything, also beside the process that writes it.
 
 use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
-/// The version of SQLite in this binary.
+/// Returns the version of SQLite in this binary.
 pub fn sqlite_version() -> &'static str {
     rusqlite::version()
 }
 
-/// What a look at a file tells before anything is opened for writing.
+/// The schema versions that an inspection finds before anything is opened for writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SchemaVersions {
     /// That of the file.
     pub found: i64,
-    /// The newest one that this binary knows.
+    /// The newest version that this binary knows.
     pub known: i64,
 }
 
 /// Opens the file at `path` for reading, and leaves no file behind.
 ///
 /// Where no process has the file open, SQLite would create its shared-memory
-/// file beside it, which would then belong to whoever looks. The file is
+/// file beside it, which would then belong to the user who inspects. The file is
 /// opened as one that nobody changes in that case; what a crash left in the
 /// log is not seen then.
 ///
@@ -39,7 +39,7 @@ pub fn open_read_only(path: &Path) -> rusqlite::Result<Connection> {
     Connection::open_with_flags(uri, flags)
 }
 
-/// The schema version that the file has.
+/// Returns the schema version of the file.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! Opening SQLite files so that no damage passes in silence.
+//! Opens SQLite files and detects every damage.
 //!
 //! The catalog and the warehouse both keep a SQLite file in WAL mode. What
 //! they share stands here: the check of the log before SQLite reads it

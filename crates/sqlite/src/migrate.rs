@@ -1,4 +1,4 @@
-//! Schema versions: each step leads from one version to the next.
+//! Migrates schemas: each step leads from one version to the next.
 //!
 //! The version is SQLite's `user_version`. Beside it the table
 //! `schema_versions` says which version of Trialog brought each one, so that
@@ -6,7 +6,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Transaction};
 
-/// A step from the schema version before to the next one.
+/// A step from the previous schema version to the next one.
 pub type Migration = fn(&Transaction<'_>) -> rusqlite::Result<()>;
 
 /// Defines a [`Migration`] that is SQL alone.
@@ -26,7 +26,7 @@ const VERSIONS: &str = "CREATE TABLE IF NOT EXISTS schema_versions (
     trialog TEXT NOT NULL
 )";
 
-/// What became of bringing a file up to date.
+/// The outcome of a migration.
 pub(crate) enum Migrated {
     /// It has the newest version now; `true` where it had an older one.
     UpToDate(bool),
@@ -34,7 +34,7 @@ pub(crate) enum Migrated {
     Newer { found: i64, needs: String },
 }
 
-/// Takes the steps that are missing, all in one transaction.
+/// Runs the missing steps in one transaction.
 pub(crate) fn migrate(
     connection: &mut Connection,
     steps: &[Migration],
@@ -64,7 +64,7 @@ pub(crate) fn migrate(
     Ok(Migrated::UpToDate(found > 0))
 }
 
-/// The version of Trialog that brought `version`, as far as the file tells.
+/// Returns the version of Trialog that migrated to `version`, if the file records it.
 pub(crate) fn brought_by(connection: &Connection, version: i64) -> rusqlite::Result<String> {
     let sql = "SELECT trialog FROM schema_versions WHERE version = ?1";
     let told = match connection.prepare(sql) {

@@ -1,5 +1,5 @@
-//! Opening: the log is checked, then the pages, then the schema, then how far
-//! the file has come, then the rows.
+//! Opens a file: checks the log, then the pages, then the schema, then the last commit, then the
+//! rows.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::migrate::{Migrated, Migration, migrate};
 use crate::told::ToldFile;
 use crate::{seal, wal};
 
-/// How a SQLite file is opened.
+/// The options of opening a SQLite file.
 #[derive(Debug, Clone, Copy)]
 pub struct Opening<'a> {
     /// The file; it is created where it is absent.
@@ -21,11 +21,11 @@ pub struct Opening<'a> {
     pub pragmas: &'a str,
     /// The steps to the newest schema, from an empty file on.
     pub migrations: &'a [Migration],
-    /// What tells how far the file had come; none where nothing does.
+    /// The recorded last commit; `None` if none is recorded.
     pub reach: Option<Reach<'a>>,
 }
 
-/// How far a file has come, by itself and as it was told outside of it.
+/// The last commit of a file, by itself and as recorded outside of it.
 #[derive(Debug, Clone, Copy)]
 pub struct Reach<'a> {
     /// The [`ToldFile`] with the number of the last durable commit.
@@ -35,7 +35,7 @@ pub struct Reach<'a> {
 }
 
 impl Reach<'_> {
-    /// What is wrong with the file at `path` before it is opened: it is gone, or empty.
+    /// Finds what is wrong with the file at `path` before it is opened: it is missing or empty.
     pub(crate) fn check_file(&self, path: &Path) -> Result<(), OpenError> {
         if std::fs::metadata(path).is_ok_and(|file| file.len() > 0) {
             return Ok(());
@@ -45,14 +45,14 @@ impl Reach<'_> {
             Some(told) => Err(damaged(
                 path,
                 format!(
-                    "it is missing or empty, but changes up to {told} were acknowledged, as `{}` tells",
+                    "it is missing or empty, but changes up to {told} were acknowledged, as `{}` records",
                     self.told.display()
                 ),
             )),
         }
     }
 
-    /// What is missing in the database that `connection` has open.
+    /// Finds what is missing in the database that `connection` has open.
     pub(crate) fn check(&self, connection: &Connection, path: &Path) -> Result<(), OpenError> {
         let reached = || match schema_version(connection)? {
             // Without any table: the log with all of them is gone.
@@ -69,7 +69,7 @@ impl Reach<'_> {
         Err(damaged(
             path,
             format!(
-                "it ends at {reached}, but changes up to {told} were acknowledged, as `{}` tells: \
+                "it ends at {reached}, but changes up to {told} were acknowledged, as `{}` records: \
                  its log `{}` lost its end, or the file is older than the others",
                 self.told.display(),
                 crate::pin::log_of(path).display()
@@ -184,7 +184,7 @@ fn failed(path: &Path, error: rusqlite::Error) -> OpenError {
     }
 }
 
-/// Whether SQLite says that the file does not hold what was written to it.
+/// Returns whether SQLite reports that the file does not hold what was written to it.
 pub fn is_damage(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
     matches!(

@@ -1,4 +1,4 @@
-//! A second connection that sees one moment of a file, and what is done with it.
+//! Opens a second connection that sees one moment of a file, and copies or checks that moment.
 //!
 //! In WAL mode a reader keeps the state at which it began, whatever is written
 //! meanwhile. A backup and a verification read through such a connection, so
@@ -61,7 +61,8 @@ pub fn check_file(path: &Path, reach: &Reach<'_>) -> Result<(), OpenError> {
     reach.check_file(path)
 }
 
-/// As [`pin`] for a file that nobody has open, which must have come as far as was told.
+/// Opens a connection as [`pin`] does to a file that no process has open, and checks that no
+/// recorded commit is lost.
 ///
 /// # Errors
 ///
@@ -77,8 +78,8 @@ pub fn pin_reached(
     Ok(connection)
 }
 
-/// Everything in the file of `connection` that is not as it was written: its
-/// structure, its indexes, its sealed rows.
+/// Lists all damage in the file of `connection`: in its structure, its indexes and its sealed
+/// rows.
 ///
 /// # Errors
 ///
@@ -93,7 +94,7 @@ pub fn find_damage(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     Ok(found)
 }
 
-/// Finds damage in the log of the file at `path`, which nobody writes to.
+/// Finds damage in the log of the file at `path`, to which no process writes.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! Connections that only read, beside the one that writes.
+//! Opens connections that only read, beside the one that writes.
 
 use std::path::Path;
 

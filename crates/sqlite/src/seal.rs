@@ -1,4 +1,4 @@
-//! Rows that carry a checksum of their own.
+//! Seals rows with a checksum for each.
 //!
 //! SQLite finds a broken structure, not a changed value. A table with a
 //! column `seal` is *sealed*: every insert and update through a connection
@@ -118,7 +118,7 @@ fn table(connection: &Connection, name: String) -> rusqlite::Result<Table> {
     })
 }
 
-/// Gives `connection` the function that seals are computed with.
+/// Registers the function that computes seals with `connection`.
 pub(crate) fn register(connection: &Connection) -> rusqlite::Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
     connection.create_scalar_function("row_seal", -1, flags, |values| {
@@ -126,7 +126,7 @@ pub(crate) fn register(connection: &Connection) -> rusqlite::Result<()> {
     })
 }
 
-/// Seals the rows that have no seal yet, after a migration brought the column.
+/// Seals the rows that have no seal yet, after a migration added the column.
 pub(crate) fn fill(connection: &rusqlite::Transaction<'_>) -> rusqlite::Result<()> {
     for table in tables(connection)? {
         let (name, expected) = (&table.name, table.expected(""));
@@ -147,7 +147,7 @@ fn count_of(table: &str) -> String {
     format!("SELECT count(*) AS n_rows, ifnull(sum(seal), 0) AS sum FROM {table}")
 }
 
-/// Lets `connection` seal what it writes.
+/// Makes `connection` seal what it writes.
 pub(crate) fn install(connection: &Connection) -> rusqlite::Result<()> {
     for table in tables(connection)? {
         connection.execute_batch(&table.triggers())?;
@@ -158,8 +158,8 @@ pub(crate) fn install(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// The first sealed row that does not match its seal, or the first index of a
-/// sealed table that does not match the table, in words.
+/// Describes the first sealed row that does not match its seal, or the first index of a sealed
+/// table that does not match the table.
 ///
 /// # Errors
 ///
@@ -200,7 +200,7 @@ pub fn find_broken(connection: &Connection) -> rusqlite::Result<Option<String>> 
     Ok(None)
 }
 
-/// Rows that are gone, or that nobody wrote.
+/// Finds rows that are missing, or that Trialog did not write.
 fn find_missing(connection: &Connection, table: &str) -> rusqlite::Result<Option<String>> {
     let pair = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
     let found = connection.query_row(&count_of(table), [], pair)?;
@@ -217,8 +217,8 @@ fn find_missing(connection: &Connection, table: &str) -> rusqlite::Result<Option
     }))
 }
 
-/// Whether `row`, which has all columns of its table in order and then the
-/// seal, is what was written.
+/// Returns whether `row`, which has all columns of its table in order and then the seal, is as it
+/// was written.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! How far a database has come, told outside of its files.
+//! Records the last commit of a database outside of its files.
 //!
 //! SQLite takes a damaged last commit of its log for the torn end that a loss
 //! of power leaves, and drops it; it takes a damaged header for an empty log,
@@ -27,7 +27,7 @@ pub struct ToldFile {
 }
 
 impl ToldFile {
-    /// Opens or creates the file at `path`, whose name is durable from then on.
+    /// Opens or creates the file at `path`, and makes its name durable.
     ///
     /// # Errors
     ///
@@ -51,8 +51,8 @@ impl ToldFile {
         })
     }
 
-    /// The number in the file at `path`; none where it is absent, or damaged,
-    /// which is logged.
+    /// Returns the number in the file at `path`; `None` if the file is missing or damaged. Damage
+    /// is logged.
     ///
     /// # Errors
     ///
@@ -68,14 +68,14 @@ impl ToldFile {
         if told.is_none() && !is_new {
             tracing::warn!(
                 file = %path.display(),
-                "`{}` is damaged and is written anew by the next start of a server: whether all is there that was written before this start cannot be told",
+                "`{}` is damaged; the next start of a server writes it again, but this start cannot check whether an acknowledged change is missing",
                 path.display()
             );
         }
         Ok(told)
     }
 
-    /// Tells that everything up to `number` is durable.
+    /// Records that everything up to `number` is durable.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Damage in SQLite's write-ahead log, told apart from a torn end.
+//! Distinguishes damage in SQLite's write-ahead log from a torn end.
 //!
 //! SQLite takes the first frame whose checksum is wrong for the end of the
 //! log. That is right after a loss of power: every commit is synced before

@@ -1,5 +1,5 @@
-//! Whether an open database still has its files: SQLite holds them open, and
-//! does not notice when they are removed, replaced or cut short beneath it.
+//! Checks whether an open database still has its files. SQLite keeps them open and does not notice
+//! when they are removed, replaced or truncated.
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -51,21 +51,21 @@ impl Watch {
         }
     }
 
-    /// Which file was removed or replaced since the database was opened.
+    /// Returns the file that was removed or replaced since the database was opened, as an error.
     ///
     /// # Errors
     ///
-    /// The file, what happened to it, and the mend, in words.
+    /// The file, what happened to it, and the remedy, in words.
     pub fn check(&self) -> Result<(), String> {
         self.files.iter().try_for_each(Watched::check)
     }
 
-    /// As [`Self::check`], and whether the database file has all pages that its
-    /// header counts. The caller keeps everybody from writing to it meanwhile.
+    /// Checks as [`Self::check`] does, and also that the database file has all pages that its
+    /// header counts. The caller must prevent all writes meanwhile.
     ///
     /// # Errors
     ///
-    /// The file, what happened to it, and the mend, in words.
+    /// The file, what happened to it, and the remedy, in words.
     pub fn check_length(&self) -> Result<(), String> {
         self.check()?;
         match is_whole(&self.path) {
@@ -122,7 +122,7 @@ mod tests {
         opening.open().unwrap()
     }
 
-    /// What is told, and what is done.
+    /// The expected message, and the damage that causes it.
     type Spoil = (&'static str, fn(&Path));
 
     #[test]
@@ -150,8 +150,11 @@ mod tests {
             let watch = Watch::new(&path);
             watch.check_length().unwrap();
             spoil(&path);
-            let told = watch.check_length().unwrap_err();
-            assert!(told.contains(what) && told.contains("restore"), "{told}");
+            let message = watch.check_length().unwrap_err();
+            assert!(
+                message.contains(what) && message.contains("restore"),
+                "{message}"
+            );
         }
     }
 

@@ -1,4 +1,4 @@
-//! Two factors with two levels each, and their interaction.
+//! Analyses two factors with two levels each, and their interaction.
 
 use crate::{StatsError, special};
 
@@ -23,8 +23,8 @@ pub struct Cell {
 /// ```
 /// let cell = |mean| trialog_stats::Cell { n: 50, mean, variance: 4.0 };
 /// let cells = [cell(1.0), cell(2.0), cell(3.0), cell(4.0)];
-/// let effects = trialog_stats::anova_2x2(&cells)?.map(|own| own.type3);
-/// assert!(effects.is_some_and(|own| own.factor_a.p_value < Some(1e-6)));
+/// let effects = trialog_stats::anova_2x2(&cells)?.map(|anova| anova.type3);
+/// assert!(effects.is_some_and(|anova| anova.factor_a.p_value < Some(1e-6)));
 /// # Ok::<(), trialog_stats::StatsError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -42,8 +42,8 @@ pub struct FactorTest {
 /// ```
 /// let cell = |mean| trialog_stats::Cell { n: 50, mean, variance: 4.0 };
 /// let cells = [cell(1.0), cell(2.0), cell(3.0), cell(4.0)];
-/// let effects = trialog_stats::anova_2x2(&cells)?.map(|own| own.type2);
-/// assert!(effects.is_some_and(|own| own.interaction.p_value > Some(0.99)));
+/// let effects = trialog_stats::anova_2x2(&cells)?.map(|anova| anova.type2);
+/// assert!(effects.is_some_and(|anova| anova.interaction.p_value > Some(0.99)));
 /// # Ok::<(), trialog_stats::StatsError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -61,7 +61,7 @@ pub struct Effects {
 /// ```
 /// let cell = |mean| trialog_stats::Cell { n: 50, mean, variance: 4.0 };
 /// let cells = [cell(1.0), cell(2.0), cell(3.0), cell(4.0)];
-/// assert_eq!(trialog_stats::anova_2x2(&cells)?.map(|own| own.residual_df), Some(196));
+/// assert_eq!(trialog_stats::anova_2x2(&cells)?.map(|anova| anova.residual_df), Some(196));
 /// # Ok::<(), trialog_stats::StatsError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -94,7 +94,7 @@ pub struct Anova {
 /// use trialog_stats::{Cell, anova_2x2};
 /// let cell = |mean| Cell { n: 50, mean, variance: 1.0 };
 /// let anova = anova_2x2(&[cell(0.0), cell(0.0), cell(0.0), cell(1.0)])?;
-/// assert!(anova.is_some_and(|own| own.type3.interaction.p_value < Some(0.01)));
+/// assert!(anova.is_some_and(|anova| anova.type3.interaction.p_value < Some(0.01)));
 /// # Ok::<(), trialog_stats::StatsError>(())
 /// ```
 pub fn anova_2x2(cells: &[Cell; 4]) -> Result<Option<Anova>, StatsError> {
@@ -158,9 +158,9 @@ fn given_the_other(cells: &[Cell; 4], pairs: [(usize, usize); 2]) -> f64 {
     for (low, high) in pairs {
         let (low, high) = (cells[low], cells[high]);
         let (n_low, n_high) = (low.n as f64, high.n as f64);
-        let own = n_low * (n_high / (n_low + n_high));
-        weighted += own * (low.mean - high.mean);
-        weight += own;
+        let pair_weight = n_low * (n_high / (n_low + n_high));
+        weighted += pair_weight * (low.mean - high.mean);
+        weight += pair_weight;
     }
     weighted / weight * weighted
 }

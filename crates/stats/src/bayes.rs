@@ -1,10 +1,10 @@
-//! Bayesian comparisons: chance to win and expected loss.
+//! Compares arms by Bayesian methods: chance to win and expected loss.
 
 use crate::relative::relative_to;
 use crate::special::{self, integrate_together, tails_of_beta};
 use crate::{Alpha, Interval, StatsError, Summary};
 
-/// What a choice between two arms may be based on.
+/// The numbers on which a choice between two arms is based.
 ///
 /// ```
 /// use trialog_stats::{BetaPosterior, choose_rate};
@@ -205,13 +205,13 @@ pub struct NormalPosterior {
     pub variance: f64,
 }
 
-/// Whether a difference is in the metric's unit or a fraction of the control.
+/// The unit of a difference: the metric's unit or a fraction of the control.
 ///
 /// ```
 /// use trialog_stats::{DifferenceType, Summary, difference_of};
 /// let (a, b) = (Summary::new(9, 2.0, Some(1.0))?, Summary::new(9, 3.0, Some(1.0))?);
 /// let absolute = difference_of(&a, &b, DifferenceType::Absolute);
-/// assert_eq!(absolute.map(|own| own.mean), Some(1.0));
+/// assert_eq!(absolute.map(|posterior| posterior.mean), Some(1.0));
 /// # Ok::<(), trialog_stats::StatsError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -222,14 +222,14 @@ pub enum DifferenceType {
     Relative,
 }
 
-/// What was believed of a difference before the data.
+/// The prior of a difference, before the data.
 ///
 /// ```
 /// use trialog_stats::{DifferenceType, NormalPrior, Summary, normal_posterior};
 /// let sceptic = NormalPrior { mean: 0.0, variance: 1e-6, of: DifferenceType::Absolute };
 /// let (a, b) = (Summary::new(99, 2.0, Some(1.0))?, Summary::new(99, 3.0, Some(1.0))?);
 /// let posterior = normal_posterior(&a, &b, DifferenceType::Absolute, Some(&sceptic))?;
-/// assert!(posterior.is_some_and(|own| own.mean < 0.001));
+/// assert!(posterior.is_some_and(|posterior| posterior.mean < 0.001));
 /// # Ok::<(), trialog_stats::StatsError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -287,7 +287,7 @@ pub fn difference_of(a: &Summary, b: &Summary, of: DifferenceType) -> Option<Nor
 /// use trialog_stats::{DifferenceType, Summary, normal_posterior};
 /// let a = Summary::new(100, 2.0, Some(1.0))?;
 /// let posterior = normal_posterior(&a, &a, DifferenceType::Absolute, None)?;
-/// assert!(posterior.is_some_and(|own| own.choice().chance_to_win == 0.5));
+/// assert!(posterior.is_some_and(|posterior| posterior.choice().chance_to_win == 0.5));
 /// # Ok::<(), trialog_stats::StatsError>(())
 /// ```
 pub fn normal_posterior(
@@ -331,7 +331,7 @@ impl NormalPosterior {
     /// ```
     /// use trialog_stats::{Alpha, NormalPosterior};
     /// let posterior = NormalPosterior { mean: 1.0, variance: 0.25 };
-    /// assert!(posterior.interval(Alpha::P05).is_some_and(|own| own.low > 0.0));
+    /// assert!(posterior.interval(Alpha::P05).is_some_and(|interval| interval.low > 0.0));
     /// ```
     #[must_use]
     pub fn interval(&self, alpha: Alpha) -> Option<Interval> {

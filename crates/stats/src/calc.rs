@@ -1,5 +1,5 @@
-//! Every family with JSON as input and output: what `trialog calc` and
-//! `POST /v1/calc/{family}` do.
+//! Computes every family with JSON as input and output, for `trialog calc` and `POST
+//! /v1/calc/{family}`.
 //!
 //! Field names are those of the reference vectors. A value that does not exist for
 //! its input is `null`, and `status` is then `undefined`; numbers are finite. An
@@ -27,16 +27,16 @@ pub use cost::cost_micros;
 /// assert_eq!(family.name, "welch_t");
 /// ```
 pub struct Family {
-    /// Its name.
+    /// The name of the family.
     pub name: &'static str,
-    /// What it answers, in a line.
+    /// The question that the family answers, in a line.
     pub summary: &'static str,
-    /// An input that can be computed, as JSON.
+    /// An example of an input, as JSON.
     pub example: &'static str,
     compute: fn(&Value) -> Result<Value, CalcError>,
 }
 
-/// Why an input has no answer.
+/// The reason why an input has no answer.
 ///
 /// ```
 /// use trialog_stats::calc::{CalcError, calc};
@@ -134,13 +134,13 @@ mod tests {
             calc(family, &input).unwrap_err().to_string()
         };
         let arms = r#""b": {"n": 10, "mean": 1, "var": 1}"#;
-        let of = |a: &str| error("welch_t", &format!(r#"{{"a": {a}, {arms}}}"#));
-        assert!(of(r#"{"n": 10, "mean": 1, "var": -1}"#).starts_with("`a.var` "));
-        assert!(of(r#"{"n": 10, "mean": "1", "var": 1}"#).starts_with("`a.mean` "));
-        assert!(of(r#"{"n": 10, "mean": 1}"#).starts_with("`a.var` is missing"));
-        assert!(of(r#"{"n": 10, "mean": 1, "variance": 1}"#).starts_with("`a.variance` "));
-        assert!(of("3").starts_with("`a` "));
-        assert!(of(r#"{"n": 0, "mean": 1, "var": 1}"#).starts_with("`a` "));
+        let message = |a: &str| error("welch_t", &format!(r#"{{"a": {a}, {arms}}}"#));
+        assert!(message(r#"{"n": 10, "mean": 1, "var": -1}"#).starts_with("`a.var` "));
+        assert!(message(r#"{"n": 10, "mean": "1", "var": 1}"#).starts_with("`a.mean` "));
+        assert!(message(r#"{"n": 10, "mean": 1}"#).starts_with("`a.var` is missing"));
+        assert!(message(r#"{"n": 10, "mean": 1, "variance": 1}"#).starts_with("`a.variance` "));
+        assert!(message("3").starts_with("`a` "));
+        assert!(message(r#"{"n": 0, "mean": 1, "var": 1}"#).starts_with("`a` "));
         let p_values = error("multiple_comparisons", r#"{"p_values": [0.1, 1.5]}"#);
         assert!(p_values.starts_with("`p_values[1]` "), "{p_values}");
         let weights = error("srm_chi2", r#"{"counts": [1, 2], "weights": [0, 0]}"#);

@@ -1,5 +1,5 @@
-//! A whole comparison of two arms, whatever the metric: test, intervals at any
-//! level, effect size and always-valid inference.
+//! Compares two arms on any kind of metric: test, intervals at any level, effect size and
+//! always-valid inference.
 //!
 //! This is what a report is made of; the families that it puts together can be had
 //! one by one.
@@ -16,7 +16,7 @@ use crate::{
 /// Converted or unconverted units of an arm below which rates take the exact test.
 const FEW: u64 = 5;
 
-/// One arm of a metric, in the form that its test takes.
+/// One arm of a metric, in the form that its test needs.
 ///
 /// ```
 /// use trialog_stats::{Proportion, Sample};
@@ -58,8 +58,8 @@ impl Sample {
         }
     }
 
-    /// Returns what the arm measures, with its squared standard error (`NaN` for a
-    /// single unit); 0 for a ratio whose denominators sum to 0.
+    /// Returns the arm's estimate with its squared standard error (`NaN` for a single unit); 0 for
+    /// a ratio whose denominators sum to 0.
     ///
     /// ```
     /// use trialog_stats::{Sample, Summary};
@@ -69,16 +69,16 @@ impl Sample {
     /// ```
     #[must_use]
     pub fn estimate(&self) -> Estimate {
-        let of = |value, unit_variance: Option<f64>| Estimate {
+        let estimate = |value, unit_variance: Option<f64>| Estimate {
             value,
             variance: unit_variance.map_or(f64::NAN, |variance| variance / self.n() as f64),
         };
         match self {
             Self::Rate(rate) => rate.estimate(),
-            Self::Mean(mean) => of(mean.mean(), mean.variance()),
-            Self::Adjusted(arm) => of(arm.metric().mean(), arm.metric().variance()),
-            Self::Ratio(sums) => of(sums.ratio().unwrap_or_default(), sums.unit_variance()),
-            Self::Quantile(quantile, _) => of(quantile.quantile, quantile.unit_variance()),
+            Self::Mean(mean) => estimate(mean.mean(), mean.variance()),
+            Self::Adjusted(arm) => estimate(arm.metric().mean(), arm.metric().variance()),
+            Self::Ratio(sums) => estimate(sums.ratio().unwrap_or_default(), sums.unit_variance()),
+            Self::Quantile(quantile, _) => estimate(quantile.quantile, quantile.unit_variance()),
         }
     }
 
@@ -121,18 +121,18 @@ impl Sample {
     }
 }
 
-/// Why a comparison has no relative interval.
+/// The reason why a comparison has no relative interval.
 ///
 /// ```
 /// use trialog_stats::{Alpha, Comparison, NoRelative, Proportion, Sample};
 /// let rate = |conversions| Proportion::new(conversions, 50).map(Sample::Rate);
-/// let comparison = Comparison::of(&rate(0)?, &rate(5)?)?;
+/// let comparison = Comparison::between(&rate(0)?, &rate(5)?)?;
 /// assert_eq!(comparison.intervals(Alpha::P05).1, Err(NoRelative::ControlIsZero));
 /// # Ok::<(), trialog_stats::StatsError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoRelative {
-    /// The control's own interval includes 0, so a ratio to it can be anything.
+    /// The interval of the control itself includes 0, so a ratio to it can be anything.
     ControlMayBeZero,
     /// The control's value is 0.
     ControlIsZero,
@@ -171,11 +171,11 @@ impl Test {
 /// use trialog_stats::{Alpha, Comparison, Sample, Summary};
 /// let control = Sample::Mean(Summary::new(1000, 5.0, Some(4.0))?);
 /// let treatment = Sample::Mean(Summary::new(1000, 5.3, Some(4.0))?);
-/// let comparison = Comparison::of(&control, &treatment)?;
+/// let comparison = Comparison::between(&control, &treatment)?;
 /// assert_eq!(comparison.test(), "welch_t");
 /// assert!(comparison.p_value().is_some_and(|p| p < 0.001));
 /// let valid = comparison.always_valid(Alpha::P05, 5000.0);
-/// assert!(valid.is_some_and(|own| own.p_value > comparison.p_value()));
+/// assert!(valid.is_some_and(|test| test.p_value > comparison.p_value()));
 /// # Ok::<(), trialog_stats::StatsError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -201,10 +201,10 @@ impl Comparison {
     /// use trialog_stats::{Comparison, Proportion, Sample, Summary};
     /// let rate = Sample::Rate(Proportion::new(3, 50)?);
     /// let mean = Sample::Mean(Summary::new(50, 3.0, Some(1.0))?);
-    /// assert!(Comparison::of(&rate, &mean).is_err());
+    /// assert!(Comparison::between(&rate, &mean).is_err());
     /// # Ok::<(), trialog_stats::StatsError>(())
     /// ```
-    pub fn of(control: &Sample, treatment: &Sample) -> Result<Self, StatsError> {
+    pub fn between(control: &Sample, treatment: &Sample) -> Result<Self, StatsError> {
         let mut arms = [control.estimate(), treatment.estimate()];
         let mut scores = [control.linearised(), treatment.linearised()];
         let mut is_tied = false;
@@ -216,7 +216,7 @@ impl Comparison {
                 let adjusted_arm = |at: usize, n: u64| {
                     let (mean, variance) =
                         (adjusted.adjusted_means[at], adjusted.adjusted_variances[at]);
-                    let error = variance.map_or(f64::NAN, |own| own / n as f64);
+                    let error = variance.map_or(f64::NAN, |variance| variance / n as f64);
                     (Summary::new(n, mean, variance).ok(), error)
                 };
                 let [n_a, n_b] = [a, b].map(|arm| arm.metric().n());
@@ -258,7 +258,7 @@ impl Comparison {
             cohens_d: effect.and_then(|(a, b)| effect_size(&a, &b).cohens_d),
         };
         if let (Some(difference), Some(a), Some(b)) = (comparison.difference(), score_a, score_b) {
-            comparison.guarded = GuardedVariance::about(&a, &b, difference);
+            comparison.guarded = GuardedVariance::with_difference(&a, &b, difference);
         }
         Ok(comparison)
     }
@@ -268,7 +268,7 @@ impl Comparison {
     /// ```
     /// use trialog_stats::{Comparison, Sample, Summary};
     /// let arm = |mean| Summary::new(1000, mean, Some(4.0)).map(Sample::Mean);
-    /// let comparison = Comparison::of(&arm(5.0)?, &arm(5.5)?)?;
+    /// let comparison = Comparison::between(&arm(5.0)?, &arm(5.5)?)?;
     /// assert_eq!(comparison.test(), "welch_t");
     /// # Ok::<(), trialog_stats::StatsError>(())
     /// ```
@@ -287,7 +287,7 @@ impl Comparison {
     /// ```
     /// use trialog_stats::{Comparison, Sample, Summary};
     /// let arm = |mean| Summary::new(1000, mean, Some(4.0)).map(Sample::Mean);
-    /// let comparison = Comparison::of(&arm(5.0)?, &arm(5.5)?)?;
+    /// let comparison = Comparison::between(&arm(5.0)?, &arm(5.5)?)?;
     /// assert_eq!(comparison.difference(), Some(0.5));
     /// # Ok::<(), trialog_stats::StatsError>(())
     /// ```
@@ -306,8 +306,8 @@ impl Comparison {
     /// ```
     /// use trialog_stats::{Comparison, Sample, Summary};
     /// let arm = |mean| Summary::new(1000, mean, Some(4.0)).map(Sample::Mean);
-    /// let comparison = Comparison::of(&arm(5.0)?, &arm(5.5)?)?;
-    /// assert!(comparison.standard_error().is_some_and(|own| (own - 0.008_f64.sqrt()).abs() < 1e-15));
+    /// let comparison = Comparison::between(&arm(5.0)?, &arm(5.5)?)?;
+    /// assert!(comparison.standard_error().is_some_and(|error| (error - 0.008_f64.sqrt()).abs() < 1e-15));
     /// # Ok::<(), trialog_stats::StatsError>(())
     /// ```
     #[must_use]
@@ -323,7 +323,7 @@ impl Comparison {
     /// ```
     /// use trialog_stats::{Comparison, Sample, Summary};
     /// let arm = |mean| Summary::new(1000, mean, Some(4.0)).map(Sample::Mean);
-    /// let comparison = Comparison::of(&arm(5.0)?, &arm(5.5)?)?;
+    /// let comparison = Comparison::between(&arm(5.0)?, &arm(5.5)?)?;
     /// assert!(comparison.statistic().is_some_and(|t| (t - 5.590_17).abs() < 1e-5));
     /// # Ok::<(), trialog_stats::StatsError>(())
     /// ```
@@ -341,7 +341,7 @@ impl Comparison {
     /// ```
     /// use trialog_stats::{Comparison, Sample, Summary};
     /// let arm = |mean| Summary::new(1000, mean, Some(4.0)).map(Sample::Mean);
-    /// let comparison = Comparison::of(&arm(5.0)?, &arm(5.5)?)?;
+    /// let comparison = Comparison::between(&arm(5.0)?, &arm(5.5)?)?;
     /// assert_eq!(comparison.df(), Some(1998.0));
     /// # Ok::<(), trialog_stats::StatsError>(())
     /// ```
@@ -358,7 +358,7 @@ impl Comparison {
     /// ```
     /// use trialog_stats::{Comparison, Sample, Summary};
     /// let arm = |mean| Summary::new(1000, mean, Some(4.0)).map(Sample::Mean);
-    /// let comparison = Comparison::of(&arm(5.0)?, &arm(5.5)?)?;
+    /// let comparison = Comparison::between(&arm(5.0)?, &arm(5.5)?)?;
     /// assert!(comparison.p_value().is_some_and(|p| p < 1e-7));
     /// # Ok::<(), trialog_stats::StatsError>(())
     /// ```
@@ -377,7 +377,7 @@ impl Comparison {
     /// ```
     /// use trialog_stats::{Comparison, Sample, Summary};
     /// let arm = |mean| Summary::new(1000, mean, Some(4.0)).map(Sample::Mean);
-    /// let comparison = Comparison::of(&arm(5.0)?, &arm(5.5)?)?;
+    /// let comparison = Comparison::between(&arm(5.0)?, &arm(5.5)?)?;
     /// assert_eq!(comparison.cohens_d(), Some(0.25));
     /// # Ok::<(), trialog_stats::StatsError>(())
     /// ```
@@ -392,7 +392,7 @@ impl Comparison {
     /// ```
     /// use trialog_stats::{Comparison, Sample, Summary};
     /// let arm = |mean| Summary::new(1000, mean, Some(4.0)).map(Sample::Mean);
-    /// let comparison = Comparison::of(&arm(5.0)?, &arm(5.5)?)?;
+    /// let comparison = Comparison::between(&arm(5.0)?, &arm(5.5)?)?;
     /// assert!(comparison.lift().is_some_and(|lift| (lift - 0.1).abs() < 1e-12));
     /// # Ok::<(), trialog_stats::StatsError>(())
     /// ```
@@ -408,8 +408,8 @@ impl Comparison {
     /// ```
     /// use trialog_stats::{Alpha, Comparison, Sample, Summary};
     /// let arm = |mean| Summary::new(1000, mean, Some(4.0)).map(Sample::Mean);
-    /// let comparison = Comparison::of(&arm(5.0)?, &arm(5.5)?)?;
-    /// assert!(comparison.interval(Alpha::P05).is_some_and(|own| own.contains(0.5)));
+    /// let comparison = Comparison::between(&arm(5.0)?, &arm(5.5)?)?;
+    /// assert!(comparison.interval(Alpha::P05).is_some_and(|interval| interval.contains(0.5)));
     /// # Ok::<(), trialog_stats::StatsError>(())
     /// ```
     #[must_use]
@@ -427,8 +427,8 @@ impl Comparison {
     /// ```
     /// use trialog_stats::{Alpha, Comparison, Sample, Summary};
     /// let arm = |mean| Summary::new(1000, mean, Some(4.0)).map(Sample::Mean);
-    /// let comparison = Comparison::of(&arm(5.0)?, &arm(5.5)?)?;
-    /// assert!(comparison.intervals(Alpha::P05).1.is_ok_and(|own| own.contains(0.1)));
+    /// let comparison = Comparison::between(&arm(5.0)?, &arm(5.5)?)?;
+    /// assert!(comparison.intervals(Alpha::P05).1.is_ok_and(|lift| lift.contains(0.1)));
     /// # Ok::<(), trialog_stats::StatsError>(())
     /// ```
     pub fn intervals(&self, alpha: Alpha) -> (Option<Interval>, Result<Interval, NoRelative>) {
@@ -464,9 +464,9 @@ impl Comparison {
     /// use trialog_stats::{Alpha, Better, Comparison, Guardrail, Sample, Summary};
     /// let arm = |mean| Summary::new(1000, mean, Some(4.0)).map(Sample::Mean);
     /// // Less of what is negative already: better where less is good.
-    /// let comparison = Comparison::of(&arm(-5.0)?, &arm(-5.5)?)?;
+    /// let comparison = Comparison::between(&arm(-5.0)?, &arm(-5.5)?)?;
     /// let verdict = |better| Ok::<_, trialog_stats::StatsError>(
-    ///     comparison.non_inferiority(0.05, better)?.map(|own| own.verdict(Alpha::P05)));
+    ///     comparison.non_inferiority(0.05, better)?.map(|test| test.verdict(Alpha::P05)));
     /// assert_eq!(verdict(Better::Less)?, Some(Guardrail::Kept));
     /// assert_eq!(verdict(Better::More)?, Some(Guardrail::Violated));
     /// # Ok::<(), trialog_stats::StatsError>(())
@@ -486,7 +486,7 @@ impl Comparison {
             value: control.value + self.difference().unwrap_or(f64::NAN),
             ..treatment
         };
-        Ok(NonInferiority::of(
+        Ok(NonInferiority::from_estimates(
             self.n,
             [control, treatment],
             margin,
@@ -502,7 +502,7 @@ impl Comparison {
     /// let mut values = vec![0.0; 900];
     /// values.extend((1..=100).map(f64::from));
     /// let arm = Sample::Quantile(QuantileSummary::from_sorted(&values, 0.9)?, 0.9);
-    /// let comparison = Comparison::of(&arm, &arm)?;
+    /// let comparison = Comparison::between(&arm, &arm)?;
     /// assert!(comparison.is_tied() && comparison.p_value().is_none());
     /// # Ok::<(), trialog_stats::StatsError>(())
     /// ```
@@ -512,22 +512,22 @@ impl Comparison {
     }
 
     /// Returns whether an arm has missed the rare values or has fewer than 5 converted or 5
-    /// unconverted units, so that tests by each arm's own variance are not to be trusted.
+    /// unconverted units. Tests by the variance of each arm are unreliable then.
     ///
     /// ```
     /// use trialog_stats::{Comparison, Proportion, Sample, Summary};
     /// let mean = |n, mean, variance| Summary::new(n, mean, Some(variance)).map(Sample::Mean);
-    /// let missed = Comparison::of(&mean(540, 0.5, 4.7)?, &mean(60, 0.0, 0.0)?)?;
+    /// let missed = Comparison::between(&mean(540, 0.5, 4.7)?, &mean(60, 0.0, 0.0)?)?;
     /// assert!(missed.is_sparse());
     /// let rate = |conversions| Proportion::new(conversions, 500).map(Sample::Rate);
-    /// assert!(Comparison::of(&rate(4)?, &rate(30)?)?.is_sparse());
-    /// assert!(!Comparison::of(&rate(25)?, &rate(30)?)?.is_sparse());
+    /// assert!(Comparison::between(&rate(4)?, &rate(30)?)?.is_sparse());
+    /// assert!(!Comparison::between(&rate(25)?, &rate(30)?)?.is_sparse());
     /// # Ok::<(), trialog_stats::StatsError>(())
     /// ```
     #[must_use]
     pub fn is_sparse(&self) -> bool {
         matches!(self.test, Test::FewRates(..))
-            || self.guarded.is_some_and(|own| own.has_sparse_arm())
+            || self.guarded.is_some_and(|guarded| guarded.has_sparse_arm())
     }
 
     /// Returns whether the test is one of rates, which is exact where there are few events.
@@ -535,7 +535,7 @@ impl Comparison {
     /// ```
     /// use trialog_stats::{Comparison, Proportion, Sample};
     /// let rate = Sample::Rate(Proportion::new(3, 50)?);
-    /// assert!(Comparison::of(&rate, &rate)?.is_of_rates());
+    /// assert!(Comparison::between(&rate, &rate)?.is_of_rates());
     /// # Ok::<(), trialog_stats::StatsError>(())
     /// ```
     #[must_use]
@@ -549,8 +549,8 @@ impl Comparison {
     /// ```
     /// use trialog_stats::{Comparison, Proportion, Sample};
     /// let rate = |conversions, n| Proportion::new(conversions, n).map(Sample::Rate);
-    /// let comparison = Comparison::of(&rate(27, 540)?, &rate(0, 60)?)?;
-    /// assert!(comparison.guarded().is_some_and(|own| own.is_sparse()));
+    /// let comparison = Comparison::between(&rate(27, 540)?, &rate(0, 60)?)?;
+    /// assert!(comparison.guarded().is_some_and(|guarded| guarded.is_sparse()));
     /// # Ok::<(), trialog_stats::StatsError>(())
     /// ```
     #[must_use]
@@ -569,9 +569,9 @@ impl Comparison {
     /// ```
     /// use trialog_stats::{Alpha, Comparison, Sample, Summary};
     /// let arm = |mean| Summary::new(1000, mean, Some(4.0)).map(Sample::Mean);
-    /// let comparison = Comparison::of(&arm(5.0)?, &arm(5.5)?)?;
+    /// let comparison = Comparison::between(&arm(5.0)?, &arm(5.5)?)?;
     /// let valid = comparison.always_valid(Alpha::P05, 2_000.0);
-    /// assert!(valid.is_some_and(|own| own.p_value < Some(0.001)));
+    /// assert!(valid.is_some_and(|test| test.p_value < Some(0.001)));
     /// # Ok::<(), trialog_stats::StatsError>(())
     /// ```
     #[must_use]
@@ -585,7 +585,7 @@ impl Comparison {
             .ok()?
             .rho?;
         let unit_variance = difference.variance * n as f64;
-        Msprt::of(&difference, rho * rho * unit_variance, 0.0).ok()
+        Msprt::from_difference(&difference, rho * rho * unit_variance, 0.0).ok()
     }
 
     /// Returns the interval of [`Self::lift`] that holds at every look, of the test that
@@ -599,7 +599,7 @@ impl Comparison {
     /// ```
     /// use trialog_stats::{Alpha, Comparison, Sample, Summary};
     /// let arm = |mean| Summary::new(1000, mean, Some(4.0)).map(Sample::Mean);
-    /// let comparison = Comparison::of(&arm(5.0)?, &arm(5.5)?)?;
+    /// let comparison = Comparison::between(&arm(5.0)?, &arm(5.5)?)?;
     /// let test = comparison.always_valid(Alpha::P05, 2_000.0).ok_or("a test")?;
     /// let lift = comparison.always_valid_lift(&test, Alpha::P05).ok_or("an interval")?;
     /// assert!(lift.contains(0.1) && lift.low > 0.0);
@@ -610,7 +610,7 @@ impl Comparison {
         let guarded = self.guarded?;
         let critical = test.half_width(alpha)? / guarded.value().sqrt();
         let mut arms = self.arms;
-        if guarded.together > guarded.own {
+        if guarded.together > guarded.separate {
             let units = self.n.map(|n| n as f64);
             let of_a_unit = guarded.together / (1.0 / units[0] + 1.0 / units[1]);
             for (arm, n) in arms.iter_mut().zip(units) {
@@ -650,14 +650,14 @@ mod tests {
 
     #[test]
     fn always_valid_inference_is_that_of_the_confidence_sequence() {
-        let comparison = Comparison::of(&mean(400, 1.0, 3.0), &mean(500, 1.3, 5.0)).unwrap();
+        let comparison = Comparison::between(&mean(400, 1.0, 3.0), &mean(500, 1.3, 5.0)).unwrap();
         let test = comparison.always_valid(Alpha::P05, 5000.0).unwrap();
         let difference = Estimate {
             value: 1.3 - 1.0,
             variance: comparison.guarded().unwrap().value(),
         };
-        let own = 3.0 / 400.0 + 5.0 / 500.0;
-        assert!(difference.variance > own && !comparison.guarded().unwrap().is_sparse());
+        let separate = 3.0 / 400.0 + 5.0 / 500.0;
+        assert!(difference.variance > separate && !comparison.guarded().unwrap().is_sparse());
         let sequence = confidence_sequence(&difference, 900, Alpha::P05, 5000.0).unwrap();
         let close = |a: f64, b: f64| (a - b).abs() <= 1e-12 * b.abs();
         assert!(close(test.p_value.unwrap(), sequence.p_value.unwrap()));
@@ -687,7 +687,7 @@ mod tests {
         ];
         for (n, multiple) in published {
             let arm = mean(n / 2, 1.0, 2.0);
-            let comparison = Comparison::of(&arm, &arm).unwrap();
+            let comparison = Comparison::between(&arm, &arm).unwrap();
             let test = comparison.always_valid(Alpha::P05, 5_000.0).unwrap();
             let width = test.half_width(Alpha::P05).unwrap();
             let ratio = width / comparison.standard_error().unwrap();
@@ -698,9 +698,9 @@ mod tests {
     #[test]
     fn what_cannot_be_compared_says_why() {
         let rate = |n| Sample::Rate(Proportion::new(n, 10).unwrap());
-        assert!(Comparison::of(&rate(1), &mean(9, 1.0, 1.0)).is_err());
+        assert!(Comparison::between(&rate(1), &mean(9, 1.0, 1.0)).is_err());
         let reason = |a: &Sample, b: &Sample| {
-            let comparison = Comparison::of(a, b).unwrap();
+            let comparison = Comparison::between(a, b).unwrap();
             comparison.intervals(Alpha::P05).1.unwrap_err()
         };
         assert_eq!(reason(&rate(0), &rate(5)), NoRelative::ControlIsZero);
@@ -720,7 +720,7 @@ mod tests {
             md: 0.0,
         };
         let ratio = Sample::Ratio(empty);
-        let comparison = Comparison::of(&ratio, &ratio).unwrap();
+        let comparison = Comparison::between(&ratio, &ratio).unwrap();
         assert_eq!(
             (comparison.difference(), comparison.p_value()),
             (None, None)
@@ -737,7 +737,7 @@ mod tests {
             (rate(0, 50), rate(0, 60), 1.0),
             (rate(50, 50), rate(60, 60), 1.0),
         ] {
-            let comparison = Comparison::of(&a, &b).unwrap();
+            let comparison = Comparison::between(&a, &b).unwrap();
             assert_eq!(
                 (comparison.test(), comparison.statistic()),
                 ("fisher_exact", None)
@@ -746,23 +746,26 @@ mod tests {
             let interval = comparison.interval(Alpha::P05).unwrap();
             assert!(interval.high - interval.low > 0.01, "{interval:?}");
         }
-        let enough = Comparison::of(&rate(5, 50), &rate(9, 50)).unwrap();
+        let enough = Comparison::between(&rate(5, 50), &rate(9, 50)).unwrap();
         assert_eq!(enough.test(), "two_proportion_z");
-        let few = Comparison::of(&rate(46, 50), &rate(9, 50)).unwrap();
+        let few = Comparison::between(&rate(46, 50), &rate(9, 50)).unwrap();
         assert_eq!(few.test(), "fisher_exact");
     }
 
     #[test]
     fn relative_differences_of_a_negative_control_have_the_sign_of_the_difference() {
-        let comparison = Comparison::of(&mean(400, -10.0, 4.0), &mean(400, -9.0, 4.0)).unwrap();
+        let comparison =
+            Comparison::between(&mean(400, -10.0, 4.0), &mean(400, -9.0, 4.0)).unwrap();
         assert!((comparison.lift().unwrap() - 0.1).abs() < 1e-12);
-        let mirrored = Comparison::of(&mean(400, 10.0, 4.0), &mean(400, 9.0, 4.0)).unwrap();
-        let (own, other) = (
+        let mirrored = Comparison::between(&mean(400, 10.0, 4.0), &mean(400, 9.0, 4.0)).unwrap();
+        let (negative, other) = (
             comparison.intervals(Alpha::P05).1.unwrap(),
             mirrored.intervals(Alpha::P05).1.unwrap(),
         );
-        assert!(own.low > 0.0 && own.contains(0.1), "{own:?}");
-        assert!((own.low + other.high).abs() < 1e-12 && (own.high + other.low).abs() < 1e-12);
+        assert!(negative.low > 0.0 && negative.contains(0.1), "{negative:?}");
+        assert!(
+            (negative.low + other.high).abs() < 1e-12 && (negative.high + other.low).abs() < 1e-12
+        );
     }
 
     #[test]
@@ -770,14 +773,14 @@ mod tests {
         let values: Vec<f64> = (1..=999).map(f64::from).collect();
         let median = QuantileSummary::from_sorted(&values, 0.5).unwrap();
         let arm = Sample::Quantile(median, 0.5);
-        let comparison = Comparison::of(&arm, &arm).unwrap();
+        let comparison = Comparison::between(&arm, &arm).unwrap();
         assert_eq!(comparison.p_value(), Some(1.0));
         assert_eq!(comparison.always_valid(Alpha::P05, 5_000.0), None);
     }
 
     #[test]
     fn a_control_without_spread_that_is_not_0_has_a_relative_interval() {
-        let comparison = Comparison::of(&mean(40, 2.0, 0.0), &mean(40, 2.2, 1.0)).unwrap();
+        let comparison = Comparison::between(&mean(40, 2.0, 0.0), &mean(40, 2.2, 1.0)).unwrap();
         assert!(comparison.intervals(Alpha::P05).1.is_ok());
     }
 }

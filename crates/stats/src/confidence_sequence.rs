@@ -1,4 +1,4 @@
-//! The asymptotic confidence sequence: an interval that holds at every look.
+//! Computes the asymptotic confidence sequence: an interval that holds at every look.
 
 use crate::{Alpha, Estimate, Interval, StatsError};
 

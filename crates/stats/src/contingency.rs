@@ -1,4 +1,4 @@
-//! Tables of counts: Pearson's chi-squared and Fisher's exact test.
+//! Tests tables of counts: Pearson's chi-squared and Fisher's exact test.
 
 use crate::{StatsError, special};
 
@@ -11,7 +11,7 @@ const MAX_EXACT_UNITS: u64 = 10_000_000_000;
 ///
 /// ```
 /// let table = [vec![10, 20], vec![20, 10]];
-/// assert_eq!(trialog_stats::chi_squared(&table)?.map(|own| own.df), Some(1));
+/// assert_eq!(trialog_stats::chi_squared(&table)?.map(|test| test.df), Some(1));
 /// # Ok::<(), trialog_stats::StatsError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -40,7 +40,7 @@ pub struct ChiSquared {
 ///
 /// ```
 /// let test = trialog_stats::chi_squared(&[vec![20, 80], vec![35, 65]])?;
-/// assert!(test.is_some_and(|own| (own.p_value - 0.0176).abs() < 1e-4));
+/// assert!(test.is_some_and(|test| (test.p_value - 0.0176).abs() < 1e-4));
 /// # Ok::<(), trialog_stats::StatsError>(())
 /// ```
 pub fn chi_squared(table: &[Vec<u64>]) -> Result<Option<ChiSquared>, StatsError> {

@@ -1,4 +1,4 @@
-//! CUPED: less variance by what was known before the exposure.
+//! Reduces variance by data from before the exposure (CUPED).
 
 use crate::{Estimate, StatsError, Summary, Welch};
 
@@ -195,7 +195,7 @@ pub fn cuped(a: &CovariateSummary, b: &CovariateSummary) -> Cuped {
     let test = match adjusted_variances {
         [Some(v_a), Some(v_b)] => {
             let n = [a.metric.n(), b.metric.n()];
-            Welch::of(n, [estimate(a, v_a), estimate(b, v_b)], difference)
+            Welch::from_estimates(n, [estimate(a, v_a), estimate(b, v_b)], difference)
         }
         _ => Welch::untested(difference),
     };
@@ -211,7 +211,7 @@ fn theta(a: &CovariateSummary, b: &CovariateSummary) -> f64 {
     let (n_a, n_b) = (a.metric.n() as f64, b.metric.n() as f64);
     let between = n_a * (n_b / (n_a + n_b));
     let apart = |of: fn(&CovariateSummary) -> &Summary| of(b).mean() - of(a).mean();
-    let (x, y) = (apart(|own| &own.covariate), apart(|own| &own.metric));
+    let (x, y) = (apart(|arm| &arm.covariate), apart(|arm| &arm.metric));
     // Sums of squares and products about the common mean.
     let joint = |within: [f64; 2], between_arms: f64| {
         (n_a - 1.0) * within[0] + (n_b - 1.0) * within[1] + between * between_arms
@@ -220,8 +220,8 @@ fn theta(a: &CovariateSummary, b: &CovariateSummary) -> f64 {
         let within = [a, b].map(|arm| of(arm).variance().unwrap_or_default());
         joint(within, apart * apart)
     };
-    let spread_x = spread(|own| &own.covariate, x);
-    let spread_y = spread(|own| &own.metric, y);
+    let spread_x = spread(|arm| &arm.covariate, x);
+    let spread_y = spread(|arm| &arm.metric, y);
     if spread_x <= 0.0 || spread_y <= 0.0 {
         return 0.0;
     }

@@ -1,4 +1,4 @@
-//! Standardised effect sizes.
+//! Standardises effect sizes.
 
 use crate::{Summary, special};
 

@@ -1,4 +1,4 @@
-//! What can be wrong with an input.
+//! Lists what can be wrong with an input.
 
 use thiserror::Error;
 

@@ -1,4 +1,4 @@
-//! Group sequential boundaries: a fixed number of planned looks.
+//! Computes group sequential boundaries for a fixed number of planned looks.
 //!
 //! At look k the statistic `Z_k` is compared with a boundary `z_k`; `Z_i` and `Z_j` are
 //! normal with the correlation √(`t_i` / `t_j`) of their information fractions. The
@@ -9,9 +9,9 @@
 use crate::special::{self, last_below, nodes};
 use crate::{Alpha, StatsError};
 
-/// The most looks of a plan.
+/// The maximum number of looks of a plan.
 pub const MAX_LOOKS: usize = 100;
-/// Boundaries beyond this are not told apart: their probability is below 1e-300.
+/// The largest boundary that is computed: the probability of a larger one is below 1e-300.
 const LARGEST_Z: f64 = 40.0;
 
 /// How alpha is spent over the looks.
@@ -65,7 +65,7 @@ impl Boundary {
 /// ```
 /// use trialog_stats::{Alpha, group_sequential::{Boundary, group_sequential}};
 /// let plan = group_sequential(Boundary::ClassicalPocock, &[0.5, 1.0], Alpha::P05)?;
-/// assert!(plan.constant.is_some_and(|own| (own - 2.178).abs() < 1e-3));
+/// assert!(plan.constant.is_some_and(|constant| (constant - 2.178).abs() < 1e-3));
 /// # Ok::<(), trialog_stats::StatsError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
@@ -237,8 +237,8 @@ fn secant(mut low: f64, mut high: f64, f: impl Fn(f64) -> f64) -> f64 {
     root
 }
 
-/// The paths that have not crossed yet: where they stand on the scale of Z √t, and
-/// with which probability (density times weight).
+/// The paths that have not crossed yet: their positions on the scale of Z √t and their
+/// probabilities (density times weight).
 struct Paths {
     t: f64,
     standing: Vec<(f64, f64)>,

@@ -1,13 +1,13 @@
-//! The guarded variance of a difference, for looks at any time and arms of any sizes.
+//! Computes the guarded variance of a difference, for looks at any time and arms of any sizes.
 
 use crate::Summary;
 
-/// How many times its own variance a difference may have before it is sparse.
+/// The ratio of the variances together and separate above which a difference is sparse.
 const SPARSE: f64 = 1.5;
 
 /// The variance of a difference of means, from each arm alone and from both together.
 ///
-/// A small arm that has missed the rare events has almost no variance of its own, so
+/// A small arm that has missed the rare events has almost no variance, so
 /// that a sequential test by it calls every such look significant. The larger of the
 /// two variances keeps the level.
 ///
@@ -15,14 +15,14 @@ const SPARSE: f64 = 1.5;
 /// use trialog_stats::{GuardedVariance, Summary};
 /// let a = Summary::new(540, 0.05, Some(0.047_588))?;
 /// let nobody = Summary::new(60, 0.0, Some(0.0))?;
-/// let guarded = GuardedVariance::of(&a, &nobody).ok_or("two units")?;
-/// assert!(guarded.is_sparse() && guarded.value() > 9.0 * guarded.own);
+/// let guarded = GuardedVariance::between(&a, &nobody).ok_or("two units")?;
+/// assert!(guarded.is_sparse() && guarded.value() > 9.0 * guarded.separate);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GuardedVariance {
     /// `var_a / n_a + var_b / n_b`, in the square of the metric's unit.
-    pub own: f64,
+    pub separate: f64,
     /// The part of `together` that lies within the arms: what it would be if their means
     /// were the same.
     pub within: f64,
@@ -38,16 +38,17 @@ impl GuardedVariance {
     /// ```
     /// use trialog_stats::{GuardedVariance, Summary};
     /// let arm = Summary::new(10, 1.0, Some(4.0))?;
-    /// assert_eq!(GuardedVariance::of(&arm, &arm).map(|own| own.own), Some(0.8));
+    /// assert_eq!(GuardedVariance::between(&arm, &arm).map(|guarded| guarded.separate), Some(0.8));
     /// # Ok::<(), trialog_stats::StatsError>(())
     /// ```
     #[must_use]
-    pub fn of(a: &Summary, b: &Summary) -> Option<Self> {
-        Self::about(a, b, b.mean() - a.mean())
+    pub fn between(a: &Summary, b: &Summary) -> Option<Self> {
+        Self::with_difference(a, b, b.mean() - a.mean())
     }
 
-    /// As [`Self::of`], for a caller that knows the `difference` with more digits.
-    pub(crate) fn about(a: &Summary, b: &Summary, difference: f64) -> Option<Self> {
+    /// Computes the same as [`Self::between`] for a caller that knows the `difference` with more
+    /// digits.
+    pub(crate) fn with_difference(a: &Summary, b: &Summary, difference: f64) -> Option<Self> {
         let (var_a, var_b) = (a.variance()?, b.variance()?);
         let (n_a, n_b) = (a.n() as f64, b.n() as f64);
         let (n, less_1) = (n_a + n_b, n_a + n_b - 1.0);
@@ -55,48 +56,48 @@ impl GuardedVariance {
         let between = n_a / n * (n_b / less_1) * difference * difference;
         let each = 1.0 / n_a + 1.0 / n_b;
         Some(Self {
-            own: var_a / n_a + var_b / n_b,
+            separate: var_a / n_a + var_b / n_b,
             within: within * each,
             together: (within + between) * each,
         })
     }
 
-    /// Returns the larger of `own` and `together`.
+    /// Returns the larger of `separate` and `together`.
     ///
     /// ```
     /// use trialog_stats::GuardedVariance;
-    /// assert_eq!(GuardedVariance { own: 1.0, within: 1.1, together: 1.2 }.value(), 1.2);
+    /// assert_eq!(GuardedVariance { separate: 1.0, within: 1.1, together: 1.2 }.value(), 1.2);
     /// ```
     #[must_use]
     pub const fn value(&self) -> f64 {
-        self.own.max(self.together)
+        self.separate.max(self.together)
     }
 
-    /// Returns whether that of both arms together exceeds 1.5 times the own one, be it that
-    /// an arm has missed the rare values or that the arms are far apart.
+    /// Returns whether `together` exceeds 1.5 times `separate`, because an arm has missed the rare
+    /// values or because the arms are far apart.
     ///
     /// ```
     /// use trialog_stats::GuardedVariance;
-    /// assert!(!GuardedVariance { own: 1.0, within: 1.0, together: 1.5 }.is_sparse());
+    /// assert!(!GuardedVariance { separate: 1.0, within: 1.0, together: 1.5 }.is_sparse());
     /// ```
     #[must_use]
     pub fn is_sparse(&self) -> bool {
-        self.together > SPARSE * self.own
+        self.together > SPARSE * self.separate
     }
 
-    /// Returns whether that within the arms exceeds 1.5 times the own one: an arm has missed
-    /// the rare values, and tests that take each arm's own variance, as Welch's does, are
-    /// not to be trusted. A large difference alone does not make it so.
+    /// Returns whether `within` exceeds 1.5 times `separate`: an arm has missed the rare values,
+    /// and tests that use the variance of each arm, as Welch's does, are unreliable. A large
+    /// difference alone does not have this effect.
     ///
     /// ```
     /// use trialog_stats::{GuardedVariance, Summary};
     /// let (low, high) = (Summary::new(50, 0.0, Some(1.0))?, Summary::new(50, 9.0, Some(1.0))?);
-    /// let apart = GuardedVariance::of(&low, &high).ok_or("two units")?;
+    /// let apart = GuardedVariance::between(&low, &high).ok_or("two units")?;
     /// assert!(apart.is_sparse() && !apart.has_sparse_arm());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
     pub fn has_sparse_arm(&self) -> bool {
-        self.within > SPARSE * self.own
+        self.within > SPARSE * self.separate
     }
 }

@@ -1,4 +1,4 @@
-//! A confidence interval.
+//! Defines the confidence interval.
 
 /// A closed confidence interval, in the unit of what it estimates.
 ///
@@ -29,7 +29,7 @@ impl Interval {
         self.low <= value && value <= self.high
     }
 
-    /// `centre -+ half_width`; `None` when an end leaves the range of a double.
+    /// Returns `centre -+ half_width`; `None` if an end leaves the range of a double.
     pub(crate) fn around(centre: f64, half_width: f64) -> Option<Self> {
         let (low, high) = (centre - half_width, centre + half_width);
         (low.is_finite() && high.is_finite()).then_some(Self { low, high })

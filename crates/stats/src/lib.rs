@@ -1,4 +1,4 @@
-//! From sufficient statistics to inference: pure, no I/O.
+//! Computes inference from sufficient statistics: pure functions, no I/O.
 //!
 //! An arm comes in as a [`Summary`] (units, mean, variance) or a [`Proportion`]
 //! (conversions, units); estimates, p-values and intervals come out as plain

@@ -1,4 +1,4 @@
-//! Moments that merge: pieces of a sample in any order.
+//! Computes moments that merge: pieces of a sample in any order.
 
 use crate::{StatsError, Summary};
 

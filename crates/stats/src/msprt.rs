@@ -1,8 +1,8 @@
-//! The mixture sequential probability ratio test: always-valid inference.
+//! Computes the mixture sequential probability ratio test: always-valid inference.
 
 use crate::{Alpha, Estimate, Interval, StatsError, Summary};
 
-/// What the mixture test says of two arms at one look.
+/// The result of the mixture test for two arms at one look.
 ///
 /// Valid at every look at once, whenever the experiment is stopped.
 ///
@@ -62,8 +62,8 @@ fn log_lambda(deviation: f64, variance: f64, tau2: f64) -> f64 {
 }
 
 impl Msprt {
-    /// Returns the test of a difference whose squared standard error is known, whatever
-    /// it is a difference of; as [`msprt`] otherwise.
+    /// Returns the test of a difference of any kind whose squared standard error is known;
+    /// otherwise as [`msprt`].
     ///
     /// # Errors
     ///
@@ -72,10 +72,14 @@ impl Msprt {
     /// ```
     /// use trialog_stats::{Estimate, Msprt};
     /// let difference = Estimate { value: 0.5, variance: 0.008 };
-    /// assert!(Msprt::of(&difference, 0.05, 0.0)?.p_value.is_some_and(|p| p < 0.001));
+    /// assert!(Msprt::from_difference(&difference, 0.05, 0.0)?.p_value.is_some_and(|p| p < 0.001));
     /// # Ok::<(), trialog_stats::StatsError>(())
     /// ```
-    pub fn of(difference: &Estimate, tau2: f64, theta0: f64) -> Result<Self, StatsError> {
+    pub fn from_difference(
+        difference: &Estimate,
+        tau2: f64,
+        theta0: f64,
+    ) -> Result<Self, StatsError> {
         Self::at(difference.value, Some(difference.variance), tau2, theta0)
     }
 
@@ -111,7 +115,7 @@ impl Msprt {
     ///
     /// ```
     /// use trialog_stats::{Estimate, Msprt};
-    /// let test = Msprt::of(&Estimate { value: 0.5, variance: 0.01 }, 0.05, 0.0)?;
+    /// let test = Msprt::from_difference(&Estimate { value: 0.5, variance: 0.01 }, 0.05, 0.0)?;
     /// assert_eq!(test.mixing_variance(), 0.05);
     /// # Ok::<(), trialog_stats::StatsError>(())
     /// ```
@@ -126,13 +130,15 @@ impl Msprt {
     ///
     /// ```
     /// use trialog_stats::{Alpha, Estimate, Msprt};
-    /// let test = Msprt::of(&Estimate { value: 0.5, variance: 0.01 }, 0.05, 0.0)?;
-    /// assert!(test.half_width(Alpha::P05).is_some_and(|own| own > 1.96 * 0.1));
+    /// let test = Msprt::from_difference(&Estimate { value: 0.5, variance: 0.01 }, 0.05, 0.0)?;
+    /// assert!(test.half_width(Alpha::P05).is_some_and(|half_width| half_width > 1.96 * 0.1));
     /// # Ok::<(), trialog_stats::StatsError>(())
     /// ```
     #[must_use]
     pub fn half_width(&self, alpha: Alpha) -> Option<f64> {
-        let variance = self.variance_of_difference.filter(|own| *own > 0.0)?;
+        let variance = self
+            .variance_of_difference
+            .filter(|variance| *variance > 0.0)?;
         let spread = libm::log1p(self.tau2 / variance) - 2.0 * alpha.get().ln();
         let width = variance.sqrt() * ((variance / self.tau2 + 1.0) * spread).sqrt();
         width.is_finite().then_some(width)
@@ -145,8 +151,8 @@ impl Msprt {
     ///
     /// ```
     /// use trialog_stats::{Alpha, Estimate, Msprt};
-    /// let test = Msprt::of(&Estimate { value: 0.5, variance: 0.01 }, 0.05, 0.0)?;
-    /// assert!(test.interval(Alpha::P05).is_some_and(|own| own.contains(0.5)));
+    /// let test = Msprt::from_difference(&Estimate { value: 0.5, variance: 0.01 }, 0.05, 0.0)?;
+    /// assert!(test.interval(Alpha::P05).is_some_and(|interval| interval.contains(0.5)));
     /// # Ok::<(), trialog_stats::StatsError>(())
     /// ```
     #[must_use]
@@ -155,7 +161,7 @@ impl Msprt {
     }
 }
 
-/// The strongest statement of the looks so far.
+/// The strongest result of the looks so far.
 ///
 /// ```
 /// use trialog_stats::{Interval, Running};
@@ -184,7 +190,7 @@ impl Default for Running {
 }
 
 impl Running {
-    /// Takes a look into account; what does not exist at it changes nothing.
+    /// Adds a look. A p-value or an interval that is `None` changes nothing.
     ///
     /// ```
     /// let mut running = trialog_stats::Running::default();
@@ -202,8 +208,7 @@ impl Running {
         }
     }
 
-    /// The intersection of the intervals so far; `None` when it is empty or no look
-    /// had one.
+    /// Returns the intersection of the intervals so far; `None` if it is empty or no look had one.
     ///
     /// ```
     /// use trialog_stats::{Interval, Running};

@@ -1,11 +1,11 @@
-//! Adjusted p-values for a family of tests.
+//! Adjusts p-values for a family of tests.
 //!
 //! Adjusted values keep the order of the input and are compared with alpha like
 //! raw ones: reject where `adjusted <= alpha`. An empty family gives an empty list.
 
 use crate::StatsError;
 
-/// How the p-values of a family are adjusted.
+/// The method that adjusts the p-values of a family.
 ///
 /// ```
 /// use trialog_stats::{Correction, adjust};

@@ -1,11 +1,11 @@
-//! Guardrails: is a metric not worse by more than a margin?
+//! Tests guardrails: is a metric not worse by more than a margin?
 
 use crate::relative::fieller;
 use crate::special;
 use crate::welch::satterthwaite;
 use crate::{Alpha, Estimate, Interval, StatsError, Summary, welch};
 
-/// Which way is good.
+/// The direction in which a metric improves.
 ///
 /// ```
 /// use trialog_stats::Better;
@@ -19,7 +19,7 @@ pub enum Better {
     Less,
 }
 
-/// What the test says of a guardrail.
+/// The verdict on a guardrail.
 ///
 /// ```
 /// use trialog_stats::Guardrail;
@@ -103,7 +103,7 @@ pub fn non_inferiority(
     let estimates = a.estimate().zip(b.estimate());
     let estimates = estimates.filter(|(control, _)| control.value > 0.0);
     Ok(estimates.and_then(|(control, treatment)| {
-        NonInferiority::of([a.n(), b.n()], [control, treatment], margin, better)
+        NonInferiority::from_estimates([a.n(), b.n()], [control, treatment], margin, better)
     }))
 }
 
@@ -119,10 +119,9 @@ pub(crate) fn check_margin(margin: f64) -> Result<(), StatsError> {
 }
 
 impl NonInferiority {
-    /// The test of two estimates from `n` units each, at least 2. The margin is a
-    /// fraction of the control's absolute value, so the bound of a negative control lies
-    /// on the other side of it.
-    pub(crate) fn of(
+    /// Tests two estimates from `n` units each, at least 2. The margin is a fraction of the
+    /// control's absolute value, so the bound of a negative control lies on the other side of it.
+    pub(crate) fn from_estimates(
         n: [u64; 2],
         [control, treatment]: [Estimate; 2],
         margin: f64,
@@ -162,7 +161,7 @@ impl NonInferiority {
         })
     }
 
-    /// Returns what the test says at alpha/2 on each side.
+    /// Returns the verdict at alpha/2 on each side.
     ///
     /// ```
     /// use trialog_stats::{Alpha, Better, Guardrail, Summary, non_inferiority};
@@ -194,7 +193,7 @@ impl NonInferiority {
 /// use trialog_stats::{Alpha, Summary, lift_interval};
 /// let a = Summary::new(400, 10.0, Some(4.0))?;
 /// let b = Summary::new(400, 10.5, Some(4.0))?;
-/// assert!(lift_interval(&a, &b, Alpha::P05).is_some_and(|own| own.contains(0.05)));
+/// assert!(lift_interval(&a, &b, Alpha::P05).is_some_and(|interval| interval.contains(0.05)));
 /// let centred = Summary::new(400, 0.01, Some(4.0))?;
 /// assert_eq!(lift_interval(&centred, &b, Alpha::P05), None);
 /// # Ok::<(), trialog_stats::StatsError>(())

@@ -1,4 +1,4 @@
-//! Planning: power, sample size and minimum detectable effect.
+//! Plans experiments: power, sample size and minimum detectable effect.
 //!
 //! All tests are two-sided and both tails count, so that the power of no effect is
 //! alpha. `n` is the number of units of the control; the treatment has `ratio`
@@ -13,7 +13,7 @@ const MOST_UNITS: f64 = 1e18;
 /// The largest effect that is looked at, in standard deviations.
 const LARGEST_EFFECT: f64 = 1e9;
 
-/// What is measured, and by which test.
+/// The measured quantity and the test that will be used.
 ///
 /// ```
 /// use trialog_stats::power::Metric;
@@ -74,13 +74,13 @@ pub struct Design {
     ratio: f64,
 }
 
-/// How many units an experiment needs.
+/// The number of units that an experiment needs.
 ///
 /// ```
 /// use trialog_stats::{Alpha, power::{Design, Metric}};
 /// let design = Design::new(Metric::Mean { sd: 10.0, is_normal: false }, Alpha::P05, 1.0)?;
 /// let size = design.sample_size(1.0, 0.8)?;
-/// assert!(size.is_some_and(|own| own.n_control <= own.n_control_ceil as f64));
+/// assert!(size.is_some_and(|size| size.n_control <= size.n_control_ceil as f64));
 /// # Ok::<(), trialog_stats::StatsError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -102,8 +102,8 @@ struct Normal {
 }
 
 impl Design {
-    /// Returns the design of a test at `alpha` whose treatment has `ratio` times the
-    /// units of its control.
+    /// Returns the design of a test at `alpha` whose treatment has `ratio` times as many units as
+    /// its control.
     ///
     /// # Errors
     ///
@@ -165,7 +165,7 @@ impl Design {
     /// ```
     /// use trialog_stats::{Alpha, power::{Design, Metric}};
     /// let design = Design::new(Metric::Mean { sd: 10.0, is_normal: false }, Alpha::P05, 1.0)?;
-    /// assert_eq!(design.sample_size(1.0, 0.8)?.map(|own| own.n_control_ceil), Some(1571));
+    /// assert_eq!(design.sample_size(1.0, 0.8)?.map(|size| size.n_control_ceil), Some(1571));
     /// # Ok::<(), trialog_stats::StatsError>(())
     /// ```
     pub fn sample_size(&self, effect: f64, power: f64) -> Result<Option<SampleSize>, StatsError> {

@@ -1,4 +1,4 @@
-//! What is known of one arm: conversions among units.
+//! Summarises one arm of a rate: conversions among units.
 
 use crate::{Alpha, Estimate, Interval, StatsError, special};
 
@@ -111,7 +111,7 @@ impl Proportion {
         }
     }
 
-    /// The units that did not convert.
+    /// Counts the units that did not convert.
     pub(crate) const fn others(&self) -> Self {
         Self {
             conversions: self.n - self.conversions,

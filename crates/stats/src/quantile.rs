@@ -1,4 +1,4 @@
-//! Quantile metrics, such as the 95th percentile of a latency.
+//! Tests quantile metrics, such as the 95th percentile of a latency.
 
 use crate::special;
 use crate::{Alpha, Estimate, QuantileRank, StatsError, Welch};
@@ -17,7 +17,7 @@ pub fn quantile_of_sorted(sorted: &[f64], level: f64) -> Option<f64> {
     Some(rank.between(sorted[rank.low as usize], sorted[rank.high as usize]))
 }
 
-/// What is known of a quantile in one arm.
+/// The summary of a quantile in one arm.
 ///
 /// ```
 /// let values: Vec<f64> = (1..=99).map(f64::from).collect();
@@ -38,8 +38,8 @@ pub struct QuantileSummary {
     pub lower: f64,
     /// At its upper end.
     pub upper: f64,
-    /// How many values share one of those that `quantile`, `lower` and `upper` are made of,
-    /// at most; `None` where nobody counted.
+    /// The largest number of values that share one of those that `quantile`, `lower` and `upper`
+    /// are made of; `None` if they were not counted.
     pub tied: Option<u64>,
 }
 
@@ -99,8 +99,8 @@ impl QuantileSummary {
         Some(self.n_star as f64 / n * (n - 1.0) * sd * sd)
     }
 
-    /// Returns whether so many values are the same about the quantile at `level` that its
-    /// variance says nothing.
+    /// Returns whether so many values are equal near the quantile at `level` that its variance is
+    /// meaningless.
     ///
     /// ```
     /// use trialog_stats::QuantileSummary;
@@ -182,8 +182,8 @@ fn most_tied(sorted: &[f64], levels: [f64; 3]) -> Option<u64> {
     let ranks = levels.map(|level| QuantileRank::of(sorted.len() as u64, level));
     let ties = |rank: u64| {
         let value = sorted[rank as usize];
-        let below = sorted.partition_point(|own| *own < value);
-        sorted.partition_point(|own| *own <= value) - below
+        let below = sorted.partition_point(|other| *other < value);
+        sorted.partition_point(|other| *other <= value) - below
     };
     let ends = ranks
         .into_iter()
@@ -250,7 +250,7 @@ pub fn quantile_test(
         variance: variance / arm.n as f64,
     };
     let estimates = [estimate(a, v_a), estimate(b, v_b)];
-    Ok(Welch::of([a.n, b.n], estimates, difference))
+    Ok(Welch::from_estimates([a.n, b.n], estimates, difference))
 }
 
 /// Returns the exact 95 % interval of a quantile between two of the `sorted` values.

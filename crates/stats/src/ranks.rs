@@ -1,4 +1,4 @@
-//! Order statistics of more values than fit into memory, in a few passes.
+//! Finds order statistics of more values than fit into memory, in a few passes.
 //!
 //! A pass counts values in buckets, at first single ones, and where there are too
 //! many different values coarser ones of 2, 4, 8 … neighbours. The next pass looks
@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 
 pub use passes::{RankGoal, RankPasses, WinsorisedSums};
 
-/// Different values that a pass tells apart, unless asked otherwise: about a megabyte.
+/// The number of different values that a pass counts by default: about a megabyte.
 const MOST_BUCKETS: usize = 16 * 1024;
 /// Four buckets of 2^126 neighbours are every value that there is.
 const WIDEST: u32 = 126;
@@ -24,7 +24,7 @@ struct Window {
     below: u64,
 }
 
-/// Looks for the values at some ranks among many.
+/// A search for the values at some ranks among many.
 ///
 /// ```
 /// use trialog_stats::RankSearch;
@@ -55,8 +55,8 @@ impl Default for RankSearch {
 }
 
 impl RankSearch {
-    /// Returns a search whose passes tell `most_buckets` values apart, at least 16: the
-    /// fewer, the less memory and the more passes.
+    /// Returns a search whose passes count up to `most_buckets` different values, at least 16.
+    /// Fewer buckets take less memory and more passes.
     ///
     /// ```
     /// let search = trialog_stats::RankSearch::with_buckets(1_000);
@@ -72,7 +72,7 @@ impl RankSearch {
         }
     }
 
-    /// Whether every wanted rank is found.
+    /// Returns whether every wanted rank is found.
     ///
     /// ```
     /// assert!(!trialog_stats::RankSearch::default().is_done());
@@ -154,8 +154,8 @@ impl RankSearch {
         }
     }
 
-    /// Takes in what a pass over all values has counted. The `ranks` that are wanted, from
-    /// 0, have to be the same each time; those beyond the values are passed over.
+    /// Narrows the search by the counts of a pass over all values. The wanted `ranks`, from 0,
+    /// must be the same each time; those beyond the values are ignored.
     ///
     /// ```
     /// use trialog_stats::RankSearch;
@@ -187,7 +187,7 @@ impl RankSearch {
     }
 }
 
-/// What one pass of a [`RankSearch`] counts; parts of a pass can be merged.
+/// The counts of one pass of a [`RankSearch`]. Parts of a pass can be merged.
 ///
 /// ```
 /// let mut tally = trialog_stats::RankSearch::default().tally();
@@ -265,8 +265,8 @@ impl RankTally {
         self.n
     }
 
-    /// Returns every value with how often it occurs, in order; `None` where the pass had
-    /// to take neighbours together or did not look at all values.
+    /// Returns every value with its number of occurrences, in order; `None` if the pass merged
+    /// neighbouring values or did not see all of them.
     ///
     /// ```
     /// let mut tally = trialog_stats::RankSearch::default().tally();
@@ -346,13 +346,13 @@ impl Counts {
     }
 }
 
-/// The ranks that a quantile lies between: linear interpolation, type 7.
+/// The two ranks between which a quantile lies: linear interpolation, type 7.
 ///
 /// ```
 /// use trialog_stats::QuantileRank;
 /// let median = QuantileRank::of(4, 0.5);
-/// assert_eq!(median.map(|own| (own.low, own.high, own.share)), Some((1, 2, 0.5)));
-/// assert_eq!(median.map(|own| own.between(10.0, 20.0)), Some(15.0));
+/// assert_eq!(median.map(|rank| (rank.low, rank.high, rank.share)), Some((1, 2, 0.5)));
+/// assert_eq!(median.map(|rank| rank.between(10.0, 20.0)), Some(15.0));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct QuantileRank {

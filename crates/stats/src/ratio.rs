@@ -1,4 +1,4 @@
-//! Ratio metrics: a total over another, such as clicks per session.
+//! Tests ratio metrics: a total over another, such as clicks per session.
 
 use crate::{Estimate, StatsError, Welch};
 
@@ -136,7 +136,7 @@ pub fn ratio_test(a: &RatioSums, b: &RatioSums) -> Result<RatioTest, StatsError>
     let test = match (ratios, unit_variances) {
         ([Some(r_a), Some(r_b)], [Some(v_a), Some(v_b)]) => {
             let estimates = [estimate(a, r_a, v_a), estimate(b, r_b, v_b)];
-            Some(Welch::of([a.n, b.n], estimates, r_b - r_a))
+            Some(Welch::from_estimates([a.n, b.n], estimates, r_b - r_a))
         }
         ([Some(r_a), Some(r_b)], _) => Some(Welch::untested(r_b - r_a)),
         _ => None,

@@ -1,4 +1,4 @@
-//! The relative difference of two estimates, by the delta method.
+//! Computes the relative difference of two estimates by the delta method.
 
 use crate::Interval;
 
@@ -72,7 +72,8 @@ pub fn relative_difference(a: &Estimate, b: &Estimate) -> Option<Relative> {
     relative_to(a, b, b.value - a.value)
 }
 
-/// As [`relative_difference`], for a caller that has a better-rounded `difference`.
+/// Computes the same as [`relative_difference`] for a caller that has a better-rounded
+/// `difference`.
 pub(crate) fn relative_to(a: &Estimate, b: &Estimate, difference: f64) -> Option<Relative> {
     let ratio = b.value / a.value;
     let lift = difference / a.value;
@@ -83,9 +84,9 @@ pub(crate) fn relative_to(a: &Estimate, b: &Estimate, difference: f64) -> Option
     })
 }
 
-/// Fieller's interval of `b / a - 1` at `critical` standard errors: all lifts L with
-/// `(b - (1 + L) a)² <= critical² (var_b + (1 + L)² var_a)`. `None` where a may be 0, so that
-/// those L have no ends. The caller knows `difference`, b - a, better than from its parts.
+/// Computes Fieller's interval of `b / a - 1` at `critical` standard errors: all lifts L with `(b
+/// - (1 + L) a)² <= critical² (var_b + (1 + L)² var_a)`. `None` if a may be 0, so that those L
+/// have no ends. The caller knows `difference`, b - a, better than from its parts.
 pub(crate) fn fieller(
     a: &Estimate,
     b: &Estimate,

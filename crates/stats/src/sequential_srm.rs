@@ -1,4 +1,4 @@
-//! Sample ratio mismatch at every look.
+//! Tests for a sample ratio mismatch at every look.
 
 use crate::StatsError;
 use crate::special::{deviance, stirling_error};
@@ -11,7 +11,7 @@ const USUAL_CONCENTRATION: f64 = 1_000.0;
 /// The e-process of arm sizes against weights.
 ///
 /// Under the weights it exceeds 1/p at any look with a probability of at most p (Ville),
-/// so it may be looked at whenever somebody likes.
+/// so it is valid at any number of looks.
 ///
 /// ```
 /// use trialog_stats::SequentialSrm;
@@ -27,7 +27,7 @@ pub struct SequentialSrm {
     concentration: f64,
 }
 
-/// What the e-process says at one look.
+/// The result of the e-process at one look.
 ///
 /// ```
 /// let test = trialog_stats::SequentialSrm::new(&[1.0, 1.0])?;
@@ -60,8 +60,8 @@ impl SequentialSrm {
         Self::with_concentration(weights, USUAL_CONCENTRATION)
     }
 
-    /// Returns the test whose alternative is a Dirichlet distribution about the weights
-    /// with this concentration.
+    /// Returns the test whose alternative is a Dirichlet distribution about the weights with the
+    /// given concentration.
     ///
     /// # Errors
     ///

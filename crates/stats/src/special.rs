@@ -1,4 +1,4 @@
-//! Special functions: the tails and quantiles that the estimators stand on.
+//! Implements the special functions of the estimators: tails and quantiles.
 //!
 //! Tails are computed as tails, never as 1 - cdf, and keep their *relative*
 //! accuracy down to the smallest double. Written here because no crate at hand is

@@ -1,8 +1,8 @@
-//! Wald's sequential probability ratio test of a rate.
+//! Implements Wald's sequential probability ratio test of a rate.
 
 use crate::StatsError;
 
-/// What Wald's test says.
+/// The outcome of Wald's test.
 ///
 /// ```
 /// use trialog_stats::{Decision, Sprt};
@@ -21,7 +21,7 @@ pub enum Decision {
 }
 
 impl Decision {
-    /// The word used in JSON.
+    /// Returns the word used in JSON.
     ///
     /// ```
     /// assert_eq!(trialog_stats::Decision::RejectH0.as_str(), "reject_h0");

@@ -1,4 +1,4 @@
-//! Sample ratio mismatch: do the arms have the sizes that were asked for?
+//! Tests for a sample ratio mismatch: do the arms have the sizes that their weights imply?
 
 use crate::{StatsError, special};
 
@@ -54,7 +54,7 @@ pub fn sample_ratio_mismatch(counts: &[u64], weights: &[f64]) -> Result<Srm, Sta
     })
 }
 
-/// The sum of the weights, once they are known to fit the counts.
+/// Returns the sum of the weights after checking that they fit the counts.
 pub(crate) fn checked_total(counts: &[u64], weights: &[f64]) -> Result<f64, StatsError> {
     if counts.len() != weights.len() {
         return Err(StatsError::LengthMismatch {

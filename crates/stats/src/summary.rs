@@ -1,4 +1,4 @@
-//! What is known of one arm: units, mean, variance.
+//! Summarises one arm: units, mean, variance.
 
 use crate::wide::U256;
 use crate::{Alpha, Estimate, Interval, StatsError, special};
@@ -159,7 +159,7 @@ impl Summary {
         })
     }
 
-    /// Returns Student's two-sided interval of the arm's own mean.
+    /// Returns Student's two-sided interval of the arm's mean.
     ///
     /// A relative difference means little when the control's interval includes 0.
     /// `None` for a single unit and for units without spread.

@@ -1,9 +1,9 @@
-//! Two conversion rates: z-test and intervals of their difference.
+//! Compares two conversion rates: z-test and intervals of their difference.
 
 use crate::relative::relative_to;
 use crate::{Alpha, Interval, Proportion, Relative, special};
 
-/// The two-proportion z-test and what goes with it.
+/// The two-proportion z-test with its estimates.
 ///
 /// Rates, differences and standard errors are fractions (0.05 is 5 points).
 ///
@@ -26,7 +26,7 @@ pub struct TwoProportion {
     pub difference: f64,
     /// Standard error under equal rates, used for the test.
     pub standard_error_pooled: f64,
-    /// Standard error with each arm's own rate, used for the Wald interval.
+    /// Standard error with the rate of each arm, used for the Wald interval.
     pub standard_error_unpooled: f64,
     /// `difference / standard_error_pooled`; `None` when all or none converted in both arms.
     pub z: Option<f64>,
@@ -126,8 +126,8 @@ impl TwoProportion {
         }
     }
 
-    /// Returns the interval of the relative difference from both Wilson intervals, a
-    /// fraction; `None` when nobody converted in the control.
+    /// Returns the interval of the relative difference from both Wilson intervals, a fraction;
+    /// `None` if no unit of the control converted.
     ///
     /// The ratios R for which 0 lies in the interval of `rate_b - R rate_a` that
     /// [`newcombe`](Self::newcombe) would give (MOVER; Donner & Zou 2012, with Wilson's
@@ -136,7 +136,7 @@ impl TwoProportion {
     /// ```
     /// # use trialog_stats::{Alpha, Proportion, two_proportion_z};
     /// let test = two_proportion_z(&Proportion::new(30, 1000)?, &Proportion::new(45, 1000)?);
-    /// assert!(test.lift_interval(Alpha::P05).is_some_and(|own| own.contains(0.5)));
+    /// assert!(test.lift_interval(Alpha::P05).is_some_and(|interval| interval.contains(0.5)));
     /// let none = two_proportion_z(&Proportion::new(0, 50)?, &Proportion::new(5, 50)?);
     /// assert_eq!(none.lift_interval(Alpha::P05), None);
     /// # Ok::<(), trialog_stats::StatsError>(())

@@ -1,9 +1,9 @@
-//! Welch's t-test: two means, unequal variances.
+//! Implements Welch's t-test: two means, unequal variances.
 
 use crate::relative::relative_to;
 use crate::{Alpha, Estimate, Interval, Relative, Summary, special};
 
-/// Welch's test of two means and what goes with it.
+/// Welch's test of two means with its estimates.
 ///
 /// The p-value belongs to the absolute difference; the relative interval may
 /// disagree with it about significance.
@@ -49,13 +49,15 @@ pub struct Welch {
 pub fn welch(a: &Summary, b: &Summary) -> Welch {
     let difference = b.mean() - a.mean();
     match (a.estimate(), b.estimate()) {
-        (Some(mean_a), Some(mean_b)) => Welch::of([a.n(), b.n()], [mean_a, mean_b], difference),
+        (Some(mean_a), Some(mean_b)) => {
+            Welch::from_estimates([a.n(), b.n()], [mean_a, mean_b], difference)
+        }
         _ => Welch::untested(difference),
     }
 }
 
 impl Welch {
-    /// What there is without a variance in both arms.
+    /// Builds the result for arms without a variance.
     pub(crate) fn untested(difference: f64) -> Self {
         Self {
             difference,
@@ -67,9 +69,9 @@ impl Welch {
         }
     }
 
-    /// The test of two estimates from `n` units each, at least 2, whose difference
-    /// the caller may know better than from their values.
-    pub(crate) fn of(n: [u64; 2], [a, b]: [Estimate; 2], difference: f64) -> Self {
+    /// Tests two estimates from `n` units each, at least 2, whose difference the caller may know
+    /// better than from their values.
+    pub(crate) fn from_estimates(n: [u64; 2], [a, b]: [Estimate; 2], difference: f64) -> Self {
         let standard_error = (a.variance + b.variance).sqrt();
         let known = Self {
             standard_error: Some(standard_error),
@@ -90,8 +92,8 @@ impl Welch {
     }
 }
 
-/// Satterthwaite's degrees of freedom, written with shares of the variance so that
-/// no square of it over- or underflows.
+/// Computes Satterthwaite's degrees of freedom from shares of the variance, so that no square of
+/// it over- or underflows.
 pub(crate) fn satterthwaite(n: [u64; 2], variance: [f64; 2]) -> f64 {
     let total = variance[0] + variance[1];
     let term = |arm: usize| {
@@ -135,14 +137,17 @@ impl Welch {
         self.intervals(alpha).1
     }
 
-    /// Both intervals for the price of one quantile.
+    /// Returns the absolute and the relative interval, and computes the quantile once.
     pub(crate) fn intervals(&self, alpha: Alpha) -> (Option<Interval>, Option<Interval>) {
         let Some(critical) = self.critical(alpha) else {
             return (None, None);
         };
-        let absolute =
-            (self.standard_error).and_then(|own| Interval::around(self.difference, critical * own));
-        let relative = self.relative.and_then(|own| own.interval(critical));
+        let absolute = (self.standard_error).and_then(|standard_error| {
+            Interval::around(self.difference, critical * standard_error)
+        });
+        let relative = self
+            .relative
+            .and_then(|relative| relative.interval(critical));
         (absolute, relative)
     }
 

@@ -1,4 +1,4 @@
-//! 256-bit integers, just enough for an exact variance.
+//! Implements 256-bit integers, just enough for an exact variance.
 //!
 //! `n * sum(x^2) - sum(x)^2` loses all its digits in doubles when the mean is
 //! large against the spread. With integers it is exact and is rounded once.
@@ -11,20 +11,20 @@ pub(crate) struct U256 {
 }
 
 impl U256 {
-    /// The full product of two 128-bit integers.
+    /// Multiplies two 128-bit integers.
     pub(crate) fn product(x: u128, y: u128) -> Self {
         let (low, high) = x.carrying_mul(y, 0);
         Self { high, low }
     }
 
-    /// `self - other`; `None` when that is negative.
+    /// Computes `self - other`; `None` if that is negative.
     pub(crate) fn checked_sub(self, other: Self) -> Option<Self> {
         let (low, borrow) = self.low.borrowing_sub(other.low, false);
         let (high, negative) = self.high.borrowing_sub(other.high, borrow);
         (!negative).then_some(Self { high, low })
     }
 
-    /// The nearest double, ties to even.
+    /// Returns the nearest double, ties to even.
     pub(crate) fn to_f64(self) -> f64 {
         if self.high == 0 {
             return self.low as f64;

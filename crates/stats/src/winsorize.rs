@@ -1,13 +1,13 @@
-//! Winsorising: outliers are set to a quantile.
+//! Winsorises samples: sets outliers to a quantile.
 
 use crate::quantile::check_sorted;
 use crate::{Alpha, Interval, StatsError, Summary, Welch, quantile_of_sorted};
 
-/// What winsorising did, and the test of what is left.
+/// The effect of winsorising, and the test of the winsorised arms.
 ///
 /// ```
-/// let own = trialog_stats::winsorize(&[1.0, 2.0, 99.0], &[1.0, 2.0, 3.0], None, Some(0.8))?;
-/// assert_eq!(own.clipped_high, [1, 0]);
+/// let winsorized = trialog_stats::winsorize(&[1.0, 2.0, 99.0], &[1.0, 2.0, 3.0], None, Some(0.8))?;
+/// assert_eq!(winsorized.clipped_high, [1, 0]);
 /// # Ok::<(), trialog_stats::StatsError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
@@ -31,8 +31,8 @@ impl Winsorized {
     ///
     /// ```
     /// use trialog_stats::{Alpha, winsorize};
-    /// let own = winsorize(&[1.0, 2.0, 99.0], &[1.0, 2.0, 3.0], None, Some(0.8))?;
-    /// assert!(own.interval(Alpha::P05).is_some());
+    /// let winsorized = winsorize(&[1.0, 2.0, 99.0], &[1.0, 2.0, 3.0], None, Some(0.8))?;
+    /// assert!(winsorized.interval(Alpha::P05).is_some());
     /// # Ok::<(), trialog_stats::StatsError>(())
     /// ```
     #[must_use]

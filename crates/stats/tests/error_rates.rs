@@ -130,7 +130,7 @@ fn without_an_effect_tests_reject_as_often_as_they_say() {
         &rate(N, 0.05, || {
             let row = |arm: Proportion| vec![arm.conversions(), arm.n() - arm.conversions()];
             let table: Vec<_> = (0..3).map(|_| row(random.proportion(600, 0.3))).collect();
-            is_below(chi_squared(&table).unwrap().map(|own| own.p_value))
+            is_below(chi_squared(&table).unwrap().map(|test| test.p_value))
         }),
     );
     at_most(
@@ -194,7 +194,7 @@ fn tests_of_more_than_two_numbers_reject_as_often_as_they_say() {
             is_below(
                 anova_2x2(&cells)
                     .unwrap()
-                    .and_then(|own| own.type3.interaction.p_value),
+                    .and_then(|test| test.type3.interaction.p_value),
             )
         }),
     );
@@ -240,7 +240,7 @@ fn ratio_arm(random: &mut Random, n: u64) -> RatioSums {
 }
 
 fn holds(interval: Option<trialog_stats::Interval>, truth: f64) -> bool {
-    interval.is_some_and(|own| own.contains(truth))
+    interval.is_some_and(|interval| interval.contains(truth))
 }
 
 #[test]
@@ -342,7 +342,10 @@ fn intervals_of_adjusted_and_derived_metrics_hold_the_truth() {
         &rate(N, 0.95, || {
             let (a, b) = (random.sample(200, 0.0, 1.0), random.sample(200, 0.2, 1.0));
             let posterior = normal_posterior(&a, &b, DifferenceType::Absolute, None).unwrap();
-            holds(posterior.and_then(|own| own.interval(ALPHA)), 0.2)
+            holds(
+                posterior.and_then(|posterior| posterior.interval(ALPHA)),
+                0.2,
+            )
         }),
     );
 }

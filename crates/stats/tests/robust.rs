@@ -63,11 +63,11 @@ fn numbers(value: &Value, place: &str, found: &mut Vec<String>) {
     match value {
         Value::Object(members) => members
             .iter()
-            .for_each(|(name, own)| numbers(own, &format!("{place}/{name}"), found)),
+            .for_each(|(name, member)| numbers(member, &format!("{place}/{name}"), found)),
         Value::Array(items) => items
             .iter()
             .enumerate()
-            .for_each(|(index, own)| numbers(own, &format!("{place}/{index}"), found)),
+            .for_each(|(index, item)| numbers(item, &format!("{place}/{index}"), found)),
         Value::Number(_) => found.push(place.to_owned()),
         _ => {}
     }
@@ -79,9 +79,9 @@ fn missing(value: &Value, place: &str) -> Option<String> {
         Value::Null => Some(place.to_owned()),
         Value::Object(members) => (members.iter())
             .filter(|(name, _)| !OPTIONAL.contains(&name.as_str()))
-            .find_map(|(name, own)| missing(own, &format!("{place}/{name}"))),
+            .find_map(|(name, member)| missing(member, &format!("{place}/{name}"))),
         Value::Array(items) => (items.iter().enumerate())
-            .find_map(|(index, own)| missing(own, &format!("{place}/{index}"))),
+            .find_map(|(index, item)| missing(item, &format!("{place}/{index}"))),
         _ => None,
     }
 }

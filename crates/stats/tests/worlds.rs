@@ -185,8 +185,8 @@ impl World {
         }
         let mut so_far = [Sums::default(); 2];
         let cumulated = days.into_iter().map(|day| {
-            for (arm, own) in so_far.iter_mut().zip(&day) {
-                arm.add(own);
+            for (arm, sums) in so_far.iter_mut().zip(&day) {
+                arm.add(sums);
             }
             so_far
         });
@@ -198,7 +198,7 @@ impl World {
             control.sample(self.outcome)?,
             treatment.sample(self.outcome)?,
         );
-        Comparison::of(&control, &treatment).ok()
+        Comparison::between(&control, &treatment).ok()
     }
 }
 
@@ -291,7 +291,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn of(world: &World, experiments: usize) -> Self {
+    fn simulate(world: &World, experiments: usize) -> Self {
         let mut random = Random::new(SEED ^ (world.size as u64) << 20);
         let mut seen = Self {
             n: experiments,
@@ -444,7 +444,7 @@ fn the_headline_keeps_its_level_at_every_split_size_and_rate() {
         "sparse",
     ]);
     for world in World::all() {
-        let seen = Seen::of(&world, experiments);
+        let seen = Seen::simulate(&world, experiments);
         let at = line(
             &world,
             &[
@@ -497,7 +497,7 @@ fn always_valid_intervals_hold_the_effect_at_every_look() {
         let is_frequent = matches!(world.outcome, Outcome::Rate(rate) if rate > 0.2);
         let lift = if is_frequent { 0.1 } else { 0.2 };
         let world = World { lift, ..world };
-        let seen = Seen::of(&world, experiments);
+        let seen = Seen::simulate(&world, experiments);
         let at = line(
             &world,
             &[
@@ -558,7 +558,7 @@ fn guardrails_at_their_margin_are_seldom_called_kept_or_violated() {
             let (mut kept, mut violated, mut few) = (0, 0, 0);
             for _ in 0..experiments {
                 let (control, treatment) = (arm(users[0], rate), arm(users[1], rate * bound_of));
-                let comparison = Comparison::of(&control, &treatment).unwrap();
+                let comparison = Comparison::between(&control, &treatment).unwrap();
                 if comparison.is_sparse() {
                     few += 1;
                     continue;
@@ -617,7 +617,7 @@ fn quantiles_keep_their_level_or_are_refused_where_values_are_tied() {
             };
             let (mut refused, mut rejected) = (0, 0);
             for _ in 0..experiments {
-                match Comparison::of(&arm(), &arm()).unwrap().p_value() {
+                match Comparison::between(&arm(), &arm()).unwrap().p_value() {
                     None => refused += 1,
                     Some(p_value) => rejected += usize::from(p_value < ALPHA.get()),
                 }

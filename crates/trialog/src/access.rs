@@ -1,4 +1,4 @@
-//! How a command reaches the data: a server, or the data directory itself.
+//! Gives commands access to the data: through a server, or through the data directory.
 //!
 //! Either way it speaks the HTTP interface. Without a server the same routes
 //! are called inside this process, so there is one way to do everything.
@@ -41,8 +41,8 @@ pub(crate) struct Opened {
 }
 
 impl Access {
-    /// The server that was named, else the one that holds the directory, else the directory,
-    /// which has to hold data: what reads creates nothing.
+    /// Connects to the named server, else to the one that holds the directory, else opens the
+    /// directory, which must hold data: reading creates nothing.
     pub(crate) fn open(config: &Config) -> anyhow::Result<Self> {
         if config.server.is_none() && config.storage.needs_directory() {
             check_holds_data(&config.data_dir)?;
@@ -50,7 +50,7 @@ impl Access {
         Self::open_or_create(config)
     }
 
-    /// The same; the data directory is created where there is none.
+    /// Connects as [`Self::open`] does, and creates the data directory if it does not exist.
     pub(crate) fn open_or_create(config: &Config) -> anyhow::Result<Self> {
         if let Some(address) = &config.server {
             return Self::server(address, config.key.as_ref(), config.tls_ca.as_deref());
@@ -78,13 +78,13 @@ impl Access {
         })))
     }
 
-    /// The server at `address` that holds the data directory of `config`.
+    /// Connects to the server at `address` that holds the data directory of `config`.
     pub(crate) fn beside(config: &Config, address: &str) -> anyhow::Result<Self> {
         let local = local_key(&config.data_dir);
         Self::server(address, config.key.as_ref().or(local.as_ref()), None)
     }
 
-    /// The server at `address`; every request carries `key`.
+    /// Connects to the server at `address`. Every request carries `key`.
     pub(crate) fn server(
         address: &str,
         key: Option<&Secret>,
@@ -116,7 +116,7 @@ impl Access {
         })
     }
 
-    /// Ends what this process has open.
+    /// Closes what this process has open.
     pub(crate) fn close(&self) {
         if let Self::Directory(opened) = self {
             opened.node.close();
@@ -133,12 +133,12 @@ impl Access {
         self.request(&Method::POST, path, body)?.read()
     }
 
-    /// Deletes what is at `path`.
+    /// Deletes the resource at `path`.
     pub(crate) fn delete(&self, path: &str) -> anyhow::Result<Value> {
         self.request(&Method::DELETE, path, None)?.read()
     }
 
-    /// Writes the body of a good answer to `out` as it comes in.
+    /// Writes the body of a successful response to `out` as it comes in.
     pub(crate) fn download(&self, path: &str, out: &mut dyn Write) -> anyhow::Result<()> {
         let Self::Directory(opened) = self else {
             std::io::copy(&mut self.stream(path)?, out)?;
@@ -167,7 +167,7 @@ impl Access {
         })
     }
 
-    /// The body of a good answer to a request of a server, as it comes in.
+    /// Returns the body of a successful response of a server as a stream.
     pub(crate) fn stream(
         &self,
         path: &str,
@@ -186,7 +186,7 @@ impl Access {
         Ok(BufReader::new(response.into_body().into_reader()))
     }
 
-    /// The answer to a request, whatever its status.
+    /// Sends a request and returns the response, whatever its status.
     pub(crate) fn request(
         &self,
         method: &Method,
@@ -230,17 +230,17 @@ impl Access {
     }
 }
 
-/// Refuses a directory without data, such as a path that was mistyped.
+/// Rejects a directory without data, such as a mistyped path.
 pub(crate) fn check_holds_data(directory: &Path) -> anyhow::Result<()> {
     let shown = directory.display();
-    let mend = "give the right --data-dir; `trialog serve`, `import`, `aggregate` and `keys create` make a new one";
+    let remedy = "give the right --data-dir; `trialog serve`, `import`, `aggregate` and `keys create` make a new one";
     if !directory.is_dir() {
-        bail!("there is no data directory `{shown}`: {mend}");
+        bail!("there is no data directory `{shown}`: {remedy}");
     }
     // One of the two may be in a service.
     let is_there = |name: &&str| directory.join(name).exists();
     if !["catalog.sqlite", "warehouse.sqlite"].iter().any(is_there) {
-        bail!("there is no data in the directory `{shown}`: {mend}");
+        bail!("there is no data in the directory `{shown}`: {remedy}");
     }
     Ok(())
 }
@@ -277,7 +277,7 @@ pub(crate) struct Answered {
 }
 
 impl Answered {
-    /// The body of a good answer; the detail of a bad one as the error.
+    /// Returns the body of a successful response, or the detail of a failed one as the error.
     pub(crate) fn read(&self) -> anyhow::Result<Value> {
         let value: Value = (serde_json::from_str(&self.text).ok()).with_context(|| {
             format!(

@@ -1,4 +1,4 @@
-//! The arguments of the command line.
+//! Defines the arguments of the command line.
 
 mod analyze;
 pub(crate) mod help;
@@ -25,7 +25,7 @@ pub(crate) use maintenance::{
 };
 
 /// Records which variant of an A/B test each user saw and what they did next,
-/// and tells whether a difference is real.
+/// and decides whether a difference is real.
 #[derive(Debug, Parser)]
 #[command(
     name = "trialog",
@@ -66,22 +66,22 @@ pub(crate) enum Command {
     Experiments(ExperimentsCommand),
     /// Record what was decided after a stopped experiment.
     ///
-    /// With --ship everybody gets this variant until the experiment is archived, without an
+    /// With --ship every user gets this variant until the experiment is archived, without an
     /// exposure. Put the variant into the code, then archive the experiment. A later
-    /// decision takes the place of this one.
+    /// decision replaces this one.
     Decide(DecideArgs),
     /// Back the data up, beside a running server or without one.
     Backup(BackupArgs),
     /// Restore a backup into an empty data directory.
     Restore(RestoreArgs),
     /// Check that all data is as it was written and all results are right.
-    /// Exits with 0 when it is, 2 when damage was found, 1 when it could not be told.
+    /// Exits with 0 when all is well, 2 when damage was found, 1 when the check failed.
     Verify(VerifyArgs),
     /// Write events, each once, or results to a Parquet or CSV file.
     Export(ExportArgs),
     /// Remove every event of a user, and compute the results anew.
     Forget(ForgetArgs),
-    /// Drop old events, as the setting `keep_events_for` says.
+    /// Drop events that are older than the setting `keep_events_for`.
     #[command(subcommand)]
     Retention(RetentionCommand),
     /// Create, list and revoke API keys.
@@ -107,7 +107,7 @@ pub(crate) enum Command {
         /// The user id.
         text: String,
     },
-    /// Look at the settings, the data directory, the clock and the versions
+    /// Check the settings, the data directory, the clock and the versions
     /// without changing anything. Exits with 0 when good, 2 when something
     /// has failed, and with --strict 1 when there are warnings.
     Check(CheckArgs),
@@ -119,11 +119,11 @@ pub(crate) enum Command {
     Analyze(Box<AnalyzeArgs>),
     /// Plan an experiment: users, minimum detectable effect, power and duration.
     ///
-    /// Of sample size, effect and power, the one that is left out is computed, for example
-    /// by: trialog power --rate 10% --mde 5% --daily-users 8000
+    /// Computes the one of sample size, effect and power that is left out, for example
+    /// with: trialog power --rate 10% --mde 5% --daily-users 8000
     ///
-    /// Fractions may be written in percent: 10% is 0.1. An effect in percent is relative to
-    /// the control, and the answer says so.
+    /// Fractions may be in percent: 10% is 0.1. An effect in percent is relative to the
+    /// control, and the output says so.
     Power(PowerArgs),
     /// Compute a statistic from JSON: one object, or one object per line.
     Calc(CalcArgs),
@@ -218,14 +218,14 @@ pub(crate) enum ImportCommand {
 /// How a file with a table is read.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct TableArgs {
-    /// What stands between cells: one character such as `;`, or `tab` [default: told from
-    /// the header].
+    /// The character between cells, such as `;`, or `tab` [default: recognised from the
+    /// header].
     #[arg(long, value_name = "CHARACTER")]
     pub(crate) separator: Option<Separator>,
-    /// The encoding of a text file [default: utf-8, or what a byte order mark tells].
+    /// The encoding of a text file [default: utf-8, or that of a byte order mark].
     #[arg(long)]
     pub(crate) encoding: Option<Encoding>,
-    /// How numbers are written: 12,50 or 12.50 [default: told from the column].
+    /// How numbers are written: 12,50 or 12.50 [default: recognised from the column].
     #[arg(long)]
     pub(crate) decimal: Option<Decimal>,
     /// Refuse a file that may have been cut short: a CSV without a line break at its end.
@@ -239,7 +239,7 @@ pub(crate) struct ImportArgs {
     /// The file: .csv, .tsv, .ndjson or .jsonl (each also .gz or .zst), .parquet or
     /// .feather; `-` is standard input.
     pub(crate) file: PathBuf,
-    /// The format, where the file's name does not tell it.
+    /// The format, if the file's name does not show it.
     #[arg(long)]
     pub(crate) format: Option<FileFormat>,
     #[command(flatten)]
@@ -436,10 +436,10 @@ pub(crate) enum ExperimentsCommand {
     /// `{"metrics": [...], "experiments": [...]}` with metric definitions.
     /// All of it is checked before any of it is applied.
     Apply {
-        /// Files, or directories whose .json files are meant; - for standard input.
+        /// Files, directories (all .json files in them), or - for standard input.
         #[arg(required = true)]
         files: Vec<PathBuf>,
-        /// Only say what would change.
+        /// Only show what would change.
         #[arg(long)]
         dry_run: bool,
         /// Change what results are tested with after the start, too: alpha, plan, window,
@@ -451,7 +451,7 @@ pub(crate) enum ExperimentsCommand {
     /// Show what apply would change. Exits with 0 when nothing differs, 1
     /// when something does, 2 when they cannot be compared.
     Diff {
-        /// Files, or directories whose .json files are meant; - for standard input.
+        /// Files, directories (all .json files in them), or - for standard input.
         #[arg(required = true)]
         files: Vec<PathBuf>,
         /// How to print.
@@ -510,7 +510,7 @@ pub(crate) struct DecideArgs {
     /// Nothing is shipped: everybody sees the control.
     #[arg(long, conflicts_with = "ship")]
     pub(crate) none: bool,
-    /// Why, for those who ask in a year.
+    /// The reason, for readers in a year.
     #[arg(long)]
     pub(crate) reason: String,
 }
@@ -636,9 +636,9 @@ pub(crate) struct AssignArgs {
 pub(crate) enum BenchCommand {
     /// Write the events of a simulated population as Parquet.
     Generate(GenerateArgs),
-    /// Send metric events to a server as fast as it takes them.
+    /// Send metric events to a server as fast as it accepts them.
     Load(LoadArgs),
-    /// Produce events to the event log as fast as it takes them.
+    /// Produce events to the event log as fast as it accepts them.
     #[cfg(feature = "kafka")]
     Produce(ProduceArgs),
     /// Write the request bodies that `load` sends to a file, one per line.

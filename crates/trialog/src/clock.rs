@@ -1,4 +1,4 @@
-//! The one place of the process where the clock is read.
+//! Reads the clock: the only module of the process that does.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -9,7 +9,7 @@ use trialog_pipeline::clock::Clock;
 /// The last second of the year 9999: no text of a time has room for a later one.
 const LAST: UnixMicros = UnixMicros(253_402_300_799_000_000);
 
-/// The system's clock, which never is before 1970 or after the year 9999.
+/// Returns the system's clock, limited to the years 1970 to 9999.
 pub(crate) fn system() -> Clock {
     Arc::new(now)
 }

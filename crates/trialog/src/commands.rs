@@ -1,4 +1,4 @@
-//! One file per command.
+//! Runs the commands, one file for each.
 
 pub(crate) mod aggregate;
 pub(crate) mod analyze;
@@ -25,10 +25,11 @@ pub(crate) mod serve;
 pub(crate) mod topics;
 pub(crate) mod verify;
 
-/// Some experiments or rows could not be used; the others were.
+/// The exit code if some experiments or rows could not be used, but the others were.
 pub(crate) const EXIT_PARTIAL: u8 = 3;
 
-/// `trialog help`: the overview, the settings, a command, or a family of `trialog calc`.
+/// Runs `trialog help`: prints the overview, the settings, a command, or a family of `trialog
+/// calc`.
 pub(crate) fn help(topic: &[String]) -> anyhow::Result<std::process::ExitCode> {
     match topic {
         [calc, family] if calc == "calc" => calc::help_of(family)?,

@@ -1,4 +1,5 @@
-//! Settings: flags over environment over a TOML file over defaults.
+//! Reads settings: flags override the environment, which overrides a TOML file, which overrides
+//! defaults.
 
 pub(crate) mod reference;
 mod values;
@@ -45,7 +46,7 @@ pub(crate) struct Config {
     pub(crate) log_format: LogFormat,
 }
 
-/// How a log line looks.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LogFormat {
     /// For people.
@@ -54,8 +55,7 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// The values of all settings: what the command line, the environment and
-/// the file give.
+/// Collects the values of all settings from the command line, the environment and the file.
 pub(crate) fn gather(cli: &Cli) -> anyhow::Result<Values> {
     let mut values = cli.settings.clone();
     if let Some(path) = &cli.config {
@@ -64,7 +64,7 @@ pub(crate) fn gather(cli: &Cli) -> anyhow::Result<Values> {
     Ok(values)
 }
 
-/// Reads every value as what it stands for.
+/// Parses every value.
 pub(crate) fn from_values(values: &Values) -> anyhow::Result<Config> {
     let text = |key| values.text(key).unwrap_or_default().to_owned();
     let mut aggregation = Settings::default();
@@ -170,7 +170,7 @@ fn keep_events(text: &str) -> anyhow::Result<Option<i64>> {
 }
 
 impl Config {
-    /// The address to listen on.
+    /// Returns the address to listen on.
     pub(crate) fn address(&self) -> anyhow::Result<SocketAddr> {
         let mut addresses = (self.listen.as_str()).to_socket_addrs().with_context(|| {
             format!(

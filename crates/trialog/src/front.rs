@@ -1,4 +1,4 @@
-//! Where a serving process listens, and how the commands beside it get in.
+//! Opens the sockets of a serving process, and admits the commands on the same machine.
 //!
 //! Commands of the same user find the server through the data directory:
 //! `LOCK` has an address on this machine, `LOCAL_KEY` (readable by its owner
@@ -37,7 +37,7 @@ pub(crate) struct Front {
 }
 
 impl Front {
-    /// Takes `socket` and says so: on standard output, and in the data directory.
+    /// Opens `socket` and publishes its address on standard output and in the data directory.
     pub(crate) async fn open(
         config: &Config,
         node: &Node,
@@ -71,7 +71,7 @@ impl Front {
     }
 }
 
-/// Refuses an address that others reach, unless keys keep it and TLS hides them.
+/// Rejects an address that others can reach, unless keys protect it and TLS encrypts it.
 pub(crate) fn check(
     config: &Config,
     address: SocketAddr,
@@ -99,11 +99,11 @@ pub(crate) fn check(
     Ok(())
 }
 
-/// What whoever starts the server should know: its address, and who gets in.
+/// Prints the address, and who gets in, for the person who starts the server.
 pub(crate) fn tell(node: &Node, url: &str) -> anyhow::Result<()> {
     println!("listening on {url}");
     std::io::stdout().flush()?;
-    if !node.app.asks_for_keys()? {
+    if !node.app.requires_keys()? {
         eprintln!("no API keys: {url} answers on this machine only");
     }
     Ok(())
@@ -137,7 +137,7 @@ fn reload_on_hangup(tls: Option<Arc<Tls>>) -> anyhow::Result<()> {
 struct KeyFile(PathBuf);
 
 impl KeyFile {
-    /// A file that is new, so that nobody has an older, readable one open.
+    /// Writes a new file, so that no other process has an older, readable one open.
     fn write(directory: &Path, key: &Secret) -> anyhow::Result<Self> {
         let path = directory.join(LOCAL_KEY);
         let write = || {
@@ -164,7 +164,7 @@ impl Drop for KeyFile {
     }
 }
 
-/// The key of the server that holds `directory`, where this user may read it.
+/// Returns the key of the server that holds `directory`, if this user may read it.
 pub(crate) fn local_key(directory: &Path) -> Option<Secret> {
     let mut text = String::new();
     (File::open(directory.join(LOCAL_KEY)).ok()?)

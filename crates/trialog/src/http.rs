@@ -1,4 +1,4 @@
-//! The settings of serving HTTP, read as what they stand for.
+//! Parses the settings of the HTTP interface.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -105,7 +105,11 @@ fn length(values: &Values, key: &str) -> anyhow::Result<Duration> {
 fn origins(text: &str) -> anyhow::Result<Vec<String>> {
     let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"/?#@*".contains(&byte);
     let mut origins = Vec::new();
-    for origin in text.split(',').map(str::trim).filter(|own| !own.is_empty()) {
+    for origin in text
+        .split(',')
+        .map(str::trim)
+        .filter(|origin| !origin.is_empty())
+    {
         let host = (origin.strip_prefix("https://")).or_else(|| origin.strip_prefix("http://"));
         let is_origin = host.is_some_and(|host| !host.is_empty() && host.bytes().all(is_plain));
         if origin != "*" && !is_origin {
@@ -123,7 +127,7 @@ impl HttpConfig {
         self.certificate.is_some()
     }
 
-    /// The certificate to serve with, unless it is plain HTTP.
+    /// Returns the TLS certificate; `None` for plain HTTP.
     pub(crate) fn tls(&self) -> anyhow::Result<Option<Arc<Tls>>> {
         match &self.certificate {
             None => Ok(None),

@@ -1,4 +1,4 @@
-//! Importing events from files: columns, what their cells stand for, and where the events go.
+//! Imports events from files: maps columns, interprets cells, and sends the events on.
 
 pub(crate) mod cells;
 pub(crate) mod columns;

@@ -1,4 +1,4 @@
-//! The log: to standard error, as text or as JSON; standard output belongs to the commands.
+//! Logs to standard error, as text or as JSON; standard output belongs to the commands.
 
 use anyhow::Context;
 use tracing_subscriber::EnvFilter;
@@ -6,7 +6,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{Config, LogFormat};
 use crate::terminal::LogWriter;
 
-/// Starts the log; a service tells about its runs unless asked otherwise.
+/// Starts the log. A service logs its runs by default.
 pub(crate) fn start(config: &Config, is_service: bool) -> anyhow::Result<()> {
     let usual = if is_service { "info" } else { "warn" };
     let filter = config.log.as_deref().unwrap_or(usual);

@@ -1,4 +1,4 @@
-//! The `trialog` command: reads arguments, opens what they name, runs a command.
+//! Starts the `trialog` command: reads arguments, opens what they name, runs a command.
 #![forbid(unsafe_code)]
 
 // First, as its macros print for all the others.
@@ -59,7 +59,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// `text` without the numbers that the system gives its errors, which its words repeat.
+/// Removes the error numbers of the system from `text`, which repeats them in words.
 fn without_codes(text: &str) -> String {
     let mut parts = text.split(" (os error ");
     let mut plain = parts.next().unwrap_or_default().to_owned();

@@ -1,4 +1,4 @@
-//! The data as this process has it open: catalog, warehouse, aggregator, app.
+//! Opens the data in this process: catalog, warehouse, aggregator, app.
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ impl Node {
         Self::with_lock(config, lock)
     }
 
-    /// The same with the lock of the data directory, where it is needed.
+    /// Opens the data with the lock of the data directory, if the lock is needed.
     pub(crate) fn with_lock(config: &Config, lock: Option<DirectoryLock>) -> anyhow::Result<Self> {
         if lock.is_some() {
             check_complete(&config.data_dir)?;
@@ -93,7 +93,7 @@ impl Node {
         })
     }
 
-    /// Tells other processes on this machine where this one answers.
+    /// Publishes the address of this process to other processes on the machine.
     pub(crate) fn publish_address(&self, address: &str) -> anyhow::Result<()> {
         match (&self.store, &self.lock) {
             (Store::Embedded(warehouse), _) => warehouse.publish_address(address).map_err(plain),
@@ -104,7 +104,7 @@ impl Node {
         }
     }
 
-    /// Starts to take events from the event log to the warehouse, where there is one and this
+    /// Starts to consume events from the event log into the warehouse, if there is one and this
     /// process has that role.
     #[cfg(feature = "kafka")]
     pub(crate) fn start_consumers(
@@ -123,7 +123,7 @@ impl Node {
         Ok(Some(consumers))
     }
 
-    /// Makes durable what was taken, and lets go of everything.
+    /// Makes accepted events durable, and closes everything.
     pub(crate) fn close(&self) {
         #[cfg(feature = "kafka")]
         if let Destination::Kafka(producer) = &self.destination {
@@ -171,7 +171,7 @@ fn open_store(
     Ok((Store::Embedded(Arc::new(warehouse.map_err(plain)?)), None))
 }
 
-/// Where events go that this process takes in.
+/// Opens the destination of the events that this process ingests.
 fn open_destination(config: &Config, store: &Store) -> anyhow::Result<Destination> {
     #[cfg(feature = "kafka")]
     if let Some(address) = &config.storage.event_log {
@@ -187,12 +187,12 @@ fn open_destination(config: &Config, store: &Store) -> anyhow::Result<Destinatio
     Ok(Destination::from(store))
 }
 
-/// A warehouse error with its causes in one message.
+/// Converts a warehouse error to one message with its causes.
 pub(crate) fn plain(error: WarehouseError) -> anyhow::Error {
     anyhow::Error::new(error)
 }
 
-/// The runtime that serves HTTP.
+/// Creates the runtime that serves HTTP.
 pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()

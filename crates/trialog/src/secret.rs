@@ -1,4 +1,4 @@
-//! A secret that does not show where settings are printed.
+//! Hides secrets where settings are printed.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ impl Secret {
         Self(text.trim().to_owned())
     }
 
-    /// The secret itself, for where it has to be sent.
+    /// Returns the secret, to be sent.
     pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
@@ -22,7 +22,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Randomness of the operating system.
+/// Fills `buffer` with random bytes of the operating system.
 pub(crate) fn randomness(buffer: &mut [u8]) -> std::io::Result<()> {
     getrandom::fill(buffer).map_err(|error| std::io::Error::other(error.to_string()))
 }

@@ -1,11 +1,11 @@
-//! Every setting, in one table: its key, its kind, its default and its meaning.
+//! Lists every setting in one table: its key, its kind, its default and its meaning.
 //!
 //! A setting `data_dir` is the flag `--data-dir`, the environment variable
 //! `TRIALOG_DATA_DIR` and the key `data_dir` of the TOML file. A new one is an
 //! entry here and a line in `config.rs` that reads it; flags, help, the file's
 //! checks, `trialog check` and docs/configuration.md follow from the table.
 
-/// What a setting's value looks like.
+/// The kind of a setting's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Any text.
@@ -21,7 +21,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// What a value is, with an example.
+    /// Describes a value, with an example.
     pub(crate) fn shape(self) -> &'static str {
         match self {
             Self::Text => "text",
@@ -33,7 +33,7 @@ impl Kind {
     }
 }
 
-/// What holds where nobody gives a value.
+/// The default of a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Default {
     /// This value.
@@ -45,11 +45,11 @@ pub(crate) enum Default {
 /// One setting.
 #[derive(Debug)]
 pub(crate) struct Setting {
-    /// Its name in the TOML file.
+    /// The name in the TOML file.
     pub(crate) key: &'static str,
     pub(crate) kind: Kind,
     pub(crate) default: Default,
-    /// What it does, in one or two sentences without a final stop.
+    /// The effect of the setting, in one or two sentences without a final stop.
     pub(crate) meaning: &'static str,
     /// A secret's value is never shown.
     pub(crate) is_secret: bool,
@@ -73,17 +73,17 @@ impl Setting {
         }
     }
 
-    /// Its flag, without the dashes.
+    /// Returns the flag, without the dashes.
     pub(crate) fn flag(&self) -> String {
         self.key.replace('_', "-")
     }
 
-    /// Its environment variable.
+    /// Returns the environment variable.
     pub(crate) fn variable(&self) -> String {
         format!("TRIALOG_{}", self.key.to_ascii_uppercase())
     }
 
-    /// `[default: ...]` as help shows it.
+    /// Returns `[default: ...]` as help shows it.
     pub(crate) fn default_text(&self) -> &'static str {
         match self.default {
             Default::Value(text) | Default::Described(text) => text,
@@ -203,7 +203,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "allow_placeholder_ids",
         Kind::Switch,
         Default::Value("false"),
-        "Take words that stand for nobody, such as null and undefined, as user ids",
+        "Accept placeholder words such as null and undefined as user ids",
     ),
     Setting::new(
         "max_header",
@@ -323,7 +323,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "shutdown_timeout",
         Kind::Length,
         Default::Value("30s"),
-        "How long a server that was told to stop waits for requests under way before it ends all the same",
+        "How long a stopping server waits for requests under way before it closes their connections",
     ),
     Setting::new(
         "log",
@@ -339,7 +339,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     ),
 ];
 
-/// The setting with this key.
+/// Returns the setting with this key.
 pub(crate) fn find(key: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.key == key)
 }

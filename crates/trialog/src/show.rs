@@ -1,4 +1,4 @@
-//! Tables for people.
+//! Formats tables for people.
 
 mod bars;
 mod breakdown;
@@ -153,17 +153,17 @@ pub(crate) fn holdouts(holdouts: &[Value]) -> String {
     table.text()
 }
 
-/// What becomes of a user, with the steps where they are there.
+/// Shows the decisions about a user, with their steps if they are included.
 pub(crate) fn assignments(assignments: &[Value]) -> String {
     let mut table = Table::new(&["experiment", "decision", "variant"]);
-    for own in assignments {
-        let text = |field: &str| own[field].as_str().unwrap_or_default().to_owned();
+    for assignment in assignments {
+        let text = |field: &str| assignment[field].as_str().unwrap_or_default().to_owned();
         table.row(["experiment_id", "decision", "variant"].map(text));
     }
     let mut shown = table.text();
-    for own in assignments {
-        for step in own["why"].as_array().into_iter().flatten() {
-            let (id, text) = (&own["experiment_id"], &step["text"]);
+    for assignment in assignments {
+        for step in assignment["why"].as_array().into_iter().flatten() {
+            let (id, text) = (&assignment["experiment_id"], &step["text"]);
             let (id, text) = (
                 id.as_str().unwrap_or_default(),
                 text.as_str().unwrap_or_default(),
@@ -199,9 +199,9 @@ pub(crate) fn report(report: &Report) -> String {
     )
 }
 
-/// A report that was made of a file.
+/// Shows a report on a file.
 pub(crate) fn analysis(report: &Report) -> String {
-    let users: u64 = report.variants.iter().map(|own| own.users).sum();
+    let users: u64 = report.variants.iter().map(|variant| variant.users).sum();
     format!("{}, {users} users\n{}", report.experiment_id, body(report))
 }
 
@@ -231,10 +231,10 @@ fn body(report: &Report) -> String {
     let _ = writeln!(text, "\n{}", users(report).text());
     if let Some(srm) = &report.health.srm {
         let verdict = if srm.failed { "FAILED" } else { "passed" };
-        let at_looks = srm.sequential_p_value.map_or_else(String::new, |own| {
+        let at_looks = srm.sequential_p_value.map_or_else(String::new, |p_value| {
             format!(
                 "at every look together p = {}; this look ",
-                number(Some(own))
+                number(Some(p_value))
             )
         });
         let _ = writeln!(
@@ -266,7 +266,7 @@ fn body(report: &Report) -> String {
     }
     let bars = bars::draw(&bars(report));
     if !bars.is_empty() {
-        let comparisons = report.metrics.iter().flat_map(|own| &own.comparisons);
+        let comparisons = report.metrics.iter().flat_map(|metric| &metric.comparisons);
         let level = level(comparisons, report.alpha);
         let _ = write!(
             text,
@@ -296,7 +296,7 @@ fn users(report: &Report) -> Table {
     users
 }
 
-/// What became of the events of each type; nothing where there are none.
+/// Shows how the events of each type were used; empty if there are none.
 fn event_table(events: &[EventCounts]) -> String {
     if events.is_empty() {
         return String::new();
@@ -311,18 +311,18 @@ fn event_table(events: &[EventCounts]) -> String {
         "left out",
         "unknown variant",
     ]);
-    for own in events {
+    for counted in events {
         let counts = [
-            own.events,
-            own.counted,
-            own.before_exposure,
-            own.after_window,
-            own.unexposed,
-            own.excluded,
-            own.unknown_variant,
+            counted.events,
+            counted.counted,
+            counted.before_exposure,
+            counted.after_window,
+            counted.unexposed,
+            counted.excluded,
+            counted.unknown_variant,
         ];
         let counts = counts.map(|count| count.to_string());
-        table.row(std::iter::once(own.event_type.clone()).chain(counts));
+        table.row(std::iter::once(counted.event_type.clone()).chain(counts));
     }
     format!("\n{}", table.text())
 }
@@ -352,7 +352,7 @@ fn plan(report: &Report) -> String {
     if let Some(planned) = report
         .sequence
         .as_ref()
-        .and_then(|own| own.planned.as_ref())
+        .and_then(|sequence| sequence.planned.as_ref())
     {
         let lacks_users = report.plan.as_ref().is_some_and(|plan| plan.share < 1.0);
         let has_ended = matches!(report.status, Status::Stopped | Status::Archived);
@@ -377,11 +377,15 @@ fn plan(report: &Report) -> String {
 /// A bar for each comparison that has a relative interval.
 fn bars(report: &Report) -> Vec<Bar> {
     let of_metric = |metric: &MetricReport| {
-        let of = |own: &Comparison| {
-            let (value, ends) = (own.headline.relative_difference).zip(own.headline.relative_ci)?;
+        let bar = |comparison: &Comparison| {
+            let (value, ends) =
+                (comparison.headline.relative_difference).zip(comparison.headline.relative_ci)?;
             let percent = |value: f64| format!("{:+.2} %", value * 100.0);
             Some(Bar {
-                label: format!("{} ({}), {}", metric.metric, metric.kind, own.treatment),
+                label: format!(
+                    "{} ({}), {}",
+                    metric.metric, metric.kind, comparison.treatment
+                ),
                 value,
                 ends,
                 text: format!(
@@ -392,7 +396,11 @@ fn bars(report: &Report) -> Vec<Bar> {
                 ),
             })
         };
-        metric.comparisons.iter().filter_map(of).collect::<Vec<_>>()
+        metric
+            .comparisons
+            .iter()
+            .filter_map(bar)
+            .collect::<Vec<_>>()
     };
     report.metrics.iter().flat_map(of_metric).collect()
 }
@@ -412,7 +420,8 @@ fn metric_table(metric: &MetricReport, alpha: f64) -> String {
     head.extend(["relative", "p", "verdict", "p of this look", "adjusted"]);
     let mut table = Table::new(&head);
     for row in &metric.variants {
-        let comparison = (metric.comparisons.iter()).find(|own| own.treatment == row.variant);
+        let comparison =
+            (metric.comparisons.iter()).find(|comparison| comparison.treatment == row.variant);
         let users = [
             row.variant.clone(),
             row.users.to_string(),
@@ -440,52 +449,61 @@ fn metric_table(metric: &MetricReport, alpha: f64) -> String {
 /// What the table has no column for.
 fn notes(metric: &MetricReport) -> Vec<String> {
     let mut notes = Vec::new();
-    if let Some(own) = metric
+    if let Some(winsorised) = metric
         .variants
         .iter()
         .find_map(|row| row.winsorised.as_ref())
     {
         let end =
             |name: &str, end: &Option<String>| end.as_ref().map(|end| format!("{name} {end}"));
-        let ends: Vec<String> = [end("below", &own.lower), end("above", &own.upper)]
-            .into_iter()
-            .flatten()
-            .collect();
+        let ends: Vec<String> = [
+            end("below", &winsorised.lower),
+            end("above", &winsorised.upper),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
         let users: u64 = (metric.variants.iter().flat_map(|row| &row.winsorised))
-            .map(|own| own.users)
+            .map(|winsorised| winsorised.users)
             .sum();
         notes.extend((!ends.is_empty()).then(|| {
             let ends = ends.join(" or ");
             format!("winsorised: {users} users {ends} set to it")
         }));
     }
-    for own in &metric.comparisons {
-        let of = &own.treatment;
-        if let Some(guard) = &own.non_inferiority
+    for comparison in &metric.comparisons {
+        let treatment = &comparison.treatment;
+        if let Some(guard) = &comparison.non_inferiority
             && let Some(verdict) = guard.verdict
         {
             let verdict = match verdict {
                 Guardrail::Kept => "kept",
                 Guardrail::Violated => "violated",
-                Guardrail::Inconclusive => "cannot be told yet",
+                Guardrail::Inconclusive => "inconclusive",
             };
             let margin = guard.margin * 100.0;
             notes.push(format!(
-                "{of}: no more than {margin} % worse: {verdict} by this look"
+                "{treatment}: no more than {margin} % worse: {verdict} by this look"
             ));
         }
-        if let Some(needed) = own.power.as_ref().and_then(|power| power.users_needed)
+        if let Some(needed) = comparison
+            .power
+            .as_ref()
+            .and_then(|power| power.users_needed)
             && needed > 0
         {
             notes.push(format!(
-                "{of}: {needed} more users are needed for the planned effect"
+                "{treatment}: {needed} more users are needed for the planned effect"
             ));
         }
-        if own.headline.flag.is_none() && metric.role != MetricRole::Exploratory {
-            notes.push(format!("{of}: no verdict: {}", own.headline.reason));
+        if comparison.headline.flag.is_none() && metric.role != MetricRole::Exploratory {
+            notes.push(format!(
+                "{treatment}: no verdict: {}",
+                comparison.headline.reason
+            ));
         }
-        if let Some(reason) = &own.relative_ci_reason {
-            notes.push(format!("{of}: no relative interval: {reason}"));
+        if let Some(reason) = &comparison.relative_ci_reason {
+            notes.push(format!("{treatment}: no relative interval: {reason}"));
         }
     }
     notes
@@ -513,14 +531,14 @@ fn comparison_cells(comparison: &Comparison) -> [String; 7] {
     ]
 }
 
-/// What a person should act on, in words.
+/// Words the verdict that a person should act on.
 pub(crate) fn verdict(headline: &Headline) -> String {
     match (headline.flag, headline.desirable) {
         (Some(Flag::Significant), Some(true)) => "significant: better".to_owned(),
         (Some(Flag::Significant), Some(false)) => "significant: worse".to_owned(),
         // An earlier look showed a difference that goes the other way now.
         (Some(Flag::Significant), None) => "significant earlier, unclear now".to_owned(),
-        (own, _) => flag(own).to_owned(),
+        (other, _) => flag(other).to_owned(),
     }
 }
 
@@ -533,7 +551,7 @@ pub(crate) fn flag(flag: Option<Flag>) -> &'static str {
     }
 }
 
-/// Five significant digits; `-` where there is no number.
+/// Formats five significant digits; `-` if there is no number.
 pub(crate) fn number(value: Option<f64>) -> String {
     let Some(value) = value else {
         return "-".to_owned();

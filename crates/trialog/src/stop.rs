@@ -1,4 +1,4 @@
-//! Being told to stop: in order at the first signal, at once at the second.
+//! Handles signals: stops in order at the first one, at once at the second.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 ///
 /// A thread of its own waits for the signals and for the deadline, so that both
 /// are kept whatever the threads of the server do.
-pub(crate) fn told_to_stop(
+pub(crate) fn stop_signal(
     timeout: Duration,
     begin: impl FnOnce() + Send + 'static,
 ) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {

@@ -1,5 +1,5 @@
-//! Where the data is, and which roles this process has: the settings `catalog`,
-//! `warehouse`, `event_log` and `roles`, and what goes with what.
+//! Parses where the data is and which roles this process has: the settings `catalog`, `warehouse`,
+//! `event_log` and `roles`, and their combinations.
 
 use std::fmt;
 use std::path::Path;
@@ -15,7 +15,7 @@ use trialog_pipeline::kafka::KafkaAddress;
 
 use crate::config::Values;
 
-/// What a process does.
+/// The roles of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Roles {
     /// Serves the API and the dashboard.
@@ -73,7 +73,7 @@ impl fmt::Display for Roles {
     }
 }
 
-/// Where everything is.
+/// The places of all data.
 #[derive(Clone)]
 pub(crate) struct Storage {
     /// A PostgreSQL database; without one, a file in the data directory.
@@ -149,17 +149,17 @@ impl Storage {
         false
     }
 
-    /// Whether anything is in the data directory, which one process holds at a time.
+    /// Returns whether anything is in the data directory, which one process holds at a time.
     pub(crate) fn needs_directory(&self) -> bool {
         self.catalog.is_none() || !self.has_clickhouse()
     }
 
-    /// Whether the catalog is no file in the data directory.
+    /// Returns whether the catalog is outside the data directory.
     pub(crate) fn has_shared_catalog(&self) -> bool {
         self.catalog.is_some()
     }
 
-    /// The address of the catalog, where it is no file.
+    /// Returns the address of the catalog, if it is outside the data directory.
     #[cfg(feature = "postgres")]
     pub(crate) fn catalog_address(&self) -> Option<&str> {
         self.catalog.as_deref()

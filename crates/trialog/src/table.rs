@@ -1,4 +1,4 @@
-//! Tables in files: any format, as a header and rows of cells.
+//! Reads tables in files of any format, as a header and rows of cells.
 //!
 //! CSV and its kin, NDJSON, Parquet and Feather give the same cells for the same table,
 //! and a file that was cut short or damaged gives an error that says how far it was read.
@@ -30,7 +30,7 @@ use self::encoding::Encoding;
 use self::source::Source;
 use crate::cli::{FileFormat, TableArgs};
 
-/// How a file is to be read, where the file does not tell it.
+/// Options for reading a file that does not describe itself.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Options {
     separator: Option<u8>,
@@ -71,10 +71,10 @@ impl std::str::FromStr for Separator {
     }
 }
 
-/// What a column is read as.
+/// The type that a column is read as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum As {
-    /// Fields as they stand there.
+    /// Fields as they are written.
     Field,
     /// Fields; a type that holds too few digits for a value is refused.
     Exact,
@@ -82,14 +82,14 @@ pub(crate) enum As {
     Number,
 }
 
-/// A column that is read.
+/// A column to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Wanted {
     pub(crate) name: String,
     pub(crate) read_as: As,
 }
 
-/// The cells of a row, in the order of the columns that were asked for.
+/// The cells of a row, in the order of the requested columns.
 ///
 /// An empty cell and one that is null are `Cell("")`; what has no key in a JSON object
 /// is absent.
@@ -101,7 +101,7 @@ pub(crate) struct Row<'r> {
 }
 
 impl<'r> Row<'r> {
-    fn of(fields: &'r [RawField<'r>]) -> Self {
+    fn from_fields(fields: &'r [RawField<'r>]) -> Self {
         Self {
             fields,
             numbers: &[],
@@ -113,8 +113,8 @@ impl<'r> Row<'r> {
     }
 }
 
-/// What is done with each row: its number, from 1 for the first after the header, and
-/// its cells, or why it cannot be read.
+/// A callback for each row: its number, from 1 for the first after the header, and its cells, or
+/// the reason why it cannot be read.
 pub(crate) type Take<'t> = dyn FnMut(u64, Result<Row<'_>, String>) -> anyhow::Result<()> + 't;
 
 /// The end of a table.
@@ -133,13 +133,13 @@ pub(crate) struct Table {
     header: Vec<String>,
     /// How its text is divided into cells.
     layout: Option<delimited::Layout>,
-    /// Rows, where the file tells how many it has.
+    /// The number of rows, if the file contains it.
     n_rows: u64,
 }
 
 impl Table {
-    /// Opens `input`, or standard input for `-`, and finds its columns; `option` is how
-    /// to give the format.
+    /// Opens `input`, or standard input for `-`, and finds its columns. `option` names the option
+    /// that gives the format.
     pub(crate) fn open(
         input: &Path,
         format: Option<FileFormat>,
@@ -150,11 +150,11 @@ impl Table {
         let shown = source.shown().to_owned();
         guard::decoding(&shown, move || {
             let format = source.format(input, format, option)?;
-            Self::of(source, format, options)
+            Self::from_source(source, format, options)
         })
     }
 
-    fn of(source: Source, format: FileFormat, options: Options) -> anyhow::Result<Self> {
+    fn from_source(source: Source, format: FileFormat, options: Options) -> anyhow::Result<Self> {
         let mut table = Self {
             source,
             format,
@@ -178,39 +178,42 @@ impl Table {
         Ok(table)
     }
 
-    /// How messages name it.
+    /// Returns the name of the table in messages.
     pub(crate) fn shown(&self) -> &str {
         self.source.shown()
     }
 
-    /// Whether it came through a pipe.
+    /// Returns whether the table came through a pipe.
     pub(crate) fn is_pipe(&self) -> bool {
         self.source.is_pipe()
     }
 
-    /// Whether it is CSV or its kin.
+    /// Returns whether the table is CSV or its kin.
     pub(crate) fn is_delimited(&self) -> bool {
         self.layout.is_some()
     }
 
-    /// Whether its cells are divided by semicolons, as where the comma is the decimal point.
+    /// Returns whether semicolons separate its cells, as is usual if the comma is the decimal
+    /// point.
     pub(crate) fn has_semicolons(&self) -> bool {
         (self.layout.as_ref()).is_some_and(delimited::Layout::has_semicolons)
     }
 
-    /// A fingerprint of its content as it lies in the file.
+    /// Computes a fingerprint of its content as stored in the file.
     pub(crate) fn fingerprint(&self) -> anyhow::Result<u64> {
         self.source.fingerprint()
     }
 
-    /// Whether there is a column `name`.
+    /// Returns whether there is a column `name`.
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.header.iter().any(|own| own == name)
+        self.header.iter().any(|column| column == name)
     }
 
-    /// Checks that there is one column `name`; `hint` ends the message where there is none.
+    /// Checks that there is one column `name`. `hint` ends the message if there is none.
     pub(crate) fn check(&self, name: &str, hint: &str) -> anyhow::Result<()> {
-        let mut found = (1..).zip(&self.header).filter(|(_, own)| *own == name);
+        let mut found = (1..)
+            .zip(&self.header)
+            .filter(|(_, column)| *column == name);
         match (found.next(), found.next()) {
             (Some(_), None) => Ok(()),
             (Some((first, _)), Some((second, _))) => bail!(
@@ -242,7 +245,7 @@ impl Table {
         format!("{says}{others}{encoding}{hint}")
     }
 
-    /// Hands every row to `take`.
+    /// Passes every row to `take`.
     pub(crate) fn rows(&self, wanted: &[Wanted], take: &mut Take<'_>) -> anyhow::Result<End> {
         guard::decoding(self.shown(), || self.decode(wanted, take))
     }
@@ -270,11 +273,11 @@ impl Table {
     }
 }
 
-/// Where the columns stand in `header`.
+/// Returns the positions of the columns in `header`.
 fn places(header: &[String], wanted: &[Wanted]) -> anyhow::Result<Vec<usize>> {
-    let place = |own: &Wanted| {
-        let found = header.iter().position(|name| *name == own.name);
-        found.ok_or_else(|| anyhow::anyhow!("there is no column `{}`", own.name))
+    let place = |column: &Wanted| {
+        let found = header.iter().position(|name| *name == column.name);
+        found.ok_or_else(|| anyhow::anyhow!("there is no column `{}`", column.name))
     };
     wanted.iter().map(place).collect()
 }
@@ -286,7 +289,7 @@ fn breaks_off(source: &Source, n_rows: u64, reason: impl std::fmt::Display) -> S
     format!("cannot read {shown} to its end, only {n_rows} {rows}: {reason}")
 }
 
-/// A bar that counts to `length` on a terminal, and is silent elsewhere.
+/// Creates a progress bar that counts to `length` on a terminal, and is silent elsewhere.
 pub(crate) fn progress(length: u64, is_bytes: bool) -> ProgressBar {
     let bar = ProgressBar::new(length);
     let template = if is_bytes {

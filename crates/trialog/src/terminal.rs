@@ -1,6 +1,6 @@
-//! What the command prints: every text passes here on its way to standard output and error.
+//! Prints every text of the commands to standard output and error.
 //!
-//! Names and texts come from whoever may send them. A character that a terminal obeys
+//! Names and texts come from every sender. A character that a terminal obeys
 //! instead of showing it, or that nobody can see, is printed by its number, as `\u009b`,
 //! which in a JSON document is the same text. The macros below stand in for those of the
 //! standard library.
@@ -35,23 +35,23 @@ pub(crate) fn out(arguments: Arguments<'_>) {
     std::print!("{}", escaped(&arguments.to_string(), true));
 }
 
-/// Prints a line to standard error; addresses in it show no password.
+/// Prints a line to standard error, without the passwords of addresses.
 pub(crate) fn err(arguments: Arguments<'_>) {
     let text = arguments.to_string();
     std::eprintln!("{}", escaped(&without_passwords(&text), true));
 }
 
-/// Prints a document that is no text for a terminal, such as HTML, as it is.
+/// Prints a document that is not meant for a terminal, such as HTML, unchanged.
 pub(crate) fn document(text: &str) {
     std::print!("{text}");
 }
 
-/// Where the log goes: standard error, each line escaped and without passwords.
+/// Writes the log to standard error, each line escaped and without passwords.
 pub(crate) struct LogWriter;
 
 impl Write for LogWriter {
-    /// Takes a whole line, as the log writes it; a line break inside of it is escaped, so
-    /// that no text makes a line of its own.
+    /// Writes a whole line of the log. A line break inside of it is escaped, so that no text can
+    /// forge a line.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(line);
         let text = text.strip_suffix('\n').unwrap_or(&text);

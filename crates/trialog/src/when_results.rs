@@ -1,4 +1,4 @@
-//! When results of events that were imported come, and how to compute them now.
+//! Tells users when results of imported events will come, and how to compute them now.
 
 use serde_json::Value;
 use trialog_model::time::UnixMicros;
@@ -8,13 +8,13 @@ use crate::config::Config;
 
 const MINUTE: i64 = 60_000_000;
 
-/// Says when results of what was stored through `access` come, and how to run now.
+/// Describes when results of what was stored through `access` will come, and how to run now.
 pub(crate) fn line(config: &Config, access: &Access, now: UnixMicros) -> String {
     let command = format!("trialog aggregate{}", place(config));
     match access {
         Access::Directory(_) => without_server(&command),
         Access::Server { .. } => {
-            // A key that may only ingest is not told: then the time is left out.
+            // A key that may only ingest cannot read it: then the time is left out.
             let pipeline = access.get("/v1/pipeline").unwrap_or_default();
             with_server(&command, next_run(&pipeline), now)
         }

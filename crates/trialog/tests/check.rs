@@ -21,7 +21,7 @@ fn report(output: &Output) -> Value {
 
 fn severity<'a>(report: &'a Value, check: &str) -> &'a str {
     let checks = report["checks"].as_array().unwrap();
-    let found = checks.iter().find(|own| own["check"] == check);
+    let found = checks.iter().find(|line| line["check"] == check);
     found.unwrap_or_else(|| panic!("no {check} in {report}"))["severity"]
         .as_str()
         .unwrap()
@@ -106,7 +106,7 @@ fn settings_that_cannot_be_used_are_a_finding_and_every_value_tells_its_source()
     let settings = found["settings"].as_array().unwrap();
     let interval = settings
         .iter()
-        .find(|own| own["key"] == "interval")
+        .find(|setting| setting["key"] == "interval")
         .unwrap();
     assert_eq!(
         (interval["value"].as_str(), interval["source"].as_str()),
@@ -139,7 +139,10 @@ fn an_address_that_others_reach_takes_a_key_and_a_certificate() {
         let output = trialog(directory.path(), &[&arguments[..], more].concat());
         let report = report(&output);
         let checks = report["checks"].as_array().unwrap();
-        let found = checks.iter().find(|own| own["check"] == "listen").unwrap();
+        let found = checks
+            .iter()
+            .find(|line| line["check"] == "listen")
+            .unwrap();
         let text = |field: &str| found[field].as_str().unwrap().to_owned();
         (text("severity"), text("detail"))
     };

@@ -392,7 +392,7 @@ fn commands_speak_tls_and_a_new_certificate_is_taken_at_hangup() {
 #[test]
 fn settings_that_cannot_be_are_refused_with_the_mend() {
     let fixture = Fixture::new();
-    for (arguments, mend) in [
+    for (arguments, remedy) in [
         ("serve --tls-cert a.pem", "`tls_key`"),
         (
             "--listen 127.0.0.1:0 serve --tls-cert a.pem --tls-key b.pem",
@@ -408,6 +408,6 @@ fn settings_that_cannot_be_are_refused_with_the_mend() {
         ),
     ] {
         let error = fixture.error(arguments);
-        assert!(error.contains(mend), "{arguments}: {error}");
+        assert!(error.contains(remedy), "{arguments}: {error}");
     }
 }

@@ -56,10 +56,10 @@ fn metrics() -> String {
 fn forget_looks(results: &mut Value) {
     results["sequence"].take();
     if let Some(warnings) = results["health"]["warnings"].as_array_mut() {
-        warnings.retain(|own| own["code"] != "looks_before_erasure");
+        warnings.retain(|warning| warning["code"] != "looks_before_erasure");
     }
     let metrics = results["metrics"].as_array_mut().into_iter().flatten();
-    for comparison in metrics.flat_map(|own| own["comparisons"].as_array_mut().unwrap()) {
+    for comparison in metrics.flat_map(|metric| metric["comparisons"].as_array_mut().unwrap()) {
         comparison["sequential"]["looks"].take();
         comparison["sequential"]["since"].take();
     }

@@ -1,4 +1,4 @@
-//! Events in columns: the form in which they are collected, sorted and stored.
+//! Stores events in columns: the form in which they are collected, sorted and stored.
 //!
 //! A [`Batch`] grows row by row and has no order. [`Batch::sorted`] gives the
 //! [`Block`] that runs, memory segments and readers share: rows ordered by
@@ -14,7 +14,7 @@ use trialog_model::event::{Event, EventKind};
 
 use crate::texts::Texts;
 
-/// Texts and the codes that stand for them in a column.
+/// The distinct texts of a column with their codes.
 #[derive(Debug, Clone, Default)]
 pub struct Dictionary {
     texts: Vec<String>,
@@ -25,7 +25,7 @@ pub struct Dictionary {
 }
 
 impl Dictionary {
-    /// The code of `text`, a new one if it was not seen before.
+    /// Returns the code of `text`, adding it if it is new.
     pub fn code(&mut self, text: &str) -> u32 {
         if self
             .texts
@@ -48,12 +48,12 @@ impl Dictionary {
         self.last
     }
 
-    /// Whether `text` has a code.
+    /// Returns whether `text` has a code.
     pub(crate) fn contains(&self, text: &str) -> bool {
         self.codes.contains_key(text)
     }
 
-    /// The texts, by code.
+    /// Returns the texts by code.
     pub fn texts(&self) -> &[String] {
         &self.texts
     }
@@ -74,7 +74,7 @@ impl Dictionary {
     }
 }
 
-/// Events of one kind, in the order in which they came.
+/// Events of one kind in the order of arrival.
 #[derive(Debug, Clone)]
 pub struct Batch {
     kind: EventKind,
@@ -92,7 +92,7 @@ pub struct Batch {
     user_texts: Texts,
 }
 
-/// One event in the form in which columns keep it.
+/// One event as a row of the columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventRow<'a> {
     /// The experiment.
@@ -109,12 +109,12 @@ pub struct EventRow<'a> {
     pub event_id: i64,
     /// The context as JSON text; empty if there is none.
     pub context: &'a str,
-    /// The user as it was sent, where that is a text; empty for integers and where it is not known.
+    /// The user as it was sent if that is a text; empty for integers and if the text is not known.
     pub user_text: &'a str,
 }
 
 impl Batch {
-    /// A batch without rows.
+    /// Creates a batch without rows.
     pub fn new(kind: EventKind) -> Self {
         Self {
             kind,
@@ -131,27 +131,27 @@ impl Batch {
         }
     }
 
-    /// Which events it holds.
+    /// Returns the kind of its events.
     pub fn kind(&self) -> EventKind {
         self.kind
     }
 
-    /// The experiments that occur in it, each once.
+    /// Returns the experiments that occur in the batch, each once.
     pub fn experiments(&self) -> &[String] {
         self.experiments.texts()
     }
 
-    /// How many rows it has.
+    /// Returns the number of rows.
     pub fn len(&self) -> usize {
         self.user.len()
     }
 
-    /// Whether it has no rows.
+    /// Returns whether the batch has no rows.
     pub fn is_empty(&self) -> bool {
         self.user.is_empty()
     }
 
-    /// About how much memory it takes.
+    /// Estimates the memory that the batch takes.
     pub fn size_bytes(&self) -> usize {
         let row = size_of::<i64>() * 4 + size_of::<u32>() * 2;
         self.len() * row
@@ -161,7 +161,7 @@ impl Batch {
             + self.names.n_bytes
     }
 
-    /// Adds a validated event; `event_id` stands in where the event has none.
+    /// Adds a validated event. `event_id` is used if the event has no id.
     pub fn push_event(&mut self, event: &Event<'_>, event_id: u64) {
         self.push(&EventRow {
             experiment: &event.experiment_id,
@@ -189,7 +189,7 @@ impl Batch {
         self.event_id.push(row.event_id);
     }
 
-    /// Row `row` in the order of arrival.
+    /// Returns row `row` in the order of arrival.
     pub fn row(&self, row: usize) -> EventRow<'_> {
         EventRow {
             experiment: &self.experiments.texts[self.experiment[row] as usize],
@@ -203,12 +203,12 @@ impl Batch {
         }
     }
 
-    /// Whether a user of it is a text that is kept.
+    /// Returns whether the batch has the text of a user.
     pub(crate) fn has_user_texts(&self) -> bool {
         !self.user_texts.is_empty()
     }
 
-    /// Lets go of the texts of users, of whom the numbers remain.
+    /// Drops the texts of users and keeps their numbers.
     pub fn drop_user_texts(&mut self) {
         self.user_texts = Texts::default();
     }
@@ -263,7 +263,7 @@ impl Batch {
         self.event_id.extend_from_slice(&block.event_id[rows]);
     }
 
-    /// The rows as they are, in columns that are cheap to share.
+    /// Converts the rows, in their order, to columns that are cheap to share.
     pub(crate) fn into_block(self) -> Block {
         let rows = 0..self.len();
         let context =
@@ -286,7 +286,7 @@ impl Batch {
         }
     }
 
-    /// The rows in the order of the warehouse.
+    /// Sorts the rows into the order of the warehouse.
     pub fn sorted(&self) -> Block {
         let (experiment_ranks, experiments) = self.experiments.ranked();
         let (name_ranks, names) = self.names.ranked();
@@ -400,7 +400,7 @@ fn recode(into: &mut Dictionary, from: &Dictionary) -> Vec<u32> {
     from.texts.iter().map(|text| into.code(text)).collect()
 }
 
-/// A sorted stretch of events in columns; cheap to clone.
+/// A sorted range of events in columns; cheap to clone.
 ///
 /// Codes index the block's own dictionaries, whose order means nothing.
 #[derive(Debug, Clone)]
@@ -421,44 +421,45 @@ pub struct Block {
     pub value: ScalarBuffer<i64>,
     /// Fingerprints of the event ids.
     pub event_id: ScalarBuffer<i64>,
-    /// Contexts, where they were asked for.
+    /// The contexts, if they were read.
     pub context: Option<StringArray>,
-    /// Users as texts, where they were asked for and there are any.
+    /// The users as texts, if they were read and there are any.
     pub user_text: Option<StringArray>,
 }
 
 impl Block {
-    /// How many rows it has.
+    /// Returns the number of rows.
     pub fn len(&self) -> usize {
         self.user.len()
     }
 
-    /// Whether it has no rows.
+    /// Returns whether the block has no rows.
     pub fn is_empty(&self) -> bool {
         self.user.is_empty()
     }
 
-    /// The experiment of row `row`.
+    /// Returns the experiment of row `row`.
     pub fn experiment_at(&self, row: usize) -> &str {
         self.experiments.value(self.experiment[row] as usize)
     }
 
-    /// The name of row `row`.
+    /// Returns the name of row `row`.
     pub fn name_at(&self, row: usize) -> &str {
         self.names.value(self.name[row] as usize)
     }
 
-    /// The context of row `row`; empty where there is none or none was read.
+    /// Returns the context of row `row`; empty if it has none or contexts were not read.
     pub fn context_at(&self, row: usize) -> &str {
         text_at(self.context.as_ref(), row)
     }
 
-    /// The user of row `row` as it was sent; empty where it is an integer or no texts were read.
+    /// Returns the user of row `row` as it was sent; empty if it is an integer or texts were not
+    /// read.
     pub fn user_text_at(&self, row: usize) -> &str {
         text_at(self.user_text.as_ref(), row)
     }
 
-    /// Row `row` as an event.
+    /// Returns row `row` as an event.
     pub fn row(&self, row: usize) -> EventRow<'_> {
         EventRow {
             experiment: self.experiment_at(row),
@@ -472,13 +473,13 @@ impl Block {
         }
     }
 
-    /// The end of the stretch of rows from `row` on that share its experiment.
+    /// Returns the end of the range of rows from `row` on that have its experiment.
     pub fn experiment_end(&self, row: usize) -> usize {
         let code = self.experiment[row];
         row + self.experiment[row..].partition_point(|&other| other == code)
     }
 
-    /// Rows `from..to`, without a copy.
+    /// Returns rows `from..to` without a copy.
     pub fn slice(&self, from: usize, to: usize) -> Self {
         let cut = |column: &ScalarBuffer<i64>| column.slice(from, to - from);
         let cut_texts = |column: &Option<StringArray>| {

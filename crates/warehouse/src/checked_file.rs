@@ -1,4 +1,4 @@
-//! Files whose every byte is verified as it is read.
+//! Verifies every byte of a file while it is read.
 //!
 //! A file is cut into blocks of 16 KiB and each block has a CRC-32, kept in
 //! `warehouse.sqlite`. A read verifies the blocks it touches, so reading one
@@ -21,7 +21,7 @@ use crate::snapshot::go_on;
 
 const BLOCK_BYTES: usize = 16 * 1024;
 
-/// Passes bytes on and keeps the checksum of every block.
+/// Passes bytes on and computes the checksum of every block.
 pub(crate) struct ChecksumWriter<W> {
     inner: W,
     hasher: crc32fast::Hasher,
@@ -41,7 +41,7 @@ impl<W: Write> ChecksumWriter<W> {
         }
     }
 
-    /// The inner writer, the bytes written, and the checksums of their blocks.
+    /// Returns the inner writer, the number of bytes written, and the checksums of their blocks.
     pub(crate) fn finish(mut self) -> (W, u64, Vec<u32>) {
         if self.n_in_block > 0 {
             self.checksums.push(self.hasher.finalize());
@@ -70,14 +70,14 @@ impl<W: Write> Write for ChecksumWriter<W> {
     }
 }
 
-/// Why the last read of a file failed; Parquet's own errors lose this.
+/// The reason why the last read of a file failed, which the errors of Parquet lose.
 #[derive(Debug)]
 enum Failure {
     Io(io::Error),
     Damage(Damage),
 }
 
-/// A file that is verified as it is read; cheap to clone.
+/// A file that is verified while it is read; cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct CheckedFile {
     file: Arc<File>,
@@ -125,7 +125,7 @@ impl CheckedFile {
         Ok(())
     }
 
-    /// What a failed read of this file comes down to.
+    /// Converts a failed read of this file to an error that names its cause.
     pub(crate) fn explain(&self, path: &Path, error: &dyn std::fmt::Display) -> WarehouseError {
         let failure = self
             .failure

@@ -1,5 +1,4 @@
-//! The warehouse in ClickHouse: append-only tables in the order of the fold,
-//! and the analyses as SQL that runs where the events are.
+//! Stores events in ClickHouse: append-only tables in the order of the fold, and analyses as SQL.
 //!
 //! Every insertion carries the number of a batch, which the journal in the
 //! catalog gives out; what a [`View`] sees are the batches that were finished
@@ -41,7 +40,7 @@ pub struct ClickHouse {
 }
 
 impl ClickHouse {
-    /// Connects to the database at `address`, and brings its tables where they are not there.
+    /// Connects to the database at `address`, and creates the tables that are missing.
     ///
     /// # Errors
     ///
@@ -55,7 +54,7 @@ impl ClickHouse {
         })
     }
 
-    /// The same, but users that are texts are not kept as such beside their numbers.
+    /// Makes the warehouse store users that are texts by their numbers only.
     #[must_use]
     pub fn without_user_texts(self) -> Self {
         Self {
@@ -64,8 +63,8 @@ impl ClickHouse {
         }
     }
 
-    /// Keeps what does not fit into memory here in temporary files in `directory`, which is
-    /// created where it is not there; otherwise they lie in the temporary directory of the system.
+    /// Sets the directory of temporary files for data that exceeds memory, and creates it if it is
+    /// missing. The default is the temporary directory of the system.
     ///
     /// # Errors
     ///
@@ -81,8 +80,8 @@ impl ClickHouse {
         })
     }
 
-    /// The schema version of the database at `address`, 0 where it has no tables, and the newest
-    /// that this binary knows. Nothing is changed.
+    /// Returns the schema version of the database at `address`, 0 if it has no tables, and the
+    /// newest version that this binary knows. Changes nothing.
     ///
     /// # Errors
     ///
@@ -91,12 +90,12 @@ impl ClickHouse {
         schema::look(&Client::new(address)?)
     }
 
-    /// Where it is, for people.
+    /// Returns the address for display.
     pub fn place(&self) -> &str {
         self.client.place()
     }
 
-    /// Whether the server answers and takes the user.
+    /// Checks that the server answers and accepts the user.
     ///
     /// # Errors
     ///
@@ -105,8 +104,8 @@ impl ClickHouse {
         self.client.run("ask", "SELECT 1").map(drop)
     }
 
-    /// Inserts a batch under its number. It may be inserted again where it is not known what
-    /// became of it.
+    /// Inserts a batch under its number. A caller that does not know the outcome may insert it
+    /// again.
     ///
     /// # Errors
     ///
@@ -121,7 +120,7 @@ impl ClickHouse {
         self.client.send("insert events", &query, &settings, &rows)
     }
 
-    /// Runs a statement that no part of the product needs.
+    /// Executes a statement that only tests need.
     #[doc(hidden)]
     pub fn execute_in_tests(&self, sql: &str) {
         self.client
@@ -134,7 +133,7 @@ impl ClickHouse {
         View::new(self.client.clone(), last, unreadable_batches)
     }
 
-    /// Rows and bytes in both tables, as the server counts them.
+    /// Returns the number of rows and bytes in both tables, as the server counts them.
     ///
     /// # Errors
     ///

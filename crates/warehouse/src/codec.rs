@@ -1,4 +1,4 @@
-//! Batches and blocks as Arrow: the payload of an inbox row, the columns of a run.
+//! Encodes batches and blocks as Arrow: the payload of an inbox row, the columns of a run.
 //!
 //! Columns that came later stand last and are found by their names, since what was
 //! written before has them not and is read for ever.
@@ -21,11 +21,11 @@ use trialog_model::event::EventKind;
 
 use crate::batch::{Batch, Block};
 
-/// The texts that are not always read.
+/// The columns that are not always read.
 pub(crate) const CONTEXT: &str = "context";
 pub(crate) const USER_TEXT: &str = "user_text";
 
-/// The columns of a file of `kind`, in order.
+/// Returns the columns of a file of `kind`, in order.
 pub(crate) fn schema(kind: EventKind) -> SchemaRef {
     let text = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
     let time = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
@@ -44,7 +44,7 @@ pub(crate) fn schema(kind: EventKind) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-/// The columns of `block` in the form that Parquet is written from.
+/// Converts `block` to the columns that Parquet is written from.
 pub(crate) fn to_arrow(kind: EventKind, block: &Block) -> Result<RecordBatch, ArrowError> {
     let mut columns = numbers_and_names(block)?;
     if kind == EventKind::Assignment {
@@ -86,7 +86,7 @@ fn numbers_and_names(block: &Block) -> Result<Vec<ArrayRef>, ArrowError> {
     ])
 }
 
-/// The block that `columns`, read from a run or a payload, hold.
+/// Converts `columns`, read from a run or a payload, to a block.
 pub(crate) fn from_arrow(columns: &RecordBatch) -> Result<Block, ArrowError> {
     let text = |at: usize| -> Result<(ScalarBuffer<i32>, StringArray), ArrowError> {
         let column = columns
@@ -142,7 +142,7 @@ fn unexpected(columns: &RecordBatch, at: usize) -> ArrowError {
     ))
 }
 
-/// `batch` as an Arrow IPC stream, compressed with lz4.
+/// Encodes `batch` as an Arrow IPC stream, compressed with lz4.
 pub(crate) fn encode(batch: Batch) -> Result<Vec<u8>, ArrowError> {
     let kind = batch.kind();
     let has_user_texts = batch.has_user_texts();
@@ -158,7 +158,7 @@ pub(crate) fn encode(batch: Batch) -> Result<Vec<u8>, ArrowError> {
     stream.into_inner()
 }
 
-/// The batch that [`encode`] made `payload` from.
+/// Decodes a payload that [`encode`] made.
 pub(crate) fn decode(kind: EventKind, payload: &[u8]) -> Result<Batch, ArrowError> {
     let mut batch = Batch::new(kind);
     for columns in StreamReader::try_new(Cursor::new(payload), None)? {

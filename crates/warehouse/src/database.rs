@@ -1,4 +1,4 @@
-//! `warehouse.sqlite`: the inbox, the register of runs, source positions.
+//! Manages `warehouse.sqlite`: the inbox, the register of runs, source positions.
 //!
 //! SQLite in WAL mode with `synchronous = FULL` is the write-ahead log of the
 //! warehouse; there is no other. All statements stand in this file.
@@ -15,7 +15,7 @@ use trialog_sqlite::{
 use crate::error::WarehouseError;
 use crate::run::RunRecord;
 
-/// The file in `directory` that tells the last sequence.
+/// Returns the path of the file in `directory` that records the last sequence.
 pub(crate) fn told(directory: &Path) -> PathBuf {
     directory.join("POSITION")
 }
@@ -27,7 +27,7 @@ fn reached(connection: &Connection) -> rusqlite::Result<u64> {
     Ok(last.unwrap_or_default().cast_unsigned())
 }
 
-/// The source whose position is the last sequence that was committed.
+/// The source whose position is the last committed sequence.
 const INBOX: &str = "inbox";
 
 /// The steps from an empty file to the newest schema; a step that was
@@ -108,7 +108,8 @@ fn entry_checksum(sequence: i64, kind: &str, n_rows: i64, payload: &[u8]) -> u32
     hasher.finalize()
 }
 
-/// Looks at `warehouse.sqlite` in `directory` and changes nothing; none where there is none.
+/// Inspects `warehouse.sqlite` in `directory` without changing it; `None` if there is no such
+/// file.
 ///
 /// # Errors
 ///
@@ -125,18 +126,18 @@ pub fn inspect(directory: &Path) -> Result<Option<SchemaVersions>, WarehouseErro
     }))
 }
 
-/// How far a source has been stored: a file's last row, a request's key.
+/// The stored position of a source: a file's last row, or a request's key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceMark {
     /// Which source, such as `import:5f2c…` or `key:…`.
     pub source: String,
-    /// Up to where, in the source's own count.
+    /// The position in the source's own units.
     pub position: i64,
-    /// Whether the source is used once: whatever has another position is not stored.
+    /// Whether the source may be used only once: a submission with another position is rejected.
     pub once: bool,
 }
 
-/// One group commit: everything in it becomes durable together, or nothing.
+/// One group commit: all of it becomes durable together, or none of it.
 pub(crate) struct InboxEntry<'a> {
     pub(crate) sequence: u64,
     pub(crate) kind: EventKind,
@@ -144,7 +145,7 @@ pub(crate) struct InboxEntry<'a> {
     pub(crate) payload: &'a [u8],
 }
 
-/// A payload as it lies in the inbox.
+/// A payload as stored in the inbox.
 pub(crate) struct StoredPayload {
     pub(crate) sequence: u64,
     pub(crate) kind: EventKind,
@@ -174,15 +175,15 @@ impl Database {
         Ok(Self { connection, path })
     }
 
-    /// The database in `directory` for reading only, as it is now.
+    /// Opens the database in `directory` for reading, at its present state.
     pub(crate) fn pin(directory: &Path) -> Result<Self, WarehouseError> {
         let path = directory.join("warehouse.sqlite");
         let connection = pin::pin(&path, MIGRATIONS)?;
         Ok(Self { connection, path })
     }
 
-    /// The same where nobody has it open; it must be there if it ever was. How far it has come
-    /// is compared by whoever reads it.
+    /// Opens the database like [`Self::pin`] while no process has it open. The file must exist if
+    /// it ever did. The caller compares its sequence with the recorded one.
     pub(crate) fn open_pinned(directory: &Path) -> Result<Self, WarehouseError> {
         let path = directory.join("warehouse.sqlite");
         let told = told(directory);
@@ -199,12 +200,12 @@ impl Database {
         Watch::new(&self.path)
     }
 
-    /// Copies what is seen here to a new file, durably.
+    /// Copies the visible state to a new file, durably.
     pub(crate) fn copy_to(&self, path: &Path) -> Result<(), WarehouseError> {
         Ok(pin::copy(&self.connection, &self.path, path)?)
     }
 
-    /// Everything in the file that is not as it was written.
+    /// Lists all damage in the file.
     pub(crate) fn find_damage(&self) -> Result<Vec<String>, WarehouseError> {
         pin::find_damage(&self.connection).map_err(self.failed("check"))
     }
@@ -214,7 +215,7 @@ impl Database {
         Ok(pin::scrub(&self.connection, &self.path)?)
     }
 
-    /// The ids of the registered runs.
+    /// Returns the ids of the registered runs.
     pub(crate) fn run_ids(&self) -> Result<Vec<i64>, WarehouseError> {
         let read = || -> rusqlite::Result<Vec<i64>> {
             self.connection
@@ -225,7 +226,7 @@ impl Database {
         read().map_err(self.failed("read the runs"))
     }
 
-    /// The inbox entry `sequence` cannot be decoded.
+    /// Builds the error for the inbox entry `sequence`, which cannot be decoded.
     pub(crate) fn damaged_entry(
         &self,
         sequence: u64,
@@ -245,7 +246,7 @@ impl Database {
         failed(action, &self.path)
     }
 
-    /// Makes `entries` and `marks` durable, together.
+    /// Makes `entries` and `marks` durable together.
     pub(crate) fn append(
         &mut self,
         entries: &[InboxEntry<'_>],
@@ -288,7 +289,7 @@ impl Database {
         transaction.commit().map_err(failed("commit events", &path))
     }
 
-    /// Every payload of the inbox in the order of their sequences.
+    /// Passes every payload of the inbox to `each` in the order of their sequences.
     pub(crate) fn each_payload(
         &self,
         mut each: impl FnMut(StoredPayload) -> Result<(), WarehouseError>,
@@ -332,7 +333,7 @@ impl Database {
             .ok_or_else(|| self.damaged(format!("`{text}` is no kind of event")))
     }
 
-    /// The registered runs, oldest first.
+    /// Returns the registered runs, oldest first.
     pub(crate) fn runs(&self) -> Result<Vec<RunRecord>, WarehouseError> {
         let mut statement = self
             .connection
@@ -389,8 +390,8 @@ impl Database {
         })
     }
 
-    /// Registers the runs `added`, drops the runs `replaced`, and removes from
-    /// the inbox what the new runs now hold, all at once. Gives the new ids.
+    /// Registers the runs `added`, drops the runs `replaced`, and removes from the inbox what the
+    /// new runs now hold, in one transaction. Returns the new ids.
     pub(crate) fn swap_runs(
         &mut self,
         added: &[RunRecord],
@@ -426,13 +427,13 @@ impl Database {
         Ok(ids)
     }
 
-    /// The last sequence that was committed; 0 for none.
+    /// Returns the last committed sequence; 0 if there is none.
     pub(crate) fn last_sequence(&self) -> Result<u64, WarehouseError> {
         let last = self.position(INBOX)?;
         Ok(last.unwrap_or_default().cast_unsigned())
     }
 
-    /// The run at `path` holds events that came after all that are known here.
+    /// Builds the error for the run at `path`, which holds events newer than the database.
     pub(crate) fn older_than(&self, path: &Path) -> WarehouseError {
         let path = path.display();
         self.damaged(format!(
@@ -440,7 +441,7 @@ impl Database {
         ))
     }
 
-    /// How far `source` has been stored.
+    /// Returns the stored position of `source`.
     pub(crate) fn position(&self, source: &str) -> Result<Option<i64>, WarehouseError> {
         self.connection
             .prepare_cached("SELECT position FROM sources WHERE source = ?1")

@@ -1,9 +1,9 @@
-//! What a data directory stands on: space, inodes, and the kind of file system.
+//! Inspects the file system of a data directory: space, inodes, and kind.
 
 use std::io;
 use std::path::Path;
 
-/// Room on a file system.
+/// The free space of a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Space {
     /// Bytes that this process may still write.
@@ -14,7 +14,7 @@ pub struct Space {
     pub free_inodes: Option<u64>,
 }
 
-/// The room on the file system of `directory`.
+/// Returns the free space on the file system of `directory`.
 ///
 /// # Errors
 ///
@@ -28,7 +28,7 @@ pub fn space(directory: &Path) -> io::Result<Space> {
     })
 }
 
-/// What a file system is good for, as far as its kind tells.
+/// The suitability of a file system, as far as its kind shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileSystem {
     /// Nothing speaks against it.
@@ -42,8 +42,7 @@ pub enum FileSystem {
     Remote(&'static str),
 }
 
-/// The kind of file system that `directory` is on; the numbers are those of
-/// Linux's `statfs(2)`.
+/// Returns the kind of file system of `directory`. The numbers are those of Linux's `statfs(2)`.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! Removing events: the one exception to append-only.
+//! Removes events: the one exception to append-only.
 //!
 //! Runs never change, so a run with doomed rows is replaced by a new one
 //! without them, in one transaction each. Events that are not in a run yet
@@ -19,7 +19,7 @@ use crate::run::{Columns, ROW_GROUP_ROWS, Run, RunReader, RunRecord, RunWriter};
 use crate::segment::Segment;
 use crate::snapshot::go_on;
 
-/// Which events are to be removed.
+/// The events to remove.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Doomed {
     /// All of a user's, or those in one experiment.
@@ -38,7 +38,7 @@ pub enum Doomed {
     },
 }
 
-/// What was removed.
+/// The numbers of an erasure.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Erased {
     /// Events, copies included.
@@ -56,7 +56,7 @@ impl Doomed {
                 block.user[row] == *user
                     && experiment
                         .as_ref()
-                        .is_none_or(|own| block.experiment_at(row) == own)
+                        .is_none_or(|only| block.experiment_at(row) == only)
             }
             Self::Older { than, spared } => {
                 block.timestamp[row] < *than && !spared.contains(block.experiment_at(row))
@@ -75,8 +75,8 @@ impl Doomed {
         }
     }
 
-    /// Adds the rows of `block` that stay to `kept`, and gives the number of the others.
-    fn sift(&self, block: &Block, kept: &mut Batch) -> u64 {
+    /// Adds the rows of `block` that remain to `kept`, and counts the others.
+    fn split_off(&self, block: &Block, kept: &mut Batch) -> u64 {
         let mut experiments = vec![None; block.experiments.len()];
         let mut names = vec![None; block.names.len()];
         let (mut from, mut n_doomed) = (0, 0);
@@ -91,22 +91,22 @@ impl Doomed {
         n_doomed
     }
 
-    /// `block` without its doomed rows, and their number.
+    /// Returns `block` without its doomed rows, and the number of those.
     pub(crate) fn without(&self, kind: EventKind, block: &Block) -> (Block, u64) {
         let mut kept = Batch::new(kind);
-        let n_doomed = self.sift(block, &mut kept);
+        let n_doomed = self.split_off(block, &mut kept);
         match n_doomed {
             0 => (block.clone(), 0),
             _ => (kept.into_block(), n_doomed),
         }
     }
 
-    /// Whether `run` may hold doomed rows, as far as its index tells.
+    /// Returns whether `run` may hold doomed rows, judging by its index.
     fn may_touch(&self, run: &Run) -> bool {
         match self {
             Self::User { experiment, .. } => experiment
                 .as_ref()
-                .is_none_or(|own| run.experiment_rows(own).is_some()),
+                .is_none_or(|only| run.experiment_rows(only).is_some()),
             Self::Older { spared, .. } => {
                 let entries = &run.record.index.0;
                 entries
@@ -138,12 +138,12 @@ fn all_rows(run: &Arc<Run>, columns: Columns) -> RunReader {
 }
 
 impl Warehouse {
-    /// How many events there are up to `limit`, copies included, and the time of the newest.
+    /// Returns the number of events up to `limit`, copies included, and the time of the newest.
     pub fn extent(&self, limit: u64) -> (u64, Option<i64>) {
         self.reading_snapshot().extent(limit)
     }
 
-    /// How many events of each experiment `doomed` takes up to `limit`.
+    /// Counts the doomed events of each experiment up to `limit`.
     ///
     /// # Errors
     ///
@@ -256,7 +256,7 @@ fn rewrite(
     let (kind, sequences) = (run.record.kind, run.record.sequences);
     let file = Run::file_name(sequences, run.record.id);
     let mut writer = RunWriter::create(&shared.events, kind, &file)?;
-    let (n_kept, n_doomed) = match sift_run(shared, run, doomed, &mut writer) {
+    let (n_kept, n_doomed) = match rewrite_run(shared, run, doomed, &mut writer) {
         Ok(counts) => counts,
         Err(error) => {
             writer.abandon();
@@ -282,7 +282,7 @@ fn rewrite(
     };
     let new = background::register(shared, &replacement, &[run.record.id], None)?;
     let mut state = shared.state();
-    state.runs.retain(|own| own.record.id != run.record.id);
+    state.runs.retain(|other| other.record.id != run.record.id);
     state.runs.extend(new);
     run.retire();
     erased.events += n_doomed;
@@ -291,7 +291,7 @@ fn rewrite(
 }
 
 /// Writes the rows of `run` that stay; the numbers of those and of the others.
-fn sift_run(
+fn rewrite_run(
     shared: &Shared,
     run: &Arc<Run>,
     doomed: &Doomed,
@@ -305,7 +305,7 @@ fn sift_run(
     loop {
         let block = reader.next_block()?;
         if let Some(block) = &block {
-            n_doomed += doomed.sift(block, &mut kept);
+            n_doomed += doomed.split_off(block, &mut kept);
         }
         if kept.len() >= ROW_GROUP_ROWS || (block.is_none() && !kept.is_empty()) {
             n_kept += kept.len() as u64;

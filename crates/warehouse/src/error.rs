@@ -1,4 +1,4 @@
-//! What can go wrong in the warehouse, and what a person can do about it.
+//! Defines the errors of the warehouse and what a person can do about them.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use trialog_model::ids::ExperimentId;
 use trialog_sqlite::{OpenError, RESTORE_ALL};
 
-/// Why the warehouse could not do what was asked.
+/// An error of the warehouse.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WarehouseError {
@@ -21,7 +21,7 @@ pub enum WarehouseError {
         source: io::Error,
     },
     /// A data file does not hold what was written to it.
-    #[error("`{}` is damaged: {what}; {}, no result is computed from it", path.display(), mend(path))]
+    #[error("`{}` is damaged: {what}; {}, no result is computed from it", path.display(), remedy(path))]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -60,7 +60,7 @@ pub enum WarehouseError {
     /// The thread that writes has ended, so nothing can be accepted.
     #[error("the warehouse is closed")]
     Closed,
-    /// Whoever asked for the work has gone, or the process stops.
+    /// The caller has gone, or the process stops.
     #[error(
         "the work was ended before its time: the process is stopping, or its client has gone away"
     )]
@@ -72,7 +72,7 @@ pub enum WarehouseError {
         action: &'static str,
         /// The address, without a password.
         place: String,
-        /// Why not, with the mend.
+        /// The reason and the remedy.
         what: String,
         /// Whether the same may well succeed later.
         is_transient: bool,
@@ -83,7 +83,7 @@ pub enum WarehouseError {
     /// The warehouse stopped accepting because writing fails.
     #[error("the warehouse cannot write: {reason}")]
     CannotWrite {
-        /// The first failure, with its mend.
+        /// The first failure, with its remedy.
         reason: String,
     },
 }
@@ -100,7 +100,7 @@ impl WarehouseError {
         }
     }
 
-    /// Whether a file does not hold what was written to it.
+    /// Returns whether a file does not hold what was written to it.
     pub fn is_damage(&self) -> bool {
         match self {
             Self::Damaged { .. } => true,
@@ -109,8 +109,7 @@ impl WarehouseError {
         }
     }
 
-    /// Whether the same may well succeed later: a server cannot be reached at present, or
-    /// is out of a resource.
+    /// Returns whether a retry may succeed: a server cannot be reached now, or lacks a resource.
     pub fn is_transient(&self) -> bool {
         matches!(
             self,
@@ -121,7 +120,7 @@ impl WarehouseError {
         )
     }
 
-    /// The message with all its causes, on one line.
+    /// Formats the message with all its causes on one line.
     pub fn chain(&self) -> String {
         let mut text = self.to_string();
         let mut source = std::error::Error::source(self);
@@ -143,7 +142,7 @@ impl From<OpenError> for WarehouseError {
 }
 
 /// A file with events never changes, so the one of a backup that has its name is the same.
-fn mend(path: &Path) -> &'static str {
+fn remedy(path: &Path) -> &'static str {
     if path
         .extension()
         .is_some_and(|extension| extension == "parquet")
@@ -154,7 +153,7 @@ fn mend(path: &Path) -> &'static str {
     }
 }
 
-/// Bytes that do not match their checksum, found beneath the Parquet reader.
+/// A checksum mismatch found beneath the Parquet reader.
 #[derive(Debug, thiserror::Error)]
 #[error("the checksum of bytes {from}..{to} does not match")]
 pub(crate) struct Damage {
@@ -162,7 +161,7 @@ pub(crate) struct Damage {
     pub(crate) to: u64,
 }
 
-/// Why one experiment could not be folded; the others go on.
+/// The reason why one experiment could not be folded. Other experiments are not affected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FoldError {

@@ -1,4 +1,4 @@
-//! Every event once, in the order of the warehouse: what outside tools read.
+//! Exports every event once, in the order of the warehouse, for other tools.
 //!
 //! The rule for copies is that of the fold: of the events of a user in an
 //! experiment that share an event id, and of metric events also their type, the
@@ -20,7 +20,7 @@ use crate::run::Columns;
 use crate::snapshot::Snapshot;
 use crate::user_texts::UserTexts;
 
-/// Which events are wanted.
+/// The selected events.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
     /// Only these experiments; all where it is empty.
@@ -30,7 +30,7 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Whether events of the experiment `id` are wanted.
+    /// Returns whether events of the experiment `id` are selected.
     pub(crate) fn has_experiment(&self, id: &str) -> bool {
         let mut wanted = self.experiments.iter();
         self.experiments.is_empty() || wanted.any(|wanted| wanted == id)
@@ -43,8 +43,8 @@ impl Selection {
 }
 
 impl Snapshot {
-    /// Hands every selected event to `each`, without copies. Needs memory for
-    /// a block of every run, and for the event ids of one user.
+    /// Passes every selected event to `each`, without copies. Needs memory for a block of every
+    /// run, and for the event ids of one user.
     ///
     /// # Errors
     ///
@@ -63,7 +63,7 @@ impl Snapshot {
     }
 }
 
-/// Hands every selected event in `cursors` to `each`, without copies: those of the experiments
+/// Passes every selected event in `cursors` to `each`, without copies: those of the experiments
 /// `ids`, which are in order. `texts` has the texts of the users.
 pub(crate) fn hand_on_once<E: From<WarehouseError>>(
     kind: EventKind,
@@ -87,7 +87,7 @@ pub(crate) fn hand_on_once<E: From<WarehouseError>>(
                 return each(event);
             }
             // Events of metrics have no texts, and an assignment may be older than texts are.
-            let user_text = texts.of(event.user)?;
+            let user_text = texts.text_of(event.user)?;
             each(&EventRow {
                 user_text,
                 ..*event
@@ -98,7 +98,7 @@ pub(crate) fn hand_on_once<E: From<WarehouseError>>(
     Ok(())
 }
 
-/// The rows of one experiment; all cursors stand on it.
+/// The rows of one experiment; all cursors are positioned in it.
 struct Experiment<'a> {
     id: &'a str,
     kind: EventKind,
@@ -122,7 +122,7 @@ impl Seen {
         }
     }
 
-    /// Notes an event, and tells whether it is not a copy of an earlier one.
+    /// Records an event and returns whether it is not a copy of an earlier one.
     fn is_new(&mut self, row: &EventRow<'_>) -> bool {
         let name = match self.kind {
             EventKind::Assignment => 0,
@@ -185,7 +185,7 @@ impl Experiment<'_> {
         }
     }
 
-    /// The cursor that stands on the least row.
+    /// Returns the cursor at the least row.
     fn first(&self) -> Option<usize> {
         let here = |at: usize| -> Option<(&Block, usize)> { self.cursors[at].here() };
         (0..self.cursors.len()).min_by(|&a, &b| match (here(a), here(b)) {

@@ -1,4 +1,4 @@
-//! What a run or a memory segment holds of each experiment.
+//! Indexes what a run or a memory segment holds of each experiment.
 //!
 //! The fold plans from this: which rows to read, which variants and event
 //! types to expect, whether an event lies in the future.
@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch::Block;
 
-/// Beyond this many distinct names per experiment, only the first ones in
-/// the order of their texts are kept.
+/// The maximum number of distinct names that an entry keeps of an experiment: the first in the
+/// order of texts.
 pub const MAX_NAMES: usize = 1_000;
-/// The most users of an experiment that are told to have two texts: where there are that
-/// many, the ids are no 64-bit hashes of texts but something else.
+/// The maximum number of users of an experiment that are reported as having two texts. If there
+/// are that many, the ids are not 64-bit hashes of texts.
 pub const MAX_CLASHES: usize = 1_000;
 
-/// One experiment's rows in a run.
+/// The rows of one experiment in a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IndexEntry {
     /// The experiment.
@@ -37,7 +37,7 @@ pub struct IndexEntry {
 /// The users of an experiment that are texts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TextUsers {
-    /// Those of which one number stands for two texts, in order, at most [`MAX_CLASHES`].
+    /// Users whose number stands for two texts, in order, at most [`MAX_CLASHES`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clashing: Vec<i64>,
 }
@@ -51,11 +51,11 @@ impl TextUsers {
     }
 }
 
-/// The experiments of a run, in order.
+/// The experiments of a run in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Index(pub Vec<IndexEntry>);
 
-/// Makes an index while rows are written.
+/// Builds an index while rows are written.
 #[derive(Debug, Default)]
 pub(crate) struct IndexWriter {
     index: Index,
@@ -65,7 +65,7 @@ pub(crate) struct IndexWriter {
 }
 
 impl IndexWriter {
-    /// The index of all rows added.
+    /// Returns the index of all rows added.
     pub(crate) fn finish(self) -> Index {
         self.index
     }
@@ -147,7 +147,7 @@ impl IndexWriter {
 }
 
 impl Index {
-    /// The entry of `experiment`.
+    /// Returns the entry of `experiment`.
     pub fn find(&self, experiment: &str) -> Option<&IndexEntry> {
         let at = self
             .0
@@ -156,7 +156,7 @@ impl Index {
         self.0.get(at)
     }
 
-    /// The users of whom one number stands for two texts, with their experiments.
+    /// Returns the users whose number stands for two texts, with their experiments.
     pub(crate) fn clashing_users(&self) -> impl Iterator<Item = (&str, i64)> {
         self.0.iter().flat_map(|entry| {
             let users = entry.user_texts.iter().flat_map(|texts| &texts.clashing);
@@ -164,7 +164,7 @@ impl Index {
         })
     }
 
-    /// All rows.
+    /// Counts all rows.
     pub fn rows(&self) -> u64 {
         self.0.iter().map(|entry| entry.rows).sum()
     }
@@ -172,7 +172,9 @@ impl Index {
 
 impl IndexEntry {
     fn add_name(&mut self, name: &str) {
-        let found = self.names.binary_search_by(|own| own.as_str().cmp(name));
+        let found = self
+            .names
+            .binary_search_by(|known| known.as_str().cmp(name));
         let Err(at) = found else { return };
         if self.names.is_empty() {
             self.names.reserve_exact(1);
@@ -184,15 +186,18 @@ impl IndexEntry {
         }
     }
 
-    /// Takes in what another run holds of the same experiment.
+    /// Adds what another run holds of the same experiment.
     pub fn merge(&mut self, other: &Self) {
         self.rows += other.rows;
         self.max_timestamp = self.max_timestamp.max(other.max_timestamp);
         self.more_names |= other.more_names;
         other.names.iter().for_each(|name| self.add_name(name));
         if let Some(texts) = &other.user_texts {
-            let own = self.user_texts.get_or_insert_default();
-            texts.clashing.iter().for_each(|user| own.note_clash(*user));
+            let user_texts = self.user_texts.get_or_insert_default();
+            texts
+                .clashing
+                .iter()
+                .for_each(|user| user_texts.note_clash(*user));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The warehouse: raw events in sorted Parquet runs, and the fold over them.
+//! Stores raw events in sorted Parquet runs, and folds over them.
 //!
 //! Events are many, immutable and columnar. They are kept in the order
 //! `(experiment, user, time)`, so that a user's history in an experiment is

@@ -1,4 +1,4 @@
-//! One writing process per data directory: the file `LOCK`.
+//! Locks a data directory for one writing process: the file `LOCK`.
 //!
 //! The lock is the operating system's, so a process that dies leaves none
 //! behind. The file's text is the address at which the holder answers.
@@ -14,7 +14,7 @@ use crate::private;
 /// How often the lock is tried anew when others replace the file at the same time.
 const MAX_ATTEMPTS: usize = 4;
 
-/// Held for as long as this process may write to the directory.
+/// The lock of a data directory, held as long as this process may write to it.
 #[derive(Debug)]
 pub struct DirectoryLock {
     file: File,
@@ -22,7 +22,7 @@ pub struct DirectoryLock {
 }
 
 impl DirectoryLock {
-    /// Takes the lock of `directory`, which is created if absent.
+    /// Acquires the lock of `directory`, which is created if absent.
     ///
     /// # Errors
     ///
@@ -46,7 +46,7 @@ impl DirectoryLock {
         })
     }
 
-    /// Tells other processes where this one answers, such as `http://127.0.0.1:8080`.
+    /// Publishes the address of this process, such as `http://127.0.0.1:8080`, to other processes.
     ///
     /// # Errors
     ///
@@ -62,7 +62,7 @@ impl DirectoryLock {
     }
 }
 
-/// Tries to lock the file `path`; none where somebody put another file there meanwhile.
+/// Tries to lock the file `path`; `None` if another process replaced the file meanwhile.
 fn attempt(path: &Path) -> Result<Option<File>, WarehouseError> {
     let file = open_lock(path).map_err(WarehouseError::io("open", path))?;
     match file.try_lock() {
@@ -118,17 +118,17 @@ fn open_lock(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Whether `file` is what stands at `path`.
+/// Returns whether `file` is the file at `path`.
 fn is_at(file: &File, path: &Path) -> io::Result<bool> {
-    let own = file.metadata()?;
+    let opened = file.metadata()?;
     match std::fs::metadata(path) {
-        Ok(there) => Ok((own.dev(), own.ino()) == (there.dev(), there.ino())),
+        Ok(there) => Ok((opened.dev(), opened.ino()) == (there.dev(), there.ino())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-/// Who holds a directory at a moment.
+/// The state of a directory's lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Holder {
     /// No process does.
@@ -140,7 +140,7 @@ pub enum Holder {
     },
 }
 
-/// Who holds `directory` now; nothing is changed or created.
+/// Returns who holds `directory` now. Changes and creates nothing.
 ///
 /// The lock is shared for the moment of the question, so a process that
 /// starts in that very moment is refused.

@@ -1,4 +1,4 @@
-//! Sources that may be used once, such as an `Idempotency-Key`: checked and marked in one step.
+//! Checks and marks sources that may be used only once, such as an `Idempotency-Key`, in one step.
 //!
 //! Whoever stores events asks here for each submission, one after the other, and stores the
 //! marks together with the events. So of several submissions at once with one source, the first
@@ -14,12 +14,12 @@ pub struct Once {
     begun: HashMap<String, i64>,
 }
 
-/// What becomes of a submission.
+/// The outcome of the check of a submission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
     /// It is stored with the group.
     Store,
-    /// The group has the very same already: what becomes of that becomes of this.
+    /// The group already has the same submission: this one shares its outcome.
     WithGroup,
     /// The very same was stored before.
     Stored,
@@ -28,7 +28,7 @@ pub enum Admission {
 }
 
 impl Once {
-    /// Judges a submission with `mark`; `stored` gives the position of a source that is stored.
+    /// Checks a submission with `mark`. `stored` returns the position of a stored source.
     ///
     /// # Errors
     ///

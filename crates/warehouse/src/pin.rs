@@ -1,5 +1,4 @@
-//! The warehouse as it is at one moment, whatever is written meanwhile: what a
-//! backup copies and a verification reads.
+//! Pins the warehouse at one moment, regardless of later writes, for backups and verifications.
 //!
 //! The inbox and the register are read through a connection of their own. The
 //! runs are held open, so a merge does not take them away before their reader
@@ -28,9 +27,9 @@ pub struct Pinned {
     runs: Vec<Arc<Run>>,
     /// What is wrong with runs that cannot be opened.
     unreadable: Vec<WarehouseError>,
-    /// Set when whatever reads it is to end.
+    /// Set to end the readers.
     abandoned: Arc<AtomicBool>,
-    /// The last position of which anybody was told.
+    /// The last position that was acknowledged to a client.
     told: Option<u64>,
 }
 
@@ -48,7 +47,7 @@ pub struct RunFile {
 }
 
 impl Warehouse {
-    /// The warehouse at this moment.
+    /// Pins the warehouse at this moment.
     ///
     /// # Errors
     ///
@@ -83,8 +82,8 @@ impl Warehouse {
 }
 
 impl Pinned {
-    /// The warehouse in `directory`, which nobody has open. Runs that cannot
-    /// be opened are told by [`Self::unreadable`].
+    /// Opens the warehouse in `directory` while no process has it open. [`Self::unreadable`] lists
+    /// the runs that cannot be opened.
     ///
     /// # Errors
     ///
@@ -109,14 +108,13 @@ impl Pinned {
         })
     }
 
-    /// Lets whatever reads it end with [`WarehouseError::Abandoned`] soon after
-    /// `abandoned` is set.
+    /// Makes readers end with [`WarehouseError::Abandoned`] soon after `abandoned` is set.
     #[must_use]
     pub fn until(self, abandoned: Arc<AtomicBool>) -> Self {
         Self { abandoned, ..self }
     }
 
-    /// The last position that it covers.
+    /// Returns the last position that it covers.
     ///
     /// # Errors
     ///
@@ -125,17 +123,17 @@ impl Pinned {
         self.database.last_sequence()
     }
 
-    /// The last position of which anybody was told, as far as is known.
+    /// Returns the last position that was acknowledged to a client, if it is known.
     pub fn told(&self) -> Option<u64> {
         self.told
     }
 
-    /// Why runs cannot be opened.
+    /// Returns the reasons why runs cannot be opened.
     pub fn unreadable(&self) -> &[WarehouseError] {
         &self.unreadable
     }
 
-    /// The live runs.
+    /// Returns the live runs.
     pub fn run_files(&self) -> Vec<RunFile> {
         let file = |run: &Arc<Run>| RunFile {
             name: format!("events/{}/{}", run.record.kind.plural(), run.record.file),
@@ -146,8 +144,7 @@ impl Pinned {
         self.runs.iter().map(file).collect()
     }
 
-    /// Verifies every byte of the run at `path`, and that it ends where the
-    /// position allows.
+    /// Verifies every byte of the run at `path`, and that the run holds no event beyond the position.
     ///
     /// # Errors
     ///
@@ -162,7 +159,7 @@ impl Pinned {
         run.verify(&self.abandoned)
     }
 
-    /// Copies `warehouse.sqlite` as it was at the moment to a new file, durably.
+    /// Copies `warehouse.sqlite` as of that moment to a new file, durably.
     ///
     /// # Errors
     ///
@@ -171,7 +168,7 @@ impl Pinned {
         self.database.copy_to(to)
     }
 
-    /// Everything in `warehouse.sqlite` that is not as it was written.
+    /// Lists all damage in `warehouse.sqlite`.
     ///
     /// # Errors
     ///
@@ -180,7 +177,7 @@ impl Pinned {
         self.database.find_damage()
     }
 
-    /// Reads every entry of the inbox, and gives their number.
+    /// Reads every entry of the inbox and counts them.
     ///
     /// # Errors
     ///
@@ -204,7 +201,7 @@ impl Pinned {
         Ok(n_entries)
     }
 
-    /// Files beside the runs that no run is registered for.
+    /// Returns the files beside the runs for which no run is registered.
     ///
     /// # Errors
     ///
@@ -235,8 +232,8 @@ impl Pinned {
         Ok(orphans)
     }
 
-    /// Whether the orphan at `path` holds events that the database has never
-    /// seen, so that one of the two is not of this time.
+    /// Returns whether the orphan at `path` holds events that the database has never seen, so that
+    /// one of the two was restored from another time.
     ///
     /// # Errors
     ///
@@ -246,7 +243,7 @@ impl Pinned {
         Ok(Run::last_sequence_in(path).is_some_and(|found| found > last))
     }
 
-    /// Everything up to `position`, to fold over.
+    /// Returns a snapshot of everything up to `position`, to fold over.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! The data directory is its owner's alone: 0700 for directories, 0600 for files.
+//! Restricts the data directory to its owner: 0700 for directories, 0600 for files.
 //!
 //! The process creates nothing wider (`umask` in `trialog`). What an earlier version,
 //! a copy or an administrator left wider is narrowed when the directory is locked.
@@ -15,12 +15,12 @@ const STICKY: u32 = 0o1000;
 /// Directories of a data directory that are narrowed with all that they hold.
 const WITHIN: [&str; 3] = ["events", "spill", "backups"];
 
-/// Creates `directory`, which nobody else may enter.
+/// Creates `directory`, which only its owner may enter.
 pub(crate) fn create_directory(directory: &Path) -> io::Result<()> {
     DirBuilder::new().mode(0o700).create(directory)
 }
 
-/// Whether anyone but the owner may use the file.
+/// Returns whether anyone but the owner may use the file.
 pub(crate) fn is_wide(metadata: &Metadata) -> bool {
     metadata.mode() & OTHERS != 0
 }
@@ -32,9 +32,9 @@ struct Narrowed {
     refused: Option<String>,
 }
 
-/// Takes the permissions of group and others from the data directory and its files.
+/// Removes the permissions of group and others from the data directory and its files.
 ///
-/// Logs how many were wider. What belongs to somebody else cannot be changed: the log
+/// Logs how many were wider. Files of other users cannot be changed: the log
 /// says so, and the process goes on. Links are not followed.
 pub(crate) fn narrow(directory: &Path) {
     let mut narrowed = Narrowed::default();
@@ -52,7 +52,7 @@ pub(crate) fn narrow(directory: &Path) {
 }
 
 impl Narrowed {
-    /// The directory itself, its files, and the directories that are the data's own.
+    /// Restricts the directory itself, its files, and the directories that belong to the data.
     fn top(&mut self, directory: &Path) {
         match fs::metadata(directory) {
             Ok(metadata) if metadata.mode() & STICKY != 0 => {
@@ -61,10 +61,13 @@ impl Narrowed {
             Ok(metadata) => self.path(directory, &metadata, 0o700),
             Err(error) => self.failed(directory, &error),
         }
-        self.entries(directory, &|name| WITHIN.iter().any(|own| name == *own));
+        self.entries(directory, &|name| {
+            WITHIN.iter().any(|within| name == *within)
+        });
     }
 
-    /// What stands in `directory`; of its directories those that `goes_into` chooses.
+    /// Restricts the entries of `directory`, and those of its directories that `goes_into`
+    /// chooses.
     fn entries(&mut self, directory: &Path, goes_into: &dyn Fn(&std::ffi::OsStr) -> bool) {
         let entries = match fs::read_dir(directory) {
             Ok(entries) => entries,
@@ -103,7 +106,7 @@ impl Narrowed {
     }
 }
 
-/// Whether every process that locks `file` is known to belong to another user.
+/// Returns whether every process that locks `file` is known to belong to another user.
 ///
 /// The owner of the file, root and this process's user may hold the directory. A lock of
 /// anybody else keeps nothing. Where the kernel does not name the holder (another

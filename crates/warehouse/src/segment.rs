@@ -1,4 +1,4 @@
-//! Events that are durable in the inbox and held in memory until they are flushed.
+//! Keeps events that are durable in the inbox in memory until they are flushed.
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -34,7 +34,7 @@ impl ActiveSegment {
         self.batches.iter().map(Batch::size_bytes).sum()
     }
 
-    /// Ends the segment; `None` where it holds nothing.
+    /// Ends the segment; `None` if it is empty.
     pub(crate) fn seal(&mut self) -> Option<Segment> {
         let sequences = self.sequences?;
         let Self { batches, .. } = std::mem::replace(self, Self::new());
@@ -47,7 +47,7 @@ impl ActiveSegment {
     }
 }
 
-/// A segment that grows no more; sorted by the flusher, or by who reads it before.
+/// A segment that no longer grows. The flusher sorts it, or an earlier reader does.
 pub(crate) struct Segment {
     pub(crate) sequences: (u64, u64),
     pub(crate) size_bytes: usize,
@@ -60,13 +60,13 @@ impl Segment {
         self.sorted.iter().all(|sorted| sorted.get().is_some())
     }
 
-    /// What it holds of assignments, once it is sorted.
+    /// Returns the index of its assignments, once it is sorted.
     pub(crate) fn index_of_assignments(&self) -> Option<&Index> {
         let (_, index) = self.sorted[slot(EventKind::Assignment)].get()?;
         Some(index)
     }
 
-    /// The events of `kind`, sorted, and what they hold of each experiment.
+    /// Returns the events of `kind`, sorted, with their index.
     pub(crate) fn sorted(&self, kind: EventKind) -> &(Block, Index) {
         let at = slot(kind);
         self.sorted[at].get_or_init(|| {

@@ -1,4 +1,4 @@
-//! What the warehouse counts, for Prometheus. A metric's doc comment is its help text.
+//! Counts for Prometheus what the warehouse does. A metric's doc comment is its help text.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -21,12 +21,12 @@ macro_rules! metrics {
         }
 
         impl $name {
-            /// All of them, at nothing.
+            /// Creates all metrics at zero.
             pub(crate) fn new() -> Self {
                 Self { $($field: $crate::metrics!(@make $($make)?),)+ }
             }
 
-            /// Shows them in `registry`.
+            /// Registers the metrics in `registry`.
             pub fn register(&self, registry: &mut prometheus_client::registry::Registry) {
                 $(registry.register(
                     $metric,
@@ -82,7 +82,7 @@ metrics! {
     }
 }
 
-/// A count as a gauge takes it.
+/// Converts a count to the value of a gauge.
 pub(crate) fn gauge(count: impl TryInto<i64>) -> i64 {
     count.try_into().unwrap_or(i64::MAX)
 }

@@ -1,6 +1,6 @@
-//! Texts of rows of which most have none.
+//! Stores texts of rows of which most have none.
 
-/// A text for each of some rows; those after the last text have none, and cost nothing.
+/// A text for each of some rows. Rows after the last text have none and take no memory.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Texts {
     bytes: Vec<u8>,
@@ -9,7 +9,7 @@ pub(crate) struct Texts {
 }
 
 impl Texts {
-    /// Gives row `row`, which follows all rows that have a text, the text `text`.
+    /// Sets the text of row `row`, which follows all rows that have a text.
     pub(crate) fn set(&mut self, row: usize, text: &str) {
         if !text.is_empty() {
             debug_assert!(self.ends.len() <= row, "texts come in the order of rows");
@@ -19,7 +19,7 @@ impl Texts {
         }
     }
 
-    /// The text of row `row`; empty if it has none.
+    /// Returns the text of row `row`; empty if it has none.
     pub(crate) fn get(&self, row: usize) -> &str {
         let Some(&end) = self.ends.get(row) else {
             return "";
@@ -28,7 +28,7 @@ impl Texts {
         std::str::from_utf8(&self.bytes[start..end]).expect("texts are set as wholes")
     }
 
-    /// Adds the texts of `other`, whose first row comes to stand at `row`.
+    /// Adds the texts of `other`, whose first row becomes row `row`.
     pub(crate) fn append(&mut self, row: usize, other: &Self) {
         if other.ends.is_empty() {
             return;
@@ -39,17 +39,17 @@ impl Texts {
         self.ends.extend(other.ends.iter().map(|end| start + end));
     }
 
-    /// Whether no row has a text.
+    /// Returns whether no row has a text.
     pub(crate) fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// The bytes of all texts.
+    /// Counts the bytes of all texts.
     pub(crate) fn n_bytes(&self) -> usize {
         self.bytes.len()
     }
 
-    /// About how much memory it takes.
+    /// Estimates the memory that the texts take.
     pub(crate) fn size_bytes(&self) -> usize {
         self.bytes.len() + self.ends.len() * size_of::<usize>()
     }

@@ -1,4 +1,4 @@
-//! From the number of a user back to the text that was sent.
+//! Finds the text of a user by its number.
 //!
 //! A text lies with the assignments of its user, and is known in the experiments in which the
 //! user was assigned. Where one number stands for two texts, the lesser one is given.
@@ -13,12 +13,12 @@ use crate::fold::source::EventSource;
 use crate::run::Columns;
 use crate::snapshot::Snapshot;
 
-/// The most users of which one call gives the texts.
+/// The maximum number of users whose texts one call returns.
 pub const MAX_USERS: usize = 1_000;
 
 impl Snapshot {
-    /// The texts of `users` in `experiment`, as far as they are texts and known; of the first
-    /// [`MAX_USERS`] in the order of their numbers. Reads the row groups that may hold them.
+    /// Returns the texts of `users` in `experiment`, as far as they are texts and known; of the
+    /// first [`MAX_USERS`] in the order of their numbers. Reads the row groups that may hold them.
     ///
     /// # Errors
     ///
@@ -38,7 +38,7 @@ impl Snapshot {
             let mut texts = UserTexts::new(cursors);
             texts.enter(experiment)?;
             for user in users {
-                match texts.of(user)? {
+                match texts.text_of(user)? {
                     "" => {}
                     text => drop(found.insert(user, text.to_owned())),
                 }
@@ -47,13 +47,13 @@ impl Snapshot {
         Ok(found)
     }
 
-    /// Whether a text of a user is kept in `experiment`.
+    /// Returns whether the warehouse has the text of a user in `experiment`.
     pub(crate) fn has_user_texts(&self, experiment: &str) -> bool {
         (self.contents_of(EventKind::Assignment, experiment))
             .is_some_and(|entry| entry.user_texts.is_some())
     }
 
-    /// The texts of the users of `experiments`, which are in order.
+    /// Returns the texts of the users of `experiments`, which are in order.
     pub(crate) fn all_user_texts(&self, experiments: &[&str]) -> Result<UserTexts, WarehouseError> {
         let with_texts: Vec<&str> = (experiments.iter().copied())
             .filter(|experiment| self.has_user_texts(experiment))
@@ -68,9 +68,9 @@ impl Snapshot {
         Ok(UserTexts::new(cursors))
     }
 
-    /// The users of each of `experiments` (in order) of which one number stands for two texts;
-    /// those without any are absent. Reads all their assignments, and so is exact, while
-    /// [`crate::index::TextUsers`] tells of what lies in one run or segment.
+    /// Returns the users of each of `experiments` (in order) whose number stands for two texts.
+    /// Experiments without any are absent. Reads all assignments and is therefore exact, while
+    /// [`crate::index::TextUsers`] covers one run or segment.
     ///
     /// # Errors
     ///
@@ -85,7 +85,7 @@ impl Snapshot {
             texts.enter(experiment)?;
             let mut clashing = Vec::new();
             while let Some(user) = texts.next_user() {
-                texts.of(user)?;
+                texts.text_of(user)?;
                 if texts.text.clashes {
                     clashing.push(user);
                 }
@@ -107,7 +107,7 @@ pub(crate) struct LeastText {
 }
 
 impl LeastText {
-    /// Takes in `text`, which is empty where none was kept.
+    /// Adds `text`, which is empty if none was stored.
     pub(crate) fn note(&mut self, text: &str) {
         if text.is_empty() || self.text == text {
             return;
@@ -129,10 +129,10 @@ impl LeastText {
     }
 }
 
-/// The texts of users, asked for in the order of the warehouse.
+/// The texts of users, read in the order of the warehouse.
 pub(crate) struct UserTexts {
     sources: Vec<WithinExperiment>,
-    /// The user who was asked for last in the experiment, and the text.
+    /// The last requested user of the experiment, and the text.
     user: Option<i64>,
     text: LeastText,
 }
@@ -147,7 +147,7 @@ impl UserTexts {
         }
     }
 
-    /// Moves to `experiment`, past what is left of earlier ones.
+    /// Moves to `experiment`, past the rest of earlier ones.
     pub(crate) fn enter(&mut self, experiment: &str) -> Result<(), WarehouseError> {
         self.user = None;
         self.sources
@@ -155,8 +155,9 @@ impl UserTexts {
             .try_for_each(|source| source.enter(experiment))
     }
 
-    /// The text of `user`, who does not come before those asked for; empty where none is known.
-    pub(crate) fn of(&mut self, user: i64) -> Result<&str, WarehouseError> {
+    /// Returns the text of `user`, which must not precede earlier requests; empty if no text is
+    /// known.
+    pub(crate) fn text_of(&mut self, user: i64) -> Result<&str, WarehouseError> {
         if self.user != Some(user) {
             self.user = Some(user);
             self.text.clear();
@@ -174,7 +175,7 @@ impl UserTexts {
         Ok(self.text.as_str())
     }
 
-    /// The least user of the experiment who was not yet asked for.
+    /// Returns the least user of the experiment that was not yet requested.
     fn next_user(&self) -> Option<i64> {
         self.sources.iter().filter_map(WithinExperiment::user).min()
     }

@@ -1,4 +1,4 @@
-//! The seam between an analysis and the two warehouses.
+//! Runs analyses on either of the two warehouses.
 //!
 //! [`View::run`] runs any [`Analysis`] over whichever warehouse there is: it folds the events of
 //! the embedded one and the events that ClickHouse sends by the same accumulator, unless the
@@ -20,7 +20,7 @@ use crate::fold::{Folded, Plan, fold};
 use crate::index::IndexEntry;
 use crate::snapshot::Snapshot;
 
-/// Raw events at one moment, whatever comes in meanwhile.
+/// Raw events at one moment, regardless of later writes.
 #[derive(Clone)]
 pub enum View {
     /// Of the embedded warehouse.
@@ -44,7 +44,7 @@ impl From<crate::clickhouse::View> for View {
 }
 
 impl View {
-    /// Lets analyses end with [`WarehouseError::Abandoned`] soon after `abandoned` is set.
+    /// Makes analyses end with [`WarehouseError::Abandoned`] soon after `abandoned` is set.
     pub fn until(self, abandoned: Arc<AtomicBool>) -> Self {
         match self {
             Self::Embedded(snapshot) => snapshot.until(abandoned).into(),
@@ -53,7 +53,8 @@ impl View {
         }
     }
 
-    /// What there is of each of `experiments`, for events of `kind`; those without any are absent.
+    /// Returns what the warehouse holds of each of `experiments`, for events of `kind`.
+    /// Experiments without any are absent.
     ///
     /// # Errors
     ///
@@ -72,8 +73,8 @@ impl View {
         }
     }
 
-    /// The texts of `users` in `experiment`, as far as they are texts and known: users who were
-    /// never assigned have none. Of the first [`crate::user_texts::MAX_USERS`] only.
+    /// Returns the texts of `users` in `experiment`, as far as they are texts and known. Users who
+    /// were never assigned have none. Covers the first [`crate::user_texts::MAX_USERS`] only.
     ///
     /// # Errors
     ///
@@ -90,9 +91,9 @@ impl View {
         }
     }
 
-    /// The users of each of `experiments` of which one number is known to stand for two texts;
-    /// experiments without any are absent. The embedded warehouse knows those whose texts lie in
-    /// one run or segment, and so all of them once what there is has been merged.
+    /// Returns the users of each of `experiments` whose number is known to stand for two texts.
+    /// Experiments without any are absent. The embedded warehouse knows the users whose texts are
+    /// in one run or segment, and so all of them once everything has been merged.
     ///
     /// # Errors
     ///
@@ -115,8 +116,8 @@ impl View {
     }
 
     /// Runs the analysis `A` over the experiments of `plans`, which are in the order of their
-    /// experiments and have one data time and one segment; `questions` are those of each plan.
-    /// Where the work is done here, `n_threads` do it.
+    /// experiments and have one data time and one segment; `questions` are those of each plan. The
+    /// embedded warehouse uses `n_threads`.
     ///
     /// # Errors
     ///
@@ -174,7 +175,8 @@ impl View {
         }
     }
 
-    /// Runs the analysis `A` as [`Self::run`] does, by reading the events and folding them here.
+    /// Runs the analysis `A` as [`Self::run`] does, by reading the events and folding them in this
+    /// process.
     ///
     /// # Errors
     ///
@@ -199,7 +201,7 @@ impl View {
         Ok(outcomes.into_iter().map(answer).collect())
     }
 
-    /// Hands every selected event to `each`, without copies, see [`crate::export`].
+    /// Passes every selected event to `each`, without copies, see [`crate::export`].
     ///
     /// # Errors
     ///

@@ -311,19 +311,19 @@ fn a_lost_or_older_database_costs_no_run_that_it_does_not_know() {
             fs::write(&database, content).unwrap();
         }
         let refused = || message(open(directory.path(), &unflushed(), 0));
-        let told = refused();
+        let message = refused();
         assert!(
-            told.contains("warehouse.sqlite` is damaged: it ")
-                && told.contains("were acknowledged"),
-            "{told}"
+            message.contains("warehouse.sqlite` is damaged: it ")
+                && message.contains("were acknowledged"),
+            "{message}"
         );
         // Without that file, too, no run is taken for what a crash left.
         let position = fs::read(directory.path().join("POSITION")).unwrap();
         fs::remove_file(directory.path().join("POSITION")).unwrap();
-        let told = refused();
+        let message = refused();
         assert!(
-            told.contains("warehouse.sqlite` is damaged: it does not know of the events in"),
-            "{told}"
+            message.contains("warehouse.sqlite` is damaged: it does not know of the events in"),
+            "{message}"
         );
         fs::write(directory.path().join("POSITION"), position).unwrap();
     }
@@ -752,8 +752,8 @@ fn a_damaged_run_does_not_keep_the_others_from_being_merged() {
     let rows_before = warehouse.usage().run_rows;
     store(&warehouse, &shoppers(20..30));
     store(&warehouse, &shoppers(30..40));
-    let told = message(warehouse.settle());
-    assert!(told.contains(damaged.to_str().unwrap()), "{told}");
+    let message = message(warehouse.settle());
+    assert!(message.contains(damaged.to_str().unwrap()), "{message}");
     assert_eq!(warehouse.usage().run_rows, 2 * rows_before);
     let metrics = runs(directory.path(), EventKind::Metric);
     // Of the three sound ones, two are of one size class and were merged.
@@ -781,9 +781,9 @@ fn a_flipped_byte_in_the_last_commit_of_the_log_is_told_apart_from_a_torn_end() 
         let at = flipped.len() - from_end;
         flipped[at] ^= 1;
         fs::write(&log, flipped).unwrap();
-        let told = message(open(copy.path(), &unflushed(), 0));
-        assert!(told.contains("warehouse.sqlite"), "{told}");
-        assert!(told.contains("were acknowledged"), "{told}");
+        let message = message(open(copy.path(), &unflushed(), 0));
+        assert!(message.contains("warehouse.sqlite"), "{message}");
+        assert!(message.contains("were acknowledged"), "{message}");
         for name in ["warehouse.sqlite", "warehouse.sqlite-wal", "POSITION"] {
             fs::copy(directory.path().join(name), copy.path().join(name)).unwrap();
         }

@@ -225,8 +225,13 @@ fn check_contents(snapshot: &Snapshot, after: u64, events: &[Event]) {
         assert_eq!(found, wanted, "{kind:?} events after position {after}");
         for experiment in EXPERIMENTS.iter().filter(|_| after == 0) {
             let entry = snapshot.contents_of(kind, experiment);
-            let found =
-                entry.map(|own| (own.rows, own.max_timestamp, own.names.into_iter().collect()));
+            let found = entry.map(|contents| {
+                (
+                    contents.rows,
+                    contents.max_timestamp,
+                    contents.names.into_iter().collect(),
+                )
+            });
             assert_eq!(
                 found,
                 expected.get(*experiment).cloned(),

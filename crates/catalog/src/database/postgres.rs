@@ -1,4 +1,4 @@
-//! Statements on PostgreSQL, and the connections to it.
+//! Runs statements on PostgreSQL, and manages the connections to it.
 //!
 //! A few connections are shared. One that broke since it was used last is replaced
 //! before anything is asked on it; one that breaks in the middle of a transaction is
@@ -26,10 +26,10 @@ const MAX_CONNECTIONS: usize = 8;
 /// Statements that are kept prepared on each.
 const MAX_STATEMENTS: usize = 256;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a statement may take before the server ends it.
+/// The time after which the server cancels a statement.
 const STATEMENT_TIMEOUT: &str = "60s";
 
-/// Which rows a transaction may see and what it may do.
+/// The isolation and permissions of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
     /// It reads one state of the database.
@@ -40,7 +40,7 @@ pub(crate) enum Access {
     Shared,
 }
 
-/// A connection and what is prepared on it.
+/// A connection with its prepared statements.
 pub(crate) struct Pooled {
     client: Client,
     statements: HashMap<String, postgres::Statement>,
@@ -84,7 +84,7 @@ fn without_parts(reason: &str) -> String {
 }
 
 impl Pool {
-    /// Connections to the database at `url`, which is `postgres://user:password@host/name`;
+    /// Creates a pool for the database at `url`, which is `postgres://user:password@host/name`;
     /// `sslrootcert=FILE` in its query names the authorities of its certificate.
     pub(crate) fn new(url: &str) -> std::result::Result<Self, String> {
         let (url, authorities) = without_authorities(url);
@@ -110,10 +110,10 @@ impl Pool {
         &self.place
     }
 
-    /// A new connection, beside the shared ones.
+    /// Opens a connection outside the pool.
     pub(crate) fn connect(&self) -> Result<Client> {
         let refused = |error: postgres::Error| match error.as_db_error() {
-            // It answered, and what it says stays so until somebody changes something.
+            // It answered, and its answer stays valid until a client changes something.
             Some(_) if !is_transient(&error) => DatabaseError::Postgres(error),
             Some(_) => DatabaseError::Unreachable(chain(&error)),
             None => DatabaseError::Unreachable(format!(
@@ -128,7 +128,7 @@ impl Pool {
         Ok(client)
     }
 
-    /// Runs `work` in a transaction, and commits it unless that fails.
+    /// Runs `work` in a transaction, and commits it unless it fails.
     pub(crate) fn transact<T, E: From<DatabaseError>>(
         &self,
         access: Access,
@@ -157,7 +157,7 @@ impl Pool {
                     self.note_closed();
                 }
                 Err(error) => {
-                    self.give_back(pooled);
+                    self.put_back(pooled);
                     return Err(DatabaseError::Postgres(error));
                 }
             }
@@ -183,7 +183,7 @@ impl Pool {
         }
     }
 
-    fn give_back(&self, pooled: Pooled) {
+    fn put_back(&self, pooled: Pooled) {
         if pooled.client.is_closed() {
             self.note_closed();
             return;
@@ -211,7 +211,7 @@ impl Drop for Lent<'_> {
         match self.pooled.take() {
             // In the middle of a transaction that nobody ends any more.
             Some(_) if std::thread::panicking() => self.pool.note_closed(),
-            Some(pooled) => self.pool.give_back(pooled),
+            Some(pooled) => self.pool.put_back(pooled),
             None => {}
         }
     }
@@ -252,7 +252,7 @@ fn run<T, E: From<DatabaseError>>(
     }
 }
 
-/// A connection inside of a transaction.
+/// A connection inside a transaction.
 pub struct Session<'a>(RefCell<&'a mut Pooled>);
 
 impl Session<'_> {
@@ -265,7 +265,7 @@ impl Session<'_> {
         Ok(changed as usize)
     }
 
-    /// The rows are gathered first, since `each` may ask more on this connection.
+    /// Passes the rows to `each`. They are collected first, because `each` may use the connection.
     pub(super) fn each(
         &self,
         sql: &str,
@@ -361,7 +361,7 @@ impl ToSql for Value<'_> {
     to_sql_checked!();
 }
 
-/// Whether the connection or the server is gone for the moment.
+/// Returns whether the connection or the server is temporarily unavailable.
 pub(super) fn is_transient(error: &postgres::Error) -> bool {
     // Class 08 is about connections, 57P0x a server that stops or starts, 40 a
     // transaction that lost against another, 53 a server out of a resource.
@@ -372,13 +372,13 @@ pub(super) fn is_transient(error: &postgres::Error) -> bool {
     }
 }
 
-/// An error with its causes: `postgres` says no more than "db error" by itself.
+/// Formats an error with its causes: by itself, `postgres` says no more than "db error".
 pub(super) fn describe(error: &postgres::Error) -> String {
     chain(error)
 }
 
 /// What a person can do about an error of the server.
-fn mend(code: &SqlState) -> Option<&'static str> {
+fn remedy(code: &SqlState) -> Option<&'static str> {
     Some(match code.code() {
         "28P01" | "28000" => "check the user and the password in `catalog`",
         "3D000" => "create the database that `catalog` names: CREATE DATABASE trialog",
@@ -390,10 +390,10 @@ fn mend(code: &SqlState) -> Option<&'static str> {
 }
 
 fn chain(error: &postgres::Error) -> String {
-    if let Some(told) = error.as_db_error() {
-        return match mend(told.code()).or(told.hint()) {
-            Some(mend) => format!("{}; {mend}", told.message()),
-            None => told.message().to_owned(),
+    if let Some(server_error) = error.as_db_error() {
+        return match remedy(server_error.code()).or(server_error.hint()) {
+            Some(remedy) => format!("{}; {remedy}", server_error.message()),
+            None => server_error.message().to_owned(),
         };
     }
     match error.source() {
@@ -422,7 +422,7 @@ fn place(config: &Config) -> String {
     format!("postgres://{}/{name}", hosts.join(","))
 }
 
-/// `url` without `sslrootcert`, which libpq knows and the client does not, and its value.
+/// Returns `url` without `sslrootcert`, which libpq knows and the client does not, and its value.
 fn without_authorities(url: &str) -> (String, Option<String>) {
     let Some((address, query)) = url.split_once('?') else {
         return (url.to_owned(), None);
@@ -465,7 +465,7 @@ fn tls(
     Ok(tokio_postgres_rustls::MakeRustlsConnect::new(config))
 }
 
-/// A transaction of `postgres`'s own, for migrations.
+/// Runs migrations in a transaction of the crate `postgres`.
 pub(crate) fn migrate(
     client: &mut Client,
     steps: &[&str],
@@ -502,12 +502,12 @@ pub(crate) fn migrate(
     Ok(transaction.commit()?)
 }
 
-/// The advisory locks of a catalog; any numbers that nobody else uses.
+/// The advisory locks of a catalog: any numbers that no other program uses.
 const MIGRATION_LOCK: i64 = 0x7472_6961_0001;
 pub(crate) const REGISTRY_LOCK: i64 = 0x7472_6961_0002;
 pub(crate) const JOURNAL_LOCK: i64 = 0x7472_6961_0003;
 
-/// Why the schema could not be brought up to date.
+/// The reason why a migration failed.
 #[derive(Debug)]
 pub(crate) enum MigrateError {
     Database(postgres::Error),

@@ -1,4 +1,4 @@
-//! Statements on SQLite.
+//! Runs statements on SQLite.
 
 use std::ops::ControlFlow;
 
@@ -52,7 +52,7 @@ pub(super) fn value<'r>(row: &'r rusqlite::Row<'_>, column: usize) -> Result<Val
     })
 }
 
-/// The part of a migration that is more than SQL.
+/// Runs the part of a migration that is not SQL.
 pub(crate) fn fill(
     transaction: &rusqlite::Transaction<'_>,
     work: impl FnOnce(&super::Connection<'_>) -> Result<()>,

@@ -1,4 +1,4 @@
-//! Values on their way into a statement and out of a row.
+//! Converts values to parameters of statements and from columns of rows.
 
 /// A value of one of the types that both databases have.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -10,12 +10,12 @@ pub(crate) enum Value<'v> {
     Bytes(&'v [u8]),
 }
 
-/// What can be a parameter.
+/// A type that can be a parameter.
 pub(crate) trait Parameter {
     fn value(&self) -> Value<'_>;
 }
 
-/// What a column can be read as.
+/// A type that a column can be read as.
 pub(crate) trait Column: Sized {
     /// `None` where `value` is of another type or out of range.
     fn read(value: &Value<'_>) -> Option<Self>;

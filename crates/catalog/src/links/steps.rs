@@ -1,4 +1,4 @@
-//! The tables of links before there was one: steps of the schema that were released.
+//! Keeps released steps of the schema from before there was one table of links.
 
 use std::ops::ControlFlow;
 
@@ -8,7 +8,7 @@ use trialog_model::experiment::Definition;
 use crate::database::{self, params};
 use crate::documents;
 
-/// Brings metric definitions, and notes which metrics the experiments that are there name.
+/// Creates the table of metric definitions, and links the existing experiments with their metrics.
 pub(crate) fn create_metrics(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     transaction.execute_batch(
         "CREATE TABLE metric_definitions (
@@ -34,7 +34,7 @@ pub(crate) fn create_metrics(transaction: &Transaction<'_>) -> rusqlite::Result<
     })
 }
 
-/// Notes which surfaces the experiments that are there touch.
+/// Links the existing experiments with their surfaces.
 pub(crate) fn create_surfaces(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     transaction.execute_batch(
         "CREATE TABLE experiment_surfaces (

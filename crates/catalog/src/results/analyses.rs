@@ -36,7 +36,7 @@ pub(crate) fn read(
         .collect()
 }
 
-/// The error for rows of `analysis` that are not as they were written.
+/// Builds the error for rows of `analysis` that are not as they were written.
 pub(crate) fn damaged(experiment: &ExperimentId, analysis: &str) -> database::DatabaseError {
     corrupt(format!(
         "the rows of the analysis `{analysis}` of `{experiment}` do not match their checksum"
@@ -44,7 +44,8 @@ pub(crate) fn damaged(experiment: &ExperimentId, analysis: &str) -> database::Da
 }
 
 impl Catalog {
-    /// The rows of `analysis` that belong to the newest computation of `experiment`, by key.
+    /// Returns the rows of `analysis` that belong to the newest computation of `experiment`, by
+    /// key.
     ///
     /// # Errors
     ///
@@ -68,7 +69,8 @@ impl Catalog {
         })
     }
 
-    /// The rows of `analysis` that were published of `experiment` at `computed_at`, by key.
+    /// Returns the rows of `analysis` of `experiment` that were published at `computed_at`, by
+    /// key.
     ///
     /// # Errors
     ///

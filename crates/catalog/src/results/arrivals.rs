@@ -1,4 +1,4 @@
-//! Stores what became of the events of each type, beside the scorecard.
+//! Stores how the events of each type were used, beside the scorecard.
 
 use serde::{Deserialize, Serialize};
 use trialog_model::ids::ExperimentId;
@@ -16,8 +16,8 @@ pub(super) const ANALYSIS: &str = "arrivals";
 /// The version that bodies are written in.
 const VERSION: u32 = 1;
 
-/// The counts in the order in which they are sealed. The sample of ids is not among them, as
-/// ids are removed from it when a user is erased.
+/// Returns the counts in the order in which they are sealed. The sample of ids is not among them,
+/// because erasures remove ids from it.
 pub(super) fn counts(row: &EventCounts) -> [u64; 9] {
     [
         row.events,
@@ -32,7 +32,7 @@ pub(super) fn counts(row: &EventCounts) -> [u64; 9] {
     ]
 }
 
-/// A row's body. It holds the ids as numbers beside the counts, whose own sample is empty.
+/// The body of a row. It holds the ids as numbers beside the counts, whose sample is empty.
 #[derive(Serialize, Deserialize)]
 struct Body {
     version: u32,
@@ -110,8 +110,8 @@ impl Catalog {
     }
 }
 
-/// Keeps the ids of samples that `keep` lets through, in the bodies that are like `pattern`
-/// of all experiments or of one; gives the number of rows that changed.
+/// Removes the ids that `keep` does not accept from the samples in the bodies that match
+/// `pattern`, of all experiments or of one. Returns the number of changed rows.
 pub(crate) fn keep_in_samples(
     transaction: &Connection<'_>,
     experiment: Option<&ExperimentId>,
@@ -129,7 +129,7 @@ pub(crate) fn keep_in_samples(
         .collect::<database::Result<_>>()?;
     let mut n_changed = 0;
     for (id, computed_at, key, text) in rows {
-        // A body that cannot be read is reported by whoever reads the results.
+        // A body that cannot be read is reported by the reader of the results.
         let Some(mut counts) = parse(&text) else {
             continue;
         };

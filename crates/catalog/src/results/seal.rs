@@ -1,4 +1,4 @@
-//! The checksum over all rows of a computation, in the version that it was written with.
+//! Computes the checksum over all rows of a computation, in the version that it was written with.
 //!
 //! A row says which version its checksum has. A version that was released never changes:
 //! a new field gets a new version, so that rows from before stay readable.
@@ -11,11 +11,11 @@ use trialog_model::sequence::PastLook;
 
 use super::arrivals;
 
-/// The version that rows are written with.
+/// The version that new rows are written with.
 pub(super) const VERSION: u32 = 2;
 
-/// The checksum of `computation`, whose rows are in the order in which they are read back, and
-/// of when and by which run it was published; `None` for a version that this binary does not
+/// Computes the checksum of `computation`, whose rows are in the order in which they are read
+/// back, and of the time and run that published it; `None` for a version that this binary does not
 /// know.
 pub(super) fn checksum(version: u32, computation: &Computation, look: PastLook) -> Option<i64> {
     let bytes = match version {
@@ -112,8 +112,8 @@ impl Bytes {
     }
 }
 
-/// What rows were sealed with before they had a version: a text of all fields, in which the
-/// words for a row without more sums were left out, wherever they occurred.
+/// Writes the text that rows without a version were sealed with: all fields, without the words for
+/// a row without more sums, wherever they occurred.
 fn text_of_version_0(computation: &Computation) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
@@ -209,15 +209,15 @@ mod tests {
             not_aggregated: 3,
             ..Computation::empty(ExperimentId::new("gate").unwrap())
         };
-        let of = |run_id, at| {
+        let mac_of = |run_id, at| {
             let look = super::PastLook {
                 at: UnixMicros(at),
                 run_id,
             };
             super::checksum(super::VERSION, &computation, look)
         };
-        assert!(of(1, 2).is_some() && of(1, 2) == of(1, 2));
-        assert!(of(1, 2) != of(1 << 40 | 1, 2) && of(1, 2) != of(1, 3));
+        assert!(mac_of(1, 2).is_some() && mac_of(1, 2) == mac_of(1, 2));
+        assert!(mac_of(1, 2) != mac_of(1 << 40 | 1, 2) && mac_of(1, 2) != mac_of(1, 3));
     }
 
     const FIXTURE: &str = concat!(

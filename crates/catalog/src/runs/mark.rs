@@ -1,4 +1,4 @@
-//! The position up to which results were computed.
+//! Stores the position up to which results were computed.
 
 use trialog_model::published::HighWaterMark;
 use trialog_model::time::UnixMicros;
@@ -14,7 +14,7 @@ use super::FinishedRun;
 const INBOX: &str = "inbox";
 
 impl Catalog {
-    /// Up to where published results reach.
+    /// Returns the position and time that published results reach.
     ///
     /// # Errors
     ///
@@ -23,7 +23,8 @@ impl Catalog {
         self.read("read the high-water mark", high_water_mark)
     }
 
-    /// Up to where published results reach, and the batches below that they do not cover.
+    /// Returns the position that published results reach, and the earlier batches that they do not
+    /// cover.
     ///
     /// # Errors
     ///
@@ -35,7 +36,7 @@ impl Catalog {
 
 /// Moves the mark to where `run` read, except for batches that were not finished then.
 pub(super) fn advance(transaction: &Connection<'_>, run: &FinishedRun) -> database::Result<()> {
-    let except_for = (run.journal.as_ref()).map_or_else(Vec::new, JournalState::except_for);
+    let unreadable = (run.journal.as_ref()).map_or_else(Vec::new, JournalState::unreadable_batches);
     transaction.execute(
         "INSERT INTO pipeline_state (source, position, data_time, run_id, except_for)
          VALUES (?1, ?2, ?3, ?4, ?5)
@@ -47,7 +48,7 @@ pub(super) fn advance(transaction: &Connection<'_>, run: &FinishedRun) -> databa
             run.position.cast_signed(),
             run.data_time.0,
             run.run_id,
-            to_column(&except_for)
+            to_column(&unreadable)
         ],
     )?;
     Ok(())
@@ -94,7 +95,7 @@ fn numbers(text: &str) -> Vec<u64> {
         .collect()
 }
 
-/// The high-water mark as it was published at `time`.
+/// Returns the high-water mark as it was published at `time`.
 pub(crate) fn mark_at(
     connection: &Connection<'_>,
     time: UnixMicros,

@@ -1,4 +1,4 @@
-//! Publishing a run: the transaction that makes it visible whole.
+//! Publishes a run in one transaction.
 
 use trialog_model::ids::ExperimentId;
 use trialog_model::published::{AnalysisRow, Computation};
@@ -13,7 +13,7 @@ use crate::lease::{self, Lease};
 use crate::results::{self, Writing};
 use crate::warnings;
 
-/// The outcome for one experiment of a run.
+/// The outcome of a run for one experiment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
     /// The experiment.
@@ -24,13 +24,13 @@ pub struct Outcome {
     pub recompute_at: Option<UnixMicros>,
     /// What was computed, or why it could not be.
     pub computed: Result<Computation, String>,
-    /// The codes of what looks wrong in it, each once.
+    /// The codes of its warnings, each once.
     pub warnings: Vec<&'static str>,
     /// The rows of analyses other than the scorecard; none where nothing was computed.
     pub analyses: Vec<AnalysisRow>,
 }
 
-/// A finished run, to be published whole.
+/// A finished run that is about to be published.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FinishedRun {
     /// Its number, from [`Catalog::begin_run`].
@@ -52,8 +52,7 @@ pub struct FinishedRun {
 }
 
 impl Catalog {
-    /// Publishes a run: its results, their position and the run's own record,
-    /// in one transaction.
+    /// Publishes a run: its results, their position and the run's record, in one transaction.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Publishing, thinning out and the history of runs.
+//! Tests publishing, thinning out and the history of runs.
 
 use trialog_model::experiment::Definition;
 use trialog_model::ids::ExperimentId;

@@ -1,4 +1,4 @@
-//! Where an experiment stands, by its id.
+//! Finds the position of an experiment by its id.
 //!
 //! The table holds hashes, and the id is compared where the experiment itself stands: a
 //! look touches the table and the experiment, and nothing between them.
@@ -13,21 +13,21 @@ use crate::ids::ExperimentId;
 /// for a name adds nothing.
 const HASHER: foldhash::fast::FixedState = foldhash::fast::FixedState::with_seed(0);
 
-/// Places by hash.
+/// Positions of experiments by the hash of their ids.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Places {
     by_hash: HashMap<u64, u32, BuildHasherDefault<Hashed>>,
-    /// Experiments whose hash another one has.
+    /// Experiments whose hash collides with that of another.
     others: HashMap<ExperimentId, u32>,
 }
 
 impl Places {
-    /// Of two experiments with one id the last one counts.
+    /// Indexes `experiments`. If two have the same id, the last one counts.
     pub(super) fn new(experiments: &[Rules]) -> Self {
         let mut places = Self::default();
         places.by_hash.reserve(experiments.len());
-        for (place, own) in (0..).zip(experiments) {
-            let id = own.experiment_id();
+        for (place, rules) in (0..).zip(experiments) {
+            let id = rules.experiment_id();
             let first = (places.by_hash)
                 .entry(HASHER.hash_one(id.as_str()))
                 .or_insert(place);
@@ -50,7 +50,7 @@ impl Places {
     }
 }
 
-/// Takes a hash as it is.
+/// A hasher that returns the hash it is given.
 #[derive(Debug, Clone, Copy, Default)]
 struct Hashed(u64);
 

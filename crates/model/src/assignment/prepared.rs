@@ -1,4 +1,4 @@
-//! Experiments and holdouts with all that a decision compares, prepared once.
+//! Prepares experiments and holdouts: computes once everything that a decision compares.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -16,7 +16,7 @@ use crate::ids::{ExperimentId, LayerName, Variant};
 use crate::murmur3::murmur3_x64_128;
 use crate::time::UnixMicros;
 
-/// A variant of an experiment, and where it ends.
+/// A variant of an experiment with the end of its share of the buckets.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Arm {
     name: Variant,
@@ -27,39 +27,40 @@ pub struct Arm {
 }
 
 impl Arm {
-    /// The variant.
+    /// Returns the name of the variant.
     pub fn variant(&self) -> &Variant {
         &self.name
     }
 
-    /// Stands for the experiment and the variant.
+    /// Returns the fingerprint of the experiment and the variant.
     pub(super) fn exposure(&self) -> u64 {
         self.exposure
     }
 
-    /// What it stands for in the application, where the definition says so.
+    /// Returns the value of the variant in the application, if the definition has one.
     pub fn value(&self) -> Option<&Arc<Value>> {
         self.value.as_ref()
     }
 }
 
-/// Units that are kept out of experiments, to measure what those do together.
+/// A holdout: units that are kept out of experiments to measure what those experiments do
+/// together.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Holdout {
     name: String,
     id: ExperimentId,
-    /// The two sides, each with what stands for its exposure.
+    /// The two sides, each with the fingerprint of its exposure.
     held_out: (Variant, u64),
     in_scope: (Variant, u64),
     below: u16,
-    /// The experiments in its scope; all of them where there is none.
+    /// The experiments in its scope; `None` means all of them.
     experiments: Option<HashSet<ExperimentId>>,
 }
 
 impl Holdout {
     /// The variant of units that are held out.
     pub const HELD_OUT: &str = "held_out";
-    /// The variant of units in the scope that are not.
+    /// The variant of units in the scope that are not held out.
     pub const IN_SCOPE: &str = "in_scope";
 
     pub(super) fn new(rules: &HoldoutRules) -> Self {
@@ -79,23 +80,23 @@ impl Holdout {
         }
     }
 
-    /// Its name.
+    /// Returns the name of the holdout.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The reserved experiment id, `holdout:` and its name, under which it is
-    /// measured; it seeds the bucket as well.
+    /// Returns the reserved experiment id, `holdout:` and the name, under which the holdout is
+    /// measured. The id also seeds the bucket.
     pub fn experiment_id(&self) -> &ExperimentId {
         &self.id
     }
 
-    /// Whether it keeps `unit` out of the experiments in its scope.
+    /// Returns whether the holdout keeps `unit` out of the experiments in its scope.
     pub fn holds(&self, unit: &str) -> bool {
         bucket(unit, self.id.as_str()) < self.below
     }
 
-    /// The variant of `unit` in the experiment that measures the holdout.
+    /// Returns the variant of `unit` in the experiment that measures the holdout.
     pub fn variant(&self, unit: &str) -> &Variant {
         &self.side(unit).0
     }
@@ -113,21 +114,21 @@ impl Holdout {
     }
 }
 
-/// An experiment, prepared for decisions: little, and in few places, since a look at a
-/// place that the processor has not at hand takes longer than a hash.
+/// An experiment that is prepared for decisions. It is small and contiguous, because a cache miss
+/// takes longer than a hash.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rules {
     id: ExperimentId,
     text: ShortText,
-    /// Two variants, as most experiments have, stand here.
+    /// Two variants, the usual number, are stored inline.
     arms: SmallVec<[Arm; 2]>,
     /// Shared with every experiment that has the same conditions.
     targeting: Arc<[Condition]>,
     enrolment: Enrolment,
-    /// Seeds the buckets; the id where there is none.
+    /// Seeds the buckets; the id does if there is none.
     salt: Option<Box<str>>,
     forced: Option<Arc<HashMap<String, usize>>>,
-    /// Places of the holdouts whose scope it is in.
+    /// Positions of the holdouts whose scope contains the experiment.
     pub(super) holdouts: Box<[usize]>,
     start_at: Option<UnixMicros>,
 }
@@ -135,7 +136,7 @@ pub struct Rules {
 /// Which buckets an experiment owns.
 #[derive(Debug, Clone, PartialEq)]
 enum Enrolment {
-    /// Those below this one, of its own.
+    /// The buckets below this one, under the experiment's own salt.
     Below(u16),
     /// These, of a layer.
     Layer(Box<(LayerName, Vec<Range<u16>>)>),
@@ -166,7 +167,7 @@ impl Shared {
     }
 }
 
-/// A text of up to 31 bytes, where it stands; a longer one is elsewhere.
+/// A text that is stored inline up to 31 bytes and on the heap beyond.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct ShortText {
     bytes: [u8; 31],
@@ -234,27 +235,27 @@ impl Rules {
         })
     }
 
-    /// Whether it ended and ships a variant.
+    /// Returns whether the experiment ended and ships a variant.
     pub fn is_shipped(&self) -> bool {
         matches!(self.enrolment, Enrolment::Shipped(_))
     }
 
-    /// The experiment's id.
+    /// Returns the experiment's id.
     pub fn experiment_id(&self) -> &ExperimentId {
         &self.id
     }
 
-    /// The variants, in the order of the definition.
+    /// Returns the variants in the order of the definition.
     pub fn arms(&self) -> &[Arm] {
         &self.arms
     }
 
-    /// The variant called `name`.
+    /// Returns the variant called `name`.
     pub fn arm(&self, name: &str) -> Option<&Arm> {
         self.arms.iter().find(|arm| arm.name.as_str() == name)
     }
 
-    /// When the analysis begins, where it does not begin with the first exposure.
+    /// Returns when the analysis begins; `None` if it begins with the first exposure.
     pub fn start_at(&self) -> Option<UnixMicros> {
         self.start_at
     }
@@ -327,7 +328,7 @@ impl Rules {
         self.arms.get(*place)
     }
 
-    /// Whether it is called `id`.
+    /// Returns whether the experiment's id is `id`.
     pub(super) fn is_called(&self, id: &str) -> bool {
         self.id_bytes() == id.as_bytes()
     }
@@ -392,7 +393,7 @@ impl Rules {
     }
 }
 
-/// Where `variant` stands among `arms`.
+/// Returns the position of `variant` among `arms`.
 fn place(arms: &[Arm], variant: &Variant) -> Option<usize> {
     arms.iter().position(|arm| arm.name == *variant)
 }
@@ -405,7 +406,7 @@ fn forced(forced: &[ForcedVariant], arms: &[Arm]) -> Option<Arc<HashMap<String, 
     (!forced.is_empty()).then(|| Arc::new(forced))
 }
 
-/// The places of the holdouts whose scope `experiment` is in.
+/// Returns the positions of the holdouts whose scope contains `experiment`.
 fn covering(holdouts: &[Holdout], experiment: &ExperimentId) -> Box<[usize]> {
     let all = holdouts.iter().enumerate();
     all.filter(|(_, holdout)| holdout.covers(experiment))
@@ -423,20 +424,20 @@ const VARIANT: &str = "variant:";
 /// Where each variant ends: its cumulative share of the weights.
 fn arms(id: &ExperimentId, variants: &[VariantWeight], shared: &mut Shared) -> SmallVec<[Arm; 2]> {
     let unit = unit_of_weight(variants);
-    let sum: f64 = variants.iter().map(|own| own.weight / unit).sum();
+    let sum: f64 = variants.iter().map(|declared| declared.weight / unit).sum();
     let mut cumulative = 0.0;
-    let arm = |own: &VariantWeight| {
-        cumulative += own.weight / unit;
+    let arm = |declared: &VariantWeight| {
+        cumulative += declared.weight / unit;
         Arm {
-            name: shared.variant(&own.variant),
+            name: shared.variant(&declared.variant),
             end: n_of_share(cumulative / sum),
-            value: own.value.clone().map(Arc::new),
-            exposure: fingerprint(id, &own.variant),
+            value: declared.value.clone().map(Arc::new),
+            exposure: fingerprint(id, &declared.variant),
         }
     };
     let mut arms: SmallVec<[Arm; 2]> = variants.iter().map(arm).collect();
     // Rounding leaves no bucket over, and none to a variant of weight 0 at the end.
-    let last = variants.iter().rposition(|own| own.weight > 0.0);
+    let last = variants.iter().rposition(|declared| declared.weight > 0.0);
     for arm in &mut arms[last.unwrap_or(0)..] {
         arm.end = N_BUCKETS;
     }
@@ -446,8 +447,11 @@ fn arms(id: &ExperimentId, variants: &[VariantWeight], shared: &mut Shared) -> S
 /// What weights are divided by before they are added: 1, unless their sum would be infinite
 /// or too small to divide by, as earlier versions took such weights.
 fn unit_of_weight(variants: &[VariantWeight]) -> f64 {
-    let sum: f64 = variants.iter().map(|own| own.weight).sum();
-    let greatest = variants.iter().map(|own| own.weight).fold(0.0, f64::max);
+    let sum: f64 = variants.iter().map(|declared| declared.weight).sum();
+    let greatest = variants
+        .iter()
+        .map(|declared| declared.weight)
+        .fold(0.0, f64::max);
     match sum.is_normal() || greatest <= 0.0 {
         true => 1.0,
         false => greatest,
@@ -458,7 +462,7 @@ fn salt_text(kind: &str, name: &[u8]) -> String {
     format!("{kind}{}", String::from_utf8_lossy(name))
 }
 
-/// Stands for an experiment and a variant.
+/// Computes the number that stands for an experiment and a variant.
 pub(super) fn fingerprint(id: &ExperimentId, variant: &Variant) -> u64 {
     // Neither holds a control character.
     let text = format!("{id}\n{variant}");

@@ -1,4 +1,4 @@
-//! Whether a condition holds for a context.
+//! Tests whether a targeting condition holds for a context.
 
 use std::cmp::Ordering;
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::experiment::{Condition, Operator};
 use crate::semver::compare;
 
-/// Keys that stand for the unit itself where the context has no such key of its own.
+/// Keys that name the unit itself if the context has no such key.
 const UNIT_KEYS: [&str; 2] = ["targetingKey", "user_id"];
 
 /// Characters of a text that a step shows, and about as many of anything else.
@@ -15,16 +15,16 @@ const MAX_SHOWN: usize = 256;
 /// No version is longer: comparing would read all of it for each condition.
 const MAX_VERSION_BYTES: usize = 1_024;
 
-/// What is known under the key of a condition.
+/// What the context holds under the key of a condition.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Given<'g> {
     Nothing,
     Value(&'g Value),
-    /// The unit's own id.
+    /// The id of the unit.
     Unit(&'g str),
 }
 
-/// What a unit and its context have under the key of `condition`.
+/// Looks up the key of `condition` in the context, then in the unit.
 pub(super) fn given<'g>(
     condition: &Condition,
     unit: &'g str,
@@ -39,9 +39,9 @@ pub(super) fn given<'g>(
 }
 
 impl<'g> Given<'g> {
-    /// As a step shows it. There is a step for each condition of each experiment that is asked
-    /// for, so what is long is not repeated in all of them: a text is cut, and of anything else
-    /// only the kind is told.
+    /// Returns the value as a step shows it. A request can ask for many experiments with many
+    /// conditions each, so long values are not repeated in every step: texts are cut, and other
+    /// long values are described by their type.
     pub(super) fn shown(self) -> Option<Value> {
         match self {
             Self::Nothing => None,
@@ -65,8 +65,10 @@ impl<'g> Given<'g> {
 
     fn equals(self, wanted: &Value) -> bool {
         match self {
-            Self::Value(own) => equal(own, wanted),
-            _ => self.text().is_some_and(|own| wanted.as_str() == Some(own)),
+            Self::Value(value) => equal(value, wanted),
+            _ => self
+                .text()
+                .is_some_and(|text| wanted.as_str() == Some(text)),
         }
     }
 
@@ -76,33 +78,33 @@ impl<'g> Given<'g> {
 
     fn order(self, wanted: &Value) -> Option<Ordering> {
         match self {
-            Self::Value(own) => order(own, wanted),
+            Self::Value(value) => order(value, wanted),
             _ => Some(self.text()?.cmp(wanted.as_str()?)),
         }
     }
 }
 
-/// A key that is missing or null fails every condition but `neq`, `not_in` and
+/// Tests a condition. A key that is missing or null fails every condition but `neq`, `not_in` and
 /// `present: false`; so does a value of another type than the condition's.
-pub(super) fn holds(condition: &Condition, own: Given<'_>) -> bool {
+pub(super) fn holds(condition: &Condition, given: Given<'_>) -> bool {
     let wanted = &condition.value;
     match condition.op {
-        Operator::Present => !matches!(own, Given::Nothing) == wanted.as_bool().unwrap_or(true),
-        Operator::Eq => own.equals(wanted),
-        Operator::Neq => !own.equals(wanted),
-        Operator::In => own.is_among(wanted),
-        Operator::NotIn => !own.is_among(wanted),
-        Operator::Lt | Operator::Lte | Operator::Gt | Operator::Gte => own
+        Operator::Present => !matches!(given, Given::Nothing) == wanted.as_bool().unwrap_or(true),
+        Operator::Eq => given.equals(wanted),
+        Operator::Neq => !given.equals(wanted),
+        Operator::In => given.is_among(wanted),
+        Operator::NotIn => !given.is_among(wanted),
+        Operator::Lt | Operator::Lte | Operator::Gt | Operator::Gte => given
             .order(wanted)
             .is_some_and(|order| agrees(condition.op, order)),
         Operator::SemverLt
         | Operator::SemverLte
         | Operator::SemverEq
         | Operator::SemverGt
-        | Operator::SemverGte => (own.text())
-            .filter(|own| own.len() <= MAX_VERSION_BYTES)
+        | Operator::SemverGte => (given.text())
+            .filter(|version| version.len() <= MAX_VERSION_BYTES)
             .zip(wanted.as_str())
-            .and_then(|(own, wanted)| compare(own, wanted))
+            .and_then(|(version, wanted)| compare(version, wanted))
             .is_some_and(|order| agrees(condition.op, order)),
     }
 }
@@ -115,26 +117,26 @@ fn cut(text: &str) -> String {
     }
 }
 
-/// Whether `value` takes more than `left` characters; no more of it is looked at.
+/// Returns whether `value` has more than `left` characters. The function stops reading there.
 fn is_longer(value: &Value, left: &mut usize) -> bool {
-    let own = match value {
+    let length = match value {
         Value::String(text) => text.len(),
         Value::Object(members) if members.len() > *left => return true,
         Value::Object(members) => members.keys().map(String::len).sum(),
         _ => 0,
     };
-    let Some(rest) = left.checked_sub(own + 2) else {
+    let Some(rest) = left.checked_sub(length + 2) else {
         return true;
     };
     *left = rest;
     match value {
-        Value::Array(elements) => elements.iter().any(|own| is_longer(own, left)),
-        Value::Object(members) => members.values().any(|own| is_longer(own, left)),
+        Value::Array(elements) => elements.iter().any(|element| is_longer(element, left)),
+        Value::Object(members) => members.values().any(|member| is_longer(member, left)),
         _ => false,
     }
 }
 
-/// Numbers are equal by their values, whatever their notation.
+/// Compares numbers by value, whatever their notation.
 fn equal(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(_), Value::Number(_)) => order(a, b) == Some(Ordering::Equal),

@@ -1,4 +1,4 @@
-//! The path of a decision, for people who ask why.
+//! Explains a decision step by step.
 
 use std::fmt;
 use std::ops::Range;
@@ -150,7 +150,7 @@ impl fmt::Display for Step {
     }
 }
 
-/// Is told of every step of a decision; `()` does not want to know.
+/// Receives every step of a decision. `()` ignores the steps.
 pub(super) trait Trace {
     fn is_wanted(&self) -> bool;
     fn note(&mut self, step: impl FnOnce() -> Step);
@@ -174,7 +174,7 @@ impl Trace for Vec<Step> {
     }
 }
 
-/// Ranges as JSON has them.
+/// Converts ranges to the pairs that JSON has.
 pub(super) fn pairs(ranges: &[Range<u16>]) -> Vec<[u16; 2]> {
     ranges
         .iter()

@@ -1,5 +1,5 @@
-//! A JSON value of which no object has a key twice, since of two values one would be lost,
-//! and which may be kept: it is not nested too deeply, and has no reserved key.
+//! Parses JSON values that may be stored: they are not nested too deeply and have no reserved key
+//! and no duplicate key, of which one value would be lost.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::json::{check_depth, check_key};
 
-/// The value that was read.
+/// The parsed value.
 pub(super) struct Strict(pub(super) Value);
 
 impl<'de> Deserialize<'de> for Strict {

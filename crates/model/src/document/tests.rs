@@ -1,4 +1,4 @@
-//! What is said of documents that cannot be used.
+//! Tests the messages about documents that cannot be used.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use crate::experiment::Definition;
 use crate::holdout::HoldoutDefinition;
 use crate::metric_definition::MetricDefinition;
 
-/// Words that a reader who does not know Rust or serde cannot know.
+/// Words that a reader who does not know Rust or serde does not understand.
 const RUST_WORDS: [&str; 13] = [
     "struct",
     "sequence",

@@ -1,5 +1,5 @@
-//! The delay of a metric: how long after the exposure its window begins, as
-//! signed text: `-1s`, `30m`, `1d`.
+//! Parses the delay of a metric, the time from the exposure to the start of its window: `-1s`,
+//! `30m`, `1d`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use serde::ser::{Serialize, Serializer};
 
 use super::{DAY, LONGEST_SECONDS, MICROS_PER_SECOND, format_seconds, seconds_per_unit};
 
-/// Seconds by which a window may begin before the exposure, one day.
+/// The seconds by which a window may begin before the exposure, one day.
 pub const EARLIEST_SECONDS: i64 = DAY;
 
 /// How long after the exposure the window of a metric begins; before it where negative.
@@ -30,7 +30,7 @@ pub struct Delay {
     seconds: i64,
 }
 
-/// Why a text is no delay.
+/// The reason why a text is not a delay.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DelayError {
@@ -50,7 +50,7 @@ pub enum DelayError {
 }
 
 impl Delay {
-    /// Reads a delay from its text.
+    /// Parses a delay.
     ///
     /// # Errors
     ///
@@ -85,7 +85,7 @@ impl Delay {
         }
     }
 
-    /// The delay in microseconds; negative before the exposure.
+    /// Returns the delay in microseconds; negative before the exposure.
     ///
     /// ```
     /// # use trialog_model::duration::Delay;

@@ -1,4 +1,4 @@
-//! The patterns of attribution windows and delays as text, to the last second.
+//! Writes the regular expressions of attribution windows and delays, exact to the second.
 
 use super::{EARLIEST_SECONDS, LONGEST_SECONDS};
 
@@ -11,7 +11,8 @@ const UNITS: [(char, u64); 5] = [
     ('s', 1),
 ];
 
-/// The pattern of windows: a whole number and a unit, at most the longest window, or `none`.
+/// Returns the pattern of windows: a whole number and a unit, at most the longest window, or
+/// `none`.
 pub fn window() -> String {
     let longest = LONGEST_SECONDS.unsigned_abs();
     let lengths =
@@ -19,7 +20,7 @@ pub fn window() -> String {
     format!("^(none|{})$", lengths.join("|"))
 }
 
-/// The pattern of delays: a whole number and a unit with a sign, from the earliest to the
+/// Returns the pattern of delays: a signed whole number and a unit, from the earliest to the
 /// longest delay.
 pub fn delay() -> String {
     let up_to = |most: i64| {

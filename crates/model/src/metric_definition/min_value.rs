@@ -1,4 +1,4 @@
-//! The least value with which an event counts for a metric.
+//! Parses the least value with which an event counts for a metric.
 
 use std::fmt;
 
@@ -23,7 +23,7 @@ use crate::decimal::{Value, parse_units};
 pub struct MinValue(Value);
 
 impl MinValue {
-    /// The value in 1/10,000.
+    /// Returns the value in 1/10,000.
     pub const fn units(self) -> i64 {
         self.0.units()
     }
@@ -84,8 +84,8 @@ impl Visitor<'_> for TextOrNumber {
         self.visit_str(&number.to_string())
     }
 
-    /// A number that was computed, such as 0.1 + 0.2, is a few units in the last place
-    /// away from what it stands for.
+    /// Rounds a computed number, such as 0.1 + 0.2, which is a few units in the last place away
+    /// from the number that is meant.
     fn visit_f64<E: Error>(self, number: f64) -> Result<MinValue, E> {
         let nearest = format!("{number:.4}");
         let is_near = (nearest.parse::<f64>())

@@ -1,4 +1,4 @@
-//! What became of the events of one type.
+//! Counts how the events of one type were used.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! The sums that only some kinds of metrics have, and their text in tables and exports.
+//! Defines the sums that only some kinds of metrics have, and their text in tables and exports.
 
 use std::str::FromStr;
 
@@ -11,8 +11,8 @@ pub enum MoreSums {
         total: i128,
         /// The sum of squares per user, in 1/100,000,000.
         squared_total: i128,
-        /// The sum of the products per user with what the metric takes of them, in
-        /// 1/10,000 of its unit.
+        /// The sum over users of the product of the two numbers of each user, in 1/10,000 of its
+        /// unit.
         product: i128,
     },
     /// A quantile over users, in 1/10,000 of a value: it may lie between two.
@@ -21,8 +21,8 @@ pub enum MoreSums {
         quantile: f64,
         /// The quantiles at the ends of its 95 % interval of ranks.
         ends: [f64; 2],
-        /// The most users who share one of the values that these are made of; none in rows
-        /// from before they were counted.
+        /// The largest number of users who share one of the values that these are made of; `None`
+        /// in rows that are older than this count.
         tied: Option<u64>,
     },
     /// Users were winsorised: these replace the sum of values and its squares.
@@ -39,8 +39,8 @@ pub enum MoreSums {
 }
 
 impl MoreSums {
-    /// Writes the sums as a word and numbers, with `-` for an absent one. A double has the
-    /// digits that it needs to be read back unchanged.
+    /// Writes the sums as a word and numbers, with `-` for an absent one. A double has enough
+    /// digits to be read back unchanged.
     pub fn text(&self) -> String {
         match self {
             Self::Second {

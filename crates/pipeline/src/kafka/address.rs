@@ -1,4 +1,4 @@
-//! The address of a Kafka cluster, with the topics and everything else.
+//! Parses the address of a Kafka cluster with its topics and settings.
 
 use std::fmt;
 
@@ -18,15 +18,15 @@ pub struct Topics {
 }
 
 impl Topics {
-    /// The topic of one kind of event.
-    pub fn of(&self, kind: EventKind) -> &str {
+    /// Returns the topic of one kind of event.
+    pub fn for_kind(&self, kind: EventKind) -> &str {
         match kind {
             EventKind::Assignment => &self.assignments,
             EventKind::Metric => &self.metrics,
         }
     }
 
-    /// All of them.
+    /// Returns all topics.
     pub fn all(&self) -> [&str; 3] {
         [&self.assignments, &self.metrics, &self.dead_letters]
     }
@@ -122,28 +122,28 @@ impl fmt::Debug for KafkaAddress {
 }
 
 impl KafkaAddress {
-    /// The names of the topics.
+    /// Returns the names of the topics.
     pub fn topics(&self) -> &Topics {
         &self.topics
     }
 
-    /// The consumer group of one kind of event.
+    /// Returns the consumer group of one kind of event.
     pub(crate) fn group(&self, kind: EventKind) -> String {
         format!("{}.{}", self.group, kind.plural())
     }
 
-    /// Over how many keys the events of one experiment are spread.
+    /// Returns the number of keys over which the events of one experiment are spread.
     pub(crate) fn shards(&self) -> u16 {
         self.shards
     }
 
-    /// A client's settings: `own`, and what the address says goes before them.
-    pub(crate) fn config(&self, own: &[(&str, &str)]) -> ClientConfig {
+    /// Returns a client's settings: `client_settings`, overridden by those of the address.
+    pub(crate) fn config(&self, client_settings: &[(&str, &str)]) -> ClientConfig {
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", &self.brokers)
             .set("client.id", "trialog");
-        for (key, value) in own {
+        for (key, value) in client_settings {
             config.set(*key, *value);
         }
         for (key, value) in &self.settings {

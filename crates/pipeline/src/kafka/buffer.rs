@@ -1,4 +1,4 @@
-//! What was read of a partition and is not yet on its way to the warehouse.
+//! Buffers the messages of a partition until they are sent to the warehouse.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use trialog_model::user_id::position_fingerprint;
 use trialog_model::wire::{Layout, decode};
 use trialog_warehouse::batch::Batch;
 
-/// A message that holds something that is no event.
+/// A message with content that is not an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct DeadLetter {
     pub(super) offset: i64,
@@ -43,7 +43,7 @@ impl Buffer {
         }
     }
 
-    /// A buffer without messages, for the same events.
+    /// Creates an empty buffer for the same kind of events.
     pub(super) fn emptied(&self) -> Self {
         Self::new(self.batch.kind(), self.allows_placeholder_ids)
     }
@@ -56,13 +56,13 @@ impl Buffer {
         self.batch.size_bytes() + self.dead_bytes
     }
 
-    /// How long the first of them has waited.
+    /// Returns how long the first message has waited.
     pub(super) fn age(&self, now: Instant) -> Duration {
         self.since
             .map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
-    /// Takes a message in; `source` names its partition.
+    /// Adds a message. `source` names its partition.
     pub(super) fn add(&mut self, source: &str, message: Message<'_>, now: Instant) {
         let Message {
             offset,
@@ -112,13 +112,14 @@ impl Buffer {
     }
 }
 
-/// A message as it came.
+/// A message as it was received.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Message<'m> {
     pub(super) offset: i64,
     pub(super) key: &'m [u8],
     pub(super) payload: &'m [u8],
-    /// When it was written: a message that is read again is judged as it was before.
+    /// The time at which it was written, so that a message that is read again is validated with
+    /// the same time.
     pub(super) received_at: UnixMicros,
 }
 
@@ -155,7 +156,12 @@ mod tests {
             ),
             (1, 5, 16)
         );
-        assert!(buffer.dead_letters.iter().all(|own| !own.reason.is_empty()));
+        assert!(
+            buffer
+                .dead_letters
+                .iter()
+                .all(|letter| !letter.reason.is_empty())
+        );
         assert_eq!(buffer.dead_letters[3].field, "experiment_id");
     }
 

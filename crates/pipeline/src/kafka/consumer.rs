@@ -1,4 +1,4 @@
-//! Consumers: one of assignments and one of metrics, in groups over all processes.
+//! Consumes assignments and metric events, with one consumer each, in groups over all processes.
 //!
 //! For each a thread polls, judges messages and gathers them by partition; a
 //! second one stores batches. librdkafka's callbacks only note what happened,
@@ -24,7 +24,7 @@ use trialog_model::time::UnixMicros;
 use super::buffer::{Buffer, Message};
 use super::lag::{ConsumerMetrics, PartitionLabels, of_topic};
 use super::writer::{Assigned, Assignments, DeadLetters, Report, Work, Writer};
-use super::{KafkaAddress, failed, mend};
+use super::{KafkaAddress, failed, remedy};
 use crate::clock::Clock;
 use crate::error::PipelineError;
 use crate::store::Store;
@@ -49,7 +49,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("allow.auto.create.topics", "false"),
 ];
 
-/// How consumers gather.
+/// The settings of consumers: when a batch is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConsumerSettings {
     /// Rows at which a batch is stored.
@@ -78,7 +78,7 @@ pub struct Consumers {
 }
 
 impl Consumers {
-    /// Starts to take events from the topics at `address` to `store`.
+    /// Starts to consume events from the topics at `address` into `store`.
     ///
     /// # Errors
     ///
@@ -100,7 +100,7 @@ impl Consumers {
         Ok(consumers)
     }
 
-    /// What was counted since the start.
+    /// Returns the counts since the start.
     pub fn metrics(&self) -> &ConsumerMetrics {
         &self.metrics
     }
@@ -113,7 +113,7 @@ impl Consumers {
         settings: ConsumerSettings,
         kind: EventKind,
     ) -> Result<(), PipelineError> {
-        let topic = address.topics().of(kind).to_owned();
+        let topic = address.topics().for_kind(kind).to_owned();
         let assignments: Assignments = Arc::default();
         let context = Context {
             topic: topic.clone(),
@@ -180,19 +180,19 @@ impl Consumers {
         Ok(())
     }
 
-    /// Whether every thread is there that takes events to the warehouse.
+    /// Returns whether all threads that move events to the warehouse are running.
     pub fn is_running(&self) -> bool {
         let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         !threads.is_empty() && threads.iter().all(|thread| !thread.is_finished())
     }
 
-    /// Leaves the groups after the batch that is being stored; what was read beyond it is read
-    /// again by whoever takes the partitions over.
+    /// Leaves the groups after the batch that is being stored. The next owner of the partitions
+    /// reads again what was read beyond it.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
     }
 
-    /// Stops, and waits until all is done.
+    /// Stops the consumers and waits for their threads.
     pub fn close(&self) {
         self.stop();
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
@@ -248,7 +248,10 @@ impl Context {
 }
 
 fn partitions(list: &TopicPartitionList) -> Vec<i32> {
-    list.elements().iter().map(|own| own.partition()).collect()
+    list.elements()
+        .iter()
+        .map(|partition| partition.partition())
+        .collect()
 }
 
 impl ClientContext for Context {
@@ -256,20 +259,20 @@ impl ClientContext for Context {
         let Some(topic) = statistics.topics.get(&self.topic) else {
             return;
         };
-        for own in topic
+        for partition in topic
             .partitions
             .values()
-            .filter(|own| own.desired && own.hi_offset >= 0)
+            .filter(|partition| partition.desired && partition.hi_offset >= 0)
         {
-            let stored = if own.committed_offset >= 0 {
-                own.committed_offset
+            let stored = if partition.committed_offset >= 0 {
+                partition.committed_offset
             } else {
-                own.lo_offset.max(0)
+                partition.lo_offset.max(0)
             };
-            let lag = (own.hi_offset - stored).max(0);
+            let lag = (partition.hi_offset - stored).max(0);
             self.metrics
                 .lag
-                .get_or_create(&self.labels(own.partition))
+                .get_or_create(&self.labels(partition.partition))
                 .set(lag);
         }
     }
@@ -320,7 +323,7 @@ struct Part {
     is_paused: bool,
 }
 
-/// What taking a message in takes beside the partition.
+/// What the handling of a message needs beside the partition.
 struct Tools {
     topic: String,
     clock: Clock,
@@ -409,7 +412,7 @@ impl Reader {
             wait = Duration::ZERO;
             match polled {
                 Ok(message) if self.consumer.context().has_changes() => {
-                    // Rebalanced before this message: whose it is depends on what changed.
+                    // Rebalanced before this message: its owner depends on what changed.
                     let message = message.detach();
                     self.take_changes();
                     self.take(&message);
@@ -430,8 +433,8 @@ impl Reader {
 
     /// Logs an error unless it is the one of last time.
     fn note_error(&mut self, error: &KafkaError) {
-        let mend = error.rdkafka_error_code().and_then(mend);
-        let text = mend.map_or_else(|| error.to_string(), |mend| format!("{error}; {mend}"));
+        let remedy = error.rdkafka_error_code().and_then(remedy);
+        let text = remedy.map_or_else(|| error.to_string(), |remedy| format!("{error}; {remedy}"));
         if self.last_error.as_ref() != Some(&text) {
             tracing::warn!(topic = self.topic, "cannot read the event log: {text}");
             self.last_error = Some(text);
@@ -555,8 +558,8 @@ impl Reader {
         (part.assigned == assigned).then_some(part)
     }
 
-    /// Has a partition claimed anew that somebody else claimed although it is this consumer's:
-    /// one that had it before, and slept through losing it.
+    /// Re-claims a partition after a stale consumer took its claim. The stale consumer had the
+    /// partition before and slept through its revocation.
     fn reopen(&mut self, assigned: Assigned) {
         let Some(part) = self.part(assigned) else {
             return;
@@ -595,7 +598,7 @@ impl Reader {
         part.position = position;
         let lag = part.end.saturating_sub(position).max(0);
         let first_passed = part.first_passed.take();
-        // Until librdkafka tells of it.
+        // Until librdkafka reports it.
         let labels = self.consumer.context().labels(assigned.partition);
         self.metrics.lag.get_or_create(&labels).set(lag);
         if position > 0 {

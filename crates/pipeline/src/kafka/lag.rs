@@ -1,4 +1,4 @@
-//! What consumers count, for Prometheus. A metric's doc comment is its help text.
+//! Counts for Prometheus what consumers do. A metric's doc comment is its help text.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -47,7 +47,7 @@ impl Default for ConsumerMetrics {
     }
 }
 
-/// The label of a topic.
+/// Returns the label of a topic.
 pub(crate) fn of_topic(topic: &str) -> TopicLabels {
     let topic = topic.to_owned();
     TopicLabels { topic }

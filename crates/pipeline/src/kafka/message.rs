@@ -1,4 +1,4 @@
-//! Events as messages: the JSON that the HTTP interface takes as well.
+//! Encodes events as messages: the JSON that the HTTP interface accepts as well.
 
 use std::fmt::Write;
 
@@ -45,7 +45,7 @@ pub(super) fn write(kind: EventKind, row: &EventRow<'_>, text: &mut String) {
     text.push('}');
 }
 
-/// The key of an event's message.
+/// Returns the key of an event's message.
 pub(super) fn key(row: &EventRow<'_>, shards: u16, text: &mut String) {
     text.clear();
     text.push_str(row.experiment);

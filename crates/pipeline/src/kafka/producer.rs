@@ -1,4 +1,4 @@
-//! Events into the topics; whoever sends them is answered after the brokers did.
+//! Produces events to the topics, and replies to senders after the brokers did.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,10 +10,10 @@ use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProd
 use trialog_warehouse::WarehouseError;
 use trialog_warehouse::embedded::{Refused, Reply, Submission};
 
-use super::{KafkaAddress, failed, mend, message};
+use super::{KafkaAddress, failed, message, remedy};
 use crate::error::PipelineError;
 
-/// Bytes of events that may wait for the brokers; beyond it, senders are told to come again.
+/// The maximum number of bytes of events that wait for the brokers. Beyond it, senders must retry.
 const QUEUE_BYTES: usize = 64 << 20;
 /// How long what waits is given when this process ends.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
@@ -38,7 +38,7 @@ pub struct Producer {
     keeps_user_texts: bool,
 }
 
-/// What becomes of a submission whose messages are on their way.
+/// A submission whose messages are on their way.
 struct Pending {
     n_left: AtomicUsize,
     n_bytes: usize,
@@ -54,7 +54,8 @@ impl Pending {
         failure.get_or_insert(reason);
     }
 
-    /// One message was delivered, or failed; after the last one the sender is told.
+    /// Counts a message that was delivered, or failed. The last one triggers the reply to the
+    /// sender.
     fn end_one(&self) {
         if self.n_left.fetch_sub(1, Ordering::AcqRel) != 1 {
             return;
@@ -91,18 +92,18 @@ impl ProducerContext for Deliveries {
 
     fn delivery(&self, result: &DeliveryResult<'_>, pending: Arc<Pending>) {
         if let Err((error, _)) = result {
-            let mend = error
+            let remedy = error
                 .rdkafka_error_code()
-                .and_then(mend)
+                .and_then(remedy)
                 .unwrap_or("send these events again shortly");
-            pending.fail(format!("{error}; {mend}"));
+            pending.fail(format!("{error}; {remedy}"));
         }
         pending.end_one();
     }
 }
 
 impl Producer {
-    /// A producer for the topics at `address`.
+    /// Creates a producer for the topics at `address`.
     ///
     /// # Errors
     ///
@@ -117,7 +118,7 @@ impl Producer {
         })
     }
 
-    /// The same, but users that are texts are sent as their numbers.
+    /// Makes the producer send users that are texts as their numbers.
     #[must_use]
     pub fn without_user_texts(self) -> Self {
         Self {
@@ -126,7 +127,7 @@ impl Producer {
         }
     }
 
-    /// The address of the cluster.
+    /// Returns the address of the cluster.
     pub fn address(&self) -> &KafkaAddress {
         &self.address
     }
@@ -145,7 +146,7 @@ impl Producer {
             return Err(Refused::Full);
         }
         let pending = Arc::new(Pending {
-            // One more, so that nobody is told before the last message was handed over.
+            // One more, so that the sender gets no reply before the last message was passed on.
             n_left: AtomicUsize::new(batch.len() + 1),
             n_bytes,
             queued_bytes: Arc::clone(&self.queued_bytes),
@@ -153,7 +154,7 @@ impl Producer {
             failure: Mutex::default(),
             reply: Mutex::new(Some(submission.reply)),
         });
-        let topic = self.address.topics().of(batch.kind());
+        let topic = self.address.topics().for_kind(batch.kind());
         let (mut key, mut payload) = (String::new(), String::new());
         for row in (0..batch.len()).map(|row| batch.row(row)) {
             message::key(&row, self.address.shards(), &mut key);
@@ -168,7 +169,7 @@ impl Producer {
         Ok(())
     }
 
-    /// Whether the brokers answer.
+    /// Checks that the brokers answer.
     ///
     /// # Errors
     ///

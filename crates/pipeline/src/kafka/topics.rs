@@ -1,4 +1,4 @@
-//! The topics: created by hand, with as many partitions as consumers may share.
+//! Creates topics on request, with as many partitions as consumers may share.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::error::PipelineError;
 const TIMEOUT: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(100);
 
-/// A topic, as the cluster has it.
+/// A topic as the cluster has it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Topic {
     /// Its name.
@@ -26,7 +26,7 @@ pub struct Topic {
     pub created: bool,
 }
 
-/// How topics are created.
+/// The partitions and replicas of new topics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
     /// Partitions of the two topics of events; dead letters have one.
@@ -35,7 +35,7 @@ pub struct Layout {
     pub replication: i32,
 }
 
-/// Creates the topics that do not exist, and tells what is there.
+/// Creates the topics that do not exist, and returns all of them.
 ///
 /// # Errors
 ///
@@ -89,17 +89,17 @@ pub async fn create(address: &KafkaAddress, layout: Layout) -> Result<Vec<Topic>
     Ok(there)
 }
 
-/// Keeps an error that says more than that no broker answered.
+/// Keeps the most informative error, rather than that no broker answered.
 #[derive(Default)]
-struct Said(Mutex<Option<KafkaError>>);
+struct LastError(Mutex<Option<KafkaError>>);
 
-impl Said {
+impl LastError {
     fn take(&self) -> Option<KafkaError> {
         (self.0.lock().unwrap_or_else(PoisonError::into_inner)).take()
     }
 }
 
-impl ClientContext for Said {
+impl ClientContext for LastError {
     fn error(&self, error: KafkaError, _: &str) {
         use RDKafkaErrorCode::{Authentication, SSL, SaslAuthenticationFailed};
         let code = error.rdkafka_error_code();
@@ -109,9 +109,9 @@ impl ClientContext for Said {
     }
 }
 
-impl ConsumerContext for Said {}
+impl ConsumerContext for LastError {}
 
-/// The topics, as the cluster has them.
+/// Returns the topics as the cluster has them.
 ///
 /// # Errors
 ///
@@ -120,10 +120,10 @@ pub fn list(address: &KafkaAddress) -> Result<Vec<Topic>, PipelineError> {
     let action = "look at the topics";
     let wrong = |error: &KafkaError| failed(action, address, error);
     let config = address.config(&[("group.id", "trialog.look")]);
-    let consumer: BaseConsumer<Said> =
-        (config.create_with_context(Said::default())).map_err(|error| wrong(&error))?;
+    let consumer: BaseConsumer<LastError> =
+        (config.create_with_context(LastError::default())).map_err(|error| wrong(&error))?;
     let metadata = consumer.fetch_metadata(None, TIMEOUT).map_err(|error| {
-        // What the connection died of is told to the context.
+        // The context receives the reason why the connection failed.
         consumer.poll(POLL);
         wrong(&consumer.context().take().unwrap_or(error))
     })?;
@@ -144,7 +144,7 @@ pub fn list(address: &KafkaAddress) -> Result<Vec<Topic>, PipelineError> {
         .to_vec())
 }
 
-/// Whether all topics are there.
+/// Checks that all topics exist.
 ///
 /// # Errors
 ///

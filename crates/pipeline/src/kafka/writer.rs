@@ -1,4 +1,4 @@
-//! The thread that stores what a consumer has read, while that goes on polling.
+//! Stores what a consumer has read, in a thread of its own while the consumer goes on polling.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,14 +24,14 @@ use crate::store::Store;
 const LOOK: Duration = Duration::from_millis(50);
 const DEAD_LETTER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A partition while it is assigned to this consumer; another assignment has another number.
+/// A partition while it is assigned to this consumer. Each assignment has another number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Assigned {
     pub(super) partition: i32,
     pub(super) generation: u64,
 }
 
-/// What is to be done.
+/// A task of the writer.
 pub(super) enum Work {
     /// Claim the partition, which ends at the offset `end`.
     Open { assigned: Assigned, end: i64 },
@@ -42,7 +42,7 @@ pub(super) enum Work {
     },
 }
 
-/// What was done.
+/// The outcome of a task.
 pub(super) enum Report {
     /// The partition is claimed; what lies before `position` is stored already.
     Opened {
@@ -56,12 +56,12 @@ pub(super) enum Report {
         next_offset: i64,
         n_bytes: usize,
     },
-    /// It was not stored, and is left to whoever has the partition now. Where that is this
+    /// It was not stored, and is left to the present owner of the partition. Where that is this
     /// consumer after all, it has to claim the partition again.
     Left { assigned: Assigned, n_bytes: usize },
 }
 
-/// The assignments that are in force, by partition.
+/// The current assignments by partition.
 pub(super) type Assignments = Arc<Mutex<HashMap<i32, u64>>>;
 
 pub(super) struct Writer {
@@ -76,7 +76,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Works until there is nobody to give it work.
+    /// Handles tasks until all senders are gone.
     pub(super) fn run(&self, work: &Receiver<Work>) {
         let mut claims: HashMap<Assigned, Claim> = HashMap::new();
         let mut random = fastrand::Rng::new();

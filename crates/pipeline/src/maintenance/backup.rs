@@ -1,4 +1,4 @@
-//! A backup: catalog and warehouse of one moment, while events come in.
+//! Backs up catalog and warehouse as of one moment, while events come in.
 //!
 //! The moment is fixed while nothing can be published or committed, which
 //! takes milliseconds; the copying comes after. Runs never change, so they
@@ -17,7 +17,7 @@ use trialog_warehouse::pin::{Pinned, RunFile};
 use super::manifest::{FORMAT, FileEntry, Manifest, Summed, copy, sync};
 use super::{Flag, Maintenance, MaintenanceError, Progress, go_on};
 
-/// A backup that was made.
+/// A finished backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct BackupReport {
     /// Where it is.
@@ -52,7 +52,7 @@ impl Maintenance {
         self.backup_until(&Flag::default(), directory, progress)
     }
 
-    /// The same; it ends with an error soon after `flag` is set.
+    /// Makes a backup as [`Self::backup`] does. Ends with an error soon after `flag` is set.
     ///
     /// # Errors
     ///
@@ -141,7 +141,7 @@ fn prefix(name: &OsString) -> OsString {
 
 /// A backup that is being written.
 struct Filling<'a> {
-    /// Set when nobody waits for the backup any more.
+    /// Set when no client waits for the backup any more.
     flag: &'a Flag,
     draft: &'a Path,
     files: Vec<FileEntry>,
@@ -157,7 +157,7 @@ impl Filling<'_> {
                 "catalog.sqlite" => catalog.copy_to(&to)?,
                 _ => warehouse.copy_database(&to)?,
             }
-            self.files.push(FileEntry::of(&to, name)?);
+            self.files.push(FileEntry::read_from(&to, name)?);
         }
         Ok(())
     }
@@ -190,7 +190,7 @@ impl Filling<'_> {
     fn run(&mut self, run: &RunFile, to: &Path) -> Result<(), MaintenanceError> {
         if fs::hard_link(&run.path, to).is_ok() {
             self.linked_bytes += run.bytes;
-            self.files.push(FileEntry::of(to, &run.name)?);
+            self.files.push(FileEntry::read_from(to, &run.name)?);
             return Ok(());
         }
         let mut from = File::open(&run.path).map_err(MaintenanceError::io("read", &run.path))?;

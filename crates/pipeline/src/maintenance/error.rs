@@ -1,4 +1,4 @@
-//! Why a maintenance operation failed, and what a person can do about it.
+//! Defines the errors of maintenance and what a person can do about them.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use trialog_warehouse::WarehouseError;
 
 use crate::error::PipelineError;
 
-/// Why a maintenance operation failed.
+/// An error of a maintenance operation.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MaintenanceError {
@@ -32,7 +32,7 @@ pub enum MaintenanceError {
     #[error("`{}` exists: give a directory that does not", .0.display())]
     Exists(PathBuf),
     /// The directory is no backup, or half of one.
-    #[error("`{}` is no complete backup: {why}", path.display())]
+    #[error("`{}` is not a complete backup: {why}", path.display())]
     NoBackup {
         /// The directory.
         path: PathBuf,
@@ -52,7 +52,7 @@ pub enum MaintenanceError {
     HoldsData {
         /// The data directory.
         path: PathBuf,
-        /// What is there.
+        /// The content of the directory.
         found: String,
     },
     /// More is to be dropped than without a confirmation, or by a clock that may be wrong.
@@ -80,7 +80,7 @@ impl MaintenanceError {
         }
     }
 
-    /// Whether data or a backup is not as it was written.
+    /// Returns whether data or a backup is not as it was written.
     pub fn is_damage(&self) -> bool {
         match self {
             Self::DamagedBackup { .. }

@@ -1,5 +1,5 @@
-//! Export: a consistent copy for outside tools, of events without duplicates
-//! or of all published results, as Parquet or CSV.
+//! Exports a consistent copy for other tools: events without duplicates or all published results,
+//! as Parquet or CSV.
 
 use std::fmt::Write as _;
 use std::io::Write;
@@ -16,10 +16,10 @@ use trialog_warehouse::view::View;
 use super::table::{Cell, Columns, TableWriter, Type};
 use super::{Flag, Maintenance, MaintenanceError, go_on};
 
-/// Experiments whose ids are read at a time.
+/// The number of experiments whose ids are read at a time.
 const CHUNK: u32 = 1_000;
 
-/// What is exported.
+/// The table that is exported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Table {
     /// Events of one kind, each once.
@@ -28,7 +28,7 @@ pub enum Table {
     Results,
 }
 
-/// The form of the file.
+/// The file format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// Parquet, compressed with zstd.
@@ -37,16 +37,16 @@ pub enum Form {
     Csv(Formulas),
 }
 
-/// What becomes of texts in CSV that a spreadsheet would compute.
+/// The treatment of texts in CSV that a spreadsheet would compute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Formulas {
     /// They get an apostrophe in front, see [`trialog_model::formula`].
     Escaped,
-    /// They stay as they are.
+    /// They are not changed.
     Kept,
 }
 
-/// What is wanted.
+/// The content and the format of an export.
 #[derive(Debug, Clone)]
 pub struct ExportRequest {
     /// Which table.
@@ -59,15 +59,15 @@ pub struct ExportRequest {
     pub within: Range<Option<i64>>,
 }
 
-/// An export whose moment is fixed.
+/// An export that is pinned to one moment.
 pub struct Export {
     request: ExportRequest,
     moment: Moment,
-    /// Set when nobody waits for the export any more.
+    /// Set when no client waits for the export any more.
     flag: Flag,
 }
 
-/// What is exported, as it is at one moment.
+/// The exported data as of one moment.
 enum Moment {
     Events(EventKind, View),
     Results(Catalog),
@@ -116,7 +116,7 @@ const RESULTS: &Columns = &[
 ];
 
 impl Maintenance {
-    /// Fixes the moment of an export.
+    /// Pins an export to this moment.
     ///
     /// # Errors
     ///
@@ -125,7 +125,8 @@ impl Maintenance {
         self.export_until(&Flag::default(), request)
     }
 
-    /// The same; writing it ends with an error soon after `flag` is set.
+    /// Pins an export as [`Self::export`] does. Writing it ends with an error soon after `flag` is
+    /// set.
     ///
     /// # Errors
     ///
@@ -150,7 +151,7 @@ impl Maintenance {
         })
     }
 
-    /// Rejects an experiment that nobody registered and no event names.
+    /// Rejects an experiment that is neither registered nor named by an event.
     fn check_experiment(&self, id: &ExperimentId, view: &View) -> Result<(), MaintenanceError> {
         let error = match self.catalog.experiment(id) {
             Ok(_) => return Ok(()),
@@ -167,7 +168,7 @@ impl Maintenance {
 }
 
 impl Export {
-    /// Writes everything to `out`, and gives the number of rows.
+    /// Writes everything to `out`, and returns the number of rows.
     ///
     /// # Errors
     ///
@@ -255,7 +256,7 @@ impl Export {
     }
 }
 
-/// The user as it was sent, for which `number` has the room where that is an integer.
+/// Returns the user as it was sent. `number` is the buffer for an integer.
 fn user_id<'a>(event: &EventRow<'a>, number: &'a mut String) -> &'a str {
     if event.user_text.is_empty() {
         number.clear();

@@ -1,4 +1,4 @@
-//! Erasure of one user: the exception to append-only that people have a right to.
+//! Erases one user: the exception to append-only that people have a right to.
 //!
 //! The order makes it safe to end anywhere. First the catalog notes the
 //! erasure and makes the experiments due, then the events go, run by run, then
@@ -15,7 +15,7 @@ use trialog_warehouse::erase::Doomed;
 use super::{Maintenance, MaintenanceError};
 use crate::aggregation::{RunReport, Scope};
 
-/// What an erasure did.
+/// The outcome of an erasure.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ForgetReport {
     /// The entry in the audit of erasures.
@@ -53,7 +53,7 @@ impl Maintenance {
         let mut report = self.erase_user(user, experiment, actor)?;
         let frozen = self.catalog.frozen_experiments()?;
         for id in frozen.iter().map(ExperimentId::as_str) {
-            if report.experiments.iter().any(|own| own == id) {
+            if report.experiments.iter().any(|touched| touched == id) {
                 report.notes.push(format!(
                     "the results of `{id}` still count the user: retention dropped events of it, so they cannot be computed again"
                 ));
@@ -120,7 +120,7 @@ impl Maintenance {
         })
     }
 
-    /// Those of `ids` that the registry knows: the others have no results.
+    /// Returns the registered ones of `ids`. The others have no results.
     fn registered<'a>(
         &self,
         ids: impl Iterator<Item = &'a String>,

@@ -1,5 +1,5 @@
-//! `backup.json`: what a backup consists of. It is written last, so a
-//! directory without it is no backup.
+//! Reads and writes `backup.json`, the manifest of a backup. It is written last, so a directory
+//! without it is not a backup.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -10,12 +10,12 @@ use serde_json::value::RawValue;
 
 use super::MaintenanceError;
 
-/// The manifest's name in a backup.
+/// The name of the manifest in a backup.
 pub const NAME: &str = "backup.json";
-/// The newest form of backups that this version knows.
+/// The newest format of backups that this version knows.
 pub const FORMAT: u32 = 1;
 
-/// What a backup consists of.
+/// The content of a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     /// The form of the backup.
@@ -58,7 +58,7 @@ struct Version {
 }
 
 impl Manifest {
-    /// Bytes of all files.
+    /// Returns the total size of all files in bytes.
     pub fn bytes(&self) -> u64 {
         self.files.iter().map(|file| file.bytes).sum()
     }
@@ -126,8 +126,7 @@ impl Manifest {
         }
     }
 
-    /// Compares every file in `directory` with the manifest, and gives what
-    /// does not fit.
+    /// Compares every file in `directory` with the manifest, and returns the differences.
     ///
     /// # Errors
     ///
@@ -140,7 +139,7 @@ impl Manifest {
         let (mut wrong, mut done) = (Vec::new(), 0);
         for file in &self.files {
             let path = directory.join(&file.name);
-            match FileEntry::of(&path, &file.name) {
+            match FileEntry::read_from(&path, &file.name) {
                 Ok(found) if found == *file => {}
                 Ok(found) if found.bytes != file.bytes => wrong.push(format!(
                     "`{}` has {} bytes where {} were written",
@@ -162,8 +161,8 @@ impl Manifest {
 }
 
 impl FileEntry {
-    /// The entry of the file at `path`, to be called `name`.
-    pub(crate) fn of(path: &Path, name: &str) -> Result<Self, MaintenanceError> {
+    /// Reads the file at `path` and returns its entry under the name `name`.
+    pub(crate) fn read_from(path: &Path, name: &str) -> Result<Self, MaintenanceError> {
         let mut summed = Summed::new(std::io::sink());
         let mut file = File::open(path).map_err(MaintenanceError::io("read", path))?;
         copy(&mut file, &mut summed).map_err(MaintenanceError::io("read", path))?;
@@ -171,7 +170,7 @@ impl FileEntry {
     }
 }
 
-/// Passes bytes on and sums them.
+/// Passes bytes on and computes their checksum.
 pub(crate) struct Summed<W> {
     pub(crate) inner: W,
     hasher: crc32fast::Hasher,

@@ -1,4 +1,4 @@
-//! From a backup to a data directory that can be started.
+//! Restores a backup to a data directory that can be started.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ const MARKER: &str = "RESTORING";
 /// What a directory may hold that is to be restored into.
 const NO_DATA: [&str; 2] = ["LOCK", "backups"];
 
-/// A backup that was restored.
+/// A finished restore.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RestoreReport {
     /// The backup.
@@ -80,7 +80,7 @@ pub fn restore(
     })
 }
 
-/// Refuses a data directory in which a restore was interrupted.
+/// Rejects a data directory in which a restore was interrupted.
 ///
 /// # Errors
 ///
@@ -92,8 +92,8 @@ pub fn check_complete(data_dir: &Path) -> Result<(), MaintenanceError> {
     }
 }
 
-/// Refuses a data directory with events whose catalog, which is a file there, is gone: a new one
-/// would have no keys and no experiments.
+/// Rejects a data directory that has events but has lost its catalog file: a new catalog would
+/// have no keys and no experiments.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! Retention on request.
+//! Runs retention on request.
 
 use super::{Maintenance, MaintenanceError};
 use crate::retention::{NOT_EMBEDDED, retain};
@@ -6,7 +6,7 @@ use crate::retention::{NOT_EMBEDDED, retain};
 pub use crate::retention::{Mode, RetentionReport};
 
 impl Maintenance {
-    /// Drops the events that are older than the settings keep them.
+    /// Drops the events that are older than the settings allow.
     ///
     /// # Errors
     ///

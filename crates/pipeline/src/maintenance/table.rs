@@ -1,4 +1,4 @@
-//! Rows as Parquet or CSV, written as they come.
+//! Writes rows as Parquet or CSV while they come.
 
 use std::borrow::Cow;
 use std::io::Write;
@@ -26,7 +26,7 @@ const BATCH_ROWS: usize = 8 * 1024;
 const GROUP_ROWS: usize = 128 * 1024;
 const GROUP_BYTES: usize = 32 << 20;
 
-/// What a column holds.
+/// The type of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Type {
     Integer,
@@ -39,7 +39,7 @@ pub(crate) enum Type {
     Boolean,
 }
 
-/// A value of a row; the kinds are those of [`Type`].
+/// A value of a row; the variants are those of [`Type`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Cell<'a> {
     Integer(i64),
@@ -50,7 +50,7 @@ pub(crate) enum Cell<'a> {
     Boolean(bool),
 }
 
-/// The columns of a table: their names and what they hold.
+/// The columns of a table: their names and types.
 pub(crate) type Columns = [(&'static str, Type)];
 
 /// Writes a table to `W`.
@@ -88,7 +88,7 @@ impl<W: Write + Send> TableWriter<W> {
         })))
     }
 
-    /// Adds a row, whose cells are of the columns' types.
+    /// Adds a row whose cells have the types of the columns.
     pub(crate) fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), MaintenanceError> {
         match self {
             Self::Csv(out, formulas) => write_line(out, cells, *formulas).map_err(failed),
@@ -226,7 +226,7 @@ fn write_line(out: &mut impl Write, cells: &[Cell<'_>], formulas: Formulas) -> s
     out.write_all(b"\n")
 }
 
-/// A text as it stands in its cell.
+/// Returns a text as it is written into its cell.
 fn shown(text: &str, formulas: Formulas) -> Cow<'_, str> {
     match formulas {
         Formulas::Escaped => escaped(text),

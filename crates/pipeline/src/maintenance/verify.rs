@@ -1,4 +1,4 @@
-//! Verification: every byte, every position, and every published number.
+//! Verifies every byte, every position, and every published number.
 //!
 //! It reads one moment and changes nothing. It goes on after it found damage,
 //! so that its report is whole.
@@ -26,7 +26,7 @@ const CHUNK: u32 = 500;
 /// Experiments that are named in the report, for each reason.
 const MAX_NAMED: usize = 100;
 
-/// What a verification found.
+/// The findings of a verification.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct VerifyReport {
     /// Whether nothing is damaged.
@@ -53,28 +53,28 @@ pub struct VerifyReport {
     pub n_skipped: u64,
 }
 
-/// Something that is not as it was written.
+/// Data that are not as they were written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(inline)]
 pub struct Damage {
     /// The part of the data: `catalog`, `warehouse`, `run`, `inbox`, `position`, `orphan` or `results`.
     pub part: &'static str,
-    /// What is wrong, and how to mend it.
+    /// What is wrong and how to fix it.
     pub message: String,
 }
 
-/// An experiment that cannot be compared.
+/// An experiment whose results cannot be compared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(inline)]
 pub struct Skipped {
     /// The experiment.
     pub experiment: String,
-    /// Why its results were not compared.
+    /// The reason why its results were not compared.
     pub reason: &'static str,
 }
 
 impl Maintenance {
-    /// Verifies the data of this moment while events come in.
+    /// Verifies the data as of this moment while events come in.
     ///
     /// # Errors
     ///
@@ -83,7 +83,7 @@ impl Maintenance {
         self.verify_until(&Flag::default(), progress)
     }
 
-    /// The same; it ends with an error soon after `flag` is set.
+    /// Verifies as [`Self::verify`] does. Ends with an error soon after `flag` is set.
     ///
     /// # Errors
     ///
@@ -112,7 +112,7 @@ impl Maintenance {
     }
 }
 
-/// Verifies a data directory that no process has open, without a change to it.
+/// Verifies a data directory that no process has open, without changing it.
 ///
 /// # Errors
 ///
@@ -144,7 +144,7 @@ pub fn verify_directory(
 
 struct Verification<'a> {
     settings: &'a Settings,
-    /// Set when nobody waits for the report any more.
+    /// Set when no client waits for the report any more.
     flag: &'a Flag,
     report: VerifyReport,
 }
@@ -167,7 +167,7 @@ impl<'a> Verification<'a> {
         self.report.damage.push(Damage { part, message });
     }
 
-    /// What came of a step; damage is noted and gives nothing.
+    /// Returns the result of a step. Damage is recorded and gives `None`.
     fn note<T, E: Into<MaintenanceError>>(
         &mut self,
         part: &'static str,
@@ -213,7 +213,7 @@ impl<'a> Verification<'a> {
         self.results(catalog, &snapshot.into(), mark, progress)
     }
 
-    /// Notes users of whom one number stands for two texts: two people that are counted as one.
+    /// Records users whose number stands for two texts: two people who are counted as one.
     fn clashing_users(&mut self, snapshot: &Snapshot) -> Result<(), MaintenanceError> {
         let ids = snapshot.experiments_after(EventKind::Assignment, 0);
         let clashing = snapshot.clashing_users(&ids)?;

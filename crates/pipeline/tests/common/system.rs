@@ -64,10 +64,10 @@ impl System {
         };
         let warehouse = Arc::new(Warehouse::open(directory, lock, options, published).unwrap());
         let passed = Arc::new(AtomicI64::new(0));
-        let own = Arc::clone(&passed);
+        let read_passed = Arc::clone(&passed);
         let clock: trialog_pipeline::clock::Clock = Arc::new(move || {
             let reading = CLOCK.fetch_add(1, Ordering::Relaxed);
-            UnixMicros(reading + own.load(Ordering::Relaxed))
+            UnixMicros(reading + read_passed.load(Ordering::Relaxed))
         });
         let aggregator = Arc::new(Aggregator::new(
             Arc::clone(&catalog),

@@ -1,4 +1,4 @@
-//! The verdict to act on.
+//! Decides the verdict to act on.
 
 use trialog_model::metric_definition::Direction;
 use trialog_stats::Alpha;
@@ -7,9 +7,9 @@ use super::{Comparison, Flag, Headline, Looks, Terms, always_valid, desirable, e
 use crate::Measured;
 use crate::standing::{self, Standing};
 
-const UNCONFIRMED: &str = "what results are tested with was changed after the start, and nobody has confirmed it: no verdict until somebody does";
+const UNCONFIRMED: &str = "settings that results are tested with were changed after the start: there is no verdict until the change is confirmed";
 
-/// Decides the headline of `comparison`: `at_once` is the adjusted p-value of its one look,
+/// Decides the headline of `comparison`. `at_once` is the adjusted p-value of its one look,
 /// `always` that of the always-valid test.
 pub(super) fn headline(
     comparison: &Comparison,
@@ -37,8 +37,8 @@ pub(super) fn headline(
     headline
 }
 
-/// The verdict of the planned look, which stands whatever comes later; `None` where it came to
-/// none, so that looks go on.
+/// Returns the verdict of the planned look, which later looks do not change; `None` if the planned
+/// look gave no verdict, so that sequential looks go on.
 fn planned_headline(
     looks: Looks<'_>,
     comparison: &Comparison,

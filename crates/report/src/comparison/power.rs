@@ -1,4 +1,4 @@
-//! The effect that the users so far can show.
+//! Computes the effect that the current users can show.
 
 use trialog_model::metric::MetricRole;
 use trialog_stats::Correction;
@@ -7,7 +7,7 @@ use trialog_stats::special::normal_quantile;
 use super::{Comparison, Power, Terms, tested};
 use crate::{Measured, MetricReport, standing};
 
-/// The power that is asked for where none is planned.
+/// The power that is assumed if none is planned.
 const USUAL_POWER: f64 = 0.8;
 
 /// Sets the power of each comparison; families are those of [`super::adjust_families`].

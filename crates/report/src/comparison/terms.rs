@@ -1,4 +1,4 @@
-//! What a comparison depends on beside the arms.
+//! Collects the parameters of a comparison beside the arms.
 
 use trialog_model::experiment::{Definition, Plan};
 use trialog_stats::Alpha;
@@ -10,7 +10,7 @@ use crate::{Choices, Subject};
 /// nothing is planned.
 const USUAL_TUNING: f64 = 5_000.0;
 
-/// What a comparison depends on beside the arms.
+/// The parameters of a comparison beside the arms.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Terms<'a> {
     pub(crate) control: Option<&'a str>,
@@ -23,7 +23,7 @@ pub(crate) struct Terms<'a> {
     pub(crate) looks: Option<Looks<'a>>,
 }
 
-/// What earlier looks came to, and whether a verdict may rest on it.
+/// The results of earlier looks, and whether a verdict may use them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Looks<'a> {
     pub(crate) subject: Subject<'a>,
@@ -53,7 +53,8 @@ impl<'a> Terms<'a> {
         }
     }
 
-    /// Units of both arms together at which always-valid tests are sharpest, and why these.
+    /// Returns the units of both arms together at which always-valid tests are sharpest, and the
+    /// source of that number.
     pub(crate) fn tuning(&self) -> (f64, &'static str) {
         match self.plan {
             Some(plan) => (
@@ -67,7 +68,7 @@ impl<'a> Terms<'a> {
         }
     }
 
-    /// The level of always-valid tests.
+    /// Returns the level of always-valid tests.
     pub(crate) fn early(&self) -> Alpha {
         standing::early(self.alpha, self.plan.is_some())
     }

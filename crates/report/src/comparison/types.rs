@@ -1,4 +1,4 @@
-//! A comparison with the control, as the API answers with it.
+//! Defines the comparison with the control as the API returns it.
 //!
 //! Doc comments of fields describe them to users of the API.
 
@@ -135,8 +135,8 @@ pub struct Headline {
     pub reason: String,
 }
 
-/// The levels that the headlines of `comparisons` spend, each once, the smallest first;
-/// `otherwise` where there are none.
+/// Returns the levels that the headlines of `comparisons` spend, each once, the smallest first;
+/// `otherwise` if there are none.
 pub fn headline_levels<'c>(
     comparisons: impl Iterator<Item = &'c Comparison>,
     otherwise: f64,

@@ -1,4 +1,4 @@
-//! Findings in computations that are made up.
+//! Tests findings in made-up computations.
 
 use serde_json::json;
 use trialog_model::experiment::{Definition, Status};

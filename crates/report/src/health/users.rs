@@ -1,4 +1,4 @@
-//! Warnings about users and events that count in no metric, or not as they should.
+//! Warns about users and events that metrics do not count, or not as they should.
 
 use trialog_model::experiment::Definition;
 use trialog_model::published::{Computation, VariantExposures};
@@ -45,7 +45,7 @@ pub(super) fn warn(
     warnings.extend(too_many_event_types(computation.not_aggregated));
 }
 
-/// A warning about a number of users or events, where there are any: `name` says which.
+/// Warns about a number of users or events if it is not 0. `name` names them.
 fn counted(
     (name, count): (&str, u64),
     (severity, code): (Severity, &str),

@@ -1,4 +1,4 @@
-//! Warnings about a computation, about how events arrive, and about the plan.
+//! Warns about a computation, the arrival of events, and the plan.
 
 use trialog_model::metric::MetricKind;
 use trialog_model::published::Computation;
@@ -10,7 +10,7 @@ use crate::findings::{self, Finding};
 use crate::warnings::{self, Severity, Warning};
 use crate::{Measured, Subject};
 
-/// Warns where there are no results, or older ones than the definition.
+/// Warns if there are no results, or if the results are older than the definition.
 pub(super) fn warn_of_computation(warnings: &mut Vec<Warning>, checked: &Checked<'_>) {
     if !checked.is_published {
         warnings.push(
@@ -37,7 +37,7 @@ pub(super) fn warn_of_computation(warnings: &mut Vec<Warning>, checked: &Checked
     }
 }
 
-/// Warns of what looks wrong in how the application sends users and events.
+/// Warns about problems in how the application sends users and events.
 pub(super) fn warn_of_findings(warnings: &mut Vec<Warning>, checked: &Checked<'_>) {
     let (subject, computation) = (&checked.subject, checked.computation);
     let mut findings = Vec::new();
@@ -58,7 +58,7 @@ pub(super) fn warn_of_findings(warnings: &mut Vec<Warning>, checked: &Checked<'_
     warnings.extend(findings.iter().map(warnings::of_finding));
 }
 
-/// Each arm whose covariate differs from the control's.
+/// Returns each arm whose covariate differs from the control's.
 fn imbalances(measured: &Measured) -> Vec<Finding> {
     let covariate = |arm: &Arm| match arm.sample {
         Some(Sample::Adjusted(adjusted)) => Some(*adjusted.covariate()),
@@ -90,7 +90,7 @@ fn is_capped_to_zero(arm: &Arm) -> bool {
     capped.upper.as_deref().is_some_and(is_zero) && (capped.users > 0 || !is_zero(&arm.sums.total))
 }
 
-/// Warns of metrics that are named under a kind that needs a definition and have none.
+/// Warns about metrics that are named under a kind that needs a definition and have none.
 pub(super) fn warn_of_metrics(warnings: &mut Vec<Warning>, subject: &Subject<'_>) {
     let is_defined = |name: &str, kind: MetricKind| {
         (subject.defined_metric(name)).is_some_and(|defined| defined.kind == kind)
@@ -114,7 +114,7 @@ pub(super) fn warn_of_metrics(warnings: &mut Vec<Warning>, subject: &Subject<'_>
     }
 }
 
-/// Warns where the experiment was stopped before it had its planned users.
+/// Warns if the experiment was stopped before it had its planned users.
 pub(super) fn warn_of_plan(
     warnings: &mut Vec<Warning>,
     subject: &Subject<'_>,

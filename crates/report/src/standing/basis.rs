@@ -1,5 +1,5 @@
-//! What p-values and verdicts are made of beside the data, as short texts: a changed text
-//! starts a test anew.
+//! Writes the inputs of p-values and verdicts beside the data as short texts. A test starts anew
+//! if its text changes.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::{Measured, Subject, health};
 /// Changes whenever p-values of earlier looks mean something else.
 const MEANING: u32 = 1;
 
-/// Everything that the p-values of a test depend on beside the data, as one short text.
+/// Writes everything that the p-values of a test depend on beside the data.
 pub(crate) fn basis(subject: &Subject<'_>, measured: &Measured, terms: &Terms<'_>) -> String {
     let definition = subject.definition;
     let metric = subject.defined_metric(&measured.metric);
@@ -30,7 +30,7 @@ pub(crate) fn basis(subject: &Subject<'_>, measured: &Measured, terms: &Terms<'_
     ]))
 }
 
-/// Everything that the planned verdict on a metric depends on beside the data.
+/// Writes everything that the planned verdict on a metric depends on beside the data.
 pub(crate) fn basis_of_verdict(
     subject: &Subject<'_>,
     measured: &Measured,
@@ -45,7 +45,7 @@ pub(crate) fn basis_of_verdict(
     ]))
 }
 
-/// What the sample ratio is tested against.
+/// Writes what the sample ratio is tested against.
 pub(super) fn basis_of_srm(definition: &Definition) -> String {
     let weights: Vec<_> = health::assigned(definition)
         .map(|variant| (&variant.variant, variant.weight))
@@ -57,8 +57,8 @@ pub(super) fn basis_of_srm(definition: &Definition) -> String {
     ]))
 }
 
-/// What the definition of a metric says of its numbers; fields without a value are left out,
-/// so that a field that comes later changes nothing.
+/// Writes the parts of a metric's definition that change its numbers. Fields without a value are
+/// left out, so that a new field does not change the text.
 fn meaning(definition: &MetricDefinition) -> Value {
     let fields = serde_json::to_value(definition).unwrap_or_default();
     let fields: BTreeMap<String, Value> = serde_json::from_value(fields).unwrap_or_default();
@@ -69,7 +69,7 @@ fn meaning(definition: &MetricDefinition) -> Value {
     says.collect()
 }
 
-/// Everything that the planned look depends on beside the data.
+/// Writes everything that the planned look depends on beside the data.
 pub(super) fn basis_of_plan(subject: &Subject<'_>) -> String {
     let definition = subject.definition;
     let primary = definition.metrics.primary.iter();

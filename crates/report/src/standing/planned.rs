@@ -1,4 +1,4 @@
-//! The planned look: when it is, and its outcome.
+//! Decides when the planned look takes place, and keeps its outcome.
 
 use trialog_model::experiment::{Definition, Status};
 use trialog_model::metric::MetricRole;
@@ -15,13 +15,13 @@ use crate::{Choices, Subject, control, from_measured, health, measured};
 /// How long users come in before the planned look: one of each weekday.
 const LEAST_MICROS: i64 = 7 * 86_400_000_000;
 
-/// When the planned look is.
+/// The time of the planned look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Planned {
     /// Not at this look, however many users are mature.
     No,
     /// At this look, if each of these arms has `users` who were exposed before `mature`, and
-    /// anybody was before `first`.
+    /// anyone was exposed before `first`.
     If {
         /// Microseconds since 1970: the windows of users exposed before have closed.
         mature: i64,
@@ -32,7 +32,7 @@ pub enum Planned {
     },
 }
 
-/// When the planned look at `subject` is, at data time `now`.
+/// Decides when the planned look at `subject` takes place, at data time `now`.
 ///
 /// It is the first where every arm has its planned number of users whose windows have closed,
 /// those of primary metrics, and 7 days have passed.
@@ -83,7 +83,7 @@ fn longest_window(subject: &Subject<'_>) -> i64 {
     primary.filter_map(closes).max().unwrap_or(0).max(0)
 }
 
-/// Whether `computation`, of users exposed before some time, has `users` in each arm.
+/// Returns whether `computation`, of users exposed before some time, has `users` in each arm.
 #[must_use]
 pub fn has_users(definition: &Definition, computation: &Computation, users: u64) -> bool {
     let counts = health::declared_counts(definition, computation, false);

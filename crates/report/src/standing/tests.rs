@@ -1,4 +1,4 @@
-//! Standings of looks in a row, and the planned look.
+//! Tests standings of successive looks, and the planned look.
 
 use serde_json::{Value, json};
 use trialog_model::experiment::Status;
@@ -179,10 +179,10 @@ fn what_is_gone_takes_the_smallest_p_values_and_leaves_the_planned_outcome() {
             confirmed: None,
         }],
     };
-    let earlier = Standing::of(&sequence(BreakReason::Erasure, 0));
+    let earlier = Standing::from_sequence(&sequence(BreakReason::Erasure, 0));
     assert_eq!(earlier.as_ref(), Some(&standing));
     for reason in [BreakReason::Erasure, BreakReason::Retention] {
-        let kept = Standing::of(&sequence(reason, 2)).expect("the planned look");
+        let kept = Standing::from_sequence(&sequence(reason, 2)).expect("the planned look");
         assert_eq!((kept.tests.len(), kept.since()), (0, None));
         assert_eq!(kept.planned, standing.planned);
         // It is never taken again, whatever comes in.

@@ -1,4 +1,4 @@
-//! Events appended to files, for `trialog import` or a shipper of logs.
+//! Appends events to files, for `trialog import` or a shipper of logs.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};

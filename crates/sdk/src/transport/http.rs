@@ -1,4 +1,4 @@
-//! Events to a server over HTTP.
+//! Sends events to a server over HTTP.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ impl std::fmt::Debug for HttpTransport {
 }
 
 impl HttpTransport {
-    /// Posts to `server`, such as `https://trialog.example`, with a key that has the
+    /// Creates a transport to `server`, such as `https://trialog.example`, with a key that has the
     /// scope `sdk` or `ingest`.
     pub fn new(server: impl Into<String>, api_key: Option<String>) -> Self {
         let server = server.into().trim_end_matches('/').to_owned();
@@ -41,7 +41,7 @@ impl HttpTransport {
     }
 }
 
-/// A client that waits for nothing long and tells every status.
+/// Creates an HTTP client with short timeouts that returns every status instead of failing.
 pub(crate) fn agent() -> Agent {
     Agent::config_builder()
         .http_status_as_error(false)
@@ -62,7 +62,7 @@ impl Transport for HttpTransport {
         }
         let request = request.config().timeout_global(Some(timeout)).build();
         match request.send(batch.lines()) {
-            Ok(mut answer) => judge(&without_passwords(&address), batch, &mut answer),
+            Ok(mut answer) => classify(&without_passwords(&address), batch, &mut answer),
             Err(error) => {
                 let reason = format!("cannot reach `{address}`: {error}");
                 Delivery::failed(without_passwords(&reason).into_owned())
@@ -71,9 +71,9 @@ impl Transport for HttpTransport {
     }
 }
 
-/// What a server says about events.
+/// The server's verdict on the events.
 #[derive(Deserialize)]
-struct Judged {
+struct Receipt {
     accepted: u64,
     #[serde(default)]
     rejected: Vec<Rejection>,
@@ -85,7 +85,7 @@ struct Rejection {
     reason: String,
 }
 
-fn judge(address: &str, batch: &Batch, answer: &mut Response<ureq::Body>) -> Delivery {
+fn classify(address: &str, batch: &Batch, answer: &mut Response<ureq::Body>) -> Delivery {
     let status = answer.status();
     let wait = wait(answer);
     let body = answer
@@ -93,18 +93,18 @@ fn judge(address: &str, batch: &Batch, answer: &mut Response<ureq::Body>) -> Del
         .with_config()
         .limit(MAX_ANSWER_BYTES)
         .read_to_vec();
-    let judged = body
+    let receipt = body
         .ok()
-        .and_then(|body| serde_json::from_slice::<Judged>(&body).ok());
+        .and_then(|body| serde_json::from_slice::<Receipt>(&body).ok());
     let n_events = batch.len() as u64;
-    match (status, judged) {
+    match (status, receipt) {
         // All of them bad is 422, with the same members.
-        (StatusCode::ACCEPTED | StatusCode::UNPROCESSABLE_ENTITY, Some(judged))
-            if judged.accepted + judged.rejected.len() as u64 == n_events =>
+        (StatusCode::ACCEPTED | StatusCode::UNPROCESSABLE_ENTITY, Some(receipt))
+            if receipt.accepted + receipt.rejected.len() as u64 == n_events =>
         {
-            let reason = (judged.rejected.first())
+            let reason = (receipt.rejected.first())
                 .map(|first| format!("`{}` {}", first.field, first.reason));
-            let n_refused = judged.rejected.len() as u64;
+            let n_refused = receipt.rejected.len() as u64;
             Delivery::Taken {
                 n_refused,
                 reason: reason.unwrap_or_default(),
@@ -121,7 +121,7 @@ fn judge(address: &str, batch: &Batch, answer: &mut Response<ureq::Body>) -> Del
     }
 }
 
-/// The seconds of `Retry-After`; a date is not looked at, since the clock may be wrong.
+/// Returns the seconds of `Retry-After`. A date is ignored, since the clock may be wrong.
 pub(crate) fn wait(answer: &Response<ureq::Body>) -> Option<Duration> {
     let seconds = answer.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
     seconds.trim().parse().ok().map(Duration::from_secs)

@@ -1,5 +1,4 @@
-//! Events to Kafka: `experiment.assignments` and `experiment.metrics`, keyed by
-//! experiment.
+//! Sends events to Kafka: `experiment.assignments` and `experiment.metrics`, keyed by experiment.
 
 use std::time::Duration;
 
@@ -28,7 +27,7 @@ impl std::fmt::Debug for KafkaTransport {
     }
 }
 
-/// Counts what becomes of the messages of a batch.
+/// Counts the delivered and the failed messages of a batch.
 #[derive(Default)]
 struct Reports(std::sync::Mutex<Counted>);
 
@@ -73,8 +72,8 @@ fn is_for_good(error: &KafkaError) -> bool {
 }
 
 impl KafkaTransport {
-    /// Produces to the brokers `host:port,…`, with more `settings` of librdkafka such as
-    /// those of TLS and SASL; they go before those of the transport.
+    /// Creates a producer for the brokers `host:port,…`, with more `settings` of librdkafka such
+    /// as those of TLS and SASL, which override those of the transport.
     ///
     /// # Errors
     ///
@@ -102,7 +101,7 @@ impl KafkaTransport {
         })
     }
 
-    /// The same with other topics for assignments and metrics.
+    /// Sets other topics for assignments and metrics.
     #[must_use]
     pub fn topics(mut self, assignments: &str, metrics: &str) -> Self {
         self.topics = [assignments.to_owned(), metrics.to_owned()];

@@ -1,4 +1,4 @@
-//! Events kept in memory, for the tests of an application.
+//! Keeps events in memory, for the tests of an application.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,12 +15,12 @@ use super::{Batch, Delivery, Transport};
 pub struct MemoryTransport(Arc<Mutex<Vec<Value>>>);
 
 impl MemoryTransport {
-    /// Nothing was sent yet.
+    /// Creates an empty transport.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes out the events that were sent since the last time, as JSON objects.
+    /// Removes and returns the events that were sent since the last call, as JSON objects.
     pub fn take(&self) -> Vec<Value> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -99,7 +99,7 @@ fn a_metric_is_logged_for_each_experiment_in_which_it_counts() {
     let (client, events) = client();
     let count = |context: &Context, event_type: &str| {
         client.log_metric("1", context, event_type, 2.5);
-        let mut of: Vec<String> = (sent(&client, &events).iter())
+        let mut found: Vec<String> = (sent(&client, &events).iter())
             .map(|event| {
                 format!(
                     "{}={}",
@@ -108,8 +108,8 @@ fn a_metric_is_logged_for_each_experiment_in_which_it_counts() {
                 )
             })
             .collect();
-        of.sort();
-        of
+        found.sort();
+        found
     };
     let ios = Context::new().with("platform", "ios");
     assert_eq!(count(&ios, "visit"), ["gate=2.5000", "page=2.5000"]);
@@ -117,9 +117,9 @@ fn a_metric_is_logged_for_each_experiment_in_which_it_counts() {
     assert_eq!(count(&ios, "purchase"), ["gate=2.5000"]);
     assert_eq!(count(&ios, "unheard of"), [""; 0]);
     client.log_metric_for("elsewhere", "1", "unheard of", "0.0001");
-    let own = &sent(&client, &events)[0];
+    let exposure = &sent(&client, &events)[0];
     assert_eq!(
-        (&own["experiment_id"], &own["value"]),
+        (&exposure["experiment_id"], &exposure["value"]),
         (&json!("elsewhere"), &json!("0.0001"))
     );
 }
@@ -199,14 +199,14 @@ fn a_shipped_variant_goes_to_everybody_and_only_the_holdout_is_logged() {
     let none = Context::new();
     let mut n_shipped = 0;
     for unit in (0..50).map(|unit| unit.to_string()) {
-        let own = client.assign(&unit, "ended", &none);
-        match own.outcome() {
+        let assignment = client.assign(&unit, "ended", &none);
+        match assignment.outcome() {
             Outcome::Shipped => {
                 n_shipped += 1;
-                assert_eq!(own.variant(), Some("b"));
-                assert_eq!(own.value(), Some(&json!({"depth": 2})));
+                assert_eq!(assignment.variant(), Some("b"));
+                assert_eq!(assignment.value(), Some(&json!({"depth": 2})));
             }
-            outcome => assert_eq!((outcome, own.variant()), (Outcome::HeldOut, None)),
+            outcome => assert_eq!((outcome, assignment.variant()), (Outcome::HeldOut, None)),
         }
     }
     assert!((10..40).contains(&n_shipped), "{n_shipped}");
@@ -229,8 +229,11 @@ fn a_forced_unit_gets_its_variant_and_its_exposure_says_so() {
         .unwrap();
     client.force("qa", "nowhere", Some("x"));
     let none = Context::new();
-    let own = client.assign("qa", "gate", &none);
-    assert_eq!((own.variant(), own.outcome()), (Some("b"), Outcome::Forced));
+    let assignment = client.assign("qa", "gate", &none);
+    assert_eq!(
+        (assignment.variant(), assignment.outcome()),
+        (Some("b"), Outcome::Forced)
+    );
     assert_eq!(client.assign("qa", "nowhere", &none).variant_or("y"), "x");
     assert_eq!(client.decide("qa", "gate", &none).variant(), Some("b"));
     let all = client.decide_all("qa", &none);
@@ -258,7 +261,10 @@ fn a_look_is_no_exposure() {
     assert!(!client.explain("1", "gate", &ios).is_empty());
     assert_eq!(sent(&client, &events).len(), 0);
     let all = client.assign_all("1", &ios);
-    assert!(all.iter().all(|(_, own)| own.variant().is_some()));
+    assert!(
+        all.iter()
+            .all(|(_, assignment)| assignment.variant().is_some())
+    );
     assert_eq!(sent(&client, &events).len(), 2);
 }
 

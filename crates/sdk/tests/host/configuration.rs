@@ -46,13 +46,13 @@ impl Source {
         let Some(text) = text else {
             return "HTTP/1.1 500 x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_owned();
         };
-        let own = format!("\"{}\"", text.len());
-        if tag == Some(&own) {
-            return format!("HTTP/1.1 304 x\r\netag: {own}\r\nconnection: close\r\n\r\n");
+        let etag = format!("\"{}\"", text.len());
+        if tag == Some(&etag) {
+            return format!("HTTP/1.1 304 x\r\netag: {etag}\r\nconnection: close\r\n\r\n");
         }
         let length = text.len();
         format!(
-            "HTTP/1.1 200 x\r\netag: {own}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{text}"
+            "HTTP/1.1 200 x\r\netag: {etag}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{text}"
         )
     }
 
@@ -88,7 +88,9 @@ impl Heard {
         let heard = self.0.lock().unwrap();
         drop(
             self.1
-                .wait_while(heard, |heard| !heard.iter().any(|own| own.contains(text)))
+                .wait_while(heard, |heard| {
+                    !heard.iter().any(|message| message.contains(text))
+                })
                 .unwrap(),
         );
     }

@@ -1,4 +1,4 @@
-//! The key that a request carries, and where the request came from.
+//! Extracts the key of a request, and checks where the request came from.
 
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
@@ -8,7 +8,7 @@ use base64::prelude::BASE64_STANDARD;
 use super::{is_safe, unauthorized};
 use crate::problem::{Answer, Problem};
 
-/// A key, and how it came.
+/// A key, and the way in which it was sent.
 pub(super) enum Credential {
     /// As a program sends it: `Authorization: Bearer` or `X-API-Key`.
     Header(String),
@@ -24,8 +24,8 @@ impl Credential {
     }
 }
 
-/// The key in `headers`, if there is one.
-pub(super) fn of(headers: &HeaderMap) -> Answer<Option<Credential>> {
+/// Extracts the key from `headers`, if there is one.
+pub(super) fn from_headers(headers: &HeaderMap) -> Answer<Option<Credential>> {
     let mut found = headers
         .get_all(header::AUTHORIZATION)
         .iter()
@@ -67,8 +67,8 @@ fn malformed() -> Problem {
     )
 }
 
-/// Refuses a request that names another machine: without keys, a page whose
-/// own name was made to point here (DNS rebinding) must not get in.
+/// Rejects a request that names another machine: without keys, a page whose domain was made to
+/// point here (DNS rebinding) must not get in.
 pub(super) fn check_host(request: &Request) -> Answer<()> {
     let Some(host) = host(request) else {
         return Ok(());
@@ -88,7 +88,7 @@ pub(super) fn check_host(request: &Request) -> Answer<()> {
     ))
 }
 
-/// Refuses a change that a page of another origin asks for.
+/// Rejects a change that a page of another origin requests.
 pub(super) fn check_origin(request: &Request, allowed: &[String]) -> Answer<()> {
     let Some(origin) = request.headers().get(header::ORIGIN) else {
         return Ok(());
@@ -114,7 +114,7 @@ fn authority_of(request: &Request) -> Option<String> {
         None => request
             .uri()
             .authority()
-            .map(|own| own.as_str().to_ascii_lowercase()),
+            .map(|authority| authority.as_str().to_ascii_lowercase()),
     }
 }
 
@@ -139,7 +139,10 @@ mod tests {
     fn found(name: &'static str, value: &str) -> Option<String> {
         let mut headers = HeaderMap::new();
         headers.insert(name, value.parse().unwrap());
-        of(&headers).ok().flatten().map(|own| own.key().to_owned())
+        from_headers(&headers)
+            .ok()
+            .flatten()
+            .map(|credential| credential.key().to_owned())
     }
 
     #[test]
@@ -163,7 +166,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("authorization", "Bearer a".parse().unwrap());
         headers.insert("x-api-key", "a".parse().unwrap());
-        assert!(of(&headers).is_err());
+        assert!(from_headers(&headers).is_err());
     }
 
     fn request(host: Option<&str>, origin: Option<&str>) -> Request {

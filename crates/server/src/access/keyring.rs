@@ -1,7 +1,7 @@
-//! The API keys in memory: no request waits for the catalog.
+//! Keeps the API keys in memory, so that no request waits for the catalog.
 //!
 //! Where the catalog is a file, the process that holds it is the only one that
-//! changes keys; where others share it, its count of writes tells when to read
+//! changes keys; where others share it, its count of writes shows when to read
 //! them again. So what is in memory is what is in the catalog. At most
 //! [`trialog_catalog::keys::MAX_KEYS`] are held.
 
@@ -20,7 +20,7 @@ use super::secret;
 /// How often uses are written to the catalog, at most.
 const NOTE_EVERY_MICROS: i64 = 60_000_000;
 
-/// Whom a good key belongs to.
+/// The owner of a valid key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Caller {
     pub(crate) id: String,
@@ -28,10 +28,10 @@ pub(crate) struct Caller {
     pub(crate) scopes: Vec<Scope>,
 }
 
-/// Why a key is not accepted.
+/// The reason why a key is rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Refused {
-    /// It is none of ours, or its secret is wrong.
+    /// Its id is unknown, or its secret is wrong.
     Unknown,
     /// It was revoked.
     Revoked(String),
@@ -47,7 +47,7 @@ struct Entry {
     noted: AtomicI64,
 }
 
-/// The keys, and when they were used.
+/// The keys and the times of their last uses.
 pub(crate) struct Keyring {
     /// `None` until they were read from the catalog.
     keys: RwLock<Option<HashMap<String, Entry>>>,
@@ -57,7 +57,7 @@ pub(crate) struct Keyring {
     changing: Mutex<()>,
     /// There was a key once: from then on this never is false again.
     had_keys: AtomicBool,
-    /// A file that says the same, where the catalog is not beside it.
+    /// A file that records the same if the catalog is not in the directory.
     fact: OnceLock<PathBuf>,
     noted_at: AtomicI64,
     /// The catalog's count of writes at which a shared catalog was read.
@@ -84,8 +84,8 @@ impl Keyring {
             .is_some()
     }
 
-    /// Keeps the fact that there were keys in the file at `path` as well, and believes it: a
-    /// catalog on a server may be another one tomorrow, or an older one.
+    /// Records in the file at `path` as well that there were keys, and trusts it: a catalog on a
+    /// server may be replaced by another one, or by an older one.
     pub(crate) fn remember_at(&self, path: PathBuf) {
         if path.exists() {
             self.had_keys.store(true, Ordering::Release);
@@ -94,7 +94,7 @@ impl Keyring {
         let _ = self.fact.set(path);
     }
 
-    /// There was a key, and that is not forgotten whatever becomes of it.
+    /// Records that there was a key, which stays true even if all keys disappear.
     fn note_keys(&self) {
         self.had_keys.store(true, Ordering::Release);
         let Some(path) = self.fact.get().filter(|path| !path.exists()) else {
@@ -105,7 +105,7 @@ impl Keyring {
         }
     }
 
-    /// Whether memory has what `catalog` has.
+    /// Returns whether memory is up to date with `catalog`.
     pub(crate) fn is_current(&self, catalog: &Catalog) -> bool {
         self.is_loaded()
             && (!catalog.is_shared() || self.read_at.load(Ordering::Acquire) == catalog.n_writes())
@@ -119,7 +119,7 @@ impl Keyring {
         self.change(catalog, || Ok(()))
     }
 
-    /// Runs `change` of the catalog, then takes over what is there.
+    /// Runs `change` on the catalog, then reloads the keys.
     pub(crate) fn change<T>(
         &self,
         catalog: &Catalog,
@@ -138,7 +138,7 @@ impl Keyring {
             let noted = key.last_used_at.map_or(0, |time| time.0);
             let used = before
                 .get(&key.id)
-                .map_or(0, |own| own.used_at.load(Ordering::Relaxed));
+                .map_or(0, |earlier| earlier.used_at.load(Ordering::Relaxed));
             let entry = Entry {
                 used_at: AtomicI64::new(used.max(noted)),
                 noted: AtomicI64::new(noted),
@@ -151,31 +151,31 @@ impl Keyring {
         Ok(changed)
     }
 
-    /// Whether no key was ever created: then, and only then, none is asked for.
+    /// Returns whether no key was ever created. Only then requests need none.
     pub(crate) fn is_empty(&self) -> bool {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         keys.as_ref().is_some_and(HashMap::is_empty) && !self.had_keys.load(Ordering::Acquire)
     }
 
-    /// Whether a key is accepted at present.
+    /// Returns whether any key is valid now.
     pub(crate) fn has_usable(&self, now: UnixMicros) -> bool {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         let mut entries = keys.iter().flat_map(HashMap::values);
-        entries.any(|own| {
-            own.key.revoked_at.is_none() && own.key.expires_at.is_none_or(|end| end > now)
+        entries.any(|entry| {
+            entry.key.revoked_at.is_none() && entry.key.expires_at.is_none_or(|end| end > now)
         })
     }
 
-    /// All keys, the oldest first, with their uses up to now.
+    /// Returns all keys, the oldest first, with their uses up to now.
     pub(crate) fn list(&self) -> Vec<Key> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         let mut list: Vec<Key> = (keys.iter().flat_map(HashMap::values))
-            .map(|own| {
-                let used = own.used_at.load(Ordering::Relaxed);
+            .map(|entry| {
+                let used = entry.used_at.load(Ordering::Relaxed);
                 let last_used_at = (used > 0).then_some(UnixMicros(used));
                 Key {
                     last_used_at,
-                    ..own.key.clone()
+                    ..entry.key.clone()
                 }
             })
             .collect();
@@ -188,7 +188,7 @@ impl Keyring {
         *self.local.write().unwrap_or_else(PoisonError::into_inner) = Some(secret::hash(key));
     }
 
-    /// Whose `presented` is; its use is remembered.
+    /// Returns the caller of the key `presented`, and records its use.
     pub(crate) fn check(&self, presented: &str, now: UnixMicros) -> Result<Caller, Refused> {
         let id = secret::id_in(presented).ok_or(Refused::Unknown)?;
         if id == secret::LOCAL_ID {
@@ -226,7 +226,7 @@ impl Keyring {
         }
     }
 
-    /// Whether it is time to write uses to the catalog; true for one caller a minute.
+    /// Returns whether it is time to write uses to the catalog; true for one caller a minute.
     pub(crate) fn is_due(&self, now: UnixMicros) -> bool {
         let noted = self.noted_at.load(Ordering::Relaxed);
         // A clock that was set back does not stop the notes.

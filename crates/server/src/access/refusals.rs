@@ -1,7 +1,7 @@
-//! What is logged of requests that are refused: the first at once, the others as counts.
+//! Logs rejected requests: the first at once, the others as counts.
 //!
 //! Whoever has no key can be refused thousands of times a second, and a line for each fills
-//! the disk. So a line is written at most once a minute, and tells how many there were.
+//! the disk. So a line is written at most once a minute, and has the number of rejections.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -10,10 +10,10 @@ use trialog_model::time::UnixMicros;
 /// Between two lines.
 const EVERY_MICROS: i64 = 60_000_000;
 
-/// Why a request was refused.
+/// The reason why a request was rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// Its key is none of this server.
+    /// The server does not know the key.
     UnknownKey,
     /// Its key was revoked.
     RevokedKey,
@@ -21,7 +21,7 @@ pub(crate) enum Refusal {
     ExpiredKey,
     /// Its key has not the scope that it takes.
     NoScope,
-    /// The catalog does not tell which keys there are.
+    /// The keys cannot be read from the catalog.
     KeysUnread,
 }
 
@@ -34,12 +34,12 @@ struct Counts {
     last: String,
 }
 
-/// What was refused and not yet logged.
+/// The rejections that are not logged yet.
 #[derive(Default)]
 pub(crate) struct Refusals(Mutex<Counts>);
 
 impl Refusals {
-    /// Counts a refusal at `now`, and gives the line to log where one is due.
+    /// Counts a rejection at `now`, and returns the line to log if one is due.
     pub(crate) fn note(&self, refusal: Refusal, why: &str, now: UnixMicros) -> Option<String> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         counts.n_refused[refusal as usize] += 1;
@@ -53,7 +53,7 @@ impl Refusals {
         is_due.then(|| counts.line(now))
     }
 
-    /// The line about what was counted and not logged, where there is something.
+    /// Returns the line about rejections that were counted and not logged, if there are any.
     pub(crate) fn rest(&self, now: UnixMicros) -> Option<String> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let n_refused: u64 = counts.n_refused.iter().sum();
@@ -77,13 +77,13 @@ impl Counts {
             "missing scopes",
             "keys that cannot be read",
         ];
-        let told: Vec<String> = (reasons.iter().zip(counted))
+        let details: Vec<String> = (reasons.iter().zip(counted))
             .filter(|(_, n_refused)| *n_refused > 0)
             .map(|(reason, n_refused)| format!("{n_refused} for {reason}"))
             .collect();
         format!(
             "refused {total} requests: {}; the last: {last}",
-            told.join(", ")
+            details.join(", ")
         )
     }
 }

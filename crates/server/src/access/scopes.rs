@@ -1,4 +1,4 @@
-//! Which scope each route takes: the one table.
+//! Maps each route to the scope that it requires.
 //!
 //! What the table does not name takes `read` where it only reads (`GET`,
 //! `HEAD`) and `admin` where it does not, so a new route is never open by
@@ -7,7 +7,7 @@
 use axum::http::Method;
 use trialog_catalog::keys::Scope;
 
-/// What a request needs.
+/// The requirement of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
     /// Nothing: it is answered to anybody.
@@ -44,7 +44,7 @@ const TABLE: &[(&str, &str, Need)] = &[
     ("GET", "/v1/verify", Need::Scope(Scope::Admin)),
 ];
 
-/// What a request of `method` to the route `path` needs.
+/// Returns what a request of `method` to the route `path` requires.
 pub(crate) fn need(method: &Method, path: Option<&str>) -> Need {
     let Some(path) = path else {
         return Need::AnyKey;
@@ -64,7 +64,7 @@ pub(crate) fn need(method: &Method, path: Option<&str>) -> Need {
     }
 }
 
-/// Whether a key with `scopes` may do what takes `needed`.
+/// Returns whether a key with `scopes` satisfies `needed`.
 pub(crate) fn allow(scopes: &[Scope], needed: Scope) -> bool {
     scopes.iter().any(|scope| match scope {
         Scope::Admin => true,
@@ -73,8 +73,8 @@ pub(crate) fn allow(scopes: &[Scope], needed: Scope) -> bool {
     })
 }
 
-/// Whether pages of other origins may call `path`, once they are allowed to:
-/// what an SDK in a browser needs.
+/// Returns whether pages of other origins may call `path` if they are allowed to: the routes that
+/// an SDK in a browser needs.
 pub(crate) fn is_for_browsers(path: &str) -> bool {
     path.starts_with("/v1/events/")
         || path.starts_with("/ofrep/")

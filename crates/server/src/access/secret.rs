@@ -1,4 +1,4 @@
-//! What an API key looks like, and what is kept of it.
+//! Generates API keys, and hashes them for storage.
 //!
 //! A key is `tlk_`, its id, `_`, and 256 random bits in hexadecimal. The id
 //! is no secret; it finds the key among the others. SHA-256 is enough to keep
@@ -9,19 +9,19 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use trialog_model::hex::hex;
 
-/// What every key begins with, so that it is known where it must not be.
+/// The prefix of every key, by which a leaked key can be recognised.
 pub(crate) const PREFIX: &str = "tlk_";
-/// The id of the key that a server gives to the commands beside it.
+/// The id of the key that a server gives to commands on the same machine.
 pub(crate) const LOCAL_ID: &str = "local";
 
 const ID_BYTES: usize = 6;
 const SECRET_BYTES: usize = 32;
-/// How much randomness a key takes.
+/// The number of random bytes of a key.
 pub(crate) const RANDOM_BYTES: usize = ID_BYTES + SECRET_BYTES;
 /// A key is shorter, so nothing longer is hashed.
 const MAX_BYTES: usize = 128;
 
-/// A new key: its id, and the key whole.
+/// Generates a key, and returns its id and the whole key.
 pub(crate) fn from_random(random: &[u8; RANDOM_BYTES]) -> (String, String) {
     let (id, secret) = random.split_at(ID_BYTES);
     let id = hex(id);
@@ -29,12 +29,12 @@ pub(crate) fn from_random(random: &[u8; RANDOM_BYTES]) -> (String, String) {
     (id, key)
 }
 
-/// A new key for commands on the same machine.
+/// Generates a key for commands on the same machine.
 pub(crate) fn local_from_random(random: &[u8; RANDOM_BYTES]) -> String {
     format!("{PREFIX}{LOCAL_ID}_{}", hex(random))
 }
 
-/// The id in `key`, where it has the form of one.
+/// Extracts the id from `key`, if it has the form of one.
 pub(crate) fn id_in(key: &str) -> Option<&str> {
     if key.len() > MAX_BYTES {
         return None;
@@ -43,19 +43,19 @@ pub(crate) fn id_in(key: &str) -> Option<&str> {
     (!id.is_empty() && !secret.is_empty()).then_some(id)
 }
 
-/// What is kept of `key`.
+/// Computes the hash that is stored of `key`.
 pub(crate) fn hash(key: &str) -> [u8; 32] {
     Sha256::digest(key.as_bytes()).into()
 }
 
-/// Whether `key` is the one that `kept` was made of, in constant time.
+/// Returns whether `key` has the hash `kept`, in constant time.
 pub(crate) fn matches(key: &str, kept: &[u8; 32]) -> bool {
     hash(key).ct_eq(kept).into()
 }
 
-/// Whether a key stands in `text`, percent-encoded or not: the prefix, an id, `_`, and as
-/// many hexadecimal digits as a secret has. Names that only begin like one are names.
-pub(crate) fn stands_in(text: &str) -> bool {
+/// Returns whether `text` contains a key, percent-encoded or not: the prefix, an id, `_`, and as
+/// many hexadecimal digits as a secret has. Names that only begin like a key do not count.
+pub(crate) fn contains_key(text: &str) -> bool {
     let plain = percent_decoded(text);
     let is_key = |(at, _): (usize, &str)| {
         let (id, secret) = plain[at + PREFIX.len()..].split_once('_')?;
@@ -118,7 +118,7 @@ mod tests {
             escaped,
             local_from_random(&[7; RANDOM_BYTES]),
         ] {
-            assert!(stands_in(&text), "{text}");
+            assert!(contains_key(&text), "{text}");
         }
         for text in [
             "/v1/keys/abababababab",
@@ -130,7 +130,7 @@ mod tests {
             "%4",
             "tlk_%zz",
         ] {
-            assert!(!stands_in(text), "{text}");
+            assert!(!contains_key(text), "{text}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! The style sheet and the icon, under addresses that change with them.
+//! Serves the style sheet and the icon, under addresses that change with their content.
 
 use axum::extract::Path;
 use axum::http::header;
@@ -25,8 +25,8 @@ pub(super) fn icon_address() -> String {
     format!("/static/{}/icon.svg", version())
 }
 
-/// A file at its present version may be kept for a year. A page of another
-/// version still gets the file, which is not kept then.
+/// Serves a file. Browsers may cache the present version for a year. A page of another version
+/// gets the file as well, which is not cached then.
 pub(super) async fn file(
     Path((asked, name)): Path<(String, String)>,
 ) -> Result<Response, ErrorPage> {

@@ -1,4 +1,4 @@
-//! The pages, a file each.
+//! Renders the pages, one file for each.
 
 pub(super) mod error;
 pub(super) mod experiment;

@@ -1,4 +1,4 @@
-//! What several pages share.
+//! Renders the parts that several pages share.
 
 pub(super) mod choice;
 pub(super) mod forest;

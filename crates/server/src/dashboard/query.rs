@@ -1,4 +1,4 @@
-//! The filter form: from what a browser sends to the query of the API.
+//! Converts the filter form of a browser to the query of the API.
 //!
 //! A page's address has the API's own query, so that both give the same
 //! numbers. A form cannot send quite that: it sends its empty fields, one
@@ -11,8 +11,8 @@ use trialog_model::percent;
 /// Names and values, in order.
 pub(super) type Pairs = Vec<(String, String)>;
 
-/// `sent` as the API takes it: empty fields left out, times in UTC, a segment
-/// under its key. The last one of a name counts.
+/// Converts `sent` to the form that the API accepts: without empty fields, times in UTC, a segment
+/// under its key. The last value of a name counts.
 pub(super) fn canonical(sent: &Pairs) -> Answer<Pairs> {
     let mut query = Pairs::new();
     for (name, value) in sent {
@@ -43,7 +43,7 @@ fn segment(text: &str) -> Answer<(String, String)> {
     }
 }
 
-/// A day or a time without a zone is one in UTC; anything else is left as it is.
+/// Reads a day or a time without a zone as UTC; returns anything else unchanged.
 fn in_utc(text: &str) -> String {
     let is_form = |form: &str| {
         text.len() == form.len()
@@ -67,7 +67,7 @@ fn in_utc(text: &str) -> String {
     }
 }
 
-/// `pairs` as a query string.
+/// Encodes `pairs` as a query string.
 pub(super) fn encode(pairs: &[(String, String)]) -> String {
     let pair = |(name, value): &(String, String)| {
         format!("{}={}", percent::encode(name), percent::encode(value))
@@ -75,7 +75,7 @@ pub(super) fn encode(pairs: &[(String, String)]) -> String {
     pairs.iter().map(pair).collect::<Vec<_>>().join("&")
 }
 
-/// `path`, with `pairs` as its query where there are any.
+/// Returns `path`, with `pairs` as its query if there are any.
 pub(super) fn address(path: &str, pairs: &[(String, String)]) -> String {
     if pairs.is_empty() {
         path.to_owned()
@@ -84,7 +84,7 @@ pub(super) fn address(path: &str, pairs: &[(String, String)]) -> String {
     }
 }
 
-/// The value of `name`, or nothing.
+/// Returns the value of `name`, or an empty text.
 pub(super) fn value<'a>(pairs: &'a [(String, String)], name: &str) -> &'a str {
     let found = pairs.iter().find(|(known, _)| known == name);
     found.map_or("", |(_, value)| value.as_str())

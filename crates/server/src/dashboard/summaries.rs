@@ -1,4 +1,5 @@
-//! Summaries of reports, for the list: the stored ones, as far as they still hold.
+//! Collects the summaries of reports for the list: the stored ones, as far as they are still
+//! valid.
 
 use trialog_catalog::experiments::Experiment;
 use trialog_pipeline::subject;

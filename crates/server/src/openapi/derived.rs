@@ -1,4 +1,4 @@
-//! Schemas that are derived from the types of answers: doc comments become descriptions.
+//! Derives schemas from the types of responses. Doc comments become descriptions.
 
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::schema::Schema;
 
-/// The schema of a type, with the components that it refers to.
+/// The schema of a type with the components that it refers to.
 pub(crate) struct Derived {
     /// A reference to a component, or the whole schema of an inline type.
     pub(crate) schema: Schema,

@@ -1,4 +1,4 @@
-//! One operation of the document: what it takes, and everything that it answers.
+//! Describes one operation of the document: its inputs and all its responses.
 
 use axum::http::{Method, StatusCode};
 use schemars::JsonSchema;
@@ -24,7 +24,7 @@ pub(crate) struct Operation {
 }
 
 impl Operation {
-    /// An operation without parameters, body or answers; `summary` is a short sentence.
+    /// Creates an operation without parameters, body or responses. `summary` is a short sentence.
     pub(crate) fn new(
         method: Method,
         path: &'static str,
@@ -75,7 +75,7 @@ impl Operation {
         }
     }
 
-    /// A segment of the path.
+    /// Adds a segment of the path.
     pub(crate) fn segment(mut self, name: &str, schema: Schema, example: &str, text: &str) -> Self {
         self.parameters.push(json!({
             "name": name, "in": "path", "required": true,
@@ -84,7 +84,7 @@ impl Operation {
         self
     }
 
-    /// A parameter of the query, which may be left out.
+    /// Adds an optional parameter of the query.
     pub(crate) fn query(mut self, name: &str, schema: Schema, description: &str) -> Self {
         self.parameters.push(json!({
             "name": name, "in": "query", "required": false,
@@ -93,7 +93,7 @@ impl Operation {
         self
     }
 
-    /// A parameter of the query that may come several times, each with its own value.
+    /// Adds a parameter of the query that may be repeated with different values.
     pub(crate) fn queries(mut self, name: &str, items: Schema, description: &str) -> Self {
         self.parameters.push(json!({
             "name": name, "in": "query", "required": false,
@@ -103,7 +103,7 @@ impl Operation {
         self
     }
 
-    /// A header, which may be left out.
+    /// Adds an optional header.
     pub(crate) fn header(mut self, name: &str, schema: Schema, description: &str) -> Self {
         self.parameters.push(json!({
             "name": name, "in": "header", "required": false,
@@ -112,20 +112,20 @@ impl Operation {
         self
     }
 
-    /// The header `If-Match`, and the answer where it does not hold.
+    /// Adds the header `If-Match`, and the response if it does not match.
     pub(crate) fn if_match(self) -> Self {
         let description = "Tags of the states that may be changed; any without it.";
         self.header("If-Match", text(), description)
             .problems(&[412])
     }
 
-    /// A parameter as it is, for what the others cannot say.
+    /// Adds a parameter written by hand.
     pub(crate) fn parameter(mut self, parameter: Value) -> Self {
         self.parameters.push(parameter);
         self
     }
 
-    /// A body in JSON.
+    /// Adds a body in JSON.
     pub(crate) fn body(mut self, schema: Schema, example: Value) -> Self {
         self.body = Some(json!({
             "required": true,
@@ -134,7 +134,7 @@ impl Operation {
         self
     }
 
-    /// The same body in another form, which is text.
+    /// Adds another form of the body, which is text.
     pub(crate) fn or_body(mut self, media: &str, description: &str, example: &str) -> Self {
         if let Some(body) = &mut self.body {
             let schema = json!({ "type": "string", "description": description });
@@ -143,25 +143,25 @@ impl Operation {
         self
     }
 
-    /// An answer in JSON that is a `T`; the document has the schema of its type.
+    /// Adds a response in JSON of type `T`, whose schema the document derives.
     pub(crate) fn answers<T: JsonSchema>(mut self, status: StatusCode, description: &str) -> Self {
         let Derived { schema, components } = derive::<T>();
         self.components.extend(components);
         self.answer(status, schema, description)
     }
 
-    /// Brings the components of `T`, which only a description mentions.
+    /// Adds the components of `T`, which only a description mentions.
     pub(crate) fn mentions<T: JsonSchema>(mut self) -> Self {
         self.components.extend(derive::<T>().components);
         self
     }
 
-    /// An answer in JSON.
+    /// Adds a response in JSON.
     pub(crate) fn answer(self, status: StatusCode, schema: Schema, description: &str) -> Self {
         self.media(status, "application/json", schema, description)
     }
 
-    /// An answer in some other form, which is text or bytes.
+    /// Adds a response in another format, text or bytes.
     pub(crate) fn answer_as(self, status: StatusCode, media: &str, description: &str) -> Self {
         self.media(status, media, text(), description)
     }
@@ -175,14 +175,14 @@ impl Operation {
         self
     }
 
-    /// An answer without a body.
+    /// Adds a response without a body.
     pub(crate) fn answer_empty(mut self, status: StatusCode, description: &str) -> Self {
         let response = json!({ "description": description, "headers": headers() });
         self.responses.insert(status.as_str().to_owned(), response);
         self
     }
 
-    /// A failure in the form of another protocol, a `T`, beside a problem document.
+    /// Adds a failure in the format of another protocol, a `T`, beside a problem document.
     pub(crate) fn failure<T: JsonSchema>(mut self, status: StatusCode, description: &str) -> Self {
         let Derived { schema, components } = derive::<T>();
         self.components.extend(components);
@@ -198,7 +198,7 @@ impl Operation {
         self
     }
 
-    /// A header of the answer with this status.
+    /// Adds a header to the response with this status.
     pub(crate) fn answer_header(
         mut self,
         status: StatusCode,
@@ -213,7 +213,7 @@ impl Operation {
         self
     }
 
-    /// Problems that it may answer with, beside those of every request.
+    /// Adds problems to those of every request.
     pub(crate) fn problems(mut self, statuses: &[u16]) -> Self {
         for status in statuses {
             let name = format!("#/components/responses/{}", problems::name(*status));
@@ -223,12 +223,12 @@ impl Operation {
         self
     }
 
-    /// The components that its answers refer to.
+    /// Returns the components that its responses refer to.
     pub(crate) fn components(&self) -> impl Iterator<Item = (String, Schema)> {
         self.components.iter().cloned()
     }
 
-    /// As the document has it.
+    /// Returns the operation as the document shows it.
     pub(crate) fn json(&self) -> Value {
         let mut operation = json!({
             "operationId": self.id,
@@ -250,7 +250,7 @@ impl Operation {
     }
 }
 
-/// The headers of every answer.
+/// Returns the headers of every response.
 pub(crate) fn headers() -> Value {
     let description = "The request's own `X-Request-Id`, or a new one; it stands in the log too.";
     json!({ "X-Request-Id": {

@@ -1,4 +1,4 @@
-//! The problem documents, as the document has them: one response for each status.
+//! Describes the problem documents: one response for each status.
 
 use serde_json::{Map, Value, json};
 
@@ -6,12 +6,11 @@ use super::schema::{
     Schema, count, field, fraction, integer, list, object, optional, reference, text, with,
 };
 
-/// What any request may be answered with, whatever it asks for: it cannot be
-/// read, it is too large or too slow, there is too much in work, or the
-/// server fails.
+/// The problems of every request: it cannot be read, is too large or too slow, too many requests
+/// are being handled, or the server fails.
 pub(crate) const OF_EVERY_REQUEST: &[u16] = &[400, 408, 413, 415, 429, 500, 503];
 
-/// What a request that takes a key may be answered with.
+/// The problems of a request that needs a key.
 pub(crate) const OF_ACCESS: &[u16] = &[401, 403];
 
 /// Status, name of the response, when.
@@ -71,14 +70,14 @@ const ALL: &[(u16, &str, &str)] = &[
     ),
 ];
 
-/// The response's name among the components.
+/// Returns the name of the response among the components.
 pub(crate) fn name(status: u16) -> &'static str {
     ALL.iter()
         .find(|(known, ..)| *known == status)
         .map_or("Problem", |(_, name, _)| name)
 }
 
-/// All responses.
+/// Returns all responses.
 pub(crate) fn responses() -> Value {
     let response = |&(status, name, description): &(u16, &str, &str)| {
         let with_status = json!({ "properties": { "status": { "const": status } } });
@@ -101,7 +100,7 @@ pub(crate) fn responses() -> Value {
     Value::Object(ALL.iter().map(response).collect::<Map<_, _>>())
 }
 
-/// A problem document (RFC 9457).
+/// Returns the schema of a problem document (RFC 9457).
 pub(crate) fn problem() -> Schema {
     let schema = object([
         field(
@@ -111,7 +110,7 @@ pub(crate) fn problem() -> Schema {
         ),
         field("title", text(), "The phrase of the status."),
         field("status", integer(400), "The status of the answer."),
-        field("detail", text(), "What is wrong, and how to mend it."),
+        field("detail", text(), "What is wrong, and how to fix it."),
         optional("field", text(), "The field or parameter that is to blame."),
         optional("reason", text(), "What is wrong with it."),
         optional(

@@ -9,32 +9,32 @@ use crate::page::{MAX_PAGE, PAGE};
 /// A JSON schema.
 pub(crate) type Schema = Value;
 
-/// Any text.
+/// Allows any text.
 pub(crate) fn text() -> Schema {
     json!({ "type": "string" })
 }
 
-/// Text of `least` to `most` characters.
+/// Allows text of `least` to `most` characters.
 pub(crate) fn chars(least: usize, most: usize) -> Schema {
     json!({ "type": "string", "minLength": least, "maxLength": most })
 }
 
-/// A name: 1 to `most` characters, none of them a control character.
+/// Allows a name: 1 to `most` characters, none of them a control character.
 pub(crate) fn name(most: usize) -> Schema {
     with(chars(1, most), "pattern", "^[^\\u0000-\\u001f\\u007f]+$")
 }
 
-/// RFC 3339.
+/// Allows an RFC 3339 time.
 pub(crate) fn time() -> Schema {
     json!({ "type": "string", "format": "date-time" })
 }
 
-/// Text that matches `pattern`.
+/// Allows text that matches `pattern`.
 pub(crate) fn matching(pattern: &str) -> Schema {
     json!({ "type": "string", "pattern": pattern })
 }
 
-/// One of `words`, as they are serialized.
+/// Allows one of `words`, as they are serialized.
 pub(crate) fn one_of(words: &[impl Serialize]) -> Schema {
     json!({ "type": "string", "enum": words })
 }
@@ -43,37 +43,37 @@ pub(crate) fn boolean() -> Schema {
     json!({ "type": "boolean" })
 }
 
-/// Something counted.
+/// Allows a count.
 pub(crate) fn count() -> Schema {
     integer(0)
 }
 
-/// An integer of 64 bits, `least` or more.
+/// Allows a 64-bit integer, `least` or more.
 pub(crate) fn integer(least: i64) -> Schema {
     json!({ "type": "integer", "format": "int64", "minimum": least })
 }
 
-/// Any finite number.
+/// Allows any finite number.
 pub(crate) fn number() -> Schema {
     json!({ "type": "number" })
 }
 
-/// A number from 0 to 1.
+/// Allows a number from 0 to 1.
 pub(crate) fn fraction() -> Schema {
     json!({ "type": "number", "minimum": 0, "maximum": 1 })
 }
 
-/// A number between 0 and 1, neither of them included.
+/// Allows a number between 0 and 1, neither of them included.
 pub(crate) fn between_0_and_1() -> Schema {
     json!({ "type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1 })
 }
 
-/// The two-sided level of tests and intervals.
+/// Allows the two-sided level of tests and intervals.
 pub(crate) fn level() -> Schema {
     json!({ "type": "number", "minimum": MIN_ALPHA, "exclusiveMaximum": 1 })
 }
 
-/// A number above 0.
+/// Allows a number above 0.
 pub(crate) fn positive() -> Schema {
     json!({ "type": "number", "exclusiveMinimum": 0 })
 }
@@ -82,12 +82,12 @@ pub(crate) fn list(items: Schema) -> Schema {
     json!({ "type": "array", "items": items })
 }
 
-/// Any object.
+/// Allows any object.
 pub(crate) fn any_object() -> Schema {
     json!({ "type": "object" })
 }
 
-/// `schema`, or null.
+/// Allows `schema`, or null.
 pub(crate) fn nullable(mut schema: Schema) -> Schema {
     if let Some(Value::String(kind)) = schema.get("type").cloned() {
         schema["type"] = json!([kind, "null"]);
@@ -99,12 +99,12 @@ pub(crate) fn nullable(mut schema: Schema) -> Schema {
     json!({ "anyOf": [schema, { "type": "null" }] })
 }
 
-/// The schema of this name among the components.
+/// Refers to the schema of this name among the components.
 pub(crate) fn reference(name: &str) -> Schema {
     json!({ "$ref": format!("#/components/schemas/{name}") })
 }
 
-/// `schema` with one more keyword.
+/// Adds a keyword to `schema`.
 pub(crate) fn with(mut schema: Schema, keyword: &str, value: impl Into<Value>) -> Schema {
     schema[keyword] = value.into();
     schema
@@ -117,7 +117,7 @@ pub(crate) struct Field {
     is_required: bool,
 }
 
-/// A member that is always there.
+/// Describes a required member.
 pub(crate) fn field(name: &'static str, schema: Schema, description: &str) -> Field {
     Field {
         name,
@@ -126,7 +126,7 @@ pub(crate) fn field(name: &'static str, schema: Schema, description: &str) -> Fi
     }
 }
 
-/// A member that may be left out.
+/// Describes an optional member.
 pub(crate) fn optional(name: &'static str, schema: Schema, description: &str) -> Field {
     Field {
         is_required: false,
@@ -134,7 +134,7 @@ pub(crate) fn optional(name: &'static str, schema: Schema, description: &str) ->
     }
 }
 
-/// An object; members that are not named here may be added in time.
+/// Describes an object. Members that are not named here may be added in later versions.
 pub(crate) fn object(fields: impl IntoIterator<Item = Field>) -> Schema {
     let mut properties = Map::new();
     let mut required = Vec::new();
@@ -151,12 +151,12 @@ pub(crate) fn object(fields: impl IntoIterator<Item = Field>) -> Schema {
     schema
 }
 
-/// The same object, of which no other member is taken.
+/// Forbids members that the object does not name.
 pub(crate) fn closed(object: Schema) -> Schema {
     with(object, "additionalProperties", false)
 }
 
-/// `object` with the values that absent members have.
+/// Adds the defaults of absent members to `object`.
 pub(crate) fn with_defaults(mut object: Schema, defaults: &impl Serialize) -> Schema {
     let defaults = serde_json::to_value(defaults).unwrap_or_default();
     let required: Vec<Value> = object["required"].as_array().cloned().unwrap_or_default();
@@ -169,7 +169,7 @@ pub(crate) fn with_defaults(mut object: Schema, defaults: &impl Serialize) -> Sc
     object
 }
 
-/// `object` without required members, as for a change of some of them.
+/// Makes all members of `object` optional, as for a partial change.
 pub(crate) fn partial(mut object: Schema) -> Schema {
     if let Some(object) = object.as_object_mut() {
         object.remove("required");
@@ -183,8 +183,7 @@ pub(crate) fn partial(mut object: Schema) -> Schema {
     object
 }
 
-/// What a change may name: every member, where null puts one that has a
-/// default back to it.
+/// Describes a change: every member is optional, and null resets one that has a default.
 pub(crate) fn resettable(object: Schema) -> Schema {
     let required: Vec<Value> = object["required"].as_array().cloned().unwrap_or_default();
     let mut changes = partial(object);
@@ -197,12 +196,12 @@ pub(crate) fn resettable(object: Schema) -> Schema {
     changes
 }
 
-/// How long a page is.
+/// Describes the length of a page.
 pub(crate) fn page_limit() -> Schema {
     json!({ "type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": PAGE })
 }
 
-/// The members of `object` and `more`.
+/// Adds the members `more` to `object`.
 pub(crate) fn extended(mut object: Schema, more: impl IntoIterator<Item = Field>) -> Schema {
     for field in more {
         if let (true, Some(required)) = (field.is_required, object["required"].as_array_mut()) {

@@ -1,15 +1,15 @@
-//! The schemas of attribution windows and delays.
+//! Describes attribution windows and delays.
 
 use trialog_model::duration::pattern;
 
 use super::schema::{Schema, matching};
 
-/// An attribution window.
+/// Returns the schema of an attribution window.
 pub(crate) fn window() -> Schema {
     matching(&pattern::window())
 }
 
-/// A delay of a window.
+/// Returns the schema of a delay of a window.
 pub(crate) fn delay() -> Schema {
     matching(&pattern::delay())
 }

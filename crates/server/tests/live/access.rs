@@ -31,8 +31,11 @@ const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
 
 fn takes(method: &str, path: &str) -> &'static str {
     let method = if method == "HEAD" { "GET" } else { method };
-    match TAKES.iter().find(|own| own.0 == method && own.1 == path) {
-        Some(own) => own.2,
+    match TAKES
+        .iter()
+        .find(|taken| taken.0 == method && taken.1 == path)
+    {
+        Some(taken) => taken.2,
         None if method == "GET" => "read",
         None => "admin",
     }
@@ -345,10 +348,11 @@ fn every_answer_carries_its_headers_and_a_problem_the_id_of_its_request() {
         assert!(!answer.headers().contains_key("strict-transport-security"));
         assert!(answer.headers().contains_key("x-request-id"));
     }
-    let mut own = request("GET", "/v1/nowhere", None);
-    own.headers_mut()
+    let mut named = request("GET", "/v1/nowhere", None);
+    named
+        .headers_mut()
         .insert("x-request-id", "mine-1".parse().unwrap());
-    let answer = api.answer(own);
+    let answer = api.answer(named);
     assert_eq!(answer.headers()["x-request-id"], "mine-1");
     assert_eq!(answer.headers()["content-type"], "application/problem+json");
     assert_eq!(api.json(answer)["request_id"], "mine-1");

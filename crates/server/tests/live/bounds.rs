@@ -44,7 +44,7 @@ fn n_stored(api: &Api, experiments: &[&str]) -> u64 {
         let types = report["health"]["events"].as_array().unwrap().clone();
         types
             .iter()
-            .filter_map(|own| own["events"].as_u64())
+            .filter_map(|of_type| of_type["events"].as_u64())
             .sum::<u64>()
     };
     experiments.iter().map(stored).sum()
@@ -90,7 +90,7 @@ fn an_experiment_that_is_named_twice_is_answered_once() {
     let (status, answer) = api.send(post("/v1/assign", asked.to_string()));
     assert_eq!(status, StatusCode::OK, "{answer}");
     let ids: Vec<_> = (answer["assignments"].as_array().unwrap().iter())
-        .map(|own| own["experiment_id"].as_str().unwrap())
+        .map(|assignment| assignment["experiment_id"].as_str().unwrap())
         .collect();
     assert_eq!(ids, ["e1", "e0", "none"]);
 }
@@ -138,14 +138,14 @@ fn of_several_bodies_with_one_key_at_once_exactly_one_is_accepted() {
     };
     let all = |sent: Vec<tokio::task::JoinHandle<StatusCode>>| {
         let mut statuses: Vec<_> = (sent.into_iter())
-            .map(|own| api.runtime.block_on(own).unwrap())
+            .map(|task| api.runtime.block_on(task).unwrap())
             .collect();
         statuses.sort_unstable();
         statuses
     };
     let (accepted, used) = (StatusCode::ACCEPTED, StatusCode::UNPROCESSABLE_ENTITY);
     for round in 0..50 {
-        let different = (0..4).map(|own| send(format!("d{round}"), round * 10 + own));
+        let different = (0..4).map(|user| send(format!("d{round}"), round * 10 + user));
         assert_eq!(all(different.collect()), [accepted, used, used, used]);
         let same = (0..4).map(|_| send(format!("s{round}"), 1_000 + round));
         assert_eq!(all(same.collect()), [accepted; 4]);

@@ -110,10 +110,13 @@ fn an_experiment_that_does_not_fit_into_its_layer_is_told_what_is_free() {
             .as_array()
             .unwrap()
             .iter()
-            .map(|own| own["decision"].as_str().unwrap())
+            .map(|assignment| assignment["decision"].as_str().unwrap())
             .collect();
         assert_eq!(
-            decisions.iter().filter(|own| **own == "assigned").count(),
+            decisions
+                .iter()
+                .filter(|decision| **decision == "assigned")
+                .count(),
             1,
             "{answer}"
         );
@@ -224,12 +227,12 @@ fn a_holdout_keeps_units_out_is_measured_and_cannot_grow() {
             (100 - n_held_out) * 25 % 10
         )
     );
-    let own = get(&api, "/v1/experiments/gate/results");
-    let users: u64 = own["variants"]
+    let results = get(&api, "/v1/experiments/gate/results");
+    let users: u64 = results["variants"]
         .as_array()
         .unwrap()
         .iter()
-        .map(|own| own["users"].as_u64().unwrap())
+        .map(|variant| variant["users"].as_u64().unwrap())
         .sum();
     assert_eq!(users, 100 - n_held_out as u64);
 }
@@ -336,7 +339,7 @@ fn assignments_are_refused_with_the_field_that_is_to_blame() {
         .as_array()
         .unwrap()
         .iter()
-        .map(|own| own["decision"].clone())
+        .map(|assignment| assignment["decision"].clone())
         .collect();
     assert_eq!(decisions, ["assigned", "not_running", "not_running"]);
 }
@@ -484,7 +487,7 @@ fn units_that_a_smaller_holdout_lets_in_are_left_out_of_what_measures_it() {
     let among = |from: u16, to: u16| {
         let text = |unit: &Value| unit.as_str().map_or(unit.to_string(), str::to_owned);
         let buckets = units.iter().map(|unit| bucket(&text(unit), "holdout:q3"));
-        buckets.filter(|own| (from..to).contains(own)).count() as u64
+        buckets.filter(|bucket| (from..to).contains(bucket)).count() as u64
     };
     see(&units);
     let before = measured();
@@ -500,7 +503,8 @@ fn units_that_a_smaller_holdout_lets_in_are_left_out_of_what_measures_it() {
     assert_eq!(after["variants"][0]["weight"], 0.4);
     assert_eq!(after["variants"][1]["weight"], 0.5);
     let has = |code: &str| {
-        (after["health"]["warnings"].as_array().unwrap().iter()).any(|own| own["code"] == code)
+        (after["health"]["warnings"].as_array().unwrap().iter())
+            .any(|warning| warning["code"] == code)
     };
     assert!(has("looks_before_holdout_shrank"), "{after}");
     assert!(!has("events_without_exposure"), "{after}");
@@ -533,7 +537,7 @@ fn a_holdout_measures_what_is_shipped_and_its_units_stay_without() {
         let variants = results["variants"].as_array().unwrap();
         variants
             .iter()
-            .map(|own| own["users"].as_u64().unwrap())
+            .map(|variant| variant["users"].as_u64().unwrap())
             .sum()
     };
     assert_eq!((n_users("gate"), n_users("holdout:q3")), (0, 40));
@@ -560,30 +564,30 @@ fn a_flag_has_the_value_of_its_variant() {
     );
     run(&api, "named", &json!({}));
     run(&api, "narrow", &json!({"allocation": 0.0001}));
-    let (status, own) = ofrep(&api, "valued", &json!({"targetingKey": "qa"}));
+    let (status, flag) = ofrep(&api, "valued", &json!({"targetingKey": "qa"}));
     assert_eq!(status, StatusCode::OK);
     assert_eq!(
-        (&own["value"], &own["variant"], &own["reason"]),
+        (&flag["value"], &flag["variant"], &flag["reason"]),
         (
             &json!({"steps": 1}),
             &json!("on"),
             &json!("TARGETING_MATCH")
         )
     );
-    let (_, own) = ofrep(&api, "named", &json!({"targetingKey": "1"}));
+    let (_, flag) = ofrep(&api, "named", &json!({"targetingKey": "1"}));
     assert_eq!(
-        (&own["value"], &own["reason"]),
-        (&own["variant"], &json!("SPLIT"))
+        (&flag["value"], &flag["reason"]),
+        (&flag["variant"], &json!("SPLIT"))
     );
-    assert_eq!(own["metadata"]["contextId"], "1");
-    let (_, own) = ofrep(&api, "narrow", &json!({"targetingKey": "1"}));
-    assert_eq!(without_variant(&own), ("a", "not_enrolled", "DEFAULT"));
-    assert_eq!(own["metadata"]["decision"], "not_enrolled");
+    assert_eq!(flag["metadata"]["contextId"], "1");
+    let (_, flag) = ofrep(&api, "narrow", &json!({"targetingKey": "1"}));
+    assert_eq!(without_variant(&flag), ("a", "not_enrolled", "DEFAULT"));
+    assert_eq!(flag["metadata"]["decision"], "not_enrolled");
     post(&api, "/v1/experiments/named/stop", &Value::Null);
-    let (status, own) = ofrep(&api, "named", &json!({"targetingKey": "1"}));
+    let (status, flag) = ofrep(&api, "named", &json!({"targetingKey": "1"}));
     assert_eq!(status, StatusCode::OK);
-    assert_eq!(without_variant(&own), ("a", "not_running", "DISABLED"));
-    assert_eq!(own["metadata"]["contextId"], "1");
+    assert_eq!(without_variant(&flag), ("a", "not_running", "DISABLED"));
+    assert_eq!(flag["metadata"]["contextId"], "1");
 }
 
 /// The value, the variant and the reason of an answer whose value is a text.
@@ -618,21 +622,21 @@ fn an_experiment_gives_the_value_of_its_control_from_draft_to_stop() {
         ("stop", "not_enrolled", "DEFAULT"),
         ("archive", "not_running", "DISABLED"),
     ] {
-        let (status, own) = ofrep(&api, "page", &context);
-        assert_eq!(status, StatusCode::OK, "{own}");
+        let (status, flag) = ofrep(&api, "page", &context);
+        assert_eq!(status, StatusCode::OK, "{flag}");
         assert_eq!(
-            (&own["value"], &own["variant"], &own["reason"]),
+            (&flag["value"], &flag["variant"], &flag["reason"]),
             (&json!({"steps": 3}), &json!(variant), &json!(reason)),
-            "{own}"
+            "{flag}"
         );
         step(&api, "page", next);
     }
-    let (status, own) = ofrep(&api, "page", &context);
+    let (status, flag) = ofrep(&api, "page", &context);
     assert_eq!(
-        (status, &own["errorCode"]),
+        (status, &flag["errorCode"]),
         (StatusCode::NOT_FOUND, &json!("FLAG_NOT_FOUND"))
     );
-    let details = own["errorDetails"].as_str().unwrap();
+    let details = flag["errorDetails"].as_str().unwrap();
     assert!(details.contains("archived"), "{details}");
 }
 
@@ -647,9 +651,9 @@ fn what_nobody_registered_is_no_flag_nor_is_what_measures_a_holdout() {
     let listed = get(&api, "/v1/experiments/stray");
     assert_eq!(listed["status"], "unregistered");
     for key in ["stray", "holdout:q3"] {
-        let (status, own) = ofrep(&api, key, &json!({"targetingKey": "1"}));
-        assert_eq!(status, StatusCode::NOT_FOUND, "{own}");
-        assert_eq!(own["errorCode"], "FLAG_NOT_FOUND", "{own}");
+        let (status, flag) = ofrep(&api, key, &json!({"targetingKey": "1"}));
+        assert_eq!(status, StatusCode::NOT_FOUND, "{flag}");
+        assert_eq!(flag["errorCode"], "FLAG_NOT_FOUND", "{flag}");
     }
     post(&api, "/v1/holdouts/q3/stop", &Value::Null);
     let all = json!({"context": {"targetingKey": "1"}});
@@ -746,9 +750,9 @@ fn the_setting_leaves_value_and_variant_out() {
         ("stop", "not_enrolled", "DEFAULT"),
         ("archive", "not_running", "DISABLED"),
     ] {
-        let (_, own) = ofrep(&api, "page", &context);
-        assert_eq!(without_variant(&own), ("", "", reason), "{own}");
-        assert_eq!(own["metadata"]["decision"], decision);
+        let (_, flag) = ofrep(&api, "page", &context);
+        assert_eq!(without_variant(&flag), ("", "", reason), "{flag}");
+        assert_eq!(flag["metadata"]["decision"], decision);
         step(&api, "page", next);
     }
 }
@@ -978,10 +982,10 @@ fn tracking_is_judged_event_by_event_and_may_be_repeated() {
             .as_array()
             .unwrap()
             .iter()
-            .map(|own| {
+            .map(|rejection| {
                 (
-                    own["index"].as_u64().unwrap(),
-                    own["field"].as_str().unwrap(),
+                    rejection["index"].as_u64().unwrap(),
+                    rejection["field"].as_str().unwrap(),
                 )
             })
             .collect();
@@ -1027,7 +1031,7 @@ fn one_tracked_event_that_is_not_json_spoils_no_other() {
         (good.replace('3', "null"), "value", "is empty"),
         ("7".to_owned(), "event", "not a JSON object"),
     ];
-    let sent: Vec<_> = bad.iter().map(|own| own.0.clone()).collect();
+    let sent: Vec<_> = bad.iter().map(|case| case.0.clone()).collect();
     let body = format!(r#"{{"events": [{good}, {}, {good}]}}"#, sent.join(",\n"));
     let (status, answer) = api.send(Request::post("/v1/track").body(Body::from(body)).unwrap());
     assert_eq!(status, StatusCode::ACCEPTED, "{answer}");

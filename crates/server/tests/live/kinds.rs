@@ -64,7 +64,7 @@ fn metric<'r>(report: &'r Value, name: &str) -> &'r Value {
         .as_array()
         .unwrap()
         .iter()
-        .find(|own| own["metric"] == name);
+        .find(|metric| metric["metric"] == name);
     found.unwrap()
 }
 
@@ -99,18 +99,18 @@ fn every_kind_is_tested_by_its_own_family() {
     assert_eq!(tests, expected);
 
     let ratio = metric(&report, "per_visit");
-    for own in ratio["variants"].as_array().unwrap() {
+    for variant in ratio["variants"].as_array().unwrap() {
         let [total, visits] = ["total", "second_total"]
-            .map(|field| own[field].as_str().unwrap().parse::<f64>().unwrap());
+            .map(|field| variant[field].as_str().unwrap().parse::<f64>().unwrap());
         assert!(
-            (number(&own["mean"]) - total / visits).abs() < 1e-12,
-            "{own}"
+            (number(&variant["mean"]) - total / visits).abs() < 1e-12,
+            "{variant}"
         );
     }
     // What users did before tells nearly everything, so that little noise is left.
     let [plain, adjusted] = ["buy", "adjusted"].map(|name| {
-        let own = comparison(name);
-        number(&own["difference"]) / number(&own["statistic"])
+        let compared = comparison(name);
+        number(&compared["difference"]) / number(&compared["statistic"])
     });
     assert!(adjusted < plain / 5.0, "{adjusted} {plain}");
     assert!((number(&comparison("adjusted")["difference"]) - 1.0).abs() < 0.1);
@@ -129,15 +129,15 @@ fn adjusted_intervals_share_the_level_of_their_family() {
     let report = results(&service, "");
     // The conversion of everybody has no test, and keeps its place.
     let alone = results(&service, "alpha=0.016666666666666666&correction=none");
-    for (own, alone) in
+    for (together, alone) in
         (report["metrics"].as_array().unwrap().iter()).zip(alone["metrics"].as_array().unwrap())
     {
-        let (own, alone) = (&own["comparisons"][0], &alone["comparisons"][0]);
-        assert_eq!(own["adjusted_ci"], alone["ci"], "{own}");
-        if let Some(p_value) = own["p_value"].as_f64().filter(|p| *p < 0.01) {
+        let (together, alone) = (&together["comparisons"][0], &alone["comparisons"][0]);
+        assert_eq!(together["adjusted_ci"], alone["ci"], "{together}");
+        if let Some(p_value) = together["p_value"].as_f64().filter(|p| *p < 0.01) {
             assert!(
-                (number(&own["adjusted_p_value"]) / p_value - 3.0).abs() < 1e-9,
-                "{own}"
+                (number(&together["adjusted_p_value"]) / p_value - 3.0).abs() < 1e-9,
+                "{together}"
             );
         }
     }
@@ -168,9 +168,9 @@ fn with_a_small_arm() -> Service {
         _ => "c",
     };
     let assignments = (0..203).map(|user| {
-        let mut own = assignment(user);
-        own["variant"] = json!(variant(user));
-        own
+        let mut event = assignment(user);
+        event["variant"] = json!(variant(user));
+        event
     });
     service.post(
         "/v1/events/assignments",
@@ -196,13 +196,13 @@ fn with_a_small_arm() -> Service {
 fn what_has_no_verdict_says_why_and_is_warned_of() {
     let service = with_a_small_arm();
     let report = results(&service, "");
-    let of = |name: &str, kind: &str| {
+    let comparison = |name: &str, kind: &str| {
         let all = report["metrics"].as_array().unwrap().iter();
-        let mut own = all.filter(|own| own["metric"] == name && own["kind"] == kind);
-        own.next().unwrap()["comparisons"][0].clone()
+        let mut found = all.filter(|metric| metric["metric"] == name && metric["kind"] == kind);
+        found.next().unwrap()["comparisons"][0].clone()
     };
 
-    let sum = of("big", "sum");
+    let sum = comparison("big", "sum");
     assert_eq!(
         (&sum["sparse"], &sum["flag"]),
         (&json!(true), &Value::Null),
@@ -216,12 +216,12 @@ fn what_has_no_verdict_says_why_and_is_warned_of() {
     );
     assert_eq!(sum["adjusted_p_value"], Value::Null);
     assert_eq!(sum["headline"]["flag"], "not_significant");
-    let rate = of("big", "conversion");
+    let rate = comparison("big", "conversion");
     assert_eq!(
         (&rate["test"], &rate["flag"]),
         (&json!("fisher_exact"), &json!("not_significant"))
     );
-    let quantile = of("p75", "quantile");
+    let quantile = comparison("p75", "quantile");
     assert!(
         quantile["flag_reason"]
             .as_str()
@@ -231,7 +231,7 @@ fn what_has_no_verdict_says_why_and_is_warned_of() {
     );
     assert_eq!(quantile["headline"]["test"], Value::Null);
     // A control below 0: what is larger is better, by a half of it.
-    let loss = of("loss", "sum");
+    let loss = comparison("loss", "sum");
     assert!(number(&loss["relative_difference"]) > 0.3, "{loss}");
     assert_eq!(loss["non_inferiority"]["verdict"], "kept", "{loss}");
     assert_eq!(loss["headline"]["desirable"], true, "{loss}");
@@ -244,7 +244,7 @@ fn what_has_no_verdict_says_why_and_is_warned_of() {
         ("guardrail_without_direction", json!("big")),
         ("exposed_at_weight_0", Value::Null),
     ] {
-        let found = warnings.iter().find(|own| own["code"] == code);
+        let found = warnings.iter().find(|warning| warning["code"] == code);
         assert_eq!(
             found.unwrap_or_else(|| panic!("{code}: {warnings:?}"))["metric"],
             metric
@@ -312,7 +312,7 @@ fn a_guardrail_is_kept_violated_or_cannot_be_told_yet() {
         define("less_is_very_good", "decrease", 0.01),
         define("cannot_tell", "decrease", 0.1),
     ];
-    let names: Vec<&Value> = metrics.iter().map(|own| &own["name"]).collect();
+    let names: Vec<&Value> = metrics.iter().map(|metric| &metric["name"]).collect();
     let service = with_events(&metrics, &json!({"guardrail": names}));
     let report = results(&service, "");
     let verdict =
@@ -334,14 +334,14 @@ fn the_power_block_says_what_the_users_are_enough_for() {
         &json!({"primary": ["buy:sum"], "secondary": ["visit:sum"]}),
     );
     let report = results(&service, "");
-    let own = &metric(&report, "buy")["comparisons"][0];
-    let power = &own["power"];
+    let buy = &metric(&report, "buy")["comparisons"][0];
+    let power = &buy["power"];
     assert_eq!(
         (&power["power"], &power["planned_mde"]),
         (&json!(0.9), &json!(0.5))
     );
     // (2.053749 + 1.281552) standard errors: four fifths of alpha are for the planned look.
-    let standard_error = number(&own["difference"]) / number(&own["statistic"]);
+    let standard_error = number(&buy["difference"]) / number(&buy["statistic"]);
     let detectable = 3.335_300_5 * standard_error;
     assert!(
         (number(&power["detectable_effect"]) / detectable - 1.0).abs() < 1e-6,
@@ -364,7 +364,7 @@ fn a_kind_without_its_definition_is_named_in_a_warning() {
     let warnings = report["health"]["warnings"].as_array().unwrap();
     let found = warnings
         .iter()
-        .find(|own| own["code"] == "metric_not_defined");
+        .find(|warning| warning["code"] == "metric_not_defined");
     let message = found.unwrap()["message"].as_str().unwrap();
     assert!(message.contains("buy:ratio"), "{message}");
     let asked = service.get("/v1/experiments/gate/results?metric=buy:quantile");
@@ -378,19 +378,21 @@ fn a_kind_without_its_definition_is_named_in_a_warning() {
 
 #[test]
 fn a_cap_of_0_is_warned_of() {
-    let of = |of: &str| {
+    let capped = |over: &str| {
         let large = json!({"name": "large", "kind": "sum", "event_type": "buy", "min_value": "15",
-                           "winsorise": {"upper": 0.8, "of": of}});
+                           "winsorise": {"upper": 0.8, "of": over}});
         let service = with_events(&[large], &json!({"primary": ["large", "buy:sum"]}));
         let report = results(&service, "");
         let warnings = report["health"]["warnings"].as_array().unwrap();
-        let found = warnings.iter().find(|own| own["code"] == "cap_of_zero");
-        let message = found.map(|own| own["message"].as_str().unwrap().to_owned());
-        let action = found.map(|own| own["action"].as_str().unwrap_or_default().to_owned());
+        let found = warnings
+            .iter()
+            .find(|warning| warning["code"] == "cap_of_zero");
+        let message = found.map(|warning| warning["message"].as_str().unwrap().to_owned());
+        let action = found.map(|warning| warning["action"].as_str().unwrap_or_default().to_owned());
         let message = message.map(|message| format!("{message}: {}", action.unwrap_or_default()));
         (message, metric(&report, "large")["variants"].clone())
     };
-    let (message, variants) = of("all_users");
+    let (message, variants) = capped("all_users");
     let message = message.unwrap();
     assert!(
         message.contains("`large`") && message.contains("users_with_event"),
@@ -398,7 +400,7 @@ fn a_cap_of_0_is_warned_of() {
     );
     assert_eq!(variants[1]["winsorised"]["upper"], "0.0000");
     assert_eq!(variants[1]["mean"], 0.0);
-    let (message, variants) = of("users_with_event");
+    let (message, variants) = capped("users_with_event");
     assert_eq!(message, None);
     assert_eq!(variants[1]["winsorised"]["upper"], "16.0000");
     assert!(number(&variants[1]["mean"]) > 0.0, "{variants}");

@@ -130,7 +130,7 @@ fn a_resumed_experiment_runs_again_and_its_results_warn_of_the_pause() {
     let warnings = results["health"]["warnings"].as_array().unwrap();
     let paused: Vec<_> = warnings
         .iter()
-        .filter(|own| own["code"] == "paused")
+        .filter(|warning| warning["code"] == "paused")
         .collect();
     assert_eq!(paused.len(), 1, "{warnings:?}");
     let text = service.page("/experiments/gate");
@@ -314,7 +314,7 @@ fn lists_are_searched_filtered_and_paged() {
     let page = |query: &str| -> (Vec<String>, Value) {
         let body = service.get(&format!("/v1/experiments?{query}")).body;
         let ids = (body["experiments"].as_array().unwrap().iter())
-            .map(|own| own["experiment_id"].as_str().unwrap().to_owned())
+            .map(|experiment| experiment["experiment_id"].as_str().unwrap().to_owned())
             .collect();
         (ids, body["next"].clone())
     };
@@ -425,9 +425,9 @@ fn metrics(service: &Service, query: &str) -> Vec<[String; 4]> {
         .body;
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     (body["metrics"].as_array().unwrap().iter())
-        .map(|own| {
-            let total = &own["variants"][1]["total"];
-            [&own["metric"], &own["kind"], &own["role"], total].map(text)
+        .map(|metric| {
+            let total = &metric["variants"][1]["total"];
+            [&metric["metric"], &metric["kind"], &metric["role"], total].map(text)
         })
         .collect()
 }
@@ -458,19 +458,22 @@ fn a_definition_has_a_row_with_its_own_window_and_is_recomputed_when_it_changes(
     let report = service
         .get("/v1/experiments/gate/results?metric=buy&kind=conversion")
         .body;
-    let own = &report["metrics"][0]["comparisons"][0];
-    assert!(own["p_value"].as_f64().unwrap() < 0.05, "{own}");
+    let comparison = &report["metrics"][0]["comparisons"][0];
+    assert!(
+        comparison["p_value"].as_f64().unwrap() < 0.05,
+        "{comparison}"
+    );
     for verdict in [
-        &own["flag"],
-        &own["desirable"],
-        &own["headline"]["flag"],
-        &own["headline"]["p_value"],
+        &comparison["flag"],
+        &comparison["desirable"],
+        &comparison["headline"]["flag"],
+        &comparison["headline"]["p_value"],
     ] {
-        assert_eq!(verdict, &Value::Null, "{own}");
+        assert_eq!(verdict, &Value::Null, "{comparison}");
     }
-    assert_eq!(own["flag_reason"], own["headline"]["reason"]);
+    assert_eq!(comparison["flag_reason"], comparison["headline"]["reason"]);
     let warnings = report["health"]["warnings"].as_array().unwrap();
-    let asks = |own: &&Value| own["code"] == "guardrail_without_direction";
+    let asks = |warning: &&Value| warning["code"] == "guardrail_without_direction";
     assert_eq!(warnings.iter().find(asks).unwrap()["metric"], "buy");
     let report = service
         .get("/v1/experiments/gate/results?metric=revenue")

@@ -82,7 +82,7 @@ fn codes(report: &Value) -> Vec<&str> {
     let warnings = report["health"]["warnings"].as_array().unwrap();
     warnings
         .iter()
-        .map(|own| own["code"].as_str().unwrap())
+        .map(|warning| warning["code"].as_str().unwrap())
         .collect()
 }
 
@@ -194,10 +194,10 @@ fn the_smallest_p_value_stays_when_the_rows_that_gave_it_are_gone() {
         let all: Vec<Value> = (0..200).step_by(2).map(|user| buy(user, 0)).collect();
         send(&service, "metrics", &all);
         service.pass(1_000_000);
-        let own = run(&service);
-        let own = &comparison(&own)["sequential"];
-        assert_eq!(own["p_value"], smallest, "{own}");
-        assert_eq!(own["since"], since);
+        let report = run(&service);
+        let sequential = &comparison(&report)["sequential"];
+        assert_eq!(sequential["p_value"], smallest, "{sequential}");
+        assert_eq!(sequential["since"], since);
     }
     let gone = service.get(&format!(
         "/v1/experiments/gate/results?as_of={}",
@@ -228,9 +228,12 @@ fn looks_at_users_who_were_erased_no_longer_count() {
     );
     assert_eq!(service.delete("/v1/users/u3").status, StatusCode::OK);
     let after = report(&service, "");
-    let own = &comparison(&after)["sequential"];
-    assert_eq!(own["looks"], 1);
-    assert!(own["p_value"].as_f64().unwrap() > 10.0 * smallest, "{own}");
+    let sequential = &comparison(&after)["sequential"];
+    assert_eq!(sequential["looks"], 1);
+    assert!(
+        sequential["p_value"].as_f64().unwrap() > 10.0 * smallest,
+        "{sequential}"
+    );
     assert!(codes(&after).contains(&"looks_before_erasure"));
     let breaks = &after["sequence"]["breaks"];
     assert_eq!(
@@ -372,11 +375,11 @@ fn each_primary_metric_has_its_planned_effect_and_tests_share_alpha_and_power() 
         (Value::Null, json!(0.04), json!(0.9)),
     ];
     for (metric, (mde, alpha, of_a_test)) in expected.into_iter().enumerate() {
-        let own = power(metric);
+        let block = power(metric);
         assert_eq!(
-            (&own["planned_mde"], &own["alpha"], &own["power"]),
+            (&block["planned_mde"], &block["alpha"], &block["power"]),
             (&mde, &alpha, &of_a_test),
-            "{own}"
+            "{block}"
         );
     }
 }
@@ -470,16 +473,16 @@ fn a_change_after_the_start_takes_the_verdict_away_until_it_is_confirmed() {
         service.pass(1);
     }
     let changed = run(&service);
-    let own = comparison(&changed);
-    assert_eq!(own["headline"]["flag"], Value::Null, "{own}");
+    let buy = comparison(&changed);
+    assert_eq!(buy["headline"]["flag"], Value::Null, "{buy}");
     assert!(
-        own["headline"]["p_value"].is_number()
-            && own["headline"]["reason"]
+        buy["headline"]["p_value"].is_number()
+            && buy["headline"]["reason"]
                 .as_str()
                 .unwrap()
                 .contains("confirm")
     );
-    assert_eq!(own["sequential"]["looks"], 1);
+    assert_eq!(buy["sequential"]["looks"], 1);
     assert!(codes(&changed).contains(&"changed_after_start"));
     let breaks = &changed["sequence"]["breaks"][0];
     assert_eq!(
@@ -500,7 +503,7 @@ fn a_change_after_the_start_takes_the_verdict_away_until_it_is_confirmed() {
         .as_array()
         .unwrap()
         .iter()
-        .map(|own| own["action"].as_str().unwrap())
+        .map(|entry| entry["action"].as_str().unwrap())
         .collect();
     for action in ["change_after_start", "confirm"] {
         assert!(actions.contains(&action), "{actions:?}");

@@ -1,4 +1,4 @@
-//! How simulated users behave, and what follows from it exactly.
+//! Models how simulated users behave, and computes the exact consequences.
 //!
 //! The rates that draw the events are the rates that the expectations are
 //! computed from: nothing is estimated.
@@ -17,7 +17,7 @@ pub(super) const DAY: i64 = 24 * HOUR;
 
 const UNITS_PER_ONE: f64 = 10_000.0;
 
-/// Where a user is; the one attribute that behaviour depends on.
+/// The platform of a user, the one attribute that behaviour depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Platform {
     Ios,
@@ -36,7 +36,7 @@ impl Platform {
         }
     }
 
-    /// The share of all people who use it.
+    /// Returns the share of all people who use the platform.
     fn share(self) -> f64 {
         match self {
             Self::Ios | Self::Android => 0.3,
@@ -44,8 +44,8 @@ impl Platform {
         }
     }
 
-    /// The platform of the person whose hash is `draw`.
-    pub(super) fn of(draw: u64) -> Self {
+    /// Returns the platform of the person whose hash is `draw`.
+    pub(super) fn from_draw(draw: u64) -> Self {
         let mut left = unit_interval(draw);
         for platform in [Self::Ios, Self::Android] {
             left -= platform.share();
@@ -60,7 +60,7 @@ impl Platform {
 /// One rate per platform, in the order of [`Platform::ALL`].
 pub(super) type ByPlatform = [f64; 3];
 
-/// One thing that users of an experiment may do.
+/// An action of the users of an experiment.
 #[derive(Debug, Clone)]
 pub(super) struct Habit {
     pub(super) event_type: &'static str,
@@ -77,12 +77,12 @@ pub(super) struct Habit {
     pub(super) amounts: Option<Amounts>,
 }
 
-/// Which of a user's draws decides a habit.
+/// The draw of a user that decides a habit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Luck {
-    /// One draw for all: whoever takes a rarer step takes the commoner ones first.
+    /// One draw for all: a user who takes a rarer step takes the commoner ones first.
     Funnel,
-    /// A draw of its own.
+    /// A separate draw.
     Own,
 }
 
@@ -150,12 +150,12 @@ pub(super) struct Part<'a> {
     pub(super) days: Range<usize>,
 }
 
-/// Whose average is meant when users have been lost.
+/// The users of an average when some have been lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Among {
-    /// All who were assigned: the true effect.
+    /// All assigned users: the true effect.
     Assigned,
-    /// Those whose assignment arrived: what an analysis can see.
+    /// The users whose assignment arrived: what an analysis can see.
     Arrived,
 }
 
@@ -167,13 +167,13 @@ impl Model {
         }
     }
 
-    /// The end of exposure.
+    /// Returns the end of exposure.
     pub(super) fn ended_at(&self) -> UnixMicros {
         UnixMicros(self.started_at.0 + self.n_days as i64 * DAY)
     }
 
-    /// How likely a user is exposed on a day, relative to the others: weeks begin with
-    /// the experiment, so that the calendar changes dates and no number.
+    /// Returns how likely a user is exposed on a day, relative to the others. Weeks begin with the
+    /// experiment, so that the calendar changes dates and no number.
     pub(super) fn day_weight(day_idx: usize) -> f64 {
         match day_idx % 7 {
             5 | 6 => 1.25,
@@ -181,7 +181,7 @@ impl Model {
         }
     }
 
-    /// The share of assignments that arrive.
+    /// Returns the share of assignments that arrive.
     pub(super) fn arrival(&self, arm_idx: usize, platform: Platform) -> f64 {
         match self.loss {
             Some(loss) if loss.arm_idx == arm_idx && loss.platform == platform => 1.0 - loss.share,
@@ -189,7 +189,7 @@ impl Model {
         }
     }
 
-    /// The expected average per user of `part` in an arm.
+    /// Returns the expected average per user of `part` in an arm.
     pub(super) fn mean(
         &self,
         habit: &Habit,
@@ -215,7 +215,7 @@ impl Model {
 }
 
 impl Habit {
-    /// The share of users who do it.
+    /// Returns the share of users who do it.
     pub(super) fn rate(&self, arm_idx: usize, platform: Platform, day_idx: usize) -> f64 {
         let lift = match arm_idx.checked_sub(1) {
             Some(treatment_idx) => self.lifts[treatment_idx][platform as usize],
@@ -227,7 +227,7 @@ impl Habit {
         self.rate[platform as usize] + lift * strength
     }
 
-    /// The expected metric of a user who does it.
+    /// Returns the expected metric of a user who does it.
     fn per_doer(&self, kind: MetricKind) -> f64 {
         let n_events = 1.0 + self.again;
         match kind {
@@ -265,7 +265,7 @@ mod tests {
     fn platforms_have_their_shares() {
         assert!((Platform::ALL.map(Platform::share).iter().sum::<f64>() - 1.0).abs() < 1e-12);
         let n_web = (0..100_000u64)
-            .filter(|n| Platform::of(crate::mix::mix(*n)) == Platform::Web)
+            .filter(|n| Platform::from_draw(crate::mix::mix(*n)) == Platform::Web)
             .count();
         assert!(n_web.abs_diff(40_000) < 620, "{n_web}");
     }

@@ -54,7 +54,7 @@ const GEOS: [(&str, u32); 6] = [
 pub(super) fn events(definition: &Definition, model: &Model, seed: u64) -> Events {
     let id = definition.experiment_id.as_str();
     let rng = Rng::with_seed(mix(seed ^ event_fingerprint(id)));
-    let split = Split::of(definition);
+    let split = Split::from_definition(definition);
     let mut drawer = Drawer {
         definition,
         model,
@@ -66,7 +66,7 @@ pub(super) fn events(definition: &Definition, model: &Model, seed: u64) -> Event
     drawer.rng.shuffle(&mut people);
     let mut n_left = model.n_users;
     for user_id in people {
-        let platform = Platform::of(mix(seed ^ mix(user_id as u64)));
+        let platform = Platform::from_draw(mix(seed ^ mix(user_id as u64)));
         if n_left == 0 || !model.platforms.contains(&platform) {
             continue;
         }
@@ -99,7 +99,7 @@ struct Split {
 }
 
 impl Split {
-    fn of(definition: &Definition) -> Self {
+    fn from_definition(definition: &Definition) -> Self {
         let salt = definition
             .salt
             .as_deref()
@@ -218,7 +218,7 @@ impl Drawer<'_> {
         }
     }
 
-    /// Testers, who see each variant by hand and try everything in it.
+    /// Draws testers, who see each variant by hand and try everything in it.
     fn testers(&mut self) {
         let model = self.model;
         for user_id in FIRST_TESTER..FIRST_TESTER + N_TESTERS {

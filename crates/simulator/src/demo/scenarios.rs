@@ -1,4 +1,4 @@
-//! The six experiments of the demo: their definitions, stories and rates.
+//! Defines the six experiments of the demo: their definitions, stories and rates.
 //!
 //! Planned sample sizes follow from baseline, minimum effect, a level of 5 %
 //! and the power, by the usual formula for two proportions.

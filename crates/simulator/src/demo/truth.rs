@@ -1,4 +1,4 @@
-//! The true effects of a scenario, computed from the rates of its model.
+//! Computes the true effects of a scenario from the rates of its model.
 
 use std::ops::Range;
 
@@ -12,7 +12,7 @@ use super::{Segment, Statement};
 /// Days in the first and the last cohort of a fading effect.
 const COHORT_DAYS: usize = 7;
 
-/// Says what is true of every metric that `definition` names.
+/// Returns the true effect on every metric that `definition` names.
 ///
 /// Statements on all users come first for each metric and treatment. Platforms
 /// follow where the effect, or the arrival of users, depends on them, then the

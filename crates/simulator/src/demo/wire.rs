@@ -1,4 +1,4 @@
-//! The demo's events, which serialise to the JSON that the ingest API takes.
+//! Defines the demo's events, which serialise to the JSON that the ingest API accepts.
 
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -6,7 +6,7 @@ use trialog_model::decimal::Value;
 use trialog_model::ids::{EventType, ExperimentId, Variant};
 use trialog_model::time::UnixMicros;
 
-/// What happened in one scenario, each list in the order of delivery.
+/// The events of one scenario, each list in the order of delivery.
 ///
 /// Delivery is not the order of time: some events are late, some come twice.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,7 +31,7 @@ pub struct AssignmentEvent {
     /// When the user saw it.
     #[serde(serialize_with = "rfc3339")]
     pub assigned_at: UnixMicros,
-    /// Whether somebody chose the variant by hand, as testers do.
+    /// Whether a person chose the variant by hand, as testers do.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub forced: bool,
     /// Where the user was.

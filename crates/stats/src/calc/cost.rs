@@ -1,4 +1,4 @@
-//! How long an input takes, told from the input alone.
+//! Estimates how long an input takes from the input alone.
 //!
 //! The numbers are microseconds of one core, measured in November 2026 on the slowest inputs
 //! that were found for each family and rounded up. They keep a request from taking a core for
@@ -8,12 +8,13 @@ use serde_json::Value;
 
 /// What any object takes.
 const OBJECT: f64 = 20.0;
-/// What a number of a list takes that every family reads once or a few times.
+/// The cost of a number in a list that every family reads once or a few times.
 const VALUE: f64 = 2.0;
 /// What a level takes: intervals are computed anew for each.
 const LEVEL: f64 = 10.0;
 
-/// Returns about how many microseconds `calc` takes for `input`; for what it refuses, any number.
+/// Estimates how many microseconds `calc` takes for `input`. The estimate of an invalid input is
+/// arbitrary.
 ///
 /// ```
 /// use serde_json::json;
@@ -25,7 +26,7 @@ const LEVEL: f64 = 10.0;
 /// ```
 #[must_use]
 pub fn cost_micros(family: &str, input: &Value) -> u64 {
-    let own = match family {
+    let of_family = match family {
         "bayesian_beta_binomial" => bayes_rate(input),
         "sequential_group" => group(input),
         "fisher_exact" => 0.03 * sum(&input["table"]).sqrt(),
@@ -36,10 +37,10 @@ pub fn cost_micros(family: &str, input: &Value) -> u64 {
         * input["alphas"]
             .as_array()
             .map_or(0.0, |list| list.len() as f64);
-    (OBJECT + VALUE * n_values(input) + levels + own) as u64
+    (OBJECT + VALUE * n_values(input) + levels + of_family) as u64
 }
 
-/// Tails of Beta distributions, whose cost grows with the cube root of the units.
+/// Estimates the cost of tails of Beta distributions, which grows with the cube root of the units.
 fn bayes_rate(input: &Value) -> f64 {
     let units = |arm: &str| input[arm]["n"].as_f64().unwrap_or_default().max(0.0);
     800.0 + 40.0 * units("a").max(units("b")).cbrt()

@@ -1,4 +1,4 @@
-//! Reading an input field by field, so that an error can name its place.
+//! Reads an input field by field, so that an error can name its place.
 
 use serde_json::{Map, Value};
 
@@ -7,22 +7,22 @@ use crate::{Alpha, StatsError, Summary};
 
 /// The most values of a list.
 const MAX_VALUES: usize = 10_000_000;
-/// Integers up to here are told apart by every reader of JSON.
+/// The largest integer that every reader of JSON keeps exact.
 const MAX_INTEGER: f64 = 9_007_199_254_740_992.0;
 
-/// An object of an input, with the way to it.
+/// An object of an input, with its path.
 pub(super) struct Fields<'a> {
     path: String,
     members: &'a Map<String, Value>,
 }
 
 impl<'a> Fields<'a> {
-    /// The whole input, which may have `known` members only.
+    /// Reads the whole input, which may have only `known` members.
     pub(super) fn new(input: &'a Value, known: &[&str]) -> Result<Self, CalcError> {
-        Self::of(input, String::new(), known)
+        Self::from_value(input, String::new(), known)
     }
 
-    fn of(value: &'a Value, path: String, known: &[&str]) -> Result<Self, CalcError> {
+    fn from_value(value: &'a Value, path: String, known: &[&str]) -> Result<Self, CalcError> {
         let Value::Object(members) = value else {
             let field = if path.is_empty() { "input" } else { &path };
             return Err(fault(field, "is not an object"));
@@ -37,16 +37,18 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The object `name`.
+    /// Reads the object `name`.
     pub(super) fn object(&self, name: &str, known: &[&str]) -> Result<Self, CalcError> {
-        Self::of(self.get(name)?, self.place(name), known)
+        Self::from_value(self.get(name)?, self.place(name), known)
     }
 
-    /// The objects in the list `name`.
+    /// Reads the objects in the list `name`.
     pub(super) fn objects(&self, name: &str, known: &[&str]) -> Result<Vec<Self>, CalcError> {
         let items = self.items(name)?.iter().enumerate();
         items
-            .map(|(index, item)| Self::of(item, format!("{}[{index}]", self.place(name)), known))
+            .map(|(index, item)| {
+                Self::from_value(item, format!("{}[{index}]", self.place(name)), known)
+            })
             .collect()
     }
 
@@ -54,17 +56,17 @@ impl<'a> Fields<'a> {
         self.members.get(name).is_some_and(|value| !value.is_null())
     }
 
-    /// A finite number.
+    /// Reads a finite number.
     pub(super) fn number(&self, name: &str) -> Result<f64, CalcError> {
         number(self.get(name)?).ok_or_else(|| self.fault(name, "is not a number"))
     }
 
-    /// A number; `None` where it is null or left out.
+    /// Reads a number; `None` if it is null or missing.
     pub(super) fn optional(&self, name: &str) -> Result<Option<f64>, CalcError> {
         self.has(name).then(|| self.number(name)).transpose()
     }
 
-    /// A whole number from 0.
+    /// Reads a whole number from 0.
     pub(super) fn count(&self, name: &str) -> Result<u64, CalcError> {
         count(self.get(name)?).ok_or_else(|| self.fault(name, NO_COUNT))
     }
@@ -74,7 +76,7 @@ impl<'a> Fields<'a> {
         text.ok_or_else(|| self.fault(name, "is not text"))
     }
 
-    /// One of the `words`; the first of them where it is null or left out.
+    /// Reads one of the `words`; the first of them if it is null or missing.
     pub(super) fn word<T: Copy>(&self, name: &str, words: &[(&str, T)]) -> Result<T, CalcError> {
         if let (false, Some((_, first))) = (self.has(name), words.first()) {
             return Ok(*first);
@@ -87,17 +89,17 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// The numbers of the list `name`.
+    /// Reads the numbers of the list `name`.
     pub(super) fn numbers(&self, name: &str) -> Result<Vec<f64>, CalcError> {
         self.each(name, number, "is not a number")
     }
 
-    /// The whole numbers of the list `name`.
+    /// Reads the whole numbers of the list `name`.
     pub(super) fn counts(&self, name: &str) -> Result<Vec<u64>, CalcError> {
         self.each(name, count, NO_COUNT)
     }
 
-    /// The lists of whole numbers in the list `name`.
+    /// Reads the lists of whole numbers in the list `name`.
     pub(super) fn table(&self, name: &str) -> Result<Vec<Vec<u64>>, CalcError> {
         let rows = self.items(name)?.iter().enumerate();
         rows.map(|(row, cells)| {
@@ -137,7 +139,7 @@ impl<'a> Fields<'a> {
         Ok(items)
     }
 
-    /// `alpha`, 0.05 where it is left out.
+    /// Reads `alpha`, 0.05 if it is missing.
     pub(super) fn alpha(&self) -> Result<Alpha, CalcError> {
         match self.optional("alpha")? {
             Some(alpha) => self.check(Alpha::new(alpha)),
@@ -145,7 +147,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The levels `alphas`, 0.05 alone where they are left out.
+    /// Reads the levels `alphas`, only 0.05 if they are missing.
     pub(super) fn alphas(&self) -> Result<Vec<Alpha>, CalcError> {
         if !self.has("alphas") {
             return Ok(vec![Alpha::P05]);
@@ -159,13 +161,13 @@ impl<'a> Fields<'a> {
             .collect()
     }
 
-    /// The arm `name` with `n`, `mean` and `var`, which a single unit may leave out.
+    /// Reads the arm `name` with `n`, `mean` and `var`, which may be missing for a single unit.
     pub(super) fn summary(&self, name: &str) -> Result<Summary, CalcError> {
         let arm = self.object(name, &["n", "mean", "var"])?;
         arm.summary_of("n", "mean", "var")
     }
 
-    /// The summary in these fields.
+    /// Builds the summary in these fields.
     pub(super) fn summary_of(
         &self,
         n: &str,
@@ -189,7 +191,7 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// The outcome of a computation on this object.
+    /// Names the field of an error in `outcome`, a computation on this object.
     pub(super) fn check<T>(&self, outcome: Result<T, StatsError>) -> Result<T, CalcError> {
         outcome.map_err(|error| self.fault_of(&error))
     }

@@ -1,4 +1,4 @@
-//! Families about means: Welch, effect sizes, CUPED, ratios, factors, Bayes.
+//! Defines the families about means: Welch, effect sizes, CUPED, ratios, factors, Bayes.
 
 use serde_json::{Value, json};
 
@@ -33,18 +33,18 @@ pub(super) const NON_INFERIORITY: Family = Family {
         let alpha = fields.alpha()?;
         let margin = fields.number("margin")?;
         let test = fields.check(non_inferiority(&a, &b, margin, better))?;
-        let verdict = test.map_or(Guardrail::Inconclusive, |own| own.verdict(alpha));
+        let verdict = test.map_or(Guardrail::Inconclusive, |test| test.verdict(alpha));
         let is_positive = a.mean() > 0.0;
         let lift = is_positive.then(|| (b.mean() - a.mean()) / a.mean());
         let lift_ci = lift_interval(&a, &b, alpha).filter(|_| is_positive);
         Ok(json!({
-            "status": status(test.map(|own| own.p_value)),
-            "statistic": test.map(|own| own.statistic),
-            "df": test.map(|own| own.df),
-            "p_value": test.map(|own| own.p_value),
-            "p_violated": test.map(|own| own.p_violated),
+            "status": status(test.map(|test| test.p_value)),
+            "statistic": test.map(|test| test.statistic),
+            "df": test.map(|test| test.df),
+            "p_value": test.map(|test| test.p_value),
+            "p_violated": test.map(|test| test.p_violated),
             "verdict": verdict.as_str(),
-            "lift": lift.filter(|own| own.is_finite()),
+            "lift": lift.filter(|lift| lift.is_finite()),
             "lift_ci": interval(lift_ci),
         }))
     },
@@ -117,7 +117,7 @@ pub(super) const RATIO: Family = Family {
         let alphas = fields.alphas()?;
         let [ratio_a, ratio_b] = found.ratios;
         let [variance_a, variance_b] = found.unit_variances;
-        let own = json!({
+        let ratios = json!({
             "ratio_a": ratio_a,
             "unit_variance_a": variance_a,
             "ratio_b": ratio_b,
@@ -128,10 +128,10 @@ pub(super) const RATIO: Family = Family {
                 "status": "undefined", "diff": null, "se": null, "t": null, "df": null,
                 "p_value": null, "ci": null, "relative": null,
             });
-            return Ok(with(nothing, own));
+            return Ok(with(nothing, ratios));
         };
         let relative = test.p_value.map(|_| relative(&test, &alphas));
-        let output = with(welch_output(&test, &alphas), own);
+        let output = with(welch_output(&test, &alphas), ratios);
         Ok(with(output, json!({ "relative": relative })))
     },
 };
@@ -246,19 +246,19 @@ pub(super) const BAYES_MEAN: Family = Family {
     compute: |input| {
         let fields = Fields::new(input, &["a", "b", "difference_type", "alpha", "prior"])?;
         let (a, b) = (fields.summary("a")?, fields.summary("b")?);
-        let of = fields.word("difference_type", &TYPES)?;
+        let difference_type = fields.word("difference_type", &TYPES)?;
         let prior = prior(&fields)?;
         let alpha = fields.alpha()?;
-        let posterior = fields.check(normal_posterior(&a, &b, of, prior.as_ref()))?;
-        let choice = posterior.map(|own| own.choice());
+        let posterior = fields.check(normal_posterior(&a, &b, difference_type, prior.as_ref()))?;
+        let choice = posterior.map(|posterior| posterior.choice());
         Ok(json!({
-            "status": status(posterior.map(|own| own.mean)),
-            "posterior_mean": posterior.map(|own| own.mean),
-            "posterior_sd": posterior.map(|own| own.variance.sqrt()),
-            "chance_to_win": choice.map(|own| own.chance_to_win),
-            "ci": interval(posterior.and_then(|own| own.interval(alpha))),
-            "expected_loss_choose_b": choice.map(|own| own.expected_loss_choose_b),
-            "expected_loss_choose_a": choice.map(|own| own.expected_loss_choose_a),
+            "status": status(posterior.map(|posterior| posterior.mean)),
+            "posterior_mean": posterior.map(|posterior| posterior.mean),
+            "posterior_sd": posterior.map(|posterior| posterior.variance.sqrt()),
+            "chance_to_win": choice.map(|choice| choice.chance_to_win),
+            "ci": interval(posterior.and_then(|choice| choice.interval(alpha))),
+            "expected_loss_choose_b": choice.map(|choice| choice.expected_loss_choose_b),
+            "expected_loss_choose_a": choice.map(|choice| choice.expected_loss_choose_a),
         }))
     },
 };

@@ -1,4 +1,4 @@
-//! Adjusted p-values.
+//! Defines the families that adjust p-values.
 
 use serde_json::{Value, json};
 

@@ -1,19 +1,22 @@
-//! What several families answer with.
+//! Builds the outputs that several families share.
 
 use serde_json::{Value, json};
 
 use crate::{Alpha, Interval, Welch};
 
-/// Whether there is a result.
+/// Returns the word that says whether there is a result.
 pub(super) fn status(result: Option<f64>) -> &'static str {
     if result.is_some() { "ok" } else { "undefined" }
 }
 
 pub(super) fn interval(interval: Option<Interval>) -> Value {
-    interval.map_or(Value::Null, |own| json!({"low": own.low, "high": own.high}))
+    interval.map_or(
+        Value::Null,
+        |ends| json!({"low": ends.low, "high": ends.high}),
+    )
 }
 
-/// One entry for each level, or null where there is none at one of them.
+/// Returns one interval for each level, or null if an interval is missing at any level.
 pub(super) fn intervals(alphas: &[Alpha], of: impl Fn(Alpha) -> Option<Interval>) -> Value {
     let entry = |alpha: &Alpha| {
         let Interval { low, high } = of(*alpha)?;
@@ -23,7 +26,7 @@ pub(super) fn intervals(alphas: &[Alpha], of: impl Fn(Alpha) -> Option<Interval>
     entries.map_or(Value::Null, Value::Array)
 }
 
-/// The fields that every test after Welch's has.
+/// Returns the fields that every test based on Welch's has.
 pub(super) fn welch(test: &Welch, alphas: &[Alpha]) -> Value {
     json!({
         "status": status(test.p_value),
@@ -47,7 +50,7 @@ pub(super) fn relative(test: &Welch, alphas: &[Alpha]) -> Value {
     })
 }
 
-/// `base` with the members of `more`.
+/// Adds the members of `more` to `base`.
 pub(super) fn with(mut base: Value, more: Value) -> Value {
     if let (Value::Object(base), Value::Object(more)) = (&mut base, more) {
         base.extend(more);

@@ -1,4 +1,4 @@
-//! Power, sample size and minimum detectable effect.
+//! Defines the families about power, sample size and minimum detectable effect.
 
 use serde_json::{Value, json};
 
@@ -62,10 +62,10 @@ fn n(fields: &Fields<'_>, design: &Design) -> Result<Value, CalcError> {
     let (effect, power) = (fields.number("effect")?, fields.number("power")?);
     let size = fields.check(design.sample_size(effect, power))?;
     Ok(json!({
-        "status": status(size.map(|own| own.n_control)),
-        "n_control": size.map(|own| own.n_control),
-        "n_control_ceil": size.map(|own| own.n_control_ceil),
-        "n_treatment_ceil": size.map(|own| own.n_treatment_ceil),
+        "status": status(size.map(|size| size.n_control)),
+        "n_control": size.map(|size| size.n_control),
+        "n_control_ceil": size.map(|size| size.n_control_ceil),
+        "n_treatment_ceil": size.map(|size| size.n_treatment_ceil),
     }))
 }
 
@@ -86,6 +86,6 @@ fn mde(fields: &Fields<'_>, design: &Design) -> Result<Value, CalcError> {
     Ok(json!({
         "status": status(mde),
         "mde_absolute": mde,
-        "mde_relative": relative.filter(|own| own.is_finite()),
+        "mde_relative": relative.filter(|relative| relative.is_finite()),
     }))
 }

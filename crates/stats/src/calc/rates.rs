@@ -1,4 +1,4 @@
-//! Families about counts and rates.
+//! Defines the families about counts and rates.
 
 use serde_json::{Value, json};
 
@@ -62,12 +62,12 @@ pub(super) const CHI_SQUARED: Family = Family {
     compute: |input| {
         let fields = Fields::new(input, &["table"])?;
         let test = fields.check(chi_squared(&fields.table("table")?))?;
-        let yates = test.and_then(|own| own.yates);
+        let yates = test.and_then(|test| test.yates);
         Ok(json!({
-            "status": status(test.map(|own| own.p_value)),
-            "chi2": test.map(|own| own.chi_squared),
-            "df": test.map(|own| own.df),
-            "p_value": test.map(|own| own.p_value),
+            "status": status(test.map(|test| test.p_value)),
+            "chi2": test.map(|test| test.chi_squared),
+            "df": test.map(|test| test.df),
+            "p_value": test.map(|test| test.p_value),
             "yates": yates.map(|(chi2, p_value)| json!({"chi2": chi2, "p_value": p_value})),
         }))
     },

@@ -1,4 +1,4 @@
-//! Families that take values: winsorising, quantiles, moments.
+//! Defines the families that take values: winsorising, quantiles, moments.
 
 use serde_json::{Value, json};
 
@@ -80,14 +80,14 @@ pub(super) const QUANTILE: Family = Family {
         };
         let test = fields.check(quantile_test(&a, &b, level))?;
         let output = welch_output(&test, &alphas);
-        let own = json!({
+        let quantiles = json!({
             "quantile_a": a.quantile, "lower_a": a.lower, "upper_a": a.upper,
             "unit_variance_a": a.unit_variance(),
             "quantile_b": b.quantile, "lower_b": b.lower, "upper_b": b.upper,
             "unit_variance_b": b.unit_variance(),
             "relative": test.p_value.map(|_| relative(&test, &alphas)),
         });
-        Ok(with(with(output, own), more))
+        Ok(with(with(output, quantiles), more))
     },
 };
 
@@ -154,7 +154,7 @@ fn shown(moments: &Moments) -> Value {
     })
 }
 
-/// Each piece on its own, then merged.
+/// Computes the moments of each piece and merges them.
 fn of_values(fields: &Fields<'_>) -> Result<Moments, CalcError> {
     let values = fields.numbers("values")?;
     if let Some(index) = values.iter().position(|value| value.abs() > 1e140) {

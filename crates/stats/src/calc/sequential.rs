@@ -1,4 +1,4 @@
-//! Families for looking more than once.
+//! Defines the families for looking more than once.
 
 use serde_json::{Value, json};
 
@@ -60,10 +60,10 @@ pub(super) const CONFIDENCE_SEQUENCE: Family = Family {
         let known = ["a", "b", "alpha", "tuning_parameter", "difference_type"];
         let fields = Fields::new(input, &known)?;
         let (a, b) = (fields.summary("a")?, fields.summary("b")?);
-        let of: DifferenceType = fields.word("difference_type", &TYPES)?;
+        let difference_type: DifferenceType = fields.word("difference_type", &TYPES)?;
         let tuning = fields.optional("tuning_parameter")?.unwrap_or(5_000.0);
         let alpha = fields.alpha()?;
-        let Some(found) = difference_of(&a, &b, of) else {
+        let Some(found) = difference_of(&a, &b, difference_type) else {
             return Ok(json!({
                 "status": "undefined", "point_estimate": null, "rho": null,
                 "half_width": null, "ci": null, "p_value": null,
@@ -95,23 +95,23 @@ pub(super) const GUARDED: Family = Family {
         let (a, b) = (fields.summary("a")?, fields.summary("b")?);
         let tuning = fields.optional("tuning_parameter")?.unwrap_or(5_000.0);
         let alpha = fields.alpha()?;
-        let guarded = GuardedVariance::of(&a, &b);
+        let guarded = GuardedVariance::between(&a, &b);
         let difference = Estimate {
             value: b.mean() - a.mean(),
-            variance: guarded.map_or(0.0, |own| own.value()),
+            variance: guarded.map_or(0.0, |guarded| guarded.value()),
         };
         let n = a.n().saturating_add(b.n());
         let sequence = fields.check(confidence_sequence(&difference, n, alpha, tuning))?;
         Ok(json!({
             "status": status(sequence.p_value),
             "diff": difference.value,
-            "variance_own": guarded.map(|own| own.own),
-            "variance_together": guarded.map(|own| own.together),
-            "variance": guarded.map(|own| own.value()),
+            "variance_own": guarded.map(|guarded| guarded.separate),
+            "variance_together": guarded.map(|guarded| guarded.together),
+            "variance": guarded.map(|guarded| guarded.value()),
             "half_width": sequence.half_width,
             "ci": interval(sequence.interval),
             "p_value": sequence.p_value,
-            "sparse": guarded.filter(|own| own.value() > 0.0).map(|own| own.is_sparse()),
+            "sparse": guarded.filter(|guarded| guarded.value() > 0.0).map(|guarded| guarded.is_sparse()),
         }))
     },
 };

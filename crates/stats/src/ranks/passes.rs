@@ -1,9 +1,10 @@
-//! The passes that quantiles and winsorising take: what each one counts, and when they are done.
+//! Drives the passes that quantiles and winsorising need: what each one counts, and when they are
+//! done.
 
 use super::{QuantileRank, RankSearch, RankTally};
 use crate::quantile::{QuantileSummary, quantile_levels};
 
-/// What is wanted of the order of the values of some groups.
+/// The order statistics that a caller wants of the values of some groups.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum RankGoal {
     /// The quantile at a level for each group, and the ends of its interval.
@@ -13,7 +14,7 @@ pub enum RankGoal {
     Winsorised([Option<f64>; 2]),
 }
 
-/// Sums of values that are set to the ends where they lie beyond them.
+/// Sums of values that are clipped to the two ends.
 ///
 /// Values are integers in whatever order-preserving unit the caller counts in.
 pub trait WinsorisedSums: Default {
@@ -27,7 +28,7 @@ pub trait WinsorisedSums: Default {
     fn add(&mut self, value: i128, n: u64, ends: [Option<Self::End>; 2]) -> Option<()>;
 }
 
-/// Drives the passes over the values of some groups until a [`RankGoal`] is reached.
+/// Drives the passes over the values of some groups until they reach a [`RankGoal`].
 ///
 /// Each pass counts the values of a group in its [`RankPasses::tally`], or, once the ends are
 /// known, adds them to sums.
@@ -53,7 +54,7 @@ pub trait WinsorisedSums: Default {
 ///         tally
 ///     })
 ///     .collect();
-/// // So few values are all told apart, so one pass is enough.
+/// // So few values are all counted separately, so one pass is enough.
 /// passes.take_tallies(&tallies, true);
 /// assert!(passes.is_done());
 /// assert_eq!(passes.ends(), Some([None, Some(3)]));
@@ -104,7 +105,7 @@ impl<S: WinsorisedSums> RankPasses<S> {
         self.n_groups
     }
 
-    /// Whether no other pass is needed.
+    /// Returns whether no other pass is needed.
     #[must_use]
     pub fn is_done(&self) -> bool {
         match self.goal {
@@ -133,9 +134,9 @@ impl<S: WinsorisedSums> RankPasses<S> {
         self.sums.as_deref()
     }
 
-    /// Takes in what a pass has counted of each group. Where every value is told apart, the sums
-    /// need no other pass, if the tallies `are_complete`: no value was left out of them that the
-    /// sums need.
+    /// Adds the counts of a pass for each group. If the counts distinguish every value, the sums
+    /// need no other pass, provided that the tallies `are_complete`: they left out no value that
+    /// the sums need.
     ///
     /// `None` where a sum leaves its range.
     pub fn take_tallies(&mut self, tallies: &[RankTally], are_complete: bool) -> Option<()> {
@@ -150,7 +151,7 @@ impl<S: WinsorisedSums> RankPasses<S> {
         }
     }
 
-    /// Takes in the sums of each group that a pass with the ends has made.
+    /// Adds the clipped sums of each group, which a pass with the ends has computed.
     pub fn take_sums(&mut self, sums: Vec<S>) {
         self.sums = Some(sums);
     }
@@ -235,7 +236,7 @@ fn narrow_quantile(search: &mut RankSearch, tally: &RankTally, level: f64) {
     search.narrow(tally, &ranks(n, levels.into_iter().flatten()));
 }
 
-/// The ranks whose values the quantiles of `n` values at `levels` lie between.
+/// Returns the ranks of the values between which the quantiles of `n` values at `levels` lie.
 fn ranks(n: u64, levels: impl Iterator<Item = f64>) -> Vec<u64> {
     levels
         .filter_map(|level| QuantileRank::of(n, level))

@@ -1,4 +1,4 @@
-//! The regularised incomplete beta function, both tails, and its quantiles.
+//! Implements the regularised incomplete beta function, both tails, and its quantiles.
 
 use std::f64::consts::PI;
 
@@ -52,7 +52,7 @@ fn check(shape: f64) -> Result<(), StatsError> {
     }
 }
 
-/// As [`beta_tails`], for shapes known to be in range; `y` is 1 - x, which the
+/// Computes the same as [`beta_tails`] for shapes known to be in range. `y` is 1 - x, which the
 /// caller may know with more digits.
 pub(crate) fn tails(x: f64, y: f64, a: f64, b: f64) -> BetaTails {
     if x <= 0.0 {
@@ -84,7 +84,7 @@ pub(crate) fn tails(x: f64, y: f64, a: f64, b: f64) -> BetaTails {
     }
 }
 
-/// The density of Beta(a, b) at `x`, with `y` = 1 - x.
+/// Computes the density of Beta(a, b) at `x`, with `y` = 1 - x.
 pub(crate) fn density(x: f64, y: f64, a: f64, b: f64) -> f64 {
     if x <= 0.0 || y <= 0.0 {
         return 0.0;
@@ -92,7 +92,7 @@ pub(crate) fn density(x: f64, y: f64, a: f64, b: f64) -> f64 {
     (ln_power(x, y, a, b) - x.ln() - y.ln()).exp()
 }
 
-/// ln(x^a y^b / B(a, b)).
+/// Computes ln(x^a y^b / B(a, b)).
 pub(crate) fn ln_power(x: f64, y: f64, a: f64, b: f64) -> f64 {
     let n = a + b;
     let stirling = stirling_error(n) - stirling_error(a) - stirling_error(b);
@@ -113,7 +113,7 @@ fn fraction(x: f64, y: f64, a: f64, b: f64) -> f64 {
     })
 }
 
-/// ln Gamma(z) - ((z - 1/2) ln z - z + ln(2 pi)/2), the error of Stirling's formula.
+/// Computes ln Gamma(z) - ((z - 1/2) ln z - z + ln(2 pi)/2), the error of Stirling's formula.
 pub(crate) fn stirling_error(z: f64) -> f64 {
     const ASYMPTOTIC_FROM: f64 = 16.0;
     const HALF_LN_2_PI: f64 = 0.918_938_533_204_672_7;
@@ -134,14 +134,15 @@ pub(crate) fn stirling_error(z: f64) -> f64 {
     series * inverse
 }
 
-/// x ln(x/m) + m - x, which is 0 at x = m and loses no digits near it.
+/// Computes x ln(x/m) + m - x, which is 0 at x = m, without losing digits near it.
 ///
 /// Loader (2000), "Fast and accurate computation of binomial probabilities".
 pub(crate) fn deviance(x: f64, m: f64) -> f64 {
     deviance_by(x, x - m)
 }
 
-/// As [`deviance`], for a caller that knows the `difference` x - m with more digits.
+/// Computes the same as [`deviance`] for a caller that knows the `difference` x - m with more
+/// digits.
 pub(crate) fn deviance_by(x: f64, difference: f64) -> f64 {
     let m = x - difference;
     if difference.abs() >= 0.1 * (x + m) {
@@ -167,7 +168,7 @@ pub(crate) fn deviance_by(x: f64, difference: f64) -> f64 {
     }
 }
 
-/// The point below which a Beta(a, b) variable is with probability `p` in (0, 1).
+/// Returns the point below which a Beta(a, b) variable lies with probability `p` in (0, 1).
 ///
 /// Bisection in the log odds, where both ends keep all their digits.
 pub(crate) fn quantile(p: f64, a: f64, b: f64) -> f64 {

@@ -1,4 +1,4 @@
-//! The upper incomplete gamma function and a ratio of gamma functions.
+//! Implements the upper incomplete gamma function and a ratio of gamma functions.
 
 use crate::StatsError;
 
@@ -33,7 +33,7 @@ pub fn chi_squared_upper_tail(x: f64, df: f64) -> Result<f64, StatsError> {
     Ok(chi_squared_tail(x, df))
 }
 
-/// As [`chi_squared_upper_tail`], for arguments known to be in range.
+/// Computes the same as [`chi_squared_upper_tail`] for arguments known to be in range.
 pub(crate) fn chi_squared_tail(x: f64, df: f64) -> f64 {
     if x <= 0.0 {
         return 1.0;

@@ -1,4 +1,4 @@
-//! The noncentral t distribution, as far as power needs it.
+//! Implements the noncentral t distribution, as far as power needs it.
 
 use std::f64::consts::{LN_2, PI};
 
@@ -6,7 +6,7 @@ use super::beta::{deviance_by, stirling_error};
 use super::normal::normal_upper_tail;
 use super::quadrature::{integrate, integrate_with_ends};
 
-/// The probability that |T| exceeds `critical`, T being noncentral t.
+/// Returns the probability that |T| exceeds `critical`, where T is noncentral t.
 ///
 /// T is (Z + noncentrality) / S with Z standard normal and df S² chi-squared; what is
 /// integrated over the density of S is a sum of two normal tails. S is within the

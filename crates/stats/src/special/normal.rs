@@ -1,4 +1,4 @@
-//! The normal distribution: tails by `erfc`, quantile by Wichura's AS 241.
+//! Implements the normal distribution: tails by `erfc`, quantile by Wichura's AS 241.
 
 use std::f64::consts::FRAC_1_SQRT_2;
 
@@ -78,7 +78,7 @@ pub fn normal_critical(alpha: Alpha) -> f64 {
     -quantile(alpha.get() / 2.0)
 }
 
-/// AS 241 for a `p` within (0, 1).
+/// Computes AS 241 for a `p` within (0, 1).
 pub(crate) fn quantile(p: f64) -> f64 {
     let centred = p - 0.5;
     if centred.abs() <= 0.425 {

@@ -1,4 +1,4 @@
-//! Numerical integration of smooth functions.
+//! Integrates smooth functions numerically.
 
 /// Positive nodes and their weights of the 16-point Gauss-Legendre rule on [-1, 1]
 /// (Abramowitz & Stegun, table 25.4).
@@ -44,7 +44,7 @@ pub(crate) fn integrate_with_ends(low: f64, high: f64, f: impl Fn(f64, f64, f64)
     sum
 }
 
-/// The same for several functions that share their work at each point.
+/// Integrates several functions that share their work at each point.
 pub(crate) fn integrate_together<const N: usize>(
     low: f64,
     high: f64,

@@ -1,8 +1,8 @@
-//! Where a monotone condition turns.
+//! Finds where a monotone condition turns false.
 
-/// Returns the point between `low` and `high` up to which `is_below` holds, to the
-/// last bit that bisection can tell. `is_below` has to be true before a point and
-/// false after it; where it is true or false throughout, the end is returned.
+/// Returns the point between `low` and `high` up to which `is_below` holds, to the last bit that
+/// bisection can resolve. `is_below` must be true before a point and false after it. If it is
+/// always true or always false, the corresponding end is returned.
 pub(crate) fn last_below(mut low: f64, mut high: f64, is_below: impl Fn(f64) -> bool) -> f64 {
     const MOST_STEPS: u32 = 200;
     for _ in 0..MOST_STEPS {

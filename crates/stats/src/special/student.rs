@@ -1,4 +1,4 @@
-//! Student's t: two-sided tail and quantile for any degrees of freedom from 1.
+//! Implements Student's t: two-sided tail and quantile for any degrees of freedom from 1.
 //!
 //! With r² = t²/df the tail is the incomplete beta function I(1/(1+r²); df/2, 1/2).
 //! Far out it is taken from the continued fraction of Didonato & Morris (1992,
@@ -86,7 +86,7 @@ fn check(df: f64) -> Result<(), StatsError> {
     }
 }
 
-/// As [`t_two_sided_tail`], for arguments known to be in range.
+/// Computes the same as [`t_two_sided_tail`] for arguments known to be in range.
 pub(crate) fn two_sided_tail(t: f64, df: f64) -> f64 {
     if df.is_infinite() {
         normal::normal_two_sided_tail(t)
@@ -95,7 +95,7 @@ pub(crate) fn two_sided_tail(t: f64, df: f64) -> f64 {
     }
 }
 
-/// As [`t_critical`], for arguments known to be in range.
+/// Computes the same as [`t_critical`] for arguments known to be in range.
 ///
 /// Newton's method on ln p as a function of ln t: a straight line for the heavy
 /// tails of small df and concave for all, so it converges from any start and needs
@@ -133,7 +133,7 @@ fn near_normal(z: f64, df: f64) -> f64 {
     z * (1.0 + first + second + third)
 }
 
-/// The two-sided tail with what Newton's method wants to know of it.
+/// The two-sided tail with the derivatives that Newton's method needs.
 struct Tail {
     probability: f64,
     /// Finite where `probability` underflows.

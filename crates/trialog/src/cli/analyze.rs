@@ -1,4 +1,4 @@
-//! The arguments of `trialog analyze` and `trialog power`.
+//! Defines the arguments of `trialog analyze` and `trialog power`.
 
 use std::path::PathBuf;
 
@@ -76,7 +76,7 @@ pub(crate) struct AnalyzeArgs {
     /// Write to this file instead of standard output.
     #[arg(long, short)]
     pub(crate) output: Option<PathBuf>,
-    /// The format of the file, where its name does not tell it.
+    /// The format of the file, if its name does not show it.
     #[arg(long)]
     pub(crate) input_format: Option<FileFormat>,
 }
@@ -147,7 +147,7 @@ pub(crate) struct PowerArgs {
     /// For the planned look of an experiment with a plan, which has four fifths of alpha.
     #[arg(long)]
     pub(crate) planned_look: bool,
-    /// Users that enter the experiment each day, in all variants together: tells how long it takes.
+    /// Users that enter the experiment each day, in all variants together, to compute its duration.
     #[arg(long)]
     pub(crate) daily_users: Option<f64>,
     /// How to print.

@@ -1,5 +1,5 @@
-//! Help: one page for the whole, a command's own options before the settings, and the
-//! settings on a page of their own.
+//! Builds the help: one page for the overview, pages of commands with their options before the
+//! settings, and a page of settings.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use trialog_model::nearest::there_are;
 use super::Cli;
 use crate::settings::{SETTINGS, Setting, find};
 
-/// What `trialog` alone prints: at most a screen.
+/// The output of `trialog` without arguments: at most a screen.
 pub(crate) const OVERVIEW: &str = include_str!("overview.txt");
 
 /// What `trialog help settings` is called.
@@ -27,18 +27,18 @@ const USUAL: [&str; 3] = ["data_dir", "server", "key"];
 /// Those of commands that serve.
 const SERVING: [&str; 4] = ["data_dir", "listen", "interval", "tls_cert"];
 
-/// The arguments, with help that fits each command.
+/// Returns the arguments, with help that fits each command.
 pub(crate) fn command() -> Command {
     Cli::command()
         .override_help(OVERVIEW)
-        .mut_subcommands(|own| {
-            let name = own.get_name().to_owned();
-            on_a_screen(own, &name)
+        .mut_subcommands(|subcommand| {
+            let name = subcommand.get_name().to_owned();
+            on_a_screen(subcommand, &name)
         })
 }
 
-/// Makes the help of `command`, and of those below it, a line per option. What there is to
-/// say beyond the first sentence comes after the options, then the settings of `top`.
+/// Formats the help of `command`, and of those below it, with a line per option. What follows the
+/// first sentence comes after the options, then the settings of `top`.
 fn on_a_screen(command: Command, top: &str) -> Command {
     let about = command.get_about().map(ToString::to_string);
     let long = command.get_long_about().map(ToString::to_string);
@@ -53,7 +53,7 @@ fn on_a_screen(command: Command, top: &str) -> Command {
     let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
     let command = command
         .after_help(parts.join("\n\n"))
-        .mut_subcommands(|own| on_a_screen(own, top));
+        .mut_subcommands(|subcommand| on_a_screen(subcommand, top));
     let has_help = (command.get_arguments()).any(|argument| argument.get_id() == "help");
     match has_help {
         // It has a help of its own.
@@ -114,7 +114,7 @@ fn value_name(setting: &Setting) -> &'static str {
     }
 }
 
-/// The page of all settings.
+/// Returns the page of all settings.
 pub(crate) fn settings() -> String {
     let mut page =
         "Every command takes these settings: as an option, as a variable of the environment,\n\
@@ -148,7 +148,8 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// The help on `topic`: nothing for the overview, the settings, a command, or one below it.
+/// Returns the help on `topic`: the overview if it is empty, the settings, a command, or one below
+/// it.
 ///
 /// # Errors
 ///
@@ -175,11 +176,11 @@ pub(crate) fn topic(topic: &[String]) -> anyhow::Result<String> {
     Ok(found.render_help().to_string())
 }
 
-/// The commands below `command` that its help shows.
+/// Returns the commands below `command` that its help shows.
 pub(super) fn subcommands(command: &Command) -> Vec<String> {
     (command.get_subcommands())
-        .filter(|own| !own.is_hide_set() && own.get_name() != "help")
-        .map(|own| own.get_name().to_owned())
+        .filter(|subcommand| !subcommand.is_hide_set() && subcommand.get_name() != "help")
+        .map(|subcommand| subcommand.get_name().to_owned())
         .collect()
 }
 
@@ -194,8 +195,8 @@ mod tests {
     fn ways(command: &Command, way: &[String], found: &mut Vec<Vec<String>>) {
         for name in subcommands(command) {
             let way = [way, std::slice::from_ref(&name)].concat();
-            if let Some(own) = command.find_subcommand(&name) {
-                ways(own, &way, found);
+            if let Some(subcommand) = command.find_subcommand(&name) {
+                ways(subcommand, &way, found);
             }
             found.push(way);
         }
@@ -222,22 +223,27 @@ mod tests {
         assert!(found.len() > 50);
         for way in found {
             let page = topic(&way).unwrap();
-            let (own, global) = page.split_once("Global options").unwrap_or((&page, ""));
+            let (local, global) = page.split_once("Global options").unwrap_or((&page, ""));
             for setting in SETTINGS {
                 let flag = format!("--{} ", setting.flag());
-                let stands = own.lines().any(|line| line.trim_start().starts_with(&flag));
+                let stands = local
+                    .lines()
+                    .any(|line| line.trim_start().starts_with(&flag));
                 assert!(!stands, "{way:?} has {flag} among its own options");
             }
             let mut command = &whole;
             for name in &way {
                 command = command.find_subcommand(name).unwrap();
             }
-            for option in command.get_arguments().filter(|own| !own.is_global_set()) {
+            for option in command
+                .get_arguments()
+                .filter(|option| !option.is_global_set())
+            {
                 if let Some(long) = option.get_long() {
-                    assert!(own.contains(&format!("--{long}")), "{way:?} --{long}");
+                    assert!(local.contains(&format!("--{long}")), "{way:?} --{long}");
                 }
             }
-            assert!(own.lines().count() <= SCREEN, "{way:?}: {own}");
+            assert!(local.lines().count() <= SCREEN, "{way:?}: {local}");
             assert!(global.lines().count() <= 8, "{way:?}: {global}");
             let has_pointer = global.contains("trialog help settings");
             assert_eq!(has_pointer, !WITHOUT_SETTINGS.contains(&way[0].as_str()));

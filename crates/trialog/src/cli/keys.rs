@@ -1,4 +1,4 @@
-//! The arguments of `trialog keys`.
+//! Defines the arguments of `trialog keys`.
 
 use clap::Subcommand;
 use trialog_catalog::keys::Scope;

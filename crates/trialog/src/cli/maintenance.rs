@@ -1,4 +1,4 @@
-//! The arguments of the maintenance commands.
+//! Defines the arguments of the maintenance commands.
 
 use std::path::PathBuf;
 
@@ -81,7 +81,7 @@ pub(crate) enum RetentionCommand {
     /// Drop the events that are older than `keep_events_for`. A server does so
     /// by itself, after the first run of a day.
     Apply {
-        /// Only say what would be dropped.
+        /// Only show what would be dropped.
         #[arg(long)]
         dry_run: bool,
         /// Drop them even where that is more than `drop_at_most` lets go, or

@@ -1,4 +1,4 @@
-//! What is said of arguments that cannot be used: what there is instead, in plain words.
+//! Explains invalid arguments in plain words, with suggestions.
 
 use std::error::Error as _;
 use std::num::{ParseFloatError, ParseIntError};
@@ -14,7 +14,7 @@ use crate::settings::SETTINGS;
 /// What a command line that cannot be used exits with.
 const EXIT_USAGE: u8 = 2;
 
-/// Prints `error`, or the help that was asked for.
+/// Prints `error`, or the requested help.
 pub(crate) fn report(command: &Command, error: &Error, arguments: &[String]) -> ExitCode {
     let place = place(command, arguments);
     match plain(place, error) {
@@ -53,7 +53,7 @@ fn way(command: &Command, arguments: &[String]) -> String {
         .join(" ")
 }
 
-/// The subcommand that `arguments` name, as far as they do.
+/// Returns the subcommand that `arguments` name, as far as they do.
 fn place<'a>(command: &'a Command, arguments: &[String]) -> &'a Command {
     let names = named(command, arguments);
     names.into_iter().fold(command, |here, name| {
@@ -113,16 +113,16 @@ fn unknown_option(place: &Command, name: &str) -> String {
             .filter_map(|option| Some(format!("--{}", option.get_long()?)))
             .collect()
     };
-    let own = options(false);
+    let local = options(false);
     let settings: Vec<String> = (SETTINGS.iter())
         .map(|setting| format!("--{}", setting.flag()))
         .collect();
     let near =
         |known: &[String]| nearest(name, known.iter().map(String::as_str)).map(str::to_owned);
-    let nearest = near(&own).or_else(|| near(&settings));
+    let nearest = near(&local).or_else(|| near(&settings));
     format!(
         "there is no option `{name}` here{}{}",
-        listed(name, &own, false),
+        listed(name, &local, false),
         question(nearest.as_deref())
     )
 }

@@ -1,4 +1,4 @@
-//! `trialog aggregate`: one run, for cron and Airflow.
+//! Runs `trialog aggregate`: one run, for cron and Airflow.
 
 use std::process::ExitCode;
 

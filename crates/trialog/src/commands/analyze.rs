@@ -1,4 +1,4 @@
-//! `trialog analyze`: the report of a file with one row per user, without a server.
+//! Runs `trialog analyze`: the report of a file with one row per user, without a server.
 
 mod gather;
 pub(crate) mod question;
@@ -41,7 +41,7 @@ pub(crate) fn run(args: &AnalyzeArgs) -> anyhow::Result<ExitCode> {
         variant,
         unit,
         segments,
-        names: columns.0.iter().map(|own| own.name.clone()).collect(),
+        names: columns.0.iter().map(|column| column.name.clone()).collect(),
     };
     let option = "--input-format csv, tsv, ndjson, parquet or feather";
     let options = Options::from(&args.table);
@@ -86,7 +86,7 @@ pub(crate) fn run(args: &AnalyzeArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The columns to ask for, and for each that is read where it stands among them and how.
+/// The columns to read, and for each one its position among them and how it is read.
 type Readings = (Vec<Wanted>, Vec<(usize, Reading)>);
 
 /// Reads the table to its end, and decides how its cells are read.
@@ -96,7 +96,7 @@ fn survey(table: &Table, columns: &[Column], decimal: Option<Decimal>) -> anyhow
     let mut places = Vec::new();
     for column in columns {
         table.check(&column.name, "")?;
-        let found = wanted.iter().position(|own| own.name == column.name);
+        let found = wanted.iter().position(|known| known.name == column.name);
         let place = found.unwrap_or_else(|| {
             wanted.push(Wanted {
                 name: column.name.clone(),
@@ -160,7 +160,7 @@ fn gather(
     table.rows(wanted, &mut |number, row| {
         let row = sound(table, number, row)?;
         let cells: Vec<Cell<'_>> = (readings.iter())
-            .map(|(place, reading)| Cell::of(&row, *place, *reading))
+            .map(|(place, reading)| Cell::read_from(&row, *place, *reading))
             .collect();
         gathering.row(number, &cells)
     })?;
@@ -182,7 +182,7 @@ impl Columns {
             name: name.to_owned(),
             is_number,
         };
-        let found = self.0.iter().position(|own| *own == column);
+        let found = self.0.iter().position(|known| *known == column);
         found.unwrap_or_else(|| {
             self.0.push(column);
             self.0.len() - 1
@@ -204,7 +204,7 @@ fn metrics(args: &AnalyzeArgs, columns: &mut Columns) -> anyhow::Result<Vec<Metr
         let metric = metric(args, asked, role, columns)?;
         if metrics
             .iter()
-            .any(|own| own.name == metric.name && own.kind == metric.kind)
+            .any(|earlier| earlier.name == metric.name && earlier.kind == metric.kind)
         {
             bail!(
                 "the metric `{}:{}` is named twice",
@@ -214,11 +214,14 @@ fn metrics(args: &AnalyzeArgs, columns: &mut Columns) -> anyhow::Result<Vec<Metr
         }
         metrics.push(metric);
     }
-    let is_known = |name: &String| metrics.iter().any(|own| own.name == *name);
-    let covariates = args.covariate.iter().filter_map(|own| own.metric.as_ref());
+    let is_known = |name: &String| metrics.iter().any(|metric| metric.name == *name);
+    let covariates = args
+        .covariate
+        .iter()
+        .filter_map(|covariate| covariate.metric.as_ref());
     let directed = args.decrease.iter().chain(&args.increase);
     if let Some(name) = directed.chain(covariates).find(|name| !is_known(name)) {
-        let names: Vec<&str> = metrics.iter().map(|own| own.name.as_str()).collect();
+        let names: Vec<&str> = metrics.iter().map(|metric| metric.name.as_str()).collect();
         bail!(
             "there is no metric `{name}` among those that are named{}",
             there_are(name, &names, false)
@@ -241,7 +244,7 @@ fn metric(
         bail!("`{name}:retention`: a row says who came back, so ask for {name}:conversion");
     }
     let is_amount = matches!(asked.kind, MetricKind::Count | MetricKind::Sum);
-    let covariate = (args.covariate.iter()).find(|own| match &own.metric {
+    let covariate = (args.covariate.iter()).find(|covariate| match &covariate.metric {
         Some(metric) => *metric == name,
         None => is_amount,
     });
@@ -260,7 +263,7 @@ fn metric(
     {
         bail!("--margin is a fraction of the control's value between 0 and 1, such as 0.02");
     }
-    let second = (asked.denominator.as_ref()).or(covariate.map(|own| &own.column));
+    let second = (asked.denominator.as_ref()).or(covariate.map(|covariate| &covariate.column));
     let shown = match (&asked.denominator, covariate) {
         (Some(denominator), _) => format!("{}/{denominator}", asked.column),
         (None, Some(covariate)) => format!("{} by {}", asked.column, covariate.column),

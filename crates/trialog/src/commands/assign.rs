@@ -1,4 +1,4 @@
-//! `trialog assign`: which variant a user gets, and why.
+//! Runs `trialog assign`: which variant a user gets, and why.
 
 use std::process::ExitCode;
 

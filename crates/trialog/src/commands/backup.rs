@@ -1,4 +1,4 @@
-//! `trialog backup` and `trialog restore`.
+//! Runs `trialog backup` and `trialog restore`.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `trialog bench`: what `bench/run` measures with.
+//! Runs `trialog bench`: the measurements of `bench/run`.
 
 mod body;
 mod generate;

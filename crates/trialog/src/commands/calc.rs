@@ -1,4 +1,4 @@
-//! `trialog calc`: statistics from JSON, without a server and without data.
+//! Runs `trialog calc`: statistics from JSON, without a server and without data.
 
 use std::io::{BufReader, Read};
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! `trialog check`: settings, data directory, clock, versions and limits,
-//! looked at without changing anything, also beside a running server.
+//! Runs `trialog check`: inspects settings, data directory, clock, versions and limits without
+//! changing anything, also beside a running server.
 
 mod connections;
 mod data;
@@ -23,7 +23,7 @@ const EXIT_WARNINGS: u8 = 1;
 /// Something has failed.
 const EXIT_FAILED: u8 = 2;
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Severity {
@@ -32,7 +32,7 @@ pub(super) enum Severity {
     Failed,
 }
 
-/// What one check found.
+/// The result of one check.
 #[derive(Debug, Serialize)]
 pub(super) struct Finding {
     check: &'static str,
@@ -80,7 +80,10 @@ pub(crate) fn run(values: anyhow::Result<Values>, options: &CheckArgs) -> anyhow
     let worst = worst.unwrap_or(Severity::Good);
     match options.format {
         Format::Json => {
-            let settings: Vec<Value> = SETTINGS.iter().map(|own| setting(&values, own)).collect();
+            let settings: Vec<Value> = SETTINGS
+                .iter()
+                .map(|known| setting(&values, known))
+                .collect();
             let report = json!({ "status": worst, "checks": findings, "settings": settings });
             println!("{}", serde_json::to_string_pretty(&report)?);
         }
@@ -154,13 +157,13 @@ fn setting(values: &Values, setting: &Setting) -> Value {
 }
 
 fn print(values: &Values, findings: &[Finding]) {
-    for own in SETTINGS {
-        let (value, source) = values.effective(own);
+    for setting in SETTINGS {
+        let (value, source) = values.effective(setting);
         let value = match value {
-            Some(value) => shown(own, value),
-            None => own.default_text().into(),
+            Some(value) => shown(setting, value),
+            None => setting.default_text().into(),
         };
-        println!("{} = {value} ({})", own.key, source.describe(own));
+        println!("{} = {value} ({})", setting.key, source.describe(setting));
     }
     println!();
     for finding in findings {

@@ -1,4 +1,4 @@
-//! `trialog demo`: simulated experiments whose truth is known, beside their results.
+//! Runs `trialog demo`: simulated experiments whose truth is known, beside their results.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -22,7 +22,7 @@ use crate::config::Config;
 use crate::front::{self, Front, bind};
 use crate::node::{Node, runtime};
 use crate::show::{Table, flag, number};
-use crate::stop::told_to_stop;
+use crate::stop::stop_signal;
 
 /// Events per request.
 const BATCH: usize = 5_000;
@@ -74,7 +74,7 @@ pub(crate) fn run(mut config: Config, args: &DemoArgs) -> anyhow::Result<ExitCod
                 aggregator.stop();
                 app.stop();
             };
-            told_to_stop(config.shutdown_timeout, begin)?.await;
+            stop_signal(config.shutdown_timeout, begin)?.await;
             tokio::task::spawn_blocking(move || drop(scheduler)).await?;
         }
         drop(stop);
@@ -99,7 +99,11 @@ fn show(access: &Access, seed: u64, directory: &str) -> anyhow::Result<()> {
     let known = access.get("/v1/experiments?limit=1000")?;
     let known = known["experiments"].as_array().cloned().unwrap_or_default();
     let stories = scenarios(now);
-    let find = |id: &ExperimentId| known.iter().find(|own| own["experiment_id"] == id.as_str());
+    let find = |id: &ExperimentId| {
+        known
+            .iter()
+            .find(|experiment| experiment["experiment_id"] == id.as_str())
+    };
     let (Some(first), Some(last)) = (stories.first(), stories.last()) else {
         bail!("there are no scenarios")
     };
@@ -183,7 +187,7 @@ fn compare(access: &Access, scenario: &Scenario) -> anyhow::Result<()> {
     let users: Vec<String> = whole
         .variants
         .iter()
-        .map(|own| format!("{} {}", own.variant, own.users))
+        .map(|variant| format!("{} {}", variant.variant, variant.users))
         .collect();
     println!(
         "  users: {}; crossovers {}, forced {}",
@@ -252,25 +256,25 @@ fn cells(statement: &Statement, report: &Report) -> [String; 8] {
         (None, None) => "all".to_owned(),
     };
     let metric = (report.metrics.iter())
-        .find(|own| own.metric == statement.metric.as_str() && own.kind == statement.kind);
+        .find(|metric| metric.metric == statement.metric.as_str() && metric.kind == statement.kind);
     let comparison = metric.and_then(|metric| {
         metric
             .comparisons
             .iter()
-            .find(|own| own.treatment == statement.treatment.as_str())
+            .find(|comparison| comparison.treatment == statement.treatment.as_str())
     });
-    let interval = comparison.and_then(|own| own.ci);
+    let interval = comparison.and_then(|comparison| comparison.ci);
     [
         statement.metric.to_string(),
         statement.kind.to_string(),
         statement.treatment.to_string(),
         whom,
         number(Some(statement.difference)),
-        number(comparison.and_then(|own| own.difference)),
+        number(comparison.and_then(|comparison| comparison.difference)),
         interval.map_or_else(
             || "-".to_owned(),
             |[low, high]| format!("[{}, {}]", number(Some(low)), number(Some(high))),
         ),
-        flag(comparison.and_then(|own| own.flag)).to_owned(),
+        flag(comparison.and_then(|comparison| comparison.flag)).to_owned(),
     ]
 }

@@ -1,5 +1,5 @@
-//! `trialog experiments`: apply from files, compare, list, show, and the steps of their
-//! lives; `trialog decide`.
+//! Runs `trialog experiments`, which applies files, compares, lists, shows and changes
+//! experiments, and `trialog decide`.
 
 mod apply;
 mod files;
@@ -57,7 +57,7 @@ pub(crate) fn run(config: &Config, command: &ExperimentsCommand) -> anyhow::Resu
     }
 }
 
-/// `trialog decide`.
+/// Runs `trialog decide`.
 pub(crate) fn decide(config: &Config, args: &DecideArgs) -> anyhow::Result<ExitCode> {
     let experiment = &args.experiment;
     let body = json!({ "ship": args.ship, "reason": args.reason });
@@ -95,7 +95,7 @@ fn apply(
         true => empty_directory(config)?,
         false => None,
     };
-    let access = Access::open_or_create(empty.as_ref().map_or(config, |own| &own.1))?;
+    let access = Access::open_or_create(empty.as_ref().map_or(config, |temporary| &temporary.1))?;
     for difference in compare(&access, &declared, confirm)? {
         if dry_run {
             print!("{}", difference.text());
@@ -130,7 +130,8 @@ fn diff(config: &Config, files: &[PathBuf], format: Format) -> ExitCode {
         let declared = Declared::read(files)?;
         // What differs is shown, whether or not it may change.
         let empty = empty_directory(config)?;
-        let access = Access::open_or_create(empty.as_ref().map_or(config, |own| &own.1))?;
+        let access =
+            Access::open_or_create(empty.as_ref().map_or(config, |temporary| &temporary.1))?;
         compare(&access, &declared, true)
     };
     let differences = match compared() {
@@ -141,7 +142,9 @@ fn diff(config: &Config, files: &[PathBuf], format: Format) -> ExitCode {
         }
     };
     match format {
-        Format::Table => differences.iter().for_each(|own| print!("{}", own.text())),
+        Format::Table => differences
+            .iter()
+            .for_each(|difference| print!("{}", difference.text())),
         Format::Json => {
             let all: Vec<Value> = differences.iter().map(Difference::json).collect();
             println!("{:#}", Value::Array(all));
@@ -170,7 +173,7 @@ fn list(config: &Config, args: &ListArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Everything in the list `/v1/{what}`, page by page.
+/// Returns everything in the list `/v1/{what}`, page by page.
 pub(super) fn pages(access: &Access, what: &str, query: &str) -> anyhow::Result<Vec<Value>> {
     let mut all = Vec::new();
     let mut after = String::new();

@@ -1,4 +1,4 @@
-//! `trialog export`: events or results as a file that outside tools read.
+//! Runs `trialog export`: events or results as a file for other tools.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -42,7 +42,7 @@ fn request(options: &ExportArgs) -> anyhow::Result<String> {
         Some("parquet" | "pq") => "parquet",
         Some("csv") => "csv",
         _ => bail!(
-            "`{}` does not tell its format: give it the ending .parquet or .csv",
+            "`{}` does not show the format: end the name with .parquet or .csv",
             options.file.display()
         ),
     };

@@ -1,4 +1,4 @@
-//! `trialog forget`: removes every event of a user.
+//! Runs `trialog forget`, which removes every event of a user.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `trialog holdouts`: list, show, create, start and stop holdouts.
+//! Runs `trialog holdouts`, which lists, shows, creates, starts and stops holdouts.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `trialog import`: events from a file, with a summary of what was not accepted.
+//! Runs `trialog import`: events from a file, with a summary of rejected rows.
 
 use std::process::ExitCode;
 
@@ -21,7 +21,7 @@ use crate::when_results;
 
 pub(crate) fn run(config: &Config, command: &ImportCommand) -> anyhow::Result<ExitCode> {
     let common = command.common();
-    let mapping = Mapping::of(command, config.http.limits.ingest.allows_placeholder_ids)?;
+    let mapping = Mapping::from_command(command, config.http.limits.ingest.allows_placeholder_ids)?;
     let option = "--format csv, tsv, ndjson, parquet or feather";
     let options = Options::from(&common.table);
     let table = Table::open(&common.file, common.format, option, options)?;
@@ -58,19 +58,19 @@ pub(crate) fn run(config: &Config, command: &ImportCommand) -> anyhow::Result<Ex
     if let Access::Directory(opened) = &access {
         opened.node.close();
     }
-    let told = Told {
+    let remarks = Remarks {
         columns: columns(&mapping, &wanted),
         notes: [survey.notes, times.shifted()].concat(),
         warnings: survey.warnings,
     };
     match common.summary {
         Format::Table => {
-            print_summary(mapping.kind, &summary, &told);
+            print_summary(mapping.kind, &summary, &remarks);
             if let Some(when) = when {
                 println!("{when}");
             }
         }
-        Format::Json => print_json(mapping.kind, &summary, &told),
+        Format::Json => print_json(mapping.kind, &summary, &remarks),
     }
     Ok(if summary.rejected.is_empty() {
         ExitCode::SUCCESS
@@ -79,8 +79,8 @@ pub(crate) fn run(config: &Config, command: &ImportCommand) -> anyhow::Result<Ex
     })
 }
 
-/// What a summary says beside the rows.
-struct Told {
+/// The content of a summary beside the rows.
+struct Remarks {
     /// Fields and the columns that they were read from.
     columns: Vec<(&'static str, String)>,
     notes: Vec<String>,
@@ -89,7 +89,7 @@ struct Told {
 
 /// The fields that were read from columns, and those columns.
 fn columns(mapping: &Mapping, wanted: &[Wanted]) -> Vec<(&'static str, String)> {
-    let is_read = |name: &str| wanted.iter().any(|own| own.name == name);
+    let is_read = |name: &str| wanted.iter().any(|column| column.name == name);
     let fields = mapping.fields().into_iter().filter_map(|(field, origin)| {
         let column = origin.column().filter(|name| is_read(name))?;
         Some((field, column.to_owned()))
@@ -124,19 +124,19 @@ fn source(content: u64, mapping: &Mapping) -> String {
     format!("{kind}:{content:016x}{how:016x}")
 }
 
-fn print_summary(kind: EventKind, summary: &Summary, told: &Told) {
+fn print_summary(kind: EventKind, summary: &Summary, remarks: &Remarks) {
     println!(
         "{} rows: {} {kind} accepted",
         summary.rows,
         summary.accepted + summary.stored_before
     );
-    let columns: Vec<String> = (told.columns.iter())
+    let columns: Vec<String> = (remarks.columns.iter())
         .map(|(field, column)| format!("`{column}` -> {}", shown(field)))
         .collect();
     if !columns.is_empty() {
         println!("columns: {}", columns.join(", "));
     }
-    for note in &told.notes {
+    for note in &remarks.notes {
         println!("note: {note}");
     }
     if summary.no_event > 0 {
@@ -173,8 +173,8 @@ fn shown(field: &'static str) -> &'static str {
     }
 }
 
-fn print_json(kind: EventKind, summary: &Summary, told: &Told) {
-    let columns: Vec<_> = (told.columns.iter())
+fn print_json(kind: EventKind, summary: &Summary, remarks: &Remarks) {
+    let columns: Vec<_> = (remarks.columns.iter())
         .map(|(field, column)| json!({"field": field, "column": column}))
         .collect();
     let examples: Vec<_> = (summary.examples.iter())
@@ -190,8 +190,8 @@ fn print_json(kind: EventKind, summary: &Summary, told: &Told) {
         "rejected_by_field": summary.rejected,
         "examples": examples,
         "columns": columns,
-        "notes": told.notes,
-        "warnings": told.warnings,
+        "notes": remarks.notes,
+        "warnings": remarks.warnings,
     });
     println!("{answer:#}");
 }

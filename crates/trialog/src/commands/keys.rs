@@ -1,4 +1,4 @@
-//! `trialog keys`: create, list and revoke API keys.
+//! Runs `trialog keys`, which creates, lists and revokes API keys.
 
 use std::process::ExitCode;
 

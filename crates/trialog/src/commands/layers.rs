@@ -1,4 +1,4 @@
-//! `trialog layers`: list, show and create layers.
+//! Runs `trialog layers`, which lists, shows and creates layers.
 
 use std::process::ExitCode;
 

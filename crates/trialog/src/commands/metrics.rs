@@ -1,4 +1,4 @@
-//! `trialog metrics`: list and show metric definitions.
+//! Runs `trialog metrics`, which lists and shows metric definitions.
 
 use std::process::ExitCode;
 

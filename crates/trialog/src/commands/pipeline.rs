@@ -1,4 +1,5 @@
-//! `trialog pipeline`: how far results reach, how the last runs went, and a run now.
+//! Runs `trialog pipeline`, which shows how far results reach and how the last runs went, and
+//! starts a run.
 
 use std::process::ExitCode;
 

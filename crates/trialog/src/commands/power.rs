@@ -1,5 +1,5 @@
-//! `trialog power`: sample size, minimum detectable effect or power of a planned
-//! experiment, and how long it takes.
+//! Runs `trialog power`: sample size, minimum detectable effect or power of a planned experiment,
+//! and how long it takes.
 
 use std::process::ExitCode;
 
@@ -117,7 +117,7 @@ impl<'a> Planner<'a> {
         })
     }
 
-    /// The effect asked for, absolute.
+    /// Returns the requested effect as an absolute number.
     fn effect(&self) -> anyhow::Result<Option<f64>> {
         Ok(match self.args.mde {
             None => None,
@@ -129,7 +129,7 @@ impl<'a> Planner<'a> {
         })
     }
 
-    /// What the effect asked for means, for people.
+    /// Explains the requested effect to people.
     fn explained(&self) -> anyhow::Result<Option<String>> {
         let (Some(mde), Some(effect)) = (self.args.mde, self.effect()?) else {
             return Ok(None);
@@ -192,12 +192,14 @@ impl<'a> Planner<'a> {
         let users_per_treatment = (users_control as f64 * self.args.ratio).ceil() as u64;
         let treatments = u64::from(self.args.treatments);
         let users = users_control.saturating_add(users_per_treatment.saturating_mul(treatments));
-        let baseline = self.baseline.filter(|own| *own != 0.0);
+        let baseline = self.baseline.filter(|mean| *mean != 0.0);
         Plan {
             alpha: self.alpha,
             power,
             mde,
-            mde_relative: mde.zip(baseline).map(|(mde, own)| mde / own.abs()),
+            mde_relative: mde
+                .zip(baseline)
+                .map(|(mde, baseline)| mde / baseline.abs()),
             users_control,
             users_per_treatment,
             users,
@@ -220,7 +222,7 @@ fn table(plans: &[Plan]) -> String {
     for plan in plans {
         let relative = plan
             .mde_relative
-            .map(|own| format!("{:+.2} %", own * 100.0));
+            .map(|effect| format!("{:+.2} %", effect * 100.0));
         table.row([
             plan.days
                 .map_or("-".to_owned(), |days| format!("{days:.1}")),

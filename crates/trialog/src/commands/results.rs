@@ -1,4 +1,5 @@
-//! `trialog results`: the report of an experiment, whole or by segment, as a table or as JSON.
+//! Runs `trialog results`: the report of an experiment, whole or by segment, as a table or as
+//! JSON.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `trialog retention apply`: drops old events now.
+//! Runs `trialog retention apply`, which drops old events now.
 
 use std::process::ExitCode;
 

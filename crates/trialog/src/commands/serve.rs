@@ -1,4 +1,4 @@
-//! `trialog serve`: the HTTP interface and the schedule, until told to stop.
+//! Runs `trialog serve`: the HTTP interface and the schedule, until a signal.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use trialog_pipeline::schedule::Scheduler;
 use crate::config::Config;
 use crate::front::{self, Front, bind};
 use crate::node::{Node, runtime};
-use crate::stop::told_to_stop;
+use crate::stop::stop_signal;
 
 pub(crate) fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let address = config.address()?;
@@ -40,7 +40,7 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<ExitCode> {
         let (aggregator, app) = (Arc::clone(&node.aggregator), Arc::clone(&node.app));
         #[cfg(feature = "kafka")]
         let reading = consumers.clone();
-        let told = told_to_stop(config.shutdown_timeout, move || {
+        let stop = stop_signal(config.shutdown_timeout, move || {
             if let Some(schedule) = &schedule {
                 schedule.stop();
             }
@@ -61,8 +61,8 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<ExitCode> {
             "serving {url}"
         );
         let listeners = std::mem::take(&mut front.listeners);
-        trialog_server::serve(listeners, Arc::clone(&node.app), told).await?;
-        // Still within the deadline of `told_to_stop`: a run that is about to
+        trialog_server::serve(listeners, Arc::clone(&node.app), stop).await?;
+        // Still within the deadline of `stop_signal`: a run that is about to
         // publish ends, what is queued is written. No other work is under way.
         let closing = move || {
             drop(scheduler);

@@ -1,4 +1,4 @@
-//! `trialog topics`: the topics of the event log.
+//! Runs `trialog topics`, which creates and lists the topics of the event log.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,5 @@
-//! `trialog verify`: is everything as it was written, and are the results right?
+//! Runs `trialog verify`: checks that everything is as it was written, and that the results are
+//! right.
 
 use std::io::BufRead;
 use std::process::ExitCode;
@@ -37,7 +38,7 @@ pub(crate) fn run(config: &Config, options: &VerifyArgs) -> anyhow::Result<ExitC
     })
 }
 
-/// Verifies a directory that nobody has open, else asks the server that has.
+/// Verifies a directory that no process has open, or else asks the server that holds it.
 fn from_directory(config: &Config, bar: &ProgressBar) -> anyhow::Result<Value> {
     let directory = &config.data_dir;
     check_holds_data(directory)?;

@@ -1,4 +1,4 @@
-//! The configuration reference, written from the table of settings.
+//! Writes the configuration reference from the table of settings.
 
 use std::fmt::Write;
 
@@ -33,7 +33,7 @@ What is commented out has no fixed default; the rest are the defaults.
 ```toml
 ";
 
-/// The page docs/configuration.md.
+/// Returns the page docs/configuration.md.
 pub(crate) fn page() -> String {
     let mut page = HEAD.to_owned();
     for setting in SETTINGS {
@@ -67,7 +67,7 @@ fn row(setting: &Setting) -> String {
     )
 }
 
-/// A file that gives every setting its default.
+/// Returns a file that sets every setting to its default.
 fn example() -> String {
     let line = |setting: &Setting| match (setting.default, setting.kind) {
         (Default::Value(text), Kind::Number | Kind::Switch) => {

@@ -1,4 +1,4 @@
-//! The values of settings as text, and where each came from.
+//! Holds the values of settings as text, with the source of each.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use trialog_model::text::without_passwords;
 
 use crate::settings::{Default as Fallback, Kind, SETTINGS, Setting, find};
 
-/// Where a value came from; a flag goes before a variable, that before the file.
+/// The source of a value. A flag overrides a variable, which overrides the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Source {
     Flag,
@@ -23,7 +23,7 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// Where the value of `setting` stands, for people.
+    /// Describes the source of the value of `setting` to people.
     pub(crate) fn describe(&self, setting: &Setting) -> String {
         match self {
             Self::Flag => format!("--{}", setting.flag()),
@@ -34,14 +34,14 @@ impl Source {
     }
 }
 
-/// The values that somebody gave, by key.
+/// The values that were set, by key.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Values {
     given: BTreeMap<&'static str, (String, Source)>,
 }
 
 impl Values {
-    /// Adds what the TOML file at `path` gives and nobody gave so far.
+    /// Adds the values of the TOML file at `path` that are not set yet.
     pub(crate) fn add_file(&mut self, path: &Path) -> anyhow::Result<()> {
         let shown = path.display();
         let text = std::fs::read_to_string(path)
@@ -66,13 +66,13 @@ impl Values {
         Ok(())
     }
 
-    /// Whether nobody gave `key` a value.
+    /// Returns whether `key` is not set.
     pub(crate) fn is_default(&self, key: &str) -> bool {
         !self.given.contains_key(key)
     }
 
-    /// The value of `key` and where it came from; no value where only a
-    /// description of the default exists.
+    /// Returns the value of `key` and its source; no value if only a description of the default
+    /// exists.
     pub(crate) fn effective(&self, setting: &Setting) -> (Option<&str>, Source) {
         match (self.given.get(setting.key), setting.default) {
             (Some((text, source)), _) => (Some(text), source.clone()),
@@ -81,12 +81,12 @@ impl Values {
         }
     }
 
-    /// The text of `key`.
+    /// Returns the text of `key`.
     pub(crate) fn text(&self, key: &str) -> Option<&str> {
         find(key).and_then(|setting| self.effective(setting).0)
     }
 
-    /// The number of `key`.
+    /// Returns the number of `key`.
     pub(crate) fn number<N: FromStr>(&self, key: &str) -> anyhow::Result<Option<N>> {
         let parsed = self.text(key).map(|text| {
             text.parse().ok().with_context(|| {
@@ -97,7 +97,7 @@ impl Values {
         parsed.transpose()
     }
 
-    /// Whether `key` is set.
+    /// Returns whether `key` is set to true.
     pub(crate) fn switch(&self, key: &str) -> anyhow::Result<bool> {
         match self.text(key) {
             Some("true") => Ok(true),
@@ -109,7 +109,7 @@ impl Values {
         }
     }
 
-    /// The length of `key`, in microseconds.
+    /// Returns the duration of `key` in microseconds.
     pub(crate) fn micros(&self, key: &str) -> anyhow::Result<i64> {
         let text = self.text(key).unwrap_or_default();
         let window = Window::parse(text).with_context(|| format!("cannot use `{key}`"))?;
@@ -118,7 +118,7 @@ impl Values {
             .with_context(|| format!("`{key}` is `none`: give {}", Kind::Length.shape()))
     }
 
-    /// The size of `key`, in bytes.
+    /// Returns the size of `key` in bytes.
     pub(crate) fn bytes(&self, key: &str) -> anyhow::Result<u64> {
         let text = self.text(key).unwrap_or_default();
         size(text).with_context(|| {
@@ -151,8 +151,8 @@ fn not_toml(text: &str, error: &toml::de::Error) -> String {
     )
 }
 
-/// A line of the file, where it shows no secret: that of a setting that is none, as far as
-/// the line tells which one it is. Else its key, or nothing.
+/// Returns a line of the file if it shows no secret, that is, if its setting can be recognised and
+/// is not secret. Otherwise returns its key, or nothing.
 fn shown_line(line: &str) -> String {
     let line = line.trim();
     let key = line.split(['=', ' ']).next().unwrap_or_default();

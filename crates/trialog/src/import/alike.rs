@@ -1,4 +1,4 @@
-//! One random table, written in every form that events come in, gives the same events.
+//! Tests that one random table gives the same events in every format.
 //!
 //! `TRIALOG_TABLES` is how many tables are compared, `TRIALOG_SEED` the seed of the first
 //! one. `scripts/tables` compares ten thousand.
@@ -50,11 +50,11 @@ enum Kind {
 struct Column {
     name: &'static str,
     kind: Kind,
-    /// What a cell says, in the plainest spelling; `None` is missing.
+    /// The cells in the plainest spelling; `None` is missing.
     cells: Vec<Option<String>>,
 }
 
-/// A random table and what is to be said about it on reading.
+/// A random table with the options for reading it.
 #[derive(Debug)]
 struct Sheet {
     event_kind: EventKind,
@@ -440,8 +440,8 @@ impl Sheet {
         }
     }
 
-    /// Whether a body over HTTP can say the same: a request has no options, so its times
-    /// name their zone, numbers count milliseconds, and every value is an event.
+    /// Returns whether a body over HTTP can express the same: a request has no options, so its
+    /// times name their zone, numbers count milliseconds, and every value is an event.
     fn is_sayable_over_http(&self) -> bool {
         self.time_zone.is_none() && self.unit == Unit::Ms && !self.skip_zero
     }

@@ -1,4 +1,4 @@
-//! A row of a file as the fields of an event.
+//! Converts a row of a file to the fields of an event.
 
 use std::borrow::Cow;
 
@@ -15,7 +15,7 @@ use crate::table::decide::{Meaning, as_meant};
 use crate::table::decimal::plain;
 use crate::table::{Row, Wanted};
 
-/// Where each field is found in the rows of a file with known columns.
+/// The position of each field in the rows of a file with known columns.
 pub(crate) struct Layout<'m> {
     mapping: &'m Mapping,
     decisions: &'m Decisions,
@@ -50,7 +50,7 @@ impl<'m> Layout<'m> {
         times: &'m Times,
         rules: Rules,
     ) -> Self {
-        let find = |name: &str| wanted.iter().position(|own| own.name == name);
+        let find = |name: &str| wanted.iter().position(|column| column.name == name);
         let place = |origin: &'m Origin| match origin {
             Origin::Constant(text) => Place::Constant(text),
             Origin::Column(name) | Origin::Optional(name) => {
@@ -79,7 +79,7 @@ impl<'m> Layout<'m> {
         }
     }
 
-    /// The same for a CSV that was exported with its formulas escaped.
+    /// Makes the layout unescape the formulas of an exported CSV.
     pub(crate) fn with_escaped(self, has_escaped: bool) -> Self {
         Self {
             has_escaped,
@@ -87,7 +87,7 @@ impl<'m> Layout<'m> {
         }
     }
 
-    /// The event in a row; `None` for a row that holds no event.
+    /// Returns the event in a row; `None` for a row without an event.
     pub(crate) fn event<'r>(
         &self,
         row: Result<Row<'r>, String>,
@@ -136,7 +136,7 @@ impl<'m> Layout<'m> {
             event_fingerprint: get(self.event_fingerprint, Meaning::Text),
             context,
         };
-        // The first field at fault is told, in the same order as over HTTP.
+        // The message names the first field at fault, in the same order as over HTTP.
         let is_before = |field| ["experiment_id", "user_id", kind.name_field()].contains(&field);
         match (validate(kind, raw, self.rules), time_error) {
             (Ok(event), None) => Ok(Some(event)),
@@ -154,7 +154,7 @@ impl<'m> Layout<'m> {
         }
     }
 
-    /// The value; `None` where it says that the row holds no event.
+    /// Returns the value; `None` if it says that the row has no event.
     fn value<'r>(&self, row: &Row<'r>) -> Option<RawField<'r>>
     where
         'm: 'r,
@@ -193,7 +193,7 @@ fn absent(field: RawField<'_>) -> RawField<'_> {
     }
 }
 
-/// The flag of an assignment, absent where a word such as `NULL` says so.
+/// Returns the flag of an assignment, absent if a word such as `NULL` says so.
 fn forced(field: RawField<'_>) -> RawField<'_> {
     match field {
         RawField::Cell(text) if is_no_value(text) => RawField::Absent,
@@ -201,8 +201,8 @@ fn forced(field: RawField<'_>) -> RawField<'_> {
     }
 }
 
-/// What a cell says where 0 means no event: `Some(false)` for none,
-/// `Some(true)` for a plain yes, `None` for a number.
+/// Interprets a cell in which 0 means no event: `Some(false)` for none, `Some(true)` for a plain
+/// yes, `None` for a number.
 fn zero_or_one(value: &RawField<'_>) -> Option<bool> {
     let text: &str = match value {
         RawField::Absent | RawField::Integer(0) => return Some(false),
@@ -217,8 +217,8 @@ fn zero_or_one(value: &RawField<'_>) -> Option<bool> {
     boolean(text)
 }
 
-/// A JSON object of the cells of `columns`; what stands for no value has no key, and a whole
-/// number is one however it is written.
+/// Builds a JSON object from the cells of `columns`. A missing value has no key, and a whole
+/// number has one form however it is written.
 fn context(columns: &[(&str, usize, Meaning)], row: &Row<'_>) -> String {
     let mut context = serde_json::Map::new();
     for (name, column, meaning) in columns {

@@ -1,4 +1,4 @@
-//! Which column of a file becomes which field of an event.
+//! Maps the columns of a file to the fields of an event.
 
 use trialog_model::event::EventKind;
 
@@ -8,7 +8,7 @@ use crate::table::decide::Ids;
 use crate::table::decimal::Decimal;
 use crate::table::{As, Table, Wanted};
 
-/// Where a field comes from.
+/// The origin of a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// The same text for every row.
@@ -22,7 +22,7 @@ pub(crate) enum Origin {
 }
 
 impl Origin {
-    /// The column that it is, if it is one.
+    /// Returns the column, if the field comes from one.
     pub(crate) fn column(&self) -> Option<&str> {
         match self {
             Self::Column(name) | Self::Optional(name) => Some(name),
@@ -57,7 +57,7 @@ pub(crate) struct Mapping {
 }
 
 impl Mapping {
-    pub(crate) fn of(
+    pub(crate) fn from_command(
         command: &ImportCommand,
         allows_placeholder_ids: bool,
     ) -> anyhow::Result<Self> {
@@ -128,7 +128,7 @@ impl Mapping {
         })
     }
 
-    /// Where each field comes from, with the field's name, in the order in which they are told.
+    /// Returns the name and origin of each field, in the order of the summary.
     pub(crate) fn fields(&self) -> [(&'static str, &Origin); 8] {
         [
             ("user_id", &self.user),
@@ -142,7 +142,7 @@ impl Mapping {
         ]
     }
 
-    /// The columns of `table` that are read, each once.
+    /// Returns the columns of `table` that are read, each once.
     ///
     /// # Errors
     ///
@@ -152,8 +152,8 @@ impl Mapping {
         let mut wanted: Vec<Wanted> = Vec::new();
         let mut add = |name: &str, read_as: As| -> anyhow::Result<()> {
             table.check(name, HINT)?;
-            match wanted.iter_mut().find(|own| own.name == name) {
-                Some(own) if read_as == As::Exact => own.read_as = As::Exact,
+            match wanted.iter_mut().find(|known| known.name == name) {
+                Some(known) if read_as == As::Exact => known.read_as = As::Exact,
                 Some(_) => {}
                 None => wanted.push(Wanted {
                     name: name.to_owned(),

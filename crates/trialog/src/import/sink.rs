@@ -1,4 +1,4 @@
-//! Where imported events go, and what became of every row.
+//! Sends imported events on, and counts the rows by their outcome.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use anyhow::{Context, bail};
 use axum::http::StatusCode;
 use serde_json::Value;
-use trialog_model::cell::stands_for_nobody;
+use trialog_model::cell::is_placeholder_id;
 use trialog_model::event::{Event, EventError, EventKind};
 use trialog_model::time::UnixMicros;
 use trialog_model::user_id::event_fingerprint;
@@ -23,7 +23,7 @@ const MAX_WAITING: usize = 8;
 /// Bad rows that the summary shows.
 const N_EXAMPLES: usize = 10;
 
-/// What became of the rows of a file.
+/// The numbers of rows of a file by outcome.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Summary {
     pub(crate) rows: u64,
@@ -31,13 +31,13 @@ pub(crate) struct Summary {
     pub(crate) no_event: u64,
     /// Rows that an earlier, interrupted import has stored already.
     pub(crate) stored_before: u64,
-    /// Bad rows by the field that is wrong.
+    /// Rejected rows by the field that is wrong.
     pub(crate) rejected: BTreeMap<&'static str, u64>,
     /// The first bad rows: the number of the row, from 1, and the reason.
     pub(crate) examples: Vec<(u64, String)>,
 }
 
-/// Where batches go.
+/// The destination of batches.
 pub(crate) enum Sink<'a> {
     /// Into the warehouse that this process has open.
     Directory(Destination),
@@ -48,7 +48,7 @@ pub(crate) enum Sink<'a> {
     },
 }
 
-/// Takes the rows of one file in order, and passes the good ones on in batches.
+/// Takes the rows of one file in order, and passes the valid ones on in batches.
 pub(crate) struct Rows<'a> {
     sink: Sink<'a>,
     kind: EventKind,
@@ -98,7 +98,7 @@ impl<'a> Rows<'a> {
         })
     }
 
-    /// Takes the next row: an event, none, or the reason it is bad.
+    /// Takes the next row: an event, none, or the reason why it is invalid.
     pub(crate) fn take(
         &mut self,
         event: Result<Option<Event<'_>>, EventError>,
@@ -247,7 +247,7 @@ fn write_line(lines: &mut Vec<u8>, kind: EventKind, event: &Event<'_>, fingerpri
     let mut add = |name: &str, value: Value| fields.insert(name.to_owned(), value);
     let text = event.user_text.as_deref();
     // The server may take no such word as an id, which was allowed here.
-    let text = text.filter(|text| !stands_for_nobody(text));
+    let text = text.filter(|text| !is_placeholder_id(text));
     add(
         "user_id",
         text.map_or_else(|| event.user_id.into(), Value::from),

@@ -1,5 +1,5 @@
-//! The first pass over a file, before any row of it is stored: it is read to its end, and
-//! what its cells stand for is decided.
+//! Reads a file to its end before any row of it is stored, and decides how its cells are
+//! interpreted.
 
 use anyhow::bail;
 use trialog_model::event::EventKind;
@@ -9,7 +9,7 @@ use crate::table::decide::{Facts, Ids, Look, Meaning, look};
 use crate::table::decimal::Decimal;
 use crate::table::{Table, Wanted};
 
-/// What the cells of a file stand for.
+/// The interpretation of the cells of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Decisions {
     pub(crate) user: Meaning,
@@ -21,10 +21,10 @@ pub(crate) struct Decisions {
     pub(crate) decimal: Decimal,
 }
 
-/// What the first pass found.
+/// The result of the first pass.
 pub(crate) struct Survey {
     pub(crate) decisions: Decisions,
-    /// What the summary says of it.
+    /// Notes for the summary.
     pub(crate) notes: Vec<String>,
     /// Why the file may not hold the rows that it was written with.
     pub(crate) warnings: Vec<String>,
@@ -38,17 +38,18 @@ fn looks(mapping: &Mapping, wanted: &[Wanted]) -> Vec<Look> {
         &mapping.name,
         &mapping.event_id,
     ];
-    let is_of =
-        |origins: &[&Origin], name: &str| origins.iter().any(|own| own.column() == Some(name));
+    let is_of = |origins: &[&Origin], name: &str| {
+        origins.iter().any(|origin| origin.column() == Some(name))
+    };
     (wanted.iter())
-        .map(|own| Look {
-            types: is_of(&typed, &own.name) || mapping.context_columns.contains(&own.name),
-            decimals: is_of(&[&mapping.value], &own.name),
+        .map(|column| Look {
+            types: is_of(&typed, &column.name) || mapping.context_columns.contains(&column.name),
+            decimals: is_of(&[&mapping.value], &column.name),
         })
         .collect()
 }
 
-/// How the numbers of values are written: as it was said, else as they tell.
+/// Decides how the numbers of values are written: as the option says, else as the cells show.
 fn decimal(table: &Table, mapping: &Mapping, facts: Option<&Facts>) -> anyhow::Result<Decimal> {
     match (mapping.decimal, facts) {
         (Some(decimal), _) => Ok(decimal),
@@ -78,28 +79,28 @@ pub(crate) fn survey(
         Ok(())
     })?;
     let of_column = |name: &str| -> Option<&Facts> {
-        facts.get(wanted.iter().position(|own| own.name == name)?)
+        facts.get(wanted.iter().position(|column| column.name == name)?)
     };
-    let of = |origin: &Origin| of_column(origin.column()?);
+    let facts_of = |origin: &Origin| of_column(origin.column()?);
     let mut notes = Vec::new();
-    if mapping.kind == EventKind::Metric && of(&mapping.value).is_none() {
+    if mapping.kind == EventKind::Metric && facts_of(&mapping.value).is_none() {
         notes.push(format!(
             "no column `{}`, so each event counts 1: --value-column names another one",
             mapping.value.column().unwrap_or("value")
         ));
     }
-    let decimal = decimal(table, mapping, of(&mapping.value))?;
+    let decimal = decimal(table, mapping, facts_of(&mapping.value))?;
     if mapping.decimal.is_none() && decimal == Decimal::Comma {
         notes.push("values are read with a decimal comma".to_owned());
     }
     // An export holds ids and names exactly as they were sent.
     let is_export = table.has("event_fingerprint");
-    let names = |origin: &Origin| match of(origin) {
+    let names = |origin: &Origin| match facts_of(origin) {
         Some(facts) if !is_export => facts.names(),
         _ => Meaning::Text,
     };
     let mut ids = |origin: &Origin, what: &str| -> anyhow::Result<Meaning> {
-        let Some(facts) = of(origin) else {
+        let Some(facts) = facts_of(origin) else {
             return Ok(Meaning::Text);
         };
         let found = match mapping.ids {

@@ -1,4 +1,4 @@
-//! Times of a file: the zone of those that name none, and the unit of numbers.
+//! Reads the times of a file: sets the zone of those without one, and the unit of numbers.
 
 use std::cell::Cell;
 use std::fmt;
@@ -13,7 +13,7 @@ use trialog_model::event::{EventError, Fault, RawField};
 use trialog_model::nearest::{nearest, question};
 use trialog_model::time::{Parts, TimeError, TimeUnit, UnixMicros};
 
-/// What numbers count that are times.
+/// The unit of numbers that are times.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Unit {
     /// Seconds.
@@ -38,7 +38,7 @@ impl Unit {
     }
 }
 
-/// Where times lie that name no zone.
+/// The zone of times that name none.
 #[derive(Clone)]
 pub(crate) struct Zone {
     name: String,
@@ -59,7 +59,7 @@ impl fmt::Debug for Zone {
 }
 
 impl Zone {
-    /// The zone that `text` names: `Z`, an offset such as `+01:00`, or `Europe/Berlin`.
+    /// Returns the zone that `text` names: `Z`, an offset such as `+01:00`, or `Europe/Berlin`.
     pub(crate) fn new(text: &str) -> anyhow::Result<Self> {
         let name = text.to_owned();
         let of_text = Parts::parse(&format!("2026-01-01 00:00:00{text}"));
@@ -76,7 +76,7 @@ impl Zone {
             let rule = Rule::Named(zone);
             return Ok(Self { name, rule });
         }
-        let known: Vec<String> = database.available().map(|own| own.to_string()).collect();
+        let known: Vec<String> = database.available().map(|zone| zone.to_string()).collect();
         let near = nearest(text, known.iter().map(String::as_str));
         bail!(
             "`{text}` is no time zone that is known: give Z, an offset such as +01:00, or a name such as Europe/Berlin{}",
@@ -137,7 +137,7 @@ impl Times {
         }
     }
 
-    /// The time in a field, of the field `name`; what is no time at all is left as it is.
+    /// Reads the time in a field, the field `name`. What is not a time is returned unchanged.
     pub(crate) fn read<'r>(
         &self,
         name: &'static str,
@@ -186,7 +186,7 @@ impl Times {
         Ok(time)
     }
 
-    /// Says how many times stood where summer time begins or ends.
+    /// Reports how many times fall where summer time begins or ends.
     pub(crate) fn shifted(&self) -> Vec<String> {
         let zone = self.zone.as_ref().map_or("", |zone| &zone.name);
         let mut said = Vec::new();

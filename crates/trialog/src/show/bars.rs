@@ -1,9 +1,9 @@
-//! Intervals drawn as text, on one scale.
+//! Draws intervals as text, on one scale.
 
 /// Characters of a bar.
 const WIDTH: usize = 48;
 
-/// An interval with its estimate and what stands beside it.
+/// An interval with its estimate and its labels.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Bar {
     pub(super) label: String,
@@ -12,7 +12,7 @@ pub(super) struct Bar {
     pub(super) text: String,
 }
 
-/// The bars below each other, with a line where 0 is; empty without any.
+/// Draws the bars below each other, with a line at 0; empty without bars.
 pub(super) fn draw(bars: &[Bar]) -> String {
     let low = bars.iter().map(|bar| bar.ends[0]).fold(0.0, f64::min);
     let high = bars.iter().map(|bar| bar.ends[1]).fold(0.0, f64::max);
@@ -56,7 +56,7 @@ mod tests {
         };
         let text = draw(&[bar("a", [0.1, 0.3]), bar("bb", [-0.1, 0.1])]);
         let lines: Vec<&str> = text.lines().collect();
-        let column = |line: &str, own: char| line.chars().position(|c| c == own).unwrap();
+        let column = |line: &str, sign: char| line.chars().position(|c| c == sign).unwrap();
         assert_eq!(column(lines[0], '│'), column(lines[1], '●'), "{text}");
         assert_eq!(column(lines[0], '├'), column(lines[1], '┤'), "{text}");
         assert!(lines.iter().all(|line| line.ends_with("+1 %")));

@@ -1,4 +1,4 @@
-//! The table of a breakdown: segments one below the other, metric by metric.
+//! Formats the table of a breakdown: segments one below the other, metric by metric.
 
 use std::fmt::Write;
 

@@ -1,4 +1,4 @@
-//! Parquet and Feather (Arrow IPC) files, row by row.
+//! Reads Parquet and Feather (Arrow IPC) files row by row.
 
 use anyhow::{Context, bail};
 use arrow_array::RecordBatch;
@@ -17,7 +17,7 @@ use crate::cli::FileFormat;
 /// Rows of a batch of Parquet.
 const BATCH_ROWS: usize = 8 * 1024;
 
-/// The names of the columns, and how many rows there are where the file tells it.
+/// Returns the names of the columns, and the number of rows if the file contains it.
 pub(super) fn open(source: &Source, format: FileFormat) -> anyhow::Result<(Vec<String>, u64)> {
     if source.compression != Compression::None {
         bail!(
@@ -33,7 +33,7 @@ pub(super) fn open(source: &Source, format: FileFormat) -> anyhow::Result<(Vec<S
     Ok((names(&Batches::open(source, None)?.schema()), 0))
 }
 
-/// Hands every row to `take`.
+/// Passes every row to `take`.
 pub(super) fn rows(
     source: &Source,
     format: FileFormat,
@@ -50,10 +50,10 @@ pub(super) fn rows(
             Ok(batch) => batch,
             Err(error) => bail!(breaks_off(source, n_rows, &error)),
         };
-        for own in wanted.iter().filter(|own| own.read_as == As::Field) {
-            let is_new = !rounded.contains(&own.name.as_str());
-            if is_new && batch.column_by_name(&own.name).is_some_and(is_rounded) {
-                rounded.push(&own.name);
+        for column in wanted.iter().filter(|column| column.read_as == As::Field) {
+            let is_new = !rounded.contains(&column.name.as_str());
+            if is_new && batch.column_by_name(&column.name).is_some_and(is_rounded) {
+                rounded.push(&column.name);
             }
         }
         hand_on(source.shown(), &batch, wanted, &mut n_rows, take)?;
@@ -68,15 +68,15 @@ pub(super) fn rows(
             .with_batch_size(BATCH_ROWS)
             .build())
         .with_context(|| format!("cannot read {}", source.shown()))?;
-        for own in batches {
-            batch(own.map_err(|error| said(&error.to_string())))?;
+        for next in batches {
+            batch(next.map_err(|error| said(&error.to_string())))?;
         }
     } else {
         let mut places = places;
         places.sort_unstable();
         places.dedup();
-        for own in Batches::open(source, Some(places))? {
-            batch(own)?;
+        for next in Batches::open(source, Some(places))? {
+            batch(next)?;
         }
     }
     let warning = |name: &str| {
@@ -98,14 +98,14 @@ fn hand_on(
     n_rows: &mut u64,
     take: &mut Take<'_>,
 ) -> anyhow::Result<()> {
-    let column = |own: &Wanted| {
-        let array = batch.column_by_name(&own.name);
+    let column = |named: &Wanted| {
+        let array = batch.column_by_name(&named.name);
         (array.context("a column is missing in a part of the file"))
-            .and_then(|array| prepare(array, own))
+            .and_then(|array| prepare(array, named))
             .with_context(|| format!("cannot read {shown}"))
     };
     let columns: Vec<Column> = wanted.iter().map(column).collect::<anyhow::Result<_>>()?;
-    let has_numbers = wanted.iter().any(|own| own.read_as == As::Number);
+    let has_numbers = wanted.iter().any(|named| named.read_as == As::Number);
     let mut fields = Vec::with_capacity(columns.len());
     let mut numbers = Vec::new();
     for row in 0..batch.num_rows() {
@@ -140,7 +140,7 @@ fn parquet(source: &Source) -> anyhow::Result<ParquetRecordBatchReaderBuilder<st
     })
 }
 
-/// What a library says of a file, in words about the file.
+/// Rewords a library's message about a file.
 fn said(error: &str) -> String {
     const CODEC: &str = "Disabled feature at compile time: ";
     if let Some(at) = error.find(CODEC) {

@@ -1,4 +1,4 @@
-//! Files that were cut short or damaged: no row of them vanishes without a word.
+//! Tests that no row of a file that was cut short or damaged vanishes silently.
 
 use std::fs;
 use std::io::Write;
@@ -21,7 +21,7 @@ const STRICT: Options = Options {
 const NAMES: [&str; 3] = ["user_id", "note", "value"];
 const NOTES: [&str; 4] = ["plain", "two\nlines", "say \"so\", ü", "5\" screen"];
 
-/// The rows of a file, and how it ends or why it is refused.
+/// Returns the rows of a file, and its end or the reason why it is rejected.
 pub(super) fn read(path: &Path, options: Options) -> (Vec<String>, Result<End, String>) {
     let mut rows = Vec::new();
     let wanted = NAMES.map(|name| Wanted {
@@ -95,7 +95,7 @@ pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
     writer.finish().unwrap()
 }
 
-/// Two frames with checksums, as `zstd` and `pzstd` write them.
+/// Builds two frames with checksums, as `zstd` and `pzstd` write them.
 pub(super) fn zstd(bytes: &[u8]) -> Vec<u8> {
     let frame = |part: &[u8]| {
         let mut writer = zstd::Encoder::new(Vec::new(), 3).unwrap();
@@ -453,7 +453,7 @@ fn ids_that_are_rounded_doubles_are_told() {
         let told = end
             .warnings
             .iter()
-            .any(|own| own.contains("`user_id`") && own.contains("one"));
+            .any(|warning| warning.contains("`user_id`") && warning.contains("one"));
         assert_eq!(told, is_told, "{:?}", end.warnings);
     }
 }

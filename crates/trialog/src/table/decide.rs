@@ -1,4 +1,4 @@
-//! What the cells of a column stand for, decided over the whole column.
+//! Decides over the whole column how its cells are interpreted.
 //!
 //! CSV has no types: a column of ids in which every cell is a number holds numbers, and
 //! one in which a single cell is a text holds texts.
@@ -13,7 +13,7 @@ use trialog_model::user_id::is_integer_text;
 use super::Row;
 use super::decimal::Evidence;
 
-/// How ids are read that stand in a table without types.
+/// How ids in a table without types are interpreted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Ids {
     /// As numbers: `1.0` and `1e0` are 1.
@@ -22,7 +22,7 @@ pub(crate) enum Ids {
     Text,
 }
 
-/// What the cells of a column stand for.
+/// The interpretation of a column's cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Meaning {
     Text,
@@ -30,7 +30,7 @@ pub(crate) enum Meaning {
     Boolean,
 }
 
-/// What is known of the cells of a column.
+/// The known facts about a column's cells.
 #[derive(Debug, Clone)]
 pub(crate) struct Facts {
     /// Whether there is a cell that is not empty.
@@ -83,7 +83,7 @@ impl Facts {
         }
     }
 
-    /// What ids are.
+    /// Returns the interpretation of ids.
     pub(crate) fn ids(&self) -> Meaning {
         match self.has_cells && self.are_numbers {
             true => Meaning::Number,
@@ -91,7 +91,7 @@ impl Facts {
         }
     }
 
-    /// What values are of which nothing is known, such as those of a context.
+    /// Returns the interpretation of values of unknown type, such as those of a context.
     pub(crate) fn values(&self) -> Meaning {
         match self.has_cells {
             true if self.are_numbers => Meaning::Number,
@@ -100,7 +100,7 @@ impl Facts {
         }
     }
 
-    /// What names are, of variants and the like.
+    /// Returns the interpretation of names, of variants and the like.
     pub(crate) fn names(&self) -> Meaning {
         match self.has_cells {
             true if self.are_numbers && self.are_whole => Meaning::Number,
@@ -110,7 +110,7 @@ impl Facts {
     }
 }
 
-/// What of a column's cells is looked at.
+/// What to observe about a column's cells.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Look {
     /// Whether cells without types are numbers or booleans.
@@ -119,7 +119,7 @@ pub(crate) struct Look {
     pub(crate) decimals: bool,
 }
 
-/// Takes in the cells of a row.
+/// Observes the cells of a row.
 pub(crate) fn look(looks: &[Look], facts: &mut [Facts], row: &Row<'_>) {
     for ((look, facts), field) in looks.iter().zip(facts).zip(row.fields) {
         let text: &str = match field {
@@ -138,7 +138,7 @@ pub(crate) fn look(looks: &[Look], facts: &mut [Facts], row: &Row<'_>) {
     }
 }
 
-/// A field of a column whose cells have a meaning, without spaces around a text.
+/// Interprets a field of a column, without spaces around a text.
 ///
 /// An empty text is a cell that is empty, so that all formats agree.
 pub(crate) fn as_meant<'r>(field: &'r RawField<'r>, meaning: Meaning) -> RawField<'r> {

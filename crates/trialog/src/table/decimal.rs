@@ -1,10 +1,10 @@
-//! Numbers with a decimal comma, and with groups of three digits.
+//! Reads numbers with a decimal comma, and with groups of three digits.
 
 use std::borrow::Cow;
 
 use clap::ValueEnum;
 
-/// What stands before the fraction of a number.
+/// The decimal separator of numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Decimal {
     Comma,
@@ -20,19 +20,19 @@ impl Decimal {
     }
 }
 
-/// What the cells of a column say about how its numbers are written.
+/// Evidence from the cells of a column about how its numbers are written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Evidence {
     has_comma: bool,
     has_point: bool,
-    /// A number such as `1,234`, in which the comma may stand for either.
+    /// A number such as `1,234`, in which the comma may have either meaning.
     unclear_comma: Option<String>,
     /// A number such as `1.234`.
     unclear_point: Option<String>,
 }
 
 impl Evidence {
-    /// Takes in a number.
+    /// Adds the evidence of a number.
     pub(crate) fn add(&mut self, text: &str) {
         if !text.contains([',', '.']) {
             return;
@@ -73,7 +73,7 @@ impl Evidence {
         }
     }
 
-    /// How the numbers are written; `Err` is one that could be read in two ways.
+    /// Decides how the numbers are written; `Err` is a number that could be read in two ways.
     pub(crate) fn decimal(&self, has_semicolons: bool) -> Result<Decimal, &str> {
         match (self.has_comma, self.has_point) {
             (true, false) => Ok(Decimal::Comma),
@@ -89,8 +89,8 @@ impl Evidence {
     }
 }
 
-/// A number as it is written with a decimal point and without groups; what is not
-/// written with `decimal` stays as it is, and is no number then.
+/// Rewrites a number with a decimal point and without groups. A number that is not written with
+/// `decimal` stays as it is, and is then not a number.
 pub(crate) fn plain(text: &str, decimal: Decimal) -> Cow<'_, str> {
     let has_spaces = text.contains(is_space);
     if !text.contains(',') && !has_spaces && decimal == Decimal::Point {
@@ -104,12 +104,12 @@ pub(crate) fn plain(text: &str, decimal: Decimal) -> Cow<'_, str> {
     let mantissa = body.split(['e', 'E']).next().unwrap_or(body);
     let groups = [group, ' '];
     let without_spaces: String = (mantissa.chars())
-        .map(|own| if is_space(own) { ' ' } else { own })
+        .map(|sign| if is_space(sign) { ' ' } else { sign })
         .collect();
     let whole = without_spaces.split(point).next().unwrap_or_default();
     let used: Vec<char> = groups
         .into_iter()
-        .filter(|own| whole.contains(*own))
+        .filter(|group| whole.contains(*group))
         .collect();
     let is_sound = match used.as_slice() {
         [] => !without_spaces.contains([group, ' ']),
@@ -124,8 +124,8 @@ pub(crate) fn plain(text: &str, decimal: Decimal) -> Cow<'_, str> {
         };
     }
     let digits: String = (text.chars())
-        .filter(|own| *own != group && !is_space(*own))
-        .map(|own| if own == decimal.sign() { '.' } else { own })
+        .filter(|sign| *sign != group && !is_space(*sign))
+        .map(|sign| if sign == decimal.sign() { '.' } else { sign })
         .collect();
     Cow::Owned(digits)
 }
@@ -135,7 +135,7 @@ fn unsigned(text: &str) -> &str {
     text.strip_prefix(['-', '+']).unwrap_or(text)
 }
 
-/// Spaces that stand between groups of digits.
+/// Returns whether a character is a space that separates groups of digits.
 fn is_space(character: char) -> bool {
     matches!(
         character,
@@ -143,8 +143,8 @@ fn is_space(character: char) -> bool {
     )
 }
 
-/// Whether the digits before `point` stand in groups of three, `group` between them, and
-/// no such sign after it.
+/// Returns whether the digits before `point` are in groups of three separated by `group`, without
+/// `group` after `point`.
 fn has_groups(number: &str, group: char, point: char) -> bool {
     let (whole, fraction) = number.split_once(point).unwrap_or((number, ""));
     let mut parts = whole.split(group);

@@ -1,4 +1,4 @@
-//! CSV, TSV and their kin, row by row.
+//! Reads CSV, TSV and their kin row by row.
 
 use std::io::{BufRead, BufReader, Read};
 
@@ -17,7 +17,7 @@ const SEPARATORS: [u8; 4] = *b",\t;|";
 /// The most bytes of a first line.
 const MAX_HEADER_BYTES: u64 = 1 << 20;
 
-/// How a file is divided into cells.
+/// The separators and encoding of a file.
 #[derive(Debug, Clone)]
 pub(super) struct Layout {
     separator: u8,
@@ -78,7 +78,7 @@ impl Layout {
     }
 }
 
-/// Hands every row to `take`.
+/// Passes every row to `take`.
 pub(super) fn rows(
     source: &Source,
     options: &Options,
@@ -105,7 +105,7 @@ pub(super) fn rows(
         if record.len() == n_columns {
             swallowed.note(n_rows, &record, layout.separator);
             match cells(&record, &places, &layout.header) {
-                Ok(fields) => take(n_rows, Ok(Row::of(&fields)))?,
+                Ok(fields) => take(n_rows, Ok(Row::from_fields(&fields)))?,
                 Err(reason) => take(n_rows, Err(reason))?,
             }
         } else {
@@ -197,7 +197,7 @@ fn cells<'r>(
     places.iter().map(cell).collect()
 }
 
-/// A row as it stands there, for a message.
+/// Returns a row as it is written, for a message.
 fn shown(record: &ByteRecord) -> String {
     let cells: Vec<_> = record.iter().map(String::from_utf8_lossy).collect();
     shortened(&cells.join(","))
@@ -249,7 +249,7 @@ fn line(text: &mut impl BufRead) -> std::io::Result<Vec<u8>> {
     Ok(line)
 }
 
-/// The separator that stands most often between the names of a header.
+/// Returns the most frequent separator in a header.
 fn most_frequent(header: &[u8]) -> u8 {
     let mut counts = [0u32; SEPARATORS.len()];
     let mut is_quoted = false;

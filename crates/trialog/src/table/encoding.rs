@@ -1,4 +1,4 @@
-//! Text in other encodings than UTF-8, as UTF-8.
+//! Converts text in other encodings to UTF-8.
 
 use std::io::{self, Cursor, ErrorKind, Read};
 
@@ -8,7 +8,7 @@ use encoding_rs::{Decoder, DecoderResult, UTF_16BE, UTF_16LE, WINDOWS_1252};
 /// Bytes that are converted at once.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// How the text of a file is encoded.
+/// The encoding of a text file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Encoding {
     #[value(name = "utf-8", alias = "utf8")]
@@ -27,8 +27,8 @@ pub(crate) enum Encoding {
     Utf16Be,
 }
 
-/// `bytes` as UTF-8 without a byte order mark: in the encoding that is `given`, else the
-/// one that a byte order mark tells, else as they are.
+/// Converts `bytes` to UTF-8 without a byte order mark: from the encoding that is `given`, else
+/// from the one of a byte order mark, else unchanged.
 pub(super) fn as_utf8(
     mut bytes: Box<dyn Read>,
     given: Option<Encoding>,

@@ -1,5 +1,5 @@
-//! Feather (Arrow IPC) files, which carry no checksums: what a part says of itself is held
-//! against the file before anything is made of it.
+//! Reads Feather (Arrow IPC) files. They carry no checksums, so their offsets and sizes are
+//! checked against the file before use.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
@@ -18,7 +18,7 @@ const MAGIC: &[u8; 6] = b"ARROW1";
 /// The largest part of a file that is taken, and the most rows of one.
 const MOST_BYTES: u64 = 1 << 31;
 
-/// The batches of a file whose parts lie where they say.
+/// The batches of a file whose parts are where its offsets say.
 pub(super) struct Batches(FileReader<BufReader<File>>);
 
 impl Batches {
@@ -46,9 +46,9 @@ impl Iterator for Batches {
     type Item = Result<RecordBatch, String>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let next = quietly(|| self.0.next().map(|own| own.map_err(plain)));
+        let next = quietly(|| self.0.next().map(|batch| batch.map_err(plain)));
         match next {
-            Ok(batch) => batch.map(|own| own.map_err(|error| format!("{error:#}"))),
+            Ok(batch) => batch.map(|batch| batch.map_err(|error| format!("{error:#}"))),
             Err(error) => Some(Err(format!("{error:#}"))),
         }
     }
@@ -58,7 +58,7 @@ fn plain(_: arrow_schema::ArrowError) -> anyhow::Error {
     anyhow!("a part of it does not hold what it says")
 }
 
-/// What `read` gives; an error where the library stops over bytes that make no sense.
+/// Returns the result of `read`; an error if the library panics over senseless bytes.
 fn quietly<T>(read: impl FnOnce() -> T) -> anyhow::Result<T> {
     let hook = take_hook();
     set_hook(Box::new(|_| {}));
@@ -112,7 +112,7 @@ fn check_block(file: &File, block: &Block, parts_end: u64) -> anyhow::Result<()>
         MessageHeader::RecordBatch => message.header_as_record_batch(),
         MessageHeader::DictionaryBatch => message
             .header_as_dictionary_batch()
-            .and_then(|own| own.data()),
+            .and_then(|dictionary| dictionary.data()),
         _ => bail!("a part is neither rows nor a dictionary"),
     };
     let batch = batch.context("a part has no rows")?;
@@ -140,7 +140,7 @@ fn check_block(file: &File, block: &Block, parts_end: u64) -> anyhow::Result<()>
             let size = bytes(file, at + head + start, 8)?;
             let size = i64::from_le_bytes(size.try_into().unwrap_or_default());
             // -1 says that it is not compressed after all.
-            let is_sound = size == -1 || u64::try_from(size).is_ok_and(|own| own <= MOST_BYTES);
+            let is_sound = size == -1 || u64::try_from(size).is_ok_and(|size| size <= MOST_BYTES);
             ensure!(is_sound, "a compressed column has no sound size");
         }
     }

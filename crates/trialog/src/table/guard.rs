@@ -1,4 +1,4 @@
-//! Panics of decoders, as errors that name the file.
+//! Converts panics of decoders to errors that name the file.
 //!
 //! The libraries that read Parquet, Arrow and compressed data return an error for most
 //! damage, and stop with a panic for some. Whatever a file holds, the command goes on to
@@ -13,7 +13,8 @@ thread_local! {
     static IS_DECODING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether this thread reads a file: a panic is then told as an error, and not by the hook.
+/// Returns whether this thread reads a file, so that a panic becomes an error instead of reaching
+/// the hook.
 pub(crate) fn is_decoding() -> bool {
     IS_DECODING.get()
 }

@@ -1,4 +1,4 @@
-//! NDJSON: one JSON object per line.
+//! Reads NDJSON: one JSON object per line.
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Read};
@@ -18,7 +18,7 @@ use super::{End, Options, Row, Take, Wanted, breaks_off};
 /// A line beyond this is no event.
 const MAX_LINE_BYTES: u64 = 1 << 20;
 
-/// The keys of all lines, in the order in which they are met.
+/// Returns the keys of all lines, in the order in which they are met.
 pub(super) fn keys(source: &Source, options: &Options) -> anyhow::Result<Vec<String>> {
     let mut keys = Keys::default();
     let mut is_first = true;
@@ -41,7 +41,7 @@ pub(super) fn keys(source: &Source, options: &Options) -> anyhow::Result<Vec<Str
     Ok(keys.names)
 }
 
-/// Hands every line to `take` as a row.
+/// Passes every line to `take` as a row.
 pub(super) fn rows(
     source: &Source,
     options: &Options,
@@ -56,7 +56,7 @@ pub(super) fn rows(
             return take(n_rows, Err("has more than 1 MiB".to_owned()));
         };
         match fields(line, wanted) {
-            Ok(fields) => take(n_rows, Ok(Row::of(&fields))),
+            Ok(fields) => take(n_rows, Ok(Row::from_fields(&fields))),
             Err(reason) => take(n_rows, Err(reason)),
         }
     })?;
@@ -168,7 +168,7 @@ fn fields<'l>(line: &'l [u8], wanted: &[Wanted]) -> Result<Vec<RawField<'l>>, St
 struct Values<'w, 'l> {
     wanted: &'w [Wanted],
     found: Vec<Option<&'l RawValue>>,
-    /// A column whose key stands twice.
+    /// A column whose key occurs twice.
     twice: Option<usize>,
 }
 

@@ -1,11 +1,11 @@
-//! Files whose bytes were changed at random: each is read, or refused with a message.
+//! Tests files whose bytes were changed at random: each is read, or rejected with a message.
 
 use std::fs;
 
 use super::Options;
 use super::cut::{delimited, feather, gzip, ndjson, parquet, read, zstd};
 
-/// How often each form is changed; `MUTATIONS` in the environment gives another number.
+/// The number of changes to each format; `MUTATIONS` in the environment sets another one.
 const N_MUTATIONS: u64 = 300;
 const OPTIONS: Options = Options {
     separator: None,

@@ -1,12 +1,12 @@
-//! Watches the quotes of CSV while it is read: a quote that is left open would make one
-//! cell of all rows after it.
+//! Checks the quotes of CSV while it is read: an open quote would join all following rows into one
+//! cell.
 
 use std::io::{self, ErrorKind, Read};
 
 /// A row beyond this is an error.
 const MAX_ROW_BYTES: u64 = 8 << 20;
 
-/// Where in a row the next byte stands.
+/// The position of the next byte in a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// At the start of a row.
@@ -21,7 +21,7 @@ enum State {
     Closing,
 }
 
-/// Reads on, and gives an error where quotes do not match.
+/// A reader that fails if quotes do not match.
 pub(super) struct Quotes<R> {
     inner: R,
     separator: u8,
@@ -40,7 +40,7 @@ pub(super) struct Quotes<R> {
 }
 
 impl<R: Read> Quotes<R> {
-    /// `line` is the number of the first line.
+    /// Starts at line number `line`.
     pub(super) fn new(inner: R, separator: u8, line: u64) -> Self {
         Self {
             inner,
@@ -56,7 +56,7 @@ impl<R: Read> Quotes<R> {
         }
     }
 
-    /// Whether the last row that was read ends with a line break.
+    /// Returns whether the last row that was read ends with a line break.
     pub(super) fn ends_with_line_break(&self) -> bool {
         self.state == State::Row
     }

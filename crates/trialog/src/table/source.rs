@@ -1,4 +1,4 @@
-//! Where the bytes of a table come from: a file, or standard input kept in a temporary file.
+//! Provides the bytes of a table: from a file, or from standard input in a temporary file.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
@@ -11,7 +11,7 @@ use trialog_pipeline::decompress::{Bounds, Compression};
 
 use crate::cli::FileFormat;
 
-/// The most memory that a zstd frame may ask for: `zstd --long=29` is read.
+/// The maximum memory of a zstd frame: `zstd --long=29` is accepted.
 const MAX_WINDOW_BYTES: u64 = 1 << 29;
 /// Bytes that are read at once.
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -68,12 +68,12 @@ impl Source {
         Ok(source)
     }
 
-    /// How messages name it.
+    /// Returns the name of the table in messages.
     pub(crate) fn shown(&self) -> &str {
         &self.shown
     }
 
-    /// Whether it came through a pipe.
+    /// Returns whether the table came through a pipe.
     pub(crate) fn is_pipe(&self) -> bool {
         matches!(self.place, Place::Kept(_))
     }
@@ -86,12 +86,12 @@ impl Source {
         File::open(path).with_context(|| format!("cannot read {}", self.shown))
     }
 
-    /// How many bytes there are, compressed.
+    /// Returns the number of compressed bytes.
     pub(super) fn length(&self) -> anyhow::Result<u64> {
         Ok(self.file()?.metadata()?.len())
     }
 
-    /// Its bytes, decompressed, moving `progress` by the bytes of the file.
+    /// Returns the decompressed bytes, moving `progress` by the bytes of the file.
     pub(super) fn bytes(&self, progress: &ProgressBar) -> anyhow::Result<Box<dyn Read>> {
         let counted = BufReader::with_capacity(CHUNK_BYTES, progress.wrap_read(self.file()?));
         let plain = (self.compression).reader(counted, Bounds::of_file(MAX_WINDOW_BYTES));
@@ -101,7 +101,7 @@ impl Source {
         })
     }
 
-    /// Its first bytes, at most `length`, as they stand in the file.
+    /// Returns the first bytes, at most `length`, as stored in the file.
     fn start(&self, length: u64) -> anyhow::Result<Vec<u8>> {
         let mut start = Vec::new();
         let mut file = self.file()?.take(length);
@@ -109,8 +109,8 @@ impl Source {
         Ok(start)
     }
 
-    /// The format: as given, else told from the name, else, of a pipe, from the content;
-    /// `option` is how to give it.
+    /// Returns the format: the given one, else by the name, else, for a pipe, by the content.
+    /// `option` names the option that gives the format.
     pub(crate) fn format(
         &self,
         input: &Path,
@@ -123,7 +123,10 @@ impl Source {
         if self.is_pipe() {
             return self.content_format();
         }
-        anyhow::bail!("{} does not tell its format: give {option}", self.shown)
+        anyhow::bail!(
+            "the name of {} does not show its format: give {option}",
+            self.shown
+        )
     }
 
     fn content_format(&self) -> anyhow::Result<FileFormat> {
@@ -134,7 +137,7 @@ impl Source {
         }
         let mut start = Vec::new();
         let text = self.bytes(&ProgressBar::hidden())?;
-        // What is damaged here is told when it is read.
+        // Damage is reported when the content is read.
         let _ = text.take(1024).read_to_end(&mut start);
         let is_sign = |byte: &&u8| byte.is_ascii_graphic();
         Ok(match start.iter().find(is_sign) {
@@ -143,8 +146,8 @@ impl Source {
         })
     }
 
-    /// A fingerprint of the content: the same one gives the same fingerprint
-    /// wherever it lies.
+    /// Computes a fingerprint of the content, which does not depend on where the content is
+    /// stored.
     pub(crate) fn fingerprint(&self) -> anyhow::Result<u64> {
         let reading = || format!("cannot read {}", self.shown);
         let mut file = self.file()?;

@@ -1,4 +1,4 @@
-//! Columns that have types, as Parquet and Arrow files hold them, as fields.
+//! Converts typed columns of Parquet and Arrow files to fields.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub(super) enum Column {
 }
 
 impl Column {
-    /// The field in `row`; null is an empty cell.
+    /// Returns the field in `row`; null is an empty cell.
     pub(super) fn field(&self, row: usize) -> RawField<'_> {
         let array = match self {
             Self::Empty => return RawField::Cell(""),
@@ -62,7 +62,7 @@ impl Column {
         }
     }
 
-    /// The number in `row`, where the column is used as numbers and holds doubles.
+    /// Returns the number in `row`, if the column is used as numbers and holds doubles.
     pub(super) fn number(&self, row: usize) -> Option<f64> {
         match self {
             Self::Doubles(array) if !array.is_null(row) => {
@@ -95,7 +95,7 @@ pub(super) fn prepare(array: &ArrayRef, wanted: &Wanted) -> anyhow::Result<Colum
             array
                 .as_primitive::<Float16Type>()
                 .iter()
-                .map(|own| own.map(|own| own.to_f32())),
+                .map(|number| number.map(|number| number.to_f32())),
         )),
         DataType::Float32 => Column::Numbers(texts(array.as_primitive::<Float32Type>().iter())),
         DataType::Float64 => Column::Numbers(texts(array.as_primitive::<Float64Type>().iter())),
@@ -103,7 +103,7 @@ pub(super) fn prepare(array: &ArrayRef, wanted: &Wanted) -> anyhow::Result<Colum
             let exponent = -i32::from(*scale);
             let decimals = array.as_primitive::<Decimal128Type>().iter();
             Column::Numbers(texts(
-                decimals.map(|own| own.map(|own| format!("{own}e{exponent}"))),
+                decimals.map(|decimal| decimal.map(|decimal| format!("{decimal}e{exponent}"))),
             ))
         }
         DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal256(..) => {
@@ -152,14 +152,14 @@ fn texts<T: ToString>(values: impl Iterator<Item = Option<T>>) -> ArrayRef {
     Arc::new(texts)
 }
 
-/// Whether a column of doubles that may be ids holds numbers so large that neighbouring whole
-/// ones are the same double.
+/// Returns whether a column of doubles that may be ids holds numbers so large that neighbouring
+/// whole ones are the same double.
 pub(super) fn is_rounded(array: &ArrayRef) -> bool {
     match array.data_type() {
         DataType::Float32 => (array.as_primitive::<Float32Type>().iter().flatten())
-            .any(|own| own.is_finite() && own.abs() >= 16_777_216.0),
+            .any(|number| number.is_finite() && number.abs() >= 16_777_216.0),
         DataType::Float64 => (array.as_primitive::<Float64Type>().iter().flatten())
-            .any(|own| own.is_finite() && own.abs() >= 9_007_199_254_740_992.0),
+            .any(|number| number.is_finite() && number.abs() >= 9_007_199_254_740_992.0),
         _ => false,
     }
 }
@@ -174,9 +174,9 @@ fn unsigned_texts(array: &ArrayRef) -> Option<ArrayRef> {
 /// Times of day without a zone, as texts that name none.
 fn local_texts(array: &ArrayRef) -> ArrayRef {
     let times = array.as_primitive::<TimestampMicrosecondType>().iter();
-    texts(times.map(|own| {
-        own.map(|own| {
-            let utc = UnixMicros(own).to_rfc3339();
+    texts(times.map(|time| {
+        time.map(|time| {
+            let utc = UnixMicros(time).to_rfc3339();
             utc.strip_suffix('Z').unwrap_or(&utc).to_owned()
         })
     }))

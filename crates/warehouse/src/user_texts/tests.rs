@@ -1,4 +1,4 @@
-//! What was written before users had texts is read beside what is written now.
+//! Tests that files from before users had texts are read beside new ones.
 
 use std::fs::File;
 use std::io::BufWriter;
@@ -28,7 +28,7 @@ fn open(directory: &Path, options: &Options) -> Warehouse {
     Warehouse::open(directory, lock, options.clone(), 0).unwrap()
 }
 
-/// Merges two runs of a size as soon as they are there.
+/// Returns options that merge two runs of a size immediately.
 fn eager() -> Options {
     Options {
         fan_in: 2,
@@ -64,7 +64,7 @@ fn store(warehouse: &Warehouse, rows: &[EventRow<'_>]) {
 }
 
 /// Every assignment: its user, its id, its context and the text of its user.
-fn told(snapshot: &Snapshot) -> Vec<(i64, i64, String, String)> {
+fn texts(snapshot: &Snapshot) -> Vec<(i64, i64, String, String)> {
     let mut rows = Vec::new();
     let each = |row: &EventRow<'_>| -> Result<(), WarehouseError> {
         let (context, user_text) = (row.context.to_owned(), row.user_text.to_owned());
@@ -77,7 +77,7 @@ fn told(snapshot: &Snapshot) -> Vec<(i64, i64, String, String)> {
     rows
 }
 
-/// Puts files without the newest column in the place of the runs, as they were written before.
+/// Replaces the runs by files without the newest column, as earlier versions wrote them.
 fn as_before(directory: &Path) {
     let events = directory.join("events");
     let mut database = Database::open(directory).unwrap();
@@ -144,23 +144,23 @@ fn runs_and_inboxes_from_before_users_had_texts_are_read_flushed_merged_and_eras
         (5, 5, ios(), "ann".to_owned()),
         (9, 6, ios(), "bob".to_owned()),
     ];
-    assert_eq!(told(&warehouse.reading_snapshot()), expected);
+    assert_eq!(texts(&warehouse.reading_snapshot()), expected);
     drop(warehouse);
     assert_eq!(columns_in_inbox(path), [N_BEFORE, N_BEFORE + 1]);
     let pinned = Pinned::open(path).unwrap();
     assert_eq!(pinned.verify_inbox().unwrap(), 2);
-    assert_eq!(told(&pinned.snapshot(9).unwrap()), expected);
+    assert_eq!(texts(&pinned.snapshot(9).unwrap()), expected);
     drop(pinned);
 
     let warehouse = open(path, &Options::default());
     warehouse.settle().unwrap();
     assert_eq!(warehouse.usage().n_runs, 2, "one from before, one of now");
-    assert_eq!(told(&warehouse.reading_snapshot()), expected);
+    assert_eq!(texts(&warehouse.reading_snapshot()), expected);
     drop(warehouse);
     let warehouse = open(path, &eager());
     warehouse.settle().unwrap();
     assert_eq!(warehouse.usage().n_runs, 1, "merged");
-    assert_eq!(told(&warehouse.reading_snapshot()), expected);
+    assert_eq!(texts(&warehouse.reading_snapshot()), expected);
     warehouse.verify().unwrap();
 
     let doomed = Doomed::User {
@@ -169,7 +169,7 @@ fn runs_and_inboxes_from_before_users_had_texts_are_read_flushed_merged_and_eras
     };
     assert_eq!(warehouse.erase(&doomed, u64::MAX).unwrap().events, 3);
     let rest: Vec<_> = expected.into_iter().filter(|row| row.0 != 5).collect();
-    assert_eq!(told(&warehouse.reading_snapshot()), rest);
+    assert_eq!(texts(&warehouse.reading_snapshot()), rest);
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn a_run_from_before_is_erased_from_without_a_merge() {
         warehouse.erase(&doomed, u64::MAX).unwrap().runs_rewritten,
         1
     );
-    let left = told(&warehouse.reading_snapshot());
+    let left = texts(&warehouse.reading_snapshot());
     assert_eq!(
         left,
         [(5, 2, r#"{"platform":"ios"}"#.to_owned(), String::new())]

@@ -119,10 +119,10 @@ pub(crate) fn answer(question: &Question, events: &[Event]) -> Option<Answer> {
             continue;
         }
         answer.users[variant] += 1;
-        let own = metrics.get(&user).map_or(&[][..], Vec::as_slice);
+        let rows = metrics.get(&user).map_or(&[][..], Vec::as_slice);
         for (metric, sums) in question.metrics.iter().zip(&mut answer.sums[variant]) {
             let start = exposure.timestamp + metric.delay;
-            let counted = own.iter().filter(|row| {
+            let counted = rows.iter().filter(|row| {
                 row.name == metric.event_type
                     && metric.min_value.is_none_or(|least| row.value >= least)
                     && start <= row.timestamp
@@ -238,8 +238,8 @@ fn by_user(
     expected: &[&str],
 ) -> BTreeMap<i64, Vec<EventRow<'static>>> {
     let mut users: BTreeMap<i64, Vec<EventRow<'static>>> = BTreeMap::new();
-    for (own, row) in events {
-        if *own == kind
+    for (of_kind, row) in events {
+        if *of_kind == kind
             && row.experiment == question.experiment
             && row.timestamp <= question.data_time
             && (kind == EventKind::Metric || row.name != IGNORED)

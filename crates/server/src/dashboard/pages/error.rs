@@ -1,4 +1,4 @@
-//! Errors as pages: what happened, the mend, and where to go from here.
+//! Renders errors as pages: what happened, what to do, and where to go from here.
 
 use askama::Template;
 use axum::http::{StatusCode, header};
@@ -63,7 +63,7 @@ fn title(status: StatusCode) -> &'static str {
             "This cannot be shown as asked"
         }
         StatusCode::TOO_MANY_REQUESTS => "Too much is being computed",
-        StatusCode::SERVICE_UNAVAILABLE => "Not available at present",
+        StatusCode::SERVICE_UNAVAILABLE => "Not available now",
         _ => "The server failed",
     }
 }

@@ -1,4 +1,4 @@
-//! The page of an experiment: header, health, variants, scorecard, filters.
+//! Renders the page of an experiment: header, health, variants, scorecard, filters.
 
 mod form;
 
@@ -62,11 +62,11 @@ struct EventRow {
     counts: Vec<Number>,
 }
 
-/// What a page of results is made of.
+/// The inputs of a page of results.
 pub(crate) struct Parts<'a> {
     pub(crate) experiment: &'a Experiment,
     pub(crate) report: &'a Report,
-    /// The query as the API takes it.
+    /// The query as the API accepts it.
     pub(crate) query: &'a Pairs,
     pub(crate) freshness: Freshness,
     pub(crate) origin: &'a Origin,

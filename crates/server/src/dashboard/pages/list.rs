@@ -1,4 +1,4 @@
-//! The list of experiments: a page as a value, and its HTML.
+//! Renders the list of experiments.
 
 use askama::Template;
 use trialog_catalog::experiments::Experiment;
@@ -32,7 +32,7 @@ pub(crate) struct ListPage {
     next_step: NextStep,
 }
 
-/// An experiment and the summary of its report, or why it has none.
+/// An experiment and the summary of its report, or the reason why it has none.
 pub(crate) struct Listed {
     pub(crate) experiment: Experiment,
     pub(crate) summary: Result<Summary, String>,
@@ -53,9 +53,9 @@ struct Row {
     warnings: Vec<(String, String)>,
 }
 
-/// What surrounds the rows of a list.
+/// The surroundings of the rows of a list.
 pub(crate) struct Around {
-    /// The query as the API takes it.
+    /// The query as the API accepts it.
     pub(crate) query: Pairs,
     /// The id of the last experiment, where more follow.
     pub(crate) next: Option<String>,

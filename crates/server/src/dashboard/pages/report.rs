@@ -1,4 +1,4 @@
-//! Reports as one page that needs nothing else: no server, no other file.
+//! Renders reports as one self-contained page: no server, no other file.
 
 use askama::Template;
 use trialog_report::Report;

@@ -1,4 +1,4 @@
-//! A list to choose from.
+//! Defines a list to choose from.
 
 /// An entry of a list to choose from.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! The forest plot: relative differences with their intervals on one scale.
+//! Draws the forest plot: relative differences with their intervals on one scale.
 //!
 //! Positions are percentages of the picture's width, so that it fits every
 //! screen while its text keeps its size. The scale reaches as far as most
@@ -11,7 +11,7 @@ use askama::filters::HtmlSafe;
 use super::format::{self, Sign};
 use super::number::Unit;
 
-/// The most rows that a picture has.
+/// The maximum number of rows of a plot.
 pub(crate) const MOST_ROWS: usize = 60;
 /// The longest label, in characters, that fits a narrow screen.
 const LABEL_CHARS: usize = 40;
@@ -80,18 +80,18 @@ struct Row {
 }
 
 impl Forest {
-    /// The plot of `estimates`; none where there is nothing to draw.
+    /// Draws `estimates`; `None` if there is nothing to draw.
     pub(crate) fn new(id: &str, title: &str, estimates: &[Estimate]) -> Option<Self> {
         let estimates = &estimates[..estimates.len().min(MOST_ROWS)];
         let scale = Scale::over(estimates)?;
         let axis = estimates.len() * ROW_HEIGHT + 4;
-        let row = |(index, own): (usize, &Estimate)| scale.row(index * ROW_HEIGHT, own);
+        let row = |(index, estimate): (usize, &Estimate)| scale.row(index * ROW_HEIGHT, estimate);
         let ticks = scale.ticks();
         let (first, last) = (ticks.first(), ticks.last());
         let ends = first.zip(last).map_or_else(String::new, |(first, last)| {
             format!(" Ticks from {} to {}.", first.label, last.label)
         });
-        let told: Vec<String> = estimates
+        let details: Vec<String> = estimates
             .iter()
             .map(|estimate| format!("{}: {}", estimate.label, estimate.text))
             .collect();
@@ -100,7 +100,7 @@ impl Forest {
             title: title.to_owned(),
             description: format!(
                 "Difference relative to the control.{ends} {}.",
-                told.join("; ")
+                details.join("; ")
             ),
             height: axis + AXIS_HEIGHT,
             axis,
@@ -132,11 +132,11 @@ impl Scale {
         let limit = lifts.fold(middle * REACH, |limit, lift| limit.max(lift * 1.25));
         let low = estimates
             .iter()
-            .fold(0.0_f64, |low, own| low.min(own.interval[0]))
+            .fold(0.0_f64, |low, estimate| low.min(estimate.interval[0]))
             .max(-limit);
         let high = estimates
             .iter()
-            .fold(0.0_f64, |high, own| high.max(own.interval[1]))
+            .fold(0.0_f64, |high, estimate| high.max(estimate.interval[1]))
             .min(limit);
         let is_sound = low.is_finite() && high.is_finite();
         is_sound.then(|| Self::to_ticks(low, high))
@@ -160,18 +160,18 @@ impl Scale {
         format!("{:.2}%", LEFT + WIDTH * share.clamp(0.0, 1.0))
     }
 
-    fn row(self, top: usize, own: &Estimate) -> Row {
-        let [low, high] = own.interval;
+    fn row(self, top: usize, estimate: &Estimate) -> Row {
+        let [low, high] = estimate.interval;
         Row {
-            label: shortened(&own.label),
-            full_label: own.label.clone(),
-            text: own.text.clone(),
-            class: own.class,
+            label: shortened(&estimate.label),
+            full_label: estimate.label.clone(),
+            text: estimate.text.clone(),
+            class: estimate.class,
             label_y: top + 18,
             bar_y: top + 34,
             low: self.x(low),
             high: self.x(high),
-            point: self.x(own.lift),
+            point: self.x(estimate.lift),
             is_cut_low: low < self.low - self.step * ALMOST,
             is_cut_high: high > self.high + self.step * ALMOST,
         }
@@ -297,9 +297,9 @@ mod tests {
     #[test]
     fn a_long_label_is_shortened_and_told_in_full() {
         let long = "ä".repeat(100);
-        let mut own = estimate(0.0, -0.1, 0.1);
-        own.label.clone_from(&long);
-        let forest = Forest::new("f", "t", &[own]).unwrap();
+        let mut estimate = estimate(0.0, -0.1, 0.1);
+        estimate.label.clone_from(&long);
+        let forest = Forest::new("f", "t", &[estimate]).unwrap();
         assert_eq!(forest.rows[0].label.chars().count(), LABEL_CHARS);
         assert!(forest.to_string().contains(&long));
     }

@@ -1,11 +1,11 @@
-//! How numbers and times are shown: every rounding of the dashboard stands here.
+//! Formats numbers and times: all rounding of the dashboard happens here.
 //!
 //! A number shows no more digits than are real. An estimate has as many
 //! decimals as its uncertainty has to two significant digits, a count all of
 //! its digits, a p-value three. What cannot be a number is [`NONE`], and a
 //! zero has no sign.
 
-/// Stands where there is no number.
+/// The text in place of a missing number.
 pub(crate) const NONE: &str = "n/a";
 
 /// Beyond these many decimals, or digits before the point, powers of ten are shown.
@@ -21,12 +21,13 @@ pub(crate) enum Sign {
     Both,
 }
 
-/// A whole number with its thousands apart: `1,234,567`.
+/// Formats a whole number with thousands separators: `1,234,567`.
 pub(crate) fn count(number: u64) -> String {
     grouped(&number.to_string())
 }
 
-/// The exact decimal `text` with its thousands apart and no zeros at its end: `2,895.25`.
+/// Formats the exact decimal `text` with thousands separators and without trailing zeros:
+/// `2,895.25`.
 pub(crate) fn exact(text: &str) -> String {
     let (sign, digits) = match text.strip_prefix('-') {
         Some(digits) => ("−", digits),
@@ -43,13 +44,13 @@ pub(crate) fn exact(text: &str) -> String {
     }
 }
 
-/// The decimals at which `uncertainty` has two significant digits; below 0
-/// they are places before the point.
+/// Returns the decimals at which `uncertainty` has two significant digits; negative if digits
+/// before the point are rounded.
 pub(crate) fn decimals_of(uncertainty: f64) -> Option<i32> {
     (uncertainty.is_finite() && uncertainty > 0.0).then(|| 1 - magnitude(uncertainty, 2))
 }
 
-/// The decimals at which `number` has `digits` significant digits.
+/// Returns the decimals at which `number` has `digits` significant digits.
 pub(crate) fn decimals_for(number: f64, digits: i32) -> i32 {
     if number.is_finite() && number != 0.0 {
         digits - 1 - magnitude(number, digits)
@@ -58,7 +59,7 @@ pub(crate) fn decimals_for(number: f64, digits: i32) -> i32 {
     }
 }
 
-/// `number` rounded to `decimals`.
+/// Formats `number` rounded to `decimals`.
 pub(crate) fn rounded(number: f64, decimals: i32, sign: Sign) -> String {
     if !number.is_finite() {
         return NONE.to_owned();
@@ -82,7 +83,7 @@ pub(crate) fn rounded(number: f64, decimals: i32, sign: Sign) -> String {
     )
 }
 
-/// `number` to `digits` significant digits, without zeros at its end.
+/// Formats `number` with `digits` significant digits, without trailing zeros.
 pub(crate) fn significant(number: f64, digits: i32, sign: Sign) -> String {
     let shown = rounded(number, decimals_for(number, digits), sign);
     if shown.contains('.') && !shown.contains('×') {
@@ -92,7 +93,7 @@ pub(crate) fn significant(number: f64, digits: i32, sign: Sign) -> String {
     }
 }
 
-/// A p-value to three significant digits, with limits at both ends.
+/// Formats a p-value with three significant digits, with limits at both ends.
 pub(crate) fn p_value(p_value: f64) -> String {
     if !p_value.is_finite() {
         NONE.to_owned()
@@ -105,7 +106,7 @@ pub(crate) fn p_value(p_value: f64) -> String {
     }
 }
 
-/// `p = 0.0499`, or `p < 0.0001`.
+/// Formats `p = 0.0499`, or `p < 0.0001`.
 pub(crate) fn p_is(p: f64) -> String {
     let shown = p_value(p);
     let equals = if shown.starts_with(['<', '>']) {
@@ -116,8 +117,8 @@ pub(crate) fn p_is(p: f64) -> String {
     format!("p {equals}{shown}")
 }
 
-/// The share of the planned sample that was reached, in whole percent, rounded
-/// down so that 100 % means all of it.
+/// Formats the reached share of the planned sample in whole percent, rounded down so that 100 %
+/// means all of it.
 pub(crate) fn progress(share: f64) -> String {
     let percent = (share * 100.0).floor();
     if !percent.is_finite() {
@@ -129,7 +130,7 @@ pub(crate) fn progress(share: f64) -> String {
     }
 }
 
-/// `2026-11-23T11:12:52.261697Z` as `2026-11-23 11:12 UTC`.
+/// Formats `2026-11-23T11:12:52.261697Z` as `2026-11-23 11:12 UTC`.
 pub(crate) fn minute(rfc3339: &str) -> String {
     match (rfc3339.get(..10), rfc3339.get(11..16)) {
         (Some(day), Some(time)) if rfc3339.ends_with('Z') => format!("{day} {time} UTC"),
@@ -137,7 +138,7 @@ pub(crate) fn minute(rfc3339: &str) -> String {
     }
 }
 
-/// How long ago something was: `5 min ago`.
+/// Formats how long ago something was: `5 min ago`.
 pub(crate) fn ago(micros: i64) -> String {
     let minutes = micros / 60_000_000;
     match minutes {
@@ -200,8 +201,8 @@ trait RoundTo {
 }
 
 impl RoundTo for f64 {
-    /// Whole where places before the point are dropped; else as it is, since
-    /// printing rounds it.
+    /// Rounds to whole tens or more if `decimals` is negative; otherwise returns the number,
+    /// because printing rounds it.
     fn round_to(self, decimals: i32) -> Self {
         if decimals < 0 { self.round() } else { self }
     }

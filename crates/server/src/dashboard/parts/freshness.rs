@@ -1,4 +1,4 @@
-//! What surrounds every page, and how far the results reach.
+//! Describes how far the results reach, on every page.
 
 use trialog_catalog::runs::{RunRecord, RunStatus};
 use trialog_model::published::HighWaterMark;
@@ -6,7 +6,7 @@ use trialog_model::time::UnixMicros;
 
 use super::format;
 
-/// A time as it is shown, in full, and how long ago.
+/// A time for display: in full, and how long ago.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Moment {
     pub(crate) full: String,
@@ -24,7 +24,7 @@ impl Moment {
         }
     }
 
-    /// From a time of the report, which is RFC 3339.
+    /// Parses a time of the report, which is RFC 3339.
     pub(crate) fn parse(text: &str, now: UnixMicros) -> Option<Self> {
         UnixMicros::parse_rfc3339(text)
             .ok()
@@ -32,12 +32,12 @@ impl Moment {
     }
 }
 
-/// How far published results reach, and what waits behind them.
+/// How far published results reach, and how much waits behind them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Freshness {
     /// Events up to this time are in the results; none before the first run.
     pub(crate) reaches: Option<Moment>,
-    /// Whether events came in after that; not asked of the past.
+    /// Whether events came in after that; `None` for results of the past.
     pub(crate) is_behind: Option<bool>,
     /// Why the last run failed.
     pub(crate) failure: Option<String>,
@@ -62,7 +62,7 @@ impl Freshness {
         }
     }
 
-    /// Of results as they were published at an earlier time.
+    /// Describes results as they were published at an earlier time.
     pub(crate) fn past(data_time: Option<&str>, now: UnixMicros) -> Self {
         Self {
             reaches: data_time.and_then(|text| Moment::parse(text, now)),

@@ -1,4 +1,4 @@
-//! Sample ratio checks and warnings as rows.
+//! Renders sample ratio checks and warnings as rows.
 
 use trialog_report::{Severity, SrmReport, Warning};
 
@@ -16,7 +16,7 @@ pub(crate) struct Check {
     pub(crate) failed: bool,
 }
 
-/// A warning, and how it looks.
+/// A warning with its appearance.
 #[derive(Debug)]
 pub(crate) struct WarningRow {
     pub(crate) code: String,

@@ -1,4 +1,4 @@
-//! Empty pages tell what to do next, with a command that can be pasted.
+//! Shows the next step on empty pages, with a command that can be pasted.
 
 use std::convert::Infallible;
 
@@ -12,7 +12,7 @@ use crate::serving::Peer;
 use trialog_model::percent;
 use trialog_report::Report;
 
-/// What to do next, and the command for it.
+/// The next step, and the command for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NextStep {
     pub(crate) text: String,
@@ -28,7 +28,7 @@ impl NextStep {
     }
 }
 
-/// Where the server is, as the browser knows it, and whether it was given a key.
+/// The address of the server as the browser knows it, and whether the browser sent a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Origin {
     address: String,
@@ -40,14 +40,14 @@ impl<S: Sync> FromRequestParts<S> for Origin {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         let is_tls = (parts.extensions.get::<Peer>()).is_some_and(|peer| peer.is_tls);
-        Ok(Self::of(&parts.headers, is_tls))
+        Ok(Self::from_headers(&parts.headers, is_tls))
     }
 }
 
 impl Origin {
     /// From the headers of a request; a `Host` that does not look like one is
     /// not repeated. A command never holds the key itself.
-    fn of(headers: &HeaderMap, is_tls: bool) -> Self {
+    fn from_headers(headers: &HeaderMap, is_tls: bool) -> Self {
         let is_host = |text: &&str| {
             let sound = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte);
             !text.is_empty() && text.len() <= 255 && text.bytes().all(sound)
@@ -83,7 +83,7 @@ impl Origin {
         }
     }
 
-    /// Registers a first experiment.
+    /// Returns the step that registers a first experiment.
     pub(crate) fn first_experiment(&self) -> NextStep {
         let body = json!({"experiment_id": "checkout", "variants": [{"variant": "old"}, {"variant": "new"}],
                           "metrics": {"primary": ["purchase:conversion"]}});
@@ -93,8 +93,8 @@ impl Origin {
         )
     }
 
-    /// The next step towards results of an experiment, and after it; none while results
-    /// come in.
+    /// Returns the next step towards results of an experiment, and the one after it; `None` while
+    /// results come in.
     pub(crate) fn next_step(&self, definition: &Definition, report: &Report) -> Option<NextStep> {
         let id = definition.experiment_id.as_str();
         let users: u64 = report.variants.iter().map(|variant| variant.users).sum();
@@ -182,28 +182,28 @@ mod tests {
     #[test]
     fn a_command_can_be_pasted_whatever_the_id_and_the_host() {
         assert_eq!(quoted("it's"), r"'it'\''s'");
-        let of = |host: &str| {
+        let address = |host: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::HOST, host.parse().unwrap());
-            Origin::of(&headers, false).address
+            Origin::from_headers(&headers, false).address
         };
-        assert_eq!(of("[::1]:8080"), "http://[::1]:8080");
+        assert_eq!(address("[::1]:8080"), "http://[::1]:8080");
         for bad in ["", "a'b", "$(reboot)", "a b"] {
-            assert_eq!(of(bad), "http://127.0.0.1:8080", "{bad}");
+            assert_eq!(address(bad), "http://127.0.0.1:8080", "{bad}");
         }
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, "trialog.example".parse().unwrap());
-        let tls = Origin::of(&headers, true).address;
+        let tls = Origin::from_headers(&headers, true).address;
         assert_eq!(tls, "https://trialog.example");
         headers.insert("x-forwarded-proto", "https".parse().unwrap());
-        assert_eq!(Origin::of(&headers, false).address, tls);
+        assert_eq!(Origin::from_headers(&headers, false).address, tls);
     }
 
     #[test]
     fn a_command_names_the_key_and_does_not_show_it() {
         let mut headers = HeaderMap::new();
         headers.insert(header::AUTHORIZATION, "Bearer secret".parse().unwrap());
-        let command = Origin::of(&headers, false).post("/v1/pipeline/run", None);
+        let command = Origin::from_headers(&headers, false).post("/v1/pipeline/run", None);
         assert!(command.contains("$TRIALOG_KEY") && !command.contains("secret"));
     }
 }

@@ -1,4 +1,4 @@
-//! A number on a page: as it is shown, in full, and where the API has it.
+//! Renders numbers: rounded, in full, and with their path in the report.
 
 use askama::Template;
 use askama::filters::HtmlSafe;
@@ -24,7 +24,7 @@ pub(crate) struct Number {
 impl HtmlSafe for Number {}
 
 impl Number {
-    /// `value`, which the report has at `path`, shown as `shown`.
+    /// Creates the number `value`, which the report has at `path`, displayed as `shown`.
     pub(crate) fn new(path: impl Into<String>, value: impl Serialize, shown: String) -> Self {
         // Text is compared as text, so it stands without quotes; what has no JSON has no value.
         let value = match serde_json::to_value(value) {
@@ -39,7 +39,7 @@ impl Number {
         }
     }
 
-    /// The number as it is shown.
+    /// Returns the rounded number.
     pub(crate) fn shown(&self) -> &str {
         &self.shown
     }
@@ -53,7 +53,7 @@ impl Number {
     }
 }
 
-/// What a number counts in.
+/// The unit of a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unit {
     /// As it is.
@@ -77,7 +77,7 @@ impl Unit {
         }
     }
 
-    /// `number` with the digits that `uncertainty` leaves, or three where it is not known.
+    /// Formats `number` with the digits that `uncertainty` leaves, or three if it is not known.
     pub(crate) fn show(self, number: f64, uncertainty: Option<f64>, sign: Sign) -> String {
         format!(
             "{}{}",
@@ -107,7 +107,7 @@ pub(crate) struct Range {
 impl HtmlSafe for Range {}
 
 impl Range {
-    /// The interval at `path`, where the report has an array of both ends.
+    /// Creates the interval at `path`, where the report has an array of both ends.
     pub(crate) fn new(path: &str, ends: [f64; 2], unit: Unit) -> Self {
         let [low, high] = ends;
         let half = (high - low) / 2.0;
@@ -125,7 +125,7 @@ impl Range {
         self.ends
     }
 
-    /// As words, for a picture's description.
+    /// Describes the interval in words, for a picture's description.
     pub(crate) fn text(&self) -> String {
         format!("{} to {}", self.low.shown, self.high.shown)
     }

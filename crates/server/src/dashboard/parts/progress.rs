@@ -1,4 +1,4 @@
-//! How far an experiment is on the way to its planned sample.
+//! Shows the progress of an experiment towards its planned sample.
 
 use trialog_report::Progress;
 

@@ -1,4 +1,4 @@
-//! The scorecard: the report's metrics by role, as tables and a forest plot.
+//! Renders the scorecard: the report's metrics by role, as tables and a forest plot.
 
 mod row;
 
@@ -43,8 +43,8 @@ struct Metric {
     rows: Vec<Row>,
 }
 
-/// The sections of `report` that have metrics. Their ids end with `suffix`, so that
-/// a page may have those of several reports.
+/// Returns the sections of `report` that have metrics. Their ids end with `suffix`, so that a page
+/// may show several reports.
 pub(crate) fn sections(report: &Report, suffix: &str) -> Vec<Section> {
     [
         (MetricRole::Primary, "primary", "Primary metrics", "They decide the experiment; their p-values are adjusted together."),
@@ -98,7 +98,7 @@ fn section(report: &Report, role: MetricRole, mut section: Section) -> Option<Se
             continue;
         }
         n_rows += metric.variants.len();
-        let shown = Metric::of(
+        let shown = Metric::from_report(
             metric,
             report.control.as_deref(),
             &format!("/metrics/{index}"),
@@ -117,20 +117,20 @@ fn section(report: &Report, role: MetricRole, mut section: Section) -> Option<Se
 }
 
 impl Metric {
-    fn of(metric: &MetricReport, control: Option<&str>, path: &str) -> Self {
+    fn from_report(metric: &MetricReport, control: Option<&str>, path: &str) -> Self {
         let row = |(index, sums): (usize, &VariantSums)| {
             let found = metric
                 .comparisons
                 .iter()
                 .position(|comparison| comparison.treatment == sums.variant);
             let comparison = found.map(|at| {
-                Cells::of(
+                Cells::from_comparison(
                     &metric.comparisons[at],
                     metric.kind,
                     &format!("{path}/comparisons/{at}"),
                 )
             });
-            Row::of(
+            Row::from_sums(
                 sums,
                 metric.kind,
                 control,
@@ -268,11 +268,11 @@ mod tests {
 
     #[test]
     fn a_comparison_without_a_relative_interval_is_named_with_the_reason() {
-        let mut own = comparison("new", 0.02, &json!("not_significant"));
-        own["relative_ci"] = Value::Null;
-        own["headline"]["relative_ci"] = Value::Null;
-        own["relative_ci_reason"] = json!("the control's mean is 0");
-        let shown = &html(&[metric("buy", "primary", "increase", &[own])])[0];
+        let mut not_significant = comparison("new", 0.02, &json!("not_significant"));
+        not_significant["relative_ci"] = Value::Null;
+        not_significant["headline"]["relative_ci"] = Value::Null;
+        not_significant["relative_ci_reason"] = json!("the control's mean is 0");
+        let shown = &html(&[metric("buy", "primary", "increase", &[not_significant])])[0];
         assert!(!shown.contains("<svg"));
         assert!(
             shown.contains("buy (conversion): the control&#39;s mean is 0"),

@@ -1,4 +1,4 @@
-//! The users of a report: by variant, and whom a filter chose.
+//! Renders the users of a report: by variant, and by filter.
 
 use trialog_report::{Report, VariantUsers};
 
@@ -15,7 +15,7 @@ pub(crate) struct VariantRow {
     pub(crate) observed: String,
 }
 
-/// Describes the users that the report is about; nothing for all users.
+/// Describes the users that the report is about; empty for all users.
 pub(crate) fn filter(report: &Report) -> Vec<String> {
     let Some(filter) = &report.filter else {
         return Vec::new();

@@ -1,8 +1,8 @@
-//! What a flag means: which way, and whether that way is good.
+//! Describes verdicts: the direction of an effect, and whether it is good.
 
 use trialog_report::Flag;
 
-/// A verdict in words and a shape, so that nobody depends on its colour.
+/// A verdict in words and a shape, so that readers do not depend on its colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Verdict {
     /// `good`, `bad`, `trend` or `none`: the style of the row.
@@ -14,8 +14,9 @@ pub(crate) struct Verdict {
 }
 
 impl Verdict {
-    /// The verdict of a test that comes to `flag`, and whether that is to the good.
-    pub(crate) fn of(flag: Option<Flag>, desirable: Option<bool>) -> Self {
+    /// Describes the verdict of a test with `flag`; `desirable` says whether its direction is
+    /// good.
+    pub(crate) fn from_flag(flag: Option<Flag>, desirable: Option<bool>) -> Self {
         let verdict = |class, mark, text| Self { class, mark, text };
         match (flag, desirable) {
             (Some(Flag::Significant), Some(true)) => verdict("good", "▲", "significant: better"),
@@ -37,12 +38,12 @@ mod tests {
 
     #[test]
     fn what_is_significant_is_better_or_worse_where_that_is_known() {
-        let text = |desirable| Verdict::of(Some(Flag::Significant), desirable).text;
+        let text = |desirable| Verdict::from_flag(Some(Flag::Significant), desirable).text;
         assert_eq!(text(Some(true)), "significant: better");
         assert_eq!(text(Some(false)), "significant: worse");
         assert_eq!(text(None), "significant earlier, unclear now");
-        let not = Verdict::of(Some(Flag::NotSignificant), None);
+        let not = Verdict::from_flag(Some(Flag::NotSignificant), None);
         assert_eq!(not.text, "not significant");
-        assert_eq!(Verdict::of(None, None).class, "none");
+        assert_eq!(Verdict::from_flag(None, None).class, "none");
     }
 }

@@ -1,4 +1,4 @@
-//! One pass after another over the rows of a file, and what is gathered of them.
+//! Gathers what the analysis needs, in passes over the rows of a file.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,14 +16,14 @@ use crate::cli::Missing;
 
 /// The most values of a segment's column.
 const MOST_SEGMENTS: usize = 100;
-/// Values that are told apart when users are put in order, of each variant: a megabyte.
+/// The number of different values that are counted per variant when users are ordered: a megabyte.
 const MOST_BUCKETS: usize = 16 << 10;
 /// The same in a segment, of which there may be many: 64 kilobytes.
 const MOST_BUCKETS_OF_SEGMENT: usize = 1 << 10;
 /// Units that are checked for standing in two rows; as many fingerprints fit into 151 MB.
 const MOST_UNITS: usize = (1 << 24) / 8 * 7;
 
-/// Places of the columns among the cells of a row.
+/// The positions of columns among the cells of a row.
 #[derive(Debug, Clone)]
 pub(super) struct Places {
     pub(super) variant: usize,
@@ -46,7 +46,7 @@ pub(super) struct Group {
     pub(super) ranked: Vec<Ranked>,
 }
 
-/// What was gathered of a metric in one variant.
+/// The gathered values of a metric in one variant.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Gathered {
     pub(super) converted: u64,
@@ -55,7 +55,7 @@ pub(super) struct Gathered {
     pub(super) pairs: CoMoments,
 }
 
-/// Everything that is gathered of a file.
+/// Everything that is gathered from a file.
 pub(super) struct Gathering<'q> {
     metrics: &'q [Metric],
     places: &'q Places,
@@ -88,7 +88,7 @@ impl<'q> Gathering<'q> {
         }
     }
 
-    /// Takes in a row.
+    /// Adds a row.
     pub(super) fn row(&mut self, number: u64, cells: &[Cell<'_>]) -> anyhow::Result<()> {
         if self.is_first_pass {
             self.check_unit(number, cells)?;
@@ -106,7 +106,7 @@ impl<'q> Gathering<'q> {
         Ok(())
     }
 
-    /// A pass has ended; whether another one is needed.
+    /// Ends a pass, and returns whether another one is needed.
     pub(super) fn end_pass(&mut self) -> bool {
         self.is_first_pass = false;
         self.units = HashSet::new();
@@ -122,7 +122,7 @@ impl<'q> Gathering<'q> {
         is_open
     }
 
-    /// The variants in the order in which they were met, and the groups.
+    /// Returns the variants in the order in which they were met, and the groups.
     pub(super) fn into_groups(self) -> (Vec<String>, Vec<Group>) {
         (self.variants, self.groups)
     }
@@ -164,7 +164,7 @@ impl<'q> Gathering<'q> {
 
     fn variant(&mut self, number: u64, cells: &[Cell<'_>]) -> anyhow::Result<usize> {
         let name = self.text(self.places.variant, number, cells)?;
-        if let Some(at) = self.variants.iter().position(|own| own == name) {
+        if let Some(at) = self.variants.iter().position(|known| known == name) {
             return Ok(at);
         }
         let column = &self.places.names[self.places.variant];
@@ -235,11 +235,11 @@ impl<'q> Gathering<'q> {
                 Cell::Missing => format!(
                     "row {number}: column `{column}` is empty: --missing zero reads such cells as 0, --missing drop leaves such rows out"
                 ),
-                own if own.is_missing() => format!(
-                    "row {number}: there is no value in column `{column}`, which says `{own}`: --missing zero reads such cells as 0, --missing drop leaves such rows out"
+                cell if cell.is_missing() => format!(
+                    "row {number}: there is no value in column `{column}`, which says `{cell}`: --missing zero reads such cells as 0, --missing drop leaves such rows out"
                 ),
-                own => format!(
-                    "row {number}: `{own}` in column `{column}` is no number that can be used"
+                cell => format!(
+                    "row {number}: `{cell}` in column `{column}` is no number that can be used"
                 ),
             }
         })
@@ -287,13 +287,13 @@ impl Gathered {
         self.converted += u64::from(has_converted);
         self.values.push(value);
         if metric.second.is_some() {
-            let own = match metric.kind {
+            let first = match metric.kind {
                 MetricKind::Conversion | MetricKind::Retention => {
                     f64::from(u8::from(has_converted))
                 }
                 _ => value,
             };
-            self.pairs.push(own, second);
+            self.pairs.push(first, second);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is asked of a file: which columns are the variant, the metrics, the segments.
+//! Parses the question about a file: which columns are the variant, the metrics, the segments.
 
 use std::str::FromStr;
 
@@ -109,7 +109,7 @@ pub(crate) struct Winsorise {
 impl FromStr for Winsorise {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let own = match text.split_once(',') {
+        let ends = match text.split_once(',') {
             None => Self {
                 lower: None,
                 upper: Some(fraction(text)?),
@@ -121,7 +121,7 @@ impl FromStr for Winsorise {
                 nonzero: false,
             },
         };
-        match own {
+        match ends {
             Self {
                 lower: Some(lower),
                 upper: Some(upper),
@@ -129,7 +129,7 @@ impl FromStr for Winsorise {
             } if lower >= upper => Err(format!(
                 "`{text}`: the lower quantile is not below the upper"
             )),
-            own => Ok(own),
+            ends => Ok(ends),
         }
     }
 }
@@ -157,7 +157,7 @@ impl FromStr for Weight {
     }
 }
 
-/// A metric that is gathered: places of its columns among those that are read.
+/// A metric with the positions of its columns among those that are read.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Metric {
     pub(super) name: String,
@@ -165,7 +165,7 @@ pub(super) struct Metric {
     pub(super) role: MetricRole,
     pub(super) direction: Option<Direction>,
     pub(super) margin: Option<f64>,
-    /// Its columns, as they are shown.
+    /// Its columns as they are displayed.
     pub(super) columns: String,
     pub(super) value: usize,
     /// The column of denominators, or of a covariate.
@@ -175,7 +175,7 @@ pub(super) struct Metric {
 }
 
 impl Metric {
-    /// Whether users have to be put in order.
+    /// Returns whether the metric needs the users in order.
     pub(super) fn is_ranked(&self) -> bool {
         self.level.is_some() || self.winsorise.is_some()
     }

@@ -1,4 +1,4 @@
-//! Users of a metric in order, in as many passes over the file as it takes.
+//! Orders the users of a metric, in as many passes over the file as needed.
 
 use trialog_stats::{
     Moments, QuantileRank, QuantileSummary, RankGoal, RankPasses, RankTally, WinsorisedSums,
@@ -14,7 +14,7 @@ pub(super) struct Clipped {
     pub(super) users: u64,
 }
 
-/// What users are set to where they lie below or above it.
+/// The values to which users below and above them are set.
 pub(super) type Ends = [Option<f64>; 2];
 
 impl WinsorisedSums for Clipped {
@@ -42,7 +42,7 @@ impl Clipped {
     }
 }
 
-/// What is known of the order of one group's users.
+/// The known part of the order of one group's users.
 #[derive(Debug, Clone)]
 pub(super) struct Ranked {
     passes: RankPasses<Clipped>,
@@ -50,13 +50,13 @@ pub(super) struct Ranked {
     tallies: Vec<RankTally>,
     /// For each variant the winsorised users, in a pass that adds them.
     clipped: Vec<Clipped>,
-    /// Whether users whose value is 0 are left out of the order and keep it.
+    /// Whether users whose value is 0 are excluded from the order and keep it.
     without_zeros: bool,
     is_done: bool,
 }
 
 impl Ranked {
-    /// Nothing is known yet of `metric`; `most_buckets` bounds the memory of a variant.
+    /// Starts the order for `metric`. `most_buckets` bounds the memory of a variant.
     pub(super) fn new(metric: &Metric, most_buckets: usize) -> Self {
         let goal = match (metric.level, metric.winsorise) {
             (None, Some(winsorise)) => RankGoal::Winsorised([winsorise.lower, winsorise.upper]),
@@ -111,12 +111,12 @@ impl Ranked {
         self.is_done = self.passes.is_done() || self.tallies.is_empty();
     }
 
-    /// The quantile of a variant; `None` without users.
+    /// Returns the quantile of a variant; `None` without users.
     pub(super) fn quantile(&self, variant: usize) -> Option<QuantileSummary> {
         self.passes.quantile(variant, value)
     }
 
-    /// What users were set to, and the winsorised users of a variant.
+    /// Returns the ends of winsorising, and the winsorised users of a variant.
     pub(super) fn winsorised(&self, variant: usize) -> Option<(Ends, &Clipped)> {
         Some((self.passes.ends()?, self.passes.sums()?.get(variant)?))
     }

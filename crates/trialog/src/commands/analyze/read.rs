@@ -1,4 +1,4 @@
-//! The columns that an analysis reads, and what stands in a row.
+//! Reads the cells of the columns that an analysis needs.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,7 +10,7 @@ use crate::table::Row;
 use crate::table::decide::{Meaning, as_meant};
 use crate::table::decimal::{Decimal, plain};
 
-/// A column that is read, and as what.
+/// A column that is read, and its type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Column {
     pub(super) name: String,
@@ -25,7 +25,7 @@ pub(super) struct Reading {
     pub(super) decimal: Decimal,
 }
 
-/// What stands in a row.
+/// The content of a cell.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Cell<'r> {
     Missing,
@@ -34,8 +34,8 @@ pub(super) enum Cell<'r> {
 }
 
 impl Cell<'_> {
-    /// The cell of `row` in `column`.
-    pub(super) fn of<'r>(row: &Row<'r>, column: usize, reading: Reading) -> Cell<'r> {
+    /// Reads the cell of `row` in `column`.
+    pub(super) fn read_from<'r>(row: &Row<'r>, column: usize, reading: Reading) -> Cell<'r> {
         if let Some(number) = row.number(column) {
             return Cell::Number(number);
         }
@@ -55,7 +55,7 @@ impl Cell<'_> {
         }
     }
 
-    /// The number in the cell; `TRUE` and `FALSE` are 1 and 0.
+    /// Returns the number in the cell; `TRUE` and `FALSE` are 1 and 0.
     pub(super) fn number(&self) -> Option<f64> {
         let number = match self {
             Self::Missing => None,
@@ -69,7 +69,8 @@ impl Cell<'_> {
         number.filter(|number| number.abs() <= 1e140)
     }
 
-    /// Whether there is nothing, or what programs write for it: `NaN`, `NULL` and the like.
+    /// Returns whether the cell is empty, or holds what programs write for it: `NaN`, `NULL` and
+    /// the like.
     pub(super) fn is_missing(&self) -> bool {
         match self {
             Self::Missing => true,

@@ -1,4 +1,4 @@
-//! From what was gathered to the report of the results API.
+//! Builds the report of the results API from what was gathered.
 
 use std::collections::BTreeMap;
 
@@ -16,14 +16,14 @@ use trialog_stats::{Alpha, CoMoments, CovariateSummary, Proportion, RatioSums, S
 use super::gather::{Gathered, Group};
 use super::question::{Metric, Weight};
 
-/// What a report needs beside the numbers.
+/// The inputs of a report beside the numbers.
 pub(super) struct Frame<'a> {
     pub(super) id: ExperimentId,
     pub(super) metrics: &'a [Metric],
     pub(super) choices: &'a Choices,
 }
 
-/// The variants with their weights: as given, else alike; the control first.
+/// Returns the variants with their weights, which are equal by default; the control first.
 pub(super) fn variants(
     found: &[String],
     weights: &[Weight],
@@ -62,17 +62,17 @@ pub(super) fn variants(
         None if weights.is_empty() => Ok(1.0),
         None => bail!("--weights names no weight for `{name}`: give one for every variant"),
     };
-    let of = |name: &&str| {
+    let arm = |name: &&str| {
         Ok(VariantWeight {
             variant: Variant::new(name).context("a variant")?,
             weight: weight(name)?,
             value: None,
         })
     };
-    names.iter().map(of).collect()
+    names.iter().map(arm).collect()
 }
 
-/// The report of one group.
+/// Builds the report of one group.
 pub(super) fn report(
     frame: &Frame<'_>,
     variants: &[VariantWeight],
@@ -201,13 +201,13 @@ fn sample(
 fn ratio(pairs: &CoMoments) -> Option<RatioSums> {
     let n = pairs.x().n();
     let (x, y) = (pairs.x().mean()?, pairs.y().mean()?);
-    let of = |about_mean: f64, product: f64| about_mean + n as f64 * product;
+    let about_zero = |about_mean: f64, product: f64| about_mean + n as f64 * product;
     Some(RatioSums {
         n,
         m: n as f64 * x,
         d: n as f64 * y,
-        mm: of(pairs.x().m2()?, x * x),
-        dd: of(pairs.y().m2()?, y * y),
-        md: of(pairs.c()?, x * y),
+        mm: about_zero(pairs.x().m2()?, x * x),
+        dd: about_zero(pairs.y().m2()?, y * y),
+        md: about_zero(pairs.c()?, x * y),
     })
 }

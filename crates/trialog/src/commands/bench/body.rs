@@ -1,4 +1,4 @@
-//! The bodies that the load sends, and a file of them for other engines.
+//! Builds the bodies that the load sends, and a file of them for other engines.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -37,7 +37,7 @@ pub(crate) fn run(args: &BodiesArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Ids from here on have not been used by an earlier load.
+/// Returns an id from which on no earlier load has used ids.
 pub(super) fn first_id() -> u64 {
     clock::now().0.unsigned_abs() << 8
 }
@@ -49,7 +49,7 @@ pub(super) struct Body {
 }
 
 impl Body {
-    /// The body of client number `seed`.
+    /// Builds the body of client number `seed`.
     pub(super) fn new(n_events: usize, seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let types = ["page_view", "click", "search", "add_to_cart", "purchase"];
@@ -75,7 +75,7 @@ impl Body {
         }
     }
 
-    /// Gives the events the ids from `first_id` on.
+    /// Sets the ids of the events to `first_id` and the following.
     pub(super) fn renew(&mut self, first_id: u64) {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         for (id, &at) in (first_id..).zip(&self.ids) {

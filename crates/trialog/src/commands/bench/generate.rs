@@ -23,7 +23,7 @@ use trialog_simulator::population::{
 use crate::cli::GenerateArgs;
 use crate::table::progress;
 
-/// When the first users are assigned: fixed, so that a seed gives the same files.
+/// The time at which the first users are assigned: fixed, so that a seed gives the same files.
 const START: &str = "2026-01-05T00:00:00Z";
 /// The share of new events in a refresh.
 const REFRESH: f64 = 0.01;

@@ -1,4 +1,4 @@
-//! Produces events to the event log, as the HTTP interface does with those that it takes.
+//! Produces events to the event log, as the HTTP interface does with those that it accepts.
 
 use std::process::ExitCode;
 use std::sync::mpsc::channel;

@@ -1,4 +1,4 @@
-//! `trialog bench statistics`: how long a whole comparison takes.
+//! Runs `trialog bench statistics`: how long a whole comparison takes.
 
 use std::hint::black_box;
 use std::process::ExitCode;
@@ -34,24 +34,24 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Everything that a report says of a comparison.
+/// Computes everything that a report shows of a comparison.
 fn whole([control, treatment]: &[Sample; 2]) -> Option<f64> {
-    let comparison = Comparison::of(control, treatment).ok()?;
+    let comparison = Comparison::between(control, treatment).ok()?;
     let (interval, relative) = comparison.intervals(Alpha::P05);
     black_box((interval, relative.ok()));
     black_box(comparison.cohens_d());
     let valid = comparison.always_valid(Alpha::P05, TUNING);
-    black_box(valid.and_then(|own| own.interval(Alpha::P05)));
+    black_box(valid.and_then(|test| test.interval(Alpha::P05)));
     comparison.p_value()
 }
 
 type Make = fn(usize) -> Result<Sample, StatsError>;
 
-/// Arms that differ from one to the next, so that nothing is computed once for all.
+/// Arms that differ from one to the next, so that no result can be reused.
 const SAMPLES: [(&str, Make); 5] = [
     ("mean (Welch)", |at| {
-        let own = Summary::new(units(at), 5.0 + small(at), Some(9.0 + small(at)))?;
-        Ok(Sample::Mean(own))
+        let summary = Summary::new(units(at), 5.0 + small(at), Some(9.0 + small(at)))?;
+        Ok(Sample::Mean(summary))
     }),
     ("rate (z)", |at| {
         Ok(Sample::Rate(Proportion::new(units(at) / 10, units(at))?))
@@ -68,8 +68,8 @@ const SAMPLES: [(&str, Make); 5] = [
         }))
     }),
     ("mean with covariate (CUPED)", |at| {
-        let own = |mean| Summary::new(units(at), mean, Some(9.0));
-        let arm = CovariateSummary::new(own(5.0 + small(at))?, own(4.0)?, Some(6.0))?;
+        let summary = |mean| Summary::new(units(at), mean, Some(9.0));
+        let arm = CovariateSummary::new(summary(5.0 + small(at))?, summary(4.0)?, Some(6.0))?;
         Ok(Sample::Adjusted(arm))
     }),
     ("quantile", |at| {

@@ -1,11 +1,11 @@
-//! The servers that the settings name: each is asked, and none is changed.
+//! Checks the servers that the settings name, without changing them.
 
 use trialog_model::time::UnixMicros;
 
 use super::Finding;
 use crate::storage::Storage;
 
-/// What each says, and the number of API keys in a catalog that is no file.
+/// Returns a finding for each server, and the number of API keys in a catalog that is not a file.
 pub(super) fn look(storage: &Storage, now: UnixMicros) -> (Vec<Finding>, Option<u64>) {
     let mut findings = Vec::new();
     let mut n_keys = None;

@@ -1,5 +1,4 @@
-//! The data directory: whose it is, who holds it, the disk beneath it, the
-//! schemas in it, and the clock against what it says.
+//! Checks the data directory: its owner, its holder, its disk, its schemas, and the clock.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -121,10 +120,10 @@ fn writable(directory: &Path) -> Finding {
         if path.exists()
             && let Err(error) = access(&path, wanted)
         {
-            let mend = "run as the user whom it belongs to, or change its owner";
+            let remedy = "run as the user whom it belongs to, or change its owner";
             return Finding::failed(
                 "data_dir",
-                format!("`{}` cannot be written: {error}; {mend}", path.display()),
+                format!("`{}` cannot be written: {error}; {remedy}", path.display()),
             );
         }
     }
@@ -134,19 +133,19 @@ fn writable(directory: &Path) -> Finding {
     )
 }
 
-fn owner(directory: &Path, owner: u32, own: u32) -> Option<Finding> {
-    (owner != own).then(|| {
+fn owner(directory: &Path, owner: u32, process_user: u32) -> Option<Finding> {
+    (owner != process_user).then(|| {
         Finding::warning(
             "owner",
             format!(
-                "`{}` belongs to the user with id {owner}, this runs as {own}: a server that runs as this user creates files that the other cannot change",
+                "`{}` belongs to the user with id {owner}, this runs as {process_user}: a server that runs as this user creates files that the other cannot change",
                 directory.display()
             ),
         )
     })
 }
 
-/// Who holds the directory; a server is asked whether it is ready.
+/// Reports who holds the directory, and whether a server there is ready.
 fn held(directory: &Path) -> Finding {
     let address = match holder(directory) {
         Err(error) => return Finding::failed("lock", error.chain()),
@@ -182,7 +181,7 @@ fn disk(directory: &Path, least: u64) -> Vec<Finding> {
         Err(error) => {
             return vec![Finding::failed(
                 "disk_space",
-                format!("cannot be told: {error}"),
+                format!("cannot read the free space: {error}"),
             )];
         }
     };
@@ -210,12 +209,12 @@ fn free(space: Space, least: u64) -> Finding {
     } = space;
     let shown = format!("{} of {} are free", mib(free_bytes), mib(total_bytes));
     if free_bytes < least {
-        let mend = format!("`min_free_disk` asks for {}: free space", mib(least));
-        return Finding::failed("disk_space", format!("{shown}, {mend}"));
+        let remedy = format!("`min_free_disk` asks for {}: free space", mib(least));
+        return Finding::failed("disk_space", format!("{shown}, {remedy}"));
     }
     if free_bytes < least.saturating_mul(4) {
-        let mend = "less than four times `min_free_disk`: a merge of large files needs as much as they take";
-        return Finding::warning("disk_space", format!("{shown}, {mend}"));
+        let remedy = "less than four times `min_free_disk`: a merge of large files needs as much as they take";
+        return Finding::warning("disk_space", format!("{shown}, {remedy}"));
     }
     Finding::good("disk_space", shown)
 }
@@ -237,7 +236,7 @@ fn durable(directory: &Path) -> Finding {
     match file_system(directory) {
         Err(error) => Finding::warning(
             "fsync",
-            format!("the file system's kind cannot be told: {error}"),
+            format!("the kind of the file system cannot be determined: {error}"),
         ),
         Ok(FileSystem::Local) => Finding::good("fsync", "the file system takes fsync"),
         Ok(FileSystem::Memory) => Finding::warning(
@@ -293,7 +292,9 @@ fn clock_against(now: UnixMicros, last: Option<UnixMicros>) -> Finding {
     if now < EARLIEST || now >= LATEST {
         return Finding::failed(
             "clock",
-            format!("the clock shows {shown}: set it, events are judged by it"),
+            format!(
+                "the clock shows {shown}: set it, because the server validates event times against it"
+            ),
         );
     }
     match last {
@@ -334,7 +335,7 @@ mod tests {
 
     #[test]
     fn little_room_warns_before_it_fails() {
-        let of = |free_bytes| {
+        let severity = |free_bytes| {
             let space = Space {
                 free_bytes,
                 total_bytes: 1 << 40,
@@ -342,7 +343,7 @@ mod tests {
             };
             free(space, 100).severity
         };
-        let severities = [99, 100, 399, 400].map(of);
+        let severities = [99, 100, 399, 400].map(severity);
         assert_eq!(
             severities,
             [
@@ -356,12 +357,12 @@ mod tests {
 
     #[test]
     fn a_newer_schema_fails_and_an_older_one_does_not() {
-        let of = |found| {
+        let severity = |found| {
             let found = Ok::<_, String>(Some(SchemaVersions { found, known: 2 }));
             schema("catalog.sqlite", found).map(|finding| finding.severity)
         };
-        assert_eq!(of(3), Some(Severity::Failed));
-        assert_eq!(of(1), Some(Severity::Good));
+        assert_eq!(severity(3), Some(Severity::Failed));
+        assert_eq!(severity(1), Some(Severity::Good));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Versions and limits of this process.
+//! Checks versions and limits of this process.
 
 use rustix::process::{Resource, getrlimit};
 
@@ -16,7 +16,7 @@ pub(super) fn look() -> Vec<Finding> {
     ]
 }
 
-/// No limit is none that can be met.
+/// Checks the limit of open files; `None` is no limit.
 fn open_files(limit: Option<u64>) -> Finding {
     match limit {
         Some(limit) if limit < MANY_FILES => Finding::warning(

@@ -1,4 +1,4 @@
-//! What files declare beside what is registered: the difference, and making it so.
+//! Compares what files declare with what is registered, and applies the difference.
 
 use anyhow::{Context, bail};
 use axum::http::{Method, StatusCode};
@@ -10,7 +10,7 @@ use trialog_model::experiment::{Definition, Status};
 use super::files::Declared;
 use crate::access::{Access, encode};
 
-/// How something that files declare differs from what is registered.
+/// The difference between a declared object and the registered one.
 pub(super) struct Difference {
     /// `metric` or `experiment`.
     what: &'static str,
@@ -20,7 +20,7 @@ pub(super) struct Difference {
 }
 
 enum State {
-    /// Nobody knows it yet, or only events do.
+    /// It is not registered, although events may name it.
     New,
     /// These fields differ; the value is the present one.
     Changed(Map<String, Value>),
@@ -32,7 +32,7 @@ impl Difference {
         matches!(self.state, State::Same)
     }
 
-    /// As lines for people; nothing where nothing differs.
+    /// Formats the difference in lines for people; empty if there is none.
     pub(super) fn text(&self) -> String {
         let (what, name) = (self.what, &self.name);
         match &self.state {
@@ -50,7 +50,7 @@ impl Difference {
         }
     }
 
-    /// The same for programs.
+    /// Formats the difference as JSON.
     pub(super) fn json(&self) -> Value {
         let (state, from) = match &self.state {
             State::Same => ("same", None),
@@ -68,8 +68,8 @@ impl Difference {
             .collect()
     }
 
-    /// Makes what is registered as the files declare it, and says what was done.
-    /// `confirm` lets through what results are tested with, after the start.
+    /// Changes the registered object to the declared one, and says what was done. `confirm` allows
+    /// changes after the start of what results are tested with.
     pub(super) fn apply(&self, access: &Access, confirm: bool) -> anyhow::Result<String> {
         let (what, name) = (self.what, &self.name);
         let path = format!("/v1/{what}s");
@@ -198,7 +198,7 @@ fn check(wanted: &Definition, known: &Value, confirm: bool) -> anyhow::Result<()
             let locked = present.locked_changes(wanted);
             if !confirm && !locked.is_empty() {
                 bail!(
-                    "it has started, and results are tested with {}: --confirm changes it all the same, and the sequence of looks starts anew",
+                    "it has started, and results are tested with {}: --confirm applies the change anyway, and the sequence of looks starts anew",
                     locked.join(", ")
                 );
             }

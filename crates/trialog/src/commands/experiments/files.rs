@@ -1,4 +1,4 @@
-//! Experiments and metric definitions in files, as a git repository keeps them.
+//! Reads experiments and metric definitions from files, as a git repository keeps them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,7 +21,7 @@ pub(super) struct Declared {
     places: BTreeMap<(&'static str, String), Place>,
 }
 
-/// Where something stands in a file.
+/// The position of a declaration in a file.
 #[derive(Debug, Clone)]
 struct Place {
     file: String,
@@ -141,13 +141,16 @@ fn files(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
             if entry.file_name().to_string_lossy().starts_with('.') {
                 continue;
             }
-            let own = entry.path();
+            let path = entry.path();
             // A linked directory is not entered, so there is no way round in circles.
             if entry.file_type().with_context(context)?.is_dir() {
-                directories.push(own);
-            } else if own.extension().is_some_and(|extension| extension == "json") && own.is_file()
+                directories.push(path);
+            } else if path
+                .extension()
+                .is_some_and(|extension| extension == "json")
+                && path.is_file()
             {
-                found.push(own);
+                found.push(path);
             }
         }
     }
@@ -185,7 +188,7 @@ mod tests {
         ])
         .unwrap();
         let ids: Vec<&str> = (declared.experiments.iter())
-            .map(|own| own.experiment_id.as_str())
+            .map(|experiment| experiment.experiment_id.as_str())
             .collect();
         assert_eq!(ids, ["early", "gate"]);
         assert_eq!(declared.metrics.len(), 1);

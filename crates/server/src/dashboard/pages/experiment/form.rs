@@ -1,4 +1,4 @@
-//! The filter form of the page of an experiment.
+//! Renders the filter form of the page of an experiment.
 
 use trialog_catalog::experiments::Experiment;
 use trialog_model::metric::MetricKind;
@@ -8,7 +8,7 @@ use trialog_report::Report;
 use crate::dashboard::parts::choice::Choice;
 use crate::dashboard::query::{self, Pairs};
 
-/// The filter form, filled in as the query is.
+/// The filter form, filled in from the query.
 #[derive(Debug)]
 pub(super) struct Form {
     pub(super) metric: String,
@@ -25,7 +25,7 @@ pub(super) struct Form {
     pub(super) is_filtered: bool,
 }
 
-/// A time in a form: a browser's own field knows no more than seconds.
+/// A time in a form, without parts below a second, which a browser's field does not support.
 #[derive(Debug)]
 pub(super) struct Time {
     pub(super) input: &'static str,
@@ -33,7 +33,7 @@ pub(super) struct Time {
 }
 
 impl Form {
-    /// Fills the form in as `query` says.
+    /// Fills the form in from `query`.
     pub(super) fn new(experiment: &Experiment, report: &Report, query: &Pairs) -> Self {
         let value = |name: &str| query::value(query, name);
         let declared = experiment

@@ -1,4 +1,4 @@
-//! A row of the scorecard: a variant's numbers, and how it compares.
+//! Renders a row of the scorecard: a variant's numbers, and its comparison.
 
 use trialog_model::metric::MetricKind;
 
@@ -7,7 +7,7 @@ use crate::dashboard::parts::number::{Number, Range, Unit};
 use crate::dashboard::parts::verdict::Verdict;
 use trialog_report::{Comparison, Guardrail, NonInferiority, VariantSums};
 
-/// A variant's numbers of a metric.
+/// The numbers of a variant for one metric.
 #[derive(Debug)]
 pub(super) struct Row {
     pub(super) variant: String,
@@ -20,7 +20,7 @@ pub(super) struct Row {
     pub(super) comparison: Option<Cells>,
 }
 
-/// A variant against the control.
+/// The comparison of a variant with the control.
 #[derive(Debug)]
 pub(super) struct Cells {
     pub(super) test: String,
@@ -53,7 +53,7 @@ pub(super) struct Cells {
 }
 
 impl Row {
-    pub(super) fn of(
+    pub(super) fn from_sums(
         sums: &VariantSums,
         kind: MetricKind,
         control: Option<&str>,
@@ -120,7 +120,7 @@ impl Row {
 }
 
 impl Cells {
-    pub(super) fn of(comparison: &Comparison, kind: MetricKind, path: &str) -> Self {
+    pub(super) fn from_comparison(comparison: &Comparison, kind: MetricKind, path: &str) -> Self {
         let unit = if kind.is_rate() {
             Unit::Points
         } else {
@@ -184,7 +184,7 @@ impl Cells {
             statistic: digits("statistic", comparison.statistic, Sign::Both),
             df: digits("df", comparison.df, Sign::Minus),
             cohens_d: digits("cohens_d", comparison.cohens_d, Sign::Both),
-            verdict: Verdict::of(comparison.headline.flag, comparison.headline.desirable),
+            verdict: Verdict::from_flag(comparison.headline.flag, comparison.headline.desirable),
             headline: (comparison.headline.p_value)
                 .map(|p| Number::p_value(at("headline/p_value"), p)),
             headline_interval: (comparison.headline.ci)
@@ -197,13 +197,13 @@ impl Cells {
     }
 }
 
-/// What is said of a guardrail with a margin.
-fn guard(own: &NonInferiority) -> Option<String> {
-    let margin = format::significant(own.margin * 100.0, 4, Sign::Minus);
-    let verdict = match own.verdict? {
+/// Describes the result of a guardrail with a margin.
+fn guard(guardrail: &NonInferiority) -> Option<String> {
+    let margin = format::significant(guardrail.margin * 100.0, 4, Sign::Minus);
+    let verdict = match guardrail.verdict? {
         Guardrail::Kept => "kept",
         Guardrail::Violated => "violated",
-        Guardrail::Inconclusive => "cannot be told yet",
+        Guardrail::Inconclusive => "inconclusive",
     };
     Some(format!(
         "no more than {margin} % worse: {verdict} by this look"
