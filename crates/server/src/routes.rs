@@ -9,7 +9,7 @@ use axum::response::Response;
 use axum::routing::{MethodRouter, delete, get, post};
 
 use crate::api::{
-    audit, breakdown, calc, evaluation, events, experiments, export, health, holdouts, keys,
+    audit, breakdown, calc, evaluation, events, experiments, export, funnel, health, holdouts, keys,
     layers, maintenance, metric_definitions, pipeline, results,
 };
 use crate::app::App;
@@ -126,6 +126,7 @@ fn routes() -> Routes {
         .route("/ofrep/v1/evaluate/flags/{key}", post(evaluation::evaluate))
         .route("/v1/experiments/{id}/results", get(results::results))
         .route("/v1/experiments/{id}/breakdown", get(breakdown::breakdown))
+        .route("/v1/experiments/{id}/funnel", get(funnel::funnel))
         .route("/v1/calc/{family}", post(calc::compute))
         .route("/v1/pipeline", get(pipeline::state))
         .route("/v1/pipeline/run", post(pipeline::run))

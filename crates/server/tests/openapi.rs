@@ -62,6 +62,7 @@ const CALLS: [(&str, u16); 54] = [
     ("calculate", 200),
     ("getResults", 200),
     ("getBreakdown", 200),
+    ("getFunnel", 200),
     ("confirmChange", 200),
     ("stopExperiment", 200),
     ("resumeExperiment", 200),
