@@ -21,6 +21,7 @@ use trialog_warehouse::view::View;
 
 use crate::clock::Clock;
 use crate::compute::by_cell::{Breakdown, compute_by_keys};
+use crate::compute::funnel::{FunnelDefinition, FunnelUsers, compute_funnel};
 use crate::compute::{Limits, compute};
 use crate::error::PipelineError;
 use crate::lease::{HeldLease, LeaseSettings};
@@ -519,6 +520,33 @@ impl Aggregator {
             settings.n_threads,
         )?;
         Ok((breakdown?, mark))
+    }
+
+    /// Computes how many users of each variant get through `funnel`, of the users that `filter`
+    /// accepts, over the events that the last published run read. It ends with an error soon after
+    /// `abandoned` is set.
+    ///
+    /// # Errors
+    ///
+    /// The experiment is not known, its events were dropped, or a file is damaged.
+    pub fn funnel(
+        &self,
+        id: &ExperimentId,
+        filter: &UserFilter,
+        funnel: &FunnelDefinition,
+        abandoned: &Arc<AtomicBool>,
+    ) -> Result<(FunnelUsers, HighWaterMark), PipelineError> {
+        let (experiment, view, mark) = self.published_view(id, abandoned)?;
+        let settings = &self.settings;
+        let users = compute_funnel(
+            &view,
+            &experiment,
+            &settings.limits,
+            mark.data_time,
+            (filter, funnel),
+            settings.n_threads,
+        )?;
+        Ok((users?, mark))
     }
 
     /// Returns an experiment, and the events that the last published run read.

@@ -1,6 +1,7 @@
 //! From definitions and events to the rows that are published.
 
 pub(crate) mod by_cell;
+pub(crate) mod funnel;
 mod ranked;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -317,20 +318,36 @@ fn computation_of_cell(
             })
         });
     Computation {
-        experiment: experiment.definition.experiment_id.clone(),
+        not_aggregated: scorecard.not_aggregated[cell as usize],
+        metrics: rows.collect(),
+        arrivals: arrivals(plan, scorecard),
+        ..users_of_cell(experiment, plan, limits, folded, cell)
+    }
+}
+
+/// Builds a computation of the users in `cell`, without metrics and events.
+fn users_of_cell<A>(
+    experiment: &Experiment,
+    plan: &Plan,
+    limits: &Limits,
+    folded: &Folded<A>,
+    cell: u32,
+) -> Computation {
+    let variants = plan.variants.texts().iter().zip(0..);
+    let exposures = variants.map(|(variant, code)| {
+        let slot = plan.slot(cell, code);
+        VariantExposures {
+            variant: variant.clone(),
+            user_count: folded.users[slot],
+            crossover_users: folded.crossovers[slot],
+        }
+    });
+    Computation {
         fingerprint: fingerprint(experiment, limits),
         forced_users: folded.forced[cell as usize],
         unknown_variant: folded.unknown_variant[cell as usize],
-        not_aggregated: scorecard.not_aggregated[cell as usize],
-        exposures: variants()
-            .map(|(variant, slot)| VariantExposures {
-                variant: variant.clone(),
-                user_count: folded.users[slot],
-                crossover_users: folded.crossovers[slot],
-            })
-            .collect(),
-        metrics: rows.collect(),
-        arrivals: arrivals(plan, scorecard),
+        exposures: exposures.collect(),
+        ..Computation::empty(experiment.definition.experiment_id.clone())
     }
 }
 

@@ -11,6 +11,7 @@ mod breakdown;
 mod choices;
 mod comparison;
 pub mod findings;
+mod funnel;
 mod health;
 mod life;
 mod measured;
@@ -36,6 +37,7 @@ pub use choices::{Choices, correction};
 pub use comparison::{
     Comparison, Flag, Guardrail, Headline, NonInferiority, Power, Sequential, headline_levels,
 };
+pub use funnel::{Funnel, FunnelSteps, FunnelTreatment, FunnelVariant, StepComparison, StepUsers};
 pub use health::{Health, Progress, SrmReport};
 pub use life::{Decided, Paused};
 pub use measured::{Measured, direction};

@@ -7,6 +7,7 @@ pub(crate) mod evaluation;
 pub(crate) mod events;
 pub(crate) mod experiments;
 pub(crate) mod export;
+pub(crate) mod funnel;
 pub(crate) mod health;
 pub(crate) mod holdouts;
 pub(crate) mod keys;

@@ -8,9 +8,9 @@
 
 mod cost;
 mod fields;
+mod funnels;
 mod holdouts;
 mod interactions;
-mod funnels;
 mod interleaving;
 mod means;
 mod multiple;

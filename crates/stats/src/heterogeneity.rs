@@ -47,9 +47,9 @@ impl SegmentDifference {
     /// ```
     #[must_use]
     pub fn from_arms(a: &Summary, b: &Summary) -> Option<Self> {
-        let guarded = GuardedVariance::of(a, b).filter(|guarded| guarded.value() > 0.0)?;
+        let guarded = GuardedVariance::between(a, b).filter(|guarded| guarded.value() > 0.0)?;
         let (mean_a, mean_b) = (a.estimate()?, b.estimate()?);
-        let df = if guarded.own > 0.0 {
+        let df = if guarded.separate > 0.0 {
             satterthwaite([a.n(), b.n()], [mean_a.variance, mean_b.variance])
         } else {
             (a.n().min(b.n()) - 1) as f64

@@ -145,7 +145,7 @@ pub fn holdout_accounting(
     let sides = held_out.zip(in_scope);
     let difference = sides.map(|(held_out, in_scope)| in_scope.mean() - held_out.mean());
     let variance = sides
-        .and_then(|(held_out, in_scope)| GuardedVariance::of(held_out, in_scope))
+        .and_then(|(held_out, in_scope)| GuardedVariance::between(held_out, in_scope))
         .map(|guarded| guarded.value())
         .filter(|variance| *variance > 0.0);
     let control = held_out.map(Summary::mean).filter(|mean| *mean > 0.0);

@@ -49,7 +49,7 @@ impl StabilityLook {
     ) -> Result<Self, StatsError> {
         let difference = Estimate {
             value: b.mean() - a.mean(),
-            variance: GuardedVariance::of(a, b).map_or(0.0, |guarded| guarded.value()),
+            variance: GuardedVariance::between(a, b).map_or(0.0, |guarded| guarded.value()),
         };
         let n = a.n().saturating_add(b.n());
         let sequence = confidence_sequence(&difference, n, alpha, tuning)?;

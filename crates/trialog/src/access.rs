@@ -294,3 +294,25 @@ impl Answered {
         }
     }
 }
+
+/// Writes the parameters that have a value as a query, and `segment` as `segment.<key>=<value>`.
+///
+/// # Errors
+///
+/// A segment without `=`.
+pub(crate) fn query_text<const N: usize>(
+    named: [(&str, Option<&String>); N],
+    segment: &[String],
+) -> anyhow::Result<String> {
+    let pairs = named.into_iter();
+    let mut query: Vec<String> = pairs
+        .filter_map(|(name, value)| Some(format!("{name}={}", encode(value?))))
+        .collect();
+    for pair in segment {
+        let (key, value) = pair
+            .split_once('=')
+            .with_context(|| format!("`{pair}` is no segment: give key=value"))?;
+        query.push(format!("segment.{}={}", encode(key), encode(value)));
+    }
+    Ok(query.join("&"))
+}

@@ -61,6 +61,11 @@ pub(crate) enum Command {
     Aggregate(AggregateArgs),
     /// Show the results of an experiment.
     Results(ResultsArgs),
+    /// Show how far users get through ordered steps.
+    ///
+    /// A user reaches a step if there are events of the types of all steps up to it, each not
+    /// before the one before it. Events count within the window after the exposure.
+    Funnel(FunnelArgs),
     /// Register and manage experiments.
     #[command(subcommand)]
     Experiments(ExperimentsCommand),
@@ -423,6 +428,44 @@ pub(crate) struct ResultsArgs {
     /// The results as published at this time, RFC 3339.
     #[arg(long)]
     pub(crate) as_of: Option<String>,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FunnelArgs {
+    /// The experiment.
+    pub(crate) experiment: String,
+    /// The types of events of the steps, in order, with commas between them.
+    #[arg(long, value_name = "TYPE,...")]
+    pub(crate) steps: String,
+    /// How long after the exposure events count, such as 12h; none for as long as the experiment
+    /// goes.
+    ///
+    /// 7d unless given.
+    #[arg(long)]
+    pub(crate) window: Option<String>,
+    /// For each step how long after the step before it may come, such as ,1h,10m.
+    ///
+    /// The first one is counted from the exposure. Empty for no limit.
+    #[arg(long, value_name = "DURATION,...", allow_hyphen_values = true)]
+    pub(crate) limits: Option<String>,
+    /// Only users exposed at or after this time, RFC 3339.
+    #[arg(long)]
+    pub(crate) from: Option<String>,
+    /// Only users exposed before this time, RFC 3339.
+    #[arg(long)]
+    pub(crate) to: Option<String>,
+    /// Only users whose context has this value, as key=value; repeat it for more.
+    #[arg(long)]
+    pub(crate) segment: Vec<String>,
+    /// The variant to compare with.
+    #[arg(long)]
+    pub(crate) control: Option<String>,
+    /// The level of tests and intervals: 0.05 or 5%.
+    #[arg(long, value_name = "FRACTION", value_parser = fraction::parse)]
+    pub(crate) alpha: Option<f64>,
     /// How to print.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,

@@ -11,6 +11,7 @@ pub(crate) mod demo;
 pub(crate) mod experiments;
 pub(crate) mod export;
 pub(crate) mod forget;
+pub(crate) mod funnel;
 pub(crate) mod holdouts;
 pub(crate) mod import;
 pub(crate) mod keys;

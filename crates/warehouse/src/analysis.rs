@@ -2,6 +2,7 @@
 //! pushing down pays, the SQL that gives the same numbers where the events are.
 
 pub mod arrivals;
+pub mod funnel;
 pub mod ranks;
 pub mod scorecard;
 pub mod values;

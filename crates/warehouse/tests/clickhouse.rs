@@ -12,6 +12,8 @@
 
 #[path = "common/both.rs"]
 mod both;
+#[path = "common/funnels.rs"]
+mod funnels;
 #[path = "common/harness.rs"]
 mod harness;
 #[path = "common/questions.rs"]
@@ -26,6 +28,7 @@ use trialog_model::event::EventKind;
 use trialog_stats::RankSearch;
 use trialog_warehouse::analysis::Analysis;
 use trialog_warehouse::analysis::arrivals::TypeArrivals;
+use trialog_warehouse::analysis::funnel::Funnel;
 use trialog_warehouse::analysis::ranks::{ClippedSums, Pass, RankedPlan, Ranks, Users};
 use trialog_warehouse::analysis::scorecard::{MetricPlan, Quantity, Scorecard, Shape};
 use trialog_warehouse::analysis::values::{Found, KeyQuestion, Values};
@@ -43,6 +46,7 @@ use harness::{Event, assigned, bought, open, store};
 use questions::{
     EXPERIMENTS, LARGEST, START, Work, events, everything, expected, plans, questions, scorecard,
 };
+use reference::Question;
 
 /// Everything that a scorecard says.
 #[derive(Debug, PartialEq)]
@@ -117,6 +121,23 @@ fn check_cells(
     Ok(())
 }
 
+/// Checks that both warehouses count the users of a funnel for whom there is a chain of events.
+fn check_funnel(
+    both: &Both,
+    events: &[Event],
+    question: &Question,
+    wanted: &funnels::Wanted,
+) -> Result<(), TestCaseError> {
+    let (plan, funnel) = wanted.asked(question, 1);
+    let found = both.both_warehouses_agree::<Funnel, _>(&[plan], &[funnel], funnels::found)?;
+    let reached = found.into_iter().flatten().map(|(_, reached)| reached);
+    prop_assert_eq!(
+        reached.collect::<Vec<_>>(),
+        [wanted.expected(question, events)]
+    );
+    Ok(())
+}
+
 fn runner(cases: u32) -> TestRunner {
     let config = Config {
         cases,
@@ -183,8 +204,8 @@ fn random_streams_give_the_scorecards_of_the_embedded_warehouse_and_of_the_refer
     if database().is_none() {
         return;
     }
-    let asked =
-        (events(), questions(), 1..60usize).prop_flat_map(|(events, mut questions, n_at_once)| {
+    let asked = (events(), questions(), 1..60usize, funnels::wanted()).prop_flat_map(
+        |(events, mut questions, n_at_once, wanted)| {
             // Statements ask about experiments that have one data time and one segment.
             let (data_time, segment) = (questions[0].data_time, questions[0].segment.clone());
             for question in &mut questions {
@@ -193,10 +214,18 @@ fn random_streams_give_the_scorecards_of_the_embedded_warehouse_and_of_the_refer
             }
             let plans = plans(&questions, Work::Together);
             let more: Vec<_> = plans.iter().map(shapes).collect();
-            (Just(events), Just(questions), Just(n_at_once), more)
-        });
-    let outcome = runner(cases).run(&asked, |(events, questions, n_at_once, more)| {
+            (
+                Just(events),
+                Just(questions),
+                Just(n_at_once),
+                more,
+                Just(wanted),
+            )
+        },
+    );
+    let outcome = runner(cases).run(&asked, |(events, questions, n_at_once, more, wanted)| {
         let both = Both::store(&events, n_at_once);
+        check_funnel(&both, &events, &questions[0], &wanted)?;
         let mut plans = plans(&questions, Work::Together);
         plans.sort_by(|a, b| a.experiment.cmp(&b.experiment));
         let plain: Vec<Vec<MetricPlan>> = (plans.iter())

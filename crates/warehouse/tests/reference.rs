@@ -4,6 +4,8 @@
 
 #[path = "common/cells.rs"]
 mod cells;
+#[path = "common/funnels.rs"]
+mod funnels;
 #[path = "common/harness.rs"]
 mod harness;
 #[path = "common/questions.rs"]
@@ -15,11 +17,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use trialog_model::event::EventKind;
+use trialog_warehouse::analysis::funnel::Funnel;
 use trialog_warehouse::analysis::scorecard::Scorecard;
 use trialog_warehouse::batch::EventRow;
 use trialog_warehouse::embedded::{Options, Warehouse};
 use trialog_warehouse::fold::{Folded, Plan, fold};
 use trialog_warehouse::snapshot::Snapshot;
+use trialog_warehouse::view::View;
 
 use harness::{Event, assigned, bought, open, store};
 use questions::{
@@ -349,6 +353,27 @@ proptest! {
         prop_assert_eq!(per_segment(&other), [ios, android, all]);
         other.settle().unwrap();
         prop_assert_eq!(per_segment(&other), [ios, android, all]);
+    }
+
+    #[test]
+    fn a_funnel_counts_the_users_for_whom_there_is_a_chain_of_events(
+        events in events(),
+        questions in questions(),
+        wanted in funnels::wanted(),
+        n_threads in 1..4usize,
+        options in options(),
+    ) {
+        let (_directory, warehouse) = filled(&options, &events, 50);
+        for question in &questions {
+            let (plan, funnel) = wanted.asked(question, 9 << 20);
+            let view = View::from(warehouse.snapshot());
+            let folded = view.run::<Funnel>(&[plan], &[funnel], n_threads).unwrap().remove(0).unwrap();
+            let (users, reached) = funnels::found(folded);
+            prop_assert_eq!(&reached, &wanted.expected(question, &events));
+            if let Some(answer) = answer(question, &events) {
+                prop_assert_eq!(users, answer.users);
+            }
+        }
     }
 
     /// Cells are what filters choose, and together they are everybody.

@@ -9,6 +9,7 @@ mod calc;
 mod connections;
 mod earlier;
 mod evaluation;
+mod funnel;
 mod harness;
 mod health;
 mod kinds;

@@ -59,7 +59,7 @@ impl<'a> Fields<'a> {
         known: &[&str],
     ) -> Result<Vec<Vec<Self>>, CalcError> {
         self.rows(name, &|place, item| {
-            Self::of(item, self.place(place), known)
+            Self::from_value(item, self.place(place), known)
         })
     }
 

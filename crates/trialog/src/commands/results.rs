@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use trialog_report::{Breakdown, Report};
 
-use crate::access::{Access, encode};
+use crate::access::{Access, encode, query_text};
 use crate::cli::{Format, ResultsArgs};
 use crate::config::Config;
 use crate::show;
@@ -33,29 +33,17 @@ pub(crate) fn run(config: &Config, args: &ResultsArgs) -> anyhow::Result<ExitCod
 fn path(args: &ResultsArgs) -> anyhow::Result<String> {
     let alpha = args.alpha.map(|alpha| alpha.to_string());
     let named = [
-        ("metric", &args.metric),
-        ("kind", &args.kind),
-        ("from", &args.from),
-        ("to", &args.to),
-        ("control", &args.control),
-        ("alpha", &alpha),
-        ("correction", &args.correction),
-        ("as_of", &args.as_of),
-        ("by", &args.by),
+        ("metric", args.metric.as_ref()),
+        ("kind", args.kind.as_ref()),
+        ("from", args.from.as_ref()),
+        ("to", args.to.as_ref()),
+        ("control", args.control.as_ref()),
+        ("alpha", alpha.as_ref()),
+        ("correction", args.correction.as_ref()),
+        ("as_of", args.as_of.as_ref()),
+        ("by", args.by.as_ref()),
     ];
-    let mut query: Vec<String> = (named.into_iter())
-        .filter_map(|(name, value)| {
-            value
-                .as_ref()
-                .map(|value| format!("{name}={}", encode(value)))
-        })
-        .collect();
-    for pair in &args.segment {
-        let (key, value) = pair
-            .split_once('=')
-            .with_context(|| format!("`{pair}` is no segment: give key=value"))?;
-        query.push(format!("segment.{}={}", encode(key), encode(value)));
-    }
+    let query = query_text(named, &args.segment)?;
     let route = if args.by.is_some() {
         "breakdown"
     } else {
@@ -64,6 +52,6 @@ fn path(args: &ResultsArgs) -> anyhow::Result<String> {
     Ok(format!(
         "/v1/experiments/{}/{route}?{}",
         encode(&args.experiment),
-        query.join("&")
+        query
     ))
 }

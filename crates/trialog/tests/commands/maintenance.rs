@@ -221,7 +221,7 @@ fn an_export_has_each_event_once_and_what_was_asked_for() {
     );
     assert_eq!(lines("results r.csv").len(), 1 + 2);
     for (arguments, reason) in [
-        ("metrics m.xlsx", "give it the ending .parquet or .csv"),
+        ("metrics m.xlsx", "end the name with .parquet or .csv"),
         (
             "metrics m.csv --experiment nope",
             "experiment `nope` does not exist",

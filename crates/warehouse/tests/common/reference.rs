@@ -85,44 +85,26 @@ pub(crate) fn answer(question: &Question, events: &[Event]) -> Option<Answer> {
     let event_types: Vec<&str> = (question.metrics.iter())
         .map(|metric| metric.event_type)
         .collect();
-    let assignments = by_user(question, events, EventKind::Assignment, &question.variants);
-    let metrics = by_user(question, events, EventKind::Metric, &event_types);
-    for (user, assignments) in assignments {
-        let within: Vec<_> = (assignments.into_iter())
-            .filter(|row| question.start_at.is_none_or(|start| start <= row.timestamp))
-            .filter(|row| question.end_at.is_none_or(|end| row.timestamp < end))
-            .collect();
-        let Some(exposure) = within.first() else {
-            continue;
+    for user in exposed(question, events, &event_types) {
+        let variant = match user.standing {
+            Standing::Forced => {
+                answer.forced += 1;
+                continue;
+            }
+            Standing::UnknownVariant => {
+                answer.unknown_variant += 1;
+                continue;
+            }
+            Standing::Crossover(variant) => {
+                answer.crossovers[variant] += 1;
+                continue;
+            }
+            Standing::Exposed(variant) => variant,
         };
-        if !looked_at(question, exposure) {
-            continue;
-        }
-        if is_left_out(question, events, user) {
-            continue;
-        }
-        let variant = question
-            .variants
-            .iter()
-            .position(|variant| *variant == exposure.name);
-        let variants: BTreeSet<&str> = within.iter().map(|row| row.name).collect();
-        if within.iter().any(|row| row.value != 0) {
-            answer.forced += 1;
-            continue;
-        }
-        let Some(variant) = variant else {
-            answer.unknown_variant += 1;
-            continue;
-        };
-        if variants.len() > 1 {
-            answer.crossovers[variant] += 1;
-            continue;
-        }
         answer.users[variant] += 1;
-        let rows = metrics.get(&user).map_or(&[][..], Vec::as_slice);
         for (metric, sums) in question.metrics.iter().zip(&mut answer.sums[variant]) {
-            let start = exposure.timestamp + metric.delay;
-            let counted = rows.iter().filter(|row| {
+            let start = user.exposure + metric.delay;
+            let counted = user.rows.iter().filter(|row| {
                 row.name == metric.event_type
                     && metric.min_value.is_none_or(|least| row.value >= least)
                     && start <= row.timestamp
@@ -135,6 +117,57 @@ pub(crate) fn answer(question: &Question, events: &[Event]) -> Option<Answer> {
         }
     }
     Some(answer)
+}
+
+/// A user with assignments who is looked at.
+pub(crate) struct User {
+    pub(crate) standing: Standing,
+    /// The time of the first assignment.
+    pub(crate) exposure: i64,
+    /// The metric events in order, without copies.
+    pub(crate) rows: Vec<EventRow<'static>>,
+}
+
+/// What the assignments of a user come to; a number is the place of the first variant.
+pub(crate) enum Standing {
+    Forced,
+    UnknownVariant,
+    Crossover(usize),
+    Exposed(usize),
+}
+
+/// The users that `question` is about, with their events; those of `event_types` are expected.
+pub(crate) fn exposed(question: &Question, events: &[Event], event_types: &[&str]) -> Vec<User> {
+    let assignments = by_user(question, events, EventKind::Assignment, &question.variants);
+    let mut metrics = by_user(question, events, EventKind::Metric, event_types);
+    let mut users = Vec::new();
+    for (user, assignments) in assignments {
+        let within: Vec<_> = (assignments.into_iter())
+            .filter(|row| question.start_at.is_none_or(|start| start <= row.timestamp))
+            .filter(|row| question.end_at.is_none_or(|end| row.timestamp < end))
+            .collect();
+        let Some(exposure) = within.first() else {
+            continue;
+        };
+        if !looked_at(question, exposure) || is_left_out(question, events, user) {
+            continue;
+        }
+        let mut variants = question.variants.iter();
+        let variant = variants.position(|variant| *variant == exposure.name);
+        let names: BTreeSet<&str> = within.iter().map(|row| row.name).collect();
+        let standing = match variant {
+            _ if within.iter().any(|row| row.value != 0) => Standing::Forced,
+            None => Standing::UnknownVariant,
+            Some(variant) if names.len() > 1 => Standing::Crossover(variant),
+            Some(variant) => Standing::Exposed(variant),
+        };
+        users.push(User {
+            standing,
+            exposure: exposure.timestamp,
+            rows: metrics.remove(&user).unwrap_or_default(),
+        });
+    }
+    users
 }
 
 /// What became of the events of each type, the plainest way.

@@ -17,7 +17,7 @@ use trialog_report::Report;
 const N_ASSIGNMENTS: usize = 1_000;
 
 /// Refuses a `segment` with a key that no context has, where `report` has no users.
-pub(super) fn check(
+pub(in crate::api) fn check(
     app: &App,
     id: &ExperimentId,
     segment: &[(String, String)],

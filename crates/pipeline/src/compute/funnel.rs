@@ -1,0 +1,88 @@
+//! Computes how many users of each variant get through ordered steps, on request.
+
+use trialog_catalog::experiments::Experiment;
+use trialog_model::duration::Window;
+use trialog_model::event::EventKind;
+use trialog_model::published::Computation;
+use trialog_model::time::UnixMicros;
+use trialog_stats::{FunnelSteps, StatsError};
+use trialog_warehouse::analysis::funnel::{Funnel, FunnelPlan};
+use trialog_warehouse::fold::{Names, UserFilter};
+use trialog_warehouse::index::IndexEntry;
+use trialog_warehouse::view::View;
+use trialog_warehouse::{FoldError, WarehouseError};
+
+use super::{Limits, plan, users_of_cell};
+
+/// Describes a funnel: its steps, and how long they may take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FunnelDefinition {
+    types: Names,
+    plan: FunnelPlan,
+}
+
+/// The users of an experiment who got through a funnel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FunnelUsers {
+    /// Exposed users by variant, without metrics.
+    pub computation: Computation,
+    /// The users who reached each step, for each variant in the order of
+    /// [`Computation::exposures`].
+    pub reached: Vec<Vec<u64>>,
+    /// What there is of the experiment's metric events; none without any.
+    pub events: Option<IndexEntry>,
+}
+
+impl FunnelDefinition {
+    /// Describes the funnel with these types of events as steps, in order. Events count within
+    /// `window` of the exposure. `limits` is empty, or has for each step how long after the step
+    /// before it may come; for the first step, after the exposure.
+    ///
+    /// # Errors
+    ///
+    /// Fewer than 1 or more than 20 steps, another number of limits, a limit or a window of 0.
+    pub fn new(steps: &[String], window: Window, limits: &[Window]) -> Result<Self, StatsError> {
+        let types = Names::new(steps.iter().cloned());
+        let codes = steps.iter().filter_map(|step| types.code(step));
+        // Beyond 20 steps there is an error whatever the codes.
+        let codes: Vec<u8> = codes.map(|code| code as u8).collect();
+        let micros = |window: &Window| window.micros().map(i64::unsigned_abs);
+        let limits: Vec<Option<u64>> = limits.iter().map(micros).collect();
+        let steps = FunnelSteps::new(&codes, &limits, micros(&window).unwrap_or(u64::MAX))?;
+        Ok(Self {
+            types,
+            plan: FunnelPlan { steps, window },
+        })
+    }
+}
+
+/// Computes `funnel` for the users of `experiment` that `filter` accepts; the inner error is the
+/// experiment's own.
+pub(crate) fn compute_funnel(
+    view: &View,
+    experiment: &Experiment,
+    limits: &Limits,
+    data_time: UnixMicros,
+    (filter, funnel): (&UserFilter, &FunnelDefinition),
+    n_threads: usize,
+) -> Result<Result<FunnelUsers, FoldError>, WarehouseError> {
+    let id = experiment.definition.experiment_id.as_str();
+    let assignments = view.contents(EventKind::Assignment, &[id])?;
+    let mut metrics = view.contents(EventKind::Metric, &[id])?;
+    let contents = [assignments.get(id), metrics.get(id)];
+    let (mut plan, _) = plan(contents, experiment, limits, data_time, filter);
+    plan.event_types = funnel.types.clone();
+    let plans = std::slice::from_ref(&plan);
+    let outcome = (view.run::<Funnel>(plans, &[funnel.plan], n_threads)?)
+        .pop()
+        .expect("there is an answer for each plan");
+    Ok(outcome.map(|folded| {
+        let codes = 0..plan.variants.len() as u32;
+        let reached = codes.map(|code| folded.accumulator.reached(plan.slot(0, code)).to_vec());
+        FunnelUsers {
+            reached: reached.collect(),
+            computation: users_of_cell(experiment, &plan, limits, &folded, 0),
+            events: metrics.remove(id),
+        }
+    }))
+}

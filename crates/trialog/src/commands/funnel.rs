@@ -1,0 +1,40 @@
+//! `trialog funnel`: how far users get through ordered steps, as a table or as JSON.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use trialog_report::Funnel;
+
+use crate::access::{Access, encode, query_text};
+use crate::cli::{Format, FunnelArgs};
+use crate::config::Config;
+use crate::show;
+
+pub(crate) fn run(config: &Config, args: &FunnelArgs) -> anyhow::Result<ExitCode> {
+    let answer = Access::open(config)?.get(&path(args)?)?;
+    match args.format {
+        Format::Json => println!("{}", serde_json::to_string_pretty(&answer)?),
+        Format::Table => {
+            let funnel: Funnel =
+                serde_json::from_value(answer).context("the server speaks another version")?;
+            print!("{}", show::funnel(&funnel));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn path(args: &FunnelArgs) -> anyhow::Result<String> {
+    let alpha = args.alpha.map(|alpha| alpha.to_string());
+    let named = [
+        ("steps", Some(&args.steps)),
+        ("window", args.window.as_ref()),
+        ("limits", args.limits.as_ref()),
+        ("from", args.from.as_ref()),
+        ("to", args.to.as_ref()),
+        ("control", args.control.as_ref()),
+        ("alpha", alpha.as_ref()),
+    ];
+    let query = query_text(named, &args.segment)?;
+    let experiment = encode(&args.experiment);
+    Ok(format!("/v1/experiments/{experiment}/funnel?{query}"))
+}
