@@ -8,6 +8,7 @@
 
 mod cost;
 mod fields;
+mod funnels;
 mod means;
 mod multiple;
 mod output;
@@ -60,7 +61,7 @@ pub enum CalcError {
 }
 
 /// Every family, in the order of the documentation.
-pub const FAMILIES: [Family; 23] = [
+pub const FAMILIES: [Family; 24] = [
     means::WELCH,
     means::COHENS_D,
     means::NON_INFERIORITY,
@@ -84,6 +85,7 @@ pub const FAMILIES: [Family; 23] = [
     rates::BAYES_RATE,
     means::BAYES_MEAN,
     samples::MOMENTS,
+    funnels::MATCH,
 ];
 
 /// Computes `input` by the family called `name`.

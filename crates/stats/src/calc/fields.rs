@@ -69,6 +69,12 @@ impl<'a> Fields<'a> {
         count(self.get(name)?).ok_or_else(|| self.fault(name, NO_COUNT))
     }
 
+    /// A whole number of either sign.
+    pub(super) fn integer(&self, name: &str) -> Result<i64, CalcError> {
+        let value = self.get(name)?;
+        integer(value).ok_or_else(|| self.fault(name, "is not a whole number"))
+    }
+
     pub(super) fn text(&self, name: &str) -> Result<&'a str, CalcError> {
         let text = self.get(name)?.as_str();
         text.ok_or_else(|| self.fault(name, "is not text"))
@@ -97,6 +103,11 @@ impl<'a> Fields<'a> {
         self.each(name, count, NO_COUNT)
     }
 
+    /// The texts of the list `name`.
+    pub(super) fn texts(&self, name: &str) -> Result<Vec<&'a str>, CalcError> {
+        self.each(name, Value::as_str, "is not text")
+    }
+
     /// The lists of whole numbers in the list `name`.
     pub(super) fn table(&self, name: &str) -> Result<Vec<Vec<u64>>, CalcError> {
         let rows = self.items(name)?.iter().enumerate();
@@ -113,10 +124,11 @@ impl<'a> Fields<'a> {
         .collect()
     }
 
-    fn each<T>(
+    /// What `read` makes of each value of the list `name`.
+    pub(super) fn each<T>(
         &self,
         name: &str,
-        read: impl Fn(&Value) -> Option<T>,
+        read: impl Fn(&'a Value) -> Option<T>,
         reason: &str,
     ) -> Result<Vec<T>, CalcError> {
         let items = self.items(name)?.iter().enumerate();
@@ -238,7 +250,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-const NO_COUNT: &str = "is not a whole number from 0 to 2^53";
+pub(super) const NO_COUNT: &str = "is not a whole number from 0 to 2^53";
 
 fn argument(error: &StatsError) -> &str {
     match error {
@@ -258,11 +270,20 @@ fn number(value: &Value) -> Option<f64> {
     value.as_f64().filter(|number| number.is_finite())
 }
 
-fn count(value: &Value) -> Option<u64> {
+pub(super) fn count(value: &Value) -> Option<u64> {
     if let Some(count) = value.as_u64() {
         return Some(count);
     }
     let number = number(value)?;
     let is_count = number.fract() == 0.0 && (0.0..=MAX_INTEGER).contains(&number);
     is_count.then_some(number as u64)
+}
+
+fn integer(value: &Value) -> Option<i64> {
+    if let Some(integer) = value.as_i64() {
+        return Some(integer);
+    }
+    let number = number(value)?;
+    let is_integer = number.fract() == 0.0 && number.abs() <= MAX_INTEGER;
+    is_integer.then_some(number as i64)
 }
