@@ -61,7 +61,7 @@ pub enum CalcError {
 }
 
 /// Every family, in the order of the documentation.
-pub const FAMILIES: [Family; 24] = [
+pub const FAMILIES: [Family; 25] = [
     means::WELCH,
     means::COHENS_D,
     means::NON_INFERIORITY,
@@ -86,6 +86,7 @@ pub const FAMILIES: [Family; 24] = [
     means::BAYES_MEAN,
     samples::MOMENTS,
     funnels::MATCH,
+    funnels::FUNNEL,
 ];
 
 /// Computes `input` by the family called `name`.

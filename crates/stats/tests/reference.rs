@@ -14,7 +14,7 @@ use serde_json::Value;
 use trialog_stats::calc::{FAMILIES, calc};
 
 /// How many cases each family has, so that none goes missing.
-const CASES: [(&str, usize); 24] = [
+const CASES: [(&str, usize); 25] = [
     ("always_valid_guarded", 27),
     ("anova_2x2", 28),
     ("bayesian_beta_binomial", 22),
@@ -23,6 +23,7 @@ const CASES: [(&str, usize); 24] = [
     ("cohens_d", 22),
     ("cuped", 30),
     ("fisher_exact", 23),
+    ("funnel", 28),
     ("funnel_match", 73),
     ("moments", 36),
     ("multiple_comparisons", 35),

@@ -12,6 +12,8 @@ const OBJECT: f64 = 20.0;
 const VALUE: f64 = 2.0;
 /// What a level takes: intervals are computed anew for each.
 const LEVEL: f64 = 10.0;
+/// What a step of a variant takes: six intervals and a test.
+const STEP: f64 = 10.0;
 
 /// Returns about how many microseconds `calc` takes for `input`; for what it refuses, any number.
 ///
@@ -30,6 +32,7 @@ pub fn cost_micros(family: &str, input: &Value) -> u64 {
         "sequential_group" => group(input),
         "fisher_exact" => 0.03 * sum(&input["table"]).sqrt(),
         "power" => power(input),
+        "funnel" => STEP * n_values(&input["variants"]),
         _ => 0.0,
     };
     let levels = LEVEL
@@ -108,6 +111,7 @@ mod tests {
         let rates = |n: u64| json!({"a": arm(n), "b": arm(n)});
         let levels = |n: usize| json!({"a": arm(100), "b": arm(100), "alphas": vec![0.05; n]});
         let exact = |n: u64| json!({"table": [[n, n], [n, n]]});
+        let variants = |n: usize| json!({"variants": vec![json!({"steps": [2, 1]}); n]});
         let design = |method: &str| json!({"method": method, "solve_for": "n"});
         for (family, cheap, dear) in [
             (
@@ -124,6 +128,7 @@ mod tests {
             ("two_proportion_z", levels(1), levels(1_000)),
             ("fisher_exact", exact(10), exact(1_000_000_000)),
             ("power", design("z_means"), design("t_means")),
+            ("funnel", variants(10), variants(100)),
             (
                 "moments",
                 json!({"values": [1]}),

@@ -3,8 +3,12 @@
 use serde_json::{Value, json};
 
 use super::fields::{Fields, NO_COUNT, count};
+use super::output::interval;
 use super::{CalcError, Family};
-use crate::{FunnelMatcher, FunnelSteps, MAX_FUNNEL_STEPS};
+use crate::{
+    Alpha, Estimate, FunnelComparison, FunnelCounts, FunnelMatcher, FunnelStep, FunnelSteps,
+    MAX_FUNNEL_STEPS, Proportion, compare_funnels,
+};
 
 pub(super) const MATCH: Family = Family {
     name: "funnel_match",
@@ -54,6 +58,83 @@ fn limits(fields: &Fields<'_>) -> Result<Vec<Option<u64>>, CalcError> {
     fields.each("gaps", limit, NO_COUNT)
 }
 
+pub(super) const FUNNEL: Family = Family {
+    name: "funnel",
+    summary: "users at each step of a funnel, and where treatments differ from the control",
+    example: r#"{"variants": [{"variant": "control", "users": 1000, "steps": [600, 300, 100]}, {"variant": "treatment", "users": 1010, "steps": [610, 340, 130]}], "alpha": 0.05}"#,
+    compute: |input| {
+        let fields = Fields::new(input, &["variants", "alpha"])?;
+        let alpha = fields.alpha()?;
+        let given = fields.objects("variants", &["variant", "users", "steps"])?;
+        let mut names = Vec::new();
+        let mut arms = Vec::new();
+        for arm in &given {
+            names.push(arm.text("variant")?);
+            let counts = FunnelCounts::new(arm.count("users")?, arm.counts("steps")?);
+            arms.push(arm.check(counts)?);
+        }
+        let Some((control, treatments)) = arms.split_first() else {
+            return Err(fields.fault("variants", "must have the control at least"));
+        };
+        let compared = fields.check(compare_funnels(control, treatments))?;
+        let mut steps = compared.iter().flatten();
+        let is_tested = steps.any(|step| step.adjusted_p_value.is_some());
+        let variants = names.iter().zip(&arms).map(|(name, arm)| {
+            let steps = arm.steps().into_iter();
+            json!({
+                "variant": name,
+                "steps": steps.map(|step| step_output(&step, alpha)).collect::<Value>(),
+            })
+        });
+        let comparisons = names.iter().skip(1).zip(&compared).map(|(name, steps)| {
+            let steps = steps.iter();
+            json!({
+                "treatment": name,
+                "steps": steps.map(|step| comparison_output(step, alpha)).collect::<Value>(),
+            })
+        });
+        Ok(json!({
+            "status": if is_tested { "ok" } else { "undefined" },
+            "variants": variants.collect::<Value>(),
+            "comparisons": comparisons.collect::<Value>(),
+        }))
+    },
+};
+
+fn step_output(step: &FunnelStep, alpha: Alpha) -> Value {
+    let wilson = |rate: Option<Proportion>| interval(rate.map(|rate| rate.wilson(alpha)));
+    json!({
+        "users": step.users,
+        "lost": step.lost,
+        "rate": step.of_exposed.map(|rate| rate.rate()),
+        "rate_ci": wilson(step.of_exposed),
+        "from_previous": step.of_previous.map(|rate| rate.rate()),
+        "from_previous_ci": wilson(step.of_previous),
+    })
+}
+
+fn comparison_output(step: &FunnelComparison, alpha: Alpha) -> Value {
+    let test = step.test;
+    let ratio = |ratio: Option<Estimate>| {
+        let standard_error = ratio.map(|ratio| ratio.variance.sqrt());
+        (ratio.map(|ratio| ratio.value), standard_error)
+    };
+    let (log_ratio, log_ratio_se) = ratio(step.log_ratio);
+    let (step_log_ratio, step_log_ratio_se) = ratio(step.step_log_ratio);
+    json!({
+        "diff": test.map(|test| test.difference),
+        "z": test.and_then(|test| test.z),
+        "p_value": test.and_then(|test| test.p_value),
+        "adjusted_p_value": step.adjusted_p_value,
+        "ci": interval(test.map(|test| test.newcombe(alpha))),
+        "lift": test.and_then(|test| test.relative).map(|relative| relative.lift),
+        "log_ratio": log_ratio,
+        "log_ratio_se": log_ratio_se,
+        "step_log_ratio": step_log_ratio,
+        "step_log_ratio_se": step_log_ratio_se,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::calc;
@@ -78,5 +159,17 @@ mod tests {
             let error = error("funnel_match", &input);
             assert!(error.starts_with(field), "{error}");
         }
+    }
+
+    #[test]
+    fn counts_that_rise_are_refused_at_their_variant() {
+        let variants = |steps: &[u64]| {
+            let control = json!({"variant": "a", "users": 9, "steps": [5, 2]});
+            json!({"variants": [control, {"variant": "b", "users": 9, "steps": steps}]})
+        };
+        assert!(error("funnel", &variants(&[2, 5])).starts_with("`variants[1].steps` "));
+        assert!(error("funnel", &variants(&[10, 5])).starts_with("`variants[1].steps` "));
+        assert!(error("funnel", &variants(&[5])).starts_with("`variants` "));
+        assert!(error("funnel", &json!({"variants": []})).starts_with("`variants` "));
     }
 }
