@@ -61,7 +61,7 @@ pub enum CalcError {
 }
 
 /// Every family, in the order of the documentation.
-pub const FAMILIES: [Family; 25] = [
+pub const FAMILIES: [Family; 26] = [
     means::WELCH,
     means::COHENS_D,
     means::NON_INFERIORITY,
@@ -87,6 +87,7 @@ pub const FAMILIES: [Family; 25] = [
     samples::MOMENTS,
     funnels::MATCH,
     funnels::FUNNEL,
+    funnels::TIME_TO_STEP,
 ];
 
 /// Computes `input` by the family called `name`.

@@ -266,15 +266,23 @@ pub fn quantile_test(
 /// ```
 #[must_use]
 pub fn order_statistic_interval(sorted: &[f64], level: f64) -> (Option<f64>, Option<f64>) {
-    const EACH_SIDE: f64 = 0.025;
+    order_statistics(sorted, level, 0.025)
+}
+
+/// As [`order_statistic_interval`], with a probability of `each_side` beyond each end.
+pub(crate) fn order_statistics(
+    sorted: &[f64],
+    level: f64,
+    each_side: f64,
+) -> (Option<f64>, Option<f64>) {
     let n = sorted.len();
     if !(level > 0.0 && level < 1.0) {
         return (None, None);
     }
     // P(Bin(n, p) >= k) = I(p; k, n - k + 1).
     let tails = |k: usize| special::tails_of_beta(level, 1.0 - level, k as f64, (n - k + 1) as f64);
-    let is_low = |rank: &usize| tails(*rank).upper <= EACH_SIDE;
-    let is_high = |rank: &usize| tails(*rank).lower <= EACH_SIDE;
+    let is_low = |rank: &usize| tails(*rank).upper <= each_side;
+    let is_high = |rank: &usize| tails(*rank).lower <= each_side;
     let ranks: Vec<usize> = (1..=n).collect();
     let n_low = ranks.partition_point(is_low);
     let first_high = ranks.partition_point(|rank| !is_high(rank));

@@ -14,7 +14,7 @@ use serde_json::Value;
 use trialog_stats::calc::{FAMILIES, calc};
 
 /// How many cases each family has, so that none goes missing.
-const CASES: [(&str, usize); 25] = [
+const CASES: [(&str, usize); 26] = [
     ("always_valid_guarded", 27),
     ("anova_2x2", 28),
     ("bayesian_beta_binomial", 22),
@@ -37,6 +37,7 @@ const CASES: [(&str, usize); 25] = [
     ("sequential_sprt_bernoulli", 25),
     ("sequential_srm", 35),
     ("srm_chi2", 25),
+    ("time_to_step", 24),
     ("two_proportion_z", 30),
     ("welch_t", 43),
     ("winsorize", 18),

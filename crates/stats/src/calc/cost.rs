@@ -33,6 +33,7 @@ pub fn cost_micros(family: &str, input: &Value) -> u64 {
         "fisher_exact" => 0.03 * sum(&input["table"]).sqrt(),
         "power" => power(input),
         "funnel" => STEP * n_values(&input["variants"]),
+        "time_to_step" => 0.1 * n_values(&input["times"]) * n_values(&input["levels"]),
         _ => 0.0,
     };
     let levels = LEVEL
@@ -112,6 +113,7 @@ mod tests {
         let levels = |n: usize| json!({"a": arm(100), "b": arm(100), "alphas": vec![0.05; n]});
         let exact = |n: u64| json!({"table": [[n, n], [n, n]]});
         let variants = |n: usize| json!({"variants": vec![json!({"steps": [2, 1]}); n]});
+        let levelled = |n: usize| json!({"times": vec![1; 1_000], "levels": vec![0.5; n]});
         let design = |method: &str| json!({"method": method, "solve_for": "n"});
         for (family, cheap, dear) in [
             (
@@ -129,6 +131,7 @@ mod tests {
             ("fisher_exact", exact(10), exact(1_000_000_000)),
             ("power", design("z_means"), design("t_means")),
             ("funnel", variants(10), variants(100)),
+            ("time_to_step", levelled(1), levelled(1_000)),
             (
                 "moments",
                 json!({"values": [1]}),

@@ -266,7 +266,7 @@ fn fault(field: &str, reason: &str) -> CalcError {
     }
 }
 
-fn number(value: &Value) -> Option<f64> {
+pub(super) fn number(value: &Value) -> Option<f64> {
     value.as_f64().filter(|number| number.is_finite())
 }
 

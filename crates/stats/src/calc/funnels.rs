@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::fields::{Fields, NO_COUNT, count};
-use super::output::interval;
+use super::fields::{Fields, NO_COUNT, count, number};
+use super::output::{interval, status};
 use super::{CalcError, Family};
 use crate::{
     Alpha, Estimate, FunnelComparison, FunnelCounts, FunnelMatcher, FunnelStep, FunnelSteps,
-    MAX_FUNNEL_STEPS, Proportion, compare_funnels,
+    MAX_FUNNEL_STEPS, Proportion, ReachedBy, TimeToStep, compare_funnels,
 };
 
 pub(super) const MATCH: Family = Family {
@@ -135,6 +135,76 @@ fn comparison_output(step: &FunnelComparison, alpha: Alpha) -> Value {
     })
 }
 
+/// Up to here a double holds every integer.
+const LARGEST_INTEGER: f64 = 9_007_199_254_740_992.0;
+
+pub(super) const TIME_TO_STEP: Family = Family {
+    name: "time_to_step",
+    summary: "how long users took to a step: median with an exact interval, curve with open windows",
+    example: r#"{"window": 10, "times": [1, 2, 3, 4, 5, 6, null, null, 2.5, null], "observed": [10, 10, 10, 10, 10, 10, 10, 10, 4, 3], "grid": [1, 5], "levels": [0.25], "alpha": 0.05}"#,
+    compute: |input| {
+        let known = ["window", "times", "observed", "grid", "levels", "alpha"];
+        let fields = Fields::new(input, &known)?;
+        let alpha = fields.alpha()?;
+        let times = fields.each("times", number_or_null, "is not a number")?;
+        let observed = fields.numbers("observed")?;
+        if times.len() != observed.len() {
+            return Err(fields.fault("observed", "must be as many as `times`"));
+        }
+        let users = times.into_iter().zip(observed);
+        let found = fields.check(TimeToStep::from_users(users, fields.number("window")?))?;
+        // Times that were given as integers are answered as integers.
+        let has_fractions = fields.items("times")?.iter().any(Value::is_f64);
+        let time = |time: Option<f64>| match time {
+            Some(time) if !has_fractions && time <= LARGEST_INTEGER => json!(time as i64),
+            other => json!(other),
+        };
+        let ends = |(low, high)| json!({"low": time(low), "high": time(high)});
+        let median = found.median();
+        let quantile = |(index, level): (usize, &f64)| {
+            let quantile = found.quantile(*level, alpha).map_err(|_| {
+                let reason = "must lie between 0 and 1, both excluded";
+                fields.fault(&format!("levels[{index}]"), reason)
+            })?;
+            let ci = ends((quantile.low, quantile.high));
+            Ok(json!({"level": level, "time": time(quantile.time), "ci": ci}))
+        };
+        let grid = fields.numbers("grid")?;
+        let curve = (fields.items("grid")?.iter().zip(&grid))
+            .map(|(given, time)| point_output(given, &found.at(*time), alpha));
+        let levels = fields.numbers("levels")?;
+        let quantiles = levels.iter().enumerate().map(quantile);
+        Ok(json!({
+            "status": status(median),
+            "users": found.users(),
+            "reached": found.reached(),
+            "mature": found.mature(),
+            "mature_reached": found.mature_reached(),
+            "median": median,
+            "median_ci": median.map(|_| ends(found.median_interval(alpha))),
+            "curve": curve.collect::<Value>(),
+            "quantiles": quantiles.collect::<Result<Value, CalcError>>()?,
+        }))
+    },
+};
+
+fn point_output(time: &Value, point: &ReachedBy, alpha: Alpha) -> Value {
+    json!({
+        "time": time,
+        "reached": point.reached,
+        "se": point.standard_error,
+        "ci": interval(point.interval(alpha)),
+        "at_risk": point.at_risk,
+    })
+}
+
+fn number_or_null(value: &Value) -> Option<Option<f64>> {
+    match value {
+        Value::Null => Some(None),
+        other => number(other).map(Some),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::calc;
@@ -171,5 +241,19 @@ mod tests {
         assert!(error("funnel", &variants(&[10, 5])).starts_with("`variants[1].steps` "));
         assert!(error("funnel", &variants(&[5])).starts_with("`variants` "));
         assert!(error("funnel", &json!({"variants": []})).starts_with("`variants` "));
+    }
+
+    #[test]
+    fn times_are_answered_in_the_form_in_which_they_are_given() {
+        let answer = |time: Value| {
+            let input = json!({
+                "window": 10, "times": [time, null], "observed": [10, 10], "grid": [4], "levels": [0.5],
+            });
+            calc("time_to_step", &input).unwrap()["quantiles"][0]["time"].clone()
+        };
+        assert_eq!(answer(json!(3)), json!(3));
+        assert_eq!(answer(json!(3.0)), json!(3.0));
+        let short = json!({"window": 1, "times": [1], "observed": [], "grid": [], "levels": []});
+        assert!(error("time_to_step", &short).starts_with("`observed` "));
     }
 }
