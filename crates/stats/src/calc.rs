@@ -9,6 +9,7 @@
 mod cost;
 mod fields;
 mod funnels;
+mod interleaving;
 mod means;
 mod multiple;
 mod output;
@@ -61,7 +62,7 @@ pub enum CalcError {
 }
 
 /// Every family, in the order of the documentation.
-pub const FAMILIES: [Family; 26] = [
+pub const FAMILIES: [Family; 27] = [
     means::WELCH,
     means::COHENS_D,
     means::NON_INFERIORITY,
@@ -88,6 +89,7 @@ pub const FAMILIES: [Family; 26] = [
     funnels::MATCH,
     funnels::FUNNEL,
     funnels::TIME_TO_STEP,
+    interleaving::PREFERENCE,
 ];
 
 /// Computes `input` by the family called `name`.

@@ -14,7 +14,7 @@ use serde_json::Value;
 use trialog_stats::calc::{FAMILIES, calc};
 
 /// How many cases each family has, so that none goes missing.
-const CASES: [(&str, usize); 26] = [
+const CASES: [(&str, usize); 27] = [
     ("always_valid_guarded", 27),
     ("anova_2x2", 28),
     ("bayesian_beta_binomial", 22),
@@ -25,6 +25,7 @@ const CASES: [(&str, usize); 26] = [
     ("fisher_exact", 23),
     ("funnel", 28),
     ("funnel_match", 73),
+    ("interleaving_preference", 23),
     ("moments", 36),
     ("multiple_comparisons", 35),
     ("non_inferiority", 29),

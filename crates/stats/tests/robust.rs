@@ -32,7 +32,7 @@ const OPTIONAL: [&str; 21] = [
 ];
 
 /// What else may be null in a family although there is a result.
-const OPTIONAL_IN: [(&str, &[&str]); 2] = [
+const OPTIONAL_IN: [(&str, &[&str]); 3] = [
     (
         "funnel",
         &[
@@ -51,6 +51,10 @@ const OPTIONAL_IN: [(&str, &[&str]); 2] = [
             "from_previous",
             "from_previous_ci",
         ],
+    ),
+    (
+        "interleaving_preference",
+        &["se", "t", "df", "p_value", "ci"],
     ),
     ("time_to_step", &["se", "ci", "time", "low", "high"]),
 ];
