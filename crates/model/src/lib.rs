@@ -20,6 +20,7 @@ pub mod fraction;
 pub mod hex;
 pub mod holdout;
 pub mod ids;
+pub mod interleave;
 pub mod json;
 pub mod life;
 pub mod metric;

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::Value as Json;
 use trialog_model::assignment::Ruleset;
 use trialog_model::bucket::{bucket, bucket_hash};
+use trialog_model::interleave::{Impression, interleave};
 use trialog_model::murmur3::murmur3_x86_32;
 use trialog_model::user_id::user_id_from_text;
 
@@ -127,4 +128,28 @@ fn decisions_agree_with_the_reference() {
         }
     }
     assert_eq!(seen.len(), 4, "every decision occurs: {seen:?}");
+}
+
+#[test]
+fn interleaved_lists_agree_with_the_reference() {
+    fn texts(list: &Json) -> Vec<&str> {
+        let items = list.as_array().expect("a list").iter();
+        items.map(|item| item.as_str().expect("text")).collect()
+    }
+    for case in cases("interleave", 37) {
+        let (input, want) = (&case["input"], &case["expected"]);
+        let impression = Impression {
+            unit: text(&case, "unit"),
+            salt: text(&case, "salt"),
+            query: text(&case, "query"),
+        };
+        let limit = input["limit"].as_u64().map(|limit| limit as usize);
+        let (a, b) = (texts(&input["ranking_a"]), texts(&input["ranking_b"]));
+        let list = interleave(&impression, &a, &b, limit);
+        let teams: Vec<&str> = list.teams.iter().map(|team| team.as_str()).collect();
+        assert_eq!(texts(&want["items"]), list.items, "{}", case["id"]);
+        assert_eq!(texts(&want["teams"]), teams, "{}", case["id"]);
+        assert_eq!(want["flips"], list.tosses, "{}", case["id"]);
+        assert_eq!(want["status"], "ok", "{}", case["id"]);
+    }
 }
