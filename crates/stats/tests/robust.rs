@@ -68,34 +68,6 @@ const OPTIONAL_IN: [(&str, &[&str]); 3] = [
     ("time_to_step", &["se", "ci", "time", "low", "high"]),
 ];
 
-/// What else may be null in a family although there is a result.
-const OPTIONAL_IN: [(&str, &[&str]); 3] = [
-    (
-        "funnel",
-        &[
-            "diff",
-            "z",
-            "p_value",
-            "adjusted_p_value",
-            "ci",
-            "lift",
-            "log_ratio",
-            "log_ratio_se",
-            "step_log_ratio",
-            "step_log_ratio_se",
-            "rate",
-            "rate_ci",
-            "from_previous",
-            "from_previous_ci",
-        ],
-    ),
-    (
-        "interleaving_preference",
-        &["se", "t", "df", "p_value", "ci"],
-    ),
-    ("time_to_step", &["se", "ci", "time", "low", "high"]),
-];
-
 /// Values that a number of an example is replaced by.
 fn odd() -> impl Strategy<Value = Value> {
     prop_oneof![
