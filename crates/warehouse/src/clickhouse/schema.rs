@@ -22,7 +22,7 @@ const STEPS: &[(&str, &str)] = &[
 
 /// Brings what is missing.
 pub(super) fn bring(client: &Client) -> Result<(), WarehouseError> {
-    let names = Names::of(client);
+    let names = Names::from_client(client);
     let action = "bring the tables";
     client.run(action, &names.fill(include_str!("sql/versions.sql")))?;
     let sql = "SELECT toUInt32(max(version)), argMax(trialog, version) FROM schema_versions FORMAT JSONCompactEachRow";
@@ -79,7 +79,7 @@ struct Names {
 }
 
 impl Names {
-    fn of(client: &Client) -> Self {
+    fn from_client(client: &Client) -> Self {
         Self {
             cluster: client.address().cluster.clone(),
             database: client.address().database.clone(),
