@@ -108,9 +108,9 @@ impl Group {
             received_at,
             reply,
         } = submission;
-        for own in &mut self.batches {
-            if own.kind() == batch.kind() {
-                own.append(&batch);
+        for gathered in &mut self.batches {
+            if gathered.kind() == batch.kind() {
+                gathered.append(&batch);
             }
         }
         self.marks.extend(mark);
