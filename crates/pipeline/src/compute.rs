@@ -1,4 +1,4 @@
-//! From definitions and events to the rows that are published.
+//! Computes the rows that a run publishes, from definitions and events.
 
 pub(crate) mod by_cell;
 mod ranked;

@@ -1,4 +1,4 @@
-//! The fold: every analysis is one pass over each user's sorted history.
+//! Folds events: every analysis is one pass over each user's sorted history.
 //!
 //! For each experiment of a [`Plan`] and each user, in order: the assignments
 //! decide whether and when the user was exposed; the metric events, merged

@@ -1,4 +1,4 @@
-//! The writer thread: group commit into the inbox, then the acknowledgement.
+//! Commits submissions to the inbox in groups, in the writer thread, then acknowledges them.
 
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;

@@ -1,4 +1,4 @@
-//! The tables, brought step by step.
+//! Migrates the tables of ClickHouse step by step.
 //!
 //! ClickHouse has no transactions, so every step is written to be taken twice,
 //! and the list of steps that were taken is only a hint at what is left to do.

@@ -1,4 +1,4 @@
-//! What analyses see of ClickHouse: the batches that were finished by a moment.
+//! Selects what is visible in ClickHouse: the batches that were finished by a moment.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The users of an experiment in order, with what the assignments of each come to.
+//! Iterates over the users of an experiment in order, with the exposure status of each.
 
 use crate::error::WarehouseError;
 use crate::fold::exposure::{Status, status};
