@@ -47,7 +47,7 @@ impl ClickHouse {
     /// The server cannot be reached, refuses the user, or has tables of a later version.
     pub fn connect(address: Address) -> Result<Self, WarehouseError> {
         let client = Client::new(address)?;
-        schema::bring(&client)?;
+        schema::migrate(&client)?;
         Ok(Self {
             client,
             user_texts: UserTexts::Kept,
@@ -87,7 +87,7 @@ impl ClickHouse {
     ///
     /// The server cannot be reached or refuses the user.
     pub fn inspect(address: Address) -> Result<(u32, u32), WarehouseError> {
-        schema::look(&Client::new(address)?)
+        schema::inspect(&Client::new(address)?)
     }
 
     /// Returns the address for display.

@@ -20,8 +20,8 @@ const STEPS: &[(&str, &str)] = &[
     ),
 ];
 
-/// Brings what is missing.
-pub(super) fn bring(client: &Client) -> Result<(), WarehouseError> {
+/// Creates the tables, or brings them to the newest schema.
+pub(super) fn migrate(client: &Client) -> Result<(), WarehouseError> {
     let names = Names::from_client(client);
     let action = "bring the tables";
     client.run(action, &names.fill(include_str!("sql/versions.sql")))?;
@@ -59,8 +59,8 @@ pub(super) fn bring(client: &Client) -> Result<(), WarehouseError> {
     Ok(())
 }
 
-/// The version that is there, 0 for none, and the newest that is known.
-pub(super) fn look(client: &Client) -> Result<(u32, u32), WarehouseError> {
+/// Returns the schema version of the database, 0 for none, and the newest that this binary knows.
+pub(super) fn inspect(client: &Client) -> Result<(u32, u32), WarehouseError> {
     let known = STEPS.len() as u32;
     let action = "look at the tables";
     let sql = "SELECT count() FROM system.tables WHERE database = currentDatabase() AND name = 'schema_versions' FORMAT JSONCompactEachRow";
@@ -72,7 +72,7 @@ pub(super) fn look(client: &Client) -> Result<(u32, u32), WarehouseError> {
     Ok((found.first().map_or(0, |row| row.0), known))
 }
 
-/// What stands for the names in the texts.
+/// The names that are filled in in the statements of a step.
 struct Names {
     cluster: Option<String>,
     database: String,
