@@ -58,7 +58,7 @@ pub fn inspect(directory: &Path, now: UnixMicros) -> Result<Option<Inspected>, C
 
 fn inspection_failed(path: &Path) -> impl Fn(rusqlite::Error) -> CatalogError {
     let place = path.display().to_string();
-    move |error| CatalogError::database("look", &place)(error.into())
+    move |error| CatalogError::database("inspect the schema and the keys", &place)(error.into())
 }
 
 fn last_computed_at(connection: &Connection) -> rusqlite::Result<Option<i64>> {

@@ -1,7 +1,7 @@
 //! Remembers which exposures were logged.
 //!
 //! A table of fixed size without locks: a fingerprint has eight places in which it may
-//! stand. Where all are taken, one gives way, and the exposure that stood there may be
+//! be stored. If all are taken, it replaces one of them, and the replaced exposure may be
 //! logged once more: the analysis takes the earliest of copies, so that costs an event
 //! and nothing else. Two exposures share a fingerprint with odds of 1 to 2^61.
 

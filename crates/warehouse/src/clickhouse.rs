@@ -54,7 +54,7 @@ impl ClickHouse {
         })
     }
 
-    /// Makes the warehouse store users that are texts by their numbers only.
+    /// Makes the warehouse store the 64-bit id of a user only, without the string id.
     #[must_use]
     pub fn without_user_texts(self) -> Self {
         Self {

@@ -98,7 +98,7 @@ impl Snapshot {
     }
 }
 
-/// The least of the texts that one number of a user stands for; empty while none is known.
+/// Keeps the first in order of the string ids that share one 64-bit id; empty while none is known.
 #[derive(Debug, Default)]
 pub(crate) struct LeastText {
     text: String,

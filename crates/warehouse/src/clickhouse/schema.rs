@@ -62,7 +62,7 @@ pub(super) fn migrate(client: &Client) -> Result<(), WarehouseError> {
 /// Returns the schema version of the database, 0 for none, and the newest that this binary knows.
 pub(super) fn inspect(client: &Client) -> Result<(u32, u32), WarehouseError> {
     let known = STEPS.len() as u32;
-    let action = "look at the tables";
+    let action = "inspect the tables";
     let sql = "SELECT count() FROM system.tables WHERE database = currentDatabase() AND name = 'schema_versions' FORMAT JSONCompactEachRow";
     if client.rows::<(u64,)>(action, sql)? == [(0,)] {
         return Ok((0, known));
