@@ -220,7 +220,8 @@ impl Sender {
         std::mem::replace(&mut self.n_flushes_seen, n) != n
     }
 
-    /// Sends batch after batch until the queue is empty; returns false if the deadline passes first.
+    /// Sends batch after batch until the queue is empty; returns false if the deadline passes
+    /// first.
     fn send_all(&mut self) -> bool {
         loop {
             let batches = self.take();
