@@ -1,4 +1,4 @@
-//! Records facts that stay true after the rows that caused them are gone.
+//! Records facts that stay true once they are, such as that there were API keys.
 
 use trialog_model::time::UnixMicros;
 

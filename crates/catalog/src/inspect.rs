@@ -33,7 +33,7 @@ pub fn inspect(directory: &Path, now: UnixMicros) -> Result<Option<Inspected>, C
     if !path.exists() {
         return Ok(None);
     }
-    let failed = look_failed(&path);
+    let failed = inspection_failed(&path);
     let connection = open_read_only(&path).map_err(&failed)?;
     let found = schema_version(&connection).map_err(&failed)?;
     let last_computed_at = if found == 0 {
@@ -56,9 +56,9 @@ pub fn inspect(directory: &Path, now: UnixMicros) -> Result<Option<Inspected>, C
     }))
 }
 
-fn look_failed(path: &Path) -> impl Fn(rusqlite::Error) -> CatalogError {
+fn inspection_failed(path: &Path) -> impl Fn(rusqlite::Error) -> CatalogError {
     let place = path.display().to_string();
-    move |error| CatalogError::database("look", &place)(error.into())
+    move |error| CatalogError::database("inspect the schema and the keys", &place)(error.into())
 }
 
 fn last_computed_at(connection: &Connection) -> rusqlite::Result<Option<i64>> {

@@ -123,9 +123,9 @@ impl Catalog {
     }
 }
 
-/// Returns whether this process still holds `lease`. No process takes it over before the
-/// transaction ends.
-pub(crate) fn is_held(transaction: &Connection<'_>, lease: &Lease) -> database::Result<bool> {
+/// Locks the lease's row until the transaction ends, and returns whether its epoch is still that of
+/// `lease`; the expiry is not checked. No process takes the lease over before the transaction ends.
+pub(crate) fn lock_if_held(transaction: &Connection<'_>, lease: &Lease) -> database::Result<bool> {
     let held = transaction.execute(
         "UPDATE leases SET epoch = epoch WHERE name = ?1 AND epoch = ?2",
         params![lease.name, lease.epoch],

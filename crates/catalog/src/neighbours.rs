@@ -1,4 +1,4 @@
-//! Suggests known names instead of an unknown one.
+//! Suggests similar known names when a name does not exist.
 //!
 //! A lookup of a name that does not exist reads at most [`N_AROUND`] names on either
 //! side of it in their order, and the names that it becomes when one of its characters

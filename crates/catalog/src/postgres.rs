@@ -35,7 +35,7 @@ const MIGRATIONS: &[&str] = &[
 
 /// What a writing transaction notifies.
 const CHANNEL: &str = "trialog_catalog";
-/// How long a look for notifications lasts, and how long to wait for a database that is gone.
+/// How long a check for notifications lasts, and how long to wait for a database that is gone.
 const LISTEN: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
@@ -141,8 +141,8 @@ impl Drop for Server {
 /// The database cannot be reached or refuses the user.
 pub fn inspect_server(url: &str, now: UnixMicros) -> Result<Inspected, CatalogError> {
     let pool = Pool::new(url).map_err(CatalogError::BadAddress)?;
-    let failed = CatalogError::database("look", pool.place());
-    let look = |connection: &Connection<'_>| {
+    let failed = CatalogError::database("inspect the schema and the keys", pool.place());
+    let read = |connection: &Connection<'_>| {
         let sql = "SELECT to_regclass('schema_versions') IS NOT NULL";
         if !connection.query_row(sql, params![], |row| row.get::<bool>(0))? {
             return Ok((0, 0));
@@ -152,7 +152,7 @@ pub fn inspect_server(url: &str, now: UnixMicros) -> Result<Inspected, CatalogEr
         let sql = "SELECT count(*) FROM api_keys WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?1)";
         Ok((found, connection.query_row(sql, [now.0], |row| row.get(0))?))
     };
-    let (found, n_usable_keys) = pool.transact(Access::Read, look).map_err(failed)?;
+    let (found, n_usable_keys) = pool.transact(Access::Read, read).map_err(failed)?;
     Ok(Inspected {
         schema: SchemaVersions {
             found,

@@ -308,6 +308,7 @@ impl<'c> Writing<'c> {
         self.computations.len() + self.exposures.len() + self.metrics.len() + self.analyses.len()
     }
 
+    /// Inserts the gathered rows into the tables of results.
     pub(crate) fn write(self, transaction: &Connection<'_>) -> database::Result<()> {
         transaction.insert_all(
             "computations",

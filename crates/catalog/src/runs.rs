@@ -41,6 +41,8 @@ impl RunStatus {
         }
     }
 
+    /// Parses a stored status. Unknown text, such as that of a newer version, is read as
+    /// `Interrupted`.
     fn parse(text: &str) -> Self {
         [Self::Running, Self::Succeeded, Self::Failed]
             .into_iter()

@@ -1,11 +1,11 @@
 //! Decides which variant a unit gets: a pure function of a configuration and its arguments.
 //!
-//! In this order, and each by a bucket of its own: forced, held out, not enrolled, not
-//! targeted, and else assigned. What is compared is prepared once, so that a decision
-//! allocates nothing.
+//! The first that holds decides: listed as forced; in a holdout's buckets; outside the enrolment
+//! buckets; a targeting condition fails; else the variant bucket decides. Each hash has its own
+//! salt. What is compared is prepared once, so that a decision allocates nothing.
 //!
-//! An experiment that ended and ships a variant decides without buckets of its own:
-//! forced, held out, not targeted, and else shipped. Nothing of it is an exposure.
+//! An experiment that ended and ships a variant has no enrolment and no variant bucket: forced,
+//! held out, not targeted, and else shipped. Nothing of it is an exposure.
 //!
 //! Contract: decisions are the same in every version, process and SDK; the vectors of
 //! `testdata/reference/assignment_decision.json` are frozen.
@@ -128,11 +128,11 @@ pub struct Ruleset {
     listing: HashMap<EventType, Listing, Hasher>,
 }
 
-/// Quick on short texts. Its seed is fixed: names come from the registry, and a question
-/// for a name adds nothing.
+/// Hashes short texts quickly. Its seed is fixed: names come from the registry, and lookups do not
+/// insert, so a fixed seed cannot be attacked.
 type Hasher = foldhash::fast::FixedState;
 
-/// Where an event counts: the places of those that list its type.
+/// Lists where an event counts: the positions of the experiments and holdouts that name its type.
 #[derive(Debug, Clone, Default)]
 struct Listing {
     experiments: Vec<usize>,

@@ -301,6 +301,7 @@ fn scan_exponent(text: &[u8]) -> Option<i64> {
     Some(sign * exponent)
 }
 
+/// Splits `text` after its leading ASCII digits.
 fn split_digits(text: &[u8]) -> (&[u8], &[u8]) {
     let n_digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
     text.split_at(n_digits)

@@ -194,7 +194,7 @@ impl fmt::Display for Window {
     }
 }
 
-/// The length of a unit of time.
+/// Returns the seconds of a unit; `None` for an unknown one.
 fn seconds_per_unit(unit: &str) -> Option<i64> {
     match unit {
         "w" => Some(WEEK),

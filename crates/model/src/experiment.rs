@@ -1,4 +1,4 @@
-//! The definition of an experiment, as it is created and as it is shown.
+//! Defines an experiment: what a client sends to create it, and what the API returns.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! Ids, events, experiments, definitions and hashing.
+//! Defines ids, events, experiments and hashing.
 //!
 //! Pure: no I/O, no clock, no randomness, no logging. Everything here is a
 //! function of its arguments, so the SDK, the HTTP interface, the importers

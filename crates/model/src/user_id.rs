@@ -1,4 +1,4 @@
-//! Hashes user ids given as text, and computes the 64-bit fingerprints of events.
+//! Hashes string ids of users to 64-bit ids, and computes the 64-bit fingerprints of events.
 //!
 //! Contract: the numbers are stored and joined against, so they never change.
 //! Fingerprints come from `MurmurHash3` x64 128; among a million events of one
@@ -10,7 +10,7 @@ use crate::murmur3::murmur3_x64_128;
 /// Seed that keeps fingerprints of positions apart from those of event ids.
 const POSITION_SEED: u32 = 1;
 
-/// Returns the BIGINT under which the user `text` is stored.
+/// Returns the 64-bit id under which the user `text` is stored.
 ///
 /// A canonical decimal integer within BIGINT is itself. Any other text is the
 /// first eight bytes, little endian, of its `MurmurHash3` x64 128 (seed 0): so

@@ -423,7 +423,8 @@ pub fn present<'de, D: serde::Deserializer<'de>>(
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
-/// Returns the value of a metric event. A missing member means 1; null does not.
+/// Returns the value of a metric event as a field: null becomes an empty cell, which is rejected,
+/// while a missing member stays missing and means 1.
 pub fn raw_value(raw: Option<&RawValue>) -> RawField<'_> {
     match raw {
         Some(raw) if raw.get() == "null" => RawField::Cell(""),

@@ -1,4 +1,4 @@
-//! From definitions and events to the rows that are published.
+//! Computes the rows that a run publishes, from definitions and events.
 
 pub(crate) mod by_cell;
 pub(crate) mod funnel;
@@ -69,7 +69,7 @@ pub(crate) fn compute(
     filter: &UserFilter,
     n_threads: usize,
 ) -> Result<Vec<Computed>, WarehouseError> {
-    let ids = (experiments.iter()).map(|own| own.definition.experiment_id.as_str());
+    let ids = (experiments.iter()).map(|experiment| experiment.definition.experiment_id.as_str());
     let ids: Vec<&str> = ids.collect();
     let assignments = view.contents(EventKind::Assignment, &ids)?;
     let metrics = view.contents(EventKind::Metric, &ids)?;
@@ -190,23 +190,24 @@ fn named_plan(metric: &NamedMetric<'_>, event_type: u32, shape: Shape) -> Metric
 }
 
 fn shape(metric: &NamedMetric<'_>, event_types: &Names) -> Shape {
-    let Some(own) = metric.definition else {
+    let Some(definition) = metric.definition else {
         return Shape::Plain;
     };
     let code = |event_type: &EventType| event_types.code(event_type.as_str());
-    if let Some(event_type) = own.denominator.as_ref().and_then(code) {
+    if let Some(event_type) = definition.denominator.as_ref().and_then(code) {
         return Shape::Denominator { event_type };
     }
-    if let Some(retention) = own.retention {
+    if let Some(retention) = definition.retention {
         let from = retention.from.and_then(Window::micros).unwrap_or(0);
         return Shape::Retention { from };
     }
-    let covariate = own.covariate.as_ref();
+    let covariate = definition.covariate.as_ref();
     let covariate = covariate.and_then(|covariate| {
+        let event_type = covariate.event_type.as_ref();
         Some(Shape::Covariate {
-            event_type: code(covariate.event_type.as_ref().unwrap_or(&own.event_type))?,
+            event_type: code(event_type.unwrap_or(&definition.event_type))?,
             period: covariate.period.micros()?,
-            quantity: quantity(own.kind),
+            quantity: quantity(definition.kind),
         })
     });
     covariate.unwrap_or(Shape::Plain)
@@ -223,9 +224,10 @@ pub(crate) fn quantity(kind: MetricKind) -> Quantity {
 
 /// Every event type that the definition of a metric names.
 fn event_types_of<'a>(metric: &NamedMetric<'a>) -> impl Iterator<Item = &'a str> + use<'a> {
-    let denominator = metric.definition.and_then(|own| own.denominator.as_ref());
-    let covariate = metric.definition.and_then(|own| own.covariate.as_ref());
-    let covariate = covariate.and_then(|own| own.event_type.as_ref());
+    let definition = metric.definition;
+    let denominator = definition.and_then(|definition| definition.denominator.as_ref());
+    let covariate = definition.and_then(|definition| definition.covariate.as_ref());
+    let covariate = covariate.and_then(|covariate| covariate.event_type.as_ref());
     [denominator, covariate]
         .into_iter()
         .flatten()

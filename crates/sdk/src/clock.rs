@@ -1,4 +1,4 @@
-//! Reads clocks: the only module that does.
+//! Reads clocks: the only clock reader of this crate.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -11,7 +11,10 @@ pub type Clock = Arc<dyn Fn() -> UnixMicros + Send + Sync>;
 /// Returns the system's clock. It may jump; only the times of events depend on it.
 pub(crate) fn system() -> Clock {
     Arc::new(|| {
-        #[expect(clippy::disallowed_methods, reason = "the one place")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the only clock reader of this crate"
+        )]
         let now = SystemTime::now();
         let micros = now
             .duration_since(UNIX_EPOCH)

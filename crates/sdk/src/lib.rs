@@ -1,11 +1,11 @@
 //! Assigns variants in process and logs events without ever waiting.
 //!
-//! An application builds one [`Client`] and shares it. [`Client::assign`] is a pure
-//! function of the configuration that the client holds, allocates nothing, and logs the
-//! exposure; [`Client::log_metric`] logs what a unit did, once for each experiment in
-//! which that counts. Both put an event into a bounded buffer and return; a thread of its
-//! own sends batches, another one keeps the configuration fresh. Neither needs an
-//! asynchronous runtime.
+//! An application builds one [`Client`] and shares it. [`Client::assign`] decides from the
+//! configuration alone, without I/O and without allocating, and queues one exposure event as
+//! a side effect; [`Client::log_metric`] logs what a unit did, once for each experiment in
+//! which that counts. Both put an event into a bounded buffer and return. One thread sends
+//! batches, another one keeps the configuration fresh. Neither needs an asynchronous
+//! runtime.
 //!
 //! What the client promises its host: no call blocks, fails or panics, whatever becomes
 //! of the network, the disk or the clock. A full buffer drops the newest event and
@@ -31,7 +31,8 @@
 //! # Ok::<(), trialog_sdk::BuildError>(())
 //! ```
 //!
-//! With a server: [`Builder::server`] and [`Builder::api_key`] in place of the two.
+//! With a server: [`Builder::server`] and [`Builder::api_key`] in place of `configuration` and
+//! `transport`.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 

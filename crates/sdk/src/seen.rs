@@ -1,7 +1,7 @@
 //! Remembers which exposures were logged.
 //!
 //! A table of fixed size without locks: a fingerprint has eight places in which it may
-//! stand. Where all are taken, one gives way, and the exposure that stood there may be
+//! be stored. If all are taken, it replaces one of them, and the replaced exposure may be
 //! logged once more: the analysis takes the earliest of copies, so that costs an event
 //! and nothing else. Two exposures share a fingerprint with odds of 1 to 2^61.
 
@@ -41,7 +41,7 @@ impl Seen {
     pub(crate) fn note(&self, exposure: &impl Hash) -> Option<Noted> {
         // 0 is an empty place.
         let fingerprint = self.hasher.hash_one(exposure).max(1);
-        let set = self.set(fingerprint);
+        let set = self.set_of(fingerprint);
         if set
             .iter()
             .any(|place| place.load(Ordering::Relaxed) == fingerprint)
@@ -66,13 +66,13 @@ impl Seen {
 
     /// Forgets an exposure whose event was dropped, so that the next call logs it.
     pub(crate) fn forget(&self, Noted(fingerprint): Noted) {
-        for place in self.set(fingerprint) {
+        for place in self.set_of(fingerprint) {
             let _ = place.compare_exchange(fingerprint, 0, Ordering::Relaxed, Ordering::Relaxed);
         }
     }
 
-    fn set(&self, fingerprint: u64) -> &[AtomicU64] {
-        // A power of two.
+    /// Returns the cache set that `fingerprint` belongs to; the number of sets is a power of two.
+    fn set_of(&self, fingerprint: u64) -> &[AtomicU64] {
         let n_sets = self.sets.len();
         &self.sets[fingerprint as usize & (n_sets - 1)].0
     }

@@ -30,8 +30,8 @@ pub(crate) struct Outbox {
     pub(crate) queue: Queue,
     batch_events: usize,
     thread: OnceLock<Thread>,
-    /// Grows with every wish to send at once.
-    hurries: AtomicU64,
+    /// How often a caller asked to send at once.
+    n_flush_requests: AtomicU64,
     is_closing: AtomicBool,
     state: Mutex<State>,
     settled: Condvar,
@@ -52,7 +52,7 @@ impl Outbox {
             queue,
             batch_events,
             thread: OnceLock::new(),
-            hurries: AtomicU64::new(0),
+            n_flush_requests: AtomicU64::new(0),
             is_closing: AtomicBool::new(false),
             state: Mutex::default(),
             settled: Condvar::new(),
@@ -76,9 +76,9 @@ impl Outbox {
         }
     }
 
-    /// Sends what waits at once, also in the middle of a wait after a failure.
-    fn hurry(&self) {
-        self.hurries.fetch_add(1, Ordering::SeqCst);
+    /// Asks the thread to send what is queued now, even if it is waiting after a failure.
+    fn request_flush(&self) {
+        self.n_flush_requests.fetch_add(1, Ordering::SeqCst);
         self.wake();
     }
 
@@ -86,12 +86,13 @@ impl Outbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until everything that waits now is delivered or refused; whether it is.
+    /// Asks the thread to send now, waits until the events queued so far are delivered or refused,
+    /// and returns false at the timeout, or if the thread ends first.
     pub(crate) fn flush(&self, timeout: Duration) -> bool {
         let deadline = monotonic().checked_add(timeout);
         let mut state = self.state();
         let goal = state.n_settled + self.queue.counts.queued.load(Ordering::SeqCst);
-        self.hurry();
+        self.request_flush();
         loop {
             if state.n_settled >= goal {
                 return true;
@@ -118,7 +119,7 @@ impl Outbox {
         state.deadline = Some(state.deadline.map_or(deadline, |known| known.max(deadline)));
         drop(state);
         self.is_closing.store(true, Ordering::SeqCst);
-        self.hurry();
+        self.request_flush();
     }
 
     fn settle(&self, n_delivered: u64, n_refused: u64) {
@@ -134,7 +135,8 @@ impl Outbox {
         self.is_closing.load(Ordering::SeqCst)
     }
 
-    /// The time that is left for a client that closes; for others there is always some.
+    /// Returns the time until the deadline of a client that closes, `None` once it has passed; a
+    /// client that does not close has no deadline.
     fn time_left(&self) -> Option<Duration> {
         let Some(deadline) = self.state().deadline else {
             return Some(Duration::MAX);
@@ -158,7 +160,7 @@ pub(crate) fn start(
         pace,
         notifier,
         backoff,
-        n_hurries: 0,
+        n_flushes_seen: 0,
     };
     std::thread::Builder::new()
         .name("trialog-send".to_owned())
@@ -171,8 +173,8 @@ struct Sender {
     pace: Pace,
     notifier: Notifier,
     backoff: Backoff,
-    /// Wishes to hurry that were met.
-    n_hurries: u64,
+    /// The requests to flush that this thread has taken up.
+    n_flushes_seen: u64,
 }
 
 impl Sender {
@@ -197,10 +199,10 @@ impl Sender {
         self.outbox.settled.notify_all();
     }
 
-    /// Waits for a full batch, the end of the interval, a wish to hurry or the end.
+    /// Waits for a full batch, the end of the interval, a request to flush, or closing.
     fn wait_for_work(&mut self) {
         let until = monotonic() + self.pace.interval;
-        while !self.is_hurried()
+        while !self.has_flush_request()
             && !self.outbox.is_closing()
             && self.outbox.queue.len() < self.pace.batch_events
         {
@@ -212,13 +214,14 @@ impl Sender {
         }
     }
 
-    /// Returns whether a caller asked to hurry since the last check.
-    fn is_hurried(&mut self) -> bool {
-        let n = self.outbox.hurries.load(Ordering::SeqCst);
-        std::mem::replace(&mut self.n_hurries, n) != n
+    /// Returns whether a caller requested a flush since the last check.
+    fn has_flush_request(&mut self) -> bool {
+        let n = self.outbox.n_flush_requests.load(Ordering::SeqCst);
+        std::mem::replace(&mut self.n_flushes_seen, n) != n
     }
 
-    /// Sends batch after batch until nothing waits; false where the time is up before.
+    /// Sends batch after batch until the queue is empty; returns false if the deadline passes
+    /// first.
     fn send_all(&mut self) -> bool {
         loop {
             let batches = self.take();
@@ -233,7 +236,7 @@ impl Sender {
         }
     }
 
-    /// The oldest events, by kind.
+    /// Takes the oldest events out of the queue, by kind.
     fn take(&self) -> [(EventKind, Batch); 2] {
         let [mut assignments, mut metrics] = [Batch::default(), Batch::default()];
         for _ in 0..self.pace.batch_events {
@@ -256,7 +259,8 @@ impl Sender {
         ]
     }
 
-    /// Sends a batch, again and again; false where the time is up before it is taken.
+    /// Sends a batch, and retries until it is delivered or refused; returns false if the deadline
+    /// passes first.
     fn deliver(&mut self, kind: EventKind, batch: &Batch) -> bool {
         let n_events = batch.len() as u64;
         loop {
@@ -309,7 +313,7 @@ impl Sender {
         sent.unwrap_or_else(|_| Delivery::failed("the transport panicked"))
     }
 
-    /// Waits after a failure; a wish to hurry or the end of the time cuts it short.
+    /// Waits after a failure; a request to flush or the deadline cuts the wait short.
     fn wait_to_retry(&mut self, wait: Duration) {
         let until = monotonic() + wait;
         loop {
@@ -317,7 +321,7 @@ impl Sender {
             let Some(time_left) = self.outbox.time_left() else {
                 return;
             };
-            if left.is_zero() || self.is_hurried() {
+            if left.is_zero() || self.has_flush_request() {
                 return;
             }
             std::thread::park_timeout(left.min(time_left));

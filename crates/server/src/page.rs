@@ -1,4 +1,4 @@
-//! Lists page by page: how long a page is, and where the next one begins.
+//! Pages through lists: how long a page is, and where the next one begins.
 
 use trialog_catalog::documents::Listing;
 

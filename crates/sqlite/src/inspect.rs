@@ -67,7 +67,7 @@ mod tests {
     use crate::{Opening, sql};
 
     #[test]
-    fn a_look_leaves_no_file_behind_and_sees_what_a_writer_committed() {
+    fn an_inspection_leaves_no_file_behind_and_sees_what_a_writer_committed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a b?%.sqlite");
         let opening = || Opening {

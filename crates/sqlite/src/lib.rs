@@ -1,11 +1,12 @@
 //! Opens SQLite files and detects every damage.
 //!
-//! The catalog and the warehouse both keep a SQLite file in WAL mode. What
-//! they share stands here: the check of the log before SQLite reads it
-//! ([`wal`]), migrations ([`Migration`]), rows that carry a checksum of their
-//! own ([`seal`]), how far a file had come ([`told`]), whether it is still there
-//! ([`watch`]), and a look that changes nothing ([`open_read_only`]). No
-//! statement of either of the two is here.
+//! The catalog and the warehouse both keep a SQLite file in WAL mode. This crate
+//! has what they share: the check of the log before SQLite reads it ([`wal`]),
+//! migrations ([`Migration`]), rows with a checksum each ([`seal`]), the last
+//! acknowledged commit in a separate file, so that a lost commit is noticed at
+//! opening ([`told`]), whether a file is still there ([`watch`]), and read-only
+//! inspection ([`open_read_only`]). It contains no SQL of the catalog or the
+//! warehouse.
 #![forbid(unsafe_code)]
 
 mod error;

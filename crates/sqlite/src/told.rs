@@ -1,4 +1,5 @@
-//! Records the last commit of a database outside of its files.
+//! Records the last acknowledged commit in a separate file, so that a lost commit is noticed at
+//! opening.
 //!
 //! SQLite takes a damaged last commit of its log for the torn end that a loss
 //! of power leaves, and drops it; it takes a damaged header for an empty log,

@@ -1,4 +1,4 @@
-//! The two-sided level of a test or an interval.
+//! Defines the two-sided level of a test or an interval.
 
 use crate::StatsError;
 

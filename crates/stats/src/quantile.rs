@@ -13,7 +13,7 @@ use crate::{Alpha, Estimate, QuantileRank, StatsError, Welch};
 /// ```
 #[must_use]
 pub fn quantile_of_sorted(sorted: &[f64], level: f64) -> Option<f64> {
-    let rank = QuantileRank::of(sorted.len() as u64, level)?;
+    let rank = QuantileRank::at_level(sorted.len() as u64, level)?;
     Some(rank.between(sorted[rank.low as usize], sorted[rank.high as usize]))
 }
 
@@ -179,7 +179,7 @@ pub fn quantile_levels(n: u64, level: f64) -> Result<(f64, f64), StatsError> {
 /// How many of the `sorted` values share one of those that the quantiles at `levels` are
 /// made of, at most.
 fn most_tied(sorted: &[f64], levels: [f64; 3]) -> Option<u64> {
-    let ranks = levels.map(|level| QuantileRank::of(sorted.len() as u64, level));
+    let ranks = levels.map(|level| QuantileRank::at_level(sorted.len() as u64, level));
     let ties = |rank: u64| {
         let value = sorted[rank as usize];
         let below = sorted.partition_point(|other| *other < value);

@@ -350,7 +350,7 @@ impl Counts {
 ///
 /// ```
 /// use trialog_stats::QuantileRank;
-/// let median = QuantileRank::of(4, 0.5);
+/// let median = QuantileRank::at_level(4, 0.5);
 /// assert_eq!(median.map(|rank| (rank.low, rank.high, rank.share)), Some((1, 2, 0.5)));
 /// assert_eq!(median.map(|rank| rank.between(10.0, 20.0)), Some(15.0));
 /// ```
@@ -369,10 +369,10 @@ impl QuantileRank {
     /// no values.
     ///
     /// ```
-    /// assert_eq!(trialog_stats::QuantileRank::of(0, 0.5), None);
+    /// assert_eq!(trialog_stats::QuantileRank::at_level(0, 0.5), None);
     /// ```
     #[must_use]
-    pub fn of(n: u64, level: f64) -> Option<Self> {
+    pub fn at_level(n: u64, level: f64) -> Option<Self> {
         let last = n.checked_sub(1)?;
         let at = last as f64 * level.clamp(0.0, 1.0);
         let low = (at.floor() as u64).min(last);

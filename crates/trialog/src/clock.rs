@@ -1,4 +1,4 @@
-//! Reads the clock: the only module of the process that does.
+//! Reads the clock: the only clock reader of this crate.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -16,7 +16,7 @@ pub(crate) fn system() -> Clock {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "the one place where the clock is read"
+    reason = "the only clock reader of this crate"
 )]
 pub(crate) fn now() -> UnixMicros {
     let since = SystemTime::now()

@@ -1,5 +1,5 @@
-//! The analyses: each an accumulator of the fold in a file of its own, and beside it, where
-//! pushing down pays, the SQL that gives the same numbers where the events are.
+//! Defines the analyses of events: each is an accumulator of the fold in a file of its own. Where
+//! it is worth it, SQL beside it computes the same numbers inside ClickHouse.
 
 pub mod arrivals;
 pub mod funnel;

@@ -1,4 +1,4 @@
-//! The flusher and the compactor: what turns memory into runs, and runs into fewer.
+//! Flushes memory into runs and compacts runs into fewer, in a thread each.
 //!
 //! Both write new files first and register them in one transaction. A crash
 //! at any point leaves the old state or the new one, and at most a file that

@@ -47,14 +47,14 @@ impl ClickHouse {
     /// The server cannot be reached, refuses the user, or has tables of a later version.
     pub fn connect(address: Address) -> Result<Self, WarehouseError> {
         let client = Client::new(address)?;
-        schema::bring(&client)?;
+        schema::migrate(&client)?;
         Ok(Self {
             client,
             user_texts: UserTexts::Kept,
         })
     }
 
-    /// Makes the warehouse store users that are texts by their numbers only.
+    /// Makes the warehouse store the 64-bit id of a user only, without the string id.
     #[must_use]
     pub fn without_user_texts(self) -> Self {
         Self {
@@ -87,7 +87,7 @@ impl ClickHouse {
     ///
     /// The server cannot be reached or refuses the user.
     pub fn inspect(address: Address) -> Result<(u32, u32), WarehouseError> {
-        schema::look(&Client::new(address)?)
+        schema::inspect(&Client::new(address)?)
     }
 
     /// Returns the address for display.

@@ -1,4 +1,4 @@
-//! A position in a sorted stream of events: a run on disk, a block in memory, or rows of ClickHouse.
+//! Steps through a sorted stream of events: a run on disk, a block in memory, rows of ClickHouse.
 
 use crate::batch::Block;
 #[cfg(feature = "clickhouse")]

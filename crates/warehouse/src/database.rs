@@ -119,9 +119,9 @@ pub fn inspect(directory: &Path) -> Result<Option<SchemaVersions>, WarehouseErro
     if !path.exists() {
         return Ok(None);
     }
-    let connection = open_read_only(&path).map_err(failed("look", &path))?;
+    let connection = open_read_only(&path).map_err(failed("inspect the schema", &path))?;
     Ok(Some(SchemaVersions {
-        found: schema_version(&connection).map_err(failed("look", &path))?,
+        found: schema_version(&connection).map_err(failed("inspect the schema", &path))?,
         known: MIGRATIONS.len() as i64,
     }))
 }

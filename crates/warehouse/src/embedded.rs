@@ -1,4 +1,4 @@
-//! The embedded warehouse: one directory, one process, three threads.
+//! Runs the embedded warehouse: one directory, one process, three threads.
 //!
 //! The *writer* makes submissions durable in groups and acknowledges them.
 //! The *flusher* sorts sealed memory segments and turns them into runs. The

@@ -1,4 +1,4 @@
-//! The fold: every analysis is one pass over each user's sorted history.
+//! Folds events: every analysis is one pass over each user's sorted history.
 //!
 //! For each experiment of a [`Plan`] and each user, in order: the assignments
 //! decide whether and when the user was exposed; the metric events, merged
@@ -126,7 +126,7 @@ impl Names {
     /// The code of `name`, if it is expected.
     pub fn code(&self, name: &str) -> Option<u32> {
         self.expected
-            .binary_search_by(|own| own.as_str().cmp(name))
+            .binary_search_by(|expected| expected.as_str().cmp(name))
             .ok()
             .map(|at| at as u32)
     }
@@ -410,8 +410,8 @@ pub fn fold<A: Accumulator>(
         let others: Vec<_> = (1..n_threads.min(work.len()))
             .map(|_| scope.spawn(worker))
             .collect();
-        let own = worker();
-        (others.into_iter()).fold(own, |outcome, other| match other.join() {
+        let first = worker();
+        (others.into_iter()).fold(first, |outcome, other| match other.join() {
             Ok(joined) => outcome.and(joined),
             Err(panic) => std::panic::resume_unwind(panic),
         })

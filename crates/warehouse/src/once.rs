@@ -1,4 +1,4 @@
-//! Checks and marks sources that may be used only once, such as an `Idempotency-Key`, in one step.
+//! Checks and marks idempotency keys, and other sources that may be used only once, in one step.
 //!
 //! Whoever stores events asks here for each submission, one after the other, and stores the
 //! marks together with the events. So of several submissions at once with one source, the first

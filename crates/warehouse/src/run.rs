@@ -1,4 +1,4 @@
-//! A sorted, immutable Parquet file of events, and how it is written and read.
+//! Writes and reads a sorted, immutable Parquet file of events.
 
 use std::fs::{self, File};
 use std::io::BufWriter;
@@ -215,7 +215,7 @@ impl RunReader {
         }
     }
 
-    /// Lets reading end with [`WarehouseError::Abandoned`] once `abandoned` is set.
+    /// Makes reading fail with [`WarehouseError::Abandoned`] once the flag is set.
     pub(crate) fn until(self, abandoned: Option<Arc<AtomicBool>>) -> Self {
         Self { abandoned, ..self }
     }

@@ -1,4 +1,4 @@
-//! What a reader sees: the runs and segments up to a position, unchanging.
+//! Fixes what a reader sees: the runs and segments up to a position.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Stores texts of rows of which most have none.
+//! Stores the optional strings of rows, most of which have none.
 
 /// A text for each of some rows. Rows after the last text have none and take no memory.
 #[derive(Debug, Clone, Default)]

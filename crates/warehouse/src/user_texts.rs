@@ -1,7 +1,7 @@
-//! Finds the text of a user by its number.
+//! Finds the string id of a user by the 64-bit id.
 //!
-//! A text lies with the assignments of its user, and is known in the experiments in which the
-//! user was assigned. Where one number stands for two texts, the lesser one is given.
+//! A string id is stored with the assignments of its user, and is known in the experiments in which
+//! the user was assigned. If two string ids share one 64-bit id, the one that sorts first is returned.
 
 use std::collections::BTreeMap;
 
@@ -13,12 +13,12 @@ use crate::fold::source::EventSource;
 use crate::run::Columns;
 use crate::snapshot::Snapshot;
 
-/// The maximum number of users whose texts one call returns.
+/// The maximum number of users whose string ids one call returns.
 pub const MAX_USERS: usize = 1_000;
 
 impl Snapshot {
-    /// Returns the texts of `users` in `experiment`, as far as they are texts and known; of the
-    /// first [`MAX_USERS`] in the order of their numbers. Reads the row groups that may hold them.
+    /// Returns the string ids of `users` in `experiment`, as far as they have one that is known; of
+    /// the first [`MAX_USERS`] in the order of their 64-bit ids. Reads the row groups that may hold them.
     ///
     /// # Errors
     ///
@@ -98,7 +98,7 @@ impl Snapshot {
     }
 }
 
-/// The least of the texts that one number of a user stands for; empty while none is known.
+/// Keeps the first in order of the string ids that share one 64-bit id; empty while none is known.
 #[derive(Debug, Default)]
 pub(crate) struct LeastText {
     text: String,

@@ -20,7 +20,8 @@ use crate::fold::{Folded, Plan, fold};
 use crate::index::IndexEntry;
 use crate::snapshot::Snapshot;
 
-/// Raw events at one moment, regardless of later writes.
+/// Runs analyses over either warehouse: reads its raw events of one moment, regardless of later
+/// writes.
 #[derive(Clone)]
 pub enum View {
     /// Of the embedded warehouse.

@@ -1,4 +1,4 @@
-//! The writer thread: group commit into the inbox, then the acknowledgement.
+//! Commits submissions to the inbox in groups, in the writer thread, then acknowledges them.
 
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
@@ -108,9 +108,9 @@ impl Group {
             received_at,
             reply,
         } = submission;
-        for own in &mut self.batches {
-            if own.kind() == batch.kind() {
-                own.append(&batch);
+        for gathered in &mut self.batches {
+            if gathered.kind() == batch.kind() {
+                gathered.append(&batch);
             }
         }
         self.marks.extend(mark);

@@ -60,7 +60,7 @@ impl Catalog {
     pub fn publish(&self, run: &FinishedRun) -> Result<(), CatalogError> {
         self.write_as(Writes::Rows, "publish a run", |transaction| {
             if let Some(lease) = &run.lease
-                && !lease::is_held(transaction, lease)?
+                && !lease::lock_if_held(transaction, lease)?
             {
                 let name = lease.name.clone();
                 return Err(CatalogError::LeaseLost { name }.into());

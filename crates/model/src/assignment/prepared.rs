@@ -60,7 +60,8 @@ pub struct Holdout {
 impl Holdout {
     /// The variant of units that are held out.
     pub const HELD_OUT: &str = "held_out";
-    /// The variant of units in the scope that are not held out.
+    /// The variant of units that are not held out. Despite its name, held-out units are in scope as
+    /// well.
     pub const IN_SCOPE: &str = "in_scope";
 
     pub(super) fn new(rules: &HoldoutRules) -> Self {
@@ -101,6 +102,8 @@ impl Holdout {
         &self.side(unit).0
     }
 
+    /// Returns the variant of `unit` in the holdout's own experiment, with the fingerprint of the
+    /// exposure to it.
     pub(super) fn side(&self, unit: &str) -> &(Variant, u64) {
         if self.holds(unit) {
             &self.held_out
@@ -109,6 +112,7 @@ impl Holdout {
         }
     }
 
+    /// Returns whether `experiment` is in the holdout's scope.
     fn covers(&self, experiment: &ExperimentId) -> bool {
         (self.experiments.as_ref()).is_none_or(|all| all.contains(experiment))
     }

@@ -1,4 +1,4 @@
-//! Scorecards by group: what is computed of an experiment for each value of context keys.
+//! Computes a scorecard of an experiment for each value of context keys.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Quantiles and winsorised sums: what takes the order of users, and so further
-//! passes over the experiment's events.
+//! Computes quantiles and winsorised sums. They need the order of users, and so further passes over
+//! the experiment's events.
 
 use trialog_catalog::experiments::Experiment;
 use trialog_model::metric_definition::{MetricDefinition, NamedMetric, WinsoriseOf};

@@ -1,4 +1,4 @@
-//! Builders of JSON schemas (2020-12), as OpenAPI 3.1 uses them.
+//! Builds JSON schemas (2020-12), as OpenAPI 3.1 uses them.
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};

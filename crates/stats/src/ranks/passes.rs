@@ -239,14 +239,14 @@ fn narrow_quantile(search: &mut RankSearch, tally: &RankTally, level: f64) {
 /// Returns the ranks of the values between which the quantiles of `n` values at `levels` lie.
 fn ranks(n: u64, levels: impl Iterator<Item = f64>) -> Vec<u64> {
     levels
-        .filter_map(|level| QuantileRank::of(n, level))
+        .filter_map(|level| QuantileRank::at_level(n, level))
         .flat_map(|rank| [rank.low, rank.high])
         .collect()
 }
 
 /// The rank of the quantile at `level`, with the values at both of its ranks.
 fn found(search: &RankSearch, level: f64) -> Option<(QuantileRank, i128, i128)> {
-    let rank = QuantileRank::of(search.n()?, level)?;
+    let rank = QuantileRank::at_level(search.n()?, level)?;
     let (low, high) = (search.value_at(rank.low)?, search.value_at(rank.high)?);
     Some((rank, low, high))
 }

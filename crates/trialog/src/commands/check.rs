@@ -73,7 +73,7 @@ pub(crate) fn run(values: anyhow::Result<Values>, options: &CheckArgs) -> anyhow
         Some(error) => Err(error),
     };
     let findings = match &config {
-        Ok(config) => look(config),
+        Ok(config) => inspect(config),
         Err(error) => vec![Finding::failed("configuration", format!("{error:#}"))],
     };
     let worst = findings.iter().map(|finding| finding.severity).max();
@@ -96,20 +96,20 @@ pub(crate) fn run(values: anyhow::Result<Values>, options: &CheckArgs) -> anyhow
     })
 }
 
-fn look(config: &Config) -> Vec<Finding> {
+fn inspect(config: &Config) -> Vec<Finding> {
     let now = clock::now();
     let catalog = trialog_catalog::inspect(&config.data_dir, now);
     let seen = catalog.as_ref().ok().copied().flatten();
-    let (connections, n_keys_there) = connections::look(&config.storage, now);
+    let (connections, n_keys_there) = connections::inspect(&config.storage, now);
     let n_usable_keys = n_keys_there
         .or(seen.map(|seen| seen.n_usable_keys))
         .unwrap_or(0);
     let mut findings = vec![Finding::good("configuration", "every setting can be used")];
     findings.extend(front(config, n_usable_keys));
-    findings.extend(system::look());
+    findings.extend(system::inspect());
     findings.extend(connections);
     if config.storage.needs_directory() {
-        findings.extend(data::look(config, catalog, now));
+        findings.extend(data::inspect(config, catalog, now));
     }
     findings
 }

@@ -74,7 +74,9 @@ fn all(access: &Access) -> anyhow::Result<Vec<Value>> {
     let mut answer = access.get("/v1/keys")?;
     match answer["keys"].take() {
         Value::Array(keys) => Ok(keys),
-        _ => bail!("the server speaks another version"),
+        _ => bail!(
+            "the answer of the server cannot be read by this version of trialog: use the version of the server"
+        ),
     }
 }
 

@@ -11,19 +11,19 @@ use crate::cli::{Format, ResultsArgs};
 use crate::config::Config;
 use crate::show;
 
+const UNREADABLE: &str = "the answer of the server cannot be read by this version of trialog: use the version of the server, or `--format json`";
+
 pub(crate) fn run(config: &Config, args: &ResultsArgs) -> anyhow::Result<ExitCode> {
     let path = path(args)?;
     let answer = Access::open(config)?.get(&path)?;
     match args.format {
         Format::Json => println!("{}", serde_json::to_string_pretty(&answer)?),
         Format::Table if args.by.is_some() => {
-            let breakdown: Breakdown =
-                serde_json::from_value(answer).context("the server speaks another version")?;
+            let breakdown: Breakdown = serde_json::from_value(answer).context(UNREADABLE)?;
             print!("{}", show::breakdown(&breakdown));
         }
         Format::Table => {
-            let report: Report =
-                serde_json::from_value(answer).context("the server speaks another version")?;
+            let report: Report = serde_json::from_value(answer).context(UNREADABLE)?;
             print!("{}", show::report(&report));
         }
     }

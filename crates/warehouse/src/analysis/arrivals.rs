@@ -1,4 +1,4 @@
-//! What became of the events of each type: those that count, and why others do not.
+//! Counts what became of the events of each type: those that count, and why others do not.
 //!
 //! An integration that is wrong shows here and nowhere else: events under
 //! another kind of id belong to no exposed user, an exposure that is logged late

@@ -1,4 +1,4 @@
-//! The order of users by what they have gathered: for quantiles and winsorising.
+//! Ranks users by their totals, for quantiles and winsorising.
 //!
 //! It takes more than one pass over an experiment's users: at first those that
 //! find the values at the ranks that are wanted, and for winsorised sums one more.

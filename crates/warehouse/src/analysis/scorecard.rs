@@ -1,4 +1,4 @@
-//! The scorecard: per variant and metric the exact sums that tests are made of.
+//! Computes the scorecard: by variant and metric, the exact sums that tests are made of.
 
 #[cfg(feature = "clickhouse")]
 mod clickhouse;

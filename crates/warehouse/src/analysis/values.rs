@@ -1,4 +1,4 @@
-//! The values of context keys: how many exposed users have which, to find the largest.
+//! Counts the exposed users with each value of context keys, to find the most frequent values.
 //!
 //! A key may have a value for each user. Counts that leave the memory of a piece go to disk, in
 //! one order, and are merged in the end. What each user comes to is recorded on the way, so that

@@ -1,4 +1,4 @@
-//! The address of a ClickHouse database.
+//! Parses the address of a ClickHouse database.
 
 use std::fmt;
 

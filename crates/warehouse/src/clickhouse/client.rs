@@ -1,4 +1,4 @@
-//! Queries over ClickHouse's HTTP interface.
+//! Sends statements to ClickHouse over its HTTP interface.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;

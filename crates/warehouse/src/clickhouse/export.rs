@@ -1,4 +1,4 @@
-//! Every event once, out of ClickHouse.
+//! Exports every event once, out of ClickHouse.
 
 use trialog_model::event::EventKind;
 

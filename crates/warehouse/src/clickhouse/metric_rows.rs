@@ -1,4 +1,4 @@
-//! Metrics as rows of a table in a statement.
+//! Writes metrics as rows of a table in a statement.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Plans as SQL: the pieces of work, what a piece's statements are filled with, and the
+//! Writes plans as SQL: cuts the work into pieces, fills in the statements of a piece, and has the
 //! statements that several analyses begin with.
 
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! Rows on their way into ClickHouse and out of it, in its format `RowBinary`.
+//! Encodes and decodes rows in ClickHouse's format `RowBinary`.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead};

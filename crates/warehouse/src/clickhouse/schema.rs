@@ -1,4 +1,4 @@
-//! The tables, brought step by step.
+//! Migrates the tables of ClickHouse step by step.
 //!
 //! ClickHouse has no transactions, so every step is written to be taken twice,
 //! and the list of steps that were taken is only a hint at what is left to do.
@@ -20,9 +20,9 @@ const STEPS: &[(&str, &str)] = &[
     ),
 ];
 
-/// Brings what is missing.
-pub(super) fn bring(client: &Client) -> Result<(), WarehouseError> {
-    let names = Names::of(client);
+/// Creates the tables, or brings them to the newest schema.
+pub(super) fn migrate(client: &Client) -> Result<(), WarehouseError> {
+    let names = Names::from_client(client);
     let action = "bring the tables";
     client.run(action, &names.fill(include_str!("sql/versions.sql")))?;
     let sql = "SELECT toUInt32(max(version)), argMax(trialog, version) FROM schema_versions FORMAT JSONCompactEachRow";
@@ -59,10 +59,10 @@ pub(super) fn bring(client: &Client) -> Result<(), WarehouseError> {
     Ok(())
 }
 
-/// The version that is there, 0 for none, and the newest that is known.
-pub(super) fn look(client: &Client) -> Result<(u32, u32), WarehouseError> {
+/// Returns the schema version of the database, 0 for none, and the newest that this binary knows.
+pub(super) fn inspect(client: &Client) -> Result<(u32, u32), WarehouseError> {
     let known = STEPS.len() as u32;
-    let action = "look at the tables";
+    let action = "inspect the tables";
     let sql = "SELECT count() FROM system.tables WHERE database = currentDatabase() AND name = 'schema_versions' FORMAT JSONCompactEachRow";
     if client.rows::<(u64,)>(action, sql)? == [(0,)] {
         return Ok((0, known));
@@ -72,14 +72,14 @@ pub(super) fn look(client: &Client) -> Result<(u32, u32), WarehouseError> {
     Ok((found.first().map_or(0, |row| row.0), known))
 }
 
-/// What stands for the names in the texts.
+/// The names that are filled in in the statements of a step.
 struct Names {
     cluster: Option<String>,
     database: String,
 }
 
 impl Names {
-    fn of(client: &Client) -> Self {
+    fn from_client(client: &Client) -> Self {
         Self {
             cluster: client.address().cluster.clone(),
             database: client.address().database.clone(),

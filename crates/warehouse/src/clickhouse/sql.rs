@@ -1,4 +1,4 @@
-//! Statements from their files, with what they are about filled in.
+//! Fills in the parameters of statements that are kept in files.
 
 use std::fmt::Write;
 

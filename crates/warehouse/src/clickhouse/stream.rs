@@ -1,9 +1,8 @@
-//! Events out of ClickHouse: a sorted source for the fold, piece by piece, in its format
-//! `RowBinary`.
+//! Reads events out of ClickHouse in fold order, piece by piece, in its format `RowBinary`.
 //!
-//! What is in memory is a block here and, as the tables are read in their own order, a block of
-//! each of their parts there. Every piece is a statement of its own with the filter of visible
-//! batches, and is complete before its first row is used.
+//! This process keeps one block in memory. ClickHouse reads the tables in their own order, so it
+//! keeps one block for each part of a table. Every piece is a statement of its own with the filter
+//! of visible batches, and is complete before its first row is used.
 
 use std::io::{BufRead, BufReader, Read, Seek};
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! From the number of a user back to the text that was sent, as SQL.
+//! Looks up in SQL the string id that was sent for the 64-bit id of a user.
 
 use std::collections::BTreeMap;
 

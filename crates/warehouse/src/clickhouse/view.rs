@@ -1,4 +1,4 @@
-//! What analyses see of ClickHouse: the batches that were finished by a moment.
+//! Selects what is visible in ClickHouse: the batches that were finished by a moment.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +12,8 @@ use super::sql::{Statement, list};
 use crate::error::WarehouseError;
 use crate::index::{IndexEntry, MAX_NAMES};
 
-/// Reads the batches that were finished by a moment.
+/// What is visible in ClickHouse: the batches that were finished by a moment. The reader that runs
+/// analyses over either warehouse is [`crate::view::View`].
 #[derive(Debug, Clone)]
 pub struct View {
     pub(crate) client: Client,

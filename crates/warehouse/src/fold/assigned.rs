@@ -1,10 +1,10 @@
-//! The users of an experiment in order, with what the assignments of each come to.
+//! Iterates over the users of an experiment in order, with the exposure status of each.
 
 use crate::error::WarehouseError;
 use crate::fold::exposure::{Status, status};
 use crate::fold::history::{Copies, History};
 use crate::fold::recorded::RecordReader;
-use crate::fold::side::{Reading, Segment, Side};
+use crate::fold::side::{Reading, SegmentFilter, Side};
 use crate::fold::split::{CellFinder, Cells, Split};
 use crate::fold::{Plan, note_waiting};
 use crate::user_texts::LeastText;
@@ -20,7 +20,7 @@ pub(super) enum Assigned<'a> {
 /// The assignments of an experiment, and what reads their contexts.
 pub(super) struct Assignments<'a> {
     side: &'a mut Side,
-    segment: Option<Segment>,
+    segment: Option<SegmentFilter>,
     finder: Option<CellFinder>,
 }
 
@@ -33,7 +33,7 @@ impl<'a> Assigned<'a> {
         };
         Self::Events(Box::new(Assignments {
             side,
-            segment: Segment::new(&plan.filter.segment),
+            segment: SegmentFilter::new(&plan.filter.segment),
             finder,
         }))
     }

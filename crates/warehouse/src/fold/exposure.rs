@@ -1,4 +1,4 @@
-//! From a user's assignments to whether, when and to what the user was exposed.
+//! Determines from a user's assignments whether, when and to which variant the user was exposed.
 
 use crate::error::WarehouseError;
 use crate::fold::history::History;

@@ -1,4 +1,4 @@
-//! The events of one user in one experiment: merged, in order, without duplicates.
+//! Merges the events of one user in one experiment, sorts them, and removes duplicates.
 //!
 //! A history of ordinary length lies in one buffer that all users share. One
 //! that is longer goes to disk and is sorted there, so a user with millions

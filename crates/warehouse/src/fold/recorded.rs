@@ -1,4 +1,4 @@
-//! What the assignments of each user come to, recorded by one pass and read by others.
+//! Records each user's exposure status in one pass, for later passes to read.
 //!
 //! Reading and parsing contexts costs more than folding the rest of an experiment. A pass that
 //! has done it writes 24 bytes for each user to a temporary file, and the passes that follow read

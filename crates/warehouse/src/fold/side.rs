@@ -1,4 +1,4 @@
-//! One kind of event over all its sources, user by user.
+//! Reads one kind of event from all sources, user by user.
 
 use arrow_array::Array;
 
@@ -10,13 +10,15 @@ use crate::fold::split::{Cells, ContextReader};
 use crate::fold::{Detail, NamePlace, Names, Row};
 use crate::user_texts::LeastText;
 
-/// The cursors of one kind of event, standing on the same experiment or beyond.
+/// Reads the rows of one kind of event from all sources. Every cursor is at the current experiment
+/// or beyond it.
 pub(crate) struct Side {
     sources: Vec<SourceCursor>,
     unexpected: Unexpected,
 }
 
-/// Numbers for the names of one user's events that are not expected.
+/// Numbers the names of one user's events that the plan does not know, so that events with the same
+/// id and different names are not taken for copies.
 #[derive(Default)]
 struct Unexpected(Dictionary);
 
@@ -24,6 +26,7 @@ struct Unexpected(Dictionary);
 const MOST_NAMES: usize = 1 << 16;
 
 impl Unexpected {
+    /// Returns a number for a name that the plan does not know: the same one for the same name.
     fn detail(&mut self, name: &str) -> Detail {
         if self.0.texts().len() < MOST_NAMES || self.0.contains(name) {
             return Detail(u64::from(self.0.code(name)));
@@ -45,7 +48,7 @@ pub(crate) struct Reading<'r> {
     pub(crate) horizon: i64,
     pub(crate) names: &'r Names,
     /// Finds out who is in the segment, unless that is everybody.
-    pub(crate) segment: Option<&'r mut Segment>,
+    pub(crate) segment: Option<&'r mut SegmentFilter>,
     /// Numbers the contexts, if wanted.
     pub(crate) cells: Option<&'r mut dyn Cells>,
     /// Takes in the user as text, if wanted.
@@ -140,7 +143,7 @@ impl SourceCursor {
         let to = from
             + block.user[from..end]
                 .iter()
-                .take_while(|own| **own == user)
+                .take_while(|row_user| **row_user == user)
                 .count();
         let times = &block.timestamp[from..to];
         let n_before = times
@@ -188,14 +191,16 @@ impl SourceCursor {
     }
 }
 
-/// Finds out whether contexts have every key of a segment with its value.
-pub(crate) struct Segment {
+/// Finds out whether contexts have every key of a segment with its value: users are filtered by it.
+/// Not to be confused with the segments of events in memory (`segment.rs`).
+pub(crate) struct SegmentFilter {
     wanted: Vec<String>,
     reader: ContextReader,
 }
 
-impl Segment {
-    /// Creates the segment with these keys and values; none where it is everybody.
+impl SegmentFilter {
+    /// Creates the filter for these keys and values; `None` if there are none, which everybody
+    /// passes.
     pub(crate) fn new(wanted: &[(String, String)]) -> Option<Self> {
         let (keys, wanted) = wanted.iter().cloned().unzip();
         let segment = Self {
@@ -205,6 +210,7 @@ impl Segment {
         (!segment.wanted.is_empty()).then_some(segment)
     }
 
+    /// Returns whether `context` has every key with its value.
     fn has(&mut self, context: &str) -> bool {
         self.reader.read(context);
         let values = self.reader.values();
@@ -224,14 +230,14 @@ mod tests {
                 .iter()
                 .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
                 .collect();
-            Segment::new(&pairs).unwrap().has(context)
+            SegmentFilter::new(&pairs).unwrap().has(context)
         };
         assert!(holds(&[("platform", "ios"), ("age", "7"), ("new", "true")]));
         assert!(!holds(&[("platform", "ios"), ("age", "8")]));
         assert!(!holds(&[("x", "null")]));
         assert!(!holds(&[("absent", "")]));
-        let mut segment = Segment::new(&[("a".into(), "b".into())]).unwrap();
+        let mut segment = SegmentFilter::new(&[("a".into(), "b".into())]).unwrap();
         assert!(!segment.has(""));
-        assert!(Segment::new(&[]).is_none());
+        assert!(SegmentFilter::new(&[]).is_none());
     }
 }

@@ -1,4 +1,4 @@
-//! Where a fold reads events: the interface that both warehouses implement.
+//! Defines where a fold reads events: the interface that both warehouses implement.
 
 use std::ops::Range;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Cells: into which group an exposed user falls.
+//! Splits exposed users into cells: a cell is a combination of context values.
 //!
 //! An analysis keeps its sums by variant and cell. The two together are a *slot*: the slots of
 //! the first cell come first, in the order of the variants, so that an analysis without cells

@@ -6,7 +6,7 @@ use super::Finding;
 use crate::storage::Storage;
 
 /// Returns a finding for each server, and the number of API keys in a catalog that is not a file.
-pub(super) fn look(storage: &Storage, now: UnixMicros) -> (Vec<Finding>, Option<u64>) {
+pub(super) fn inspect(storage: &Storage, now: UnixMicros) -> (Vec<Finding>, Option<u64>) {
     let mut findings = Vec::new();
     let mut n_keys = None;
     #[cfg(feature = "postgres")]

@@ -1,4 +1,5 @@
-//! Checks the data directory: its owner, its holder, its disk, its schemas, and the clock.
+//! Checks the data directory by read-only inspection: its owner, its holder, its disk, its schemas,
+//! and the clock.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -22,7 +23,7 @@ const EARLIEST: UnixMicros = UnixMicros(1_735_689_600_000_000);
 /// 2100-01-01.
 const LATEST: UnixMicros = UnixMicros(4_102_444_800_000_000);
 
-pub(super) fn look(
+pub(super) fn inspect(
     config: &Config,
     catalog: Result<Option<Inspected>, CatalogError>,
     now: UnixMicros,
@@ -38,7 +39,10 @@ pub(super) fn look(
         }
         Err(error) => findings.push(Finding::failed(
             "data_dir",
-            format!("`{}` cannot be looked at: {error}", directory.display()),
+            format!(
+                "`{}` cannot be inspected: {error}; change its permissions, or name another --data-dir",
+                directory.display()
+            ),
         )),
         Ok(found) if !found.is_dir() => findings.push(Finding::failed(
             "data_dir",
@@ -96,7 +100,7 @@ fn absent(directory: &Path) -> Finding {
     }
 }
 
-/// The directory and what is written in place in it.
+/// Checks that the directory can be written, and the files in it that are written in place.
 fn writable(directory: &Path) -> Finding {
     let parts = [
         "",
@@ -133,12 +137,13 @@ fn writable(directory: &Path) -> Finding {
     )
 }
 
+/// Warns if the directory belongs to another user than the one of this process.
 fn owner(directory: &Path, owner: u32, process_user: u32) -> Option<Finding> {
     (owner != process_user).then(|| {
         Finding::warning(
             "owner",
             format!(
-                "`{}` belongs to the user with id {owner}, this runs as {process_user}: a server that runs as this user creates files that the other cannot change",
+                "`{}` belongs to the user with id {owner}, this runs as {process_user}: a server that runs as this user creates files that the other cannot change; run as user {owner}, or change the owner",
                 directory.display()
             ),
         )
@@ -170,11 +175,12 @@ fn held(directory: &Path) -> Finding {
         ),
         Err(error) => Finding::failed(
             "server",
-            format!("{address} has the directory open: {error:#}"),
+            format!("the server at {address} has the directory open but is not ready: {error:#}"),
         ),
     }
 }
 
+/// Checks the free space and the free inodes of the file system.
 fn disk(directory: &Path, least: u64) -> Vec<Finding> {
     let space = match space(directory) {
         Ok(space) => space,
@@ -189,11 +195,11 @@ fn disk(directory: &Path, least: u64) -> Vec<Finding> {
     match space.free_inodes {
         Some(0) => findings.push(Finding::failed(
             "inodes",
-            "none is free: no file can be created",
+            "none is free: no file can be created; remove files from this file system",
         )),
         Some(few) if few < FEW_INODES => findings.push(Finding::warning(
             "inodes",
-            format!("{few} are free: remove files that are not needed"),
+            format!("{few} are free: remove files from this file system"),
         )),
         Some(many) => findings.push(Finding::good("inodes", format!("{many} are free"))),
         None => {}
@@ -201,6 +207,7 @@ fn disk(directory: &Path, least: u64) -> Vec<Finding> {
     findings
 }
 
+/// Compares the free space with `least`, the setting `min_free_disk`.
 fn free(space: Space, least: u64) -> Finding {
     let Space {
         free_bytes,
@@ -213,7 +220,7 @@ fn free(space: Space, least: u64) -> Finding {
         return Finding::failed("disk_space", format!("{shown}, {remedy}"));
     }
     if free_bytes < least.saturating_mul(4) {
-        let remedy = "less than four times `min_free_disk`: a merge of large files needs as much as they take";
+        let remedy = "less than four times `min_free_disk`; free space before the next merge: merging needs as much again as the files it merges";
         return Finding::warning("disk_space", format!("{shown}, {remedy}"));
     }
     Finding::good("disk_space", shown)
@@ -223,7 +230,7 @@ fn mib(bytes: u64) -> String {
     format!("{} MiB", bytes >> 20)
 }
 
-/// Whether what is written there stays there.
+/// Checks whether the file system makes writes durable, and keeps them.
 fn durable(directory: &Path) -> Finding {
     if let Err(error) = File::open(directory).and_then(|opened| opened.sync_all()) {
         return Finding::failed(
@@ -366,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_changes_nothing() {
+    fn an_inspection_changes_nothing() {
         let directory = tempfile::tempdir().unwrap();
         let missing = directory.path().join("a/b");
         assert_eq!(absent(&missing).severity, Severity::Good);

@@ -7,7 +7,7 @@ use super::Finding;
 /// Open files below which many clients or files of events meet the limit.
 const MANY_FILES: u64 = 4_096;
 
-pub(super) fn look() -> Vec<Finding> {
+pub(super) fn inspect() -> Vec<Finding> {
     let version = env!("CARGO_PKG_VERSION");
     let sqlite = trialog_catalog::sqlite_version();
     vec![

@@ -209,6 +209,9 @@ fn check(wanted: &Definition, known: &Value, confirm: bool) -> anyhow::Result<()
 }
 
 fn field<T: DeserializeOwned>(value: &Value, field: &str) -> anyhow::Result<T> {
-    serde_json::from_value(value[field].clone())
-        .with_context(|| format!("the server speaks another version: `{field}` cannot be read"))
+    serde_json::from_value(value[field].clone()).with_context(|| {
+        format!(
+            "the field `{field}` in the answer of the server cannot be read by this version of trialog: use the version of the server"
+        )
+    })
 }

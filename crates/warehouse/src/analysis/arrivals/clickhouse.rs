@@ -1,4 +1,4 @@
-//! What became of events, as SQL.
+//! Counts in SQL what became of events.
 
 use crate::analysis::arrivals::TypeArrivals;
 use crate::clickhouse::View;

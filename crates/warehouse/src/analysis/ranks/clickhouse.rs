@@ -1,4 +1,4 @@
-//! The order of users as SQL: how many users have which value.
+//! Ranks users in SQL: counts how many users have which value.
 
 use std::collections::BTreeMap;
 

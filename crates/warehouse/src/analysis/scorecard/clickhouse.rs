@@ -1,4 +1,4 @@
-//! The scorecard as SQL: statements that count and sum where the events are.
+//! Computes the scorecard in SQL: ClickHouse counts and sums where the events are.
 
 use serde_json::Value;
 

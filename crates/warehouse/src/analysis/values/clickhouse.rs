@@ -1,4 +1,4 @@
-//! The values of context keys as SQL: counts by value, which are added up here.
+//! Counts the values of context keys in SQL, and adds the counts up.
 
 use crate::analysis::values::tally::Tally;
 use crate::analysis::values::{KeyQuestion, KeyValues};

@@ -1,4 +1,4 @@
-//! Exact counts of any number of values in bounded memory.
+//! Counts any number of values exactly, in bounded memory.
 //!
 //! Values get numbers. A table of values that has become large is closed: it goes to disk, and the
 //! next one begins with new numbers. In the end all tables are merged.
