@@ -262,8 +262,8 @@ impl SegmentTrend {
 /// Tests whether the effect is the same in all `segments`, and names those that deviate.
 ///
 /// The verdict is the p-value of `f` (Welch 1951), which takes into account that each variance
-/// is estimated; Q (Cochran 1954) rejects 11 % instead of 5 % with 50 segments of 30 users. A
-/// segment deviates where its contrast to the rest, adjusted after Holm over the segments that
+/// is estimated; Q (Cochran 1954) takes them for known and rejects more often. A segment
+/// deviates where its contrast to the rest, adjusted after Holm over the segments that
 /// are left, is below `alpha` while F still rejects; it is taken out and the search goes on
 /// while three are left. Deviating by the adjusted p-value alone would blame others as well,
 /// since a deviant segment moves their rest. `None` for fewer than two segments.

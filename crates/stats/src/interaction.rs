@@ -157,9 +157,8 @@ pub struct WelchJames {
 /// `cells[i][j]` holds the users of variant i of A and variant j of B, 0 being the controls;
 /// `None` stands for a cell without users. `power` is that of the detectable size. The tests
 /// are Welch and James's with Johansen's constants (Johansen 1980; Keselman, Wilcox & Lix 2003):
-/// the classic analysis of variance rejects 18 % instead of 5 % where small cells vary more.
-/// Rates need at least 5 converted and 5 unconverted users in a cell: below, up to 17 % of
-/// experiments without an interaction are rejected.
+/// the classic analysis of variance rejects far too often where small cells vary more. Rates
+/// need at least 5 converted and 5 unconverted users in a cell.
 ///
 /// # Errors
 ///
