@@ -38,7 +38,7 @@ impl BinMoments {
     /// Returns the moments of `n` users with these means and sample covariances.
     ///
     /// `covariances` has J rows of J numbers, symmetric, with the divisor n - 1 and the square
-    /// of the metric's unit; a single user has none, and what is given is passed over.
+    /// of the metric's unit; a single user has none, and what is given is ignored.
     ///
     /// # Errors
     ///
