@@ -50,7 +50,8 @@ impl SegmentDifference {
         let guarded = GuardedVariance::of(a, b).filter(|guarded| guarded.value() > 0.0)?;
         let (mean_a, mean_b) = (a.estimate()?, b.estimate()?);
         let df = if guarded.own > 0.0 {
-            satterthwaite([a.n(), b.n()], [mean_a.variance, mean_b.variance])
+            // Rounding may take it below what the smaller arm alone has.
+            satterthwaite([a.n(), b.n()], [mean_a.variance, mean_b.variance]).max(1.0)
         } else {
             (a.n().min(b.n()) - 1) as f64
         };
