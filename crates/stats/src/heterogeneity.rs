@@ -47,16 +47,30 @@ impl SegmentDifference {
     /// ```
     #[must_use]
     pub fn from_arms(a: &Summary, b: &Summary) -> Option<Self> {
-        let guarded = GuardedVariance::of(a, b).filter(|guarded| guarded.value() > 0.0)?;
-        let (mean_a, mean_b) = (a.estimate()?, b.estimate()?);
+        let errors = [a.estimate()?.variance, b.estimate()?.variance];
+        let guarded = GuardedVariance::of(a, b)?;
+        Self::from_variances(b.mean() - a.mean(), &guarded, [a.n(), b.n()], errors)
+    }
+
+    /// Assembles the difference of arms of `n` units, at least 2, from the guarded variance and
+    /// each arm's squared standard error; `None` without spread.
+    pub(crate) fn from_variances(
+        difference: f64,
+        guarded: &GuardedVariance,
+        n: [u64; 2],
+        errors: [f64; 2],
+    ) -> Option<Self> {
+        if guarded.value() <= 0.0 {
+            return None;
+        }
         let df = if guarded.own > 0.0 {
             // Rounding may take it below what the smaller arm alone has.
-            satterthwaite([a.n(), b.n()], [mean_a.variance, mean_b.variance]).max(1.0)
+            satterthwaite(n, errors).max(1.0)
         } else {
-            (a.n().min(b.n()) - 1) as f64
+            (n[0].min(n[1]) - 1) as f64
         };
         Some(Self {
-            difference: b.mean() - a.mean(),
+            difference,
             variance: guarded.value(),
             df,
             score: None,
