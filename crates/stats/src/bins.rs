@@ -38,7 +38,7 @@ impl BinMoments {
     /// Returns the moments of `n` users with these means and sample covariances.
     ///
     /// `covariances` has J rows of J numbers, symmetric, with the divisor n - 1 and the square
-    /// of the metric's unit; a single user has none, and what is given is passed over.
+    /// of the metric's unit; a single user has none, and what is given is ignored.
     ///
     /// # Errors
     ///
@@ -279,6 +279,37 @@ impl BinMoments {
             return None;
         }
         Some(self.products[triangle(row) + column] / (self.n - 1) as f64)
+    }
+
+    /// Returns whether no user has a value in two bins, as with conversions that happen once.
+    ///
+    /// A trend over the bins means nothing then: who has converted cannot do so again, so that
+    /// a constant effect on all of them looks as if it wore off. For values that are not
+    /// negative, of which all products are 0. `false` with a single bin and for fewer than two
+    /// users.
+    ///
+    /// ```
+    /// let mut arm = trialog_stats::BinMoments::default();
+    /// for user in [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0], [1.0, 0.0, 0.0]] {
+    ///     arm.push(&user)?;
+    /// }
+    /// assert!(arm.happens_once());
+    /// arm.push(&[1.0, 0.0, 1.0])?;
+    /// assert!(!arm.happens_once());
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
+    #[must_use]
+    pub fn happens_once(&self) -> bool {
+        /// What rounding leaves of a sum of products that is 0, as a share of its terms.
+        const ROUNDING: f64 = 1e-9;
+        let rows = 1..self.means.len();
+        let mut pairs = rows.flat_map(|row| (0..row).map(move |column| (row, column)));
+        let are_never_together = |(row, column): (usize, usize)| {
+            let expected = self.n as f64 * self.means[row] * self.means[column];
+            let together = self.products[triangle(row) + column] + expected;
+            together.abs() <= ROUNDING * expected.abs()
+        };
+        self.n >= 2 && self.means.len() >= 2 && pairs.all(are_never_together)
     }
 }
 

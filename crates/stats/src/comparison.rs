@@ -8,9 +8,9 @@ use crate::non_inferiority::check_margin;
 use crate::relative::fieller;
 use crate::{
     Alpha, Better, CovariateSummary, Estimate, GuardedVariance, Interval, Msprt, NonInferiority,
-    Proportion, QuantileSummary, RatioSums, StatsError, Summary, TwoProportion, Welch,
-    confidence_sequence, cuped, effect_size, fisher_exact, quantile_test, ratio_test,
-    two_proportion_z, welch,
+    Proportion, QuantileSummary, RatioSums, SegmentDifference, StabilityLook, StatsError, Summary,
+    TwoProportion, Welch, confidence_sequence, cuped, effect_size, fisher_exact, quantile_test,
+    ratio_test, two_proportion_z, welch,
 };
 
 /// Converted or unconverted units of an arm below which rates take the exact test.
@@ -558,6 +558,55 @@ impl Comparison {
         self.guarded
     }
 
+    /// Returns the difference as one segment of [`heterogeneity()`](crate::heterogeneity()),
+    /// whatever the metric: the guarded variance is that of its scores.
+    ///
+    /// `None` for quantiles, for a single unit in an arm, and without spread.
+    ///
+    /// ```
+    /// use trialog_stats::{Comparison, Sample, SegmentDifference, Summary};
+    /// let (a, b) = (Summary::new(90, 5.0, Some(4.0))?, Summary::new(80, 5.5, Some(9.0))?);
+    /// let comparison = Comparison::of(&Sample::Mean(a), &Sample::Mean(b))?;
+    /// assert_eq!(comparison.segment(), SegmentDifference::from_arms(&a, &b));
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
+    #[must_use]
+    pub fn segment(&self) -> Option<SegmentDifference> {
+        let guarded = self.guarded?;
+        let is_rate = matches!(self.test, Test::Rates(_) | Test::FewRates(..));
+        let error = |arm: usize| {
+            let n = self.n[arm] as f64;
+            // Of rates the scores have the divisor n - 1.
+            let unbiased = if is_rate { n / (n - 1.0) } else { 1.0 };
+            self.arms[arm].variance * unbiased
+        };
+        let errors = [error(0), error(1)];
+        SegmentDifference::from_variances(self.difference()?, &guarded, self.n, errors)
+    }
+
+    /// Returns the difference as one look of [`stability()`](crate::stability()), with the
+    /// interval of [`Self::always_valid`]; `None` without a difference.
+    ///
+    /// ```
+    /// use trialog_stats::{Alpha, Comparison, Sample, Summary};
+    /// let arm = |mean| Summary::new(1000, mean, Some(4.0)).map(Sample::Mean);
+    /// let look = Comparison::of(&arm(5.0)?, &arm(5.5)?)?.stability_look(Alpha::P05, 5_000.0);
+    /// assert!(look.is_some_and(|look| look.interval.is_some_and(|ci| ci.contains(0.5))));
+    /// # Ok::<(), trialog_stats::StatsError>(())
+    /// ```
+    #[must_use]
+    pub fn stability_look(&self, alpha: Alpha, tuning: f64) -> Option<StabilityLook> {
+        let test = self.always_valid(alpha, tuning);
+        let interval = test.and_then(|test| test.interval(alpha));
+        Some(StabilityLook {
+            estimate: self.difference()?,
+            interval,
+            half_width: test
+                .and_then(|test| test.half_width(alpha))
+                .filter(|_| interval.is_some()),
+        })
+    }
+
     /// Returns the mixture sequential probability ratio test at this look, tuned to be
     /// narrowest at `tuning` units of both arms together: valid at every look.
     ///
@@ -766,6 +815,28 @@ mod tests {
         assert!(
             (negative.low + other.high).abs() < 1e-12 && (negative.high + other.low).abs() < 1e-12
         );
+    }
+
+    #[test]
+    fn segments_and_looks_of_a_rate_are_those_of_its_zeros_and_ones() {
+        let (a, b) = (
+            Proportion::new(30, 400).unwrap(),
+            Proportion::new(0, 50).unwrap(),
+        );
+        let comparison = Comparison::of(&Sample::Rate(a), &Sample::Rate(b)).unwrap();
+        let scores = [(a, 30), (b, 0)]
+            .map(|(arm, converted)| Summary::from_exact(arm.n(), converted, converted, 1.0));
+        let [Ok(a), Ok(b)] = scores else {
+            unreachable!("counts are sums")
+        };
+        let want = SegmentDifference::from_arms(&a, &b).unwrap();
+        let got = comparison.segment().unwrap();
+        assert!((got.df / want.df - 1.0).abs() < 1e-12, "{got:?}, {want:?}");
+        assert!((got.variance / want.variance - 1.0).abs() < 1e-12);
+        let want = StabilityLook::from_arms(&a, &b, Alpha::P05, 5_000.0).unwrap();
+        let got = comparison.stability_look(Alpha::P05, 5_000.0).unwrap();
+        let half_widths = got.half_width.zip(want.half_width);
+        assert!(half_widths.is_some_and(|(got, want)| (got / want - 1.0).abs() < 1e-12));
     }
 
     #[test]

@@ -157,9 +157,8 @@ pub struct WelchJames {
 /// `cells[i][j]` holds the users of variant i of A and variant j of B, 0 being the controls;
 /// `None` stands for a cell without users. `power` is that of the detectable size. The tests
 /// are Welch and James's with Johansen's constants (Johansen 1980; Keselman, Wilcox & Lix 2003):
-/// the classic analysis of variance rejects 18 % instead of 5 % where small cells vary more.
-/// Rates need at least 5 converted and 5 unconverted users in a cell: below, up to 17 % of
-/// experiments without an interaction are rejected.
+/// the classic analysis of variance rejects far too often where small cells vary more. Rates
+/// need at least 5 converted and 5 unconverted users in a cell.
 ///
 /// # Errors
 ///
@@ -393,11 +392,10 @@ impl<'a> Design<'a> {
             .map(|(leverage, cell)| leverage * leverage / (users(*cell) - 1) as f64)
             .sum();
         let r = contrasts.len() as f64;
-        let (f, df2) = (
-            statistic / (r + 2.0 * a - 6.0 * a / (r + 2.0)),
-            r * (r + 2.0) / (3.0 * a),
-        );
-        (f.is_finite() && df2 >= 1.0).then(|| WelchJames {
+        let f = statistic / (r + 2.0 * a - 6.0 * a / (r + 2.0));
+        // Leverages are at most 1 and sum to r, so that only rounding goes below 1.
+        let df2 = (r * (r + 2.0) / (3.0 * a)).max(1.0);
+        f.is_finite().then(|| WelchJames {
             statistic,
             f,
             df1: contrasts.len(),
@@ -433,6 +431,27 @@ mod tests {
             let (left, right) = (left.unwrap(), right.unwrap());
             assert!((left.f / right.f - 1.0).abs() < 1e-12, "{left:?} {right:?}");
             assert!((left.df2 / right.df2 - 1.0).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn one_pair_of_users_that_decides_alone_has_a_degree_of_freedom() {
+        for decides in 0..4 {
+            for digit in 1..50 {
+                let variance = |index| {
+                    if index == decides {
+                        f64::from(digit)
+                    } else {
+                        1e-12
+                    }
+                };
+                let pair = |index| cell(2, f64::from(index), variance(index));
+                let cells = [vec![pair(0), pair(1)], vec![pair(2), pair(3)]];
+                let found = interaction(&cells, Alpha::P05, 0.8).unwrap();
+                for test in [found.interaction, found.main_a, found.main_b] {
+                    assert!(test.is_some_and(|test| test.df2 < 1.0 + 1e-9));
+                }
+            }
         }
     }
 

@@ -10,8 +10,11 @@
 
 #[path = "common/random.rs"]
 mod random;
+#[path = "common/rates.rs"]
+mod rates;
 
 use random::{Random, times};
+use rates::{Rate, about, at_most, head, line, rate};
 use trialog_stats::group_sequential::{Boundary, group_sequential};
 use trialog_stats::power::{Design, Metric, RateTest};
 use trialog_stats::{
@@ -45,29 +48,6 @@ impl Random {
     }
 }
 
-/// How often something happened in `n` experiments, and within which band it should.
-struct Rate {
-    share: f64,
-    band: f64,
-}
-
-/// Runs `n` experiments; a band of four standard errors about `expected`.
-fn rate(n: usize, expected: f64, mut happened: impl FnMut() -> bool) -> Rate {
-    let n = n * times();
-    let share = (0..n).filter(|_| happened()).count() as f64 / n as f64;
-    Rate {
-        share,
-        band: 4.0 * (expected * (1.0 - expected) / n as f64).sqrt(),
-    }
-}
-
-fn line(what: &str, rate: &Rate, promised: &str) {
-    println!(
-        "| {what} | {promised} | {:.4} | ±{:.4} |",
-        rate.share, rate.band
-    );
-}
-
 /// The rate has to be `promised`, within the band.
 fn exact(what: &str, promised: f64, rate: &Rate) {
     line(what, rate, &format!("{promised}"));
@@ -78,28 +58,8 @@ fn exact(what: &str, promised: f64, rate: &Rate) {
     );
 }
 
-/// The rate has to be about `promised`: an approximation may be a hundredth off.
-fn about(what: &str, promised: f64, rate: &Rate) {
-    line(what, rate, &format!("about {promised}"));
-    assert!(
-        (rate.share - promised).abs() <= 0.01 + rate.band,
-        "{what}: {}",
-        rate.share
-    );
-}
-
-/// The rate has to be at most `promised`, plus the band.
-fn at_most(what: &str, promised: f64, rate: &Rate) {
-    line(what, rate, &format!("at most {promised}"));
-    assert!(rate.share <= promised + rate.band, "{what}: {}", rate.share);
-}
-
 fn is_below(p_value: Option<f64>) -> bool {
     p_value.is_some_and(|p| p < ALPHA.get())
-}
-
-fn head(title: &str) {
-    println!("\n| {title} | promised | measured | band |\n| --- | --- | --- | --- |");
 }
 
 #[test]
