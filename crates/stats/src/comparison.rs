@@ -566,7 +566,7 @@ impl Comparison {
     /// ```
     /// use trialog_stats::{Comparison, Sample, SegmentDifference, Summary};
     /// let (a, b) = (Summary::new(90, 5.0, Some(4.0))?, Summary::new(80, 5.5, Some(9.0))?);
-    /// let comparison = Comparison::of(&Sample::Mean(a), &Sample::Mean(b))?;
+    /// let comparison = Comparison::between(&Sample::Mean(a), &Sample::Mean(b))?;
     /// assert_eq!(comparison.segment(), SegmentDifference::from_arms(&a, &b));
     /// # Ok::<(), trialog_stats::StatsError>(())
     /// ```
@@ -590,7 +590,7 @@ impl Comparison {
     /// ```
     /// use trialog_stats::{Alpha, Comparison, Sample, Summary};
     /// let arm = |mean| Summary::new(1000, mean, Some(4.0)).map(Sample::Mean);
-    /// let look = Comparison::of(&arm(5.0)?, &arm(5.5)?)?.stability_look(Alpha::P05, 5_000.0);
+    /// let look = Comparison::between(&arm(5.0)?, &arm(5.5)?)?.stability_look(Alpha::P05, 5_000.0);
     /// assert!(look.is_some_and(|look| look.interval.is_some_and(|ci| ci.contains(0.5))));
     /// # Ok::<(), trialog_stats::StatsError>(())
     /// ```
@@ -823,7 +823,7 @@ mod tests {
             Proportion::new(30, 400).unwrap(),
             Proportion::new(0, 50).unwrap(),
         );
-        let comparison = Comparison::of(&Sample::Rate(a), &Sample::Rate(b)).unwrap();
+        let comparison = Comparison::between(&Sample::Rate(a), &Sample::Rate(b)).unwrap();
         let scores = [(a, 30), (b, 0)]
             .map(|(arm, converted)| Summary::from_exact(arm.n(), converted, converted, 1.0));
         let [Ok(a), Ok(b)] = scores else {

@@ -56,6 +56,7 @@ fn a_sound_directory_is_good_and_is_not_changed() {
 #[test]
 fn a_warning_counts_only_when_strict_and_a_failure_always() {
     let fixture = Fixture::empty();
+    fixture.good("aggregate");
     let free = trialog_warehouse::disk::space(&fixture.path(""))
         .unwrap()
         .free_bytes;
