@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use trialog_model::duration::Window;
-use trialog_model::experiment::MIN_ALPHA;
+use trialog_model::experiment::{Definition, MIN_ALPHA};
 use trialog_stats::{
-    Alpha, Estimate, FunnelComparison, FunnelCounts, FunnelStep, Interval, Proportion,
-    compare_funnels,
+    Alpha, Comparison, Estimate, FunnelComparison, FunnelCounts, FunnelStep, Interval, Proportion,
+    Sample, compare_funnels, holm,
 };
 
-use crate::{Filter, Health, Report};
+use crate::comparison::{self, Terms};
+use crate::{Choices, Filter, Health, Report};
 
 /// How far the exposed users of each variant get through ordered steps.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -85,8 +86,25 @@ pub struct StepUsers {
 pub struct FunnelTreatment {
     /// The treatment.
     pub treatment: String,
-    /// Each step. The last one is the test of the funnel.
+    /// Each step; the last one is the test of the funnel. These tests are of this look alone.
     pub steps: Vec<StepComparison>,
+    /// The always-valid test of the last step: it holds however often anybody looks.
+    pub always_valid: Option<AlwaysValid>,
+}
+
+/// The always-valid test of a treatment against the control.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AlwaysValid {
+    /// The always-valid p-value at this look.
+    pub p_value: f64,
+    /// The p-value after Holm over the treatments.
+    pub adjusted_p_value: f64,
+    /// Whether `adjusted_p_value` is below `alpha`.
+    pub significant: bool,
+    /// The always-valid interval of the difference of the rates.
+    pub ci: Option<[f64; 2]>,
+    /// The users of both arms together at which the test is sharpest.
+    pub tuning: f64,
 }
 
 /// A treatment against the control at one step.
@@ -131,16 +149,23 @@ pub struct FunnelSteps {
 }
 
 impl Funnel {
-    /// Builds the report of a funnel. `report` is that of the same users without metrics, and
-    /// `reached` has the users of each variant who reached each step.
+    /// Builds the report of a funnel in the experiment with this definition. `report` is that of
+    /// the same users without metrics, and `reached` has the users of each variant who reached
+    /// each step.
     ///
     /// Counts that rise from a step to the next are left out: no fold gives them.
     pub fn from_report(
+        definition: &Definition,
         report: Report,
         steps: FunnelSteps,
         reached: &BTreeMap<String, Vec<u64>>,
     ) -> Self {
-        let level = Alpha::new(report.alpha).unwrap_or(Alpha::P05);
+        let choices = Choices {
+            alpha: Alpha::new(report.alpha).ok(),
+            ..Choices::default()
+        };
+        let terms = Terms::from_definition(definition, report.control.as_deref(), &choices, None);
+        let level = terms.alpha;
         let n_steps = steps.types.len();
         let counts = report.variants.iter().filter_map(|variant| {
             let nobody = || vec![0; n_steps];
@@ -163,7 +188,7 @@ impl Funnel {
         limits.resize(n_steps, None);
         Self {
             variants: variants.collect(),
-            comparisons: compare(&counts, &steps.types, level),
+            comparisons: compare(&counts, &steps.types, &terms),
             experiment_id: report.experiment_id,
             steps: steps.types,
             window: steps.window,
@@ -183,7 +208,7 @@ impl Funnel {
 fn compare(
     counts: &[(String, FunnelCounts)],
     types: &[String],
-    level: Alpha,
+    terms: &Terms<'_>,
 ) -> Vec<FunnelTreatment> {
     let Some(((_, control), treatments)) = counts.split_first() else {
         return Vec::new();
@@ -196,11 +221,40 @@ fn compare(
     let treatments = treatments.iter().zip(compared);
     let treatments = treatments.map(|((treatment, _), steps)| FunnelTreatment {
         treatment: treatment.clone(),
+        always_valid: steps.last().and_then(|step| always_valid(step, terms)),
         steps: (types.iter().zip(&steps))
-            .map(|(event_type, step)| StepComparison::from_step(event_type, step, level))
+            .map(|(event_type, step)| StepComparison::from_step(event_type, step, terms.alpha))
             .collect(),
     });
-    treatments.collect()
+    let mut treatments: Vec<FunnelTreatment> = treatments.collect();
+    adjust(&mut treatments, terms.alpha);
+    treatments
+}
+
+/// Tests the rates of a step; the p-value is not adjusted yet.
+fn always_valid(step: &FunnelComparison, terms: &Terms<'_>) -> Option<AlwaysValid> {
+    let rates = step.test.as_ref()?;
+    let test = Comparison::between(&Sample::Rate(rates.a), &Sample::Rate(rates.b)).ok()?;
+    let look = comparison::always_valid(&test, terms)?;
+    Some(AlwaysValid {
+        p_value: look.p_value?,
+        adjusted_p_value: 1.0,
+        significant: false,
+        ci: look.interval(terms.alpha).map(ends),
+        tuning: terms.tuning().0,
+    })
+}
+
+/// Adjusts the always-valid p-values of all treatments (Holm 1979).
+fn adjust(treatments: &mut [FunnelTreatment], level: Alpha) {
+    let tests = (treatments.iter()).filter_map(|treatment| treatment.always_valid.as_ref());
+    let p_values: Vec<f64> = tests.map(|test| test.p_value).collect();
+    let adjusted = holm(&p_values).unwrap_or_default();
+    let tests = (treatments.iter_mut()).filter_map(|treatment| treatment.always_valid.as_mut());
+    for (test, p_value) in tests.zip(adjusted) {
+        test.adjusted_p_value = p_value;
+        test.significant = p_value < level.get();
+    }
 }
 
 fn ends(interval: Interval) -> [f64; 2] {

@@ -37,7 +37,9 @@ pub use choices::{Choices, correction};
 pub use comparison::{
     Comparison, Flag, Guardrail, Headline, NonInferiority, Power, Sequential, headline_levels,
 };
-pub use funnel::{Funnel, FunnelSteps, FunnelTreatment, FunnelVariant, StepComparison, StepUsers};
+pub use funnel::{
+    AlwaysValid, Funnel, FunnelSteps, FunnelTreatment, FunnelVariant, StepComparison, StepUsers,
+};
 pub use health::{Health, Progress, SrmReport};
 pub use life::{Decided, Paused};
 pub use measured::{Measured, direction};

@@ -112,7 +112,13 @@ fn fold(app: &App, id: &ExperimentId, query: Query, flag: &Flag) -> Answer<Funne
     if *filter == UserFilter::default() {
         report.filter = None;
     }
-    Ok(Funnel::from_report(report, query.steps, &reached))
+    let definition = &experiment.definition;
+    Ok(Funnel::from_report(
+        definition,
+        report,
+        query.steps,
+        &reached,
+    ))
 }
 
 /// Rejects a step of which no event has come in, as where there is a slip in a name.

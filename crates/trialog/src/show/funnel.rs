@@ -2,18 +2,22 @@
 
 use std::fmt::Write;
 
-use trialog_report::{Funnel, FunnelTreatment};
+use trialog_model::duration::Window;
+use trialog_report::{AlwaysValid, Funnel, FunnelTreatment};
 
 use super::{Table, number};
 
 /// Shows a funnel: the steps of each variant, then each treatment against the control.
 pub(crate) fn funnel(funnel: &Funnel) -> String {
     let computed = funnel.computed_at.as_deref().unwrap_or("never");
+    let window = match funnel.window == Window::UNBOUNDED {
+        true => "without a window".to_owned(),
+        false => format!("within {}", funnel.window),
+    };
     let mut text = format!(
-        "{}: {} within {}, computed at {computed}\n\n",
+        "{}: {} {window}, computed at {computed}\n\n",
         funnel.experiment_id,
         steps(funnel),
-        funnel.window
     );
     if funnel.variants.iter().all(|variant| variant.users == 0) {
         text.push_str("no exposed users\n");
@@ -29,9 +33,12 @@ pub(crate) fn funnel(funnel: &Funnel) -> String {
             treatment.treatment,
             comparison(treatment, funnel.alpha).text()
         );
+        if let Some(test) = &treatment.always_valid {
+            let _ = writeln!(text, "{}", always_valid(test));
+        }
     }
     if !funnel.comparisons.is_empty() {
-        text.push_str("\nThe last step is the test of the funnel. `arises` says how much of the ratio of the rates comes from each step; those who reached a step are not randomised any more, so no test belongs to it.\n");
+        text.push_str("\nThe last step is the test of the funnel; p-values of steps hold for one look. `arises` says how much of the ratio of the rates comes from each step; those who reached a step are not randomised any more, so no test belongs to it.\n");
     }
     for warning in &funnel.health.warnings {
         let _ = writeln!(text, "{}: {}", warning.severity.as_str(), warning.text());
@@ -79,6 +86,21 @@ fn users(funnel: &Funnel) -> Table {
         }
     }
     table
+}
+
+/// The test of the last step that holds at every look.
+fn always_valid(test: &AlwaysValid) -> String {
+    let points = |value: f64| format!("{:+.3}", 100.0 * value);
+    let interval = test.ci.map_or_else(String::new, |[low, high]| {
+        format!(", {} to {} points", points(low), points(high))
+    });
+    let verdict = if test.significant {
+        ": significant"
+    } else {
+        ""
+    };
+    let p_value = number(Some(test.adjusted_p_value));
+    format!("at every look: last step p = {p_value}{interval}{verdict}")
 }
 
 fn share(share: Option<f64>) -> String {
