@@ -1,6 +1,7 @@
 //! Values of the same users in several bins: their means and how they vary together.
 
 use crate::StatsError;
+use crate::summary::units_per_one;
 use crate::wide::U256;
 
 /// More bins than this are refused: what is computed from them takes their cube.
@@ -109,11 +110,7 @@ impl BinMoments {
         if n == 0 {
             return Err(StatsError::NoUnits);
         }
-        // Decimal scales such as 1e-4 are no doubles but their reciprocals are.
-        let per_one = 1.0 / scale;
-        if !(per_one.is_normal() && per_one > 0.0 && scale.is_normal()) {
-            return Err(StatsError::Scale(scale));
-        }
+        let per_one = units_per_one(scale)?;
         if products.len() != triangle(sums.len()) {
             return Err(rule(
                 "products",

@@ -87,12 +87,7 @@ impl Summary {
         if n == 0 {
             return Err(StatsError::NoUnits);
         }
-        // Decimal scales such as 1e-4 are no doubles but their reciprocals are, and
-        // dividing by those rounds correctly.
-        let per_one = 1.0 / scale;
-        if !(per_one.is_normal() && per_one > 0.0 && scale.is_normal()) {
-            return Err(StatsError::Scale(scale));
-        }
+        let per_one = units_per_one(scale)?;
         let deviation =
             squared_deviation(n, sum, sum_of_squares).ok_or(StatsError::InconsistentSums {
                 n,
@@ -188,4 +183,12 @@ fn squared_deviation(n: u64, sum: i128, sum_of_squares: i128) -> Option<f64> {
     let deviation = squares.checked_sub(square)?.to_f64();
     // One unit has no deviation, so anything left means that the sums disagree.
     (n >= 2 || deviation <= 0.0).then_some(deviation)
+}
+
+/// Returns how many units of size `scale` make 1. Decimal scales such as 1e-4 are no doubles but
+/// their reciprocals are, and dividing by those rounds correctly.
+pub(crate) fn units_per_one(scale: f64) -> Result<f64, StatsError> {
+    let per_one = 1.0 / scale;
+    let is_usable = per_one.is_normal() && per_one > 0.0 && scale.is_normal();
+    is_usable.then_some(per_one).ok_or(StatsError::Scale(scale))
 }

@@ -392,15 +392,7 @@ pub(crate) struct AggregateArgs {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct ResultsArgs {
-    /// The experiment.
-    pub(crate) experiment: String,
-    /// Only this metric: an event type, or `type:kind`.
-    #[arg(long)]
-    pub(crate) metric: Option<String>,
-    /// Only this kind: conversion, count or sum.
-    #[arg(long)]
-    pub(crate) kind: Option<String>,
+pub(crate) struct UserArgs {
     /// Only users exposed at or after this time, RFC 3339.
     #[arg(long)]
     pub(crate) from: Option<String>,
@@ -410,18 +402,38 @@ pub(crate) struct ResultsArgs {
     /// Only users whose context has this value, as key=value; repeat it for more.
     #[arg(long)]
     pub(crate) segment: Vec<String>,
-    /// A scorecard for each value of this key of the context; two with a comma are crossed.
-    ///
-    /// The 50 values with the most users have one, and users of all others share one.
-    /// Segments are not corrected for one another.
-    #[arg(long, value_name = "KEY", conflicts_with = "as_of")]
-    pub(crate) by: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TestArgs {
     /// The variant to compare with.
     #[arg(long)]
     pub(crate) control: Option<String>,
     /// The level of tests and intervals: 0.05 or 5%.
     #[arg(long, value_name = "FRACTION", value_parser = fraction::parse)]
     pub(crate) alpha: Option<f64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ResultsArgs {
+    /// The experiment.
+    pub(crate) experiment: String,
+    /// Only this metric: an event type, or `type:kind`.
+    #[arg(long)]
+    pub(crate) metric: Option<String>,
+    /// Only this kind: conversion, count or sum.
+    #[arg(long)]
+    pub(crate) kind: Option<String>,
+    #[command(flatten)]
+    pub(crate) users: UserArgs,
+    /// A scorecard for each value of this key of the context; two with a comma are crossed.
+    ///
+    /// The 50 values with the most users have one, and users of all others share one.
+    /// Segments are not corrected for one another.
+    #[arg(long, value_name = "KEY", conflicts_with = "as_of")]
+    pub(crate) by: Option<String>,
+    #[command(flatten)]
+    pub(crate) test: TestArgs,
     /// How p-values are adjusted: none, bonferroni, holm or bh.
     #[arg(long)]
     pub(crate) correction: Option<String>,
@@ -451,21 +463,10 @@ pub(crate) struct FunnelArgs {
     /// The first one is counted from the exposure. Empty for no limit.
     #[arg(long, value_name = "DURATION,...", allow_hyphen_values = true)]
     pub(crate) limits: Option<String>,
-    /// Only users exposed at or after this time, RFC 3339.
-    #[arg(long)]
-    pub(crate) from: Option<String>,
-    /// Only users exposed before this time, RFC 3339.
-    #[arg(long)]
-    pub(crate) to: Option<String>,
-    /// Only users whose context has this value, as key=value; repeat it for more.
-    #[arg(long)]
-    pub(crate) segment: Vec<String>,
-    /// The variant to compare with.
-    #[arg(long)]
-    pub(crate) control: Option<String>,
-    /// The level of tests and intervals: 0.05 or 5%.
-    #[arg(long, value_name = "FRACTION", value_parser = fraction::parse)]
-    pub(crate) alpha: Option<f64>,
+    #[command(flatten)]
+    pub(crate) users: UserArgs,
+    #[command(flatten)]
+    pub(crate) test: TestArgs,
     /// How to print.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,

@@ -1,5 +1,7 @@
 //! Computes how many users of each variant get through ordered steps, on request.
 
+use std::collections::BTreeMap;
+
 use trialog_catalog::experiments::Experiment;
 use trialog_model::duration::Window;
 use trialog_model::event::EventKind;
@@ -26,9 +28,8 @@ pub struct FunnelDefinition {
 pub struct FunnelUsers {
     /// Exposed users by variant, without metrics.
     pub computation: Computation,
-    /// The users who reached each step, for each variant in the order of
-    /// [`Computation::exposures`].
-    pub reached: Vec<Vec<u64>>,
+    /// For each variant the users who reached each step.
+    pub reached: BTreeMap<String, Vec<u64>>,
     /// What there is of the experiment's metric events; none without any.
     pub events: Option<IndexEntry>,
 }
@@ -77,8 +78,11 @@ pub(crate) fn compute_funnel(
         .pop()
         .expect("there is an answer for each plan");
     Ok(outcome.map(|folded| {
-        let codes = 0..plan.variants.len() as u32;
-        let reached = codes.map(|code| folded.accumulator.reached(plan.slot(0, code)).to_vec());
+        let variants = plan.variants.texts().iter().zip(0..);
+        let reached = variants.map(|(variant, code)| {
+            let reached = folded.accumulator.reached(plan.slot(0, code));
+            (variant.clone(), reached.to_vec())
+        });
         FunnelUsers {
             reached: reached.collect(),
             computation: users_of_cell(experiment, &plan, limits, &folded, 0),

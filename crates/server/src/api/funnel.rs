@@ -1,5 +1,6 @@
 //! `GET /v1/experiments/{id}/funnel`: how far users get through ordered steps.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -82,23 +83,18 @@ fn fold(app: &App, id: &ExperimentId, query: Query, flag: &Flag) -> Answer<Funne
     let experiment = app.catalog.experiment(id)?;
     let latest = app.catalog.published(id, None)?;
     let filter = &query.results.filter;
-    let mut reached = std::collections::BTreeMap::new();
-    let published = match latest {
-        None => None,
-        Some(latest) => {
-            let (users, mark) = app.aggregator.funnel(id, filter, &query.definition, flag)?;
-            check_types(&query.steps.types, &users)?;
-            let variants = users.computation.exposures.iter();
-            let variants = variants.map(|exposures| exposures.variant.clone());
-            reached = variants.zip(users.reached).collect();
-            Some(Published {
-                computed_at: latest.computed_at,
-                run_id: latest.run_id,
-                mark,
-                computation: users.computation,
-            })
-        }
-    };
+    let mut reached = BTreeMap::new();
+    let mut published = None;
+    if let Some(latest) = latest {
+        let (users, mark) = app.aggregator.funnel(id, filter, &query.definition, flag)?;
+        check_types(&query.steps.types, &users)?;
+        reached = users.reached;
+        published = Some(Published {
+            computation: users.computation,
+            mark,
+            ..latest
+        });
+    }
     let sequence = results::sequence(app, id, published.as_ref(), None)?;
     let mut report = trialog_report::build(
         &subject(&experiment),

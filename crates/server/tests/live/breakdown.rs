@@ -66,12 +66,6 @@ fn filled() -> Service {
     service
 }
 
-fn get(service: &Service, path: &str) -> Value {
-    let answer = service.get(path);
-    assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
-    answer.body
-}
-
 /// Percent-encodes a value of a query.
 fn encode(text: &str) -> String {
     let bytes = text.bytes();
@@ -82,7 +76,7 @@ fn encode(text: &str) -> String {
 fn each_segment_equals_the_results_that_are_filtered_by_its_values() {
     let service = filled();
     for by in ["platform", "shop", "vip", "platform,vip", "shop,platform"] {
-        let breakdown = get(&service, &format!("/v1/experiments/gate/breakdown?by={by}"));
+        let breakdown = service.body(&format!("/v1/experiments/gate/breakdown?by={by}"));
         let segments = breakdown["segments"].as_array().unwrap();
         let mut n_compared = 0;
         for segment in segments {
@@ -95,7 +89,7 @@ fn each_segment_equals_the_results_that_are_filtered_by_its_values() {
             // No filter chooses users without a value.
             let Some(pairs) = pairs else { continue };
             let path = format!("/v1/experiments/gate/results?{}", pairs.join("&"));
-            let filtered = get(&service, &path);
+            let filtered = service.body(&path);
             for part in ["variants", "metrics"] {
                 assert_eq!(segment[part], filtered[part], "{by}: {}", segment["label"]);
             }
@@ -114,7 +108,7 @@ fn each_segment_equals_the_results_that_are_filtered_by_its_values() {
 fn the_largest_values_come_first_then_the_missing_and_the_others() {
     let service = filled();
     let labels = |by: &str| -> Vec<String> {
-        let breakdown = get(&service, &format!("/v1/experiments/gate/breakdown?by={by}"));
+        let breakdown = service.body(&format!("/v1/experiments/gate/breakdown?by={by}"));
         let segments = breakdown["segments"].as_array().unwrap().iter();
         segments
             .map(|segment| segment["label"].as_str().unwrap().to_owned())
@@ -132,10 +126,7 @@ fn the_largest_values_come_first_then_the_missing_and_the_others() {
         labels("vip,platform")[..2],
         ["false, android, \"old\"", "false, ios"]
     );
-    let breakdown = get(
-        &service,
-        "/v1/experiments/gate/breakdown?by=shop&segment.vip=true",
-    );
+    let breakdown = service.body("/v1/experiments/gate/breakdown?by=shop&segment.vip=true");
     assert_eq!(breakdown["n_values"], 30);
     assert_eq!(breakdown["filter"]["segment"]["vip"], "true");
 }
@@ -168,7 +159,7 @@ fn what_cannot_be_broken_down_is_said() {
         "/v1/experiments",
         json!({"experiment_id": "draft", "variants": [{"variant": "a"}, {"variant": "b"}]}),
     );
-    let draft = get(&service, "/v1/experiments/draft/breakdown?by=platform");
+    let draft = service.body("/v1/experiments/draft/breakdown?by=platform");
     assert_eq!(
         (&draft["segments"], &draft["computed_at"]),
         (&json!([]), &Value::Null)

@@ -33,6 +33,13 @@ impl Service {
         Self(Api::with_runs(settings(), runs))
     }
 
+    /// The body at `path`, which has to be there.
+    pub(crate) fn body(&self, path: &str) -> Value {
+        let answer = self.get(path);
+        assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.body);
+        answer.body
+    }
+
     /// Lets time pass.
     pub(crate) fn pass(&self, micros: i64) {
         self.0.time.fetch_add(micros, Ordering::Relaxed);

@@ -24,17 +24,17 @@ pub(crate) fn run(config: &Config, args: &FunnelArgs) -> anyhow::Result<ExitCode
 }
 
 fn path(args: &FunnelArgs) -> anyhow::Result<String> {
-    let alpha = args.alpha.map(|alpha| alpha.to_string());
+    let alpha = args.test.alpha.map(|alpha| alpha.to_string());
     let named = [
         ("steps", Some(&args.steps)),
         ("window", args.window.as_ref()),
         ("limits", args.limits.as_ref()),
-        ("from", args.from.as_ref()),
-        ("to", args.to.as_ref()),
-        ("control", args.control.as_ref()),
+        ("from", args.users.from.as_ref()),
+        ("to", args.users.to.as_ref()),
+        ("control", args.test.control.as_ref()),
         ("alpha", alpha.as_ref()),
     ];
-    let query = query_text(named, &args.segment)?;
+    let query = query_text(named, &args.users.segment)?;
     let experiment = encode(&args.experiment);
     Ok(format!("/v1/experiments/{experiment}/funnel?{query}"))
 }

@@ -31,19 +31,19 @@ pub(crate) fn run(config: &Config, args: &ResultsArgs) -> anyhow::Result<ExitCod
 }
 
 fn path(args: &ResultsArgs) -> anyhow::Result<String> {
-    let alpha = args.alpha.map(|alpha| alpha.to_string());
+    let alpha = args.test.alpha.map(|alpha| alpha.to_string());
     let named = [
         ("metric", args.metric.as_ref()),
         ("kind", args.kind.as_ref()),
-        ("from", args.from.as_ref()),
-        ("to", args.to.as_ref()),
-        ("control", args.control.as_ref()),
+        ("from", args.users.from.as_ref()),
+        ("to", args.users.to.as_ref()),
+        ("control", args.test.control.as_ref()),
         ("alpha", alpha.as_ref()),
         ("correction", args.correction.as_ref()),
         ("as_of", args.as_of.as_ref()),
         ("by", args.by.as_ref()),
     ];
-    let query = query_text(named, &args.segment)?;
+    let query = query_text(named, &args.users.segment)?;
     let route = if args.by.is_some() {
         "breakdown"
     } else {

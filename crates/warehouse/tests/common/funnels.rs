@@ -1,5 +1,4 @@
 //! Funnels over random streams, and a search through every chain of events.
-#![allow(dead_code, reason = "not every test asks in all ways")]
 
 use proptest::prelude::*;
 use trialog_model::duration::Window;
