@@ -182,33 +182,43 @@ impl<'a> Connection<'a> {
         columns: &[&str],
         rows: &[Cells<'_>],
     ) -> Result<()> {
-        self.insert_chunks(table, columns, None, rows)
+        self.insert_chunks(table, columns, None, rows, |_| ())
     }
 
     /// Inserts rows as [`Self::insert_all`] does into a table whose rows SQLite seals. `columns` are
     /// all of its columns but the seal, in the order of the table. Each row is written once, with
-    /// its seal, and not a second time by the trigger that adds a missing one.
+    /// its seal, and not a second time by the trigger that adds a missing one; rows are counted
+    /// once for all.
     pub(crate) fn insert_sealed(
         &self,
         table: &str,
         columns: &[&str],
         rows: &[Cells<'_>],
     ) -> Result<()> {
-        let seal = match self {
-            Self::Sqlite(_) => Some("row_seal"),
+        let connection = match self {
+            Self::Sqlite(connection) => connection,
             #[cfg(feature = "postgres")]
-            Self::Postgres(_) => None,
+            Self::Postgres(_) => return self.insert_all(table, columns, rows),
         };
-        self.insert_chunks(table, columns, seal, rows)
+        let mut sum = 0;
+        self.insert_chunks(table, columns, Some("row_seal"), rows, |seal| sum += seal)?;
+        Ok(trialog_sqlite::seal::count_inserted(
+            connection,
+            table,
+            rows.len(),
+            sum,
+        )?)
     }
 
-    /// `seal` names the function that computes the column `seal` from the other columns.
+    /// `seal` names the function that computes the column `seal` from the other columns; `sealed`
+    /// gets the seal of each row.
     fn insert_chunks(
         &self,
         table: &str,
         columns: &[&str],
         seal: Option<&str>,
         rows: &[Cells<'_>],
+        mut sealed: impl FnMut(i64),
     ) -> Result<()> {
         for some in rows.chunks(ROWS_OF_A_STATEMENT) {
             let mut number = 0;
@@ -227,11 +237,19 @@ impl<'a> Connection<'a> {
             };
             let values: Vec<String> = some.iter().map(|_| row()).collect();
             let values = values.join(", ");
-            let seal = seal.map_or("", |_| ", seal");
             let columns = columns.join(", ");
-            let sql = format!("INSERT INTO {table} ({columns}{seal}) VALUES {values}");
             let cells: Vec<&dyn Parameter> = some.iter().flatten().map(AsRef::as_ref).collect();
-            self.execute(&sql, cells.as_slice())?;
+            if seal.is_none() {
+                let sql = format!("INSERT INTO {table} ({columns}) VALUES {values}");
+                self.execute(&sql, cells.as_slice())?;
+                continue;
+            }
+            let sql =
+                format!("INSERT INTO {table} ({columns}, seal) VALUES {values} RETURNING seal");
+            self.each(&sql, cells.as_slice(), |row| {
+                sealed(row.get(0)?);
+                Ok(ControlFlow::Continue(()))
+            })?;
         }
         Ok(())
     }

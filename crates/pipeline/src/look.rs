@@ -7,12 +7,12 @@ use trialog_catalog::experiments::Experiment;
 use trialog_catalog::sequence::STANDING;
 use trialog_catalog::{Catalog, CatalogError};
 use trialog_model::experiment::Metrics;
-use trialog_model::published::{AnalysisRow, Computation, HighWaterMark, Published};
+use trialog_model::published::{AnalysisRow, Computation, HighWaterMark};
 use trialog_model::sequence::{Break, PastLook, Sequence};
 use trialog_model::time::UnixMicros;
+use trialog_report::Subject;
 use trialog_report::standing::{self, Look, Planned, Standing};
 use trialog_report::summary::{self, SUMMARY, Summary};
-use trialog_report::{Choices, Subject};
 use trialog_warehouse::fold::UserFilter;
 use trialog_warehouse::view::View;
 
@@ -159,59 +159,46 @@ impl<'a> Looking<'a> {
         look: &Look<'_>,
         mark: HighWaterMark,
     ) -> Vec<AnalysisRow> {
-        let standing = self.standing(number, look);
+        let standing = Standing::next(self.previous[number].as_ref(), look);
         let sequence = Sequence {
-            looked_at: Some(PastLook {
-                at: look.at,
-                run_id: mark.run_id,
-            }),
-            standing: Some(standing.body.clone()),
+            looked_at: None,
+            standing: None,
             breaks: self.breaks[number].clone(),
         };
-        let summary = summary_row(look, mark, &sequence);
-        iter::once(standing).chain(summary).collect()
-    }
-
-    /// The row with the standing after `look` at the experiment with this number.
-    fn standing(&self, number: usize, look: &Look<'_>) -> AnalysisRow {
-        AnalysisRow {
+        let this = PastLook {
+            at: look.at,
+            run_id: mark.run_id,
+        };
+        let counting = Some(&standing).filter(|_| sequence.counts(this));
+        let summary = summary_row(look, counting, &sequence.breaks);
+        let standing = AnalysisRow {
             analysis: STANDING.to_owned(),
             key: String::new(),
-            body: Standing::next(self.previous[number].as_ref(), look).to_json(),
-        }
+            body: standing.to_json(),
+        };
+        iter::once(standing).chain(summary).collect()
     }
 }
 
 /// Makes the row with the summary of the report on `look`, which a list reads instead of
 /// building the report. Where there is no report, a list finds out why by itself.
-fn summary_row(look: &Look<'_>, mark: HighWaterMark, sequence: &Sequence) -> Option<AnalysisRow> {
+fn summary_row(
+    look: &Look<'_>,
+    standing: Option<&Standing>,
+    breaks: &[Break],
+) -> Option<AnalysisRow> {
     // What is published ends an earlier failure.
     let subject = Subject {
         failure: None,
         ..look.subject
     };
-    let published = Published {
-        computed_at: look.at,
-        run_id: mark.run_id,
-        mark,
-        computation: look.computation.clone(),
-    };
+    let look = Look { subject, ..*look };
     let current = &look.computation.fingerprint;
-    let choices = Choices::default();
-    let report = trialog_report::build(
-        &subject,
-        Some(&published),
-        current,
-        sequence,
-        None,
-        &choices,
-    );
-    let summary = Summary::from_report(&report.ok()?);
-    let basis = summary::basis(&subject, current, &sequence.breaks);
+    let summary = Summary::from_look(&look, standing, current, breaks).ok()?;
     Some(AnalysisRow {
         analysis: SUMMARY.to_owned(),
         key: String::new(),
-        body: summary.to_json(&basis),
+        body: summary.to_json(&summary::basis(&subject, current, breaks)),
     })
 }
 

@@ -36,26 +36,56 @@ pub(crate) fn always_valid(
     test.always_valid(terms.declared_alpha, terms.tuning().0)
 }
 
-/// Compares every arm with the control's; empty if the control has no users.
-pub(crate) fn compare_all(measured: &Measured, terms: &Terms<'_>) -> Vec<Comparison> {
-    let name = |arm: &Arm| Some(arm.sums.variant.as_str()) == terms.control;
-    let Some(control) = measured.arms.iter().find(|arm| name(arm)) else {
+/// Tests every arm against the control's; empty if the control has no users.
+fn tests<'m>(
+    measured: &'m Measured,
+    control: Option<&str>,
+) -> Vec<(&'m str, trialog_stats::Comparison)> {
+    let is_control = |arm: &&Arm| Some(arm.sums.variant.as_str()) == control;
+    let Some(control) = measured.arms.iter().find(is_control) else {
         return Vec::new();
     };
-    let others = measured.arms.iter().filter(|arm| !name(arm));
+    let others = measured.arms.iter().filter(|arm| !is_control(arm));
+    let tested = |arm: &'m Arm| Some((arm.sums.variant.as_str(), test(control, arm)?));
+    others.filter_map(tested).collect()
+}
+
+/// What makes the comparison of a treatment with the control less reliable.
+pub(crate) struct Doubts<'m> {
+    pub(crate) treatment: &'m str,
+    /// Whether there are so few events that the exact test is taken.
+    pub(crate) is_exact: bool,
+    /// Whether too many users share one value for a test of a quantile.
+    pub(crate) is_tied: bool,
+    /// Whether an arm has probably missed the rare large values.
+    pub(crate) is_sparse: bool,
+}
+
+/// Collects the doubts about the comparison of each treatment with `control`.
+pub(crate) fn doubts<'m>(measured: &'m Measured, control: Option<&str>) -> Vec<Doubts<'m>> {
+    let tests = tests(measured, control).into_iter();
+    tests
+        .map(|(treatment, test)| Doubts {
+            treatment,
+            is_exact: test.test() == "fisher_exact",
+            is_tied: no_flag(&test, measured) == Some(TIED),
+            is_sparse: is_sparse(&test),
+        })
+        .collect()
+}
+
+/// Compares every arm with the control's; empty if the control has no users.
+pub(crate) fn compare_all(measured: &Measured, terms: &Terms<'_>) -> Vec<Comparison> {
     let basis = (terms.looks).map(|looks| standing::basis(&looks.subject, measured, terms));
     let basis = basis.unwrap_or_default();
-    others
-        .filter_map(|treatment| {
-            let test = test(control, treatment)?;
-            let variant = &treatment.sums.variant;
-            Some(Comparison {
-                sequential: sequential(&test, earlier(measured, variant, &basis, terms), terms),
-                non_inferiority: non_inferiority(&test, measured, terms.alpha),
-                sparse: is_sparse(&test),
-                flag_reason: no_flag(&test, measured).map(str::to_owned),
-                ..plain(variant, &test, terms.alpha)
-            })
+    let tests = tests(measured, terms.control).into_iter();
+    tests
+        .map(|(variant, test)| Comparison {
+            sequential: sequential(&test, earlier(measured, variant, &basis, terms), terms),
+            non_inferiority: non_inferiority(&test, measured, terms.alpha),
+            sparse: is_sparse(&test),
+            flag_reason: no_flag(&test, measured).map(str::to_owned),
+            ..plain(variant, &test, terms.alpha)
         })
         .collect()
 }

@@ -84,7 +84,7 @@ pub fn build(
         counts_events: published.is_some() && filter.is_none(),
         current,
     });
-    sequence::warn(&mut health.warnings, sequence);
+    sequence::warn(&mut health.warnings, &sequence.breaks);
     let looks = Looks {
         subject: *subject,
         standing: standing.as_ref(),
@@ -149,6 +149,7 @@ fn assemble(
     let definition = subject.definition;
     let control = control(definition, computation, choices)?;
     let terms = Terms::from_definition(definition, control.as_deref(), choices, looks);
+    no_verdict::warn(&mut health, &measured, terms.control);
     let report = |measured: Measured| (metric_report(&measured, &terms), measured);
     let mut reports: Vec<_> = measured.into_iter().map(report).collect();
     // Only variants that users can be assigned are tested for sure; others that have a
@@ -162,7 +163,6 @@ fn assemble(
     {
         return Err(no_metric(metric, &reports));
     }
-    no_verdict::warn(&mut health, reports.iter().map(|(report, _)| report));
     let metrics: Vec<MetricReport> = (reports.into_iter())
         .map(|(report, _)| report)
         .filter(|report| choices.include(report))

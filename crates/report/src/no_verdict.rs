@@ -2,20 +2,27 @@
 
 use trialog_model::metric::MetricRole;
 
-use crate::comparison::{self, Comparison};
-use crate::{Health, MetricReport, Severity, Warning};
+use crate::comparison::{self, Doubts};
+use crate::{Health, Measured, Severity, Warning};
 
-/// Adds the warnings about `reports` to `health`.
-pub(crate) fn warn<'r>(health: &mut Health, reports: impl Iterator<Item = &'r MetricReport>) {
+/// Adds the warnings about the metrics in `measured` to `health`. `control` is the variant that the
+/// others are compared with.
+pub(crate) fn warn(health: &mut Health, measured: &[Measured], control: Option<&str>) {
     let mut without_direction: Vec<&str> = Vec::new();
-    for report in reports.filter(|report| report.role != MetricRole::Exploratory) {
-        let name = report.metric.as_str();
-        if report.direction.is_none() && !without_direction.contains(&name) {
+    let is_declared = |metric: &&Measured| metric.role != MetricRole::Exploratory;
+    for metric in measured.iter().filter(is_declared) {
+        let name = metric.metric.as_str();
+        if metric.direction.is_none() && !without_direction.contains(&name) {
             without_direction.push(name);
             health.warnings.push(no_direction(name));
         }
-        let of_comparisons = [few_events(report), tied(report), sparse(report)];
-        health.warnings.extend(of_comparisons.into_iter().flatten());
+        let doubts = comparison::doubts(metric, control);
+        let warnings = [
+            few_events(metric, &doubts),
+            tied(metric, &doubts),
+            sparse(metric, &doubts),
+        ];
+        health.warnings.extend(warnings.into_iter().flatten());
     }
     health.warnings.sort_by_key(|warning| warning.severity);
 }
@@ -41,27 +48,23 @@ fn no_direction(metric: &str) -> Warning {
     )
 }
 
-fn few_events(report: &MetricReport) -> Option<Warning> {
-    let is_exact = |comparison: &Comparison| comparison.test == "fisher_exact";
-    let name = &report.metric;
-    (report.comparisons.iter().any(is_exact)).then(|| {
+fn few_events(metric: &Measured, doubts: &[Doubts<'_>]) -> Option<Warning> {
+    let (name, kind) = (&metric.metric, metric.kind);
+    (doubts.iter().any(|doubt| doubt.is_exact)).then(|| {
         about(
             name,
             (Severity::Info, "few_events"),
             format!(
-                "`{name}` ({}) has fewer than 5 converted or 5 unconverted users in an arm, too few for a reliable result",
-                report.kind
+                "`{name}` ({kind}) has fewer than 5 converted or 5 unconverted users in an arm, too few for a reliable result"
             ),
             "the exact test is taken; wait for more users",
         )
     })
 }
 
-fn tied(report: &MetricReport) -> Option<Warning> {
-    let is_tied =
-        |comparison: &Comparison| comparison.flag_reason.as_deref() == Some(comparison::TIED);
-    let name = &report.metric;
-    (report.comparisons.iter().any(is_tied)).then(|| {
+fn tied(metric: &Measured, doubts: &[Doubts<'_>]) -> Option<Warning> {
+    let name = &metric.metric;
+    (doubts.iter().any(|doubt| doubt.is_tied)).then(|| {
         about(
             name,
             (Severity::Warning, "tied_quantile"),
@@ -73,19 +76,18 @@ fn tied(report: &MetricReport) -> Option<Warning> {
     })
 }
 
-fn sparse(report: &MetricReport) -> Option<Warning> {
-    let sparse: Vec<&str> = (report.comparisons.iter())
-        .filter(|comparison| comparison.sparse)
-        .map(|comparison| comparison.treatment.as_str())
+fn sparse(metric: &Measured, doubts: &[Doubts<'_>]) -> Option<Warning> {
+    let sparse: Vec<&str> = (doubts.iter())
+        .filter(|doubt| doubt.is_sparse)
+        .map(|doubt| doubt.treatment)
         .collect();
-    let name = &report.metric;
+    let (name, kind) = (&metric.metric, metric.kind);
     (!sparse.is_empty()).then(|| {
         about(
             name,
             (Severity::Warning, "sparse"),
             format!(
-                "`{name}` ({}) is sparse in {}: an arm has probably missed the rare large values, so it has no verdict of this look",
-                report.kind,
+                "`{name}` ({kind}) is sparse in {}: an arm has probably missed the rare large values, so it has no verdict of this look",
                 sparse.join(", ")
             ),
             "wait for more users of the smaller arm, split the users more evenly, or ask for `:conversion`",

@@ -109,8 +109,8 @@ pub(crate) fn is_unconfirmed(sequence: &Sequence) -> bool {
 }
 
 /// Warns why earlier looks no longer count.
-pub(crate) fn warn(warnings: &mut Vec<Warning>, sequence: &Sequence) {
-    warnings.extend(sequence.breaks.iter().map(warning));
+pub(crate) fn warn(warnings: &mut Vec<Warning>, breaks: &[Break]) {
+    warnings.extend(breaks.iter().map(warning));
     warnings.sort_by_key(|warning| warning.severity);
 }
 

@@ -4,13 +4,18 @@
 //! experiments reads fifty short rows instead of building fifty reports.
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use trialog_model::event::FieldError;
 use trialog_model::experiment::Status;
 use trialog_model::sequence::Break;
 
-use crate::sequence::SequenceBreak;
-use crate::standing::basis::short;
-use crate::{Decided, Paused, Progress, Report, Subject, Warning};
+use crate::health::{self, Checked};
+use crate::measured::measured;
+use crate::sequence::{self, SequenceBreak};
+use crate::standing::basis::short_text;
+use crate::standing::{Look, Standing};
+use crate::{
+    Choices, Decided, Paused, Progress, Report, Subject, Warning, control, no_verdict, variants,
+};
 
 /// The name of the analysis under which summaries are stored.
 pub const SUMMARY: &str = "summary";
@@ -53,6 +58,52 @@ impl Summary {
         }
     }
 
+    /// Summarises the report on a published look without building it: intervals and p-values are
+    /// in no list. `standing` is that after the look, none if the look does not count; `current` is
+    /// the fingerprint of the definition, and `breaks` are those in its sequence of looks.
+    ///
+    /// # Errors
+    ///
+    /// The experiment has no variant to compare the others with.
+    pub fn from_look(
+        look: &Look<'_>,
+        standing: Option<&Standing>,
+        current: &str,
+        breaks: &[Break],
+    ) -> Result<Self, FieldError> {
+        let Look {
+            subject,
+            computation,
+            at,
+            ..
+        } = look;
+        let choices = Choices::default();
+        let definition = subject.definition;
+        let control = control(definition, computation, &choices)?;
+        let control = control.as_deref();
+        let measured = measured(subject, computation, control, &choices);
+        let mut health = health::health(&Checked {
+            subject: *subject,
+            computation,
+            measured: &measured,
+            srm: standing.and_then(|standing| standing.srm),
+            is_published: true,
+            is_filtered: false,
+            counts_events: true,
+            current,
+        });
+        sequence::warn(&mut health.warnings, breaks);
+        no_verdict::warn(&mut health, &measured, control);
+        let variants = variants(definition, computation);
+        Ok(Self {
+            status: subject.status,
+            computed_at: Some(at.to_rfc3339()),
+            users: variants.iter().map(|variant| variant.users).sum(),
+            plan: health::progress(definition, computation),
+            warnings: health.warnings,
+        })
+    }
+
     /// Writes the summary with its `basis`.
     pub fn to_json(&self, basis: &str) -> String {
         let stored = Stored {
@@ -78,7 +129,7 @@ impl Summary {
 pub fn basis(subject: &Subject<'_>, current: &str, breaks: &[Break]) -> String {
     let breaks: Vec<_> = breaks.iter().map(SequenceBreak::from_break).collect();
     let pauses: Vec<_> = subject.pauses.iter().map(Paused::from_pause).collect();
-    short(&json!([
+    let parts = (
         env!("CARGO_PKG_VERSION"),
         subject.definition,
         subject.defined_metrics,
@@ -90,7 +141,8 @@ pub fn basis(subject: &Subject<'_>, current: &str, breaks: &[Break]) -> String {
         subject.failure,
         current,
         breaks,
-    ]))
+    );
+    short_text(&serde_json::to_string(&parts).unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -55,24 +55,45 @@ impl Table {
         )
     }
 
-    /// What keeps the number of rows and the sum of their seals.
+    /// What keeps the number of rows and the sum of their seals. Rows that are inserted with their
+    /// seal are counted by who inserts them: once for many rows, with [`count_inserted`].
     fn counting_triggers(&self) -> String {
         let name = &self.name;
-        let add = |n_rows: &str, sum: &str| {
-            format!(
-                "BEGIN UPDATE {SUMS} SET n_rows = n_rows + {n_rows}, sum = sum + {sum} WHERE name = '{name}'; END;"
-            )
-        };
+        let add =
+            |n_rows: &str, sum: &str| format!("BEGIN {}; END;", add_to_sums(name, n_rows, sum));
         let (new, old) = ("ifnull(new.seal, 0)", "ifnull(old.seal, 0)");
         format!(
-            "CREATE TEMP TRIGGER IF NOT EXISTS count_{name}_insert AFTER INSERT ON main.{name} {}
+            "CREATE TEMP TRIGGER IF NOT EXISTS count_{name}_insert AFTER INSERT ON main.{name} WHEN new.seal IS NULL {}
              CREATE TEMP TRIGGER IF NOT EXISTS count_{name}_delete AFTER DELETE ON main.{name} {}
              CREATE TEMP TRIGGER IF NOT EXISTS count_{name}_seal AFTER UPDATE OF seal ON main.{name} {}",
-            add("1", new),
+            add("1", "0"),
             add("-1", &format!("-{old}")),
             add("0", &format!("{new} - {old}")),
         )
     }
+}
+
+/// The statement that adds to what is counted of `table`.
+fn add_to_sums(table: &str, n_rows: &str, sum: &str) -> String {
+    format!(
+        "UPDATE {SUMS} SET n_rows = n_rows + {n_rows}, sum = sum + {sum} WHERE name = '{table}'"
+    )
+}
+
+/// Counts `n_rows` rows of `table` that were inserted with their seals, which add up to `sum`.
+///
+/// # Errors
+///
+/// The database cannot be written.
+pub fn count_inserted(
+    connection: &Connection,
+    table: &str,
+    n_rows: usize,
+    sum: i64,
+) -> rusqlite::Result<()> {
+    let sql = add_to_sums(table, "?1", "?2");
+    connection.prepare_cached(&sql)?.execute((n_rows, sum))?;
+    Ok(())
 }
 
 fn has_sums(connection: &Connection) -> rusqlite::Result<bool> {
@@ -288,6 +309,21 @@ mod tests {
         assert_eq!(sound, [true, true]);
     }
 
+    /// A database that counts the rows of its sealed table.
+    fn counting_database() -> Connection {
+        let connection = Connection::open_in_memory().unwrap();
+        connection
+            .execute_batch(
+                "CREATE TABLE t (a TEXT, b INTEGER, v REAL, w BLOB, seal INTEGER, PRIMARY KEY (a, b)) WITHOUT ROWID;
+                 CREATE TABLE sealed_tables (name TEXT PRIMARY KEY, n_rows INTEGER NOT NULL, sum INTEGER NOT NULL) WITHOUT ROWID;
+                 INSERT INTO sealed_tables VALUES ('t', 0, 0)",
+            )
+            .unwrap();
+        register(&connection).unwrap();
+        install(&connection).unwrap();
+        connection
+    }
+
     #[test]
     fn a_row_that_is_gone_or_that_nobody_wrote_is_found() {
         for spoil in [
@@ -295,16 +331,7 @@ mod tests {
             "INSERT INTO t SELECT 'z', b, v, w, row_seal('z', b, v, w) FROM t WHERE a = 'x'",
             "DELETE FROM t",
         ] {
-            let connection = Connection::open_in_memory().unwrap();
-            connection
-                .execute_batch(
-                    "CREATE TABLE t (a TEXT, b INTEGER, v REAL, w BLOB, seal INTEGER, PRIMARY KEY (a, b)) WITHOUT ROWID;
-                     CREATE TABLE sealed_tables (name TEXT PRIMARY KEY, n_rows INTEGER NOT NULL, sum INTEGER NOT NULL) WITHOUT ROWID;
-                     INSERT INTO sealed_tables VALUES ('t', 0, 0)",
-                )
-                .unwrap();
-            register(&connection).unwrap();
-            install(&connection).unwrap();
+            let connection = counting_database();
             connection
                 .execute_batch(
                     "INSERT INTO t (a, b, v) VALUES ('x', 1, 2), ('y', 2, 2.5), ('w', 3, 3);
@@ -328,6 +355,25 @@ mod tests {
             let found = find_broken(&connection).unwrap().unwrap();
             assert!(found.contains("`t` has"), "{spoil}: {found}");
         }
+    }
+
+    #[test]
+    fn rows_that_come_with_their_seal_are_counted_together() {
+        let connection = counting_database();
+        let sums: Vec<i64> = connection
+            .prepare("INSERT INTO t (a, b, v, w, seal) VALUES ('x', 1, 2.0, NULL, row_seal('x', 1, 2.0, NULL)), ('y', 2, 3.0, NULL, row_seal('y', 2, 3.0, NULL)) RETURNING seal")
+            .unwrap()
+            .query_map([], |row| row.get(0))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        assert!(find_broken(&connection).unwrap().is_some());
+        count_inserted(&connection, "t", sums.len(), sums.iter().sum()).unwrap();
+        assert_eq!(find_broken(&connection).unwrap(), None);
+        connection
+            .execute_batch("UPDATE t SET v = 4 WHERE a = 'x'; DELETE FROM t WHERE a = 'y'")
+            .unwrap();
+        assert_eq!(find_broken(&connection).unwrap(), None);
     }
 
     #[test]

@@ -90,6 +90,11 @@ pub(super) fn basis_of_plan(subject: &Subject<'_>) -> String {
 
 /// Shortens `basis` to 16 characters that differ wherever it differs.
 pub(crate) fn short(basis: &Value) -> String {
-    let (high, _) = murmur3_x64_128(basis.to_string().as_bytes(), 0);
+    short_text(&basis.to_string())
+}
+
+/// Shortens `text` to 16 characters that differ wherever it differs.
+pub(crate) fn short_text(text: &str) -> String {
+    let (high, _) = murmur3_x64_128(text.as_bytes(), 0);
     format!("{high:016x}")
 }
