@@ -8,6 +8,7 @@
 
 mod arm;
 mod breakdown;
+pub mod calc;
 mod choices;
 mod comparison;
 pub mod findings;

@@ -25,6 +25,7 @@ mod sequential;
 use serde_json::Value;
 
 pub use cost::cost_micros;
+pub use fields::Fields;
 
 /// A family of statistics.
 ///
@@ -40,6 +41,46 @@ pub struct Family {
     /// An example of an input, as JSON.
     pub example: &'static str,
     compute: fn(&Value) -> Result<Value, CalcError>,
+}
+
+impl Family {
+    /// Describes a family that another crate computes.
+    ///
+    /// ```
+    /// use trialog_stats::calc::Family;
+    /// let echo = Family::new("echo", "what was said", "{}", |input| Ok(input.clone()));
+    /// assert_eq!(echo.name, "echo");
+    /// ```
+    #[must_use]
+    pub const fn new(
+        name: &'static str,
+        summary: &'static str,
+        example: &'static str,
+        compute: fn(&Value) -> Result<Value, CalcError>,
+    ) -> Self {
+        Self {
+            name,
+            summary,
+            example,
+            compute,
+        }
+    }
+
+    /// Computes `input`.
+    ///
+    /// # Errors
+    ///
+    /// [`CalcError::Field`] for an input that the family cannot be computed from.
+    ///
+    /// ```
+    /// let family = &trialog_stats::calc::FAMILIES[0];
+    /// let input = serde_json::from_str(family.example).unwrap();
+    /// assert_eq!(family.compute(&input)?["status"], "ok");
+    /// # Ok::<(), trialog_stats::calc::CalcError>(())
+    /// ```
+    pub fn compute(&self, input: &Value) -> Result<Value, CalcError> {
+        (self.compute)(input)
+    }
 }
 
 /// The reason why an input has no answer.
@@ -119,7 +160,7 @@ pub fn calc(name: &str, input: &Value) -> Result<Value, CalcError> {
     let Some(family) = FAMILIES.iter().find(|family| family.name == name) else {
         return Err(CalcError::Family(name.to_owned()));
     };
-    (family.compute)(input)
+    family.compute(input)
 }
 
 #[cfg(test)]

@@ -11,7 +11,8 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use trialog_model::document::not_json;
 use trialog_model::nearest::there_are;
-use trialog_stats::calc::{CalcError, FAMILIES, calc, cost_micros};
+use trialog_report::calc::{calc, families};
+use trialog_stats::calc::{CalcError, cost_micros};
 
 use crate::app::App;
 use crate::openapi::operation::Operation;
@@ -29,8 +30,8 @@ const MAX_COST_MICROS: u64 = 3_000_000;
 const EXAMPLE: &str = "srm_chi2";
 
 pub(crate) fn operations() -> Vec<Operation> {
-    let names = FAMILIES.map(|family| family.name);
-    let example = (FAMILIES.iter()).find(|family| family.name == EXAMPLE);
+    let names: Vec<&str> = families().map(|family| family.name).collect();
+    let example = families().find(|family| family.name == EXAMPLE);
     let text = example.map_or("{}", |family| family.example);
     let input: Value = serde_json::from_str(text).unwrap_or_default();
     let operation = Operation::new(
@@ -148,7 +149,7 @@ fn check_cost(family: &str, inputs: &[Value]) -> Answer<()> {
 
 /// What is said of the family `name`, which does not exist.
 pub fn no_family(name: &str) -> String {
-    let families: Vec<&str> = FAMILIES.iter().map(|family| family.name).collect();
+    let families: Vec<&str> = families().map(|family| family.name).collect();
     format!(
         "there is no family `{name}`{}",
         there_are(name, &families, false)

@@ -10,15 +10,30 @@ const MAX_VALUES: usize = 10_000_000;
 /// The largest integer that every reader of JSON keeps exact.
 const MAX_INTEGER: f64 = 9_007_199_254_740_992.0;
 
-/// An object of an input, with its path.
-pub(super) struct Fields<'a> {
+/// An object of an input, with its path, so that an error names the field.
+///
+/// ```
+/// use trialog_stats::calc::Fields;
+/// let input = serde_json::json!({"unit": "42", "limit": -1});
+/// let fields = Fields::new(&input, &["unit", "limit"])?;
+/// assert_eq!(fields.text("unit")?, "42");
+/// let error = fields.count("limit").unwrap_err().to_string();
+/// assert_eq!(error, "`limit` is not a whole number from 0 to 2^53");
+/// # Ok::<(), trialog_stats::calc::CalcError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Fields<'a> {
     path: String,
     members: &'a Map<String, Value>,
 }
 
 impl<'a> Fields<'a> {
-    /// Reads the whole input, which may have only `known` members.
-    pub(super) fn new(input: &'a Value, known: &[&str]) -> Result<Self, CalcError> {
+    /// Reads the whole input.
+    ///
+    /// # Errors
+    ///
+    /// The input is not an object, or has a member that is not in `known`.
+    pub fn new(input: &'a Value, known: &[&str]) -> Result<Self, CalcError> {
         Self::from_value(input, String::new(), known)
     }
 
@@ -89,7 +104,9 @@ impl<'a> Fields<'a> {
         Ok(rows)
     }
 
-    pub(super) fn has(&self, name: &str) -> bool {
+    /// Returns whether there is a member `name` that is not null.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
         self.members.get(name).is_some_and(|value| !value.is_null())
     }
 
@@ -103,8 +120,12 @@ impl<'a> Fields<'a> {
         self.has(name).then(|| self.number(name)).transpose()
     }
 
-    /// Reads a whole number from 0.
-    pub(super) fn count(&self, name: &str) -> Result<u64, CalcError> {
+    /// Reads a whole number from 0 to 2^53.
+    ///
+    /// # Errors
+    ///
+    /// [`CalcError::Field`] with the place where it is not.
+    pub fn count(&self, name: &str) -> Result<u64, CalcError> {
         count(self.get(name)?).ok_or_else(|| self.fault(name, NO_COUNT))
     }
 
@@ -114,7 +135,12 @@ impl<'a> Fields<'a> {
         integer(value).ok_or_else(|| self.fault(name, "is not a whole number"))
     }
 
-    pub(super) fn text(&self, name: &str) -> Result<&'a str, CalcError> {
+    /// Reads a text.
+    ///
+    /// # Errors
+    ///
+    /// [`CalcError::Field`] with the place where it is not.
+    pub fn text(&self, name: &str) -> Result<&'a str, CalcError> {
         let text = self.get(name)?.as_str();
         text.ok_or_else(|| self.fault(name, "is not text"))
     }
@@ -143,7 +169,11 @@ impl<'a> Fields<'a> {
     }
 
     /// Reads the texts of the list `name`.
-    pub(super) fn texts(&self, name: &str) -> Result<Vec<&'a str>, CalcError> {
+    ///
+    /// # Errors
+    ///
+    /// [`CalcError::Field`] with the place where it is not.
+    pub fn texts(&self, name: &str) -> Result<Vec<&'a str>, CalcError> {
         self.each(name, Value::as_str, "is not text")
     }
 

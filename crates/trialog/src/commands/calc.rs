@@ -7,8 +7,9 @@ use std::process::ExitCode;
 use anyhow::{Context, anyhow, bail};
 use serde_json::{Value, json};
 use trialog_model::document::not_json;
+use trialog_report::calc::{calc, families};
 use trialog_server::no_family;
-use trialog_stats::calc::{FAMILIES, Family, calc};
+use trialog_stats::calc::Family;
 
 use crate::cli::{CalcArgs, help};
 use crate::show::Table;
@@ -26,7 +27,7 @@ pub(crate) fn run(args: &CalcArgs) -> anyhow::Result<ExitCode> {
 
 fn list() {
     let mut table = Table::new(&["family", "what it answers"]);
-    for family in &FAMILIES {
+    for family in families() {
         table.row([family.name, family.summary].map(str::to_owned));
     }
     print!("{}", table.text());
@@ -34,7 +35,7 @@ fn list() {
 
 /// The family called `name`; the error for another name lists those that there are.
 fn family(name: &str) -> anyhow::Result<&'static Family> {
-    let found = FAMILIES.iter().find(|family| family.name == name);
+    let found = families().find(|family| family.name == name);
     found.with_context(|| no_family(name))
 }
 
