@@ -493,25 +493,26 @@ impl Aggregator {
         }
     }
 
-    /// Computes an experiment by the values of context `keys` at the exposure, for the users that
-    /// `filter` lets through, over the events that the last published run read. It ends with an
-    /// error soon after `abandoned` is set.
+    /// Computes an experiment by the values of each group of context keys at the exposure, for the
+    /// users that `filter` lets through, over the events that the last published run read. The
+    /// keys of a group are crossed; several groups take one pass together. It ends with an error
+    /// soon after `abandoned` is set.
     ///
     /// # Errors
     ///
     /// The experiment is not known, its events were dropped, a file is damaged, or a sum
     /// overflows.
-    pub fn breakdown(
+    pub fn breakdowns(
         &self,
         id: &ExperimentId,
         filter: &UserFilter,
-        keys: &[String],
+        groups: &[Vec<String>],
         abandoned: &Arc<AtomicBool>,
-    ) -> Result<(Breakdown, HighWaterMark), PipelineError> {
+    ) -> Result<(Vec<Breakdown>, HighWaterMark), PipelineError> {
         let (experiment, view, mark) = self.published_view(id, abandoned)?;
         let settings = &self.settings;
-        let users = (filter, keys);
-        let breakdown = compute_by_keys(
+        let users = (filter, groups);
+        let breakdowns = compute_by_keys(
             &view,
             &experiment,
             &settings.limits,
@@ -519,7 +520,7 @@ impl Aggregator {
             users,
             settings.n_threads,
         )?;
-        Ok((breakdown?, mark))
+        Ok((breakdowns?, mark))
     }
 
     /// Computes how many users of each variant get through `funnel`, of the users that `filter`

@@ -256,6 +256,17 @@ pub struct Exposure {
     pub at: i64,
 }
 
+impl Exposure {
+    /// The same exposure in another cell, of the split of `plan`.
+    pub(crate) fn in_cell(self, plan: &Plan, cell: u32) -> Self {
+        Self {
+            cell,
+            slot: plan.slot(cell, self.variant),
+            ..self
+        }
+    }
+}
+
 /// An analysis that is made user by user.
 ///
 /// For each user who counts: `begin`, then `events` any number of times with
@@ -317,7 +328,7 @@ pub struct Folded<A> {
 }
 
 impl<A: Accumulator> Folded<A> {
-    fn new(plan: &Plan, accumulator: A) -> Self {
+    pub(crate) fn new(plan: &Plan, accumulator: A) -> Self {
         let (n_slots, n_cells) = (plan.n_slots(), plan.split.n_cells());
         Self {
             users: vec![0; n_slots],
@@ -330,7 +341,7 @@ impl<A: Accumulator> Folded<A> {
     }
 
     /// Counts a user.
-    fn count(&mut self, plan: &Plan, status: &Status) {
+    pub(crate) fn count(&mut self, plan: &Plan, status: &Status) {
         let counted = |cell: u32| plan.counted_cell(cell) as usize;
         match *status {
             Status::Unexposed | Status::LeftOut => {}

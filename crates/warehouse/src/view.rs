@@ -138,8 +138,8 @@ impl View {
         self.fold::<A>(plans, questions, n_threads)
     }
 
-    /// Finds the `limit` values of `keys` with the most exposed users of `plan`, and what its
-    /// users come to by them.
+    /// Finds the `limit` values of each group of keys with the most exposed users of `plan`, and,
+    /// for a single group, what its users come to by them. The keys of a group are crossed.
     ///
     /// # Errors
     ///
@@ -147,12 +147,12 @@ impl View {
     pub fn key_values(
         &self,
         plan: &Plan,
-        keys: &[String],
+        groups: &[Vec<String>],
         limit: usize,
         n_threads: usize,
     ) -> Result<Found, WarehouseError> {
         let question = KeyQuestion {
-            keys: keys.to_vec(),
+            groups: groups.to_vec(),
             limit,
             spill: self.spill().to_owned(),
         };
@@ -161,7 +161,7 @@ impl View {
             Some(Ok(found)) => found,
             // Counting users overflows nothing.
             Some(Err(_)) | None => Ok(Found {
-                values: KeyValues::default(),
+                values: vec![KeyValues::default(); groups.len()],
                 exposures: None,
             }),
         }

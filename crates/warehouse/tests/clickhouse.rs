@@ -97,14 +97,14 @@ fn check_cells(
     };
     let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
     let question = KeyQuestion {
-        keys: keys.clone(),
+        groups: vec![keys.clone()],
         limit: 2,
         spill: std::env::temp_dir(),
     };
     let plans = std::slice::from_ref(plan);
     let values = |found: Result<Found, WarehouseError>| found.unwrap().values;
     let found = both.both_warehouses_agree::<Values, _>(plans, &[question], values)?;
-    let Some(Some(found)) = found.into_iter().next() else {
+    let Some(found) = found.into_iter().flatten().flatten().next() else {
         return Ok(());
     };
     let mut values: Vec<CellValues> = (found.largest.into_iter())

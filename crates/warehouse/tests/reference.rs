@@ -392,6 +392,21 @@ proptest! {
         }
     }
 
+    /// Several groups of keys are one pass.
+    #[test]
+    fn groups_of_keys_in_one_pass_have_the_numbers_of_a_pass_for_each(
+        events in events(),
+        questions in questions(),
+        n_threads in 1..4usize,
+        limit in 0..4usize,
+    ) {
+        let (_directory, warehouse) = filled(&Options::default(), &events, 50);
+        let groups: &[&[&str]] = &[&["platform"], &["new", "platform"], &["new"], &["nowhere"]];
+        for question in &questions {
+            cells::check_groups(&warehouse.snapshot(), question, groups, limit, n_threads)?;
+        }
+    }
+
     /// Also where none of the variants is known.
     #[test]
     fn copies_that_tie_in_time_give_the_same_counts_in_every_order(

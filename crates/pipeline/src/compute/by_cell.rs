@@ -7,12 +7,14 @@ use trialog_model::event::EventKind;
 use trialog_model::published::Computation;
 use trialog_model::time::UnixMicros;
 use trialog_warehouse::analysis::scorecard::Scorecard;
-use trialog_warehouse::fold::UserFilter;
-use trialog_warehouse::fold::split::{CellValues, Split};
+use trialog_warehouse::analysis::scorecard::by_keys::{ByKeys, ByKeysQuestion};
+use trialog_warehouse::fold::split::{CellValues, KeyCells, Split};
+use trialog_warehouse::fold::{Folded, Plan, UserFilter};
 use trialog_warehouse::view::View;
 use trialog_warehouse::{FoldError, WarehouseError};
 
-use super::{Limits, computation_of_cell, plan, ranked};
+use super::ranked::{self, RankedMetrics};
+use super::{Limits, computation_of_cell, plan};
 
 /// Values that have a cell of their own: those with the most users. All others share one.
 pub const MAX_VALUES: usize = 50;
@@ -36,41 +38,74 @@ pub struct Cell {
     pub computation: Computation,
 }
 
-/// Computes `experiment` by the values of `keys` at the exposure, for the users that `filter`
-/// lets through; the inner error is the experiment's own.
+/// Computes `experiment` by the values of each group of keys at the exposure, for the users that
+/// `filter` lets through; the inner error is the experiment's own. The keys of a group are crossed.
 pub(crate) fn compute_by_keys(
     view: &View,
     experiment: &Experiment,
     limits: &Limits,
     data_time: UnixMicros,
-    (filter, keys): (&UserFilter, &[String]),
+    (filter, groups): (&UserFilter, &[Vec<String>]),
     n_threads: usize,
-) -> Result<Result<Breakdown, FoldError>, WarehouseError> {
+) -> Result<Result<Vec<Breakdown>, FoldError>, WarehouseError> {
     let id = experiment.definition.experiment_id.as_str();
     let assignments = view.contents(EventKind::Assignment, &[id])?;
     let metrics = view.contents(EventKind::Metric, &[id])?;
     let contents = [assignments.get(id), metrics.get(id)];
-    let (mut plan, metrics) = plan(contents, experiment, limits, data_time, filter);
-    let found = view.key_values(&plan, keys, MAX_VALUES, n_threads)?;
-    let cells = found.values.cells(keys);
-    let values = cells.values().to_vec();
-    plan.split = Split::Keys(cells);
-    plan.exposures = found.exposures.map(Arc::new);
-    let plans = std::slice::from_ref(&plan);
-    let outcome = view.run::<Scorecard>(plans, &[metrics], n_threads)?.pop();
-    let Some(outcome) = outcome else {
-        return Ok(Ok(Breakdown {
-            cells: Vec::new(),
-            n_values: 0,
-        }));
+    let (plan, metrics) = plan(contents, experiment, limits, data_time, filter);
+    let found = view.key_values(&plan, groups, MAX_VALUES, n_threads)?;
+    let exposures = found.exposures.map(Arc::new);
+    let cells = groups.iter().zip(&found.values);
+    let cells: Vec<KeyCells> = cells.map(|(keys, values)| values.cells(keys)).collect();
+    let split = |cells: &KeyCells| Plan {
+        split: Split::Keys(cells.clone()),
+        exposures: exposures.clone(),
+        ..plan.clone()
     };
-    let folded = match outcome {
-        Ok(folded) => folded,
+    let plans: Vec<Plan> = cells.iter().map(split).collect();
+    let folded = match plans.len() {
+        1 => {
+            let outcome = view.run::<Scorecard>(&plans, &[metrics], n_threads)?.pop();
+            outcome.map(|folded| folded.map(|folded| vec![folded]))
+        }
+        _ => {
+            let question = ByKeysQuestion {
+                metrics,
+                groups: cells,
+            };
+            let plans = std::slice::from_ref(&plan);
+            view.run::<ByKeys>(plans, &[question], n_threads)?.pop()
+        }
+    };
+    let folded = match folded.transpose() {
+        Ok(folded) => folded.unwrap_or_default(),
         Err(error) => return Ok(Err(error)),
     };
-    let ranked = match ranked::order_users(view, experiment, &plan, n_threads)? {
-        Ok(ranked) => ranked,
-        Err(error) => return Ok(Err(error)),
+    let mut breakdowns = Vec::with_capacity(groups.len());
+    for ((plan, folded), values) in plans.iter().zip(&folded).zip(&found.values) {
+        let ranked = match ranked::order_users(view, experiment, plan, n_threads)? {
+            Ok(ranked) => ranked,
+            Err(error) => return Ok(Err(error)),
+        };
+        breakdowns.push(Breakdown {
+            cells: cells_of(experiment, limits, plan, folded, &ranked),
+            n_values: values.n_values,
+        });
+    }
+    Ok(Ok(breakdowns))
+}
+
+/// Collects what was folded by cell; cells without anybody are left out at the end.
+fn cells_of(
+    experiment: &Experiment,
+    limits: &Limits,
+    plan: &Plan,
+    folded: &Folded<Scorecard>,
+    ranked: &RankedMetrics<'_>,
+) -> Vec<Cell> {
+    let values = match &plan.split {
+        Split::Keys(cells) => cells.values(),
+        _ => &[],
     };
     // Users who do not count may have values that no exposed user has.
     let last = values.len() as u32;
@@ -82,17 +117,16 @@ pub(crate) fn compute_by_keys(
     let excluded = folded.forced[values.len()] + folded.unknown_variant[values.len()];
     let has_others = excluded > 0 || counts.into_iter().flatten().any(|users| *users > 0);
     let other = has_others.then_some(None);
-    let cells = values.into_iter().map(Some).chain(other).zip(0..);
-    let cells = cells.map(|(values, cell)| {
-        let mut computation = computation_of_cell(experiment, &plan, limits, &folded, cell);
-        ranked.add_to(&mut computation, &plan, cell);
-        Cell {
-            values,
-            computation,
-        }
-    });
-    Ok(Ok(Breakdown {
-        cells: cells.collect(),
-        n_values: found.values.n_values,
-    }))
+    let values = values.iter().cloned().map(Some);
+    let cells = values.chain(other).zip(0..);
+    cells
+        .map(|(values, cell)| {
+            let mut computation = computation_of_cell(experiment, plan, limits, folded, cell);
+            ranked.add_to(&mut computation, plan, cell);
+            Cell {
+                values,
+                computation,
+            }
+        })
+        .collect()
 }

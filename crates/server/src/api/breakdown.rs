@@ -93,7 +93,11 @@ fn fold(app: &App, id: &ExperimentId, query: &Query, flag: &Flag) -> Answer<Brea
         return Ok(Breakdown::from_reports(whole, query.by.clone(), 0, []));
     };
     let filter = &query.results.filter;
-    let (found, mark) = app.aggregator.breakdown(id, filter, &query.by, flag)?;
+    let groups = std::slice::from_ref(&query.by);
+    let (found, mark) = app.aggregator.breakdowns(id, filter, groups, flag)?;
+    let Some(found) = found.into_iter().next() else {
+        return Ok(Breakdown::from_reports(whole, query.by.clone(), 0, []));
+    };
     let mut reports = Vec::with_capacity(found.cells.len());
     for cell in found.cells {
         let published = Published {

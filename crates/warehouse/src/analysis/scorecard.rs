@@ -1,5 +1,6 @@
 //! Computes the scorecard: by variant and metric, the exact sums that tests are made of.
 
+pub mod by_keys;
 #[cfg(feature = "clickhouse")]
 mod clickhouse;
 
@@ -350,6 +351,25 @@ impl Scorecard {
         &self.sums[slot * self.metrics.len() + metric]
     }
 
+    /// Adds what a user has gathered for each metric to the sums of `slot`.
+    fn add_user(&mut self, user: &[UserSums], slot: usize) -> Result<(), FoldError> {
+        let first = slot * self.metrics.len();
+        for (metric, user) in user.iter().enumerate() {
+            let sums = &mut self.sums[first + metric];
+            let shape = self.metrics[metric].shape;
+            if matches!(shape, Shape::Retention { .. }) && user.until > self.data_time {
+                sums.waiting_users += 1;
+                let next = self.next_user_at.get_or_insert(user.until);
+                *next = user.until.min(*next);
+                continue;
+            }
+            if sums.add_user(user, shape.quantity()).is_none() {
+                return Err(self.overflow(metric));
+            }
+        }
+        Ok(())
+    }
+
     fn overflow(&self, metric: usize) -> FoldError {
         FoldError::SumOverflow {
             experiment: self.experiment.clone(),
@@ -482,22 +502,11 @@ impl Accumulator for Scorecard {
     }
 
     fn end(&mut self) -> Result<(), FoldError> {
-        let first = self.exposure.slot * self.metrics.len();
-        for metric in 0..self.metrics.len() {
-            let user = &self.user[metric];
-            let sums = &mut self.sums[first + metric];
-            let shape = self.metrics[metric].shape;
-            if matches!(shape, Shape::Retention { .. }) && user.until > self.data_time {
-                sums.waiting_users += 1;
-                let next = self.next_user_at.get_or_insert(user.until);
-                *next = user.until.min(*next);
-                continue;
-            }
-            if sums.add_user(user, shape.quantity()).is_none() {
-                return Err(self.overflow(metric));
-            }
-        }
-        Ok(())
+        let slot = self.exposure.slot;
+        let user = std::mem::take(&mut self.user);
+        let outcome = self.add_user(&user, slot);
+        self.user = user;
+        outcome
     }
 
     fn merge(&mut self, other: Self) -> Result<(), FoldError> {

@@ -15,7 +15,9 @@ use crate::analysis::Analysis;
 use crate::analysis::Answers;
 use crate::error::{FoldError, WarehouseError};
 use crate::fold::recorded::{Recorder, Records};
-use crate::fold::split::{CellValues, Cells, ContextReader, KeyCells, encode_into};
+use crate::fold::split::{
+    CellValues, Cells, ContextReader, KeyCells, Tuples, encode_into, places_of,
+};
 use crate::fold::{Accumulator, Exposure, Exposures, Folded, Plan, Row, Status};
 
 use self::tally::Tally;
@@ -45,8 +47,8 @@ pub struct KeyValues {
 /// Which values to find.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyQuestion {
-    /// Keys of the context.
-    pub keys: Vec<String>,
+    /// Groups of keys of the context; the keys of a group are crossed.
+    pub groups: Vec<Vec<String>>,
     /// The most values that are named.
     pub limit: usize,
     /// The directory for counts that memory does not hold.
@@ -56,9 +58,9 @@ pub struct KeyQuestion {
 /// The values that were found, and what the users come to, where that was recorded.
 #[derive(Debug)]
 pub struct Found {
-    /// The values of keys.
-    pub values: KeyValues,
-    /// The exposures, with the cells of [`KeyValues::cells`].
+    /// The values of each group of keys.
+    pub values: Vec<KeyValues>,
+    /// The exposures, with the cells of [`KeyValues::cells`], where there is one group.
     pub exposures: Option<Exposures>,
 }
 
@@ -78,11 +80,21 @@ pub struct Values {
     reader: ContextReader,
     /// The values of a context as one text.
     text: String,
-    tally: Tally,
+    groups: Vec<Group>,
+    /// The numbers that a context has in all groups together, where there are several.
+    tuples: Tuples,
+    tuple: Vec<u32>,
     recorder: Option<Recorder>,
     /// Those of other pieces.
     records: Vec<Records>,
     failed: Option<WarehouseError>,
+}
+
+/// The keys that are counted together.
+struct Group {
+    /// Their places among all keys.
+    places: Vec<usize>,
+    tally: Tally,
 }
 
 impl Values {
@@ -104,7 +116,10 @@ impl Values {
         other.failed.take().map_or(Ok(()), Err)?;
         self.finish_records()?;
         other.finish_records()?;
-        let n_tables = self.tally.merge(other.tally)?;
+        let mut n_tables = 0;
+        for (group, other) in self.groups.iter_mut().zip(other.groups) {
+            n_tables = group.tally.merge(other.tally)?;
+        }
         let shifted = other.records.into_iter().map(|mut records| {
             records.shift_tables(n_tables);
             records
@@ -116,12 +131,34 @@ impl Values {
     fn into_found(mut self, next_event_at: Option<i64>) -> Result<Found, WarehouseError> {
         self.failed.take().map_or(Ok(()), Err)?;
         self.finish_records()?;
-        let (values, cells) = self.tally.into_largest(self.limit)?;
-        let other = values.largest.len() as u32 + u32::from(values.missing > 0);
+        let mut found = Vec::with_capacity(self.groups.len());
+        let mut exposures = None;
+        let mut records = Some(self.records).filter(|_| self.groups.len() == 1);
+        for group in self.groups {
+            let (values, cells) = group.tally.into_largest(self.limit)?;
+            let other = values.largest.len() as u32 + u32::from(values.missing > 0);
+            exposures = (records.take())
+                .map(|records| Exposures::new(records, cells, other, next_event_at));
+            found.push(values);
+        }
         Ok(Found {
-            values,
-            exposures: Some(Exposures::new(self.records, cells, other, next_event_at)),
+            values: found,
+            exposures,
         })
+    }
+
+    /// Writes large tables to disk. No number is in use any more.
+    fn spill_if_large(&mut self) {
+        let mut outcome = Ok(());
+        for group in &mut self.groups {
+            let table = group.tally.table();
+            outcome = outcome.and_then(|()| group.tally.spill_if_large());
+            if group.tally.table() != table {
+                self.tuples.clear();
+            }
+        }
+        self.tuples.clear_if_many();
+        self.note(outcome);
     }
 }
 
@@ -130,12 +167,20 @@ impl Analysis for Values {
     type Answer = Result<Found, WarehouseError>;
 
     fn for_plan(_plan: &Plan, question: &KeyQuestion) -> Self {
+        let (keys, places) = places_of(&question.groups);
+        let n_groups = places.len();
+        let groups = places.into_iter().map(|places| Group {
+            places,
+            tally: Tally::sharing(&question.spill, n_groups),
+        });
         Self {
             limit: question.limit,
-            reader: ContextReader::new(question.keys.clone()),
+            reader: ContextReader::new(keys),
             text: String::new(),
-            tally: Tally::new(&question.spill),
-            recorder: Some(Recorder::new(&question.spill)),
+            groups: groups.collect(),
+            tuples: Tuples::new(n_groups),
+            tuple: Vec::with_capacity(n_groups),
+            recorder: (n_groups == 1).then(|| Recorder::new(&question.spill)),
             records: Vec::new(),
             failed: None,
         }
@@ -151,10 +196,11 @@ impl Analysis for Values {
         plans: &[Plan],
         questions: &[KeyQuestion],
     ) -> Option<Result<Answers<Self>, WarehouseError>> {
-        let found = |(plan, question)| {
-            let values = view.key_values(plan, question)?;
+        let found = |(plan, question): (&Plan, &KeyQuestion)| {
+            let values = question.groups.iter();
+            let values = values.map(|keys| view.key_values(plan, keys, question));
             Ok(Found {
-                values,
+                values: values.collect::<Result<_, WarehouseError>>()?,
                 exposures: None,
             })
         };
@@ -166,9 +212,17 @@ impl Analysis for Values {
 impl Cells for Values {
     fn cell(&mut self, context: &str) -> u32 {
         self.reader.read(context);
-        self.text.clear();
-        encode_into(&mut self.text, self.reader.values());
-        self.tally.number(&self.text)
+        self.tuple.clear();
+        for group in &mut self.groups {
+            self.text.clear();
+            let values = group.places.iter().map(|place| self.reader.value(*place));
+            encode_into(&mut self.text, values);
+            self.tuple.push(group.tally.number(&self.text));
+        }
+        match self.tuple[..] {
+            [number] => number,
+            _ => self.tuples.number(&self.tuple),
+        }
     }
 }
 
@@ -187,25 +241,31 @@ impl Accumulator for Values {
 
     fn assigned(&mut self, user: i64, status: &Status) {
         if let Some(recorder) = self.recorder.as_mut().filter(|_| self.failed.is_none()) {
-            let outcome = recorder.record(user, status, self.tally.table());
+            let table = self.groups.first().map_or(0, |group| group.tally.table());
+            let outcome = recorder.record(user, status, table);
             self.note(outcome);
         }
         // Of an exposed user the number is still in use.
         if !matches!(status, Status::Exposed(_)) {
-            let outcome = self.tally.spill_if_large();
-            self.note(outcome);
+            self.spill_if_large();
         }
     }
 
     fn begin(&mut self, exposure: &Exposure) {
-        self.tally.add(exposure.cell, 1);
+        if let [group] = &mut self.groups[..] {
+            group.tally.add(exposure.cell, 1);
+            return;
+        }
+        let numbers = self.tuples.get(exposure.cell);
+        for (group, number) in self.groups.iter_mut().zip(numbers) {
+            group.tally.add(*number, 1);
+        }
     }
 
     fn events(&mut self, _events: &[Row]) {}
 
     fn end(&mut self) -> Result<(), FoldError> {
-        let outcome = self.tally.spill_if_large();
-        self.note(outcome);
+        self.spill_if_large();
         Ok(())
     }
 

@@ -32,6 +32,30 @@ pub enum Status {
     Exposed(Exposure),
 }
 
+impl Status {
+    /// The number of the cell; none of users who have no cell.
+    pub(crate) fn cell(&self) -> Option<u32> {
+        match *self {
+            Self::Unexposed | Self::LeftOut => None,
+            Self::Forced { cell } | Self::UnknownVariant { cell } | Self::Crossover { cell, .. } => {
+                Some(cell)
+            }
+            Self::Exposed(exposure) => Some(exposure.cell),
+        }
+    }
+
+    /// The same status in another cell, of the split of `plan`.
+    pub(crate) fn in_cell(self, plan: &Plan, cell: u32) -> Self {
+        match self {
+            Self::Unexposed | Self::LeftOut => self,
+            Self::Forced { .. } => Self::Forced { cell },
+            Self::UnknownVariant { .. } => Self::UnknownVariant { cell },
+            Self::Crossover { variant, .. } => Self::Crossover { cell, variant },
+            Self::Exposed(exposure) => Self::Exposed(exposure.in_cell(plan, cell)),
+        }
+    }
+}
+
 /// Why the events of a user count nowhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeftOut {

@@ -48,6 +48,23 @@ pub struct KeyCells {
     values: Vec<CellValues>,
 }
 
+/// Lists the keys of `groups`, each once, and where those of each group stand in the list.
+pub(crate) fn places_of(groups: &[Vec<String>]) -> (Vec<String>, Vec<Vec<usize>>) {
+    let mut all: Vec<String> = Vec::new();
+    let mut place = |key: &String| match all.iter().position(|known| known == key) {
+        Some(at) => at,
+        None => {
+            all.push(key.clone());
+            all.len() - 1
+        }
+    };
+    let places = groups.iter();
+    let places = places
+        .map(|keys| keys.iter().map(&mut place).collect())
+        .collect();
+    (all, places)
+}
+
 impl KeyCells {
     /// A cell for each of `values`, which are values of `keys`; [`MAX_CELLS`] at most.
     pub fn from_values(keys: Vec<String>, values: Vec<CellValues>) -> Self {
@@ -74,20 +91,37 @@ pub trait Cells {
 
 /// Finds the cell of a context among those of a plan.
 pub(crate) struct CellFinder {
-    /// The cells by their values, which are written as one text.
-    by_values: HashMap<String, u32>,
-    other: u32,
+    by_values: CellNumbers,
     remembered: HashMap<Box<str>, u32>,
     reader: ContextReader,
     text: String,
 }
 
-impl CellFinder {
+/// The numbers of cells by their values, which are written as one text.
+pub(crate) struct CellNumbers {
+    numbers: HashMap<String, u32>,
+    other: u32,
+}
+
+impl CellNumbers {
     pub(crate) fn new(cells: &KeyCells) -> Self {
         let texts = cells.values.iter().map(encode_values);
         Self {
-            by_values: texts.zip(0..).collect(),
+            numbers: texts.zip(0..).collect(),
             other: cells.values.len() as u32,
+        }
+    }
+
+    /// The cell of the values in `text`, the last one where they have none of their own.
+    pub(crate) fn get(&self, text: &str) -> u32 {
+        self.numbers.get(text).copied().unwrap_or(self.other)
+    }
+}
+
+impl CellFinder {
+    pub(crate) fn new(cells: &KeyCells) -> Self {
+        Self {
+            by_values: CellNumbers::new(cells),
             remembered: HashMap::new(),
             reader: ContextReader::new(cells.keys.clone()),
             text: String::new(),
@@ -103,12 +137,64 @@ impl Cells for CellFinder {
         self.reader.read(context);
         self.text.clear();
         encode_into(&mut self.text, self.reader.values());
-        let known = self.by_values.get(&self.text);
-        let cell = known.copied().unwrap_or(self.other);
+        let cell = self.by_values.get(&self.text);
         if self.remembered.len() < MAX_REMEMBERED {
             self.remembered.insert(context.into(), cell);
         }
         cell
+    }
+}
+
+/// Tuples that are remembered between two users.
+const MAX_TUPLES: usize = 1 << 16;
+
+/// Gives each combination of numbers a number, where a context falls into a cell of each of
+/// several splits.
+#[derive(Debug, Default)]
+pub(crate) struct Tuples {
+    /// How many numbers are combined.
+    width: usize,
+    numbers: HashMap<Box<[u32]>, u32>,
+    combined: Vec<u32>,
+}
+
+impl Tuples {
+    /// Numbers combinations of `width` numbers.
+    pub(crate) fn new(width: usize) -> Self {
+        Self {
+            width,
+            ..Self::default()
+        }
+    }
+
+    /// The number of `tuple`.
+    pub(crate) fn number(&mut self, tuple: &[u32]) -> u32 {
+        if let Some(number) = self.numbers.get(tuple) {
+            return *number;
+        }
+        let number = self.numbers.len() as u32;
+        self.numbers.insert(tuple.into(), number);
+        self.combined.extend_from_slice(tuple);
+        number
+    }
+
+    /// The numbers that are combined under `number`.
+    pub(crate) fn get(&self, number: u32) -> &[u32] {
+        let first = number as usize * self.width;
+        &self.combined[first..first + self.width]
+    }
+
+    /// Forgets all tuples if there are many. No number is in use any more.
+    pub(crate) fn clear_if_many(&mut self) {
+        if self.numbers.len() > MAX_TUPLES {
+            self.clear();
+        }
+    }
+
+    /// Forgets all tuples. No number is in use any more.
+    pub(crate) fn clear(&mut self) {
+        self.numbers.clear();
+        self.combined.clear();
     }
 }
 
@@ -152,6 +238,12 @@ impl ContextReader {
     pub(crate) fn values(&self) -> impl Iterator<Item = Option<&str>> {
         let found = self.found.iter();
         found.map(|value| value.is_present.then_some(value.text.as_str()))
+    }
+
+    /// The value of the key with this number, none if it is missing.
+    pub(crate) fn value(&self, key: usize) -> Option<&str> {
+        let value = &self.found[key];
+        value.is_present.then_some(value.text.as_str())
     }
 
     fn clear(&mut self) {

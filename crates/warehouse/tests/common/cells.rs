@@ -5,7 +5,8 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use trialog_warehouse::analysis::scorecard::Scorecard;
-use trialog_warehouse::fold::split::Split;
+use trialog_warehouse::analysis::scorecard::by_keys::{ByKeys, ByKeysQuestion};
+use trialog_warehouse::fold::split::{KeyCells, Split};
 use trialog_warehouse::fold::{Folded, Plan, fold};
 use trialog_warehouse::snapshot::Snapshot;
 use trialog_warehouse::view::View;
@@ -24,14 +25,16 @@ pub(crate) fn check(
     let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
     let whole_plan = plan(question, 9 << 20);
     let view = View::from(snapshot.clone());
-    let recorded = view
-        .key_values(&whole_plan, &keys, limit, n_threads)
+    let group = std::slice::from_ref(&keys);
+    let mut recorded = view
+        .key_values(&whole_plan, group, limit, n_threads)
         .unwrap();
-    let found = recorded.values;
+    let found = recorded.values.remove(0);
     let all = view
-        .key_values(&whole_plan, &keys, 1_000, 1)
+        .key_values(&whole_plan, group, 1_000, 1)
         .unwrap()
-        .values;
+        .values
+        .remove(0);
     prop_assert_eq!(
         &found.largest[..],
         &all.largest[..limit.min(all.largest.len())]
@@ -100,6 +103,60 @@ pub(crate) fn check(
     Ok(())
 }
 
+/// Checks that several groups of keys in one pass give what each gives by itself.
+pub(crate) fn check_groups(
+    snapshot: &Snapshot,
+    question: &Question,
+    groups: &[&[&str]],
+    limit: usize,
+    n_threads: usize,
+) -> Result<(), TestCaseError> {
+    let owned = |keys: &&[&str]| keys.iter().map(|key| (*key).to_owned()).collect();
+    let groups: Vec<Vec<String>> = groups.iter().map(owned).collect();
+    let whole_plan = plan(question, 9 << 20);
+    let view = View::from(snapshot.clone());
+    let values = |groups: &[Vec<String>]| {
+        let found = view.key_values(&whole_plan, groups, limit, n_threads);
+        found.unwrap().values
+    };
+    let found = values(&groups);
+    let one_by_one = groups.iter().map(|keys| values(std::slice::from_ref(keys)));
+    prop_assert_eq!(&found, &one_by_one.flatten().collect::<Vec<_>>());
+
+    let cells = groups.iter().zip(&found);
+    let cells: Vec<KeyCells> = cells.map(|(keys, found)| found.cells(keys)).collect();
+    let asked = ByKeysQuestion {
+        metrics: scorecard(question, &whole_plan).metrics().to_vec(),
+        groups: cells.clone(),
+    };
+    let plans = std::slice::from_ref(&whole_plan);
+    let together = view.run::<ByKeys>(plans, &[asked], n_threads).unwrap();
+    // A sum may leave its range; where it does, it does so in all of them or in one cell.
+    let Some(Ok(together)) = together.into_iter().next() else {
+        return Ok(());
+    };
+    prop_assert_eq!(together.len(), groups.len());
+    for (cells, folded) in cells.into_iter().zip(together) {
+        let split_plan = Plan {
+            split: Split::Keys(cells),
+            ..whole_plan.clone()
+        };
+        for cell in 0..split_plan.split.n_cells() {
+            let by_itself = Numbers::of_cell(snapshot, question, &split_plan, cell, n_threads);
+            let by_itself = by_itself.map(|numbers| Numbers {
+                next_event_at: None,
+                ..numbers
+            });
+            let in_one_pass = Numbers {
+                next_event_at: None,
+                ..Numbers::from_folded(&folded, &split_plan, cell)
+            };
+            prop_assert_eq!(by_itself, Some(in_one_pass));
+        }
+    }
+    Ok(())
+}
+
 /// What is counted of the users of a cell.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Numbers {
@@ -126,13 +183,17 @@ impl Numbers {
             scorecard(question, plan)
         });
         let folded: Folded<Scorecard> = outcome.unwrap().pop()?.ok()?;
+        Some(Self::from_folded(&folded, plan, cell))
+    }
+
+    fn from_folded(folded: &Folded<Scorecard>, plan: &Plan, cell: usize) -> Self {
         let scorecard = &folded.accumulator;
         let slots = plan.slot(cell as u32, 0)..plan.slot(cell as u32, 0) + plan.variants.len();
         let n_metrics = scorecard.metrics().len();
         let places = slots
             .clone()
             .flat_map(|slot| (0..n_metrics).map(move |metric| (slot, metric)));
-        Some(Self {
+        Self {
             totals: places
                 .map(|(slot, metric)| scorecard.sums(slot, metric).total)
                 .collect(),
@@ -142,7 +203,7 @@ impl Numbers {
             unknown_variant: folded.unknown_variant[cell],
             not_aggregated: scorecard.not_aggregated[cell],
             next_event_at: folded.next_event_at,
-        })
+        }
     }
 
     fn add(&mut self, other: &Self) {

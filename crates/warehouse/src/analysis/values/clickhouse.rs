@@ -8,13 +8,13 @@ use crate::error::WarehouseError;
 use crate::fold::Plan;
 
 impl View {
-    /// Finds the values that `question` asks for among the exposed users of `plan`.
+    /// Finds the values of `keys` among the exposed users of `plan`, as `question` asks for them.
     pub(super) fn key_values(
         &self,
         plan: &Plan,
+        keys: &[String],
         question: &KeyQuestion,
     ) -> Result<KeyValues, WarehouseError> {
-        let keys = &question.keys;
         let mut tally = Tally::new(&question.spill);
         let mut outcome = Ok(());
         for piece in self.pieces(std::slice::from_ref(plan))? {

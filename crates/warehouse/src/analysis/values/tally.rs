@@ -65,6 +65,14 @@ impl Tally {
         }
     }
 
+    /// Creates one of `n` tallies that share the memory of one.
+    pub(crate) fn sharing(directory: &Path, n: usize) -> Self {
+        Self {
+            max_bytes: MAX_BYTES / n.max(1),
+            ..Self::new(directory)
+        }
+    }
+
     /// Returns the number of the open table.
     pub(crate) fn table(&self) -> u32 {
         self.closed.len() as u32
