@@ -24,6 +24,10 @@ pub const MAX_METRICS: usize = 100;
 
 /// The maximum number of units that may be forced into variants.
 pub const MAX_FORCED: usize = 100;
+/// The maximum number of declared segments.
+pub const MAX_SEGMENTS: usize = 10;
+/// The maximum length of a declared segment's key, in bytes.
+pub const MAX_SEGMENT_BYTES: usize = 256;
 /// The maximum number of targeting conditions.
 pub const MAX_CONDITIONS: usize = 100;
 /// The maximum size of a variant's value, in bytes of JSON.
@@ -114,6 +118,9 @@ pub struct Definition {
     /// The metrics, by role.
     #[serde(default)]
     pub metrics: Metrics,
+    /// Keys of the context by whose values the effects are expected to differ.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub segments: Vec<String>,
 }
 
 /// A variant and its planned share of the units.
@@ -282,6 +289,7 @@ impl Definition {
             alpha: default_alpha(),
             plan: None,
             metrics: Metrics::default(),
+            segments: Vec::new(),
         }
     }
 
@@ -342,6 +350,7 @@ impl Definition {
             })?;
         }
         self.check_metrics()?;
+        self.check_segments()?;
         let Some(plan) = &self.plan else {
             return Ok(());
         };
@@ -388,6 +397,30 @@ impl Definition {
             .try_for_each(|(metric, _)| check_new("metrics", metric.name.check_new()))
     }
 
+    /// Rejects declared segments that no breakdown could be asked for.
+    fn check_segments(&self) -> Result<(), DocumentError> {
+        let n_segments = self.segments.len();
+        require(n_segments <= MAX_SEGMENTS, "segments", || {
+            format!("has {n_segments} entries: at most {MAX_SEGMENTS} are allowed")
+        })?;
+        for (index, key) in self.segments.iter().enumerate() {
+            let field = || format!("segments[{index}]");
+            let length = key.len();
+            let fits = (1..=MAX_SEGMENT_BYTES).contains(&length);
+            require(fits, field(), || {
+                format!("has {length} bytes: give a key of the context of 1 to {MAX_SEGMENT_BYTES}")
+            })?;
+            let is_shown = !key.chars().any(is_hazardous) && !key.contains(',');
+            require(is_shown, field(), || {
+                "holds a comma, or a character that is obeyed instead of shown or cannot be seen: name one key of the context".to_owned()
+            })?;
+            require(!self.segments[..index].contains(key), field(), || {
+                format!("is `{key}`, which stands there twice")
+            })?;
+        }
+        Ok(())
+    }
+
     /// Rejects variants that are named like a decision without a variant. Variants in `known`,
     /// which the experiment already has, may stay.
     ///
@@ -421,8 +454,8 @@ impl Definition {
     /// Checks that a started experiment may be changed to `changed`.
     ///
     /// Salt, variants, weights and layer are frozen, so nobody moves to
-    /// another variant; allocation may only grow; primary metrics stay as
-    /// they were named before anybody saw a result.
+    /// another variant; allocation may only grow; primary metrics and segments
+    /// stay as they were named before anybody saw a result.
     ///
     /// # Errors
     ///
@@ -439,6 +472,9 @@ impl Definition {
         frozen(self.layer == changed.layer, "layer")?;
         require(changed.allocation >= self.allocation, "allocation", || {
             format!("cannot shrink after the start: it is {}", self.allocation)
+        })?;
+        require(self.segments == changed.segments, "segments", || {
+            "cannot change after the start: ask for a breakdown by any other key, which is exploratory".to_owned()
         })?;
         require(
             self.metrics.primary == changed.metrics.primary,

@@ -1,6 +1,5 @@
 //! Stores the standing of the looks with each run, and decides whether a look is the planned one.
 
-use std::iter;
 use std::ops::Range;
 
 use trialog_catalog::experiments::Experiment;
@@ -11,7 +10,7 @@ use trialog_model::published::{AnalysisRow, Computation, HighWaterMark};
 use trialog_model::sequence::{Break, PastLook, Sequence};
 use trialog_model::time::UnixMicros;
 use trialog_report::Subject;
-use trialog_report::standing::{self, Look, Planned, Standing};
+use trialog_report::standing::{self, Look, Measurements, Planned, Standing};
 use trialog_report::summary::{self, SUMMARY, Summary};
 use trialog_warehouse::fold::UserFilter;
 use trialog_warehouse::view::View;
@@ -159,7 +158,8 @@ impl<'a> Looking<'a> {
         look: &Look<'_>,
         mark: HighWaterMark,
     ) -> Vec<AnalysisRow> {
-        let standing = Standing::next(self.previous[number].as_ref(), look);
+        let measured = look.measure();
+        let standing = Standing::after(self.previous[number].as_ref(), look, &measured);
         let sequence = Sequence {
             looked_at: None,
             standing: None,
@@ -170,23 +170,24 @@ impl<'a> Looking<'a> {
             run_id: mark.run_id,
         };
         let counting = Some(&standing).filter(|_| sequence.counts(this));
-        let summary = summary_row(look, counting, &sequence.breaks);
+        let summary = summary_row(look, &measured, counting, &sequence.breaks);
         let standing = AnalysisRow {
             analysis: STANDING.to_owned(),
             key: String::new(),
             body: standing.to_json(),
         };
-        iter::once(standing).chain(summary).collect()
+        vec![standing, summary]
     }
 }
 
 /// Makes the row with the summary of the report on `look`, which a list reads instead of
-/// building the report. Where there is no report, a list finds out why by itself.
+/// building the report.
 fn summary_row(
     look: &Look<'_>,
+    measured: &Measurements,
     standing: Option<&Standing>,
     breaks: &[Break],
-) -> Option<AnalysisRow> {
+) -> AnalysisRow {
     // What is published ends an earlier failure.
     let subject = Subject {
         failure: None,
@@ -194,12 +195,12 @@ fn summary_row(
     };
     let look = Look { subject, ..*look };
     let current = &look.computation.fingerprint;
-    let summary = Summary::from_look(&look, standing, current, breaks).ok()?;
-    Some(AnalysisRow {
+    let summary = Summary::from_look(&look, measured, standing, current, breaks);
+    AnalysisRow {
         analysis: SUMMARY.to_owned(),
         key: String::new(),
         body: summary.to_json(&summary::basis(&subject, current, breaks)),
-    })
+    }
 }
 
 /// Reads the standing after the last look, or makes it from stored sums where looks are from

@@ -6,9 +6,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use trialog_model::experiment::MIN_ALPHA;
+use trialog_model::published::Computation;
 
-use super::report::CORRECTIONS;
-use super::{Filter, Health, MetricReport, Report, VariantUsers};
+use crate::heterogeneity::{self, Evidence, Heterogeneity, LabelledCell, OTHER};
+use crate::report::CORRECTIONS;
+use crate::{Choices, Filter, Health, MetricReport, Report, Subject, VariantUsers};
 
 /// The results of an experiment by the values of context keys at the exposure.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -38,6 +40,11 @@ pub struct Breakdown {
     pub control: Option<String>,
     /// How many values exposed users have, or how many pairs of values.
     pub n_values: u64,
+    /// Whether the keys were declared as segments before the start.
+    pub evidence: Evidence,
+    /// For each metric and treatment whether the effect is the same in all segments; empty where
+    /// there are fewer than two segments.
+    pub heterogeneity: Vec<Heterogeneity>,
     /// A segment for each of the 50 values with the most users, then one for users without a
     /// value and one for all other values, where there are such users.
     pub segments: Vec<Segment>,
@@ -60,20 +67,48 @@ pub struct Segment {
     pub metrics: Vec<MetricReport>,
 }
 
+/// A segment before it is reported beside others.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SegmentCell {
+    /// The values of the keys, none for a missing one; absent for all other values.
+    pub values: Option<Vec<Option<String>>>,
+    /// What was computed of its users.
+    pub computation: Computation,
+    /// The report of that.
+    pub report: Report,
+}
+
 impl Breakdown {
-    /// Joins the reports of segments. `whole` is the report of all users. Each segment has the
-    /// values of `by`, `None` for all other values.
+    /// Joins the reports of the segments in `cells` by the keys `by`, which have `n_values`
+    /// values, and tests whether the effects differ. `whole` is the report of all users. The tests
+    /// are not adjusted yet: see [`adjust_heterogeneity`](crate::adjust_heterogeneity).
     pub fn from_reports(
+        (subject, choices): (&Subject<'_>, &Choices),
         whole: Report,
         by: Vec<String>,
         n_values: u64,
-        segments: impl IntoIterator<Item = (Option<Vec<Option<String>>>, Report)>,
+        cells: Vec<SegmentCell>,
     ) -> Self {
-        let segments = segments.into_iter();
+        let labels: Vec<String> = cells.iter().map(SegmentCell::label).collect();
+        let labelled = cells.iter().zip(&labels);
+        let labelled: Vec<LabelledCell<'_>> = labelled
+            .map(|(cell, label)| LabelledCell {
+                label,
+                is_other: cell.values.is_none(),
+                computation: &cell.computation,
+            })
+            .collect();
+        let heterogeneity = match cells.len() {
+            0 | 1 => Vec::new(),
+            _ => heterogeneity::test_all(subject, whole.control.as_deref(), choices, &labelled),
+        };
+        let segments = cells.into_iter().zip(labels);
         Self {
             segments: segments
-                .map(|(values, report)| Segment::from_report(&by, values, report))
+                .map(|(cell, label)| Segment::from_cell(&by, cell, label))
                 .collect(),
+            heterogeneity,
+            evidence: Evidence::of_keys(subject.definition, &by),
             experiment_id: whole.experiment_id,
             by,
             computed_at: whole.computed_at,
@@ -88,19 +123,24 @@ impl Breakdown {
     }
 }
 
-impl Segment {
-    fn from_report(by: &[String], values: Option<Vec<Option<String>>>, report: Report) -> Self {
-        let label = match &values {
-            None => "(other)".to_owned(),
-            Some(values) => {
-                let texts = values.iter();
-                let texts = texts.map(|value| value.as_deref().unwrap_or("(missing)"));
-                texts.collect::<Vec<_>>().join(", ")
-            }
+impl SegmentCell {
+    /// Writes the values as a text.
+    fn label(&self) -> String {
+        let Some(values) = &self.values else {
+            return OTHER.to_owned();
         };
+        let texts = values.iter();
+        let texts = texts.map(|value| value.as_deref().unwrap_or("(missing)"));
+        texts.collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl Segment {
+    fn from_cell(by: &[String], cell: SegmentCell, label: String) -> Self {
         let by_key = |values: Vec<Option<String>>| by.iter().cloned().zip(values).collect();
+        let report = cell.report;
         Self {
-            values: values.map(by_key),
+            values: cell.values.map(by_key),
             label,
             users: report.variants.iter().map(|variant| variant.users).sum(),
             variants: report.variants,

@@ -42,11 +42,15 @@ impl Choices {
 
     /// Returns whether the request wants `report`.
     pub(crate) fn include(&self, report: &MetricReport) -> bool {
-        let by_kind = self.kind.is_none_or(|kind| kind == report.kind);
+        self.include_metric(&report.metric, report.kind)
+    }
+
+    /// Returns whether the request wants `metric` under this kind.
+    pub(crate) fn include_metric(&self, metric: &str, kind: MetricKind) -> bool {
+        let by_kind = self.kind.is_none_or(|wanted| wanted == kind);
         by_kind
-            && self.metric.as_ref().is_none_or(|metric| {
-                metric.name.as_str() == report.metric
-                    && metric.kind.is_none_or(|kind| kind == report.kind)
+            && self.metric.as_ref().is_none_or(|wanted| {
+                wanted.name.as_str() == metric && wanted.kind.is_none_or(|wanted| wanted == kind)
             })
     }
 }

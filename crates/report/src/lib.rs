@@ -14,6 +14,7 @@ mod comparison;
 pub mod findings;
 mod funnel;
 mod health;
+mod heterogeneity;
 mod life;
 mod measured;
 mod no_verdict;
@@ -33,7 +34,7 @@ use trialog_model::sequence::Sequence;
 use trialog_stats::Correction;
 
 pub use arm::Arm;
-pub use breakdown::{Breakdown, Segment};
+pub use breakdown::{Breakdown, Segment, SegmentCell};
 pub use choices::{Choices, correction};
 pub use comparison::{
     Comparison, Flag, Guardrail, Headline, NonInferiority, Power, Sequential, headline_levels,
@@ -42,6 +43,9 @@ pub use funnel::{
     AlwaysValid, Funnel, FunnelSteps, FunnelTreatment, FunnelVariant, StepComparison, StepUsers,
 };
 pub use health::{Health, Progress, SrmReport};
+pub use heterogeneity::{
+    Evidence, Heterogeneity, HeterogeneityVerdict, SegmentEffect, adjust_heterogeneity,
+};
 pub use life::{Decided, Paused};
 pub use measured::{Measured, direction};
 pub use report::{Filter, MetricReport, Report, VariantSums, VariantUsers, Winsorised};

@@ -23,7 +23,7 @@ pub use self::planned::{Planned, has_users, when_planned};
 use self::basis::{basis_of_plan, basis_of_srm};
 use self::planned::planned_look;
 use crate::comparison::{Headline, Terms, always_valid, test};
-use crate::{Choices, Subject, control, health, measured};
+use crate::{Choices, Measured, Subject, control, health, measured};
 
 /// The version that standings are written in; one of another version counts as none.
 const VERSION: u32 = 1;
@@ -113,6 +113,30 @@ pub struct Look<'a> {
     pub is_planned: bool,
 }
 
+/// The metrics of a look, measured once for all that is stored with it.
+#[derive(Debug, Clone)]
+pub struct Measurements {
+    pub(crate) control: Option<String>,
+    pub(crate) metrics: Vec<Measured>,
+}
+
+impl Look<'_> {
+    /// Measures the metrics as a report without choices does.
+    #[must_use]
+    pub fn measure(&self) -> Measurements {
+        let choices = Choices::default();
+        let control = control(self.subject.definition, self.computation, &choices);
+        let control = control.ok().flatten();
+        let metrics = measured(
+            &self.subject,
+            self.computation,
+            control.as_deref(),
+            &choices,
+        );
+        Measurements { control, metrics }
+    }
+}
+
 impl Standing {
     /// Reads what [`Self::to_json`] wrote; `None` for other text and other versions.
     #[must_use]
@@ -148,6 +172,12 @@ impl Standing {
     /// Returns the standing after `look`, which follows the standing `previous`.
     #[must_use]
     pub fn next(previous: Option<&Self>, look: &Look<'_>) -> Self {
+        Self::after(previous, look, &look.measure())
+    }
+
+    /// Returns the standing as [`Self::next`] does, from the measurements of the look.
+    #[must_use]
+    pub fn after(previous: Option<&Self>, look: &Look<'_>, measured: &Measurements) -> Self {
         let Look {
             subject,
             computation,
@@ -178,7 +208,7 @@ impl Standing {
             tests: Vec::new(),
             planned: planned.filter(|look| look.basis == basis_of_plan(&subject)),
         };
-        next.tests = tests(&subject, computation, at, previous);
+        next.tests = tests(&subject, measured, at, previous);
         if look.is_planned && next.planned.is_none() {
             next.planned = planned_look(look);
         }
@@ -278,19 +308,15 @@ fn srm(definition: &Definition, computation: &Computation) -> Option<f64> {
 
 fn tests(
     subject: &Subject<'_>,
-    computation: &Computation,
+    measurements: &Measurements,
     at: UnixMicros,
     previous: Option<&Standing>,
 ) -> Vec<TestStanding> {
     let choices = Choices::default();
-    let definition = subject.definition;
-    let Ok(control) = control(definition, computation, &choices) else {
-        return Vec::new();
-    };
-    let terms = Terms::from_definition(definition, control.as_deref(), &choices, None);
-    let all = measured(subject, computation, control.as_deref(), &choices);
+    let control = measurements.control.as_deref();
+    let terms = Terms::from_definition(subject.definition, control, &choices, None);
     let mut tests = Vec::new();
-    for measured in &all {
+    for measured in &measurements.metrics {
         if measured.role == MetricRole::Exploratory && tests.len() >= MOST_EXPLORATORY {
             continue;
         }

@@ -4,18 +4,14 @@
 //! experiments reads fifty short rows instead of building fifty reports.
 
 use serde::{Deserialize, Serialize};
-use trialog_model::event::FieldError;
 use trialog_model::experiment::Status;
 use trialog_model::sequence::Break;
 
 use crate::health::{self, Checked};
-use crate::measured::measured;
 use crate::sequence::{self, SequenceBreak};
 use crate::standing::basis::short_text;
-use crate::standing::{Look, Standing};
-use crate::{
-    Choices, Decided, Paused, Progress, Report, Subject, Warning, control, no_verdict, variants,
-};
+use crate::standing::{Look, Measurements, Standing};
+use crate::{Decided, Paused, Progress, Report, Subject, Warning, no_verdict, variants};
 
 /// The name of the analysis under which summaries are stored.
 pub const SUMMARY: &str = "summary";
@@ -61,31 +57,24 @@ impl Summary {
     /// Summarises the report on a published look without building it: intervals and p-values are
     /// in no list. `standing` is that after the look, none if the look does not count; `current` is
     /// the fingerprint of the definition, and `breaks` are those in its sequence of looks.
-    ///
-    /// # Errors
-    ///
-    /// The experiment has no variant to compare the others with.
     pub fn from_look(
         look: &Look<'_>,
+        measured: &Measurements,
         standing: Option<&Standing>,
         current: &str,
         breaks: &[Break],
-    ) -> Result<Self, FieldError> {
+    ) -> Self {
         let Look {
             subject,
             computation,
             at,
             ..
         } = look;
-        let choices = Choices::default();
         let definition = subject.definition;
-        let control = control(definition, computation, &choices)?;
-        let control = control.as_deref();
-        let measured = measured(subject, computation, control, &choices);
         let mut health = health::health(&Checked {
             subject: *subject,
             computation,
-            measured: &measured,
+            measured: &measured.metrics,
             srm: standing.and_then(|standing| standing.srm),
             is_published: true,
             is_filtered: false,
@@ -93,15 +82,15 @@ impl Summary {
             current,
         });
         sequence::warn(&mut health.warnings, breaks);
-        no_verdict::warn(&mut health, &measured, control);
+        no_verdict::warn(&mut health, &measured.metrics, measured.control.as_deref());
         let variants = variants(definition, computation);
-        Ok(Self {
+        Self {
             status: subject.status,
             computed_at: Some(at.to_rfc3339()),
             users: variants.iter().map(|variant| variant.users).sum(),
             plan: health::progress(definition, computation),
             warnings: health.warnings,
-        })
+        }
     }
 
     /// Writes the summary with its `basis`.

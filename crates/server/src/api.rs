@@ -2,6 +2,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod breakdown;
+pub(crate) mod breakdowns;
 pub(crate) mod calc;
 pub(crate) mod evaluation;
 pub(crate) mod events;

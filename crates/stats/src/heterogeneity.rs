@@ -183,6 +183,27 @@ pub struct SegmentEffect {
     pub shrunk_sd: f64,
 }
 
+impl SegmentEffect {
+    /// Returns the two-sided normal interval of the shrunk effect; `None` where an end is beyond
+    /// the range of a double.
+    ///
+    /// ```
+    /// use trialog_stats::{Alpha, SegmentDifference, heterogeneity};
+    /// let segment = |difference| SegmentDifference { difference, variance: 1.0, df: 500.0, score: None };
+    /// let found = heterogeneity(&[segment(1.0), segment(4.0)], Alpha::P05)?.ok_or("segments")?;
+    /// let ci = found.segments[1].interval(Alpha::P05).ok_or("an end is too far away")?;
+    /// assert!(ci.contains(found.segments[1].shrunk));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn interval(&self, alpha: Alpha) -> Option<Interval> {
+        Interval::around(
+            self.shrunk,
+            special::normal_critical(alpha) * self.shrunk_sd,
+        )
+    }
+}
+
 /// Holds a mean effect and its standard error.
 ///
 /// ```

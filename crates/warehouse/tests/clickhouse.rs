@@ -30,6 +30,7 @@ use trialog_warehouse::analysis::Analysis;
 use trialog_warehouse::analysis::arrivals::TypeArrivals;
 use trialog_warehouse::analysis::funnel::Funnel;
 use trialog_warehouse::analysis::ranks::{ClippedSums, Pass, RankedPlan, Ranks, Users};
+use trialog_warehouse::analysis::scorecard::by_keys::{ByKeys, ByKeysQuestion};
 use trialog_warehouse::analysis::scorecard::{MetricPlan, Quantity, Scorecard, Shape};
 use trialog_warehouse::analysis::values::{Found, KeyQuestion, Values};
 use trialog_warehouse::batch::{Batch, EventRow};
@@ -116,6 +117,16 @@ fn check_cells(
         split: Split::Keys(KeyCells::from_values(keys, values)),
         ..plans[0].clone()
     };
+    let both_keys = ["platform", "new"].map(|key| {
+        let values = vec![vec![Some("ios".to_owned())], vec![None]];
+        KeyCells::from_values(vec![key.to_owned()], values)
+    });
+    let question = ByKeysQuestion {
+        metrics: metrics.clone(),
+        groups: both_keys.into(),
+    };
+    let each = |groups: Vec<Folded<Scorecard>>| groups.into_iter().map(said).collect::<Vec<_>>();
+    both.both_warehouses_agree::<ByKeys, _>(plans, &[question], each)?;
     let metrics = std::slice::from_ref(metrics);
     both.both_warehouses_agree::<Scorecard, _>(&[plan], metrics, said)?;
     Ok(())

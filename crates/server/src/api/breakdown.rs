@@ -11,8 +11,9 @@ use trialog_model::ids::{ExperimentId, Variant};
 use trialog_model::metric::MetricKind;
 use trialog_model::published::Published;
 use trialog_pipeline::{MAX_VALUES, subject};
-use trialog_report::{Breakdown, Filter};
-use trialog_warehouse::fold::split::{CellValues, MAX_KEYS};
+use trialog_report::{Breakdown, Filter, SegmentCell, adjust_heterogeneity};
+use trialog_stats::Alpha;
+use trialog_warehouse::fold::split::MAX_KEYS;
 
 use crate::api::experiments::{experiment_segment, id, metric_name};
 use crate::api::results::{self, segments};
@@ -37,15 +38,43 @@ pub(crate) fn operations() -> Vec<Operation> {
         "getBreakdown",
         "Results by the values of context keys",
     );
-    let breakdown = experiment_segment(breakdown)
+    let breakdown = parameters(experiment_segment(breakdown))
         .tag("results")
         .describe("The scorecard of each segment with its own sample ratio check, folded on request over the events which the last published run read. Each of the 50 values with the most users has a segment; users without a value have one, and so have those of all other values. A segment's rows equal the results with `segment.<key>=<value>`. Segments are not corrected for one another.")
         .parameter(by)
-        .query("metric", metric_name(), "Only this one: `name` or `name:kind`.")
-        .query("kind", schema::one_of(&MetricKind::ALL), "Every row as this kind.")
-        .query("from", schema::time(), "Only users exposed at or after this time.")
-        .query("to", schema::time(), "Only users exposed before this time, which is after `from`.")
-        .query("control", schema::name(Variant::MAX_CHARS), "Compare with this variant.")
+        .answers::<Breakdown>(StatusCode::OK, "A scorecard for each segment.")
+        .problems(&[404, 409, 422]);
+    vec![breakdown]
+}
+
+/// Adds the parameters of results that go with a breakdown.
+pub(super) fn parameters(operation: Operation) -> Operation {
+    operation
+        .query(
+            "metric",
+            metric_name(),
+            "Only this one: `name` or `name:kind`.",
+        )
+        .query(
+            "kind",
+            schema::one_of(&MetricKind::ALL),
+            "Every row as this kind.",
+        )
+        .query(
+            "from",
+            schema::time(),
+            "Only users exposed at or after this time.",
+        )
+        .query(
+            "to",
+            schema::time(),
+            "Only users exposed before this time, which is after `from`.",
+        )
+        .query(
+            "control",
+            schema::name(Variant::MAX_CHARS),
+            "Compare with this variant.",
+        )
         .query("alpha", schema::level(), "Another level.")
         .query(
             "correction",
@@ -53,9 +82,6 @@ pub(crate) fn operations() -> Vec<Operation> {
             "How p-values are adjusted within a family of a segment.",
         )
         .parameter(results::segment_parameter())
-        .answers::<Breakdown>(StatusCode::OK, "A scorecard for each segment.")
-        .problems(&[404, 409, 422]);
-    vec![breakdown]
 }
 
 /// The query of a breakdown.
@@ -79,51 +105,87 @@ pub(crate) async fn breakdown(
 }
 
 fn fold(app: &App, id: &ExperimentId, query: &Query, flag: &Flag) -> Answer<Breakdown> {
+    let groups = std::slice::from_ref(&query.by);
+    let mut breakdowns = fold_groups(app, id, groups, &query.results, flag)?;
+    // There is one for each group.
+    (breakdowns.pop()).ok_or_else(|| Problem::internal("a breakdown without a group of keys"))
+}
+
+/// Folds the experiment by each group of keys; the keys of a group are crossed.
+pub(super) fn fold_groups(
+    app: &App,
+    id: &ExperimentId,
+    groups: &[Vec<String>],
+    results: &results::Query,
+    flag: &Flag,
+) -> Answer<Vec<Breakdown>> {
     let experiment = app.catalog.experiment(id)?;
     let latest = app.catalog.published(id, None)?;
     let current = app.aggregator.fingerprint(&experiment);
     let sequence = results::sequence(app, id, latest.as_ref(), None)?;
     let subject = subject(&experiment);
-    let choices = &query.results.choices;
+    let choices = &results.choices;
     let report = |published: Option<&Published>, filter: Option<Filter>| {
         trialog_report::build(&subject, published, &current, &sequence, filter, choices)
     };
     let whole = report(latest.as_ref(), None)?;
     let Some(latest) = latest else {
-        return Ok(Breakdown::from_reports(whole, query.by.clone(), 0, []));
-    };
-    let filter = &query.results.filter;
-    let groups = std::slice::from_ref(&query.by);
-    let (found, mark) = app.aggregator.breakdowns(id, filter, groups, flag)?;
-    let Some(found) = found.into_iter().next() else {
-        return Ok(Breakdown::from_reports(whole, query.by.clone(), 0, []));
-    };
-    let mut reports = Vec::with_capacity(found.cells.len());
-    for cell in found.cells {
-        let published = Published {
-            computed_at: latest.computed_at,
-            run_id: latest.run_id,
-            mark,
-            computation: cell.computation,
+        let empty = |by: &Vec<String>| {
+            Breakdown::from_reports(
+                (&subject, choices),
+                whole.clone(),
+                by.clone(),
+                0,
+                Vec::new(),
+            )
         };
-        let shown = Some(results::shown(filter));
-        reports.push((cell.values, report(Some(&published), shown)?));
-    }
-    segments::check_keys(app, id, &keys_without_values(&query.by, &reports), "by")?;
-    let mut breakdown = Breakdown::from_reports(whole, query.by.clone(), found.n_values, reports);
+        return Ok(groups.iter().map(empty).collect());
+    };
+    let filter = &results.filter;
+    let (found, mark) = app.aggregator.breakdowns(id, filter, groups, flag)?;
     let is_filtered = *filter != trialog_warehouse::fold::UserFilter::default();
-    breakdown.filter = is_filtered.then(|| results::shown(filter));
-    Ok(breakdown)
+    let mut breakdowns = Vec::with_capacity(groups.len());
+    for (by, found) in groups.iter().zip(found) {
+        let mut cells = Vec::with_capacity(found.cells.len());
+        for cell in found.cells {
+            let published = Published {
+                computed_at: latest.computed_at,
+                run_id: latest.run_id,
+                mark,
+                computation: cell.computation,
+            };
+            cells.push(SegmentCell {
+                values: cell.values,
+                report: report(Some(&published), Some(results::shown(filter)))?,
+                computation: published.computation,
+            });
+        }
+        segments::check_keys(app, id, &keys_without_values(by, &cells), "by")?;
+        let breakdown = Breakdown::from_reports(
+            (&subject, choices),
+            whole.clone(),
+            by.clone(),
+            found.n_values,
+            cells,
+        );
+        breakdowns.push(Breakdown {
+            filter: is_filtered.then(|| results::shown(filter)),
+            ..breakdown
+        });
+    }
+    let alpha = Alpha::new(whole.alpha).unwrap_or(Alpha::P05);
+    adjust_heterogeneity(&mut breakdowns, alpha);
+    Ok(breakdowns)
 }
 
 /// Returns the keys that no segment has a value of, as where there is a slip in a key; none where
 /// values are not all named.
-fn keys_without_values<R>(by: &[String], segments: &[(Option<CellValues>, R)]) -> Vec<String> {
-    if segments.len() > MAX_VALUES {
+fn keys_without_values(by: &[String], cells: &[SegmentCell]) -> Vec<String> {
+    if cells.len() > MAX_VALUES {
         return Vec::new();
     }
     let has_value = |at: usize| {
-        let named = segments.iter().filter_map(|(values, _)| values.as_ref());
+        let named = cells.iter().filter_map(|cell| cell.values.as_ref());
         named.into_iter().any(|values| values[at].is_some())
     };
     let keys = by.iter().enumerate();
@@ -133,25 +195,33 @@ fn keys_without_values<R>(by: &[String], segments: &[(Option<CellValues>, R)]) -
 }
 
 fn parse(query: &str) -> Answer<Query> {
+    let (mut groups, results) = parse_groups(query)?;
+    if groups.len() > 1 {
+        let reason = "is given twice: give keys once, with a comma between two, or ask for `/breakdowns`, which takes several";
+        return Err(Problem::broken_rule("by", reason));
+    }
+    let by = groups.pop().unwrap_or_default();
+    check_group(&by)?;
+    Ok(Query { by, results })
+}
+
+/// Reads the groups of keys, and what goes with results.
+pub(super) fn parse_groups(query: &str) -> Answer<(Vec<Vec<String>>, results::Query)> {
     let (by, others): (Vec<_>, Vec<_>) = pairs(query)?
         .into_iter()
         .partition(|(name, _)| name == "by");
     let results = results::parse_pairs(others)?;
-    let by = match by.as_slice() {
-        [(_, keys)] => keys.split(',').map(str::to_owned).collect(),
-        [] => Vec::new(),
-        _ => {
-            return Err(Problem::broken_rule(
-                "by",
-                "is given twice: give keys once, with a comma between two",
-            ));
-        }
-    };
-    check(&by, &results)?;
-    Ok(Query { by, results })
+    if results.as_of.is_some() {
+        let reason =
+            "does not go with a breakdown, which is folded from the events as they are now";
+        return Err(Problem::broken_rule("as_of", reason));
+    }
+    let group = |(_, keys): (_, String)| keys.split(',').map(str::to_owned).collect();
+    Ok((by.into_iter().map(group).collect(), results))
 }
 
-fn check(by: &[String], results: &results::Query) -> Answer<()> {
+/// Checks that `by` names keys that can be crossed.
+pub(super) fn check_group(by: &[String]) -> Answer<()> {
     let reason = if by.is_empty() {
         "is missing: give a key of the context, such as `by=platform`, or two with a comma"
             .to_owned()
@@ -161,10 +231,6 @@ fn check(by: &[String], results: &results::Query) -> Answer<()> {
         "has an empty key".to_owned()
     } else if by.len() == 2 && by[0] == by[1] {
         format!("has the key `{}` twice", by[0])
-    } else if results.as_of.is_some() {
-        let reason =
-            "does not go with a breakdown, which is folded from the events as they are now";
-        return Err(Problem::broken_rule("as_of", reason));
     } else {
         return Ok(());
     };

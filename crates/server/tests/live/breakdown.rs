@@ -165,3 +165,26 @@ fn what_cannot_be_broken_down_is_said() {
         (&json!([]), &Value::Null)
     );
 }
+
+#[test]
+fn several_keys_give_what_each_gives_by_itself() {
+    let service = filled();
+    let groups = ["platform", "shop", "vip", "platform,vip"];
+    let path = |name: &str, query: &str| format!("/v1/experiments/gate/{name}?{query}");
+    let query = groups.map(|by| format!("by={by}")).join("&");
+    let together = service.body(&path("breakdowns", &query));
+    let together = together["breakdowns"].as_array().unwrap();
+    assert_eq!(together.len(), groups.len());
+    for (by, breakdown) in groups.iter().zip(together) {
+        let alone = service.body(&path("breakdown", &format!("by={by}")));
+        assert_eq!(*breakdown, alone, "{by}");
+        assert!(breakdown["segments"].as_array().unwrap().len() > 2, "{by}");
+    }
+    let filtered = "by=platform&by=vip&segment.shop=7&metric=spend";
+    let together = service.body(&path("breakdowns", filtered));
+    let alone = service.body(&path("breakdown", "by=vip&segment.shop=7&metric=spend"));
+    assert_eq!(together["breakdowns"][1], alone);
+    let slip = service.get(&path("breakdowns", "by=platform&by=vipp"));
+    assert_eq!(slip.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(slip.body.to_string().contains("vip"), "{}", slip.body);
+}

@@ -37,9 +37,9 @@ impl Status {
     pub(crate) fn cell(&self) -> Option<u32> {
         match *self {
             Self::Unexposed | Self::LeftOut => None,
-            Self::Forced { cell } | Self::UnknownVariant { cell } | Self::Crossover { cell, .. } => {
-                Some(cell)
-            }
+            Self::Forced { cell }
+            | Self::UnknownVariant { cell }
+            | Self::Crossover { cell, .. } => Some(cell),
             Self::Exposed(exposure) => Some(exposure.cell),
         }
     }

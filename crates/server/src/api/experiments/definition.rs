@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 use trialog_catalog::experiments::MAX_REASON_CHARS;
 use trialog_model::event::MAX_USER_ID_BYTES;
 use trialog_model::experiment::{
-    Definition, MAX_FORCED, MAX_METRICS, MAX_UNITS, MAX_VARIANTS, Metrics, Operator,
+    Definition, MAX_FORCED, MAX_METRICS, MAX_SEGMENT_BYTES, MAX_SEGMENTS, MAX_UNITS, MAX_VARIANTS,
+    Metrics, Operator,
 };
 use trialog_model::ids::{ExperimentId, LayerName, MetricName, Variant};
 use trialog_model::metric::MetricKind;
@@ -126,6 +127,11 @@ fn definition() -> Schema {
             "The power analysis made before launch.",
         ),
         optional("metrics", reference("Metrics"), "The metrics, by role."),
+        optional(
+            "segments",
+            json!({ "type": "array", "items": chars(1, MAX_SEGMENT_BYTES), "maxItems": MAX_SEGMENTS, "uniqueItems": true }),
+            "Keys of the context by whose values the effects are expected to differ; absent where there are none. A breakdown by them is confirmatory, by other keys exploratory.",
+        ),
     ]);
     match ExperimentId::new("checkout") {
         Ok(id) => with_defaults(fields, &Definition::unregistered(id)),

@@ -219,6 +219,7 @@ fn facts(experiment: &Experiment, report: &Report) -> Vec<(&'static str, String)
         ("Events counted", Some(window)),
         ("Control", report.control.clone()),
         ("Surfaces", list(&definition.surfaces)),
+        ("Segments", list(&definition.segments)),
         ("Layer", definition.layer.as_ref().map(ToString::to_string)),
         ("Registered", time(Some(experiment.created_at))),
         ("Changed", time(Some(experiment.updated_at))),
