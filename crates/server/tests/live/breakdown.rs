@@ -188,3 +188,176 @@ fn several_keys_give_what_each_gives_by_itself() {
     assert_eq!(slip.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert!(slip.body.to_string().contains("vip"), "{}", slip.body);
 }
+
+/// A number that nothing else about the user goes with.
+fn draw(user: i64) -> u64 {
+    user.cast_unsigned().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33
+}
+
+/// The treatment works on phones alone. Every user has a shop of their own but for the first
+/// hundreds, and one in twenty no platform.
+fn with_an_effect_on_phones(segments: &Value) -> Service {
+    let service = Service::new();
+    let experiment = json!({"experiment_id": "pay", "variants": [{"variant": "a"}, {"variant": "b"}, {"variant": "c"}],
+                            "metrics": {"primary": ["buy:conversion", "buy:count"], "secondary": ["visit:conversion"]},
+                            "segments": segments});
+    let created = service.post("/v1/experiments", experiment);
+    assert_eq!(created.status, StatusCode::CREATED, "{}", created.body);
+    let platform = |user: i64| match user % 20 {
+        0 => Value::Null,
+        1..7 => json!("phone"),
+        7..13 => json!("web"),
+        13 => json!("tv"),
+        _ => json!("tablet"),
+    };
+    let variant = |user: i64| ["a", "b", "c"][(user / 20 % 3) as usize];
+    let users = 0..9_000;
+    let assignments = users.clone().map(|user| {
+        json!({"user_id": user, "experiment_id": "pay", "variant": variant(user), "assigned_at": "2025-09-10T00:00:00Z",
+               "context": {"platform": platform(user), "shop": user}})
+    });
+    service.post(
+        "/v1/events/assignments",
+        json!(assignments.collect::<Vec<_>>()),
+    );
+    let buys = |user: &i64| {
+        let works = variant(*user) == "b" && platform(*user) == "phone";
+        draw(*user) % 10 < if works { 4 } else { 2 }
+    };
+    let events = users.filter(buys).map(|user| {
+        json!({"user_id": user, "experiment_id": "pay", "event_type": "buy", "timestamp": "2025-09-11T00:00:00Z"})
+    });
+    service.post("/v1/events/metrics", json!(events.collect::<Vec<_>>()));
+    service.post("/v1/pipeline/run", "");
+    service
+}
+
+/// The test of `metric` for `treatment`.
+fn test_of<'b>(breakdown: &'b Value, metric: &str, kind: &str, treatment: &str) -> &'b Value {
+    let tests = breakdown["heterogeneity"].as_array().unwrap();
+    let mut tests = tests.iter().filter(|test| {
+        test["metric"] == metric && test["kind"] == kind && test["treatment"] == treatment
+    });
+    tests.next().unwrap()
+}
+
+#[test]
+fn a_segment_with_an_effect_of_its_own_is_named() {
+    let service = with_an_effect_on_phones(&json!(["platform"]));
+    let breakdown = service.body("/v1/experiments/pay/breakdown?by=platform");
+    assert_eq!(breakdown["evidence"], "confirmatory");
+    let test = test_of(&breakdown, "buy", "conversion", "b");
+    assert_eq!(test["verdict"], "differs", "{test}");
+    let named = |test: &Value| -> Vec<String> {
+        let segments = test["segments"].as_array().unwrap().iter();
+        let named = segments.filter(|segment| segment["named"] == true);
+        named
+            .map(|segment| segment["segment"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(named(test), ["phone"]);
+    for segment in test["segments"].as_array().unwrap() {
+        let (raw, shrunk) = (
+            segment["difference"].as_f64().unwrap(),
+            segment["shrunk"].as_f64().unwrap(),
+        );
+        let pooled = test["pooled_difference"].as_f64().unwrap();
+        assert!(
+            (shrunk - pooled).abs() <= (raw - pooled).abs() + 0.05,
+            "{segment}"
+        );
+    }
+    let without = test_of(&breakdown, "buy", "conversion", "c");
+    assert_eq!(without["verdict"], "no_difference_found", "{without}");
+    assert_eq!(named(without), [""; 0]);
+    // Four tests: Holm multiplies the smallest p-value by four.
+    let smallest = test["p_value"].as_f64().unwrap().min(
+        test_of(&breakdown, "buy", "count", "b")["p_value"]
+            .as_f64()
+            .unwrap(),
+    );
+    let adjusted = breakdown["heterogeneity"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|test| test["adjusted_p_value"].as_f64());
+    assert!((adjusted.fold(1.0, f64::min) - 4.0 * smallest).abs() <= 1e-12 * smallest);
+    let secondary = test_of(&breakdown, "visit", "conversion", "b");
+    assert_eq!(secondary["verdict"], Value::Null);
+    assert!(secondary["reason"].is_string(), "{secondary}");
+}
+
+#[test]
+fn keys_asked_for_together_share_the_level_and_later_ones_are_exploratory() {
+    let service = with_an_effect_on_phones(&json!([]));
+    let both = service.body("/v1/experiments/pay/breakdowns?by=platform&by=shop");
+    let alone = service.body("/v1/experiments/pay/breakdown?by=platform");
+    assert_eq!(alone["evidence"], "exploratory");
+    // Users of a shop are one each: all of them are tested together, so there is no test.
+    let shop = &both["breakdowns"][1];
+    let test = test_of(shop, "buy", "conversion", "b");
+    assert_eq!(
+        (&test["verdict"], &test["p_value"]),
+        (&Value::Null, &Value::Null)
+    );
+    assert!(
+        test["reason"]
+            .as_str()
+            .unwrap()
+            .contains("fewer than two segments"),
+        "{test}"
+    );
+    assert_eq!(test["small"].as_array().unwrap().len(), 50);
+    assert_eq!(
+        both["breakdowns"][0]["heterogeneity"],
+        alone["heterogeneity"]
+    );
+}
+
+#[test]
+fn declared_segments_are_checked_and_frozen_after_the_start() {
+    let service = Service::new();
+    let experiment = |segments: Value| json!({"experiment_id": "pay", "variants": [{"variant": "a"}, {"variant": "b"}], "segments": segments});
+    let many: Vec<String> = (0..11).map(|key| format!("k{key}")).collect();
+    for bad in [
+        json!([""]),
+        json!(["a,b"]),
+        json!(["a", "a"]),
+        json!(["a\u{202e}"]),
+        json!(many),
+    ] {
+        let answer = service.post("/v1/experiments", experiment(bad.clone()));
+        assert_eq!(
+            answer.status,
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "{bad}: {}",
+            answer.body
+        );
+        assert!(
+            answer.body.to_string().contains("segments"),
+            "{}",
+            answer.body
+        );
+    }
+    let created = service.post("/v1/experiments", experiment(json!(["platform"])));
+    assert_eq!(created.body["segments"], json!(["platform"]));
+    let draft = service.body("/v1/experiments/pay/breakdown?by=platform");
+    assert_eq!(
+        (&draft["evidence"], &draft["heterogeneity"]),
+        (&json!("confirmatory"), &json!([]))
+    );
+    let change =
+        |segments: Value| service.patch("/v1/experiments/pay", &json!({ "segments": segments }));
+    assert_eq!(
+        change(json!(["platform", "country"])).status,
+        StatusCode::OK
+    );
+    service.post("/v1/experiments/pay/start", "");
+    let late = change(json!(["platform", "country", "age"]));
+    assert_eq!(late.status, StatusCode::CONFLICT, "{}", late.body);
+    assert!(
+        late.body.to_string().contains("exploratory"),
+        "{}",
+        late.body
+    );
+}

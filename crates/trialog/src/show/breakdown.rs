@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use trialog_report::{Breakdown, MetricReport, Segment};
+use trialog_report::{
+    Breakdown, Evidence, Heterogeneity, HeterogeneityVerdict, MetricReport, Segment,
+};
 
 use super::{Table, comparison_cells, level, number};
 
@@ -23,11 +25,63 @@ pub(crate) fn breakdown(breakdown: &Breakdown) -> String {
     for (at, metric) in breakdown.segments[0].metrics.iter().enumerate() {
         let _ = write!(text, "\n{}", metric_table(breakdown, at, metric));
     }
-    let _ = writeln!(
-        text,
-        "\nSegments are not corrected for one another: the more of them, the more differences appear by chance."
-    );
+    let _ = write!(text, "\n{}", differences(breakdown));
     text
+}
+
+/// Whether the effects differ between segments: the tests, then the segments that make the
+/// difference.
+fn differences(breakdown: &Breakdown) -> String {
+    let mut table = Table::new(&[
+        "metric",
+        "kind",
+        "treatment",
+        "F",
+        "p",
+        "adjusted",
+        "the effect",
+    ]);
+    for test in &breakdown.heterogeneity {
+        table.row([
+            test.metric.clone(),
+            test.kind.to_string(),
+            test.treatment.clone(),
+            number(test.f),
+            number(test.p_value),
+            number(test.adjusted_p_value),
+            says(test),
+        ]);
+    }
+    let evidence = match breakdown.evidence {
+        Evidence::Confirmatory => {
+            "These segments were declared before the start, so what differs is confirmed."
+        }
+        Evidence::Exploratory => {
+            "These segments were not declared before the start: what differs is a question for the next experiment."
+        }
+    };
+    let advice = "Segments are not corrected for one another above: the more of them, the more differences appear by chance. Whether effects differ is tested here.";
+    match breakdown.heterogeneity.is_empty() {
+        true => "one segment: there is nothing to compare\n".to_owned(),
+        false => format!("{}\n{advice}\n{evidence}\n", table.text()),
+    }
+}
+
+/// What the test says, with the segments that it names.
+fn says(test: &Heterogeneity) -> String {
+    let named: Vec<String> = (test.segments.iter())
+        .filter(|segment| segment.named)
+        .map(|segment| {
+            let shrunk = number(Some(segment.shrunk));
+            format!("{} ({shrunk} shrunk)", segment.segment)
+        })
+        .collect();
+    match (test.verdict, &test.reason) {
+        (Some(HeterogeneityVerdict::Differs), _) if named.is_empty() => "differs".to_owned(),
+        (Some(HeterogeneityVerdict::Differs), _) => format!("differs in {}", named.join(", ")),
+        (Some(HeterogeneityVerdict::NoDifferenceFound), _) => "is not shown to differ".to_owned(),
+        (None, reason) => format!("no verdict: {}", reason.as_deref().unwrap_or("no test")),
+    }
 }
 
 /// The users of each segment and its sample ratio check.
