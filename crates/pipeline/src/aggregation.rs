@@ -21,6 +21,7 @@ use trialog_warehouse::view::View;
 
 use crate::clock::Clock;
 use crate::compute::by_cell::{Breakdown, compute_by_keys};
+use crate::compute::context::{ContextKeys, compute_context};
 use crate::compute::funnel::{FunnelDefinition, FunnelUsers, compute_funnel};
 use crate::compute::{Limits, compute};
 use crate::error::PipelineError;
@@ -521,6 +522,26 @@ impl Aggregator {
             settings.n_threads,
         )?;
         Ok((breakdowns?, mark))
+    }
+
+    /// Lists the keys of the contexts of an experiment's exposed users with their values, over the
+    /// events that the last published run read. It ends with an error soon after `abandoned` is
+    /// set.
+    ///
+    /// # Errors
+    ///
+    /// The experiment is not known, its events were dropped, or a file is damaged.
+    pub fn context(
+        &self,
+        id: &ExperimentId,
+        abandoned: &Arc<AtomicBool>,
+    ) -> Result<(ContextKeys, HighWaterMark), PipelineError> {
+        let (experiment, view, mark) = self.published_view(id, abandoned)?;
+        let Settings {
+            limits, n_threads, ..
+        } = &self.settings;
+        let keys = compute_context(&view, &experiment, limits, mark.data_time, *n_threads)?;
+        Ok((keys, mark))
     }
 
     /// Computes how many users of each variant get through `funnel`, of the users that `filter`

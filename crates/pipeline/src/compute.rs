@@ -1,6 +1,7 @@
 //! Computes the rows that a run publishes, from definitions and events.
 
 pub(crate) mod by_cell;
+pub(crate) mod context;
 pub(crate) mod funnel;
 mod ranked;
 

@@ -11,6 +11,7 @@ mod breakdown;
 pub mod calc;
 mod choices;
 mod comparison;
+mod context;
 pub mod findings;
 mod funnel;
 mod health;
@@ -39,6 +40,7 @@ pub use choices::{Choices, correction};
 pub use comparison::{
     Comparison, Flag, Guardrail, Headline, NonInferiority, Power, Sequential, headline_levels,
 };
+pub use context::{Context, ContextKey, ContextValue};
 pub use funnel::{
     AlwaysValid, Funnel, FunnelSteps, FunnelTreatment, FunnelVariant, StepComparison, StepUsers,
 };

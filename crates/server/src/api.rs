@@ -4,6 +4,7 @@ pub(crate) mod audit;
 pub(crate) mod breakdown;
 pub(crate) mod breakdowns;
 pub(crate) mod calc;
+pub(crate) mod context;
 pub(crate) mod evaluation;
 pub(crate) mod events;
 pub(crate) mod experiments;

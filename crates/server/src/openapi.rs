@@ -28,8 +28,8 @@ use self::operation::Operation;
 use self::schema::Schema;
 use crate::answers::Shared;
 use crate::api::{
-    audit, breakdown, breakdowns, calc, evaluation, events, experiments, export, funnel, health,
-    holdouts, keys, layers, maintenance, metric_definitions, pipeline, results,
+    audit, breakdown, breakdowns, calc, context, evaluation, events, experiments, export, funnel,
+    health, holdouts, keys, layers, maintenance, metric_definitions, pipeline, results,
 };
 use crate::telemetry;
 
@@ -136,6 +136,7 @@ fn operations() -> impl Iterator<Item = Operation> {
         evaluation::operations(),
         audit::operations(),
         results::operations(),
+        context::operations(),
         breakdown::operations(),
         breakdowns::operations(),
         funnel::operations(),

@@ -13,8 +13,8 @@ use trialog_catalog::layers::Layer;
 use trialog_catalog::metrics::Metric;
 
 use crate::api::{
-    audit, breakdown, breakdowns, calc, evaluation, events, experiments, export, funnel, health,
-    holdouts, keys, maintenance, pipeline, resource, results,
+    audit, breakdown, breakdowns, calc, context, evaluation, events, experiments, export, funnel,
+    health, holdouts, keys, maintenance, pipeline, resource, results,
 };
 use crate::app::App;
 use crate::problem::Problem;
@@ -120,6 +120,7 @@ fn routes() -> Routes {
         .alias("/ofrep/v1/evaluate/flags/", post(evaluation::evaluate_all))
         .route("/ofrep/v1/evaluate/flags/{key}", post(evaluation::evaluate))
         .route("/v1/experiments/{id}/results", get(results::results))
+        .route("/v1/experiments/{id}/context", get(context::context))
         .route("/v1/experiments/{id}/breakdown", get(breakdown::breakdown))
         .route(
             "/v1/experiments/{id}/breakdowns",

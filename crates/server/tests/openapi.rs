@@ -24,7 +24,7 @@ const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
 /// Every operation in an order in which its example can be sent, with the
 /// status of its answer.
-const CALLS: [(&str, u16); 56] = [
+const CALLS: [(&str, u16); 57] = [
     ("isAlive", 200),
     ("isReady", 200),
     ("defineMetric", 201),
@@ -61,6 +61,7 @@ const CALLS: [(&str, u16); 56] = [
     ("getPipeline", 200),
     ("calculate", 200),
     ("getResults", 200),
+    ("getContext", 200),
     ("getBreakdown", 200),
     ("getBreakdowns", 200),
     ("getFunnel", 200),

@@ -66,6 +66,10 @@ pub(crate) enum Command {
     /// A user reaches a step if there are events of the types of all steps up to it, each not
     /// before the one before it. Events count within the window after the exposure.
     Funnel(FunnelArgs),
+    /// Show the keys of contexts with their values.
+    ///
+    /// What users can be told apart by: `--by` and `--segment` take these keys.
+    Context(ContextArgs),
     /// Register and manage experiments.
     #[command(subcommand)]
     Experiments(ExperimentsCommand),
@@ -440,6 +444,15 @@ pub(crate) struct ResultsArgs {
     /// The results as published at this time, RFC 3339.
     #[arg(long)]
     pub(crate) as_of: Option<String>,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ContextArgs {
+    /// The experiment.
+    pub(crate) experiment: String,
     /// How to print.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,

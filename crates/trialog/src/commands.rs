@@ -7,6 +7,7 @@ pub(crate) mod backup;
 pub(crate) mod bench;
 pub(crate) mod calc;
 pub(crate) mod check;
+pub(crate) mod context;
 pub(crate) mod demo;
 pub(crate) mod experiments;
 pub(crate) mod export;

@@ -2,6 +2,7 @@
 
 mod bars;
 mod breakdown;
+mod context;
 mod funnel;
 
 use std::fmt::Write;
@@ -17,6 +18,7 @@ use trialog_report::{
 
 use self::bars::Bar;
 pub(crate) use self::breakdown::breakdown;
+pub(crate) use self::context::context;
 pub(crate) use self::funnel::funnel;
 
 /// Columns that are as wide as their widest cell; numbers to the right.

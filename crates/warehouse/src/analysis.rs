@@ -3,6 +3,7 @@
 
 pub mod arrivals;
 pub mod funnel;
+pub mod keys;
 pub mod ranks;
 pub mod scorecard;
 pub mod values;

@@ -361,3 +361,49 @@ fn declared_segments_are_checked_and_frozen_after_the_start() {
         late.body
     );
 }
+
+#[test]
+fn the_context_lists_keys_with_their_values() {
+    let service = with_an_effect_on_phones(&json!(["platform"]));
+    let context = service.body("/v1/experiments/pay/context");
+    assert_eq!(
+        (&context["users"], &context["n_keys"]),
+        (&json!(9_000), &json!(2))
+    );
+    let keys = context["keys"].as_array().unwrap();
+    assert_eq!(keys[0]["key"], "shop");
+    assert_eq!(
+        (&keys[0]["users"], &keys[0]["n_values"]),
+        (&json!(9_000), &json!(9_000))
+    );
+    assert_eq!(keys[0]["values"].as_array().unwrap().len(), 50);
+    let platform = json!({"key": "platform", "users": 8_550, "n_values": 4, "is_declared": true, "values": [
+        {"value": "phone", "users": 2_700}, {"value": "tablet", "users": 2_700}, {"value": "web", "users": 2_700}, {"value": "tv", "users": 450}]});
+    assert_eq!(keys[1], platform);
+    // Keys of users who do not count are no keys.
+    let gate = filled().body("/v1/experiments/gate/context");
+    let names: Vec<&str> = gate["keys"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|key| key["key"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["shop", "vip", "platform"]);
+    assert_eq!(gate["keys"][2]["n_values"], 2);
+}
+
+#[test]
+fn the_context_of_a_draft_and_of_nothing() {
+    let service = Service::new();
+    let draft = json!({"experiment_id": "pay", "variants": [{"variant": "a"}, {"variant": "b"}]});
+    service.post("/v1/experiments", draft);
+    let context = service.body("/v1/experiments/pay/context");
+    assert_eq!(
+        (&context["computed_at"], &context["keys"]),
+        (&Value::Null, &json!([]))
+    );
+    assert_eq!(
+        service.get("/v1/experiments/nothing/context").status,
+        StatusCode::NOT_FOUND
+    );
+}

@@ -291,6 +291,14 @@ impl<'de> Visitor<'de> for Wanted<'_> {
 #[derive(serde::Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
+/// Returns the keys of `context` that have a value other than null; none where it is no object.
+pub(crate) fn context_keys(context: &str) -> Vec<String> {
+    let read = serde_json::from_str::<HashMap<String, &RawValue>>(context);
+    let members = read.unwrap_or_default().into_iter();
+    let with_value = members.filter(|(_, value)| value.get() != "null");
+    with_value.map(|(key, _)| key).collect()
+}
+
 /// Returns the text that a JSON value is compared by; none for null.
 pub(crate) fn value_text(json: &str) -> Option<Cow<'_, str>> {
     match serde_json::from_str::<Text<'_>>(json) {

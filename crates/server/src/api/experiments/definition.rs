@@ -243,11 +243,16 @@ pub(crate) fn metric_name() -> Schema {
     ))
 }
 
-/// A definition in an answer: every member is there, and nobody may have declared variants.
+/// Lists that an answer leaves out where they are empty.
+const LEFT_OUT: [&str; 1] = ["segments"];
+
+/// A definition in an answer: every other member is there, and nobody may have declared variants.
 pub(super) fn shown() -> Schema {
     let mut shown = definition();
     let names: Vec<Value> = (shown["properties"].as_object().into_iter())
-        .flat_map(|properties| properties.keys().map(|name| json!(name)))
+        .flat_map(|properties| properties.keys())
+        .filter(|name| !LEFT_OUT.contains(&name.as_str()))
+        .map(|name| json!(name))
         .collect();
     shown["required"] = json!(names);
     shown["properties"]["variants"] = list(reference("VariantWeight"));
