@@ -12,6 +12,8 @@
 
 #[path = "common/both.rs"]
 mod both;
+#[path = "common/cohorts.rs"]
+mod cohorts;
 #[path = "common/funnels.rs"]
 mod funnels;
 #[path = "common/harness.rs"]
@@ -28,6 +30,7 @@ use trialog_model::event::EventKind;
 use trialog_stats::RankSearch;
 use trialog_warehouse::analysis::Analysis;
 use trialog_warehouse::analysis::arrivals::TypeArrivals;
+use trialog_warehouse::analysis::cohorts::{DaysQuestion, DaysSince, ExposureDays};
 use trialog_warehouse::analysis::funnel::Funnel;
 use trialog_warehouse::analysis::ranks::{ClippedSums, Pass, RankedPlan, Ranks, Users};
 use trialog_warehouse::analysis::scorecard::{MetricPlan, Quantity, Scorecard, Shape};
@@ -36,7 +39,7 @@ use trialog_warehouse::batch::{Batch, EventRow};
 use trialog_warehouse::clickhouse::ClickHouse;
 use trialog_warehouse::embedded::Options;
 use trialog_warehouse::export::Selection;
-use trialog_warehouse::fold::split::{CellValues, KeyCells, Split};
+use trialog_warehouse::fold::split::{CellValues, KeyCells, Split, day_number};
 use trialog_warehouse::fold::{Accumulator, Exposure, Folded, LeftOut, Plan, Row};
 use trialog_warehouse::view as warehouse;
 use trialog_warehouse::{FoldError, WarehouseError};
@@ -136,6 +139,42 @@ fn check_funnel(
         [wanted.expected(question, events)]
     );
     Ok(())
+}
+
+#[test]
+fn cohorts_are_the_same_in_both_warehouses_and_in_the_reference() {
+    let Some(_) = database() else { return };
+    let asked = (
+        events(),
+        questions::question("gate"),
+        cohorts::followed(),
+        (0..8i64, 1..5usize),
+        1..60usize,
+    );
+    let outcome = runner(6).run(&asked, |(events, question, followed, asked, n_at_once)| {
+        let events = cohorts::stretched(&events);
+        let question = cohorts::stretched_question(&question);
+        let both = Both::store(&events, n_at_once);
+        let (plan, cohort) = followed.asked(&question, 1);
+        let plans = [plan];
+        let asked = DaysQuestion {
+            last: day_number(START) + asked.0,
+            limit: asked.1,
+        };
+        let days =
+            both.both_warehouses_agree::<ExposureDays, _>(&plans, &[asked], cohorts::found_days)?;
+        let expected = cohorts::expected_days(&question, &events, asked);
+        prop_assert_eq!(&days, &[Some(expected.clone())]);
+        let sums = both.both_warehouses_agree::<DaysSince, _>(&plans, &[cohort], |folded| {
+            followed.found(&folded)
+        })?;
+        prop_assert_eq!(sums, [followed.expected(&question, &events)]);
+        let by_day = cohorts::by_day(&question, expected.0.into_keys().collect(), 1);
+        let metrics = scorecard(&question, &by_day).metrics().to_vec();
+        both.both_warehouses_agree::<Scorecard, _>(&[by_day], &[metrics], said)?;
+        Ok(())
+    });
+    outcome.unwrap();
 }
 
 fn runner(cases: u32) -> TestRunner {
