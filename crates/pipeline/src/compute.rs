@@ -1,6 +1,7 @@
 //! Computes the rows that a run publishes, from definitions and events.
 
 pub(crate) mod by_cell;
+pub(crate) mod cohorts;
 pub(crate) mod funnel;
 mod ranked;
 

@@ -31,6 +31,7 @@ mod trust;
 
 pub use compute::Limits;
 pub use compute::by_cell::{Breakdown, Cell, MAX_VALUES};
+pub use compute::cohorts::ByDay;
 pub use compute::funnel::{FunnelDefinition, FunnelUsers};
 pub use error::PipelineError;
 pub use subject::subject;

@@ -9,6 +9,7 @@
 mod arm;
 mod breakdown;
 mod choices;
+mod cohorts;
 mod comparison;
 pub mod findings;
 mod funnel;
@@ -34,6 +35,11 @@ use trialog_stats::Correction;
 pub use arm::Arm;
 pub use breakdown::{Breakdown, Segment};
 pub use choices::{Choices, correction};
+pub use cohorts::{
+    ActiveUsers, CohortMetric, CohortSums, CohortUsers, Cohorts, DayComparison, DayResults,
+    DaysSinceExposure, Drift, ExposureDay, ExposureDays, FollowedMetric, FollowedVariant, Novelty,
+    cohort_metrics, cohort_until, last_closed_day,
+};
 pub use comparison::{
     Comparison, Flag, Guardrail, Headline, NonInferiority, Power, Sequential, headline_levels,
 };

@@ -3,6 +3,7 @@
 pub(crate) mod audit;
 pub(crate) mod breakdown;
 pub(crate) mod calc;
+pub(crate) mod cohorts;
 pub(crate) mod evaluation;
 pub(crate) mod events;
 pub(crate) mod experiments;

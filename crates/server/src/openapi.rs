@@ -28,8 +28,8 @@ use self::operation::Operation;
 use self::schema::Schema;
 use crate::answers::Shared;
 use crate::api::{
-    audit, breakdown, calc, evaluation, events, experiments, export, funnel, health, holdouts,
-    keys, layers, maintenance, metric_definitions, pipeline, results,
+    audit, breakdown, calc, cohorts, evaluation, events, experiments, export, funnel, health,
+    holdouts, keys, layers, maintenance, metric_definitions, pipeline, results,
 };
 use crate::telemetry;
 
@@ -137,6 +137,7 @@ fn operations() -> impl Iterator<Item = Operation> {
         audit::operations(),
         results::operations(),
         breakdown::operations(),
+        cohorts::operations(),
         funnel::operations(),
         calc::operations(),
         pipeline::operations(),

@@ -13,8 +13,8 @@ use trialog_catalog::layers::Layer;
 use trialog_catalog::metrics::Metric;
 
 use crate::api::{
-    audit, breakdown, calc, evaluation, events, experiments, export, funnel, health, holdouts,
-    keys, maintenance, pipeline, resource, results,
+    audit, breakdown, calc, cohorts, evaluation, events, experiments, export, funnel, health,
+    holdouts, keys, maintenance, pipeline, resource, results,
 };
 use crate::app::App;
 use crate::problem::Problem;
@@ -121,6 +121,7 @@ fn routes() -> Routes {
         .route("/ofrep/v1/evaluate/flags/{key}", post(evaluation::evaluate))
         .route("/v1/experiments/{id}/results", get(results::results))
         .route("/v1/experiments/{id}/breakdown", get(breakdown::breakdown))
+        .route("/v1/experiments/{id}/cohorts", get(cohorts::cohorts))
         .route("/v1/experiments/{id}/funnel", get(funnel::funnel))
         .route("/v1/calc/{family}", post(calc::compute))
         .route("/v1/pipeline", get(pipeline::state))

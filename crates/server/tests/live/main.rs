@@ -6,6 +6,7 @@ mod access;
 mod bounds;
 mod breakdown;
 mod calc;
+mod cohorts;
 mod connections;
 mod earlier;
 mod evaluation;
