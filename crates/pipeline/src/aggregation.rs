@@ -24,6 +24,7 @@ use crate::clock::Clock;
 use crate::compute::by_cell::{Breakdown, compute_by_keys};
 use crate::compute::cohorts::{ByDay, Reader, compute_by_day, compute_days_since};
 use crate::compute::funnel::{FunnelDefinition, FunnelUsers, compute_funnel};
+use crate::compute::timeline::{PastDay, PastMetric, compute_past};
 use crate::compute::{Limits, compute};
 use crate::error::PipelineError;
 use crate::lease::{HeldLease, LeaseSettings};
@@ -594,6 +595,27 @@ impl Aggregator {
         let reader = self.reader(&view, &experiment, filter, mark.data_time);
         let users = compute_days_since(&reader, n_days, until, metrics)?;
         Ok((users?, mark))
+    }
+
+    /// Computes the rows of `metrics` at the ends of past days, over the events that the last
+    /// published run read: for each metric those of at most 90 days. Events are cut by their time
+    /// and not by their arrival, and users who do not count now count on no day. It ends with an
+    /// error soon after `abandoned` is set.
+    ///
+    /// # Errors
+    ///
+    /// The experiment is not known, its events were dropped, a file is damaged, or a sum
+    /// overflows.
+    pub fn past(
+        &self,
+        id: &ExperimentId,
+        metrics: &[PastMetric],
+        abandoned: &Arc<AtomicBool>,
+    ) -> Result<Vec<Vec<PastDay>>, PipelineError> {
+        let (experiment, view, mark) = self.published_view(id, abandoned)?;
+        let everybody = UserFilter::default();
+        let reader = self.reader(&view, &experiment, &everybody, mark.data_time);
+        Ok(compute_past(&reader, metrics)??)
     }
 
     fn reader<'a>(

@@ -4,6 +4,7 @@ pub(crate) mod by_cell;
 pub(crate) mod cohorts;
 pub(crate) mod funnel;
 mod ranked;
+pub(crate) mod timeline;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;

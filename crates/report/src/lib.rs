@@ -9,6 +9,7 @@
 mod arm;
 mod breakdown;
 mod choices;
+mod chosen;
 mod cohorts;
 mod comparison;
 pub mod findings;
@@ -22,6 +23,7 @@ mod sequence;
 pub mod standing;
 mod subject;
 pub mod summary;
+mod timeline;
 mod warnings;
 
 use trialog_model::event::FieldError;
@@ -52,6 +54,10 @@ pub use measured::{Measured, direction};
 pub use report::{Filter, MetricReport, Report, VariantSums, VariantUsers, Winsorised};
 pub use sequence::{PlannedOutcome, SequenceBreak, SequenceReport};
 pub use subject::Subject;
+pub use timeline::{
+    MetricTimeline, PastRows, PointComparison, PointVariant, StabilityReport, Timeline,
+    TimelineLine, TimelineLook, TimelineLooks, TimelinePoint, timeline_metrics,
+};
 pub use warnings::{Severity, Warning};
 
 use comparison::{Looks, Terms};

@@ -18,4 +18,5 @@ pub(crate) mod metric_definitions;
 pub(crate) mod pipeline;
 pub(crate) mod resource;
 pub(crate) mod results;
+pub(crate) mod timeline;
 mod types;

@@ -29,7 +29,7 @@ use self::schema::Schema;
 use crate::answers::Shared;
 use crate::api::{
     audit, breakdown, calc, cohorts, evaluation, events, experiments, export, funnel, health,
-    holdouts, keys, layers, maintenance, metric_definitions, pipeline, results,
+    holdouts, keys, layers, maintenance, metric_definitions, pipeline, results, timeline,
 };
 use crate::telemetry;
 
@@ -139,6 +139,7 @@ fn operations() -> impl Iterator<Item = Operation> {
         breakdown::operations(),
         cohorts::operations(),
         funnel::operations(),
+        timeline::operations(),
         calc::operations(),
         pipeline::operations(),
         maintenance::operations(),

@@ -14,7 +14,7 @@ use trialog_catalog::metrics::Metric;
 
 use crate::api::{
     audit, breakdown, calc, cohorts, evaluation, events, experiments, export, funnel, health,
-    holdouts, keys, maintenance, pipeline, resource, results,
+    holdouts, keys, maintenance, pipeline, resource, results, timeline,
 };
 use crate::app::App;
 use crate::problem::Problem;
@@ -121,6 +121,7 @@ fn routes() -> Routes {
         .route("/ofrep/v1/evaluate/flags/{key}", post(evaluation::evaluate))
         .route("/v1/experiments/{id}/results", get(results::results))
         .route("/v1/experiments/{id}/breakdown", get(breakdown::breakdown))
+        .route("/v1/experiments/{id}/timeline", get(timeline::timeline))
         .route("/v1/experiments/{id}/cohorts", get(cohorts::cohorts))
         .route("/v1/experiments/{id}/funnel", get(funnel::funnel))
         .route("/v1/calc/{family}", post(calc::compute))

@@ -24,7 +24,7 @@ const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
 /// Every operation in an order in which its example can be sent, with the
 /// status of its answer.
-const CALLS: [(&str, u16); 56] = [
+const CALLS: [(&str, u16); 57] = [
     ("isAlive", 200),
     ("isReady", 200),
     ("defineMetric", 201),
@@ -64,6 +64,7 @@ const CALLS: [(&str, u16); 56] = [
     ("getBreakdown", 200),
     ("getFunnel", 200),
     ("getCohorts", 200),
+    ("getTimeline", 200),
     ("confirmChange", 200),
     ("stopExperiment", 200),
     ("resumeExperiment", 200),

@@ -18,6 +18,8 @@ mod cohorts;
 mod funnels;
 #[path = "common/harness.rs"]
 mod harness;
+#[path = "common/pasts.rs"]
+mod pasts;
 #[path = "common/questions.rs"]
 mod questions;
 #[path = "common/reference.rs"]
@@ -33,6 +35,7 @@ use trialog_warehouse::analysis::arrivals::TypeArrivals;
 use trialog_warehouse::analysis::cohorts::{DaysQuestion, DaysSince, ExposureDays};
 use trialog_warehouse::analysis::funnel::Funnel;
 use trialog_warehouse::analysis::ranks::{ClippedSums, Pass, RankedPlan, Ranks, Users};
+use trialog_warehouse::analysis::scorecard::history::{History, HistoryPlan};
 use trialog_warehouse::analysis::scorecard::{MetricPlan, Quantity, Scorecard, Shape};
 use trialog_warehouse::analysis::values::{Found, KeyQuestion, Values};
 use trialog_warehouse::batch::{Batch, EventRow};
@@ -172,6 +175,32 @@ fn cohorts_are_the_same_in_both_warehouses_and_in_the_reference() {
         let by_day = cohorts::by_day(&question, expected.0.into_keys().collect(), 1);
         let metrics = scorecard(&question, &by_day).metrics().to_vec();
         both.both_warehouses_agree::<Scorecard, _>(&[by_day], &[metrics], said)?;
+        Ok(())
+    });
+    outcome.unwrap();
+}
+
+#[test]
+fn past_scorecards_are_the_same_in_both_warehouses() {
+    let Some(_) = database() else { return };
+    let asked = (
+        events(),
+        questions::question("gate"),
+        pasts::times(),
+        1..60usize,
+    );
+    let outcome = runner(4).run(&asked, |(events, question, times, n_at_once)| {
+        let both = Both::store(&events, n_at_once);
+        let plan = questions::plan(&question, 1);
+        let metrics = pasts::in_every_shape(scorecard(&question, &plan).metrics());
+        let (n_times, n_metrics) = (times.len(), metrics.len());
+        let asked = HistoryPlan { times, metrics };
+        both.both_warehouses_agree::<History, _>(&[plan], &[asked], |folded| {
+            let times = 0..n_times;
+            times
+                .map(|at| pasts::found(&folded, n_metrics, at))
+                .collect::<Vec<_>>()
+        })?;
         Ok(())
     });
     outcome.unwrap();

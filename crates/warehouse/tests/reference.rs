@@ -10,6 +10,8 @@ mod cohorts;
 mod funnels;
 #[path = "common/harness.rs"]
 mod harness;
+#[path = "common/pasts.rs"]
+mod pasts;
 #[path = "common/questions.rs"]
 mod questions;
 #[path = "common/reference.rs"]
@@ -22,6 +24,7 @@ use trialog_model::event::EventKind;
 use trialog_warehouse::analysis::cohorts::{DaysQuestion, DaysSince, ExposureDays};
 use trialog_warehouse::analysis::funnel::Funnel;
 use trialog_warehouse::analysis::scorecard::Scorecard;
+use trialog_warehouse::analysis::scorecard::history::{History, HistoryPlan};
 use trialog_warehouse::batch::EventRow;
 use trialog_warehouse::embedded::{Options, Warehouse};
 use trialog_warehouse::fold::split::day_number;
@@ -410,6 +413,34 @@ proptest! {
                 let outcome = fold(&warehouse.snapshot(), std::slice::from_ref(plan), n_threads, |plan| scorecard(&question, plan));
                 outcome.unwrap().remove(0).ok()
             })?;
+        }
+    }
+
+    /// Of the users who count in the end.
+    #[test]
+    fn past_scorecards_are_those_of_the_events_up_to_each_time(
+        events in events(),
+        questions in questions(),
+        times in pasts::times(),
+        n_threads in 1..4usize,
+        options in options(),
+    ) {
+        for question in questions.into_iter().map(|question| Question { left_out: None, ..question }) {
+            let events = pasts::of_counted_users(&question, &events);
+            let (_directory, warehouse) = filled(&options, &events, 50);
+            let view = View::from(warehouse.snapshot());
+            let plan = questions::plan(&question, 9 << 20);
+            let metrics = pasts::in_every_shape(scorecard(&question, &plan).metrics());
+            let times: Vec<i64> = times.iter().copied().filter(|time| *time <= plan.data_time).collect();
+            let asked = HistoryPlan { times: times.clone(), metrics: metrics.clone() };
+            let found = view.run::<History>(std::slice::from_ref(&plan), &[asked], n_threads).unwrap().remove(0);
+            let Ok(found) = found else { continue };
+            for (at, time) in times.iter().enumerate() {
+                let then = Plan { data_time: *time, ..plan.clone() };
+                let scorecard = view.run::<Scorecard>(&[then], std::slice::from_ref(&metrics), 1).unwrap().remove(0);
+                let Ok(scorecard) = scorecard else { continue };
+                prop_assert_eq!(pasts::found(&found, metrics.len(), at), pasts::expected(&scorecard));
+            }
         }
     }
 

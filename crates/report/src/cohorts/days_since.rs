@@ -10,12 +10,12 @@ use trialog_model::event::FieldError;
 use trialog_model::experiment::Status;
 use trialog_model::metric::{MetricKind, MetricRef, MetricRole};
 use trialog_model::metric_definition::MinValue;
-use trialog_model::nearest::there_are;
 use trialog_model::published::Computation;
 use trialog_model::time::UnixMicros;
 use trialog_stats::{Alpha, BinMoments, Interval, NoveltySlope, novelty};
 
 use super::adjusted;
+use crate::chosen::{NamedKind, check_chosen, is_metric, named_kinds};
 use crate::{Report, Subject};
 
 /// Users of an arm without whom a cohort has no verdict.
@@ -199,65 +199,43 @@ pub fn cohort_metrics(
     subject: &Subject<'_>,
     wanted: Option<&MetricRef>,
 ) -> Result<Vec<CohortMetric>, FieldError> {
-    let named = subject.definition.named_metrics(subject.defined_metrics);
-    let all = named.iter().flat_map(|named| {
-        named.kinds.iter().map(|kind| CohortMetric {
-            metric: named.name.to_owned(),
-            kind: *kind,
-            role: named.role,
-            event_type: named.event_type.to_owned(),
-            min_value: named.definition.and_then(|defined| defined.min_value),
-        })
-    });
-    let is_wanted = |metric: &CohortMetric| {
-        wanted.is_some_and(|wanted| {
-            wanted.name.as_str() == metric.metric
-                && wanted.kind.is_none_or(|kind| kind == metric.kind)
-        })
-    };
-    let all: Vec<CohortMetric> = all.collect();
-    if let Some(wanted) = wanted {
-        let found = || all.iter().filter(|metric| is_wanted(metric));
-        let names: Vec<&str> = named.iter().map(|named| named.name).collect();
-        let name = wanted.name.as_str();
-        let reason = match found().next() {
-            None if names.contains(&name) => Some(format!(
-                "`{wanted}` is not measured in this experiment: leave the kind out"
-            )),
-            None => Some(format!(
-                "`{name}` is no metric of this experiment{}",
-                there_are(name, &names, false)
-            )),
-            Some(_) if !found().any(has_days) => Some(format!(
-                "`{wanted}` has no value for each day: conversions, counts and sums can be followed"
-            )),
-            Some(_) => None,
-        };
-        if let Some(reason) = reason {
-            return Err(FieldError {
-                field: "metric",
-                reason,
-            });
-        }
-    }
-    let is_followed =
-        |metric: &CohortMetric| metric.role == MetricRole::Primary || is_wanted(metric);
-    let mut followed: Vec<CohortMetric> = Vec::new();
-    for metric in all {
-        let is_new = !followed
+    let all = named_kinds(subject);
+    check_chosen(&all, wanted)?;
+    let is_wanted = |metric: &&NamedKind<'_>| wanted.is_some() && metric.is_chosen(wanted);
+    if let Some(wanted) = wanted
+        && !all
             .iter()
-            .any(|other| other.metric == metric.metric && other.kind == metric.kind);
-        if is_new && has_days(&metric) && is_followed(&metric) {
-            followed.push(metric);
-        }
+            .filter(is_wanted)
+            .any(|metric| has_days(metric.kind))
+    {
+        return Err(FieldError {
+            field: "metric",
+            reason: format!(
+                "`{wanted}` has no value for each day: conversions, counts and sums can be followed"
+            ),
+        });
     }
-    Ok(followed)
+    let followed = all.iter().filter(|metric| {
+        let is_followed = metric.named.role == MetricRole::Primary || is_wanted(metric);
+        is_followed && has_days(metric.kind)
+    });
+    let followed = followed.map(|metric| CohortMetric {
+        metric: metric.named.name.to_owned(),
+        kind: metric.kind,
+        role: metric.named.role,
+        event_type: metric.named.event_type.to_owned(),
+        min_value: metric
+            .named
+            .definition
+            .and_then(|defined| defined.min_value),
+    });
+    Ok(followed.collect())
 }
 
 /// Returns whether a metric has a value for each day.
-fn has_days(metric: &CohortMetric) -> bool {
+fn has_days(kind: MetricKind) -> bool {
     matches!(
-        metric.kind,
+        kind,
         MetricKind::Conversion | MetricKind::Count | MetricKind::Sum
     )
 }
@@ -284,10 +262,7 @@ impl DaysSinceExposure {
         let mut followed: Vec<FollowedMetric> = followed.collect();
         judge(&mut followed, alpha);
         followed.retain(|metric| {
-            wanted.is_none_or(|wanted| {
-                wanted.name.as_str() == metric.metric
-                    && wanted.kind.is_none_or(|kind| kind == metric.kind)
-            })
+            wanted.is_none_or(|wanted| is_metric(wanted, &metric.metric, metric.kind))
         });
         let exposed: u64 = whole.variants.iter().map(|variant| variant.users).sum();
         Self {

@@ -13,6 +13,7 @@ use trialog_stats::{Alpha, Heterogeneity, Sample, SegmentDifference, heterogenei
 
 use super::{DAY_MICROS, adjusted};
 use crate::arm::Arm;
+use crate::chosen::{is_metric, named_kinds};
 use crate::comparison::test;
 use crate::measured::{Measured, measured};
 use crate::{Choices, Filter, Health, MetricReport, Report, Subject, VariantUsers, build, control};
@@ -266,16 +267,11 @@ fn drift(results: &DayResults<'_>, days: &[(i64, Published)]) -> Result<Vec<Drif
     };
     let measured_days: Vec<MeasuredDay> = days.iter().map(of_day).collect();
     let mut tests = Vec::new();
-    let primary = subject.definition.named_metrics(subject.defined_metrics);
-    let primary = primary
-        .iter()
-        .filter(|named| named.role == MetricRole::Primary);
-    for (metric, kind) in
-        primary.flat_map(|named| named.kinds.iter().map(|kind| (named.name, *kind)))
-    {
+    let primary = named_kinds(subject).into_iter();
+    for metric in primary.filter(|metric| metric.named.role == MetricRole::Primary) {
         for variant in crate::variants(subject.definition, &last.computation) {
             if variant.variant != control {
-                let key = (metric, kind, variant.variant.as_str());
+                let key = (metric.named.name, metric.kind, variant.variant.as_str());
                 tests.push(drift_of(&measured_days, key, &control, alpha));
             }
         }
@@ -286,9 +282,7 @@ fn drift(results: &DayResults<'_>, days: &[(i64, Published)]) -> Result<Vec<Drif
         test.drifts = p_value.map(|p_value| p_value < alpha.get());
     }
     tests.retain(|test| {
-        let is_chosen = |chosen: &trialog_model::metric::MetricRef| {
-            chosen.name.as_str() == test.metric && chosen.kind.is_none_or(|kind| kind == test.kind)
-        };
+        let is_chosen = |chosen| is_metric(chosen, &test.metric, test.kind);
         choices.metric.as_ref().is_none_or(is_chosen)
             && choices.kind.is_none_or(|kind| kind == test.kind)
     });

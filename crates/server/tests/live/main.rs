@@ -17,3 +17,4 @@ mod kinds;
 mod registry;
 mod sequence;
 mod service;
+mod timeline;

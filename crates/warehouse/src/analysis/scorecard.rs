@@ -2,6 +2,7 @@
 
 #[cfg(feature = "clickhouse")]
 mod clickhouse;
+pub mod history;
 
 use trialog_model::duration::Window;
 use trialog_model::ids::ExperimentId;
