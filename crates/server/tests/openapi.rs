@@ -207,7 +207,10 @@ impl Operation {
                 path = path.replace(&name, &percent::encode(id.unwrap_or(example)));
             } else if parameter["required"] == true {
                 let name = parameter["name"].as_str().unwrap();
-                let example = parameter["example"].as_array().unwrap();
+                let example = match &parameter["example"] {
+                    Value::Array(texts) => texts.as_slice(),
+                    text => std::slice::from_ref(text),
+                };
                 let texts: Vec<&str> = example.iter().map(|text| text.as_str().unwrap()).collect();
                 path = format!("{path}?{name}={}", texts.join(","));
             }
