@@ -68,8 +68,8 @@ pub(crate) enum Command {
     Funnel(FunnelArgs),
     /// Show results by the day of exposure, or by the days since it.
     ///
-    /// By exposure_day: the scorecard of each day whose windows have closed, and whether effects
-    /// drift over the calendar. By days_since_exposure: what the same users do on each day, and
+    /// By `exposure_day`: the scorecard of each day whose windows have closed, and whether effects
+    /// drift over the calendar. By `days_since_exposure`: what the same users do on each day, and
     /// whether effects fade or grow.
     Cohorts(CohortsArgs),
     /// Show what the publications of an experiment said over time.

@@ -496,3 +496,67 @@ fn judge(metrics: &mut [FollowedMetric], alpha: Alpha) {
         test.reason.get_or_insert_with(only_primary);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use trialog_model::experiment::Definition;
+
+    use super::*;
+
+    const DEFINITION: &str = r#"{"experiment_id":"gate","variants":[{"variant":"a"},{"variant":"b"}],
+        "metrics":{"primary":["visit:count","buy:conversion"],"secondary":["buy:sum"]}}"#;
+
+    #[test]
+    fn days_after_the_end_of_an_experiment_are_in_no_cohort() {
+        let mut definition: Definition = serde_json::from_str(DEFINITION).unwrap();
+        definition.end_at = Some(UnixMicros(50));
+        let running = Subject {
+            status: Status::Running,
+            stopped_at: Some(UnixMicros(20)),
+            ..Subject::from_definition(&definition)
+        };
+        assert_eq!(cohort_until(&running, UnixMicros(10)), UnixMicros(10));
+        assert_eq!(cohort_until(&running, UnixMicros(90)), UnixMicros(50));
+        let stopped = Subject {
+            status: Status::Stopped,
+            ..running
+        };
+        assert_eq!(cohort_until(&stopped, UnixMicros(90)), UnixMicros(20));
+    }
+
+    #[test]
+    fn primary_metrics_are_followed_and_the_one_that_is_asked_for() {
+        let definition: Definition = serde_json::from_str(DEFINITION).unwrap();
+        let subject = Subject::from_definition(&definition);
+        let followed = |wanted: Option<&str>| {
+            let wanted: Option<MetricRef> = wanted.map(|wanted| wanted.parse().unwrap());
+            let metrics = cohort_metrics(&subject, wanted.as_ref())?;
+            let names = metrics
+                .into_iter()
+                .map(|metric| (metric.metric, metric.kind));
+            Ok::<_, FieldError>(names.collect::<Vec<_>>())
+        };
+        let primary = followed(None).unwrap();
+        let expected = [
+            ("visit", MetricKind::Count),
+            ("buy", MetricKind::Conversion),
+        ];
+        assert_eq!(
+            primary,
+            expected.map(|(name, kind)| (name.to_owned(), kind))
+        );
+        assert_eq!(followed(Some("buy:sum")).unwrap().len(), 3);
+        assert!(
+            followed(Some("buy:count"))
+                .unwrap_err()
+                .reason
+                .contains("as conversion, sum")
+        );
+        assert!(
+            followed(Some("byu"))
+                .unwrap_err()
+                .reason
+                .contains("did you mean `buy`?")
+        );
+    }
+}

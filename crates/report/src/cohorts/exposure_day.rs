@@ -88,7 +88,7 @@ pub struct Drift {
     pub reason: Option<String>,
 }
 
-/// One day as it was computed, and the terms of the report.
+/// The experiment that days belong to, and the options that they are reported with.
 #[derive(Debug, Clone, Copy)]
 pub struct DayResults<'a> {
     /// The experiment.
