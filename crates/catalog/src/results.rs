@@ -4,6 +4,8 @@ pub(crate) mod analyses;
 mod arrivals;
 mod seal;
 
+use std::collections::HashMap;
+
 use trialog_model::ids::ExperimentId;
 use trialog_model::published::{
     AnalysisRow, Computation, HighWaterMark, MoreSums, Published, VariantExposures, VariantMetric,
@@ -100,6 +102,75 @@ impl Catalog {
                 Ok((look, metric_rows(connection, params![id, time])?))
             };
             times.into_iter().map(rows).collect()
+        })
+    }
+}
+
+/// A publication of an experiment, with rows of some of its metrics.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HistoryLook {
+    /// When it was published, and by which run.
+    pub look: PastLook,
+    /// The fingerprint of the definitions that it was computed with.
+    pub fingerprint: String,
+    /// The rows of the metrics that were asked for, as far as it has them.
+    pub rows: Vec<VariantMetric>,
+}
+
+impl Catalog {
+    /// Returns the publications of `experiment` with their rows of `metrics`, whatever their
+    /// definitions were, the oldest first; the last 533 of them.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be read.
+    pub fn history(
+        &self,
+        experiment: &ExperimentId,
+        metrics: &[&str],
+    ) -> Result<Vec<HistoryLook>, CatalogError> {
+        let id = experiment.as_str();
+        self.read("read earlier results", |connection| {
+            let look = |row: &Row<'_>| {
+                Ok(HistoryLook {
+                    look: PastLook {
+                        at: row.get(0)?,
+                        run_id: row.get(1)?,
+                    },
+                    fingerprint: row.get(2)?,
+                    rows: Vec::new(),
+                })
+            };
+            let mut looks: Vec<HistoryLook> = connection
+                .prepare_cached(
+                    "SELECT computed_at, run_id, fingerprint FROM computations WHERE experiment_id = ?1 ORDER BY run_id DESC LIMIT ?2",
+                )?
+                .query_map(params![id, MOST_LOOKS], look)?
+                .collect::<database::Result<_>>()?;
+            looks.reverse();
+            let Some(first) = looks.iter().map(|look| look.look.at.0).min() else {
+                return Ok(looks);
+            };
+            let by_time: HashMap<i64, usize> = (looks.iter().enumerate())
+                .map(|(at, look)| (look.look.at.0, at))
+                .collect();
+            for metric in metrics {
+                let rows: Vec<(i64, VariantMetric)> = connection
+                    .prepare_cached(
+                        "SELECT variant, metric_name, user_count, event_count, total_value, conversion_rate, mean_value, variance, converted_users, squared_total, squared_events, more, computed_at
+                         FROM variant_metrics WHERE experiment_id = ?1 AND computed_at >= ?2 AND metric_name = ?3 ORDER BY computed_at, variant",
+                    )?
+                    .query_map(params![id, first, *metric], |row| {
+                        Ok((row.get(12)?, variant_metric(row)?))
+                    })?
+                    .collect::<database::Result<_>>()?;
+                for (time, row) in rows {
+                    if let Some(at) = by_time.get(&time) {
+                        looks[*at].rows.push(row);
+                    }
+                }
+            }
+            Ok(looks)
         })
     }
 }

@@ -16,13 +16,16 @@ use trialog_model::ids::ExperimentId;
 use trialog_model::published::{Computation, HighWaterMark};
 use trialog_model::time::UnixMicros;
 use trialog_report::findings::{self, Finding};
+use trialog_report::{CohortMetric, CohortUsers};
 use trialog_warehouse::fold::UserFilter;
 use trialog_warehouse::view::View;
 
 use crate::clock::Clock;
 use crate::compute::by_cell::{Breakdown, compute_by_keys};
+use crate::compute::cohorts::{ByDay, Reader, compute_by_day, compute_days_since};
 use crate::compute::context::{ContextKeys, compute_context};
 use crate::compute::funnel::{FunnelDefinition, FunnelUsers, compute_funnel};
+use crate::compute::timeline::{PastDay, PastMetric, compute_past};
 use crate::compute::{Limits, compute};
 use crate::error::PipelineError;
 use crate::lease::{HeldLease, LeaseSettings};
@@ -569,6 +572,89 @@ impl Aggregator {
             settings.n_threads,
         )?;
         Ok((users?, mark))
+    }
+
+    /// Computes an experiment for each day of exposure whose windows have closed, for the users
+    /// that `filter` accepts, over the events that the last published run read; `metric` is the
+    /// only metric whose window matters, if there is one. It ends with an error soon after
+    /// `abandoned` is set.
+    ///
+    /// # Errors
+    ///
+    /// The experiment is not known, its events were dropped, a file is damaged, or a sum
+    /// overflows.
+    pub fn by_exposure_day(
+        &self,
+        id: &ExperimentId,
+        filter: &UserFilter,
+        metric: Option<&str>,
+        abandoned: &Arc<AtomicBool>,
+    ) -> Result<(ByDay, HighWaterMark), PipelineError> {
+        let (experiment, view, mark) = self.published_view(id, abandoned)?;
+        let last = trialog_report::last_closed_day(&subject(&experiment), metric, mark.data_time);
+        let reader = self.reader(&view, &experiment, filter, mark.data_time);
+        let days = compute_by_day(&reader, last.unwrap_or(i64::MIN))?;
+        Ok((days?, mark))
+    }
+
+    /// Computes what a fixed cohort does on each of `n_days` days since its exposure, of the users
+    /// that `filter` accepts, over the events that the last published run read. It ends with an
+    /// error soon after `abandoned` is set.
+    ///
+    /// # Errors
+    ///
+    /// The experiment is not known, its events were dropped, a file is damaged, or a sum
+    /// overflows.
+    pub fn days_since_exposure(
+        &self,
+        id: &ExperimentId,
+        filter: &UserFilter,
+        (n_days, metrics): (usize, &[CohortMetric]),
+        abandoned: &Arc<AtomicBool>,
+    ) -> Result<(CohortUsers, HighWaterMark), PipelineError> {
+        let (experiment, view, mark) = self.published_view(id, abandoned)?;
+        let until = trialog_report::cohort_until(&subject(&experiment), mark.data_time);
+        let reader = self.reader(&view, &experiment, filter, mark.data_time);
+        let users = compute_days_since(&reader, n_days, until, metrics)?;
+        Ok((users?, mark))
+    }
+
+    /// Computes the rows of `metrics` at the ends of past days, over the events that the last
+    /// published run read: for each metric those of at most 90 days. Events are cut by their time
+    /// and not by their arrival, and users who do not count now count on no day. It ends with an
+    /// error soon after `abandoned` is set.
+    ///
+    /// # Errors
+    ///
+    /// The experiment is not known, its events were dropped, a file is damaged, or a sum
+    /// overflows.
+    pub fn past(
+        &self,
+        id: &ExperimentId,
+        metrics: &[PastMetric],
+        abandoned: &Arc<AtomicBool>,
+    ) -> Result<Vec<Vec<PastDay>>, PipelineError> {
+        let (experiment, view, mark) = self.published_view(id, abandoned)?;
+        let everybody = UserFilter::default();
+        let reader = self.reader(&view, &experiment, &everybody, mark.data_time);
+        Ok(compute_past(&reader, metrics)??)
+    }
+
+    fn reader<'a>(
+        &'a self,
+        view: &'a View,
+        experiment: &'a Experiment,
+        filter: &'a UserFilter,
+        data_time: UnixMicros,
+    ) -> Reader<'a> {
+        Reader {
+            view,
+            experiment,
+            limits: &self.settings.limits,
+            data_time,
+            filter,
+            n_threads: self.settings.n_threads,
+        }
     }
 
     /// Returns an experiment, and the events that the last published run read.

@@ -1,9 +1,11 @@
 //! Computes the rows that a run publishes, from definitions and events.
 
 pub(crate) mod by_cell;
+pub(crate) mod cohorts;
 pub(crate) mod context;
 pub(crate) mod funnel;
 mod ranked;
+pub(crate) mod timeline;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;

@@ -10,6 +10,8 @@ mod arm;
 mod breakdown;
 pub mod calc;
 mod choices;
+mod chosen;
+mod cohorts;
 mod comparison;
 mod context;
 pub mod findings;
@@ -24,6 +26,7 @@ mod sequence;
 pub mod standing;
 mod subject;
 pub mod summary;
+mod timeline;
 mod warnings;
 
 use trialog_model::event::FieldError;
@@ -37,6 +40,11 @@ use trialog_stats::Correction;
 pub use arm::Arm;
 pub use breakdown::{Breakdown, Segment, SegmentCell};
 pub use choices::{Choices, correction};
+pub use cohorts::{
+    ActiveUsers, CohortMetric, CohortSums, CohortUsers, Cohorts, DayComparison, DayResults,
+    DaysSinceExposure, Drift, ExposureDay, ExposureDays, FollowedMetric, FollowedVariant, Novelty,
+    cohort_metrics, cohort_until, last_closed_day,
+};
 pub use comparison::{
     Comparison, Flag, Guardrail, Headline, NonInferiority, Power, Sequential, headline_levels,
 };
@@ -53,6 +61,10 @@ pub use measured::{Measured, direction};
 pub use report::{Filter, MetricReport, Report, VariantSums, VariantUsers, Winsorised};
 pub use sequence::{PlannedOutcome, SequenceBreak, SequenceReport};
 pub use subject::Subject;
+pub use timeline::{
+    MetricTimeline, PastRows, PointComparison, PointVariant, StabilityReport, Timeline,
+    TimelineLine, TimelineLook, TimelineLooks, TimelinePoint, timeline_metrics,
+};
 pub use warnings::{Severity, Warning};
 
 use comparison::{Looks, Terms};

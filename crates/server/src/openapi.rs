@@ -28,8 +28,9 @@ use self::operation::Operation;
 use self::schema::Schema;
 use crate::answers::Shared;
 use crate::api::{
-    audit, breakdown, breakdowns, calc, context, evaluation, events, experiments, export, funnel,
-    health, holdouts, keys, layers, maintenance, metric_definitions, pipeline, results,
+    audit, breakdown, breakdowns, calc, cohorts, context, evaluation, events, experiments, export,
+    funnel, health, holdouts, keys, layers, maintenance, metric_definitions, pipeline, results,
+    timeline,
 };
 use crate::telemetry;
 
@@ -139,7 +140,9 @@ fn operations() -> impl Iterator<Item = Operation> {
         context::operations(),
         breakdown::operations(),
         breakdowns::operations(),
+        cohorts::operations(),
         funnel::operations(),
+        timeline::operations(),
         calc::operations(),
         pipeline::operations(),
         maintenance::operations(),

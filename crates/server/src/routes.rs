@@ -13,8 +13,8 @@ use trialog_catalog::layers::Layer;
 use trialog_catalog::metrics::Metric;
 
 use crate::api::{
-    audit, breakdown, breakdowns, calc, context, evaluation, events, experiments, export, funnel,
-    health, holdouts, keys, maintenance, pipeline, resource, results,
+    audit, breakdown, breakdowns, calc, cohorts, context, evaluation, events, experiments, export,
+    funnel, health, holdouts, keys, maintenance, pipeline, resource, results, timeline,
 };
 use crate::app::App;
 use crate::problem::Problem;
@@ -126,6 +126,8 @@ fn routes() -> Routes {
             "/v1/experiments/{id}/breakdowns",
             get(breakdowns::breakdowns),
         )
+        .route("/v1/experiments/{id}/timeline", get(timeline::timeline))
+        .route("/v1/experiments/{id}/cohorts", get(cohorts::cohorts))
         .route("/v1/experiments/{id}/funnel", get(funnel::funnel))
         .route("/v1/calc/{family}", post(calc::compute))
         .route("/v1/pipeline", get(pipeline::state))

@@ -24,7 +24,7 @@ const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
 /// Every operation in an order in which its example can be sent, with the
 /// status of its answer.
-const CALLS: [(&str, u16); 57] = [
+const CALLS: [(&str, u16); 59] = [
     ("isAlive", 200),
     ("isReady", 200),
     ("defineMetric", 201),
@@ -65,6 +65,8 @@ const CALLS: [(&str, u16); 57] = [
     ("getBreakdown", 200),
     ("getBreakdowns", 200),
     ("getFunnel", 200),
+    ("getCohorts", 200),
+    ("getTimeline", 200),
     ("confirmChange", 200),
     ("stopExperiment", 200),
     ("resumeExperiment", 200),
@@ -207,7 +209,10 @@ impl Operation {
                 path = path.replace(&name, &percent::encode(id.unwrap_or(example)));
             } else if parameter["required"] == true {
                 let name = parameter["name"].as_str().unwrap();
-                let example = parameter["example"].as_array().unwrap();
+                let example = match &parameter["example"] {
+                    Value::Array(texts) => texts.as_slice(),
+                    text => std::slice::from_ref(text),
+                };
                 let texts: Vec<&str> = example.iter().map(|text| text.as_str().unwrap()).collect();
                 path = format!("{path}?{name}={}", texts.join(","));
             }

@@ -89,6 +89,22 @@ pub struct LogRatio {
     pub standard_error: f64,
 }
 
+impl LogRatio {
+    /// Returns the two-sided normal interval of the logarithm; `None` where an end is beyond the
+    /// range of a double.
+    ///
+    /// ```
+    /// use trialog_stats::{Alpha, LogRatio};
+    /// let ratio = LogRatio { value: 0.5, standard_error: 0.1 };
+    /// assert!(ratio.interval(Alpha::P05).is_some_and(|ci| ci.low > 0.3 && ci.high < 0.7));
+    /// ```
+    #[must_use]
+    pub fn interval(&self, alpha: Alpha) -> Option<Interval> {
+        let critical = special::normal_critical(alpha);
+        Interval::around(self.value, critical * self.standard_error)
+    }
+}
+
 /// Tests whether the log ratio rises or falls with the logarithm of the day.
 ///
 /// ```
@@ -204,6 +220,28 @@ impl EffectTrend {
             Self::Changing => "changing",
         }
     }
+
+    /// Returns the trend of an effect whose log ratio is `overall` and has this slope, with a
+    /// p-value that may be adjusted for other tests.
+    ///
+    /// ```
+    /// use trialog_stats::{Alpha, EffectTrend};
+    /// let trend = |p_value| EffectTrend::from_slope(-0.3, 0.2, p_value, Alpha::P05);
+    /// assert_eq!([trend(0.01), trend(0.2)], [EffectTrend::Fading, EffectTrend::None]);
+    /// ```
+    #[must_use]
+    pub fn from_slope(slope: f64, overall: f64, p_value: f64, alpha: Alpha) -> Self {
+        if p_value >= alpha.get() {
+            return Self::None;
+        }
+        // Signs, since the product of two small numbers may be 0.
+        let direction = |number: f64| i8::from(number > 0.0) - i8::from(number < 0.0);
+        match direction(slope) * direction(overall) {
+            -1 => Self::Fading,
+            1 => Self::Growing,
+            _ => Self::Changing,
+        }
+    }
 }
 
 impl Novelty {
@@ -220,16 +258,12 @@ impl Novelty {
     #[must_use]
     pub fn verdict(&self, alpha: Alpha) -> Option<EffectTrend> {
         let (slope, overall) = self.slope.zip(self.overall)?;
-        if slope.p_value >= alpha.get() {
-            return Some(EffectTrend::None);
-        }
-        // Signs, since the product of two small numbers may be 0.
-        let direction = |number: f64| i8::from(number > 0.0) - i8::from(number < 0.0);
-        Some(match direction(slope.estimate) * direction(overall.value) {
-            -1 => EffectTrend::Fading,
-            1 => EffectTrend::Growing,
-            _ => EffectTrend::Changing,
-        })
+        Some(EffectTrend::from_slope(
+            slope.estimate,
+            overall.value,
+            slope.p_value,
+            alpha,
+        ))
     }
 }
 

@@ -70,6 +70,17 @@ pub(crate) enum Command {
     ///
     /// What users can be told apart by: `--by` and `--segment` take these keys.
     Context(ContextArgs),
+    /// Show results by the day of exposure, or by the days since it.
+    ///
+    /// By `exposure_day`: the scorecard of each day whose windows have closed, and whether effects
+    /// drift over the calendar. By `days_since_exposure`: what the same users do on each day, and
+    /// whether effects fade or grow.
+    Cohorts(CohortsArgs),
+    /// Show what the publications of an experiment said over time.
+    ///
+    /// Each with the interval of one look and the one that holds at every look, and since when
+    /// the difference has been stable. A changed definition begins a new line.
+    Timeline(TimelineArgs),
     /// Register and manage experiments.
     #[command(subcommand)]
     Experiments(ExperimentsCommand),
@@ -478,6 +489,47 @@ pub(crate) struct FunnelArgs {
     pub(crate) limits: Option<String>,
     #[command(flatten)]
     pub(crate) users: UserArgs,
+    #[command(flatten)]
+    pub(crate) test: TestArgs,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CohortsArgs {
+    /// The experiment.
+    pub(crate) experiment: String,
+    /// What users are told apart by: `exposure_day` or `days_since_exposure`.
+    #[arg(long, value_name = "DAYS")]
+    pub(crate) by: String,
+    /// By `days_since_exposure`, the number of days, 1 to 14; 7 unless given.
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) days: Option<String>,
+    /// Only this metric: its name, or `name:kind`.
+    #[arg(long)]
+    pub(crate) metric: Option<String>,
+    #[command(flatten)]
+    pub(crate) users: UserArgs,
+    #[command(flatten)]
+    pub(crate) test: TestArgs,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TimelineArgs {
+    /// The experiment.
+    pub(crate) experiment: String,
+    /// Only this metric: its name, or `name:kind`; all primary metrics unless given.
+    #[arg(long)]
+    pub(crate) metric: Option<String>,
+    /// Which past days are computed from the events: missing, all or none.
+    ///
+    /// Missing ones, unless given: those of a metric that earlier publications lack.
+    #[arg(long, value_name = "WHICH")]
+    pub(crate) backfill: Option<String>,
     #[command(flatten)]
     pub(crate) test: TestArgs,
     /// How to print.

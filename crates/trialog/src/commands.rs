@@ -7,6 +7,7 @@ pub(crate) mod backup;
 pub(crate) mod bench;
 pub(crate) mod calc;
 pub(crate) mod check;
+pub(crate) mod cohorts;
 pub(crate) mod context;
 pub(crate) mod demo;
 pub(crate) mod experiments;
@@ -23,6 +24,7 @@ pub(crate) mod power;
 pub(crate) mod results;
 pub(crate) mod retention;
 pub(crate) mod serve;
+pub(crate) mod timeline;
 #[cfg(feature = "kafka")]
 pub(crate) mod topics;
 pub(crate) mod verify;

@@ -96,6 +96,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Aggregate(options) => commands::aggregate::run(&config, &options),
         Command::Results(query) => commands::results::run(&config, &query),
         Command::Context(query) => commands::context::run(&config, &query),
+        Command::Cohorts(query) => commands::cohorts::run(&config, &query),
+        Command::Timeline(query) => commands::timeline::run(&config, &query),
         Command::Funnel(query) => commands::funnel::run(&config, &query),
         Command::Experiments(action) => commands::experiments::run(&config, &action),
         Command::Backup(options) => commands::backup::backup(&config, &options),

@@ -2,8 +2,10 @@
 
 mod bars;
 mod breakdown;
+mod cohorts;
 mod context;
 mod funnel;
+mod timeline;
 
 use std::fmt::Write;
 
@@ -18,8 +20,10 @@ use trialog_report::{
 
 use self::bars::Bar;
 pub(crate) use self::breakdown::breakdown;
+pub(crate) use self::cohorts::cohorts;
 pub(crate) use self::context::context;
 pub(crate) use self::funnel::funnel;
+pub(crate) use self::timeline::timeline;
 
 /// Columns that are as wide as their widest cell; numbers to the right.
 pub(crate) struct Table {
@@ -515,18 +519,13 @@ fn notes(metric: &MetricReport) -> Vec<String> {
 
 /// Difference, interval and verdict to act on, then the test of this one look.
 fn comparison_cells(comparison: &Comparison) -> [String; 7] {
-    let interval = |ci: Option<[f64; 2]>| {
-        ci.map_or_else(String::new, |[low, high]| {
-            format!("[{}, {}]", number(Some(low)), number(Some(high)))
-        })
-    };
     let headline = &comparison.headline;
     let relative = headline
         .relative_difference
         .map_or_else(String::new, |lift| format!("{:+.2} %", lift * 100.0));
     [
         number(headline.difference),
-        interval(headline.ci),
+        range(headline.ci),
         relative,
         number(headline.p_value),
         verdict(headline),
@@ -553,6 +552,13 @@ pub(crate) fn flag(flag: Option<Flag>) -> &'static str {
         Some(Flag::NotSignificant) => "not significant",
         None => "",
     }
+}
+
+/// Formats the ends of an interval; empty if there is none.
+pub(crate) fn range(ends: Option<[f64; 2]>) -> String {
+    ends.map_or_else(String::new, |[low, high]| {
+        format!("[{}, {}]", number(Some(low)), number(Some(high)))
+    })
 }
 
 /// Formats five significant digits; `-` if there is no number.

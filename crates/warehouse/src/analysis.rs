@@ -2,6 +2,7 @@
 //! it is worth it, SQL beside it computes the same numbers inside ClickHouse.
 
 pub mod arrivals;
+pub mod cohorts;
 pub mod funnel;
 pub mod keys;
 pub mod ranks;

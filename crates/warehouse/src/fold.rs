@@ -236,7 +236,7 @@ impl Plan {
     fn counted_cell(&self, cell: u32) -> u32 {
         match self.split {
             Split::Whole => 0,
-            Split::Keys(_) => cell,
+            Split::Keys(_) | Split::Days(_) => cell,
         }
     }
 }
@@ -446,7 +446,7 @@ fn fold_piece<A: Accumulator>(
     let mut accumulators: Vec<A> = plans_of_piece.iter().map(make).collect();
     let reads_assignments = plans_of_piece.iter().any(|plan| plan.exposures.is_none());
     let has_segment = (plans_of_piece.iter())
-        .any(|plan| !plan.filter.segment.is_empty() || plan.split != Split::Whole);
+        .any(|plan| !plan.filter.segment.is_empty() || plan.split.reads_contexts());
     let has_cells = (accumulators.iter_mut()).any(|accumulator| accumulator.cells().is_some());
     let leaves_out = plans_of_piece.iter().any(|plan| plan.left_out.is_some());
     let columns = match (has_segment || has_cells, leaves_out) {

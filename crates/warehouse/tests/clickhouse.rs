@@ -12,10 +12,14 @@
 
 #[path = "common/both.rs"]
 mod both;
+#[path = "common/cohorts.rs"]
+mod cohorts;
 #[path = "common/funnels.rs"]
 mod funnels;
 #[path = "common/harness.rs"]
 mod harness;
+#[path = "common/pasts.rs"]
+mod pasts;
 #[path = "common/questions.rs"]
 mod questions;
 #[path = "common/reference.rs"]
@@ -28,16 +32,18 @@ use trialog_model::event::EventKind;
 use trialog_stats::RankSearch;
 use trialog_warehouse::analysis::Analysis;
 use trialog_warehouse::analysis::arrivals::TypeArrivals;
+use trialog_warehouse::analysis::cohorts::{DaysQuestion, DaysSince, ExposureDays};
 use trialog_warehouse::analysis::funnel::Funnel;
 use trialog_warehouse::analysis::ranks::{ClippedSums, Pass, RankedPlan, Ranks, Users};
 use trialog_warehouse::analysis::scorecard::by_keys::{ByKeys, ByKeysQuestion};
+use trialog_warehouse::analysis::scorecard::history::{History, HistoryPlan};
 use trialog_warehouse::analysis::scorecard::{MetricPlan, Quantity, Scorecard, Shape};
 use trialog_warehouse::analysis::values::{Found, KeyQuestion, Values};
 use trialog_warehouse::batch::{Batch, EventRow};
 use trialog_warehouse::clickhouse::ClickHouse;
 use trialog_warehouse::embedded::Options;
 use trialog_warehouse::export::Selection;
-use trialog_warehouse::fold::split::{CellValues, KeyCells, Split};
+use trialog_warehouse::fold::split::{CellValues, KeyCells, Split, day_number};
 use trialog_warehouse::fold::{Accumulator, Exposure, Folded, LeftOut, Plan, Row};
 use trialog_warehouse::view as warehouse;
 use trialog_warehouse::{FoldError, WarehouseError};
@@ -147,6 +153,68 @@ fn check_funnel(
         [wanted.expected(question, events)]
     );
     Ok(())
+}
+
+#[test]
+fn cohorts_are_the_same_in_both_warehouses_and_in_the_reference() {
+    let Some(_) = database() else { return };
+    let asked = (
+        events(),
+        questions::question("gate"),
+        cohorts::followed(),
+        (0..8i64, 1..5usize),
+        1..60usize,
+    );
+    let outcome = runner(6).run(&asked, |(events, question, followed, asked, n_at_once)| {
+        let events = cohorts::stretched(&events);
+        let question = cohorts::stretched_question(&question);
+        let both = Both::store(&events, n_at_once);
+        let (plan, cohort) = followed.asked(&question, 1);
+        let plans = [plan];
+        let asked = DaysQuestion {
+            last: day_number(START) + asked.0,
+            limit: asked.1,
+        };
+        let days =
+            both.both_warehouses_agree::<ExposureDays, _>(&plans, &[asked], cohorts::found_days)?;
+        let expected = cohorts::expected_days(&question, &events, asked);
+        prop_assert_eq!(&days, &[Some(expected.clone())]);
+        let sums = both.both_warehouses_agree::<DaysSince, _>(&plans, &[cohort], |folded| {
+            followed.found(&folded)
+        })?;
+        prop_assert_eq!(sums, [followed.expected(&question, &events)]);
+        let by_day = cohorts::by_day(&question, expected.0.into_keys().collect(), 1);
+        let metrics = scorecard(&question, &by_day).metrics().to_vec();
+        both.both_warehouses_agree::<Scorecard, _>(&[by_day], &[metrics], said)?;
+        Ok(())
+    });
+    outcome.unwrap();
+}
+
+#[test]
+fn past_scorecards_are_the_same_in_both_warehouses() {
+    let Some(_) = database() else { return };
+    let asked = (
+        events(),
+        questions::question("gate"),
+        pasts::times(),
+        1..60usize,
+    );
+    let outcome = runner(4).run(&asked, |(events, question, times, n_at_once)| {
+        let both = Both::store(&events, n_at_once);
+        let plan = questions::plan(&question, 1);
+        let metrics = pasts::in_every_shape(scorecard(&question, &plan).metrics());
+        let (n_times, n_metrics) = (times.len(), metrics.len());
+        let asked = HistoryPlan { times, metrics };
+        both.both_warehouses_agree::<History, _>(&[plan], &[asked], |folded| {
+            let times = 0..n_times;
+            times
+                .map(|at| pasts::found(&folded, n_metrics, at))
+                .collect::<Vec<_>>()
+        })?;
+        Ok(())
+    });
+    outcome.unwrap();
 }
 
 fn runner(cases: u32) -> TestRunner {

@@ -4,10 +4,14 @@
 
 #[path = "common/cells.rs"]
 mod cells;
+#[path = "common/cohorts.rs"]
+mod cohorts;
 #[path = "common/funnels.rs"]
 mod funnels;
 #[path = "common/harness.rs"]
 mod harness;
+#[path = "common/pasts.rs"]
+mod pasts;
 #[path = "common/questions.rs"]
 mod questions;
 #[path = "common/reference.rs"]
@@ -17,10 +21,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use trialog_model::event::EventKind;
+use trialog_warehouse::analysis::cohorts::{DaysQuestion, DaysSince, ExposureDays};
 use trialog_warehouse::analysis::funnel::Funnel;
 use trialog_warehouse::analysis::scorecard::Scorecard;
+use trialog_warehouse::analysis::scorecard::history::{History, HistoryPlan};
 use trialog_warehouse::batch::EventRow;
 use trialog_warehouse::embedded::{Options, Warehouse};
+use trialog_warehouse::fold::split::day_number;
 use trialog_warehouse::fold::{Folded, Plan, fold};
 use trialog_warehouse::snapshot::Snapshot;
 use trialog_warehouse::view::View;
@@ -372,6 +379,67 @@ proptest! {
             prop_assert_eq!(&reached, &wanted.expected(question, &events));
             if let Some(answer) = answer(question, &events) {
                 prop_assert_eq!(users, answer.users);
+            }
+        }
+    }
+
+    /// By day of exposure, and by the days since it.
+    #[test]
+    fn cohorts_have_the_users_and_sums_of_their_days(
+        events in events(),
+        questions in questions(),
+        followed in cohorts::followed(),
+        asked in (0..8i64, 1..5usize),
+        n_threads in 1..4usize,
+        options in options(),
+    ) {
+        let events = cohorts::stretched(&events);
+        let (_directory, warehouse) = filled(&options, &events, 50);
+        let view = View::from(warehouse.snapshot());
+        let asked = DaysQuestion { last: day_number(START) + asked.0, limit: asked.1 };
+        for question in questions.iter().map(cohorts::stretched_question) {
+            let (plan, cohort) = followed.asked(&question, 9 << 20);
+            let plans = [plan];
+            let found = view.run::<ExposureDays>(&plans, &[asked], n_threads).unwrap().remove(0).unwrap();
+            let days = cohorts::found_days(found);
+            prop_assert_eq!(&days, &cohorts::expected_days(&question, &events, asked));
+
+            let folded = view.run::<DaysSince>(&plans, &[cohort], n_threads).unwrap().remove(0).ok();
+            let found = folded.map(|folded| followed.found(&folded));
+            prop_assert_eq!(found, followed.expected(&question, &events));
+
+            let by_day = cohorts::by_day(&question, days.0.into_keys().collect(), 9 << 20);
+            cohorts::check_cells(&by_day, |plan| {
+                let outcome = fold(&warehouse.snapshot(), std::slice::from_ref(plan), n_threads, |plan| scorecard(&question, plan));
+                outcome.unwrap().remove(0).ok()
+            })?;
+        }
+    }
+
+    /// Of the users who count in the end.
+    #[test]
+    fn past_scorecards_are_those_of_the_events_up_to_each_time(
+        events in events(),
+        questions in questions(),
+        times in pasts::times(),
+        n_threads in 1..4usize,
+        options in options(),
+    ) {
+        for question in questions.into_iter().map(|question| Question { left_out: None, ..question }) {
+            let events = pasts::of_counted_users(&question, &events);
+            let (_directory, warehouse) = filled(&options, &events, 50);
+            let view = View::from(warehouse.snapshot());
+            let plan = questions::plan(&question, 9 << 20);
+            let metrics = pasts::in_every_shape(scorecard(&question, &plan).metrics());
+            let times: Vec<i64> = times.iter().copied().filter(|time| *time <= plan.data_time).collect();
+            let asked = HistoryPlan { times: times.clone(), metrics: metrics.clone() };
+            let found = view.run::<History>(std::slice::from_ref(&plan), &[asked], n_threads).unwrap().remove(0);
+            let Ok(found) = found else { continue };
+            for (at, time) in times.iter().enumerate() {
+                let then = Plan { data_time: *time, ..plan.clone() };
+                let scorecard = view.run::<Scorecard>(&[then], std::slice::from_ref(&metrics), 1).unwrap().remove(0);
+                let Ok(scorecard) = scorecard else { continue };
+                prop_assert_eq!(pasts::found(&found, metrics.len(), at), pasts::expected(&scorecard));
             }
         }
     }

@@ -3,6 +3,7 @@
 pub mod by_keys;
 #[cfg(feature = "clickhouse")]
 mod clickhouse;
+pub mod history;
 
 use trialog_model::duration::Window;
 use trialog_model::ids::ExperimentId;

@@ -11,7 +11,7 @@ use super::view::View;
 use crate::analysis::scorecard::MetricPlan;
 use crate::error::WarehouseError;
 use crate::fold::pieces::ranges;
-use crate::fold::split::{Split, encode_values};
+use crate::fold::split::{DAY_MICROS, Split, encode_values};
 use crate::fold::{Outcomes, Plan};
 
 /// Rows that a statement reads at most, about: its groups then fit into memory. A larger
@@ -130,6 +130,7 @@ impl View {
             .with("plans", table(PLAN_COLUMNS, &rows))
             .with("experiments", list(experiments))
             .with("users", users_between(&piece.users))
+            .with("cell", cell_of_user(&first.split))
             .with("tag", tag(&first.filter.segment, &first.split, keys))
             .with("key_values", values_text(keys))
             .with("user_text", user_text(piece.plans))
@@ -228,7 +229,7 @@ pub(crate) fn users_between(users: &Range<Option<i64>>) -> String {
 /// the next 31 are its cell, and above is its checksum, by which assignments that differ in
 /// nothing else are ordered.
 fn tag(segment: &[(String, String)], split: &Split, keys: &[String]) -> String {
-    if segment.is_empty() && *split == Split::Whole && keys.is_empty() {
+    if segment.is_empty() && !split.reads_contexts() && keys.is_empty() {
         return "toUInt64(1)".to_owned();
     }
     let conditions: Vec<String> = (segment.iter())
@@ -243,14 +244,34 @@ fn tag(segment: &[(String, String)], split: &Split, keys: &[String]) -> String {
     };
     format!(
         "bitOr(bitShiftLeft(toUInt64(CRC32(context)), 32), bitOr(bitShiftLeft(toUInt64({}), 1), toUInt64({in_segment})))",
-        cell(split)
+        cell_of_context(split)
+    )
+}
+
+/// Writes the number of the cell of a user, whose first assignment is at hand.
+fn cell_of_user(split: &Split) -> String {
+    let Split::Days(cells) = split else {
+        return "bitAnd(bitShiftRight(first.5, 1), 2147483647)".to_owned();
+    };
+    if cells.days().is_empty() {
+        return "0".to_owned();
+    }
+    let days: Vec<String> = cells.days().iter().map(i64::to_string).collect();
+    let numbers: Vec<String> = (0..days.len()).map(|at| at.to_string()).collect();
+    // Division there rounds towards 0, and days before 1970 are negative.
+    let day = format!("intDiv(first.1, {DAY_MICROS}) - (first.1 % {DAY_MICROS} < 0)");
+    format!(
+        "transform(toInt64({day}), [{}], [{}], {})",
+        days.join(", "),
+        numbers.join(", "),
+        days.len()
     )
 }
 
 /// Writes the number of a context's cell.
-fn cell(split: &Split) -> String {
+fn cell_of_context(split: &Split) -> String {
     match split {
-        Split::Whole => "0".to_owned(),
+        Split::Whole | Split::Days(_) => "0".to_owned(),
         // Without a cell of its own every value is in the last one.
         Split::Keys(cells) if cells.values().is_empty() => "0".to_owned(),
         Split::Keys(cells) => {

@@ -28,7 +28,7 @@ impl<'a> Assigned<'a> {
     /// Reads the assignments of `plan` out of `side`, which has entered the experiment.
     pub(super) fn from_events(plan: &Plan, side: &'a mut Side) -> Self {
         let finder = match &plan.split {
-            Split::Whole => None,
+            Split::Whole | Split::Days(_) => None,
             Split::Keys(cells) => Some(CellFinder::new(cells)),
         };
         Self::Events(Box::new(Assignments {

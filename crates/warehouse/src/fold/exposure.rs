@@ -2,6 +2,7 @@
 
 use crate::error::WarehouseError;
 use crate::fold::history::History;
+use crate::fold::split::Split;
 use crate::fold::{Exposure, Plan, Row};
 
 /// What a user's assignments come to. A cell is the one of the earliest assignment.
@@ -93,7 +94,10 @@ pub(crate) fn status(
     };
     let is_filtered =
         !first.detail.in_segment() || !contains(&plan.filter.exposed, first.timestamp);
-    let cell = first.detail.cell();
+    let cell = match &plan.split {
+        Split::Days(days) => days.cell(first.timestamp),
+        Split::Whole | Split::Keys(_) => first.detail.cell(),
+    };
     Ok(match (is_filtered, forced, first.name.code(), crossover) {
         (true, _, _, _) => Status::Unexposed,
         (_, true, _, _) => Status::Forced { cell },

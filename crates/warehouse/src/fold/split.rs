@@ -1,4 +1,5 @@
-//! Splits exposed users into cells: a cell is a combination of context values.
+//! Splits exposed users into cells: a cell is a combination of context values, or a day of
+//! exposure.
 //!
 //! An analysis keeps its sums by variant and cell. The two together are a *slot*: the slots of
 //! the first cell come first, in the order of the variants, so that an analysis without cells
@@ -15,6 +16,10 @@ use serde_json::value::RawValue;
 pub const MAX_KEYS: usize = 2;
 /// The most cells with a name; the users of all others are in one further cell.
 pub const MAX_CELLS: usize = 64;
+/// The most days with a cell of their own; the users of all others are in one further cell.
+pub const MAX_DAYS: usize = 90;
+/// Microseconds of a UTC day.
+pub const DAY_MICROS: i64 = 86_400_000_000;
 /// Contexts whose cells are remembered.
 const MAX_REMEMBERED: usize = 4_096;
 
@@ -29,6 +34,8 @@ pub enum Split {
     Whole,
     /// By the values of context keys at the exposure.
     Keys(KeyCells),
+    /// By the UTC day of the exposure.
+    Days(DayCells),
 }
 
 impl Split {
@@ -37,7 +44,44 @@ impl Split {
         match self {
             Self::Whole => 1,
             Self::Keys(cells) => cells.values.len() + 1,
+            Self::Days(cells) => cells.days.len() + 1,
         }
+    }
+
+    /// Returns whether cells depend on the context at the exposure.
+    pub(crate) fn reads_contexts(&self) -> bool {
+        matches!(self, Self::Keys(_))
+    }
+}
+
+/// Returns the number of the UTC day of a time in microseconds, counted from 1970-01-01.
+pub fn day_number(micros: i64) -> i64 {
+    micros.div_euclid(DAY_MICROS)
+}
+
+/// Cells by the UTC day of the exposure. The last cell has the users of all other days.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DayCells {
+    days: Vec<i64>,
+}
+
+impl DayCells {
+    /// A cell for each of `days`, which are numbers of days in order; [`MAX_DAYS`] at most.
+    pub fn from_days(days: Vec<i64>) -> Self {
+        debug_assert!(days.len() <= MAX_DAYS, "the number of a cell has room");
+        debug_assert!(days.is_sorted(), "days are in order");
+        Self { days }
+    }
+
+    /// The number of the day of each cell but the last.
+    pub fn days(&self) -> &[i64] {
+        &self.days
+    }
+
+    /// Returns the cell of a user exposed at this time.
+    pub(crate) fn cell(&self, exposure: i64) -> u32 {
+        let found = self.days.binary_search(&day_number(exposure));
+        found.unwrap_or(self.days.len()) as u32
     }
 }
 
@@ -409,6 +453,15 @@ mod tests {
                 assert_eq!(decode_values(&encode_values(&values)), values);
             }
         }
+    }
+
+    #[test]
+    fn an_exposure_falls_into_the_cell_of_its_utc_day() {
+        let cells = DayCells::from_days(vec![-1, 0, 2]);
+        let days = [-1, 0, DAY_MICROS - 1, DAY_MICROS, 2 * DAY_MICROS];
+        let found = days.map(|at| cells.cell(at));
+        assert_eq!(found, [0, 1, 1, 3, 2]);
+        assert_eq!(Split::Days(cells).n_cells(), 4);
     }
 
     #[test]

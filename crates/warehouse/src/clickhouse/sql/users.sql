@@ -66,7 +66,7 @@ WITH
             code,
             user_id,
             first.1 AS exposed_at,
-            toUInt32(bitAnd(bitShiftRight(first.5, 1), 2147483647)) AS cell,
+            toUInt32({cell}) AS cell,
             toUInt32(cell * n_variants + intDiv(first.2, 2)) AS slot,
             first.6 AS key_values,
             ends_at,
