@@ -145,6 +145,22 @@ fn last_day(
     Some(next_day.div_euclid(DAY_MICROS) - 1)
 }
 
+impl DayResults<'_> {
+    /// Returns whether days list a metric. Event types that nobody named would make most of an
+    /// answer, so they are listed where the experiment names no metric, or a request asks for one.
+    fn lists(&self, role: MetricRole) -> bool {
+        let names_some = self.subject.definition.metrics.iter().next().is_some();
+        role != MetricRole::Exploratory || self.choices.metric.is_some() || !names_some
+    }
+
+    /// Counts what a day has to say of each variant and metric; `whole` is the report of all users.
+    pub fn rows_of_a_day(&self, whole: &Report) -> usize {
+        let metrics = whole.metrics.iter();
+        let listed = metrics.filter(|metric| self.lists(metric.role));
+        listed.map(|metric| metric.variants.len()).sum()
+    }
+}
+
 impl ExposureDays {
     /// Builds the scorecards of `days`, each the number of a day from 1970 with its results, and
     /// tests the drift over them. `earlier_users` and `later_users` were exposed before and after
@@ -186,12 +202,8 @@ impl ExposureDay {
         report: Report,
         published: &Published,
     ) -> Self {
-        let names_some = results.subject.definition.metrics.iter().next().is_some();
-        let asks_for_one = results.choices.metric.is_some();
-        let wanted = report.metrics.into_iter().filter(|metric| {
-            // Event types that nobody named would make most of the answer.
-            metric.role != MetricRole::Exploratory || asks_for_one || !names_some
-        });
+        let metrics = report.metrics.into_iter();
+        let wanted = metrics.filter(|metric| results.lists(metric.role));
         let data_time = published.mark.data_time;
         let (metrics, open): (Vec<_>, Vec<_>) = wanted.partition(|metric| {
             is_closed(

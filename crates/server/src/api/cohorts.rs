@@ -28,6 +28,8 @@ use crate::work::Flag;
 
 /// The most days since the exposure.
 const MOST_DAYS: usize = 14;
+/// The most rows of metrics and variants on all days of an answer: about 50 MB.
+const MOST_ROWS: usize = 20_000;
 /// The days since the exposure where a request names no number.
 const DEFAULT_DAYS: usize = 7;
 
@@ -158,6 +160,7 @@ impl Fold<'_> {
         if days.is_empty() && others == (0, 0) {
             self.check_segment(Vec::new(), &whole)?;
         }
+        check_size(days.len(), results.rows_of_a_day(&whole))?;
         let days = ExposureDays::from_days(&results, &days, others)?;
         Ok(self.filtered(Cohorts::by_exposure_day(whole, days)))
     }
@@ -233,6 +236,17 @@ impl Fold<'_> {
     }
 }
 
+/// Rejects what would be too much for one answer.
+fn check_size(n_days: usize, n_rows: usize) -> Answer<()> {
+    if n_days * n_rows <= MOST_ROWS {
+        return Ok(());
+    }
+    let reason = format!(
+        "is missing: {n_days} days with {n_rows} rows of metrics and variants each are too much for one answer, so choose a metric, or fewer days by `from` and `to`"
+    );
+    Err(Problem::broken_rule("metric", &reason))
+}
+
 fn parse(query: &str) -> Answer<Query> {
     let mut by = None;
     let mut days = None;
@@ -303,6 +317,12 @@ fn n_days(text: Option<&str>) -> Answer<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_has_at_most_so_many_rows() {
+        assert!(check_size(90, 200).is_ok() && check_size(0, usize::MAX).is_ok());
+        assert!(check_size(90, 300).is_err());
+    }
 
     #[test]
     fn days_are_read_and_what_does_not_go_with_them_is_refused() {

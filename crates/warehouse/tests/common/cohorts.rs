@@ -1,5 +1,6 @@
 //! Cohorts over random streams of several days: the scorecards of the users that a filter chooses,
 //! and sums that are made one user after the other.
+#![allow(dead_code, reason = "not every test checks in all ways")]
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
 //! Scorecards of past times against scorecards of the events up to them.
+#![allow(dead_code, reason = "not every test checks in all ways")]
 
 use proptest::prelude::*;
 use trialog_model::event::EventKind;
