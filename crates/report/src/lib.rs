@@ -39,7 +39,8 @@ pub use comparison::{
     Comparison, Flag, Guardrail, Headline, NonInferiority, Power, Sequential, headline_levels,
 };
 pub use funnel::{
-    AlwaysValid, Funnel, FunnelSteps, FunnelTreatment, FunnelVariant, StepComparison, StepUsers,
+    AlwaysValid, Funnel, FunnelSteps, FunnelTreatment, FunnelVariant, ReachedShare, StepComparison,
+    StepTimes, StepUsers, TimeComparison, funnel_times,
 };
 pub use health::{Health, Progress, SrmReport};
 pub use life::{Decided, Paused};
