@@ -1,6 +1,8 @@
 //! Builds the report of a funnel: from the users of each step to rates, tests and where a
 //! difference arises.
 
+mod times;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
@@ -9,11 +11,13 @@ use trialog_model::duration::Window;
 use trialog_model::experiment::{Definition, MIN_ALPHA};
 use trialog_stats::{
     Alpha, Comparison, Estimate, FunnelComparison, FunnelCounts, FunnelStep, Interval, Proportion,
-    Sample, compare_funnels, holm,
+    Sample, StepTimes as Times, compare_funnels, holm,
 };
 
 use crate::comparison::{self, Terms};
 use crate::{Choices, Filter, Health, Report};
+
+pub use self::times::{ReachedShare, StepTimes, TimeComparison, funnel_times};
 
 /// How far the exposed users of each variant get through ordered steps.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -79,6 +83,9 @@ pub struct StepUsers {
     pub from_previous: Option<f64>,
     /// Wilson interval of `from_previous`.
     pub from_previous_ci: Option<[f64; 2]>,
+    /// How long these users took; only where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub times: Option<StepTimes>,
 }
 
 /// A treatment against the control at each step.
@@ -90,6 +97,10 @@ pub struct FunnelTreatment {
     pub steps: Vec<StepComparison>,
     /// The always-valid test of the last step: it holds however often anybody looks.
     pub always_valid: Option<AlwaysValid>,
+    /// The shares that reached the last step by preset times; only where it was asked for. These
+    /// tests are of this look alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_time: Option<Vec<TimeComparison>>,
 }
 
 /// The always-valid test of a treatment against the control.
@@ -202,6 +213,29 @@ impl Funnel {
             health: report.health,
         }
     }
+
+    /// Adds how long the users of each variant took to each step.
+    #[must_use]
+    pub fn with_times(mut self, times: &BTreeMap<String, Vec<Times>>) -> Self {
+        let alpha = Alpha::new(self.alpha).unwrap_or(Alpha::P05);
+        let window = self.window;
+        for variant in &mut self.variants {
+            let of_variant = times.get(&variant.variant).into_iter().flatten();
+            for (step, times) in variant.steps.iter_mut().zip(of_variant) {
+                step.times = Some(StepTimes::from_times(times, window, alpha));
+            }
+        }
+        let last = |variant: &str| times.get(variant).and_then(|steps| steps.last());
+        let control = self.control.as_deref().and_then(last);
+        for treatment in &mut self.comparisons {
+            let arms = control.zip(last(&treatment.treatment));
+            treatment.by_time =
+                arms.map(|(control, arm)| times::compare(control, arm, window, alpha));
+        }
+        let by_time = self.comparisons.iter_mut().map(|arm| &mut arm.by_time);
+        times::adjust(by_time.flatten().flatten(), alpha);
+        self
+    }
 }
 
 /// Compares every variant with the first one, the control.
@@ -221,6 +255,7 @@ fn compare(
     let treatments = treatments.iter().zip(compared);
     let treatments = treatments.map(|((treatment, _), steps)| FunnelTreatment {
         treatment: treatment.clone(),
+        by_time: None,
         always_valid: steps.last().and_then(|step| always_valid(step, terms)),
         steps: (types.iter().zip(&steps))
             .map(|(event_type, step)| StepComparison::from_step(event_type, step, terms.alpha))
@@ -273,6 +308,7 @@ impl StepUsers {
             ci: ci(step.of_exposed),
             from_previous: rate(step.of_previous),
             from_previous_ci: ci(step.of_previous),
+            times: None,
         }
     }
 }

@@ -50,7 +50,8 @@ pub use comparison::{
 };
 pub use context::{Context, ContextKey, ContextValue};
 pub use funnel::{
-    AlwaysValid, Funnel, FunnelSteps, FunnelTreatment, FunnelVariant, StepComparison, StepUsers,
+    AlwaysValid, Funnel, FunnelSteps, FunnelTreatment, FunnelVariant, ReachedShare, StepComparison,
+    StepTimes, StepUsers, TimeComparison, funnel_times,
 };
 pub use health::{Health, Progress, SrmReport};
 pub use heterogeneity::{

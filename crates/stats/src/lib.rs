@@ -111,7 +111,9 @@ pub use sprt::{Decision, Sprt};
 pub use srm::{Srm, sample_ratio_mismatch};
 pub use stability::{Stability, StabilityLook, stability};
 pub use summary::Summary;
-pub use time_to_step::{ReachedBy, StepQuantile, TimeToStep};
+pub use time_to_step::{
+    ReachedBy, ReachedDifference, StepQuantile, StepTimes, StepTimesScan, StepUserCounts, TimeToStep,
+};
 pub use two_proportion::{TwoProportion, two_proportion_z};
 pub use welch::{Welch, welch};
 pub use winsorize::{Winsorized, winsorize};

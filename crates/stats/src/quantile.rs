@@ -275,17 +275,40 @@ pub(crate) fn order_statistics(
     level: f64,
     each_side: f64,
 ) -> (Option<f64>, Option<f64>) {
-    let n = sorted.len();
+    let (low, high) = order_statistic_ranks(sorted.len() as u64, level, each_side);
+    let value = |rank: Option<u64>| rank.and_then(|rank| sorted.get(rank as usize)).copied();
+    (value(low), value(high))
+}
+
+/// Returns the ranks, from 0, of the ends of [`order_statistics`] among `n` values.
+pub(crate) fn order_statistic_ranks(
+    n: u64,
+    level: f64,
+    each_side: f64,
+) -> (Option<u64>, Option<u64>) {
     if !(level > 0.0 && level < 1.0) {
         return (None, None);
     }
     // P(Bin(n, p) >= k) = I(p; k, n - k + 1).
-    let tails = |k: usize| special::tails_of_beta(level, 1.0 - level, k as f64, (n - k + 1) as f64);
-    let is_low = |rank: &usize| tails(*rank).upper <= each_side;
-    let is_high = |rank: &usize| tails(*rank).lower <= each_side;
-    let ranks: Vec<usize> = (1..=n).collect();
-    let n_low = ranks.partition_point(is_low);
-    let first_high = ranks.partition_point(|rank| !is_high(rank));
-    let low = n_low.checked_sub(1).and_then(|index| sorted.get(index));
-    (low.copied(), sorted.get(first_high).copied())
+    let tails = |k: u64| special::tails_of_beta(level, 1.0 - level, k as f64, (n - k + 1) as f64);
+    let n_low = first_rank(n, |rank| tails(rank).upper > each_side) - 1;
+    let first_high = first_rank(n, |rank| tails(rank).lower <= each_side);
+    (
+        n_low.checked_sub(1),
+        (first_high <= n).then_some(first_high - 1),
+    )
+}
+
+/// Returns the first of the ranks 1 to `n` that `is_beyond` and so are all after it; n + 1 if
+/// none is.
+fn first_rank(n: u64, is_beyond: impl Fn(u64) -> bool) -> u64 {
+    let (mut first, mut end) = (1, n + 1);
+    while first < end {
+        let middle = first + (end - first) / 2;
+        match is_beyond(middle) {
+            true => end = middle,
+            false => first = middle + 1,
+        }
+    }
+    first
 }

@@ -1,5 +1,9 @@
 //! How long users take to reach a step.
 
+mod scan;
+
+pub use scan::{ReachedDifference, StepTimes, StepTimesScan, StepUserCounts};
+
 use crate::quantile::order_statistics;
 use crate::special::normal_critical;
 use crate::{Alpha, Interval, StatsError, quantile_of_sorted};
@@ -236,21 +240,11 @@ impl TimeToStep {
     pub fn at(&self, time: f64) -> ReachedBy {
         let n_before = self.ends.partition_point(|end| *end < time);
         let n_points = self.curve.partition_point(|point| point.time <= time);
-        let nobody = Survival {
-            time,
-            ln: 0.0,
-            variance: 0.0,
-        };
         let last = n_points
             .checked_sub(1)
             .and_then(|last| self.curve.get(last));
-        let survival = *last.unwrap_or(&nobody);
-        ReachedBy {
-            reached: survival.reached(),
-            standard_error: survival.standard_error(),
-            at_risk: (self.ends.len() - n_before) as u64,
-            survival,
-        }
+        let survival = last.copied().unwrap_or(Survival::START);
+        ReachedBy::new(survival, (self.ends.len() - n_before) as u64)
     }
 
     /// Returns the time by which the share `level` of all users has reached the step, with
@@ -299,6 +293,15 @@ impl TimeToStep {
 }
 
 impl ReachedBy {
+    fn new(survival: Survival, at_risk: u64) -> Self {
+        Self {
+            reached: survival.reached(),
+            standard_error: survival.standard_error(),
+            at_risk,
+            survival,
+        }
+    }
+
     /// Returns the interval of the share, within 0 to 1, normal on the scale of
     /// ln(-ln S); `None` where none or all have reached the step.
     ///
@@ -318,6 +321,26 @@ impl ReachedBy {
 }
 
 impl Survival {
+    /// Nobody has reached the step.
+    const START: Self = Self {
+        time: 0.0,
+        ln: 0.0,
+        variance: 0.0,
+    };
+
+    /// The curve after `n_events` of `at_risk` users reached the step at `time`.
+    fn after(self, time: f64, at_risk: u64, n_events: u64) -> Self {
+        if n_events == 0 {
+            return self;
+        }
+        let (n, events) = (at_risk as f64, n_events as f64);
+        Self {
+            time,
+            ln: self.ln + libm::log1p(-events / n),
+            variance: self.variance + events / (n * (n - events)),
+        }
+    }
+
     fn reached(&self) -> f64 {
         -libm::expm1(self.ln)
     }
@@ -342,15 +365,14 @@ impl Survival {
 
 /// The curve at each of the `times` at which somebody reached the step; both in order.
 fn kaplan_meier(ends: &[f64], times: &[f64]) -> Vec<Survival> {
-    let (mut ln, mut variance, mut n_before) = (0.0, 0.0, 0);
+    let (mut survival, mut n_before) = (Survival::START, 0);
     let same_time = times.chunk_by(|time, next| time.total_cmp(next).is_eq());
     let points = same_time.map(|at_once| {
         let time = at_once[0];
         n_before += ends[n_before..].partition_point(|end| *end < time);
-        let (n, events) = ((ends.len() - n_before) as f64, at_once.len() as f64);
-        ln += libm::log1p(-events / n);
-        variance += events / (n * (n - events));
-        Survival { time, ln, variance }
+        let at_risk = (ends.len() - n_before) as u64;
+        survival = survival.after(time, at_risk, at_once.len() as u64);
+        survival
     });
     points.collect()
 }

@@ -487,6 +487,10 @@ pub(crate) struct FunnelArgs {
     /// The first one is counted from the exposure. Empty for no limit.
     #[arg(long, value_name = "DURATION,...", allow_hyphen_values = true)]
     pub(crate) limits: Option<String>,
+    /// Add how long users take to each step, and compare who reached the last one by preset
+    /// times.
+    #[arg(long)]
+    pub(crate) times: bool,
     #[command(flatten)]
     pub(crate) users: UserArgs,
     #[command(flatten)]

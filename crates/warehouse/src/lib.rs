@@ -19,6 +19,7 @@ pub mod embedded;
 pub mod erase;
 mod error;
 pub mod export;
+pub mod external_sort;
 pub mod fold;
 pub mod index;
 pub mod lock;

@@ -167,8 +167,8 @@ impl View {
         }
     }
 
-    /// Returns where temporary files go.
-    fn spill(&self) -> &std::path::Path {
+    /// Returns the directory for temporary files.
+    pub fn spill(&self) -> &std::path::Path {
         match self {
             Self::Embedded(snapshot) => EventSource::spill(snapshot),
             #[cfg(feature = "clickhouse")]

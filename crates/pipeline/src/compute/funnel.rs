@@ -1,5 +1,7 @@
 //! Computes how many users of each variant get through ordered steps, on request.
 
+mod times;
+
 use std::collections::BTreeMap;
 
 use trialog_catalog::experiments::Experiment;
@@ -7,7 +9,7 @@ use trialog_model::duration::Window;
 use trialog_model::event::EventKind;
 use trialog_model::published::Computation;
 use trialog_model::time::UnixMicros;
-use trialog_stats::{FunnelSteps, StatsError};
+use trialog_stats::{Alpha, FunnelSteps, StatsError, StepTimes};
 use trialog_warehouse::analysis::funnel::{Funnel, FunnelPlan};
 use trialog_warehouse::fold::{Names, UserFilter};
 use trialog_warehouse::index::IndexEntry;
@@ -17,10 +19,13 @@ use trialog_warehouse::{FoldError, WarehouseError};
 use super::{Limits, plan, users_of_cell};
 
 /// Describes a funnel: its steps, and how long they may take.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct FunnelDefinition {
     types: Names,
-    plan: FunnelPlan,
+    steps: FunnelSteps,
+    window: Window,
+    /// The level of the times to the steps, if they are wanted.
+    times: Option<Alpha>,
 }
 
 /// The users of an experiment who got through a funnel.
@@ -30,6 +35,8 @@ pub struct FunnelUsers {
     pub computation: Computation,
     /// For each variant the users who reached each step.
     pub reached: BTreeMap<String, Vec<u64>>,
+    /// For each variant how long its users took to each step, if that was asked for.
+    pub times: Option<BTreeMap<String, Vec<StepTimes>>>,
     /// What there is of the experiment's metric events; none without any.
     pub events: Option<IndexEntry>,
 }
@@ -52,8 +59,19 @@ impl FunnelDefinition {
         let steps = FunnelSteps::new(&codes, &limits, micros(&window).unwrap_or(u64::MAX))?;
         Ok(Self {
             types,
-            plan: FunnelPlan { steps, window },
+            steps,
+            window,
+            times: None,
         })
+    }
+
+    /// Asks for the times to the steps, too, with intervals at the level `alpha`.
+    #[must_use]
+    pub fn with_times(self, alpha: Alpha) -> Self {
+        Self {
+            times: Some(alpha),
+            ..self
+        }
     }
 }
 
@@ -74,19 +92,30 @@ pub(crate) fn compute_funnel(
     let (mut plan, _) = plan(contents, experiment, limits, data_time, filter);
     plan.event_types = funnel.types.clone();
     let plans = std::slice::from_ref(&plan);
-    let outcome = (view.run::<Funnel>(plans, &[funnel.plan], n_threads)?)
+    let question = FunnelPlan {
+        steps: funnel.steps,
+        window: funnel.window,
+        times: funnel.times.map(|_| view.spill().to_owned()),
+    };
+    let outcome = (view.run::<Funnel>(plans, &[question], n_threads)?)
         .pop()
         .expect("there is an answer for each plan");
-    Ok(outcome.map(|folded| {
-        let variants = plan.variants.texts().iter().zip(0..);
-        let reached = variants.map(|(variant, code)| {
-            let reached = folded.accumulator.reached(plan.slot(0, code));
-            (variant.clone(), reached.to_vec())
-        });
-        FunnelUsers {
-            reached: reached.collect(),
-            computation: users_of_cell(experiment, &plan, limits, &folded, 0),
-            events: metrics.remove(id),
-        }
+    let folded = match outcome {
+        Ok(folded) => folded,
+        Err(error) => return Ok(Err(error)),
+    };
+    let variants = plan.variants.texts().iter().zip(0..);
+    let reached = variants.map(|(variant, code)| {
+        let reached = folded.accumulator.reached(plan.slot(0, code));
+        (variant.clone(), reached.to_vec())
+    });
+    let reached = reached.collect();
+    let computation = users_of_cell(experiment, &plan, limits, &folded, 0);
+    let asked = (funnel.window, funnel.times.unwrap_or(Alpha::P05));
+    Ok(Ok(FunnelUsers {
+        reached,
+        computation,
+        times: times::step_times(&plan, folded, funnel.steps.len(), asked)?,
+        events: metrics.remove(id),
     }))
 }

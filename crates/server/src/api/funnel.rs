@@ -14,6 +14,7 @@ use trialog_model::nearest::there_are;
 use trialog_model::published::Published;
 use trialog_pipeline::{FunnelDefinition, FunnelUsers, subject};
 use trialog_report::{Funnel, FunnelSteps};
+use trialog_stats::Alpha;
 use trialog_warehouse::fold::UserFilter;
 
 use crate::api::experiments::{experiment_segment, id};
@@ -48,6 +49,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         .parameter(list("steps", true, "The types of events, in order, with commas between them; a type may repeat.", json!(["purchase", "purchase"])))
         .parameter(list("limits", false, "For each step how long after the step before it may come, such as `10m`; for the first step, after the exposure. Empty for no limit.", json!(["", "1h"])))
         .query("window", schema::with(schema::text(), "default", "7d"), "How long after the exposure events count; `none` for as long as the experiment goes.")
+        .query("times", schema::with(schema::boolean(), "default", false), "Whether to add how long users take: for each step the median and the shares that reached it within an hour, a day, a week and the window, and for each treatment a comparison of the shares that reached the last step by these times.")
         .query("from", schema::time(), "Only users exposed at or after this time.")
         .query("to", schema::time(), "Only users exposed before this time, which is after `from`.")
         .query("control", schema::name(Variant::MAX_CHARS), "Compare with this variant.")
@@ -63,6 +65,7 @@ pub(crate) fn operations() -> Vec<Operation> {
 struct Query {
     steps: FunnelSteps,
     definition: FunnelDefinition,
+    with_times: bool,
     results: results::Query,
 }
 
@@ -83,12 +86,20 @@ fn fold(app: &App, id: &ExperimentId, query: Query, flag: &Flag) -> Answer<Funne
     let experiment = app.catalog.experiment(id)?;
     let latest = app.catalog.published(id, None)?;
     let filter = &query.results.filter;
+    let mut definition = query.definition;
+    if query.with_times {
+        let alpha = query.results.choices.alpha;
+        let planned = || Alpha::new(experiment.definition.alpha).ok();
+        definition = definition.with_times(alpha.or_else(planned).unwrap_or(Alpha::P05));
+    }
     let mut reached = BTreeMap::new();
+    let mut times = None;
     let mut published = None;
     if let Some(latest) = latest {
-        let (users, mark) = app.aggregator.funnel(id, filter, &query.definition, flag)?;
+        let (users, mark) = app.aggregator.funnel(id, filter, &definition, flag)?;
         check_types(&query.steps.types, &users)?;
         reached = users.reached;
+        times = users.times;
         published = Some(Published {
             computation: users.computation,
             mark,
@@ -108,13 +119,11 @@ fn fold(app: &App, id: &ExperimentId, query: Query, flag: &Flag) -> Answer<Funne
     if *filter == UserFilter::default() {
         report.filter = None;
     }
-    let definition = &experiment.definition;
-    Ok(Funnel::from_report(
-        definition,
-        report,
-        query.steps,
-        &reached,
-    ))
+    let funnel = Funnel::from_report(&experiment.definition, report, query.steps, &reached);
+    Ok(match times {
+        Some(times) => funnel.with_times(&times),
+        None => funnel,
+    })
 }
 
 /// Rejects a step of which no event has come in, as where there is a slip in a name.
@@ -139,16 +148,18 @@ fn parse(query: &str) -> Answer<Query> {
     let mut steps = None;
     let mut limits = None;
     let mut window = None;
+    let mut times = None;
     let mut others = Vec::new();
     for (name, value) in pairs(query)? {
         let place = match name.as_str() {
             "steps" => &mut steps,
             "limits" => &mut limits,
             "window" => &mut window,
+            "times" => &mut times,
             "metric" | "kind" | "correction" | "as_of" => {
                 return Err(Problem::bad_field(
                     &name,
-                    "is no parameter here: use steps, window, limits, from, to, segment.<key>, control or alpha",
+                    "is no parameter here: use steps, window, limits, times, from, to, segment.<key>, control or alpha",
                 ));
             }
             _ => {
@@ -161,6 +172,11 @@ fn parse(query: &str) -> Answer<Query> {
         }
     }
     let results = results::parse_pairs(others)?;
+    let with_times = match times.as_deref() {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return Err(Problem::bad_field("times", "must be true or false")),
+    };
     let types = parse_steps(steps.as_deref().unwrap_or_default())?;
     let window = window.map_or(Ok(Window::DEFAULT), |window| duration("window", &window))?;
     let limits = parse_limits(limits.as_deref(), types.len())?;
@@ -173,6 +189,7 @@ fn parse(query: &str) -> Answer<Query> {
             limits,
         },
         definition,
+        with_times,
         results,
     })
 }
@@ -241,7 +258,9 @@ mod tests {
         assert_eq!(query.steps.limits[0], Window::UNBOUNDED);
         assert_eq!(query.steps.limits[2], Window::parse("10m").unwrap());
         assert_eq!(query.results.filter.segment.len(), 1);
-        assert_eq!(parse("steps=a,b").unwrap().steps.window, Window::DEFAULT);
+        let plain = parse("steps=a,b").unwrap();
+        assert_eq!((plain.steps.window, plain.with_times), (Window::DEFAULT, false));
+        assert!(parse("steps=a,b&times=true").unwrap().with_times);
         let many = format!("steps={}a", "a,".repeat(20));
         for bad in [
             "",
@@ -255,6 +274,7 @@ mod tests {
             "steps=a,b&window=1",
             "steps=a,b&steps=a,b",
             "steps=a,b&metric=a",
+            "steps=a,b&times=yes",
             "steps=a,b&as_of=2026-01-01T00:00:00Z",
         ] {
             assert!(parse(bad).is_err(), "{bad}");

@@ -25,10 +25,12 @@ pub(crate) fn run(config: &Config, args: &FunnelArgs) -> anyhow::Result<ExitCode
 
 fn path(args: &FunnelArgs) -> anyhow::Result<String> {
     let alpha = args.test.alpha.map(|alpha| alpha.to_string());
+    let times = args.times.then(|| "true".to_owned());
     let named = [
         ("steps", Some(&args.steps)),
         ("window", args.window.as_ref()),
         ("limits", args.limits.as_ref()),
+        ("times", times.as_ref()),
         ("from", args.users.from.as_ref()),
         ("to", args.users.to.as_ref()),
         ("control", args.test.control.as_ref()),

@@ -1,5 +1,7 @@
 //! The tables of a funnel: users of each step, and what the treatments change.
 
+mod times;
+
 use std::fmt::Write;
 
 use trialog_model::duration::Window;
@@ -24,6 +26,10 @@ pub(crate) fn funnel(funnel: &Funnel) -> String {
         return text;
     }
     text.push_str(&users(funnel).text());
+    let level = level(funnel.alpha);
+    if let Some(times) = times::times(funnel) {
+        let _ = write!(text, "\n{}", times.text());
+    }
     // Writing to a String cannot fail.
     for treatment in &funnel.comparisons {
         let control = funnel.control.as_deref().unwrap_or("the control");
@@ -31,10 +37,13 @@ pub(crate) fn funnel(funnel: &Funnel) -> String {
             text,
             "\n{} against {control}\n{}",
             treatment.treatment,
-            comparison(treatment, funnel.alpha).text()
+            comparison(treatment, &level).text()
         );
         if let Some(test) = &treatment.always_valid {
             let _ = writeln!(text, "{}", always_valid(test));
+        }
+        if let Some(comparisons) = &treatment.by_time {
+            let _ = write!(text, "\n{}", times::by_time(comparisons, &level).text());
         }
     }
     if !funnel.comparisons.is_empty() {
@@ -90,7 +99,7 @@ fn users(funnel: &Funnel) -> Table {
 
 /// The test of the last step that holds at every look.
 fn always_valid(test: &AlwaysValid) -> String {
-    let points = |value: f64| format!("{:+.3}", 100.0 * value);
+    let points = signed_points;
     let interval = test.ci.map_or_else(String::new, |[low, high]| {
         format!(", {} to {} points", points(low), points(high))
     });
@@ -103,17 +112,24 @@ fn always_valid(test: &AlwaysValid) -> String {
     format!("at every look: last step p = {p_value}{interval}{verdict}")
 }
 
+fn level(alpha: f64) -> String {
+    // 1 - 0.05 is not exactly 0.95.
+    format!("{} % interval", ((1.0 - alpha) * 1e8).round() / 1e6)
+}
+
+fn signed_points(value: f64) -> String {
+    format!("{:+.3}", 100.0 * value)
+}
+
 fn share(share: Option<f64>) -> String {
     share.map_or_else(String::new, |share| format!("{:.2} %", 100.0 * share))
 }
 
-fn comparison(treatment: &FunnelTreatment, alpha: f64) -> Table {
-    // 1 - 0.05 is not exactly 0.95.
-    let level = format!("{} % interval", ((1.0 - alpha) * 1e8).round() / 1e6);
+fn comparison(treatment: &FunnelTreatment, level: &str) -> Table {
     let mut table = Table::new(&[
         "step",
         "difference",
-        &level,
+        level,
         "relative",
         "p",
         "adjusted",
@@ -121,7 +137,7 @@ fn comparison(treatment: &FunnelTreatment, alpha: f64) -> Table {
         "arises",
     ]);
     for step in &treatment.steps {
-        let points = |value: f64| format!("{:+.3}", 100.0 * value);
+        let points = signed_points;
         let interval = |[low, high]: [f64; 2]| format!("{} to {}", points(low), points(high));
         table.row([
             step.event_type.clone(),
