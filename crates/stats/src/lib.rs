@@ -112,7 +112,8 @@ pub use srm::{Srm, sample_ratio_mismatch};
 pub use stability::{Stability, StabilityLook, stability};
 pub use summary::Summary;
 pub use time_to_step::{
-    ReachedBy, ReachedDifference, StepQuantile, StepTimes, StepTimesScan, StepUserCounts, TimeToStep,
+    ReachedBy, ReachedDifference, StepQuantile, StepTimes, StepTimesScan, StepUserCounts,
+    TimeToStep,
 };
 pub use two_proportion::{TwoProportion, two_proportion_z};
 pub use welch::{Welch, welch};

@@ -64,7 +64,10 @@ impl<const N: usize> ExternalSort<N> {
     /// A temporary file cannot be written.
     pub fn merge(&mut self, other: Self) -> Result<(), WarehouseError> {
         self.chunks.extend(other.chunks);
-        other.records.into_iter().try_for_each(|record| self.push(record))
+        other
+            .records
+            .into_iter()
+            .try_for_each(|record| self.push(record))
     }
 
     /// Calls `each` with every record in order, until it fails.

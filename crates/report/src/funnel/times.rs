@@ -136,10 +136,7 @@ pub(super) fn compare(
 }
 
 /// Adjusts the p-values of all times and treatments (Holm 1979).
-pub(super) fn adjust<'a>(
-    comparisons: impl Iterator<Item = &'a mut TimeComparison>,
-    level: Alpha,
-) {
+pub(super) fn adjust<'a>(comparisons: impl Iterator<Item = &'a mut TimeComparison>, level: Alpha) {
     let mut tested: Vec<&mut TimeComparison> = comparisons
         .filter(|comparison| comparison.p_value.is_some())
         .collect();

@@ -259,7 +259,10 @@ mod tests {
         assert_eq!(query.steps.limits[2], Window::parse("10m").unwrap());
         assert_eq!(query.results.filter.segment.len(), 1);
         let plain = parse("steps=a,b").unwrap();
-        assert_eq!((plain.steps.window, plain.with_times), (Window::DEFAULT, false));
+        assert_eq!(
+            (plain.steps.window, plain.with_times),
+            (Window::DEFAULT, false)
+        );
         assert!(parse("steps=a,b&times=true").unwrap().with_times);
         let many = format!("steps={}a", "a,".repeat(20));
         for bad in [

@@ -151,7 +151,11 @@ impl StepTimesScan {
                 rule: "must not exceed the users",
             });
         }
-        if !points.is_sorted() || points.iter().any(|point| !(0.0..f64::INFINITY).contains(point)) {
+        if !points.is_sorted()
+            || points
+                .iter()
+                .any(|point| !(0.0..f64::INFINITY).contains(point))
+        {
             return Err(StatsError::List {
                 argument: "points",
                 rule: "must be in order, from 0 on",

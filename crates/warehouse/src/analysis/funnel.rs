@@ -15,7 +15,6 @@ use crate::fold::{Accumulator, Exposure, Folded, Plan, Row};
 use self::times::Observed;
 pub use self::times::{StepEvent, StepTimes};
 
-
 /// Describes the funnel of one experiment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FunnelPlan {

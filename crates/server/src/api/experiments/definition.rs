@@ -129,8 +129,8 @@ fn definition() -> Schema {
         optional("metrics", reference("Metrics"), "The metrics, by role."),
         optional(
             "segments",
-            json!({ "type": "array", "items": chars(1, MAX_SEGMENT_BYTES), "maxItems": MAX_SEGMENTS, "uniqueItems": true }),
-            "Keys of the context by whose values the effects are expected to differ; absent where there are none. A breakdown by them is confirmatory, by other keys exploratory.",
+            segments(),
+            "The segments that are expected to differ.",
         ),
     ]);
     match ExperimentId::new("checkout") {
@@ -241,6 +241,12 @@ pub(crate) fn metric_name() -> Schema {
     matching(&format!(
         "^[^\\u0000-\\u001f\\u007f]{{1,{most}}}(:({kinds}))?$"
     ))
+}
+
+fn segments() -> Schema {
+    let keys = json!({ "type": "array", "items": chars(1, MAX_SEGMENT_BYTES), "maxItems": MAX_SEGMENTS, "uniqueItems": true, "default": [] });
+    let what = "Keys of the context by whose values the effects are expected to differ. A breakdown by them is confirmatory, by other keys exploratory.";
+    with(keys, "description", what)
 }
 
 /// Lists that an answer leaves out where they are empty.

@@ -17,7 +17,9 @@ pub(super) fn times(funnel: &Funnel) -> Option<Table> {
     let within: Vec<String> = within
         .map(|share| format!("within {}", share.within))
         .collect();
-    let fixed = ["variant", "step", "observed", "reached", "median", "interval"];
+    let fixed = [
+        "variant", "step", "observed", "reached", "median", "interval",
+    ];
     let titles = fixed.into_iter().chain(within.iter().map(String::as_str));
     let mut table = Table::new(&titles.collect::<Vec<_>>());
     for (variant, event_type, times) in &timed {
@@ -48,7 +50,12 @@ pub(super) fn by_time(comparisons: &[TimeComparison], level: &str) -> Table {
             }),
             number(comparison.p_value),
             number(comparison.adjusted_p_value),
-            if comparison.significant { "significant" } else { "" }.to_owned(),
+            if comparison.significant {
+                "significant"
+            } else {
+                ""
+            }
+            .to_owned(),
         ]);
     }
     table
