@@ -9,6 +9,7 @@ use crate::bucket::n_of_share;
 use crate::document::DocumentError;
 use crate::duration::Window;
 use crate::event::MAX_USER_ID_BYTES;
+use crate::funnel::{SavedFunnel, check_funnels};
 use crate::ids::{EventType, ExperimentId, HoldoutName, LayerName, NameError, Variant};
 use crate::metric::{MetricKind, MetricRef, MetricRole};
 use crate::metric_definition::MetricDefinition;
@@ -114,6 +115,9 @@ pub struct Definition {
     /// The metrics, by role.
     #[serde(default)]
     pub metrics: Metrics,
+    /// Funnels that every run computes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub funnels: Vec<SavedFunnel>,
 }
 
 /// A variant and its planned share of the units.
@@ -282,6 +286,7 @@ impl Definition {
             alpha: default_alpha(),
             plan: None,
             metrics: Metrics::default(),
+            funnels: Vec::new(),
         }
     }
 
@@ -342,6 +347,7 @@ impl Definition {
             })?;
         }
         self.check_metrics()?;
+        check_funnels(&self.funnels)?;
         let Some(plan) = &self.plan else {
             return Ok(());
         };
@@ -708,7 +714,7 @@ pub(crate) fn check_new(
     })
 }
 
-fn require(
+pub(crate) fn require(
     holds: bool,
     field: impl Into<String>,
     reason: impl FnOnce() -> String,
