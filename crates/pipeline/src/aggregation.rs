@@ -12,6 +12,7 @@ use trialog_catalog::audit::Subject;
 use trialog_catalog::experiments::{Experiment, Unregistered};
 use trialog_catalog::runs::{FinishedRun, Outcome};
 use trialog_catalog::{Catalog, CatalogError};
+use trialog_model::funnel::FunnelDefinition;
 use trialog_model::ids::ExperimentId;
 use trialog_model::published::{Computation, HighWaterMark};
 use trialog_model::time::UnixMicros;
@@ -21,7 +22,7 @@ use trialog_warehouse::view::View;
 
 use crate::clock::Clock;
 use crate::compute::by_cell::{Breakdown, compute_by_keys};
-use crate::compute::funnel::{FunnelDefinition, FunnelUsers, compute_funnel};
+use crate::compute::funnel::{FunnelUsers, add_saved_funnels, coded, compute_funnel};
 use crate::compute::{Limits, compute};
 use crate::error::PipelineError;
 use crate::lease::{HeldLease, LeaseSettings};
@@ -325,15 +326,17 @@ impl Aggregator {
         let experiments = self.catalog.known_experiments(&touched)?;
         let limits = &self.settings.limits;
         let all = UserFilter::default();
-        let computed = compute(
+        let n_threads = self.settings.n_threads;
+        let mut computed = compute(&view, &experiments, limits, data_time, &all, n_threads)?;
+        add_saved_funnels(
             &view,
             &experiments,
+            &mut computed,
             limits,
             data_time,
-            &all,
-            self.settings.n_threads,
+            n_threads,
         )?;
-        let folding = (&view, limits, self.settings.n_threads);
+        let folding = (&view, limits, n_threads);
         let looking = Looking::at(&self.catalog, folding, &experiments, data_time)?;
         let plans: Vec<Wait> = (experiments.iter().zip(&computed).enumerate())
             .map(|(at, (experiment, computed))| looking.wait(at, experiment, computed))
@@ -344,14 +347,15 @@ impl Aggregator {
             data_time,
             run_id,
         };
-        let n_threads = self.settings.n_threads;
         let reported = in_parallel(experiments.len(), n_threads, |at| {
             let (experiment, outcome) = (&experiments[at], &computed[at].outcome);
             let Ok(sums) = outcome else {
                 return (Vec::new(), Vec::new());
             };
             let look = look(experiment, sums, computed_at, plans[at]);
-            (codes(experiment, sums), looking.rows(at, &look, published))
+            let mut rows = looking.rows(at, &look, published);
+            rows.extend_from_slice(&computed[at].funnels);
+            (codes(experiment, sums), rows)
         });
         let outcomes = (experiments.iter().zip(computed).zip(plans).zip(reported)).map(
             |(((experiment, computed), wait), (warnings, analyses))| Outcome {
@@ -529,7 +533,8 @@ impl Aggregator {
     ///
     /// # Errors
     ///
-    /// The experiment is not known, its events were dropped, or a file is damaged.
+    /// There is no such funnel, the experiment is not known, its events were dropped, or a file is
+    /// damaged.
     pub fn funnel(
         &self,
         id: &ExperimentId,
@@ -537,6 +542,7 @@ impl Aggregator {
         funnel: &FunnelDefinition,
         abandoned: &Arc<AtomicBool>,
     ) -> Result<(FunnelUsers, HighWaterMark), PipelineError> {
+        let funnel = coded(funnel)?;
         let (experiment, view, mark) = self.published_view(id, abandoned)?;
         let settings = &self.settings;
         let users = compute_funnel(
@@ -544,7 +550,7 @@ impl Aggregator {
             &experiment,
             &settings.limits,
             mark.data_time,
-            (filter, funnel),
+            (filter, &funnel),
             settings.n_threads,
         )?;
         Ok((users?, mark))

@@ -17,7 +17,7 @@ use trialog_model::ids::{EventType, HoldoutName};
 use trialog_model::metric::MetricKind;
 use trialog_model::metric_definition::{MetricDefinition, MinValue, NamedMetric};
 use trialog_model::published::{
-    Computation, EventCounts, MoreSums, VariantExposures, VariantMetric,
+    AnalysisRow, Computation, EventCounts, MoreSums, VariantExposures, VariantMetric,
 };
 use trialog_model::time::UnixMicros;
 use trialog_stats::Summary;
@@ -58,6 +58,8 @@ pub(crate) struct Computed {
     pub(crate) outcome: Result<Computation, FoldError>,
     /// When an event that lies in the future becomes part of the answer.
     pub(crate) next_event_at: Option<UnixMicros>,
+    /// The rows of its saved funnels, where a run computed them.
+    pub(crate) funnels: Vec<AnalysisRow>,
 }
 
 /// Computes `experiments`, which are in the order of their ids.
@@ -289,6 +291,7 @@ fn computed(
     Computed {
         outcome,
         next_event_at,
+        funnels: Vec::new(),
     }
 }
 

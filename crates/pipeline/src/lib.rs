@@ -31,6 +31,6 @@ mod trust;
 
 pub use compute::Limits;
 pub use compute::by_cell::{Breakdown, Cell, MAX_VALUES};
-pub use compute::funnel::{FunnelDefinition, FunnelUsers};
+pub use compute::funnel::FunnelUsers;
 pub use error::PipelineError;
 pub use subject::subject;

@@ -13,6 +13,7 @@ mod choices;
 mod comparison;
 pub mod findings;
 mod funnel;
+pub mod stored_funnel;
 mod health;
 mod life;
 mod measured;
@@ -39,7 +40,7 @@ pub use comparison::{
     Comparison, Flag, Guardrail, Headline, NonInferiority, Power, Sequential, headline_levels,
 };
 pub use funnel::{
-    AlwaysValid, Funnel, FunnelSteps, FunnelTreatment, FunnelVariant, StepComparison, StepUsers,
+    AlwaysValid, Funnel, FunnelTreatment, FunnelVariant, StepComparison, StepUsers,
 };
 pub use health::{Health, Progress, SrmReport};
 pub use life::{Decided, Paused};

@@ -1,5 +1,7 @@
 //! The funnel: how many exposed users get how far through ordered steps.
 
+pub mod several;
+
 use trialog_model::duration::Window;
 use trialog_model::time::UnixMicros;
 use trialog_stats::{FunnelMatcher, FunnelSteps};
@@ -35,6 +37,12 @@ impl Funnel {
     /// Returns the users of `slot` who reached each step, which do not rise.
     pub fn reached(&self, slot: usize) -> &[u64] {
         &self.reached[slot * self.n_steps..][..self.n_steps]
+    }
+
+    /// Takes the next event of the user, whose type has this code in the funnel.
+    fn push(&mut self, code: u8, timestamp: i64) {
+        let pushed = self.matcher.push(code, timestamp);
+        debug_assert!(pushed.is_ok(), "the events of a user are in order");
     }
 }
 
@@ -75,11 +83,9 @@ impl Accumulator for Funnel {
     fn events(&mut self, events: &[Row]) {
         for event in events {
             // Other types of events have no code.
-            let Some(code) = event.name.code().and_then(|code| u8::try_from(code).ok()) else {
-                continue;
-            };
-            let pushed = self.matcher.push(code, event.timestamp);
-            debug_assert!(pushed.is_ok(), "the events of a user are in order");
+            if let Some(code) = event.name.code().and_then(|code| code.try_into().ok()) {
+                self.push(code, event.timestamp);
+            }
         }
     }
 
