@@ -13,7 +13,6 @@ mod choices;
 mod comparison;
 pub mod findings;
 mod funnel;
-pub mod stored_funnel;
 mod health;
 mod life;
 mod measured;
@@ -21,6 +20,7 @@ mod no_verdict;
 mod report;
 mod sequence;
 pub mod standing;
+pub mod stored_funnel;
 mod subject;
 pub mod summary;
 mod warnings;
@@ -39,9 +39,7 @@ pub use choices::{Choices, correction};
 pub use comparison::{
     Comparison, Flag, Guardrail, Headline, NonInferiority, Power, Sequential, headline_levels,
 };
-pub use funnel::{
-    AlwaysValid, Funnel, FunnelTreatment, FunnelVariant, StepComparison, StepUsers,
-};
+pub use funnel::{AlwaysValid, Funnel, FunnelTreatment, FunnelVariant, StepComparison, StepUsers};
 pub use health::{Health, Progress, SrmReport};
 pub use life::{Decided, Paused};
 pub use measured::{Measured, direction};

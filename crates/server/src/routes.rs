@@ -122,6 +122,7 @@ fn routes() -> Routes {
         .route("/v1/experiments/{id}/results", get(results::results))
         .route("/v1/experiments/{id}/breakdown", get(breakdown::breakdown))
         .route("/v1/experiments/{id}/funnel", get(funnel::funnel))
+        .route("/v1/experiments/{id}/funnels", get(funnel::list))
         .route("/v1/calc/{family}", post(calc::compute))
         .route("/v1/pipeline", get(pipeline::state))
         .route("/v1/pipeline/run", post(pipeline::run))

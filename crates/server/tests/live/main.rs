@@ -14,5 +14,6 @@ mod harness;
 mod health;
 mod kinds;
 mod registry;
+mod saved_funnels;
 mod sequence;
 mod service;

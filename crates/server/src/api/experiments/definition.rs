@@ -6,7 +6,8 @@ use trialog_model::event::MAX_USER_ID_BYTES;
 use trialog_model::experiment::{
     Definition, MAX_FORCED, MAX_METRICS, MAX_UNITS, MAX_VARIANTS, Metrics, Operator,
 };
-use trialog_model::ids::{ExperimentId, LayerName, MetricName, Variant};
+use trialog_model::funnel::{MAX_FUNNELS, MAX_STEPS, MIN_STEPS};
+use trialog_model::ids::{EventType, ExperimentId, FunnelName, LayerName, MetricName, Variant};
 use trialog_model::metric::MetricKind;
 
 use crate::openapi::schema::{
@@ -47,6 +48,7 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
         ("Condition", condition()),
         ("Plan", plan()),
         ("Metrics", metrics()),
+        ("SavedFunnel", funnel()),
     ]
 }
 
@@ -126,6 +128,11 @@ fn definition() -> Schema {
             "The power analysis made before launch.",
         ),
         optional("metrics", reference("Metrics"), "The metrics, by role."),
+        optional(
+            "funnels",
+            json!({ "type": "array", "items": reference("SavedFunnel"), "maxItems": MAX_FUNNELS, "default": [] }),
+            "Funnels that every run computes, each with its own name; they may change at any time. Answers leave this out where there are none.",
+        ),
     ]);
     match ExperimentId::new("checkout") {
         Ok(id) => with_defaults(fields, &Definition::unregistered(id)),
@@ -206,6 +213,30 @@ fn plan() -> Schema {
     ]))
 }
 
+fn funnel() -> Schema {
+    let steps = json!({ "type": "array", "items": name(EventType::MAX_CHARS),
+        "minItems": MIN_STEPS, "maxItems": MAX_STEPS });
+    let limits = json!({ "type": "array", "items": nullable(window()), "maxItems": MAX_STEPS });
+    closed(object([
+        field("name", name(FunnelName::MAX_CHARS), "The funnel's name."),
+        field(
+            "steps",
+            steps,
+            "The types of events, in order; a type may repeat.",
+        ),
+        optional(
+            "window",
+            with(window(), "default", "7d"),
+            "How long after the exposure events count, at most 3650d; `none` for as long as the experiment goes.",
+        ),
+        optional(
+            "limits",
+            limits,
+            "For each step how long after the step before it may come; for the first step, after the exposure. Null for no limit.",
+        ),
+    ]))
+}
+
 fn metrics() -> Schema {
     let names = || json!({ "type": "array", "items": metric_name(), "maxItems": MAX_METRICS });
     let fields = object([
@@ -237,11 +268,14 @@ pub(crate) fn metric_name() -> Schema {
     ))
 }
 
-/// A definition in an answer: every member is there, and nobody may have declared variants.
+/// A definition in an answer: every member but the funnels is there, and nobody may have declared
+/// variants.
 pub(super) fn shown() -> Schema {
     let mut shown = definition();
     let names: Vec<Value> = (shown["properties"].as_object().into_iter())
-        .flat_map(|properties| properties.keys().map(|name| json!(name)))
+        .flat_map(|properties| properties.keys())
+        .filter(|name| *name != "funnels")
+        .map(|name| json!(name))
         .collect();
     shown["required"] = json!(names);
     shown["properties"]["variants"] = list(reference("VariantWeight"));
