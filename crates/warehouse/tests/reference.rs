@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use trialog_model::event::EventKind;
 use trialog_warehouse::analysis::funnel::Funnel;
+use trialog_warehouse::analysis::funnel::several::Funnels;
 use trialog_warehouse::analysis::scorecard::Scorecard;
 use trialog_warehouse::batch::EventRow;
 use trialog_warehouse::embedded::{Options, Warehouse};
@@ -372,6 +373,26 @@ proptest! {
             prop_assert_eq!(&reached, &wanted.expected(question, &events));
             if let Some(answer) = answer(question, &events) {
                 prop_assert_eq!(users, answer.users);
+            }
+        }
+    }
+
+    #[test]
+    fn several_funnels_in_one_pass_count_what_each_counts_alone(
+        events in events(),
+        questions in questions(),
+        wanted in prop::collection::vec(funnels::wanted(), 1..5),
+        n_threads in 1..4usize,
+        options in options(),
+    ) {
+        let (_directory, warehouse) = filled(&options, &events, 50);
+        for question in &questions {
+            let (plan, asked) = funnels::asked_together(&wanted, question, 9 << 20);
+            let view = View::from(warehouse.snapshot());
+            let folded = view.run::<Funnels>(&[plan], &[asked], n_threads).unwrap().remove(0).unwrap();
+            let found = funnels::found_together(&folded, wanted.len());
+            for (wanted, found) in wanted.iter().zip(found) {
+                prop_assert_eq!(found, wanted.expected(question, &events));
             }
         }
     }

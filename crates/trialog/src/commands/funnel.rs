@@ -26,7 +26,8 @@ pub(crate) fn run(config: &Config, args: &FunnelArgs) -> anyhow::Result<ExitCode
 fn path(args: &FunnelArgs) -> anyhow::Result<String> {
     let alpha = args.test.alpha.map(|alpha| alpha.to_string());
     let named = [
-        ("steps", Some(&args.steps)),
+        ("name", args.name.as_ref()),
+        ("steps", args.steps.as_ref()),
         ("window", args.window.as_ref()),
         ("limits", args.limits.as_ref()),
         ("from", args.users.from.as_ref()),
