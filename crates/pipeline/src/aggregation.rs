@@ -22,8 +22,8 @@ use trialog_warehouse::view::View;
 
 use crate::clock::Clock;
 use crate::compute::by_cell::{Breakdown, compute_by_keys};
-use crate::compute::funnel::{FunnelUsers, add_saved_funnels, coded, compute_funnel};
-use crate::compute::{Limits, compute};
+use crate::compute::funnel::{FunnelUsers, coded, compute_funnel};
+use crate::compute::{Limits, compute, compute_for_run};
 use crate::error::PipelineError;
 use crate::lease::{HeldLease, LeaseSettings};
 use crate::look::{Looking, Wait, look};
@@ -325,17 +325,8 @@ impl Aggregator {
         let places = self.allocate_places(run_id, &reading, &touched, data_time)?;
         let experiments = self.catalog.known_experiments(&touched)?;
         let limits = &self.settings.limits;
-        let all = UserFilter::default();
         let n_threads = self.settings.n_threads;
-        let mut computed = compute(&view, &experiments, limits, data_time, &all, n_threads)?;
-        add_saved_funnels(
-            &view,
-            &experiments,
-            &mut computed,
-            limits,
-            data_time,
-            n_threads,
-        )?;
+        let computed = compute_for_run(&view, &experiments, limits, data_time, n_threads)?;
         let folding = (&view, limits, n_threads);
         let looking = Looking::at(&self.catalog, folding, &experiments, data_time)?;
         let plans: Vec<Wait> = (experiments.iter().zip(&computed).enumerate())
@@ -542,7 +533,7 @@ impl Aggregator {
         funnel: &FunnelDefinition,
         abandoned: &Arc<AtomicBool>,
     ) -> Result<(FunnelUsers, HighWaterMark), PipelineError> {
-        let funnel = coded(funnel)?;
+        let funnel = coded(funnel).map_err(|error| PipelineError::Funnel(error.to_string()))?;
         let (experiment, view, mark) = self.published_view(id, abandoned)?;
         let settings = &self.settings;
         let users = compute_funnel(

@@ -62,6 +62,22 @@ pub(crate) struct Computed {
     pub(crate) funnels: Vec<AnalysisRow>,
 }
 
+/// Computes what a run publishes of `experiments`, which are in the order of their ids: all users,
+/// and the saved funnels.
+pub(crate) fn compute_for_run(
+    view: &View,
+    experiments: &[Experiment],
+    limits: &Limits,
+    data_time: UnixMicros,
+    n_threads: usize,
+) -> Result<Vec<Computed>, WarehouseError> {
+    let all = UserFilter::default();
+    let mut computed = compute(view, experiments, limits, data_time, &all, n_threads)?;
+    let with = (limits, data_time, n_threads);
+    funnel::add_saved_funnels(view, experiments, &mut computed, with)?;
+    Ok(computed)
+}
+
 /// Computes `experiments`, which are in the order of their ids.
 pub(crate) fn compute(
     view: &View,

@@ -67,7 +67,7 @@ pub enum PipelineError {
     },
     /// No funnel has such steps.
     #[error("the funnel cannot be computed: {0}")]
-    Funnel(#[from] trialog_stats::StatsError),
+    Funnel(String),
     /// One experiment cannot be folded.
     #[error(transparent)]
     Fold(#[from] trialog_warehouse::FoldError),

@@ -82,9 +82,7 @@ pub(crate) fn add_saved_funnels(
     view: &View,
     experiments: &[Experiment],
     computed: &mut [Computed],
-    limits: &Limits,
-    data_time: UnixMicros,
-    n_threads: usize,
+    (limits, data_time, n_threads): (&Limits, UnixMicros, usize),
 ) -> Result<(), WarehouseError> {
     let has_funnels = |at: &usize| {
         let definition = &experiments[*at].definition;

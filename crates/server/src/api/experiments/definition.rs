@@ -128,11 +128,7 @@ fn definition() -> Schema {
             "The power analysis made before launch.",
         ),
         optional("metrics", reference("Metrics"), "The metrics, by role."),
-        optional(
-            "funnels",
-            json!({ "type": "array", "items": reference("SavedFunnel"), "maxItems": MAX_FUNNELS, "default": [] }),
-            "Funnels that every run computes, each with its own name; they may change at any time. Answers leave this out where there are none.",
-        ),
+        optional("funnels", funnels(), "Funnels that every run computes."),
     ]);
     match ExperimentId::new("checkout") {
         Ok(id) => with_defaults(fields, &Definition::unregistered(id)),
@@ -213,12 +209,16 @@ fn plan() -> Schema {
     ]))
 }
 
+fn funnels() -> Schema {
+    json!({ "type": "array", "items": reference("SavedFunnel"), "maxItems": MAX_FUNNELS, "default": [] })
+}
+
 fn funnel() -> Schema {
     let steps = json!({ "type": "array", "items": name(EventType::MAX_CHARS),
         "minItems": MIN_STEPS, "maxItems": MAX_STEPS });
     let limits = json!({ "type": "array", "items": nullable(window()), "maxItems": MAX_STEPS });
     closed(object([
-        field("name", name(FunnelName::MAX_CHARS), "The funnel's name."),
+        field("name", name(FunnelName::MAX_CHARS), "The funnel's name, which no other one of the experiment has."),
         field(
             "steps",
             steps,
