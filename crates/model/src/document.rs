@@ -52,7 +52,7 @@ impl From<FieldError> for DocumentError {
 
 impl DocumentError {
     /// The error of a field that is found in the field `outer`, or in `[index]`.
-    fn inside(mut self, outer: &str) -> Self {
+    pub(crate) fn inside(mut self, outer: &str) -> Self {
         let joint = match self.field.as_str() {
             "" => "",
             inner if inner.starts_with('[') => "",

@@ -9,6 +9,7 @@ use crate::bucket::n_of_share;
 use crate::document::DocumentError;
 use crate::duration::Window;
 use crate::event::MAX_USER_ID_BYTES;
+use crate::funnel::{SavedFunnel, check_funnels};
 use crate::ids::{EventType, ExperimentId, HoldoutName, LayerName, NameError, Variant};
 use crate::metric::{MetricKind, MetricRef, MetricRole};
 use crate::metric_definition::MetricDefinition;
@@ -121,6 +122,9 @@ pub struct Definition {
     /// Keys of the context by whose values the effects are expected to differ.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub segments: Vec<String>,
+    /// Funnels that every run computes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub funnels: Vec<SavedFunnel>,
 }
 
 /// A variant and its planned share of the units.
@@ -290,6 +294,7 @@ impl Definition {
             plan: None,
             metrics: Metrics::default(),
             segments: Vec::new(),
+            funnels: Vec::new(),
         }
     }
 
@@ -351,6 +356,7 @@ impl Definition {
         }
         self.check_metrics()?;
         self.check_segments()?;
+        check_funnels(&self.funnels)?;
         let Some(plan) = &self.plan else {
             return Ok(());
         };
@@ -744,7 +750,7 @@ pub(crate) fn check_new(
     })
 }
 
-fn require(
+pub(crate) fn require(
     holds: bool,
     field: impl Into<String>,
     reason: impl FnOnce() -> String,

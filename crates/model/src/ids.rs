@@ -202,6 +202,10 @@ name_type! {
     /// `holdout:` and this.
     HoldoutName, 56
 }
+name_type! {
+    /// The name of a funnel that is saved with an experiment: 1 to 64 characters.
+    FunnelName, 64
+}
 
 impl HoldoutName {
     /// The prefix of the ids of the experiments that measure holdouts.

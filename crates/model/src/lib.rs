@@ -17,6 +17,7 @@ pub mod event;
 pub mod experiment;
 pub mod formula;
 pub mod fraction;
+pub mod funnel;
 pub mod hex;
 pub mod holdout;
 pub mod ids;

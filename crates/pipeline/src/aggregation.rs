@@ -12,11 +12,13 @@ use trialog_catalog::audit::Subject;
 use trialog_catalog::experiments::{Experiment, Unregistered};
 use trialog_catalog::runs::{FinishedRun, Outcome};
 use trialog_catalog::{Catalog, CatalogError};
+use trialog_model::funnel::FunnelDefinition;
 use trialog_model::ids::ExperimentId;
 use trialog_model::published::{Computation, HighWaterMark};
 use trialog_model::time::UnixMicros;
 use trialog_report::findings::{self, Finding};
 use trialog_report::{CohortMetric, CohortUsers};
+use trialog_stats::Alpha;
 use trialog_warehouse::fold::UserFilter;
 use trialog_warehouse::view::View;
 
@@ -24,9 +26,9 @@ use crate::clock::Clock;
 use crate::compute::by_cell::{Breakdown, compute_by_keys};
 use crate::compute::cohorts::{ByDay, Reader, compute_by_day, compute_days_since};
 use crate::compute::context::{ContextKeys, compute_context};
-use crate::compute::funnel::{FunnelDefinition, FunnelUsers, compute_funnel};
+use crate::compute::funnel::{FunnelUsers, coded, compute_funnel};
 use crate::compute::timeline::{PastDay, PastMetric, compute_past};
-use crate::compute::{Limits, compute};
+use crate::compute::{Limits, compute, compute_for_run};
 use crate::error::PipelineError;
 use crate::lease::{HeldLease, LeaseSettings};
 use crate::look::{Looking, Wait, look};
@@ -328,16 +330,9 @@ impl Aggregator {
         let places = self.allocate_places(run_id, &reading, &touched, data_time)?;
         let experiments = self.catalog.known_experiments(&touched)?;
         let limits = &self.settings.limits;
-        let all = UserFilter::default();
-        let computed = compute(
-            &view,
-            &experiments,
-            limits,
-            data_time,
-            &all,
-            self.settings.n_threads,
-        )?;
-        let folding = (&view, limits, self.settings.n_threads);
+        let n_threads = self.settings.n_threads;
+        let computed = compute_for_run(&view, &experiments, limits, data_time, n_threads)?;
+        let folding = (&view, limits, n_threads);
         let looking = Looking::at(&self.catalog, folding, &experiments, data_time)?;
         let plans: Vec<Wait> = (experiments.iter().zip(&computed).enumerate())
             .map(|(at, (experiment, computed))| looking.wait(at, experiment, computed))
@@ -348,14 +343,15 @@ impl Aggregator {
             data_time,
             run_id,
         };
-        let n_threads = self.settings.n_threads;
         let reported = in_parallel(experiments.len(), n_threads, |at| {
             let (experiment, outcome) = (&experiments[at], &computed[at].outcome);
             let Ok(sums) = outcome else {
                 return (Vec::new(), Vec::new());
             };
             let look = look(experiment, sums, computed_at, plans[at]);
-            (codes(experiment, sums), looking.rows(at, &look, published))
+            let mut rows = looking.rows(at, &look, published);
+            rows.extend_from_slice(&computed[at].funnels);
+            (codes(experiment, sums), rows)
         });
         let outcomes = (experiments.iter().zip(computed).zip(plans).zip(reported)).map(
             |(((experiment, computed), wait), (warnings, analyses))| Outcome {
@@ -548,19 +544,23 @@ impl Aggregator {
     }
 
     /// Computes how many users of each variant get through `funnel`, of the users that `filter`
-    /// accepts, over the events that the last published run read. It ends with an error soon after
+    /// accepts, over the events that the last published run read; and how long they take, with
+    /// intervals at the level `times`, if there is one. It ends with an error soon after
     /// `abandoned` is set.
     ///
     /// # Errors
     ///
-    /// The experiment is not known, its events were dropped, or a file is damaged.
+    /// There is no such funnel, the experiment is not known, its events were dropped, or a file is
+    /// damaged.
     pub fn funnel(
         &self,
         id: &ExperimentId,
         filter: &UserFilter,
         funnel: &FunnelDefinition,
+        times: Option<Alpha>,
         abandoned: &Arc<AtomicBool>,
     ) -> Result<(FunnelUsers, HighWaterMark), PipelineError> {
+        let funnel = coded(funnel).map_err(|error| PipelineError::Funnel(error.to_string()))?;
         let (experiment, view, mark) = self.published_view(id, abandoned)?;
         let settings = &self.settings;
         let users = compute_funnel(
@@ -568,7 +568,7 @@ impl Aggregator {
             &experiment,
             &settings.limits,
             mark.data_time,
-            (filter, funnel),
+            (filter, &funnel, times),
             settings.n_threads,
         )?;
         Ok((users?, mark))

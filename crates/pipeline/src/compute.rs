@@ -20,7 +20,7 @@ use trialog_model::ids::{EventType, HoldoutName};
 use trialog_model::metric::MetricKind;
 use trialog_model::metric_definition::{MetricDefinition, MinValue, NamedMetric};
 use trialog_model::published::{
-    Computation, EventCounts, MoreSums, VariantExposures, VariantMetric,
+    AnalysisRow, Computation, EventCounts, MoreSums, VariantExposures, VariantMetric,
 };
 use trialog_model::time::UnixMicros;
 use trialog_stats::Summary;
@@ -61,6 +61,24 @@ pub(crate) struct Computed {
     pub(crate) outcome: Result<Computation, FoldError>,
     /// When an event that lies in the future becomes part of the answer.
     pub(crate) next_event_at: Option<UnixMicros>,
+    /// The rows of its saved funnels, where a run computed them.
+    pub(crate) funnels: Vec<AnalysisRow>,
+}
+
+/// Computes what a run publishes of `experiments`, which are in the order of their ids: all users,
+/// and the saved funnels.
+pub(crate) fn compute_for_run(
+    view: &View,
+    experiments: &[Experiment],
+    limits: &Limits,
+    data_time: UnixMicros,
+    n_threads: usize,
+) -> Result<Vec<Computed>, WarehouseError> {
+    let all = UserFilter::default();
+    let mut computed = compute(view, experiments, limits, data_time, &all, n_threads)?;
+    let with = (limits, data_time, n_threads);
+    funnel::add_saved_funnels(view, experiments, &mut computed, with)?;
+    Ok(computed)
 }
 
 /// Computes `experiments`, which are in the order of their ids.
@@ -292,6 +310,7 @@ fn computed(
     Computed {
         outcome,
         next_event_at,
+        funnels: Vec::new(),
     }
 }
 

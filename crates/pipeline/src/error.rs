@@ -65,6 +65,9 @@ pub enum PipelineError {
         /// Whether the same may well succeed later.
         is_transient: bool,
     },
+    /// No funnel has such steps.
+    #[error("the funnel cannot be computed: {0}")]
+    Funnel(String),
     /// One experiment cannot be folded.
     #[error(transparent)]
     Fold(#[from] trialog_warehouse::FoldError),

@@ -33,7 +33,7 @@ pub use compute::Limits;
 pub use compute::by_cell::{Breakdown, Cell, MAX_VALUES};
 pub use compute::cohorts::ByDay;
 pub use compute::context::{ContextKeys, MAX_CONTEXT_KEYS};
-pub use compute::funnel::{FunnelDefinition, FunnelUsers};
+pub use compute::funnel::FunnelUsers;
 pub use compute::timeline::{MOST_DAYS, PastDay, PastMetric};
 pub use error::PipelineError;
 pub use subject::subject;

@@ -9,6 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use trialog_model::duration::Window;
 use trialog_model::experiment::{Definition, MIN_ALPHA};
+use trialog_model::funnel::FunnelDefinition;
+use trialog_model::ids::EventType;
 use trialog_stats::{
     Alpha, Comparison, Estimate, FunnelComparison, FunnelCounts, FunnelStep, Interval, Proportion,
     Sample, StepTimes as Times, compare_funnels, holm,
@@ -148,19 +150,8 @@ pub struct StepComparison {
     pub step_log_ratio_se: Option<f64>,
 }
 
-/// Describes the steps of a funnel as a report shows them.
-#[derive(Debug, Clone, PartialEq)]
-pub struct FunnelSteps {
-    /// The types of events, in order.
-    pub types: Vec<String>,
-    /// How long after the exposure events count.
-    pub window: Window,
-    /// Empty, or the limit of each step.
-    pub limits: Vec<Window>,
-}
-
 impl Funnel {
-    /// Builds the report of a funnel in the experiment with this definition. `report` is that of
+    /// Builds the report of `funnel` in the experiment with this definition. `report` is that of
     /// the same users without metrics, and `reached` has the users of each variant who reached
     /// each step.
     ///
@@ -168,7 +159,7 @@ impl Funnel {
     pub fn from_report(
         definition: &Definition,
         report: Report,
-        steps: FunnelSteps,
+        funnel: &FunnelDefinition,
         reached: &BTreeMap<String, Vec<u64>>,
     ) -> Self {
         let choices = Choices {
@@ -177,7 +168,7 @@ impl Funnel {
         };
         let terms = Terms::from_definition(definition, report.control.as_deref(), &choices, None);
         let level = terms.alpha;
-        let n_steps = steps.types.len();
+        let n_steps = funnel.steps.len();
         let counts = report.variants.iter().filter_map(|variant| {
             let nobody = || vec![0; n_steps];
             let users = reached.get(&variant.variant).cloned();
@@ -190,20 +181,17 @@ impl Funnel {
         let variants = counts.iter().map(|(variant, counts)| FunnelVariant {
             variant: variant.clone(),
             users: counts.users(),
-            steps: (steps.types.iter().zip(counts.steps()))
+            steps: (funnel.steps.iter().zip(counts.steps()))
                 .map(|(event_type, step)| StepUsers::from_step(event_type, &step, level))
                 .collect(),
         });
-        let unlimited = |limit: &Window| Some(*limit).filter(|limit| *limit != Window::UNBOUNDED);
-        let mut limits: Vec<Option<Window>> = steps.limits.iter().map(unlimited).collect();
-        limits.resize(n_steps, None);
         Self {
             variants: variants.collect(),
-            comparisons: compare(&counts, &steps.types, &terms),
+            comparisons: compare(&counts, &funnel.steps, &terms),
             experiment_id: report.experiment_id,
-            steps: steps.types,
-            window: steps.window,
-            limits,
+            steps: funnel.steps.iter().map(EventType::to_string).collect(),
+            window: funnel.window,
+            limits: funnel.limits_of_steps(),
             computed_at: report.computed_at,
             position: report.position,
             data_time: report.data_time,
@@ -241,7 +229,7 @@ impl Funnel {
 /// Compares every variant with the first one, the control.
 fn compare(
     counts: &[(String, FunnelCounts)],
-    types: &[String],
+    types: &[EventType],
     terms: &Terms<'_>,
 ) -> Vec<FunnelTreatment> {
     let Some(((_, control), treatments)) = counts.split_first() else {
@@ -297,11 +285,11 @@ fn ends(interval: Interval) -> [f64; 2] {
 }
 
 impl StepUsers {
-    fn from_step(event_type: &str, step: &FunnelStep, level: Alpha) -> Self {
+    fn from_step(event_type: &EventType, step: &FunnelStep, level: Alpha) -> Self {
         let rate = |share: Option<Proportion>| share.map(|share| share.rate());
         let ci = |share: Option<Proportion>| share.map(|share| ends(share.wilson(level)));
         Self {
-            event_type: event_type.to_owned(),
+            event_type: event_type.to_string(),
             users: step.users,
             lost: step.lost,
             rate: rate(step.of_exposed),
@@ -314,12 +302,12 @@ impl StepUsers {
 }
 
 impl StepComparison {
-    fn from_step(event_type: &str, step: &FunnelComparison, level: Alpha) -> Self {
+    fn from_step(event_type: &EventType, step: &FunnelComparison, level: Alpha) -> Self {
         let test = step.test.as_ref();
         let value = |estimate: Option<Estimate>| estimate.map(|estimate| estimate.value);
         let error = |estimate: Option<Estimate>| estimate.map(|estimate| estimate.variance.sqrt());
         Self {
-            event_type: event_type.to_owned(),
+            event_type: event_type.to_string(),
             difference: test.map(|test| test.difference),
             ci: test.map(|test| ends(test.newcombe(level))),
             lift: test

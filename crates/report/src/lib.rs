@@ -24,6 +24,7 @@ mod no_verdict;
 mod report;
 mod sequence;
 pub mod standing;
+pub mod stored_funnel;
 mod subject;
 pub mod summary;
 mod timeline;
@@ -50,8 +51,8 @@ pub use comparison::{
 };
 pub use context::{Context, ContextKey, ContextValue};
 pub use funnel::{
-    AlwaysValid, Funnel, FunnelSteps, FunnelTreatment, FunnelVariant, ReachedShare, StepComparison,
-    StepTimes, StepUsers, TimeComparison, funnel_times,
+    AlwaysValid, Funnel, FunnelTreatment, FunnelVariant, ReachedShare, StepComparison, StepTimes,
+    StepUsers, TimeComparison, funnel_times,
 };
 pub use health::{Health, Progress, SrmReport};
 pub use heterogeneity::{

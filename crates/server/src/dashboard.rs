@@ -20,8 +20,11 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::get;
-use trialog_catalog::experiments::Listing;
+use trialog_catalog::experiments::{Experiment, Listing};
+use trialog_model::funnel::SavedFunnel;
 use trialog_model::time::UnixMicros;
+use trialog_report::Choices;
+use trialog_warehouse::fold::UserFilter;
 
 use self::pages::error::ErrorPage;
 use self::pages::experiment::{ExperimentPage, Parts};
@@ -29,6 +32,7 @@ use self::pages::list::{Around, ListPage, Listed};
 use self::parts::freshness::Freshness;
 use self::parts::next_step::Origin;
 use self::query::Pairs;
+use crate::api::funnel::{self, Stored};
 use crate::api::{experiments, results};
 use crate::app::App;
 use crate::pools;
@@ -133,6 +137,31 @@ fn list_page(app: &App, query: Pairs, origin: Origin, now: UnixMicros) -> Answer
     ))
 }
 
+/// Returns how the saved funnels of a page are compared; none where the page is of other users
+/// than those whom the last run counted.
+fn funnel_choices(query: &results::Query) -> Option<Choices> {
+    let is_latest = query.filter == UserFilter::default() && query.as_of.is_none();
+    is_latest.then(|| Choices {
+        control: query.choices.control.clone(),
+        alpha: query.choices.alpha,
+        ..Choices::default()
+    })
+}
+
+/// Reads the saved funnels of `experiment`.
+fn funnels(
+    app: &App,
+    experiment: &Experiment,
+    choices: &Choices,
+) -> Answer<Vec<(SavedFunnel, Stored)>> {
+    let saved = &experiment.definition.funnels;
+    if saved.is_empty() {
+        return Ok(Vec::new());
+    }
+    let stored = funnel::states(app, experiment, saved, choices)?;
+    Ok(saved.iter().cloned().zip(stored).collect())
+}
+
 async fn experiment(
     State(app): State<Arc<App>>,
     path: Result<Path<String>, PathRejection>,
@@ -149,12 +178,17 @@ async fn experiment(
             return Ok(Redirect::to(&query::address(&plain, &query)).into_response());
         }
         let asked = results::parse(&query::encode(&query))?;
+        let choices = funnel_choices(&asked);
         let report = results::report(Arc::clone(&app), id.clone(), asked).await?;
         let now = (app.clock)();
         let page = pools::query(&app, move |app| {
+            let experiment = app.catalog.experiment(&id)?;
+            let funnels = choices.map(|choices| funnels(app, &experiment, &choices));
+            let funnels = funnels.transpose()?;
             let parts = Parts {
-                experiment: &app.catalog.experiment(&id)?,
+                experiment: &experiment,
                 report: &report,
+                funnels: funnels.as_deref(),
                 query: &query,
                 freshness: freshness(app, now)?,
                 origin: &origin,

@@ -129,6 +129,7 @@ fn routes() -> Routes {
         .route("/v1/experiments/{id}/timeline", get(timeline::timeline))
         .route("/v1/experiments/{id}/cohorts", get(cohorts::cohorts))
         .route("/v1/experiments/{id}/funnel", get(funnel::funnel))
+        .route("/v1/experiments/{id}/funnels", get(funnel::list))
         .route("/v1/calc/{family}", post(calc::compute))
         .route("/v1/pipeline", get(pipeline::state))
         .route("/v1/pipeline/run", post(pipeline::run))

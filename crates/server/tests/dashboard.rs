@@ -280,6 +280,109 @@ fn results_that_fail_the_sample_ratio_check_are_behind_a_warning() {
     );
 }
 
+/// The numbers between two texts of a page.
+fn numbers_between(page: &str, from: &str, to: &str) -> Vec<String> {
+    let (_, rest) = page.split_once(from).unwrap();
+    let (part, _) = rest.split_once(to).unwrap();
+    let values = part.split("<data value=\"").skip(1);
+    values
+        .map(|value| value.split('"').next().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn saved_funnels_are_shown_with_users_rates_and_the_test_of_the_last_step() {
+    let site = Site::new();
+    site.fill("gate", 300, 310);
+    assert!(!site.page("/experiments/gate").contains("id=\"funnels\""));
+    let hostile = "<script>alert(1)</script>";
+    let funnels = json!({"funnels": [
+        {"name": "to buy & back", "steps": ["buy", "crash"], "window": "36h", "limits": [null, "1h"]},
+        {"name": hostile, "steps": [hostile, "buy"], "window": "none"},
+    ]});
+    let patch = |funnels: &Value| {
+        let request = Request::patch("/v1/experiments/gate").body(Body::from(funnels.to_string()));
+        let (status, _, answer) = site.send(request.unwrap());
+        assert_eq!(status, StatusCode::OK, "{answer}");
+    };
+    patch(&funnels);
+    let waiting = site.page("/experiments/gate");
+    assert_eq!(waiting.matches("Not computed yet").count(), 2, "{waiting}");
+    site.post("/v1/pipeline/run", &Value::Null);
+
+    for query in ["", "?control=new&alpha=0.2"] {
+        let page = site.page(&format!("/experiments/gate{query}"));
+        assert!(!page.contains("<script"), "{page}");
+        assert!(page.contains("<h3 id=\"funnel-0\">to buy &#38; back"));
+        assert!(page.contains("within 36h after the exposure"));
+        assert!(page.contains("within 1h after the step before"));
+        let choices = query.replace('?', "&");
+        let json = format!("/v1/experiments/gate/funnel?name=to%20buy%20%26%20back{choices}");
+        let link = format!("href=\"{}\"", json.replace('&', "&#38;"));
+        assert!(page.contains(&link), "{link}: {page}");
+        let funnel = site.json(&json);
+        let mut expected = Vec::new();
+        let variants = funnel["variants"].as_array().unwrap();
+        expected.extend(variants.iter().map(|variant| variant["users"].to_string()));
+        for step in 0..2 {
+            for variant in variants {
+                let step = &variant["steps"][step];
+                expected.extend([step["users"].to_string(), step["rate"].to_string()]);
+            }
+        }
+        let compared = &funnel["comparisons"][0];
+        let test = &compared["always_valid"];
+        expected.push(compared["steps"][1]["difference"].to_string());
+        expected.extend(
+            [&test["ci"][0], &test["ci"][1], &test["adjusted_p_value"]].map(Value::to_string),
+        );
+        let read = |text: &String| serde_json::from_str::<Value>(text).unwrap();
+        let shown = numbers_between(&page, "id=\"funnel-0\"", "</section>");
+        let shown: Vec<Value> = shown.iter().map(read).collect();
+        assert_eq!(shown, expected.iter().map(read).collect::<Vec<_>>());
+        assert_eq!(
+            variants[0]["users"],
+            if query.is_empty() { 300 } else { 310 }
+        );
+        let (_, card) = page.split_once("id=\"funnel-0\"").unwrap();
+        assert_eq!(
+            card.contains("</span> significant</span>"),
+            test["significant"] == true
+        );
+    }
+    let past = site.page("/experiments/gate?as_of=2025-10-09T09:00:00Z");
+    assert!(
+        past.contains("The saved funnels are of all users"),
+        "{past}"
+    );
+
+    patch(&json!({"funnels": [{"name": "to buy & back", "steps": ["buy", "crash"]}]}));
+    assert!(
+        site.page("/experiments/gate")
+            .contains("Changed after the last run")
+    );
+}
+
+#[test]
+fn funnels_of_results_that_should_not_be_trusted_are_behind_the_warning() {
+    let site = Site::new();
+    site.post(
+        "/v1/experiments",
+        &json!({"experiment_id": "gate", "variants": [{"variant": "old"}, {"variant": "new"}],
+                "funnels": [{"name": "f", "steps": ["buy", "buy"]}]}),
+    );
+    let assigned = (0..650).map(|user| {
+        json!({"user_id": user, "experiment_id": "gate", "variant": if user < 400 { "old" } else { "new" },
+               "assigned_at": "2025-10-01T00:00:00Z"})
+    });
+    site.post("/v1/events/assignments", &assigned.collect());
+    site.post("/v1/pipeline/run", &Value::Null);
+    let page = site.page("/experiments/gate");
+    let (before, after) = page.split_once("<details class=\"mismatch\">").unwrap();
+    assert!(!before.contains("id=\"funnels\""));
+    assert!(after.contains("data-funnel=\"f\"") && after.contains("nothing to compare"));
+}
+
 #[test]
 fn any_id_can_be_shown_and_linked() {
     let site = Site::new();

@@ -24,7 +24,7 @@ const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
 /// Every operation in an order in which its example can be sent, with the
 /// status of its answer.
-const CALLS: [(&str, u16); 59] = [
+const CALLS: [(&str, u16); 60] = [
     ("isAlive", 200),
     ("isReady", 200),
     ("defineMetric", 201),
@@ -67,6 +67,7 @@ const CALLS: [(&str, u16); 59] = [
     ("getFunnel", 200),
     ("getCohorts", 200),
     ("getTimeline", 200),
+    ("listFunnels", 200),
     ("confirmChange", 200),
     ("stopExperiment", 200),
     ("resumeExperiment", 200),
@@ -194,7 +195,7 @@ impl Operation {
         self.method.to_uppercase().parse().unwrap()
     }
 
-    /// The path with its examples in place, those of required queries included.
+    /// The path with its examples in place, those of queries included: a required one has one.
     fn address(&self) -> String {
         self.address_of(None)
     }
@@ -207,14 +208,15 @@ impl Operation {
                 let name = format!("{{{}}}", parameter["name"].as_str().unwrap());
                 let example = parameter["example"].as_str().unwrap();
                 path = path.replace(&name, &percent::encode(id.unwrap_or(example)));
-            } else if parameter["required"] == true {
+            } else if parameter["required"] == true || parameter["example"].is_array() {
                 let name = parameter["name"].as_str().unwrap();
                 let example = match &parameter["example"] {
                     Value::Array(texts) => texts.as_slice(),
                     text => std::slice::from_ref(text),
                 };
                 let texts: Vec<&str> = example.iter().map(|text| text.as_str().unwrap()).collect();
-                path = format!("{path}?{name}={}", texts.join(","));
+                let joint = if path.contains('?') { '&' } else { '?' };
+                path = format!("{path}{joint}{name}={}", texts.join(","));
             }
         }
         assert!(

@@ -474,8 +474,11 @@ pub(crate) struct FunnelArgs {
     /// The experiment.
     pub(crate) experiment: String,
     /// The types of events of the steps, in order, with commas between them.
-    #[arg(long, value_name = "TYPE,...")]
-    pub(crate) steps: String,
+    #[arg(long, value_name = "TYPE,...", required_unless_present = "name")]
+    pub(crate) steps: Option<String>,
+    /// A funnel that is saved with the experiment, instead of --steps.
+    #[arg(long, conflicts_with_all = ["steps", "window", "limits"])]
+    pub(crate) name: Option<String>,
     /// How long after the exposure events count, such as 12h; none for as long as the experiment
     /// goes.
     ///

@@ -34,6 +34,7 @@ use trialog_warehouse::analysis::Analysis;
 use trialog_warehouse::analysis::arrivals::TypeArrivals;
 use trialog_warehouse::analysis::cohorts::{DaysQuestion, DaysSince, ExposureDays};
 use trialog_warehouse::analysis::funnel::Funnel;
+use trialog_warehouse::analysis::funnel::several::Funnels;
 use trialog_warehouse::analysis::ranks::{ClippedSums, Pass, RankedPlan, Ranks, Users};
 use trialog_warehouse::analysis::scorecard::by_keys::{ByKeys, ByKeysQuestion};
 use trialog_warehouse::analysis::scorecard::history::{History, HistoryPlan};
@@ -151,6 +152,20 @@ fn check_funnel(
     prop_assert_eq!(
         reached.collect::<Vec<_>>(),
         [wanted.expected(question, events)]
+    );
+    let shorter = funnels::Wanted {
+        window: Some(1),
+        ..wanted.clone()
+    };
+    let wanted = [wanted.clone(), shorter];
+    let (plan, funnels) = funnels::asked_together(&wanted, question, 1);
+    let found = both.both_warehouses_agree::<Funnels, _>(&[plan], &[funnels], |folded| {
+        funnels::found_together(&folded, wanted.len())
+    })?;
+    let expected = wanted.map(|wanted| wanted.expected(question, events));
+    prop_assert_eq!(
+        found.into_iter().flatten().collect::<Vec<_>>(),
+        [expected.to_vec()]
     );
     Ok(())
 }

@@ -23,6 +23,7 @@ use proptest::prelude::*;
 use trialog_model::event::EventKind;
 use trialog_warehouse::analysis::cohorts::{DaysQuestion, DaysSince, ExposureDays};
 use trialog_warehouse::analysis::funnel::Funnel;
+use trialog_warehouse::analysis::funnel::several::Funnels;
 use trialog_warehouse::analysis::scorecard::Scorecard;
 use trialog_warehouse::analysis::scorecard::history::{History, HistoryPlan};
 use trialog_warehouse::batch::EventRow;
@@ -440,6 +441,26 @@ proptest! {
                 let scorecard = view.run::<Scorecard>(&[then], std::slice::from_ref(&metrics), 1).unwrap().remove(0);
                 let Ok(scorecard) = scorecard else { continue };
                 prop_assert_eq!(pasts::found(&found, metrics.len(), at), pasts::expected(&scorecard));
+            }
+        }
+    }
+
+    #[test]
+    fn several_funnels_in_one_pass_count_what_each_counts_alone(
+        events in events(),
+        questions in questions(),
+        wanted in prop::collection::vec(funnels::wanted(), 1..5),
+        n_threads in 1..4usize,
+        options in options(),
+    ) {
+        let (_directory, warehouse) = filled(&options, &events, 50);
+        for question in &questions {
+            let (plan, asked) = funnels::asked_together(&wanted, question, 9 << 20);
+            let view = View::from(warehouse.snapshot());
+            let folded = view.run::<Funnels>(&[plan], &[asked], n_threads).unwrap().remove(0).unwrap();
+            let found = funnels::found_together(&folded, wanted.len());
+            for (wanted, found) in wanted.iter().zip(found) {
+                prop_assert_eq!(found, wanted.expected(question, &events));
             }
         }
     }

@@ -140,6 +140,7 @@ fn definition_example() -> Value {
         "surfaces": ["cart"], "attribution_window": "7d", "alpha": 0.05,
         "plan": { "sample_size_per_variant": 40000, "baseline": 0.19, "mde": 0.01, "power": 0.8 },
         "metrics": { "primary": ["purchase:conversion"], "secondary": ["purchase:sum"] },
+        "funnels": [{ "name": "second purchase", "steps": ["purchase", "purchase"], "limits": [null, "1h"] }],
     })
 }
 

@@ -1,4 +1,7 @@
-//! `GET /v1/experiments/{id}/funnel`: how far users get through ordered steps.
+//! `GET /v1/experiments/{id}/funnel`: how far users get through ordered steps, those of a request
+//! or of a saved funnel.
+
+mod saved;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,12 +11,14 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{Method, StatusCode};
 use serde_json::json;
+use trialog_catalog::experiments::Experiment;
 use trialog_model::duration::Window;
-use trialog_model::ids::{EventType, ExperimentId, Variant};
+use trialog_model::funnel::{FunnelDefinition, MAX_STEPS, MIN_STEPS};
+use trialog_model::ids::{EventType, ExperimentId, FunnelName, Variant};
 use trialog_model::nearest::there_are;
 use trialog_model::published::Published;
-use trialog_pipeline::{FunnelDefinition, FunnelUsers, subject};
-use trialog_report::{Funnel, FunnelSteps};
+use trialog_pipeline::{FunnelUsers, subject};
+use trialog_report::{Funnel, Report};
 use trialog_stats::Alpha;
 use trialog_warehouse::fold::UserFilter;
 
@@ -22,18 +27,18 @@ use crate::api::results::{self, segments};
 use crate::app::App;
 use crate::openapi::operation::Operation;
 use crate::openapi::schema;
+use crate::pools;
 use crate::problem::{Answer, Problem};
 use crate::query::pairs;
 use crate::work::Flag;
 
-/// The fewest and the most steps of a funnel.
-const N_STEPS: std::ops::RangeInclusive<usize> = 2..=20;
+pub(crate) use self::saved::{Stored, list, states};
 
 pub(crate) fn operations() -> Vec<Operation> {
-    let list = |name: &str, required: bool, description: &str, example: serde_json::Value| {
+    let list = |name: &str, description: &str, example: serde_json::Value| {
         json!({
-            "name": name, "in": "query", "required": required,
-            "schema": { "type": "array", "items": { "type": "string" }, "minItems": N_STEPS.start(), "maxItems": N_STEPS.end() },
+            "name": name, "in": "query", "required": false,
+            "schema": { "type": "array", "items": { "type": "string" }, "minItems": MIN_STEPS, "maxItems": MAX_STEPS },
             "style": "form", "explode": false, "description": description, "example": example,
         })
     };
@@ -45,9 +50,10 @@ pub(crate) fn operations() -> Vec<Operation> {
     );
     let funnel = experiment_segment(funnel)
         .tag("results")
-        .describe("Folded on request, over the events which the last published run read. A user reaches step k if there are k distinct events of the types of the first k steps, each not before the one before it, within the window after the exposure and each within its limit. Whether there is such a chain is asked, not what came first: one more event never lowers a step.")
-        .parameter(list("steps", true, "The types of events, in order, with commas between them; a type may repeat.", json!(["purchase", "purchase"])))
-        .parameter(list("limits", false, "For each step how long after the step before it may come, such as `10m`; for the first step, after the exposure. Empty for no limit.", json!(["", "1h"])))
+        .describe("With `steps` folded on request, over the events which the last published run read; with `name` from what that run stored of a funnel that is saved with the experiment, unless `from`, `to` or a segment asks for other users. A user reaches step k if there are k distinct events of the types of the first k steps, each not before the one before it, within the window after the exposure and each within its limit. Whether there is such a chain is asked, not what came first: one more event never lowers a step.")
+        .query("name", schema::name(FunnelName::MAX_CHARS), "A saved funnel; either this or `steps` is required, and `window` and `limits` go with `steps`.")
+        .parameter(list("steps", "The types of events, in order, with commas between them; a type may repeat.", json!(["purchase", "purchase"])))
+        .parameter(list("limits", "For each step how long after the step before it may come, such as `10m`; for the first step, after the exposure. Empty for no limit.", json!(["", "1h"])))
         .query("window", schema::with(schema::text(), "default", "7d"), "How long after the exposure events count; `none` for as long as the experiment goes.")
         .query("times", schema::with(schema::boolean(), "default", false), "Whether to add how long users take: for each step the median and the shares that reached it within an hour, a day, a week and the window, and for each treatment a comparison of the shares that reached the last step by these times.")
         .query("from", schema::time(), "Only users exposed at or after this time.")
@@ -57,16 +63,24 @@ pub(crate) fn operations() -> Vec<Operation> {
         .parameter(results::segment_parameter())
         .answers::<Funnel>(StatusCode::OK, "The users of each step by variant, and comparisons.")
         .problems(&[404, 409, 422]);
-    vec![funnel]
+    vec![funnel, saved::operation()]
 }
 
 /// The query of a funnel.
 #[derive(Debug, PartialEq)]
 struct Query {
-    steps: FunnelSteps,
-    definition: FunnelDefinition,
+    funnel: Asked,
     with_times: bool,
     results: results::Query,
+}
+
+/// Which funnel is asked for.
+#[derive(Debug, PartialEq)]
+enum Asked {
+    /// One that is saved with the experiment.
+    Saved(String),
+    /// That of the request.
+    Given(FunnelDefinition),
 }
 
 /// Answers with the users of each step.
@@ -77,27 +91,43 @@ pub(crate) async fn funnel(
 ) -> Answer<Json<Funnel>> {
     let id = id(path)?;
     let query = parse(query.as_deref().unwrap_or_default())?;
+    // Times are not stored.
+    let is_stored = is_whole(&query.results) && !query.with_times;
+    if let (Asked::Saved(name), true) = (&query.funnel, is_stored) {
+        let (name, choices) = (name.clone(), query.results.choices);
+        let answer = move |app: &App| saved::stored(app, &id, &name, &choices);
+        return Ok(Json(pools::query(&app, answer).await?));
+    }
     let pools = Arc::clone(&app.pools);
     let fold = move |flag: &Flag| fold(&app, &id, query, flag);
     Ok(Json(pools.folds.run(fold).await?))
 }
 
+fn is_whole(query: &results::Query) -> bool {
+    query.filter == UserFilter::default()
+}
+
 fn fold(app: &App, id: &ExperimentId, query: Query, flag: &Flag) -> Answer<Funnel> {
     let experiment = app.catalog.experiment(id)?;
+    let is_given = matches!(query.funnel, Asked::Given(_));
+    let funnel = match query.funnel {
+        Asked::Given(funnel) => funnel,
+        Asked::Saved(name) => saved::find(&experiment.definition, &name)?.definition(),
+    };
     let latest = app.catalog.published(id, None)?;
     let filter = &query.results.filter;
-    let mut definition = query.definition;
-    if query.with_times {
-        let alpha = query.results.choices.alpha;
-        let planned = || Alpha::new(experiment.definition.alpha).ok();
-        definition = definition.with_times(alpha.or_else(planned).unwrap_or(Alpha::P05));
-    }
+    let alpha = query.results.choices.alpha;
+    let declared = || Alpha::new(experiment.definition.alpha).ok();
+    let alpha = alpha.or_else(declared).unwrap_or(Alpha::P05);
+    let alpha_of_times = query.with_times.then_some(alpha);
     let mut reached = BTreeMap::new();
     let mut times = None;
     let mut published = None;
     if let Some(latest) = latest {
-        let (users, mark) = app.aggregator.funnel(id, filter, &definition, flag)?;
-        check_types(&query.steps.types, &users)?;
+        let (users, mark) = (app.aggregator).funnel(id, filter, &funnel, alpha_of_times, flag)?;
+        if is_given {
+            check_types(&funnel.steps, &users)?;
+        }
         reached = users.reached;
         times = users.times;
         published = Some(Published {
@@ -106,36 +136,50 @@ fn fold(app: &App, id: &ExperimentId, query: Query, flag: &Flag) -> Answer<Funne
             ..latest
         });
     }
-    let sequence = results::sequence(app, id, published.as_ref(), None)?;
-    let mut report = trialog_report::build(
-        &subject(&experiment),
-        published.as_ref(),
-        &app.aggregator.fingerprint(&experiment),
-        &sequence,
-        Some(results::shown(filter)),
-        &query.results.choices,
-    )?;
+    let report = report(app, &experiment, published.as_ref(), &query.results)?;
     segments::check(app, id, &filter.segment, &report)?;
-    if *filter == UserFilter::default() {
-        report.filter = None;
-    }
-    let funnel = Funnel::from_report(&experiment.definition, report, query.steps, &reached);
+    let definition = &experiment.definition;
+    let funnel = Funnel::from_report(definition, report, &funnel, &reached);
     Ok(match times {
         Some(times) => funnel.with_times(&times),
         None => funnel,
     })
 }
 
+/// Builds the report of the users in `published`, which has no metrics.
+fn report(
+    app: &App,
+    experiment: &Experiment,
+    published: Option<&Published>,
+    query: &results::Query,
+) -> Answer<Report> {
+    let id = &experiment.definition.experiment_id;
+    let sequence = results::sequence(app, id, published, None)?;
+    let mut report = trialog_report::build(
+        &subject(experiment),
+        published,
+        &app.aggregator.fingerprint(experiment),
+        &sequence,
+        Some(results::shown(&query.filter)),
+        &query.choices,
+    )?;
+    if is_whole(query) {
+        report.filter = None;
+    }
+    Ok(report)
+}
+
 /// Rejects a step of which no event has come in, as where there is a slip in a name.
-fn check_types(steps: &[String], users: &FunnelUsers) -> Answer<()> {
+fn check_types(steps: &[EventType], users: &FunnelUsers) -> Answer<()> {
     let Some(events) = &users.events else {
         return Ok(());
     };
-    let unknown = steps.iter().find(|step| !events.names.contains(step));
+    let is_unknown = |step: &&EventType| events.names.iter().all(|name| name != step.as_str());
+    let unknown = steps.iter().find(is_unknown);
     match unknown.filter(|_| !events.more_names) {
         None => Ok(()),
         Some(step) => {
-            let others = there_are(step, &events.names, false);
+            let others = there_are(step.as_str(), &events.names, false);
             let reason = format!(
                 "names `{step}`, of which no event has come in for this experiment{others}"
             );
@@ -145,6 +189,7 @@ fn check_types(steps: &[String], users: &FunnelUsers) -> Answer<()> {
 }
 
 fn parse(query: &str) -> Answer<Query> {
+    let mut name_of_saved = None;
     let mut steps = None;
     let mut limits = None;
     let mut window = None;
@@ -152,6 +197,7 @@ fn parse(query: &str) -> Answer<Query> {
     let mut others = Vec::new();
     for (name, value) in pairs(query)? {
         let place = match name.as_str() {
+            "name" => &mut name_of_saved,
             "steps" => &mut steps,
             "limits" => &mut limits,
             "window" => &mut window,
@@ -159,7 +205,7 @@ fn parse(query: &str) -> Answer<Query> {
             "metric" | "kind" | "correction" | "as_of" => {
                 return Err(Problem::bad_field(
                     &name,
-                    "is no parameter here: use steps, window, limits, times, from, to, segment.<key>, control or alpha",
+                    "is no parameter here: use name, steps, window, limits, times, from, to, segment.<key>, control or alpha",
                 ));
             }
             _ => {
@@ -177,73 +223,67 @@ fn parse(query: &str) -> Answer<Query> {
         Some("true") => true,
         Some(_) => return Err(Problem::bad_field("times", "must be true or false")),
     };
-    let types = parse_steps(steps.as_deref().unwrap_or_default())?;
-    let window = window.map_or(Ok(Window::DEFAULT), |window| duration("window", &window))?;
-    let limits = parse_limits(limits.as_deref(), types.len())?;
-    let definition = FunnelDefinition::new(&types, window, &limits)
-        .map_err(|error| Problem::broken_rule("steps", &error.to_string()))?;
-    Ok(Query {
-        steps: FunnelSteps {
-            types,
-            window,
-            limits,
+    let others = [("steps", &steps), ("window", &window), ("limits", &limits)];
+    let funnel = match name_of_saved {
+        Some(name) => match others.iter().find(|(_, value)| value.is_some()) {
+            None => Asked::Saved(name),
+            Some((field, _)) => {
+                let reason = "does not go with `name`: the saved funnel has its own";
+                return Err(Problem::broken_rule(field, reason));
+            }
         },
-        definition,
+        None => Asked::Given(parse_funnel(
+            steps.as_deref().unwrap_or_default(),
+            window.as_deref(),
+            limits.as_deref(),
+        )?),
+    };
+    Ok(Query {
+        funnel,
         with_times,
         results,
     })
 }
 
-fn parse_steps(text: &str) -> Answer<Vec<String>> {
+fn parse_funnel(
+    steps: &str,
+    window: Option<&str>,
+    limits: Option<&str>,
+) -> Answer<FunnelDefinition> {
+    let steps = parse_steps(steps)?;
+    let window = window.map_or(Ok(Window::DEFAULT), |window| duration("window", window))?;
+    let limits = limits.map_or(Ok(Vec::new()), |limits| {
+        limits.split(',').map(parse_limit).collect()
+    })?;
+    let funnel = FunnelDefinition::new(steps, window, limits);
+    funnel.check()?;
+    Ok(funnel)
+}
+
+fn parse_steps(text: &str) -> Answer<Vec<EventType>> {
     if text.is_empty() {
-        let reason = "is missing: give types of events in order, such as `steps=view,purchase`";
+        let reason = "is missing: give types of events in order, such as `steps=view,purchase`, or the `name` of a saved funnel";
         return Err(Problem::broken_rule("steps", reason));
     }
-    let types: Vec<String> = text.split(',').map(str::to_owned).collect();
-    if !N_STEPS.contains(&types.len()) {
-        let reason = format!(
-            "has {}: give 2 to 20 types of events",
-            count(types.len(), "step")
-        );
-        return Err(Problem::broken_rule("steps", &reason));
-    }
-    for (at, step) in types.iter().enumerate() {
+    let steps = text.split(',').enumerate().take(MAX_STEPS + 1);
+    let steps = steps.map(|(at, step)| {
         EventType::new(step).map_err(|error| {
             let reason = format!("has as step {} no type of event: {error}", at + 1);
             Problem::broken_rule("steps", &reason)
-        })?;
-    }
-    Ok(types)
+        })
+    });
+    steps.collect()
 }
 
-fn parse_limits(text: Option<&str>, n_steps: usize) -> Answer<Vec<Window>> {
-    let Some(text) = text else {
-        return Ok(Vec::new());
-    };
-    let limits: Vec<&str> = text.split(',').collect();
-    if limits.len() != n_steps {
-        let reason = format!(
-            "has {} for {n_steps} steps: give one for each step, empty for no limit",
-            count(limits.len(), "limit"),
-        );
-        return Err(Problem::broken_rule("limits", &reason));
+fn parse_limit(text: &str) -> Answer<Option<Window>> {
+    match text.is_empty() {
+        true => Ok(None),
+        false => duration("limits", text).map(Some),
     }
-    let limit = |text: &str| match text.is_empty() {
-        true => Ok(Window::UNBOUNDED),
-        false => duration("limits", text),
-    };
-    limits.into_iter().map(limit).collect()
 }
 
 fn duration(field: &str, text: &str) -> Answer<Window> {
     Window::parse(text).map_err(|error| Problem::bad_field(field, &error.to_string()))
-}
-
-fn count(n: usize, what: &str) -> String {
-    match n {
-        1 => format!("1 {what}"),
-        n => format!("{n} {what}s"),
-    }
 }
 
 #[cfg(test)]
@@ -253,16 +293,21 @@ mod tests {
     #[test]
     fn steps_limits_and_window_are_read() {
         let query = parse("steps=a,b,a&limits=,1h,10m&window=2d&segment.age=7&alpha=0.1").unwrap();
-        assert_eq!(query.steps.types, ["a", "b", "a"]);
-        assert_eq!(query.steps.window, Window::parse("2d").unwrap());
-        assert_eq!(query.steps.limits[0], Window::UNBOUNDED);
-        assert_eq!(query.steps.limits[2], Window::parse("10m").unwrap());
+        let steps = ["a", "b", "a"].map(|step| EventType::new(step).unwrap());
+        let limits = ["1h", "10m"].map(|limit| Window::parse(limit).ok());
+        let funnel = FunnelDefinition {
+            steps: steps.to_vec(),
+            window: Window::parse("2d").unwrap(),
+            limits: vec![None, limits[0], limits[1]],
+        };
+        assert_eq!(query.funnel, Asked::Given(funnel));
         assert_eq!(query.results.filter.segment.len(), 1);
-        let plain = parse("steps=a,b").unwrap();
-        assert_eq!(
-            (plain.steps.window, plain.with_times),
-            (Window::DEFAULT, false)
-        );
+        let Asked::Given(short) = parse("steps=a,b").unwrap().funnel else {
+            panic!("no name is given");
+        };
+        assert_eq!(short.window, Window::DEFAULT);
+        let named = parse("name=my%20funnel&control=b").unwrap();
+        assert_eq!(named.funnel, Asked::Saved("my funnel".to_owned()));
         assert!(parse("steps=a,b&times=true").unwrap().with_times);
         let many = format!("steps={}a", "a,".repeat(20));
         for bad in [
@@ -276,6 +321,10 @@ mod tests {
             "steps=a,b&window=0d",
             "steps=a,b&window=1",
             "steps=a,b&steps=a,b",
+            "name=f&steps=a,b",
+            "name=f&window=7d",
+            "name=f&limits=,1h",
+            "name=f&name=f",
             "steps=a,b&metric=a",
             "steps=a,b&times=yes",
             "steps=a,b&as_of=2026-01-01T00:00:00Z",

@@ -4,6 +4,7 @@ pub(super) mod choice;
 pub(super) mod forest;
 pub(super) mod format;
 pub(super) mod freshness;
+pub(super) mod funnels;
 pub(super) mod health;
 pub(super) mod next_step;
 pub(super) mod number;

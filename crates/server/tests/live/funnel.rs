@@ -7,7 +7,7 @@ use crate::service::Service;
 
 /// Of each variant 100 users view, `adds` of them add, and `buys` of those buy: within 5 minutes
 /// the even ones, after an hour the odd ones.
-fn filled() -> Service {
+pub(crate) fn filled() -> Service {
     let service = Service::new();
     let experiment = json!({"experiment_id": "gate", "variants": [{"variant": "a"}, {"variant": "b"}],
                             "metrics": {"primary": ["buy:conversion"]}});
@@ -48,12 +48,12 @@ fn filled() -> Service {
     service
 }
 
-fn get(service: &Service, query: &str) -> Value {
+pub(crate) fn get(service: &Service, query: &str) -> Value {
     service.body(&format!("/v1/experiments/gate/funnel?{query}"))
 }
 
 /// The users of each step, by variant.
-fn users(funnel: &Value) -> Vec<Vec<u64>> {
+pub(crate) fn users(funnel: &Value) -> Vec<Vec<u64>> {
     let variants = funnel["variants"].as_array().unwrap().iter();
     let steps = |variant: &Value| {
         let steps = variant["steps"].as_array().unwrap().iter();

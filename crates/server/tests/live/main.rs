@@ -15,6 +15,7 @@ mod harness;
 mod health;
 mod kinds;
 mod registry;
+mod saved_funnels;
 mod sequence;
 mod service;
 mod timeline;

@@ -27,7 +27,8 @@ fn path(args: &FunnelArgs) -> anyhow::Result<String> {
     let alpha = args.test.alpha.map(|alpha| alpha.to_string());
     let times = args.times.then(|| "true".to_owned());
     let named = [
-        ("steps", Some(&args.steps)),
+        ("name", args.name.as_ref()),
+        ("steps", args.steps.as_ref()),
         ("window", args.window.as_ref()),
         ("limits", args.limits.as_ref()),
         ("times", times.as_ref()),

@@ -5,6 +5,7 @@
 mod check;
 mod demo;
 mod fixture;
+mod funnel;
 mod health;
 mod import;
 mod keys;

@@ -1,5 +1,6 @@
 //! The funnel: how many exposed users get how far through ordered steps.
 
+pub mod several;
 mod times;
 
 use std::path::PathBuf;
@@ -62,6 +63,12 @@ impl Funnel {
     pub fn reached(&self, slot: usize) -> &[u64] {
         &self.reached[slot * self.n_steps..][..self.n_steps]
     }
+
+    /// Takes the next event of the user, whose type has this code in the funnel.
+    fn push(&mut self, code: u8, timestamp: i64) {
+        let pushed = self.matcher.push(code, timestamp);
+        debug_assert!(pushed.is_ok(), "the events of a user are in order");
+    }
 }
 
 impl Analysis for Funnel {
@@ -105,11 +112,9 @@ impl Accumulator for Funnel {
     fn events(&mut self, events: &[Row]) {
         for event in events {
             // Other types of events have no code.
-            let Some(code) = event.name.code().and_then(|code| u8::try_from(code).ok()) else {
-                continue;
-            };
-            let pushed = self.matcher.push(code, event.timestamp);
-            debug_assert!(pushed.is_ok(), "the events of a user are in order");
+            if let Some(code) = event.name.code().and_then(|code| code.try_into().ok()) {
+                self.push(code, event.timestamp);
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use trialog_model::duration::Window;
 use trialog_stats::FunnelSteps;
+use trialog_warehouse::analysis::funnel::several::{Funnels, OneFunnel};
 use trialog_warehouse::analysis::funnel::{Funnel, FunnelPlan};
 use trialog_warehouse::batch::EventRow;
 use trialog_warehouse::fold::{Folded, Names, Plan};
@@ -50,6 +51,7 @@ impl Wanted {
         let funnel = FunnelPlan {
             steps: FunnelSteps::new(&codes, &limits, window).unwrap(),
             window: self.window.map_or(Window::UNBOUNDED, seconds),
+            times: None,
         };
         (plan, funnel)
     }
@@ -102,6 +104,36 @@ impl Wanted {
         }
         longest
     }
+}
+
+/// The plan and the question for several funnels at once.
+pub(crate) fn asked_together(
+    wanted: &[Wanted],
+    question: &Question,
+    n_rows: u64,
+) -> (Plan, Vec<OneFunnel>) {
+    let one = |wanted: &Wanted| {
+        let (plan, funnel) = wanted.asked(question, n_rows);
+        OneFunnel {
+            types: plan.event_types,
+            plan: funnel,
+        }
+    };
+    let funnels: Vec<OneFunnel> = wanted.iter().map(one).collect();
+    let mut plan = plan(question, n_rows);
+    let types = funnels.iter().flat_map(|one| one.types.texts());
+    plan.event_types = Names::new(types.cloned());
+    (plan, funnels)
+}
+
+/// What was folded of each funnel, by variant.
+pub(crate) fn found_together(folded: &Folded<Funnels>, n_funnels: usize) -> Vec<Vec<Vec<u64>>> {
+    let found = |number: usize| {
+        let slots = 0..folded.users.len();
+        let reached = slots.map(|slot| folded.accumulator.reached(number, slot).to_vec());
+        reached.collect()
+    };
+    (0..n_funnels).map(found).collect()
 }
 
 /// What was folded, by variant.

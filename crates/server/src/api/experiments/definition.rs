@@ -7,13 +7,14 @@ use trialog_model::experiment::{
     Definition, MAX_FORCED, MAX_METRICS, MAX_SEGMENT_BYTES, MAX_SEGMENTS, MAX_UNITS, MAX_VARIANTS,
     Metrics, Operator,
 };
-use trialog_model::ids::{ExperimentId, LayerName, MetricName, Variant};
+use trialog_model::funnel::{MAX_FUNNELS, MAX_STEPS, MIN_STEPS};
+use trialog_model::ids::{EventType, ExperimentId, FunnelName, LayerName, MetricName, Variant};
 use trialog_model::metric::MetricKind;
 
 use crate::openapi::schema::{
-    Schema, between_0_and_1, boolean, chars, closed, extended, field, free, integer, level, list,
-    matching, name, nullable, number, object, one_of, optional, positive, reference, resettable,
-    text, time, with, with_defaults,
+    Field, Schema, between_0_and_1, boolean, chars, closed, extended, field, free, integer, level,
+    list, matching, name, nullable, number, object, one_of, optional, positive, reference,
+    resettable, text, time, with, with_defaults,
 };
 use crate::openapi::window::window;
 
@@ -48,12 +49,13 @@ pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
         ("Condition", condition()),
         ("Plan", plan()),
         ("Metrics", metrics()),
+        ("SavedFunnel", funnel()),
     ]
 }
 
 /// What an experiment is, with the defaults of what may be left out.
 fn definition() -> Schema {
-    let fields = object([
+    let fields = [
         field(
             "experiment_id",
             name(ExperimentId::MAX_CHARS),
@@ -111,6 +113,17 @@ fn definition() -> Schema {
             nullable(time()),
             "Assignments from this time on are not looked at.",
         ),
+    ];
+    let fields = object(fields.into_iter().chain(analysis()));
+    match ExperimentId::new("checkout") {
+        Ok(id) => with_defaults(fields, &Definition::unregistered(id)),
+        Err(_) => fields,
+    }
+}
+
+/// What results are tested with and made of.
+fn analysis() -> [Field; 6] {
+    [
         optional(
             "attribution_window",
             window(),
@@ -132,11 +145,8 @@ fn definition() -> Schema {
             segments(),
             "The segments that are expected to differ.",
         ),
-    ]);
-    match ExperimentId::new("checkout") {
-        Ok(id) => with_defaults(fields, &Definition::unregistered(id)),
-        Err(_) => fields,
-    }
+        optional("funnels", funnels(), "Funnels that every run computes."),
+    ]
 }
 
 fn decision() -> Schema {
@@ -212,6 +222,38 @@ fn plan() -> Schema {
     ]))
 }
 
+fn funnels() -> Schema {
+    json!({ "type": "array", "items": reference("SavedFunnel"), "maxItems": MAX_FUNNELS, "default": [] })
+}
+
+fn funnel() -> Schema {
+    let steps = json!({ "type": "array", "items": name(EventType::MAX_CHARS),
+        "minItems": MIN_STEPS, "maxItems": MAX_STEPS });
+    let limits = json!({ "type": "array", "items": nullable(window()), "maxItems": MAX_STEPS });
+    closed(object([
+        field(
+            "name",
+            name(FunnelName::MAX_CHARS),
+            "The funnel's name, which no other one of the experiment has.",
+        ),
+        field(
+            "steps",
+            steps,
+            "The types of events, in order; a type may repeat.",
+        ),
+        optional(
+            "window",
+            with(window(), "default", "7d"),
+            "How long after the exposure events count, at most 3650d; `none` for as long as the experiment goes.",
+        ),
+        optional(
+            "limits",
+            limits,
+            "For each step how long after the step before it may come; for the first step, after the exposure. Null for no limit.",
+        ),
+    ]))
+}
+
 fn metrics() -> Schema {
     let names = || json!({ "type": "array", "items": metric_name(), "maxItems": MAX_METRICS });
     let fields = object([
@@ -250,7 +292,7 @@ fn segments() -> Schema {
 }
 
 /// Lists that an answer leaves out where they are empty.
-const LEFT_OUT: [&str; 1] = ["segments"];
+const LEFT_OUT: [&str; 2] = ["segments", "funnels"];
 
 /// A definition in an answer: every other member is there, and nobody may have declared variants.
 pub(super) fn shown() -> Schema {

@@ -5,15 +5,18 @@ mod form;
 use askama::Template;
 use trialog_catalog::experiments::Experiment;
 use trialog_model::experiment::Status;
+use trialog_model::funnel::SavedFunnel;
 use trialog_model::percent;
 use trialog_model::published::EventCounts;
 use trialog_model::time::UnixMicros;
 use trialog_report::{Decided, Health, Paused, Report};
 
 use self::form::Form;
+use crate::api::funnel::Stored;
 use crate::dashboard::assets;
 use crate::dashboard::parts::format::{self, Sign};
 use crate::dashboard::parts::freshness::{Freshness, Moment};
+use crate::dashboard::parts::funnels::Funnels;
 use crate::dashboard::parts::health::{Check, WarningRow};
 use crate::dashboard::parts::next_step::{NextStep, Origin};
 use crate::dashboard::parts::number::{Number, Unit};
@@ -51,6 +54,9 @@ pub(crate) struct ExperimentPage {
     power: Option<Number>,
     variants: Vec<VariantRow>,
     sections: Vec<Section>,
+    funnels: Option<Funnels>,
+    /// Whether the page is about other users than its saved funnels.
+    hides_funnels: bool,
     form: Form,
     next_step: Option<NextStep>,
 }
@@ -66,6 +72,8 @@ struct EventRow {
 pub(crate) struct Parts<'a> {
     pub(crate) experiment: &'a Experiment,
     pub(crate) report: &'a Report,
+    /// The saved funnels, where they are of the users of the report.
+    pub(crate) funnels: Option<&'a [(SavedFunnel, Stored)]>,
     /// The query as the API accepts it.
     pub(crate) query: &'a Pairs,
     pub(crate) freshness: Freshness,
@@ -78,6 +86,7 @@ impl ExperimentPage {
         let Parts {
             experiment,
             report,
+            funnels,
             query,
             freshness,
             origin,
@@ -141,6 +150,8 @@ impl ExperimentPage {
             }),
             variants: variants(report),
             sections: scorecard::sections(report, ""),
+            funnels: funnels.and_then(|funnels| Funnels::new(&id, query, funnels)),
+            hides_funnels: funnels.is_none() && !definition.funnels.is_empty(),
             form: Form::new(experiment, report, query),
             next_step: origin.next_step(definition, report),
             id,
