@@ -162,7 +162,7 @@ fn check_funnel(
     let found = both.both_warehouses_agree::<Funnels, _>(&[plan], &[funnels], |folded| {
         funnels::found_together(&folded, wanted.len())
     })?;
-    let expected = wanted.map(|wanted| wanted.expected(question, events));
+    let expected = wanted.map(|wanted| wanted.expected(question, events).users);
     prop_assert_eq!(
         found.into_iter().flatten().collect::<Vec<_>>(),
         [expected.to_vec()]

@@ -460,7 +460,7 @@ proptest! {
             let folded = view.run::<Funnels>(&[plan], &[asked], n_threads).unwrap().remove(0).unwrap();
             let found = funnels::found_together(&folded, wanted.len());
             for (wanted, found) in wanted.iter().zip(found) {
-                prop_assert_eq!(found, wanted.expected(question, &events));
+                prop_assert_eq!(found, wanted.expected(question, &events).users);
             }
         }
     }

@@ -3,8 +3,9 @@
 use proptest::prelude::*;
 use trialog_model::duration::Window;
 use trialog_stats::FunnelSteps;
+use trialog_warehouse::WarehouseError;
 use trialog_warehouse::analysis::funnel::several::{Funnels, OneFunnel};
-use trialog_warehouse::analysis::funnel::{Funnel, FunnelPlan};
+use trialog_warehouse::analysis::funnel::{Funnel, FunnelPlan, StepEvent};
 use trialog_warehouse::batch::EventRow;
 use trialog_warehouse::fold::{Folded, Names, Plan};
 
@@ -51,14 +52,16 @@ impl Wanted {
         let funnel = FunnelPlan {
             steps: FunnelSteps::new(&codes, &limits, window).unwrap(),
             window: self.window.map_or(Window::UNBOUNDED, seconds),
-            times: None,
+            times: Some(std::env::temp_dir()),
         };
         (plan, funnel)
     }
 
-    /// The users of each variant who reached each step.
-    pub(crate) fn expected(&self, question: &Question, events: &[Event]) -> Vec<Vec<u64>> {
+    /// The users of each variant who reached each step, and when.
+    pub(crate) fn expected(&self, question: &Question, events: &[Event]) -> Reached {
         let mut reached = vec![vec![0; self.steps.len()]; question.variants.len()];
+        let mut times = Vec::new();
+        let mut n_mature = vec![0; question.variants.len()];
         for user in exposed(question, events, &self.steps) {
             let Standing::Exposed(variant) = user.standing else {
                 continue;
@@ -71,38 +74,60 @@ impl Wanted {
             let within: Vec<_> = rows
                 .filter(|row| (user.exposure..end).contains(&row.timestamp))
                 .collect();
-            let depth = self.longest(0, user.exposure, &within, &mut vec![false; within.len()]);
-            reached[variant][..depth]
-                .iter_mut()
-                .for_each(|users| *users += 1);
+            let mut earliest = Vec::new();
+            let used = &mut vec![false; within.len()];
+            self.search(0, user.exposure, &within, used, &mut earliest);
+            // Events at the data time are read, so the observation ends after it.
+            let is_mature = self.window.is_some() && end - 1 <= question.data_time;
+            n_mature[variant] += u64::from(is_mature);
+            for (step, time) in earliest.iter().enumerate() {
+                reached[variant][step] += 1;
+                let micros = (time - user.exposure).unsigned_abs();
+                times.push((micros, variant, StepEvent::Reached { step, is_mature }));
+            }
+            let step = earliest.len();
+            if step < self.steps.len() && !is_mature {
+                let last = end.min(question.data_time.saturating_add(1));
+                let micros = (last - user.exposure).unsigned_abs();
+                times.push((micros, variant, StepEvent::Ended { step }));
+            }
         }
-        reached
+        times.sort_unstable();
+        Reached {
+            users: reached,
+            times,
+            n_mature,
+        }
     }
 
-    /// The length of the longest chain of unused events from `step` on, after one at `last`.
-    fn longest(
+    /// Notes for each step from `step` on the earliest end of a chain of unused events that goes
+    /// on after one at `last`.
+    fn search(
         &self,
         step: usize,
         last: i64,
         rows: &[EventRow<'_>],
         used: &mut Vec<bool>,
-    ) -> usize {
+        earliest: &mut Vec<i64>,
+    ) {
         let Some(event_type) = self.steps.get(step) else {
-            return 0;
+            return;
         };
         let limit = self.limits[step].map_or(i64::MAX, |limit| last + limit * SECOND);
-        let mut longest = 0;
         for at in 0..rows.len() {
-            let row = &rows[at];
-            let fits = row.name == *event_type && (last..limit).contains(&row.timestamp);
+            let time = rows[at].timestamp;
+            let fits = rows[at].name == *event_type && (last..limit).contains(&time);
             if used[at] || !fits {
                 continue;
             }
+            match earliest.get_mut(step) {
+                Some(known) => *known = time.min(*known),
+                None => earliest.push(time),
+            }
             used[at] = true;
-            longest = longest.max(1 + self.longest(step + 1, row.timestamp, rows, used));
+            self.search(step + 1, time, rows, used, earliest);
             used[at] = false;
         }
-        longest
     }
 }
 
@@ -116,7 +141,10 @@ pub(crate) fn asked_together(
         let (plan, funnel) = wanted.asked(question, n_rows);
         OneFunnel {
             types: plan.event_types,
-            plan: funnel,
+            plan: FunnelPlan {
+                times: None,
+                ..funnel
+            },
         }
     };
     let funnels: Vec<OneFunnel> = wanted.iter().map(one).collect();
@@ -136,10 +164,38 @@ pub(crate) fn found_together(folded: &Folded<Funnels>, n_funnels: usize) -> Vec<
     (0..n_funnels).map(found).collect()
 }
 
+/// Who reached which step, and when.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Reached {
+    /// By variant and step.
+    pub(crate) users: Vec<Vec<u64>>,
+    /// The microseconds since the exposure, the variant and what happened, in order.
+    pub(crate) times: Vec<(u64, usize, StepEvent)>,
+    /// By variant, the users who were observed for the whole window.
+    pub(crate) n_mature: Vec<u64>,
+}
+
 /// What was folded, by variant.
-pub(crate) fn found(folded: Folded<Funnel>) -> (Vec<u64>, Vec<Vec<u64>>) {
+pub(crate) fn found(folded: Folded<Funnel>) -> (Vec<u64>, Reached) {
     let slots = 0..folded.users.len();
-    let reached = slots.map(|slot| folded.accumulator.reached(slot).to_vec());
-    let reached = reached.collect();
+    let reached = slots
+        .clone()
+        .map(|slot| folded.accumulator.reached(slot).to_vec());
+    let users = reached.collect();
+    let mut times = Vec::new();
+    let kept = folded.accumulator.into_times().unwrap();
+    let n_mature = slots.map(|slot| kept.mature(slot)).collect();
+    let drained = kept.drain(|slot, micros, event| {
+        times.push((micros, slot, event));
+        Ok::<(), WarehouseError>(())
+    });
+    drained.unwrap();
+    assert!(times.is_sorted_by_key(|(micros, _, _)| *micros));
+    times.sort_unstable();
+    let reached = Reached {
+        users,
+        times,
+        n_mature,
+    };
     (folded.users, reached)
 }

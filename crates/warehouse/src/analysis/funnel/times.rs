@@ -23,7 +23,7 @@ pub struct StepTimes {
 }
 
 /// What happened to a user of a slot at one time since the exposure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum StepEvent {
     /// The user reached the step of this number.
     Reached {
