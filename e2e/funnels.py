@@ -7,6 +7,7 @@ limits, of shared/reference/analyses, where a search through every chain confirm
 
 import csv
 import gzip
+import json
 import zlib
 
 from harness import Server, main, must, trialog
@@ -50,6 +51,23 @@ def shop(checks, scratch):
         checks.check("a slip in a step is told", slip.code != 0 and "did you mean `purchase`?" in slip.err, slip.err)
 
 
+def file(checks, scratch):
+    """The same counts without a server, straight from the file."""
+    folder = folder_of(checks, "data/shop_events")
+    if folder is None:
+        return
+    log = folder / "shop_events.csv.gz"
+    for (unit, n_steps), counts in EXPECTED.items():
+        steps = SHORT if n_steps == 3 else LONG
+        for limit, expected in counts.items():
+            limits = [] if limit is None else ["--limits", ",".join([""] + [limit] * (n_steps - 1))]
+            said = must(trialog("analyze", log, "--unit", unit, "--funnel", ",".join(steps), *limits, "--format", "json"))
+            (variant,) = json.loads(said.out)["variants"]
+            checks.equal(f"{n_steps} steps by {unit} of the file, limit {limit}", [step["users"] for step in variant["steps"]], expected)
+    slip = trialog("analyze", log, "--funnel", "product_view,purchases")
+    checks.check("a slip in a step of a file is told", slip.code != 0 and "did you mean `purchase`?" in slip.err, slip.err)
+
+
 def by_platform(checks, server):
     """The sessions of each platform, as the data set's README counts them."""
     for platform, expected in (("desktop", [1494, 500, 147]), ("mobile", [1029, 327, 71]), ("tablet", [345, 117, 37])):
@@ -82,4 +100,4 @@ def accepted(answer):
         raise RuntimeError(f"{answer.status}: {answer.body[:500]}")
 
 
-main(shop)
+main(shop, file)

@@ -18,7 +18,8 @@ pub(crate) struct AnalyzeArgs {
     /// The column of the variant.
     #[arg(long, value_name = "COLUMN", default_value = "variant")]
     pub(crate) variant: String,
-    /// The column of the user; then no user may stand in two rows.
+    /// The column of the user; then no user may stand in two rows, but with --funnel
+    /// [default there: `user_id` or `session_id`].
     #[arg(long, value_name = "COLUMN")]
     pub(crate) unit: Option<String>,
     /// The variant that the others are compared with [default: `control`].
@@ -34,6 +35,27 @@ pub(crate) struct AnalyzeArgs {
     /// A metric that must not get worse: tested on its own.
     #[arg(long, value_name = "NAME:KIND[:COLUMN]")]
     pub(crate) guardrail: Vec<Asked>,
+    /// How far users get through these types of events, in order: TYPE,TYPE,…; the file then
+    /// has one row per event, and needs no variant.
+    #[arg(long, value_name = "TYPE,…", conflicts_with_all = ["metric", "secondary", "guardrail", "margin", "decrease", "increase", "covariate", "winsorise", "segment"])]
+    pub(crate) funnel: Option<String>,
+    /// How long after the first event of a user the steps of the funnel may come, such as 7d.
+    #[arg(long, value_name = "DURATION", requires = "funnel")]
+    pub(crate) window: Option<String>,
+    /// For each step how long after the step before it may come, such as ,1h,10m.
+    #[arg(
+        long,
+        value_name = "DURATION,…",
+        requires = "funnel",
+        allow_hyphen_values = true
+    )]
+    pub(crate) limits: Option<String>,
+    /// The column of the type of event [default: `event_type` or `event`].
+    #[arg(long, value_name = "COLUMN", requires = "funnel")]
+    pub(crate) event: Option<String>,
+    /// The column of the time [default: `timestamp` or `time`].
+    #[arg(long, value_name = "COLUMN", requires = "funnel")]
+    pub(crate) time: Option<String>,
     /// How much worse a guardrail may be, relative to the control's value: 0.02 or 2%.
     #[arg(long, value_name = "FRACTION", value_parser = fraction::parse)]
     pub(crate) margin: Option<f64>,

@@ -1,5 +1,6 @@
 //! Runs `trialog analyze`: the report of a file with one row per user, without a server.
 
+mod funnel;
 mod gather;
 pub(crate) mod question;
 mod ranked;
@@ -29,6 +30,9 @@ use crate::table::decimal::Decimal;
 use crate::table::{As, Options, Row, Table, Wanted};
 
 pub(crate) fn run(args: &AnalyzeArgs) -> anyhow::Result<ExitCode> {
+    if let Some(steps) = &args.funnel {
+        return funnel::run(args, steps);
+    }
     let mut columns = Columns::default();
     let metrics = metrics(args, &mut columns)?;
     let choices = choices(args)?;
@@ -333,8 +337,13 @@ fn write(args: &AnalyzeArgs, reports: &[Report]) -> anyhow::Result<()> {
             serde_json::to_string_pretty(&value)? + "\n"
         }
     };
+    output(args, &text)
+}
+
+/// Writes `text` where the arguments say.
+fn output(args: &AnalyzeArgs, text: &str) -> anyhow::Result<()> {
     match &args.output {
-        None if matches!(args.format, ReportFormat::Html) => crate::terminal::document(&text),
+        None if matches!(args.format, ReportFormat::Html) => crate::terminal::document(text),
         None => print!("{text}"),
         Some(path) => std::fs::write(path, text)
             .with_context(|| format!("cannot write `{}`", path.display()))?,

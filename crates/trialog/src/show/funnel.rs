@@ -11,17 +11,23 @@ use super::{Table, number};
 
 /// Shows a funnel: the steps of each variant, then each treatment against the control.
 pub(crate) fn funnel(funnel: &Funnel) -> String {
-    let computed = funnel.computed_at.as_deref().unwrap_or("never");
+    let has_users = funnel.variants.iter().any(|variant| variant.users > 0);
+    let computed = match &funnel.computed_at {
+        Some(at) => format!(", computed at {at}"),
+        // Those of a file are of now.
+        None if has_users => String::new(),
+        None => ", computed never".to_owned(),
+    };
     let window = match funnel.window == Window::UNBOUNDED {
         true => "without a window".to_owned(),
         false => format!("within {}", funnel.window),
     };
     let mut text = format!(
-        "{}: {} {window}, computed at {computed}\n\n",
+        "{}: {} {window}{computed}\n\n",
         funnel.experiment_id,
         steps(funnel),
     );
-    if funnel.variants.iter().all(|variant| variant.users == 0) {
+    if !has_users {
         text.push_str("no exposed users\n");
         return text;
     }

@@ -247,6 +247,14 @@ impl<'q> Gathering<'q> {
 }
 
 impl Group {
+    /// The users of each variant, without metrics.
+    pub(super) fn from_users(users: Vec<u64>) -> Self {
+        Self {
+            users,
+            ..Self::new(None, &[])
+        }
+    }
+
     fn new(segment: Option<(String, String)>, metrics: &[Metric]) -> Self {
         let most_buckets = match &segment {
             None => MOST_BUCKETS,

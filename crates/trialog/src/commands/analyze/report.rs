@@ -72,6 +72,15 @@ pub(super) fn variants(
     names.iter().map(arm).collect()
 }
 
+/// Builds the definition that a report stands on.
+pub(super) fn definition(frame: &Frame<'_>, variants: &[VariantWeight]) -> Definition {
+    let mut definition = Definition::unregistered(frame.id.clone());
+    definition.variants = variants.to_vec();
+    definition.control = variants.first().map(|variant| variant.variant.clone());
+    definition.alpha = frame.choices.alpha.map_or(definition.alpha, Alpha::get);
+    definition
+}
+
 /// Builds the report of one group.
 pub(super) fn report(
     frame: &Frame<'_>,
@@ -79,11 +88,8 @@ pub(super) fn report(
     found: &[String],
     group: &Group,
 ) -> anyhow::Result<Report> {
-    let control = variants.first().map(|variant| variant.variant.clone());
-    let mut definition = Definition::unregistered(frame.id.clone());
-    definition.variants = variants.to_vec();
-    definition.control = control.clone();
-    definition.alpha = frame.choices.alpha.map_or(definition.alpha, Alpha::get);
+    let definition = definition(frame, variants);
+    let control = definition.control.clone();
     let place = |variant: &VariantWeight| {
         let name = variant.variant.as_str();
         let at = found.iter().position(|variant| variant == name)?;
