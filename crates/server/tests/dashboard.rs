@@ -580,3 +580,23 @@ fn the_list_reads_the_summary_of_the_last_run_until_something_changes() {
     site.post("/v1/pipeline/run", &Value::Null);
     assert_eq!(site.stored_summary("gate"), Some(built()));
 }
+
+#[test]
+fn the_page_leads_to_the_breakdowns_by_declared_segments() {
+    let site = Site::new();
+    site.fill("plain", 30, 30);
+    assert!(!site.page("/experiments/plain").contains("/breakdowns"));
+    site.post(
+        "/v1/experiments",
+        &json!({"experiment_id": "gate", "variants": [{"variant": "a"}, {"variant": "b"}], "segments": ["platform", "a&b"]}),
+    );
+    let page = site.page("/experiments/gate");
+    let start = page.find("/v1/experiments/gate/breakdowns").unwrap();
+    let link = page[start..].split('"').next().unwrap();
+    // In HTML the ampersand between two parameters is escaped.
+    let address = link.replace("&#38;", "&").replace("&amp;", "&");
+    assert_eq!(
+        address,
+        "/v1/experiments/gate/breakdowns?by=platform&by=a%26b"
+    );
+}

@@ -38,6 +38,8 @@ pub(crate) struct ExperimentPage {
     path: String,
     json: String,
     definition_json: String,
+    /// The breakdowns by the declared segments; none where there are no such segments.
+    segments_json: Option<String>,
     computed: Option<Moment>,
     freshness: Freshness,
     filter: Vec<String>,
@@ -115,6 +117,7 @@ impl ExperimentPage {
             path: format!("/experiments/{in_path}"),
             json: query::address(&format!("/v1/experiments/{in_path}/results"), query),
             definition_json: format!("/v1/experiments/{in_path}"),
+            segments_json: segments_json(&in_path, &definition.segments),
             computed: report
                 .computed_at
                 .as_deref()
@@ -194,6 +197,14 @@ fn event_rows(health: &Health) -> Vec<EventRow> {
     };
     let events = health.events.iter().flatten();
     events.enumerate().map(row).collect()
+}
+
+/// The address of the breakdowns by `segments`.
+fn segments_json(in_path: &str, segments: &[String]) -> Option<String> {
+    let by: Vec<String> = (segments.iter())
+        .map(|key| format!("by={}", percent::encode(key)))
+        .collect();
+    (!by.is_empty()).then(|| format!("/v1/experiments/{in_path}/breakdowns?{}", by.join("&")))
 }
 
 fn facts(experiment: &Experiment, report: &Report) -> Vec<(&'static str, String)> {
