@@ -24,6 +24,9 @@ use crate::problem::{Answer, Problem};
 use crate::query::pairs;
 use crate::work::Flag;
 
+/// The most rows of metrics and variants in all segments of an answer: about 125 MB.
+const MOST_ROWS: usize = 50_000;
+
 pub(crate) fn operations() -> Vec<Operation> {
     let by = json!({
         "name": "by", "in": "query", "required": true,
@@ -143,6 +146,8 @@ pub(super) fn fold_groups(
     };
     let filter = &results.filter;
     let (found, mark) = app.aggregator.breakdowns(id, filter, groups, flag)?;
+    let n_segments = found.iter().map(|found| found.cells.len()).sum();
+    check_size(n_segments, whole.metrics.len() * whole.variants.len())?;
     let is_filtered = *filter != trialog_warehouse::fold::UserFilter::default();
     let mut breakdowns = Vec::with_capacity(groups.len());
     for (by, found) in groups.iter().zip(found) {
@@ -176,6 +181,17 @@ pub(super) fn fold_groups(
     let alpha = Alpha::new(whole.alpha).unwrap_or(Alpha::P05);
     adjust_heterogeneity(&mut breakdowns, alpha);
     Ok(breakdowns)
+}
+
+/// Rejects what would be too much for one answer.
+fn check_size(n_segments: usize, n_rows: usize) -> Answer<()> {
+    if n_segments * n_rows <= MOST_ROWS {
+        return Ok(());
+    }
+    let reason = format!(
+        "is missing: {n_segments} segments with {n_rows} rows of metrics and variants each are too much for one answer, so choose a metric, or ask for fewer keys"
+    );
+    Err(Problem::broken_rule("metric", &reason))
 }
 
 /// Returns the keys that no segment has a value of, as where there is a slip in a key; none where
@@ -240,6 +256,13 @@ pub(super) fn check_group(by: &[String]) -> Answer<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_has_a_bound() {
+        assert!(check_size(20 * 52, 10 * 2).is_ok());
+        let error = check_size(20 * 52, 50).unwrap_err();
+        assert_eq!(error.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    }
 
     #[test]
     fn one_or_two_keys_go_with_what_results_take() {
